@@ -1,0 +1,56 @@
+"""Every error the package raises on purpose: one small hierarchy under `AltMinError`.
+
+Each class also subclasses the built-in exception a caller would expect, so ``except ValueError`` works, and
+each carries the exit code with which the command line ends.
+"""
+
+from __future__ import annotations
+
+
+class AltMinError(Exception):
+    """Base of all errors of this package; its message is one sentence that says what to do."""
+
+    exit_code = 1
+
+
+class DataError(AltMinError, ValueError):
+    """The samples cannot be used: wrong shape, not finite, outside the range of the output, …"""
+
+    exit_code = 2
+
+
+class ConfigError(AltMinError, ValueError):
+    """A setting is unknown, has a wrong value, or does not fit the data or the run folder."""
+
+    exit_code = 2
+
+
+class MissingError(AltMinError, FileNotFoundError):
+    """A file, folder or array that was named does not exist."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class ExistsError(AltMinError, FileExistsError):
+    """A destination exists already and may not be replaced."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class SchedulerError(AltMinError, ConnectionError):
+    """A Dask scheduler could not be reached."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class RunError(AltMinError, RuntimeError):
+    """A run that had started could not go on."""
