@@ -203,7 +203,7 @@ def _check_array(shape: tuple[int, ...], dtype: np.dtype[Any], label: str) -> No
     """Refuse an array that has no rows or no numbers."""
     if dtype.hasobject and dtype.kind != "T":
         raise DataError(
-            f"{label} holds pickled Python objects, which are never loaded; save it again as an array of numbers"
+            f"{label} holds pickled Python objects, which are never loaded; save it again as numbers"
         )
     if dtype.kind not in "biuf":
         raise DataError(f"{label} has dtype {dtype}; only integers and real numbers can be used, convert it")

@@ -1,0 +1,363 @@
+"""The sample store: a zarr group that holds inputs ``x`` and targets ``y`` in chunks of whole samples.
+
+`ingest` writes it once, from a `Source`; training only reads it. A store that another program wrote is as
+good if its chunks are along rows only and have the same rows for x and y.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
+from altmin_dask.storage.readers import Array, is_url, is_zarr_folder, locate, open_zarr, read_zarr
+from altmin_dask.storage.sources import Source
+from altmin_dask.storage.summaries import Summary, check_finite, is_labels, summarise
+
+__all__ = ["SampleStore", "Summary", "check_finite", "default_chunk_rows", "ingest", "summarise"]
+
+_KEY = "altmin"
+_VERSION = 1
+_CHUNK_BYTES = 8 << 20
+_MIN_CHUNKS = 8
+_MIN_CHUNK_ROWS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class SampleStore:
+    """Samples to train on or to predict for, opened to read.
+
+    Attributes
+    ----------
+    path : str
+        Absolute path, or URL.
+    x : zarr.Array
+        Inputs ``(rows, *sample_shape)``, numeric, chunked along rows.
+    y : zarr.Array or None
+        Targets, chunked like x: integer labels ``(rows,)``, or floats ``(rows,)`` or ``(rows, outputs)``.
+    attributes : dict
+        What `ingest` recorded: version, source, scale, sample_shape, summary, complete. Empty for a store
+        that another program wrote.
+    """
+
+    path: str
+    x: zarr.Array[Any]
+    y: zarr.Array[Any] | None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> SampleStore:
+        """Open a store read-only and check that training can use it; no values are read.
+
+        Parameters
+        ----------
+        path : str or path
+            A local path or a URL that zarr can open.
+
+        Raises
+        ------
+        MissingError
+            If there is nothing there.
+        DataError
+            If it is not a zarr group with an array x, was not written to the end, has no rows, a dtype that
+            is not numeric, x and y of different lengths, or chunks that differ or cut through samples.
+        """
+        location = locate(path)
+        group = open_zarr(location)
+        if isinstance(group, zarr.Array):
+            raise DataError(
+                f"{location} is one zarr array, not a group with x in it; `altmin ingest` it first"
+            )
+        attributes = group.attrs.asdict().get(_KEY)
+        if not isinstance(attributes, dict):
+            attributes = {}
+        _check_attributes(attributes, location)
+
+        x, y = group.get("x"), group.get("y")
+        if not isinstance(x, zarr.Array):
+            names = ", ".join(sorted(group.array_keys())) or "no arrays"
+            raise DataError(f"{location} has no array called x (it has {names}); `altmin ingest` it first")
+        targets = y if isinstance(y, zarr.Array) else None
+        _check_layout(location, x, targets)
+        return cls(location, x, targets, dict(attributes))
+
+    @property
+    def rows(self) -> int:
+        """How many samples there are."""
+        return self.x.shape[0]
+
+    @property
+    def chunk_rows(self) -> int:
+        """Samples in each chunk but the last, which may have fewer."""
+        return min(self.x.chunks[0], self.rows)
+
+    @property
+    def n_chunks(self) -> int:
+        """How many chunks there are."""
+        return math.ceil(self.rows / self.chunk_rows)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return self.x.shape[1:]
+
+    @property
+    def features(self) -> int:
+        """How many values one input has."""
+        return math.prod(self.sample_shape)
+
+    @property
+    def summary(self) -> Summary | None:
+        """Ranges that were recorded by `ingest`, None for a store that another program wrote."""
+        fields = self.attributes.get("summary")
+        return None if fields is None else Summary.from_json(fields)
+
+
+def default_chunk_rows(rows: int, sample_shape: tuple[int, ...], dtype: str = "float32") -> int:
+    """Choose how many samples go into a chunk.
+
+    About 8 MiB of x, which is enough to keep the cost of a task small beside its work; but where there are at
+    least 512 samples no fewer than 8 chunks, so that there is something to do in parallel.
+
+    Parameters
+    ----------
+    rows : int
+        How many samples there are.
+    sample_shape : tuple of int
+        Shape of one of them.
+    dtype : str
+        Dtype in which they are stored.
+    """
+    chunk_rows = _CHUNK_BYTES // (math.prod(sample_shape) * np.dtype(dtype).itemsize)
+    if rows >= _MIN_CHUNKS * _MIN_CHUNK_ROWS:
+        chunk_rows = min(chunk_rows, math.ceil(rows / _MIN_CHUNKS))
+    return max(1, min(chunk_rows, rows))
+
+
+def ingest(
+    source: Source,
+    dest: str | os.PathLike[str],
+    *,
+    scale: float = 1.0,
+    chunk_rows: int | None = None,
+    overwrite: bool = False,
+    dtype: str = "float32",
+    progress: Callable[[int, int], None] | None = None,
+) -> SampleStore:
+    """Stream a source into a new sample store, holding about two chunks at a time.
+
+    A local store appears under its name only when it is complete: it is written beside it under a hidden name
+    that is removed if anything goes wrong, then renamed. A store at a URL is written in place, and
+    `SampleStore.open` refuses it until it is complete.
+
+    Parameters
+    ----------
+    source : Source
+        What to read.
+    dest : str or path
+        Path or URL of the store.
+    scale : float
+        What x is divided by, for example 255 for 8-bit images.
+    chunk_rows : int, optional
+        Samples in a chunk; `default_chunk_rows` if not given.
+    overwrite : bool
+        Replace a zarr store that is there already. Anything else that is there is never replaced.
+    dtype : {"float32", "float64"}
+        Dtype of x, and of y where it is not integer. Integer labels become int64.
+    progress : callable, optional
+        Called as ``progress(rows_done, rows)`` after each chunk.
+
+    Returns
+    -------
+    SampleStore
+        The new store, opened to read.
+
+    Raises
+    ------
+    ConfigError
+        If `scale`, `chunk_rows` or `dtype` cannot be used.
+    ExistsError
+        If there is something at `dest` that may not be replaced.
+    DataError
+        If values are not finite, the targets have a shape that no loss can use, or the source cannot be read.
+    """
+    if not (math.isfinite(scale) and scale > 0):
+        raise ConfigError(f"scale is {scale}; x can only be divided by a finite number above 0")
+    if chunk_rows is not None and chunk_rows < 1:
+        raise ConfigError(f"chunk_rows is {chunk_rows}; a chunk needs at least 1 row")
+    if dtype not in ("float32", "float64"):
+        raise ConfigError(f"dtype is {dtype}; samples are stored as float32 or float64")
+    if source.y is not None:
+        _check_targets(source.y.shape, source.y.dtype, source.y.label)
+    rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)
+
+    location = locate(dest)
+    replace = _check_destination(location, overwrite)
+    if is_url(location):
+        if replace and location.rstrip("/") == source.name.rstrip("/"):
+            raise ExistsError(f"{location} cannot replace itself while it is read; give another destination")
+        _write(source, location, replace, scale, rows, dtype, progress)
+        return SampleStore.open(location)
+
+    final = Path(os.path.realpath(location))
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.with_name(f".{final.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    try:
+        _write(source, str(partial), False, scale, rows, dtype, progress)
+        _move(partial, final, replace)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return SampleStore.open(location)
+
+
+def _write(
+    source: Source,
+    location: str,
+    replace: bool,
+    scale: float,
+    chunk_rows: int,
+    dtype: str,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Write a whole store, chunk by chunk."""
+    attributes: dict[str, Any] = {
+        "version": _VERSION,
+        "source": source.name,
+        "scale": scale,
+        "sample_shape": list(source.x_shape),
+        "complete": False,
+    }
+    group = zarr.create_group(location, zarr_format=3, overwrite=replace, attributes={_KEY: attributes})
+
+    def create(name: str, sample_shape: tuple[int, ...], stored: str) -> zarr.Array[Any]:
+        return group.create_array(
+            name,
+            shape=(source.rows, *sample_shape),
+            chunks=(chunk_rows, *sample_shape),
+            dtype=stored,
+            # compressing costs more time than a local disk saves, but less than a network does
+            compressors="auto" if is_url(location) else None,
+            # or a chunk of zeros would be left out, and look the same as one that was lost
+            config={"write_empty_chunks": True},
+        )
+
+    x_array = create("x", source.x_shape, dtype)
+    y_array = None
+    if source.y is not None:
+        y_array = create("y", source.y.shape[1:], "int64" if is_labels(source.y.dtype) else dtype)
+
+    def convert(raw_x: Array, raw_y: Array | None) -> tuple[Array, Array | None]:
+        x = np.empty(raw_x.shape, dtype)
+        with np.errstate(over="ignore"):  # check_finite says it better
+            np.divide(raw_x, scale, out=x, casting="same_kind")
+            return x, None if raw_y is None or y_array is None else raw_y.astype(y_array.dtype)
+
+    def write_chunk(start: int, x: Array, y: Array | None) -> Summary:
+        check_finite(x, y, start, source.name)
+        rows = slice(start, start + len(x))
+        x_array[rows] = x
+        if y is not None and y_array is not None:
+            y_array[rows] = y
+        return summarise(x, y)
+
+    blocks = source.blocks(chunk_rows)
+    summary = None
+    # Ctrl-C leaves a zarr write running behind it, which would put back what ingest then removes; a thread of
+    # our own is waited for at the end of this block
+    with ThreadPoolExecutor(1) as thread:
+        for start in range(0, source.rows, chunk_rows):
+            # nested calls, so that no name keeps a block alive while the next one is made
+            part = thread.submit(write_chunk, start, *convert(*next(blocks))).result()
+            summary = part if summary is None else summary.merge(part)
+            if progress is not None:
+                progress(min(start + chunk_rows, source.rows), source.rows)
+    assert summary is not None  # a source has at least one row
+    group.attrs[_KEY] = {**attributes, "summary": summary.to_json(), "complete": True}
+
+
+def _move(partial: Path, final: Path, replace: bool) -> None:
+    """Rename the complete store onto its place; what was there goes only once that has worked."""
+    if not replace:
+        partial.rename(final)
+        return
+    old = partial.with_name(f"{partial.name}-replaced")
+    final.rename(old)
+    try:
+        partial.rename(final)
+    except BaseException:
+        old.rename(final)
+        raise
+    shutil.rmtree(old)
+
+
+def _check_destination(location: str, overwrite: bool) -> bool:
+    """Tell whether there is a store to be replaced; refuse what is not one, or may not be replaced."""
+    if is_url(location):
+        try:
+            open_zarr(location)
+        except MissingError:
+            return False
+    elif not os.path.lexists(location):
+        return False
+    elif not is_zarr_folder(Path(location)):
+        raise ExistsError(
+            f"{location} exists and is not a zarr store, so it is never replaced; give another path"
+        )
+    if not overwrite:
+        raise ExistsError(
+            f"{location} exists already; give another destination, or --overwrite to replace it"
+        )
+    return True
+
+
+def _check_attributes(attributes: dict[str, Any], location: str) -> None:
+    """Refuse a store that `ingest` did not finish, or that a later version of it wrote."""
+    if attributes.get("complete") is False:
+        raise DataError(f"{location} was not written to the end; `altmin ingest` it again with --overwrite")
+    if attributes.get("version", _VERSION) > _VERSION:
+        raise DataError(f"{location} was written by a later version of altmin-dask; install that version")
+
+
+def _check_layout(location: str, x: zarr.Array[Any], y: zarr.Array[Any] | None) -> None:
+    """Refuse arrays that cannot be read as chunks of whole samples."""
+    x_label, y_label = f"x of {location}", f"y of {location}"
+    # a source has the same demands on dtypes and shapes
+    Source(location, read_zarr(x, x_label), None if y is None else read_zarr(y, y_label))
+    for array, label in ((x, x_label), (y, y_label)):
+        if array is not None and any(
+            chunk < size for chunk, size in zip(array.chunks[1:], array.shape[1:], strict=True)
+        ):
+            raise DataError(
+                f"{label} has chunks of {array.chunks}, which cut through samples of {array.shape[1:]}; "
+                "`altmin ingest` it into a new store"
+            )
+    if y is None:
+        return
+    _check_targets(y.shape, y.dtype, y_label)
+    rows = x.shape[0]
+    x_rows, y_rows = min(x.chunks[0], rows), min(y.chunks[0], rows)
+    if x_rows != y_rows:
+        raise DataError(
+            f"{location} has {x_rows} rows in a chunk of x and {y_rows} in one of y; "
+            "`altmin ingest` it into a new store"
+        )
+
+
+def _check_targets(shape: tuple[int, ...], dtype: np.dtype[Any], label: str) -> None:
+    """Refuse targets that are neither labels, nor numbers, nor rows of numbers."""
+    if is_labels(dtype) and len(shape) != 1:
+        raise DataError(
+            f"{label} has integers of shape {shape}; give labels of shape (rows,), or floats to fit"
+        )
+    if len(shape) > 2 or 0 in shape:
+        raise DataError(f"{label} has shape {shape}; give targets of shape (rows,) or (rows, outputs)")
