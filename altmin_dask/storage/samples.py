@@ -233,7 +233,7 @@ def _write(
     attributes: dict[str, Any] = {
         "version": _VERSION,
         "source": source.name,
-        "scale": scale,
+        "scale": float(scale),
         "sample_shape": list(source.x_shape),
         "complete": False,
     }
