@@ -1,0 +1,157 @@
+"""Element-wise activations φ with their first and second derivatives.
+
+Both derivatives are functions of the *value* a = φ(z), not of z: the value is at hand wherever a derivative is
+needed, so a z-update evaluates one transcendental function per pre-activation and keeps no second array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from altmin_dask.errors import ConfigError
+
+Array = npt.NDArray[Any]
+
+LEAKY_SLOPE = 0.01
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An element-wise function φ and what the solvers need to know of it.
+
+    Attributes
+    ----------
+    name : str
+        The name by which settings refer to it.
+    value : callable
+        ``value(z, out=None)`` gives a = φ(z); finite for every finite z.
+    derivative : callable
+        ``derivative(a, out=None)`` gives φ'(z) from a = φ(z).
+    second_derivative : callable
+        ``second_derivative(a)`` gives φ''(z) from a = φ(z) (0 at the kink of piecewise linear functions).
+    initialization : {"glorot", "he"}
+        The variance rule that keeps a forward pass at unit scale.
+    """
+
+    name: str
+    value: Callable[..., Array]
+    derivative: Callable[..., Array]
+    second_derivative: Callable[[Array], Array]
+    initialization: str = "glorot"
+
+
+def _identity(z: Array, out: Array | None = None) -> Array:
+    return np.positive(z, out=out)
+
+
+def _one(a: Array, out: Array | None = None) -> Array:
+    out = np.empty_like(a) if out is None else out
+    out.fill(1)
+    return out
+
+
+def sigmoid(z: Array, out: Array | None = None) -> Array:
+    """1 / (1 + exp(−z)), accurate in relative terms where it is small; exp may overflow to an exact 0."""
+    with np.errstate(over="ignore"):
+        out = np.negative(z, out=out)
+        np.exp(out, out=out)
+        out += 1
+        return np.reciprocal(out, out=out)
+
+
+def _sigmoid_derivative(a: Array, out: Array | None = None) -> Array:
+    out = np.subtract(1, a, out=out)
+    out *= a
+    return out
+
+
+def _sigmoid_second(a: Array) -> Array:
+    return a * (1 - a) * (1 - 2 * a)
+
+
+def _tanh_derivative(a: Array, out: Array | None = None) -> Array:
+    out = np.square(a, out=out)
+    return np.subtract(1, out, out=out)
+
+
+def _tanh_second(a: Array) -> Array:
+    return -2 * a * (1 - np.square(a))
+
+
+def _relu(z: Array, out: Array | None = None) -> Array:
+    return np.maximum(z, 0, out=out)
+
+
+def _relu_derivative(a: Array, out: Array | None = None) -> Array:
+    out = np.empty_like(a) if out is None else out
+    return np.greater(a, 0, out=out, casting="unsafe")
+
+
+def _leaky_relu(z: Array, out: Array | None = None) -> Array:
+    return np.maximum(z, z * z.dtype.type(LEAKY_SLOPE), out=out)
+
+
+def _leaky_derivative(a: Array, out: Array | None = None) -> Array:
+    out = _relu_derivative(a, out)
+    out *= 1 - LEAKY_SLOPE
+    out += LEAKY_SLOPE
+    return out
+
+
+def softplus(z: Array, out: Array | None = None) -> Array:
+    """log(1 + exp(z)) = max(z, 0) + log1p(exp(−|z|)), without overflow."""
+    tail = np.abs(z)
+    np.negative(tail, out=tail)
+    np.exp(tail, out=tail)
+    np.log1p(tail, out=tail)
+    out = np.maximum(z, 0, out=out)
+    out += tail
+    return out
+
+
+def _softplus_derivative(a: Array, out: Array | None = None) -> Array:
+    # φ' = sigmoid(z) = 1 − exp(−a), by expm1 so that it stays accurate where a is tiny.
+    out = np.negative(a, out=out)
+    np.expm1(out, out=out)
+    return np.negative(out, out=out)
+
+
+def _softplus_second(a: Array) -> Array:
+    slope = -np.expm1(-a)
+    return slope * (1 - slope)
+
+
+ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
+    {
+        activation.name: activation
+        for activation in (
+            Activation("identity", _identity, _one, np.zeros_like),
+            Activation("sigmoid", sigmoid, _sigmoid_derivative, _sigmoid_second),
+            Activation("tanh", np.tanh, _tanh_derivative, _tanh_second),
+            Activation("relu", _relu, _relu_derivative, np.zeros_like, "he"),
+            Activation("leaky_relu", _leaky_relu, _leaky_derivative, np.zeros_like, "he"),
+            Activation("softplus", softplus, _softplus_derivative, _softplus_second, "he"),
+        )
+    }
+)
+"""Every activation by name; a new one is one more entry."""
+
+
+def get_activation(name: str) -> Activation:
+    """Look an activation up by name.
+
+    Raises
+    ------
+    ConfigError
+        If there is no activation of that name.
+    """
+    try:
+        return ACTIVATIONS[name]
+    except KeyError:
+        raise ConfigError(f"activation '{name}' is unknown; choose one of {', '.join(ACTIVATIONS)}") from None

@@ -1,0 +1,218 @@
+"""Losses ℓ(φ_L(z_L), y) as functions of the output pre-activations z_L, with positive semi-definite curvature.
+
+A loss is paired with the output activation it makes sense with. All its functions take a block of samples, one a
+row, and return one value, gradient or curvature a row; nothing is averaged here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+
+from altmin_dask.errors import ConfigError
+from altmin_dask.networks.activations import Activation, Array, get_activation, softplus
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """A positive semi-definite matrix per sample, applied and never formed.
+
+    H = diag(q) for element-wise losses; H = diag(q) − q qᵀ / Σq where `centred`, of which softmax's
+    diag(p) − p pᵀ is the case Σp = 1. The family is closed under the partial minimisation the z-update needs,
+    min_v ½(e+v)ᵀH(e+v) + ½m‖v‖² = ½eᵀH̃e, which only maps each q to mq / (m + q).
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n, d)
+        The non-negative q of every sample.
+    centred : bool
+        Whether the weighted mean is taken out.
+    """
+
+    weights: Array
+    centred: bool = False
+
+    def apply(self, v: Array, out: Array | None = None) -> Array:
+        """H v for every sample; `v`, result: (n, d)."""
+        out = np.multiply(self.weights, v, out=out)
+        if self.centred:
+            mean = out.sum(axis=1) / self.weights.sum(axis=1)
+            out -= self.weights * mean[:, None]
+        return out
+
+    def solve(self, m: float, v: Array) -> Array:
+        """(m I + H)⁻¹ v for m > 0; by Sherman–Morrison where centred."""
+        out = v / (m + self.weights)
+        if self.centred:
+            q = self.smoothed(m).weights
+            out += q * (np.vecdot(q, v) / (m * m * q.sum(axis=1)))[:, None]
+        return out
+
+    def smoothed(self, m: float) -> Curvature:
+        """H̃ = (H⁻¹ + I/m)⁻¹, the curvature that is left when v with weight m/2 ‖v‖² is minimised out."""
+        return Curvature(self.weights * (m / (m + self.weights)), self.centred)
+
+
+class Loss(Protocol):
+    """What a loss supplies; z, a, gradient: (n, d), y: (n, d) or labels (n,)."""
+
+    @property
+    def name(self) -> str:
+        """The name by which settings refer to it."""
+
+    @property
+    def output_activation(self) -> str:
+        """The name of φ_L."""
+
+    @property
+    def target(self) -> str:
+        """What y must be: "real", "unit" (in [0, 1]) or "labels" (integers 0 … d − 1)."""
+
+    def predict(self, z: Array) -> Array:
+        """a = φ_L(z)."""
+
+    def value(self, z: Array, a: Array, y: Array) -> Array:
+        """ℓ of every sample, (n,)."""
+
+    def gradient(self, z: Array, a: Array, y: Array) -> Array:
+        """∂ℓ/∂z."""
+
+    def curvature(self, a: Array, y: Array) -> Curvature:
+        """The Gauss–Newton curvature, positive semi-definite everywhere."""
+
+    def hessian(self, a: Array, y: Array) -> Curvature:
+        """The exact second derivative in the same form; its weights may be negative."""
+
+
+@dataclass(frozen=True)
+class Squared:
+    """ℓ = ½ ‖φ(z) − y‖² with any element-wise output activation φ."""
+
+    activation: Activation
+    name: str = "squared"
+
+    @property
+    def output_activation(self) -> str:
+        return self.activation.name
+
+    @property
+    def target(self) -> str:
+        return "unit" if self.activation.name == "sigmoid" else "real"
+
+    def predict(self, z: Array) -> Array:
+        return self.activation.value(z)
+
+    def value(self, z: Array, a: Array, y: Array) -> Array:
+        error = a - y
+        half: Array = np.vecdot(error, error)
+        half *= 0.5
+        return half
+
+    def gradient(self, z: Array, a: Array, y: Array) -> Array:
+        out = a - y
+        out *= self.activation.derivative(a)
+        return out
+
+    def curvature(self, a: Array, y: Array) -> Curvature:
+        slope = self.activation.derivative(a)
+        return Curvature(np.square(slope, out=slope))
+
+    def hessian(self, a: Array, y: Array) -> Curvature:
+        weights = self.curvature(a, y).weights
+        return Curvature(weights + (a - y) * self.activation.second_derivative(a))
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy:
+    """ℓ = Σ_j softplus(z_j) − y_j z_j: sigmoid outputs, targets in [0, 1]."""
+
+    name: str = "binary_cross_entropy"
+    output_activation: str = "sigmoid"
+    target: str = "unit"
+
+    def predict(self, z: Array) -> Array:
+        return get_activation("sigmoid").value(z)
+
+    def value(self, z: Array, a: Array, y: Array) -> Array:
+        total: Array = softplus(z).sum(axis=1)
+        total -= np.vecdot(y, z)
+        return total
+
+    def gradient(self, z: Array, a: Array, y: Array) -> Array:
+        return a - y
+
+    def curvature(self, a: Array, y: Array) -> Curvature:
+        return Curvature(a * (1 - a))
+
+    hessian = curvature
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """ℓ = log Σ_j exp(z_j) − z_y: softmax outputs, y the class label."""
+
+    name: str = "cross_entropy"
+    output_activation: str = "softmax"
+    target: str = "labels"
+
+    def predict(self, z: Array) -> Array:
+        p = z - z.max(axis=1, keepdims=True)
+        np.exp(p, out=p)
+        p /= p.sum(axis=1, keepdims=True)
+        return p
+
+    def value(self, z: Array, a: Array, y: Array) -> Array:
+        top = z.max(axis=1)
+        total = np.log(np.exp(z - top[:, None]).sum(axis=1))
+        picked = np.take_along_axis(z, y[:, None], axis=1)[:, 0]
+        out: Array = total + (top - picked)
+        return out
+
+    def gradient(self, z: Array, a: Array, y: Array) -> Array:
+        out = a.copy()
+        out[np.arange(len(y)), y] -= 1
+        return out
+
+    def curvature(self, a: Array, y: Array) -> Curvature:
+        return Curvature(a, centred=True)
+
+    hessian = curvature
+
+
+def _only(loss: BinaryCrossEntropy | CrossEntropy) -> Callable[[str | None], Loss]:
+    def make(output_activation: str | None) -> Loss:
+        if output_activation not in (None, loss.output_activation):
+            raise ConfigError(
+                f"loss '{loss.name}' goes with output activation '{loss.output_activation}', "
+                f"not with '{output_activation}'"
+            )
+        return loss
+
+    return make
+
+
+LOSSES: Mapping[str, Callable[[str | None], Loss]] = MappingProxyType(
+    {
+        "squared": lambda activation: Squared(get_activation(activation or "identity")),
+        "binary_cross_entropy": _only(BinaryCrossEntropy()),
+        "cross_entropy": _only(CrossEntropy()),
+    }
+)
+"""Every loss by name, as a function of the output activation's name; a new one is one more entry."""
+
+
+def get_loss(name: str, output_activation: str | None = None) -> Loss:
+    """Look a loss up by name and pair it with an output activation (default: the natural one).
+
+    Raises
+    ------
+    ConfigError
+        If there is no such loss, or it does not go with that activation.
+    """
+    if name not in LOSSES:
+        raise ConfigError(f"loss '{name}' is unknown; choose one of {', '.join(LOSSES)}")
+    return LOSSES[name](output_activation)

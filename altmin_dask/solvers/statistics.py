@@ -1,0 +1,125 @@
+"""Sufficient statistics of the weight update: the sums a chunk sends instead of its samples.
+
+For layer i with augmented inputs ã and pre-activations z they are the cross moment C_i = Σ z ãᵀ, the Gram matrix
+G_i = Σ ã ãᵀ and Σ ‖z‖²; with them come Σ ℓ and the number of samples. They form a commutative group: sums of
+chunks add up in any tree, and a group of chunks is replaced exactly by adding the difference of its statistics.
+The relaxed objective of *any* weights follows from them, without another look at the samples.
+
+The first layer's Gram matrix depends on the samples alone, so it is summed once, when samples enter the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from altmin_dask.networks.activations import Array
+from altmin_dask.networks.chain import Point, Weights
+
+
+@dataclass
+class Statistics:
+    """Views into one float64 vector, which is what travels and is added.
+
+    Attributes
+    ----------
+    shapes : sequence of (int, int)
+        The shape of each W̃_i.
+    with_inputs : bool
+        Whether the first Gram matrix is part of the vector.
+    vector : ndarray, float64
+        All statistics, packed; zeros by default.
+    cross, gram : list of ndarray
+        C_i of shape (d_i, d_{i−1}+1), and G_i of shape (d_{i−1}+1, d_{i−1}+1); ``gram[0]`` is empty without inputs.
+    squares : ndarray, (L,)
+        Σ ‖z_i‖².
+    totals : ndarray, (4,)
+        Σ ℓ, the number of samples, how many samples moved by a shortened step, and Σ F_k just after the z-update.
+    """
+
+    shapes: Sequence[tuple[int, int]]
+    with_inputs: bool
+    vector: Array = None  # type: ignore[assignment]
+    cross: list[Array] = field(init=False, repr=False)
+    gram: list[Array] = field(init=False, repr=False)
+    squares: Array = field(init=False, repr=False)
+    totals: Array = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.vector is None:
+            self.vector = np.zeros(packed_size(self.shapes, self.with_inputs))
+        rest = self.vector
+
+        def take(*shape: int) -> Array:
+            nonlocal rest
+            part, rest = rest[: prod(shape)].reshape(shape), rest[prod(shape) :]
+            return part
+
+        self.totals = take(4)
+        self.squares = take(len(self.shapes))
+        self.cross = [take(*shape) for shape in self.shapes]
+        self.gram = [take(k, k) for _, k in self.shapes[1:]]
+        self.gram.insert(0, take(self.shapes[0][1], self.shapes[0][1]) if self.with_inputs else take(0))
+
+    @property
+    def samples(self) -> float:
+        """How many samples are in the sums."""
+        return float(self.totals[1])
+
+    def add(self, point: Point) -> None:
+        """Add a block of samples at `point`."""
+        self.totals[0] += point.loss.sum(dtype=np.float64)
+        self.totals[1] += len(point.loss)
+        for layer, (z, inputs) in enumerate(zip(point.z, point.inputs, strict=True)):
+            self.squares[layer] += _sum_of_squares(z)
+            self.cross[layer] += z.T @ inputs
+            if self.gram[layer].size:
+                self.gram[layer] += inputs.T @ inputs
+
+    def replace(self, old: Point, new: Point) -> None:
+        """Add the difference that moving a block from `old` to `new` makes; the samples are the same."""
+        self.totals[0] += new.loss.sum(dtype=np.float64) - old.loss.sum(dtype=np.float64)
+        self.cross[0] += (new.z[0] - old.z[0]).T @ new.inputs[0]
+        for layer, (z, before) in enumerate(zip(new.z, old.z, strict=True)):
+            self.squares[layer] += _sum_of_squares(z) - _sum_of_squares(before)
+            if layer:
+                self.cross[layer] += z.T @ new.inputs[layer]
+                self.cross[layer] -= before.T @ old.inputs[layer]
+                self.gram[layer] += new.inputs[layer].T @ new.inputs[layer]
+                self.gram[layer] -= old.inputs[layer].T @ old.inputs[layer]
+
+    def merge(self, other: Statistics) -> None:
+        """Add all of `other`, which may lack the input Gram matrix this one has."""
+        self.totals += other.totals
+        self.squares += other.squares
+        for mine, theirs in zip((*self.cross, *self.gram[1:]), (*other.cross, *other.gram[1:]), strict=True):
+            mine += theirs
+        if other.with_inputs:
+            self.gram[0] += other.gram[0]
+
+    def residual_squares(self, weights: Weights) -> Array:
+        """Σ ‖z_i − W̃_i ã_{i−1}‖² of every layer under any weights, (L,)."""
+        sums = []
+        for square, cross, gram, w in zip(self.squares, self.cross, self.gram, weights, strict=True):
+            w = w.astype(np.float64)
+            sums.append(square - 2 * np.vdot(cross, w) + np.vdot(w @ gram, w))
+        return np.maximum(sums, 0.0)
+
+    def objective(self, weights: Weights, mu: Sequence[float], ridge: float, penalize_bias: bool = True) -> float:
+        """The relaxed objective F as a mean over samples, the ridge term λ Σ ‖W̃_i‖² / n included."""
+        fit = self.totals[0] + np.dot(mu, self.residual_squares(weights))
+        penalized = weights if penalize_bias else tuple(w[:, :-1] for w in weights)
+        return float(fit + ridge * sum(_sum_of_squares(w) for w in penalized)) / self.samples
+
+
+def packed_size(shapes: Sequence[tuple[int, int]], with_inputs: bool) -> int:
+    """How many float64 numbers a chunk sends."""
+    grams = sum(k * k for _, k in (shapes if with_inputs else shapes[1:]))
+    return 4 + len(shapes) + sum(d * k for d, k in shapes) + grams
+
+
+def _sum_of_squares(array: Array) -> float:
+    return float(np.vecdot(array, array).sum(dtype=np.float64))
