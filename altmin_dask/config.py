@@ -1,0 +1,215 @@
+"""Pipelines: what to train on what, and how, as TOML tables checked by pydantic."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+
+from altmin_dask.errors import ConfigError, MissingError
+from altmin_dask.networks.activations import ACTIVATIONS
+from altmin_dask.networks.losses import LOSSES
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Width = Annotated[int, Field(ge=1)]
+ActivationName = Literal[*ACTIVATIONS]  # type: ignore[valid-type]
+LossName = Literal[*LOSSES]  # type: ignore[valid-type]
+_FORMS = ("<one>", "<each>", "<table>")
+
+
+def _form(value: Any) -> str:
+    """Which form a setting was given in, so that only what is wrong with that form is reported."""
+    if isinstance(value, list | tuple):
+        return "<each>"
+    return "<table>" if isinstance(value, dict | BaseModel) else "<one>"
+
+
+class Table(BaseModel):
+    """A table of a pipeline: unknown keys are refused, numbers are never guessed from strings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataTable(Table):
+    """`[data]`: sample stores, or sources that are first ingested into the run folder."""
+
+    train: str
+    validation: str | None = None
+    scale: Positive = 1.0
+    """What raw sources are divided by; a store has been scaled already."""
+    chunk_rows: Annotated[int, Field(ge=1)] | None = None
+    """Rows in a chunk of stores made from raw sources."""
+
+
+class NetworkTable(Table):
+    """`[network]`: the chain; input and output widths follow from the data."""
+
+    kind: Literal["autoencoder", "classifier", "regressor"]
+    hidden_layer_sizes: tuple[Width, ...] = Field(strict=False, default=(100,))
+    activation: Annotated[
+        Annotated[ActivationName, Tag("<one>")]  # type: ignore[valid-type]
+        | Annotated[tuple[ActivationName, ...], Field(strict=False), Tag("<each>")],  # type: ignore[valid-type]
+        Discriminator(_form),
+    ] = "sigmoid"
+    """One for all hidden layers, or one for each."""
+    output_activation: str | None = None
+    loss: LossName | None = None  # type: ignore[valid-type]
+    dtype: Literal["float32", "float64"] = "float32"
+    initial_scale: Positive = 1.0
+    """Factor on the Glorot or He weights of the first layer."""
+
+
+class MuSchedule(Table):
+    """μ that moves geometrically from `start` to `stop`, by `factor` a pass over the samples in the sum."""
+
+    start: Positive
+    factor: Positive
+    stop: Positive
+
+    @model_validator(mode="after")
+    def _reaches_stop(self) -> MuSchedule:
+        if (self.stop - self.start) * (self.factor - 1) < 0:
+            raise ValueError(f"factor {self.factor} never leads from {self.start} to {self.stop}")
+        return self
+
+
+class SolverTable(Table):
+    """`[solver]`: the relaxation, the z-update and the W-update."""
+
+    penalty: Literal["l2"] = "l2"
+    mu: Annotated[
+        Annotated[Positive, Tag("<one>")]
+        | Annotated[tuple[Positive, ...], Field(strict=False, min_length=1), Tag("<each>")]
+        | Annotated[MuSchedule, Tag("<table>")],
+        Discriminator(_form),
+    ] = 0.03
+    """μ of all layers, of each layer, or a schedule."""
+    ridge: NonNegative = 0.005
+    """λ of F; the Gram matrix of layer i gets λ/μ_i."""
+    penalize_bias: bool = True
+    proximal: NonNegative = 0.0
+    newton_steps: Annotated[int, Field(ge=1)] = 1
+    cg_iterations: Annotated[int, Field(ge=1)] = 3
+    cg_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    damping: NonNegative = 0.0
+    curvature: Literal["gauss_newton", "exact"] = "gauss_newton"
+
+
+class TrainingTable(Table):
+    """`[training]`: the schedule and when to stop."""
+
+    schedule: Literal["batch", "incremental", "windows"] = "windows"
+    group_chunks: Annotated[int, Field(ge=1)] = 1
+    """Chunks that are visited between two solves for W (incremental, windows)."""
+    first_window: Annotated[int, Field(ge=1)] | None = None
+    """Groups in the first window; by default about 10 samples for each unknown of a row of W."""
+    window_passes: Annotated[int, Field(ge=1)] = 4
+    """Passes over a window before it doubles."""
+    max_sweeps: Positive = 10.0
+    max_cpu_seconds: Positive | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    evaluation_rows: Annotated[int, Field(ge=1)] = 10_000
+    """About how many training rows (whole chunks) the nested loss of a record is taken over."""
+
+
+class ClusterTable(Table):
+    """`[cluster]`: where the tasks run when no --scheduler is given."""
+
+    kind: Literal["threads", "local"] = "threads"
+    workers: Annotated[int, Field(ge=1)] | None = None
+    threads_per_worker: Annotated[int, Field(ge=1)] = 1
+    memory_limit: str = "auto"
+    split_every: Annotated[int, Field(ge=2)] = 8
+    """Statistics that are added up in one task of the tree."""
+
+
+class OutputTable(Table):
+    """`[output]`: what is left behind."""
+
+    run: str | None = None
+    """Run folder when --run is not given; by default a new one under runs/."""
+    report: bool = True
+    """Write the report when training has ended."""
+    title: str | None = None
+
+
+class Pipeline(Table):
+    """A whole pipeline."""
+
+    data: DataTable
+    network: NetworkTable
+    solver: SolverTable = SolverTable()
+    training: TrainingTable = TrainingTable()
+    cluster: ClusterTable = ClusterTable()
+    output: OutputTable = OutputTable()
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide what is computed: all but where it runs, when it stops and what it leaves."""
+        settings: dict[str, Any] = self.model_dump(mode="json", exclude={"cluster", "output"})
+        for limit in ("max_sweeps", "max_cpu_seconds"):
+            settings["training"].pop(limit)
+        return settings
+
+
+def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
+    """Read a pipeline from a TOML file.
+
+    Parameters
+    ----------
+    file : path
+        The TOML file.
+    overrides : iterable of str
+        ``table.key=value`` settings that replace those of the file; a value is TOML, or else a bare string.
+
+    Raises
+    ------
+    MissingError
+        If the file does not exist.
+    ConfigError
+        If it is not TOML, or a key is unknown or has a wrong value; every such place is named.
+    """
+    file = Path(file)
+    try:
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise MissingError(f"pipeline {file} is not there or is a folder; name a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+    for override in overrides:
+        _apply(settings, override)
+    try:
+        return Pipeline.model_validate(settings)
+    except ValidationError as error:
+        places = "; ".join(dict.fromkeys(_describe(problem) for problem in error.errors()))
+        raise ConfigError(f"{file}: {places}") from None
+
+
+def _apply(settings: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or len(keys) < 2 or not all(keys):
+        raise ConfigError(f"--set {override}: write table.key=value, for example solver.mu=0.1")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = settings
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override}: {key} is not a table")
+    table[keys[-1]] = value
+
+
+def _describe(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"] if part not in _FORMS)
+    if problem["type"] == "extra_forbidden":
+        return f"{place} is not a setting"
+    if problem["type"] == "missing":
+        return f"{place} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{place} = {problem['input']!r}: {message[0].lower()}{message[1:]}"

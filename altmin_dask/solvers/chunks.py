@@ -1,0 +1,118 @@
+"""One chunk's share of a sweep: blocks of rows small enough for the cache go through the z-update one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from altmin_dask.networks.activations import Array
+from altmin_dask.networks.chain import Chain, Weights, augmented
+from altmin_dask.solvers.newton import NewtonSettings, update
+from altmin_dask.solvers.statistics import Statistics
+
+BLOCK_ROWS = 512
+
+
+def split_layers(z: Array, widths: Sequence[int]) -> list[Array]:
+    """Views of z_1 … z_L in rows that hold them side by side, (n, Σ d_i)."""
+    return np.split(z, np.cumsum(widths)[:-1], axis=1)
+
+
+def enter_chunk(network: Chain, weights: Weights, x: Array, y: Array | None) -> tuple[Array, Statistics]:
+    """Bring a chunk into the sums: z by a forward pass, (n, Σ d_i), and its statistics with the input Gram matrix."""
+    statistics = Statistics(network.shapes, with_inputs=True)
+    z = np.empty((len(x), sum(network.widths)), weights[0].dtype)
+    for rows in _blocks(len(x)):
+        layers = network.forward(weights, x[rows])
+        inputs = augmented(x[rows], weights[0].dtype)
+        target = inputs[:, :-1] if y is None else y[rows]
+        statistics.add(network.evaluate(weights, inputs, layers[0], target, layers))
+        np.concatenate(layers, axis=1, out=z[rows])
+    return z, statistics
+
+
+def visit_chunk(
+    network: Chain,
+    weights: Weights,
+    mu: Sequence[float],
+    x: Array,
+    y: Array | None,
+    z: Array,
+    settings: NewtonSettings,
+    *,
+    renew: bool,
+) -> tuple[Array, Statistics]:
+    """Update z of a chunk.
+
+    Parameters
+    ----------
+    network, weights, mu, settings
+        As in `altmin_dask.solvers.newton.update`.
+    x, y, z : ndarray
+        Samples (n, …), targets or None, pre-activations (n, Σ d_i); none is changed.
+    renew : bool
+        Whether the statistics are those of the new z (all chunks are visited before W is solved), or the
+        difference that the update makes to the sums (some chunks keep their z).
+
+    Returns
+    -------
+    z : ndarray, (n, Σ d_i)
+    statistics : Statistics
+        Without the input Gram matrix.
+    """
+    statistics = Statistics(network.shapes, with_inputs=False)
+    out = np.empty_like(z)
+    for rows in _blocks(len(x)):
+        layers = [np.ascontiguousarray(layer) for layer in split_layers(z[rows], network.widths)]
+        result = update(network, weights, mu, x[rows], None if y is None else y[rows], layers, settings)
+        if renew:
+            statistics.add(result.end)
+        else:
+            statistics.replace(result.start, result.end)
+        statistics.totals[2] += result.shortened
+        statistics.totals[3] += result.objective_after.sum(dtype=np.float64)
+        np.concatenate(result.end.z, axis=1, out=out[rows])
+    return out, statistics
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Quality of the real network on some samples: sums over samples, which add up over chunks.
+
+    Attributes
+    ----------
+    samples, loss, correct : float
+        Number of samples, Σ ℓ of a forward pass, and how many are classified rightly (0 without labels).
+    """
+
+    samples: float = 0.0
+    loss: float = 0.0
+    correct: float = 0.0
+
+    @property
+    def mean_loss(self) -> float:
+        """The nested loss."""
+        return self.loss / self.samples
+
+    @property
+    def accuracy(self) -> float:
+        """Share of samples classified rightly."""
+        return self.correct / self.samples
+
+
+def evaluate_chunk(network: Chain, weights: Weights, x: Array, y: Array | None) -> Evaluation:
+    """The nested loss, and for labels the hits, of a chunk."""
+    loss = correct = 0.0
+    for rows in _blocks(len(x)):
+        z = network.forward(weights, x[rows])[-1]
+        target = x[rows].reshape(len(z), -1).astype(z.dtype, copy=False) if y is None else y[rows]
+        loss += float(network.loss.value(z, network.loss.predict(z), target).sum(dtype=np.float64))
+        if network.loss.target == "labels":
+            correct += float(np.count_nonzero(z.argmax(axis=1) == target))
+    return Evaluation(float(len(x)), loss, correct)
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    return (slice(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS))

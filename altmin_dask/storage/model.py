@@ -1,0 +1,103 @@
+"""A trained model on disk: weights as safetensors, everything else as JSON; nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from altmin_dask.errors import DataError, MissingError
+from altmin_dask.networks.activations import Array
+from altmin_dask.networks.chain import Chain, Weights
+from altmin_dask.storage.atomic import write_json, write_tensors
+
+KINDS = ("autoencoder", "classifier", "regressor")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its weights, and what is needed to feed it.
+
+    Attributes
+    ----------
+    kind : {"autoencoder", "classifier", "regressor"}
+        What its output is compared with: the samples, labels, or real targets.
+    network : Chain
+        The architecture and loss.
+    weights : tuple of ndarray
+        W̃_1 … W̃_L.
+    sample_shape : tuple of int
+        Shape of one sample, e.g. (28, 28).
+    scale : float
+        What raw samples were divided by before training.
+    """
+
+    kind: str
+    network: Chain
+    weights: Weights
+    sample_shape: tuple[int, ...]
+    scale: float = 1.0
+
+    def predict(self, x: Array) -> Array:
+        """Network outputs φ_L of a forward pass, (n, d_L); x: (n, *sample_shape), already scaled."""
+        return self.network.predict(self.weights, x)
+
+    def save(self, folder: Path) -> None:
+        """Write ``weights.safetensors`` and ``model.json``; each file appears complete or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / "weights.safetensors", layer_tensors(self.weights))
+        write_json(
+            folder / "model.json",
+            {
+                "version": 1,
+                "kind": self.kind,
+                "network": self.network.describe(),
+                "sample_shape": list(self.sample_shape),
+                "scale": self.scale,
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Model:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        MissingError
+            If there is no model in the folder.
+        DataError
+            If its files are damaged or do not fit together.
+        """
+        folder = Path(folder)
+        try:
+            settings = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            tensors = load_file(folder / "weights.safetensors")
+        except FileNotFoundError as error:
+            raise MissingError(f"{folder} holds no trained model: {error.filename} is missing") from None
+        except (json.JSONDecodeError, SafetensorError) as error:
+            raise DataError(f"the model in {folder} is damaged: {error}") from None
+        try:
+            network = Chain.build(**settings["network"])
+            weights = tuple(tensors[name] for name in layer_names(len(network.widths)))
+            if tuple(w.shape for w in weights) != network.shapes:
+                raise ValueError("the weights' shapes are not the network's")
+            return cls(
+                settings["kind"], network, weights, tuple(settings["sample_shape"]), float(settings["scale"])
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"the model in {folder} is damaged: {error}") from None
+
+
+def layer_names(layers: int) -> list[str]:
+    """Names of the tensors W̃_1 … W̃_L in a file."""
+    return [f"layer_{i}" for i in range(1, layers + 1)]
+
+
+def layer_tensors(weights: Weights) -> dict[str, Any]:
+    """Weights by the names they have in a file."""
+    return dict(zip(layer_names(len(weights)), weights, strict=True))
