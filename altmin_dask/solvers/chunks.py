@@ -71,8 +71,7 @@ def visit_chunk(
             statistics.add(result.end)
         else:
             statistics.replace(result.start, result.end)
-        statistics.totals[2] += result.shortened
-        statistics.totals[3] += result.objective_after.sum(dtype=np.float64)
+        statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
         np.concatenate(result.end.z, axis=1, out=out[rows])
     return out, statistics
 

@@ -36,8 +36,10 @@ class Statistics:
         C_i of shape (d_i, d_{i−1}+1), and G_i of shape (d_{i−1}+1, d_{i−1}+1); ``gram[0]`` is empty without inputs.
     squares : ndarray, (L,)
         Σ ‖z_i‖².
-    totals : ndarray, (4,)
-        Σ ℓ, the number of samples, how many samples moved by a shortened step, and Σ F_k just after the z-update.
+    totals : ndarray, (2,)
+        Σ ℓ and the number of samples.
+    diagnostics : ndarray, (2,)
+        Of the last z-updates, not part of the group: Σ F_k after them, and how many samples had their step cut.
     """
 
     shapes: Sequence[tuple[int, int]]
@@ -47,6 +49,7 @@ class Statistics:
     gram: list[Array] = field(init=False, repr=False)
     squares: Array = field(init=False, repr=False)
     totals: Array = field(init=False, repr=False)
+    diagnostics: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.vector is None:
@@ -58,7 +61,8 @@ class Statistics:
             part, rest = rest[: prod(shape)].reshape(shape), rest[prod(shape) :]
             return part
 
-        self.totals = take(4)
+        self.totals = take(2)
+        self.diagnostics = take(2)
         self.squares = take(len(self.shapes))
         self.cross = [take(*shape) for shape in self.shapes]
         self.gram = [take(k, k) for _, k in self.shapes[1:]]
@@ -94,11 +98,19 @@ class Statistics:
     def merge(self, other: Statistics) -> None:
         """Add all of `other`, which may lack the input Gram matrix this one has."""
         self.totals += other.totals
+        self.diagnostics[:] = other.diagnostics
         self.squares += other.squares
         for mine, theirs in zip((*self.cross, *self.gram[1:]), (*other.cross, *other.gram[1:]), strict=True):
             mine += theirs
         if other.with_inputs:
             self.gram[0] += other.gram[0]
+
+    def renew(self, other: Statistics) -> None:
+        """Become `other`, which covers the same samples, keeping the input Gram matrix."""
+        inputs = self.gram[0].copy()
+        self.vector[:] = 0
+        self.merge(other)
+        self.gram[0] += inputs
 
     def residual_squares(self, weights: Weights) -> Array:
         """Σ ‖z_i − W̃_i ã_{i−1}‖² of every layer under any weights, (L,)."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class State:
         How often the z of each group was written; its parity says which array holds it.
     cursor : int
         How many actions of the schedule are done.
+    passes : int
+        Number of the current pass over what is in the sums.
     visits : int
         How many samples were visited by a z-update, repetitions counted.
     cpu_seconds, wall_seconds : float
@@ -57,13 +59,15 @@ class State:
     statistics: Statistics
     generations: np.ndarray[Any, np.dtype[np.int64]]
     cursor: int = 0
+    passes: int = 0
     visits: int = 0
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
     history_bytes: int = 0
-    scalars: tuple[str, ...] = field(
-        default=("cursor", "visits", "cpu_seconds", "wall_seconds", "history_bytes"), init=False, repr=False
-    )
+
+    def scalars(self) -> dict[str, int | float]:
+        """All that is not an array."""
+        return {field.name: getattr(self, field.name) for field in fields(self)[3:]}
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def weights(self) -> Path:
+        """Weights of the model."""
+        return self.model / "weights.safetensors"
+
+    @property
     def latent(self) -> Path:
         """Folder of z."""
         return self.path / "z"
@@ -97,15 +106,18 @@ class RunFolder:
         """Folder of the report."""
         return self.path / "report"
 
-    def begin(self, pipeline: Mapping[str, Any], identity: Mapping[str, Any], resume: bool) -> None:
-        """Claim the folder for a pipeline: make it, or check that it is the one to resume.
+    @property
+    def started(self) -> bool:
+        """Whether a state has been committed."""
+        return bool(self._states())
+
+    def check(self, identity: Mapping[str, Any], resume: bool) -> None:
+        """Check that a pipeline may use the folder; nothing is written.
 
         Parameters
         ----------
-        pipeline : mapping
-            All settings, JSON-ready; written down for people and for `report`.
         identity : mapping
-            The part that must not change between a start and its resumption.
+            The settings that must not change between a start and its resumption.
         resume : bool
             Whether to go on with a run that is there.
 
@@ -120,11 +132,11 @@ class RunFolder:
         """
         file = self.path / "pipeline.json"
         if file.exists():
-            theirs = read_json(file).get("identity")
-            different = _differences(theirs, json.loads(json.dumps(identity)))
+            different = _differences(read_json(file).get("identity"), json.loads(json.dumps(identity)))
             if different:
                 raise ConfigError(
-                    f"run folder {self.path} belongs to another pipeline ({'; '.join(different)}); give another --run"
+                    f"run folder {self.path} belongs to another pipeline ({'; '.join(different)}); "
+                    "give another --run"
                 )
             if not resume:
                 raise ExistsError(
@@ -132,10 +144,17 @@ class RunFolder:
                 )
         elif resume:
             raise MissingError(f"there is no run to resume in {self.path}")
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ExistsError(f"{self.path} exists and is not a run folder; give another --run")
+
+    def claim(
+        self, pipeline: Mapping[str, Any], identity: Mapping[str, Any], stores: Mapping[str, str | None]
+    ) -> None:
+        """Write down all settings (JSON-ready) and the sample stores the run uses."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"identity": identity, "pipeline": pipeline})
+        write_json(
+            self.path / "pipeline.json", {"identity": identity, "pipeline": pipeline, "stores": stores}
+        )
 
     def settings(self) -> dict[str, Any]:
         """The pipeline the run was made with.
@@ -178,7 +197,7 @@ class RunFolder:
                 "statistics": state.statistics.vector,
                 "generations": state.generations,
             },
-            {"scalars": json.dumps({name: getattr(state, name) for name in state.scalars})},
+            {"scalars": json.dumps(state.scalars())},
         )
         for old in self._states()[:-2]:
             old.unlink()

@@ -1,9 +1,10 @@
-"""Selected chunks of a zarr array, as an array Dask can read: one task reads exactly one chunk."""
+"""Selected chunks of a zarr array, as a matrix Dask can read: one task reads exactly one chunk."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,36 +16,34 @@ from altmin_dask.networks.activations import Array
 @lru_cache(maxsize=64)
 def open_array(location: str, mode: str = "r") -> zarr.Array[Any]:
     """Open a zarr array once per process: opening costs more than reading a small chunk."""
-    array = zarr.open_array(location, mode=mode)  # type: ignore[arg-type]
-    return array.with_config({"write_empty_chunks": True}) if mode != "r" else array
+    array: zarr.Array[Any] = zarr.open_array(location, mode=mode)  # type: ignore[arg-type]
+    # or a chunk of zeros would be left out and look the same as a lost one
+    return array if mode == "r" else array.with_config({"write_empty_chunks": True})
 
 
 @dataclass(frozen=True)
 class ChunkView:
-    """Chunks `ids` of the zarr array at `location`, in that order, as one array-like.
+    """Some chunks of a zarr array, in the order given, as one matrix of a sample a row.
 
-    It pickles as a few numbers and a path, opens the array where it is used, and supports what
+    It pickles as a path and a few numbers, opens the array where it is used, and supports just what
     `dask.array.from_array` needs: slices of rows that coincide with chunks.
 
     Attributes
     ----------
     location : str
         Path or URL of the zarr array.
-    ids : tuple of int
-        The chunks, by their index along the rows.
     starts, sizes : tuple of int
         Where each chunk begins in the array, and its rows.
-    sample_shape : tuple of int
-        Shape behind the rows.
+    columns : int
+        Values in a sample.
     dtype : numpy.dtype
         Of the array.
     """
 
     location: str
-    ids: tuple[int, ...]
     starts: tuple[int, ...]
     sizes: tuple[int, ...]
-    sample_shape: tuple[int, ...]
+    columns: int
     dtype: np.dtype[Any]
 
     @classmethod
@@ -54,26 +53,35 @@ class ChunkView:
         """View chunks `ids` of an array of `shape` with `chunk_rows` rows in a chunk."""
         starts = tuple(i * chunk_rows for i in ids)
         sizes = tuple(min(chunk_rows, shape[0] - start) for start in starts)
-        return cls(location, ids, starts, sizes, tuple(shape[1:]), np.dtype(dtype))
+        return cls(location, starts, sizes, prod(shape[1:]), np.dtype(dtype))
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows of the selected chunks, then the sample shape."""
-        return (sum(self.sizes), *self.sample_shape)
+    def shape(self) -> tuple[int, int]:
+        """Rows of the selected chunks, and columns."""
+        return sum(self.sizes), self.columns
 
     @property
     def ndim(self) -> int:
-        """Rank."""
-        return 1 + len(self.sample_shape)
+        """Always 2."""
+        return 2
 
     @property
-    def chunks(self) -> tuple[tuple[int, ...], ...]:
+    def chunks(self) -> tuple[tuple[int, ...], tuple[int]]:
         """Dask's form of the chunking."""
-        return (self.sizes, *((size,) for size in self.sample_shape))
+        return self.sizes, (self.columns,)
 
-    def __getitem__(self, key: tuple[slice, ...] | slice) -> Array:
-        rows = key[0] if isinstance(key, tuple) else key
-        index = int(np.searchsorted(np.cumsum((0, *self.sizes)), rows.start or 0, side="right")) - 1
+    def __getitem__(self, key: tuple[slice, ...]) -> Array:
+        index = int(np.searchsorted(np.cumsum((0, *self.sizes)), key[0].start, side="right")) - 1
+        return self.read(index)
+
+    def read(self, index: int) -> Array:
+        """The index-th of the selected chunks, (rows, columns)."""
         start, size = self.starts[index], self.sizes[index]
         values: Array = np.asarray(open_array(self.location)[start : start + size])
-        return values
+        return values.reshape(size, self.columns)
+
+    def write(self, index: int, values: Array) -> None:
+        """Write the index-th of the selected chunks, whole."""
+        start, size = self.starts[index], self.sizes[index]
+        array = open_array(self.location, "r+")
+        array[start : start + size] = values.reshape(size, *array.shape[1:])

@@ -1,0 +1,178 @@
+"""The command line: `altmin ingest`, `train`, `evaluate`, `predict`, `report`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from altmin_dask import runs
+from altmin_dask.config import ClusterTable, load_pipeline
+from altmin_dask.display import observe, table
+from altmin_dask.engine.executors import open_executor
+from altmin_dask.engine.inference import evaluate_store, predict_store
+from altmin_dask.engine.problem import find_store
+from altmin_dask.errors import AltMinError, MissingError
+from altmin_dask.report import summary_table, write_report
+from altmin_dask.storage.model import Model
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.samples import SampleStore, ingest
+from altmin_dask.storage.sources import open_source
+
+app = typer.Typer(
+    name="altmin",
+    help="Train neural networks by alternating minimisation, out of core, on Dask and zarr.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="digits, a .npz or .npy file, a folder of idx files, or a zarr path or URL; "
+        "append :train or :test for a split",
+    ),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `altmin train` made.")]
+SchedulerOption = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Run on the Dask scheduler at this address.")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a zarr store that is there.")]
+
+
+@app.command("ingest")
+def ingest_command(
+    source: SourceArgument,
+    dest: Annotated[str, typer.Argument(metavar="DEST.zarr", help="The sample store to write.")],
+    x: Annotated[str | None, typer.Option(help="Name of the array of samples.")] = None,
+    y: Annotated[str | None, typer.Option(help="Name of the array of targets.")] = None,
+    scale: Annotated[float, typer.Option(metavar="DIVISOR", help="Divide samples by this.")] = 1.0,
+    chunk_rows: Annotated[
+        int | None, typer.Option(metavar="N", help="Rows in a chunk; by default about 8 MiB.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Stream samples from anywhere into a sample store."""
+    console = Console(stderr=True)
+    opened = open_source(source, x=x, y=y)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"ingest {source}", total=opened.rows)
+        store = ingest(
+            opened, dest, scale=scale, chunk_rows=chunk_rows, overwrite=overwrite,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )  # fmt: skip
+    targets = "no targets" if store.y is None else f"targets {store.y.dtype}"
+    typer.echo(
+        f"{store.path}: {store.rows} samples of {'×'.join(map(str, store.sample_shape))}, {targets}, "
+        f"{store.n_chunks} chunks of {store.chunk_rows} rows"
+    )
+
+
+@app.command()
+def train(
+    pipeline: Annotated[Path, typer.Argument(metavar="PIPELINE.toml", help="What to train on what.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings, as --set takes them.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; by default a new one.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    scheduler: SchedulerOption = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. solver.mu=0.1."),
+    ] = None,
+) -> None:
+    """Train the network of a pipeline and report on it."""
+    console = Console()
+    loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
+    folder = RunFolder(run or runs.default_run(loaded, pipeline, resume))
+    with observe(console) as observer:
+        outcome = runs.train(
+            loaded, folder, observer, resume=resume, scheduler=scheduler,
+            announce=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+        )  # fmt: skip
+    console.print(table("Result", summary_table(outcome)))
+    if loaded.output.report:
+        page = write_report(folder)
+        pictures = ", ".join(sorted(file.name for file in page.parent.glob("*.png")))
+        console.print(f"report: {page}  (pictures beside it: {pictures})", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    source: SourceArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    scheduler: SchedulerOption = None,
+) -> None:
+    """Measure the trained network on samples with targets."""
+    folder = RunFolder(run)
+    with _opened(folder, source) as store, open_executor(ClusterTable(), scheduler) as executor:
+        quality = evaluate_store(folder, store, executor)
+        labels = Model.load(folder.model).network.loss.target == "labels"
+    result: dict[str, Any] = {
+        "run": str(run), "source": source, "samples": int(quality.samples), "loss": quality.mean_loss,
+        "accuracy": quality.accuracy if labels else None,
+    }  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(result, allow_nan=False))
+    else:
+        rows = [("samples", f"{result['samples']}"), ("loss", f"{quality.mean_loss:.6g}")]
+        if labels:
+            rows.append(("accuracy", f"{quality.accuracy:.2%}"))
+        Console().print(table(f"{run} on {source}", rows))
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    source: SourceArgument,
+    dest: Annotated[str, typer.Argument(metavar="DEST.zarr", help="The store of predictions to write.")],
+    overwrite: OverwriteOption = False,
+    scheduler: SchedulerOption = None,
+) -> None:
+    """Write the trained network's outputs for every sample."""
+    folder = RunFolder(run)
+    with _opened(folder, source) as store, open_executor(ClusterTable(), scheduler) as executor:
+        written = predict_store(folder, store, dest, executor, overwrite=overwrite)
+    typer.echo(f"{written}: predictions for {store.rows} samples")
+
+
+@app.command()
+def report(run: RunArgument) -> None:
+    """Write the report of a run: a self-contained HTML page and PNG figures."""
+    typer.echo(str(write_report(RunFolder(run))))
+
+
+@contextmanager
+def _opened(folder: RunFolder, source: str) -> Iterator[SampleStore]:
+    """A source as a store, scaled as the run's training data were; what is not a store lives for this command."""
+    if not folder.path.is_dir():
+        raise MissingError(f"{folder.path} is not a run folder; name one that `altmin train` made")
+    model = Model.load(folder.model)
+    with tempfile.TemporaryDirectory(prefix="altmin-") as temporary:
+        yield find_store(source, "source", Path(temporary), model.scale, None)
+
+
+def main() -> None:
+    """Entry point: errors of ours end in one sentence and their exit code."""
+    try:
+        app()
+    except AltMinError as error:
+        typer.echo(f"altmin: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("altmin: interrupted; go on with --resume", err=True)
+        sys.exit(1)
+
+

@@ -1,0 +1,115 @@
+"""A trained model over a store of any size: its quality, and its predictions written chunk by chunk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from altmin_dask.engine.blas import single_threaded_blas
+from altmin_dask.engine.executors import Executor
+from altmin_dask.engine.problem import TARGETS, check_targets, ranges_of
+from altmin_dask.engine.sweep import Kernel, Samples, evaluate, per_chunk
+from altmin_dask.errors import DataError, ExistsError
+from altmin_dask.networks.activations import Array
+from altmin_dask.solvers.chunks import Evaluation
+from altmin_dask.storage.model import Model
+from altmin_dask.storage.readers import is_zarr_folder
+from altmin_dask.storage.run import RunFolder, read_weights
+from altmin_dask.storage.samples import SampleStore
+from altmin_dask.storage.views import ChunkView
+
+
+def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Evaluation:
+    """Loss and accuracy of a run's model on a store with targets.
+
+    Raises
+    ------
+    DataError
+        If the store does not fit the model or has no targets.
+    """
+    model = Model.load(run.model)
+    target = TARGETS[model.kind]
+    check_targets(model.network, target, store, ranges_of(store, executor))
+    packed = executor.compute(
+        evaluate(_kernel(model), Samples(store, target), _all(store), run.weights, uuid.uuid4().hex[:8], 8)
+    )
+    return Evaluation(*(float(value) for value in packed))
+
+
+def predict_store(
+    run: RunFolder, store: SampleStore, dest: str | os.PathLike[str], executor: Executor, *, overwrite: bool = False
+) -> Path:
+    """Write a model's outputs for every sample of a store.
+
+    The destination is a zarr group with ``prediction`` (rows, outputs), for classifiers the class probabilities
+    with their ``label`` (rows,) beside them. It appears when it is complete.
+
+    Raises
+    ------
+    DataError
+        If the samples do not fit the model.
+    ExistsError
+        If the destination exists, unless it is a zarr store and `overwrite` is given.
+    """
+    model = Model.load(run.model)
+    if store.features != model.network.sizes[0]:
+        raise DataError(
+            f"{store.path} has samples of {store.features} values; the model reads {model.network.sizes[0]}"
+        )
+    final = Path(dest).absolute()
+    if final.exists() and not (overwrite and is_zarr_folder(final)):
+        raise ExistsError(f"{final} exists already; give another destination, or --overwrite to replace a zarr store")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.with_name(f".{final.name}.partial-{uuid.uuid4().hex[:8]}")
+    try:
+        group = zarr.create_group(partial)
+        outputs, labels = model.network.widths[-1], TARGETS[model.kind] == "labels"
+        group.create_array(
+            "prediction", shape=(store.rows, outputs), chunks=(store.chunk_rows, outputs),
+            dtype=model.weights[0].dtype, compressors=None,
+        )  # fmt: skip
+        if labels:
+            group.create_array(
+                "label", shape=(store.rows,), chunks=(store.chunk_rows,), dtype="int64", compressors=None
+            )
+        x, _ = Samples(store, "inputs").arrays(_all(store), uuid.uuid4().hex[:8])
+        written = {
+            name: ChunkView.select(f"{partial}/{name}", array.shape, store.chunk_rows, array.dtype, _all(store))
+            for name, array in group.arrays()
+        }
+        done = per_chunk(
+            _predict_block, x, name=f"altmin_predict-{uuid.uuid4().hex[:8]}", columns=1,
+            kernel=_kernel(model), weights=run.weights, written=written,
+        )  # fmt: skip
+        executor.compute(done)
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return final
+
+
+def _kernel(model: Model) -> Kernel:
+    return Kernel(model.network, TARGETS[model.kind], str(model.weights[0].dtype))
+
+
+def _all(store: SampleStore) -> tuple[int, ...]:
+    return tuple(range(store.n_chunks))
+
+
+def _predict_block(
+    x: Array, *, block_id: tuple[int, int], kernel: Kernel, weights: Path, written: dict[str, ChunkView]
+) -> Array:
+    with single_threaded_blas():
+        output = kernel.network.predict(read_weights(weights), x)
+    written["prediction"].write(block_id[0], output)
+    if "label" in written:
+        written["label"].write(block_id[0], output.argmax(axis=1))
+    return np.zeros((1, 1))
+

@@ -1,0 +1,209 @@
+"""From a pipeline and its data to a checked problem: stores, network, and sentences about what does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from altmin_dask.config import MuSchedule, NetworkTable, Pipeline
+from altmin_dask.engine.executors import Executor
+from altmin_dask.engine.sweep import Kernel, Samples
+from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.networks.activations import Array
+from altmin_dask.networks.chain import Chain
+from altmin_dask.solvers.newton import NewtonSettings
+from altmin_dask.solvers.schedules import Geometric
+from altmin_dask.storage.readers import is_url, is_zarr_folder
+from altmin_dask.storage.samples import SampleStore, Summary, check_finite, ingest, summarise
+from altmin_dask.storage.sources import open_source
+
+TARGETS = {"autoencoder": "inputs", "classifier": "labels", "regressor": "real"}
+DEFAULT_LOSS = {"autoencoder": "squared", "classifier": "cross_entropy", "regressor": "squared"}
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a run trains on what.
+
+    Attributes
+    ----------
+    kernel : Kernel
+        The network and how its z is updated.
+    train, validation : Samples, Samples or None
+        The stores.
+    scale : float
+        What raw samples were divided by before they came into the training store.
+    """
+
+    kernel: Kernel
+    train: Samples
+    validation: Samples | None
+    scale: float
+
+
+def find_store(spec: str, name: str, data: Path, scale: float, chunk_rows: int | None) -> SampleStore:
+    """Open a sample store; any other source is first ingested as ``<data>/<name>.zarr`` (once).
+
+    Raises
+    ------
+    AltMinError
+        As `SampleStore.open`, `open_source` and `ingest` do.
+    """
+    if is_url(spec) or is_zarr_folder(Path(spec)):
+        return SampleStore.open(spec)
+    made = data / f"{name}.zarr"
+    if made.exists():
+        return SampleStore.open(made)
+    return ingest(open_source(spec), made, scale=scale, chunk_rows=chunk_rows)
+
+
+def build_problem(
+    pipeline: Pipeline, train: SampleStore, validation: SampleStore | None, executor: Executor
+) -> Problem:
+    """Check the data and make the network that fits them.
+
+    Stores that `ingest` wrote carry their ranges; those of other programs are read through once, out of core.
+
+    Raises
+    ------
+    DataError
+        If values are not finite, labels are no classes, targets lie outside the range of the output, or the
+        validation store does not fit the training store.
+    ConfigError
+        If settings do not fit the network.
+    """
+    settings = pipeline.network
+    target = TARGETS[settings.kind]
+    summary = ranges_of(train, executor)
+    network = _network(settings, train, summary)
+    for store in (train, validation):
+        if store is not None:
+            ranges = summary if store is train else ranges_of(store, executor)
+            check_targets(network, target, store, ranges)
+    if isinstance(pipeline.solver.mu, tuple) and len(pipeline.solver.mu) != len(network.widths):
+        raise ConfigError(
+            f"solver.mu has {len(pipeline.solver.mu)} values for {len(network.widths)} layers; give one for each"
+        )
+    solver = pipeline.solver
+    newton = NewtonSettings(
+        newton_steps=solver.newton_steps,
+        cg_iterations=solver.cg_iterations,
+        cg_tolerance=solver.cg_tolerance,
+        damping=solver.damping,
+        curvature=solver.curvature,
+    )
+    return Problem(
+        Kernel(network, target, settings.dtype, newton),
+        Samples(train, target),
+        None if validation is None else Samples(validation, target),
+        float(train.attributes.get("scale", 1.0)),
+    )
+
+
+def check_targets(network: Chain, target: str, store: SampleStore, ranges: Summary) -> None:
+    """Refuse samples and targets that the network cannot have been made for."""
+    if store.features != network.sizes[0]:
+        raise DataError(
+            f"{store.path} has samples of {store.features} values; the network reads {network.sizes[0]}"
+        )
+    outputs = network.widths[-1]
+    if target == "inputs":
+        name, low, high = "x", ranges.x_min, ranges.x_max
+    else:
+        if store.y is None or ranges.y_min is None or ranges.y_max is None:
+            raise DataError(f"{store.path} has no targets y; ingest it again with --y NAME")
+        name, low, high = "y", ranges.y_min, ranges.y_max
+        columns = 1 if store.y.ndim == 1 else store.y.shape[1]
+        if target == "labels":
+            _check_labels(store, ranges, outputs)
+            return
+        if columns != outputs:
+            raise DataError(f"y of {store.path} has {columns} columns; the network has {outputs} outputs")
+    if network.loss.target == "unit" and (low < 0 or high > 1):
+        raise DataError(
+            f"{name} of {store.path} runs from {low:g} to {high:g}, but a sigmoid output only reaches [0, 1]; "
+            "scale it (ingest --scale) or choose another network.output_activation"
+        )
+
+
+def _check_labels(store: SampleStore, ranges: Summary, classes: int) -> None:
+    if not ranges.y_integer:
+        raise DataError(
+            f"y of {store.path} has dtype {store.y.dtype if store.y is not None else None}; "
+            "a classifier needs integer labels 0 … K − 1"
+        )
+    assert ranges.y_min is not None and ranges.y_max is not None
+    if ranges.y_min < 0:
+        raise DataError(f"y of {store.path} has the label {ranges.y_min:g}; classes are numbered from 0")
+    if ranges.y_max >= classes:
+        raise DataError(f"y of {store.path} has the label {ranges.y_max:g}; the network has {classes} classes")
+
+
+def _network(settings: NetworkTable, store: SampleStore, ranges: Summary) -> Chain:
+    loss = settings.loss or DEFAULT_LOSS[settings.kind]
+    output_activation = settings.output_activation
+    if settings.kind == "autoencoder":
+        outputs = store.features
+        if output_activation is None and loss == "squared":
+            output_activation = "sigmoid"
+    elif store.y is None:
+        raise DataError(f"{store.path} has no targets y, which a {settings.kind} needs; ingest it with --y NAME")
+    elif settings.kind == "classifier":
+        if loss != "cross_entropy":
+            raise ConfigError(f"network.loss = '{loss}' does not fit a classifier; use 'cross_entropy'")
+        outputs = max(2, int(ranges.y_max or 0) + 1)
+        if ranges.y_integer and outputs > max(2, store.rows):
+            raise DataError(
+                f"y of {store.path} has labels up to {outputs - 1} in {store.rows} rows: these are not classes"
+            )
+    else:
+        if loss == "cross_entropy":
+            raise ConfigError("network.loss = 'cross_entropy' needs labels; a regressor uses 'squared'")
+        outputs = 1 if store.y.ndim == 1 else store.y.shape[1]
+    activation = settings.activation if isinstance(settings.activation, str) else list(settings.activation)
+    return Chain.build(
+        [store.features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation
+    )
+
+
+def ranges_of(store: SampleStore, executor: Executor) -> Summary:
+    """The ranges recorded in a store, or else found by reading it through."""
+    if store.summary is not None:
+        return store.summary
+    target = "inputs" if store.y is None else "real"
+    x, y = Samples(store, target).arrays(tuple(range(store.n_chunks)), f"check-{store.path}")
+    starts = tuple(i * store.chunk_rows for i in range(store.n_chunks))
+    blocks = da.map_blocks(
+        _summarise_block, x, y, starts=starts, label=store.path, name=f"altmin_check-{store.path}",
+        dtype=np.float64, chunks=((1,) * store.n_chunks, (4,)), meta=np.empty((0, 0)),
+    )  # fmt: skip
+    found = executor.compute(blocks)
+    low, high = found[:, ::2].min(axis=0), found[:, 1::2].max(axis=0)
+    integer = store.y is not None and np.issubdtype(store.y.dtype, np.integer)
+    without = store.y is None
+    return Summary(
+        x_min=low[0],
+        x_max=high[0],
+        y_min=None if without else low[1],
+        y_max=None if without else high[1],
+        y_integer=integer,
+    )
+
+
+def _summarise_block(
+    x: Array, y: Array | None, *, block_id: tuple[int, int], starts: tuple[int, ...], label: str
+) -> Array:
+    check_finite(x, y, starts[block_id[0]], label)
+    found = summarise(x, y)
+    y_range: Any = (0.0, 0.0) if y is None else (found.y_min, found.y_max)
+    return np.array([[found.x_min, found.x_max, *y_range]], dtype=np.float64)
+
+
+def mu_of(pipeline: Pipeline) -> Any:
+    """The pipeline's μ as `altmin_dask.solvers.schedules.penalties` takes it."""
+    mu = pipeline.solver.mu
+    return Geometric(mu.start, mu.factor, mu.stop) if isinstance(mu, MuSchedule) else mu

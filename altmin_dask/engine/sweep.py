@@ -1,0 +1,205 @@
+"""One step of training as a lazy Dask graph: a task per chunk, their statistics summed up a tree.
+
+A task reads one chunk of x, y and z, computes with the kernels of `altmin_dask.solvers.chunks`, writes the new z
+into the *other* generation, and returns its statistics as one packed row. Running a task twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from altmin_dask.engine.blas import single_threaded_blas
+from altmin_dask.networks.activations import Array
+from altmin_dask.networks.chain import Chain
+from altmin_dask.solvers.chunks import enter_chunk, evaluate_chunk, visit_chunk
+from altmin_dask.solvers.newton import NewtonSettings
+from altmin_dask.solvers.statistics import packed_size
+from altmin_dask.storage.latent import LatentStore
+from altmin_dask.storage.run import read_weights
+from altmin_dask.storage.samples import SampleStore
+from altmin_dask.storage.views import ChunkView
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A sample store as the tasks see it.
+
+    Attributes
+    ----------
+    store : SampleStore
+        Where x and y are.
+    target : {"inputs", "labels", "real"}
+        What the output is compared with: x itself, integer labels, or real targets.
+    """
+
+    store: SampleStore
+    target: str
+
+    def arrays(self, chunks: tuple[int, ...], token: str) -> tuple[da.Array, da.Array | None]:
+        """x as (n, d_0) and y as (n, outputs) or None, lazily, of the chunks named."""
+        x = lazy(self._view(self.store.x, "x", chunks), f"altmin_read_x-{token}")
+        if self.target == "inputs" or self.store.y is None:
+            return x, None
+        return x, lazy(self._view(self.store.y, "y", chunks), f"altmin_read_y-{token}")
+
+    def _view(self, array: Any, name: str, chunks: tuple[int, ...]) -> ChunkView:
+        location = f"{self.store.path.rstrip('/')}/{name}"
+        return ChunkView.select(location, array.shape, self.store.chunk_rows, array.dtype, chunks)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What every task of a run needs to know: a few kilobytes, weights excluded (they are read from a file)."""
+
+    network: Chain
+    target: str
+    dtype: str
+    settings: NewtonSettings = NewtonSettings()
+
+    def arrange(self, x: Array, y: Array | None) -> tuple[Array, Array | None]:
+        """Targets in the shape and dtype the kernels want."""
+        if y is None:
+            return x, None
+        return x, y[:, 0] if self.target == "labels" else y.astype(self.dtype, copy=False)
+
+
+def lazy(view: ChunkView, name: str) -> da.Array:
+    """A view as a Dask array; the name must say which generation of the values is meant."""
+    meta = np.empty((0, 0), view.dtype)
+    return da.from_array(view, chunks=view.chunks, name=name, asarray=False, fancy=False, meta=meta)
+
+
+def enter(
+    kernel: Kernel,
+    samples: Samples,
+    latent: LatentStore,
+    chunks: tuple[int, ...],
+    generation: int,
+    weights: Path,
+    token: str,
+    split_every: int,
+) -> da.Array:
+    """Bring chunks into the sums: their z by a forward pass, written as `generation`; packed statistics."""
+    x, y = samples.arrays(chunks, token)
+    rows = per_chunk(
+        _enter_block, x, y, name=f"altmin_enter-{token}",
+        columns=packed_size(kernel.network.shapes, with_inputs=True),
+        kernel=kernel, weights=weights, written=latent.view(generation, chunks),
+    )  # fmt: skip
+    return tree_sum(rows, split_every)
+
+
+def visit(
+    kernel: Kernel,
+    samples: Samples,
+    latent: LatentStore,
+    chunks: tuple[int, ...],
+    generation: int,
+    weights: Path,
+    mu: tuple[float, ...],
+    renew: bool,
+    token: str,
+    split_every: int,
+) -> da.Array:
+    """Update z of chunks from `generation` to the next; packed statistics, or their change unless `renew`."""
+    x, y = samples.arrays(chunks, token)
+    z = lazy(latent.view(generation, chunks), f"altmin_read_z-{token}")
+    rows = per_chunk(
+        _visit_block, x, y, z, name=f"altmin_newton-{token}",
+        columns=packed_size(kernel.network.shapes, with_inputs=False),
+        kernel=kernel, weights=weights, written=latent.view(generation + 1, chunks), mu=mu, renew=renew,
+    )  # fmt: skip
+    return tree_sum(rows, split_every)
+
+
+def evaluate(
+    kernel: Kernel, samples: Samples, chunks: tuple[int, ...], weights: Path, token: str, split_every: int
+) -> da.Array:
+    """The sums of `altmin_dask.solvers.chunks.Evaluation` over chunks, for the real network."""
+    x, y = samples.arrays(chunks, token)
+    rows = per_chunk(
+        _evaluate_block, x, y, name=f"altmin_evaluate-{token}", columns=3, kernel=kernel, weights=weights
+    )
+    return tree_sum(rows, split_every)
+
+
+def tree_sum(rows: da.Array, split_every: int) -> da.Array:
+    """Sum over the chunks, `split_every` at a time up a tree of fixed shape, so that rounding is always the same."""
+    return da.reduction(
+        rows, chunk=_keep, combine=_add, aggregate=_add, axis=0, split_every=split_every,
+        dtype=rows.dtype, concatenate=False, name="altmin_sum", meta=np.empty((0,)),
+    )  # fmt: skip
+
+
+def per_chunk(
+    block: Callable[..., Array], *arrays: da.Array | None, name: str, columns: int, **settings: Any
+) -> da.Array:
+    """One task a chunk, each giving one row of `columns` numbers."""
+    blocks = len(arrays[0].chunks[0])  # type: ignore[union-attr]
+    return da.map_blocks(
+        block, *arrays, name=name, dtype=np.float64, chunks=((1,) * blocks, (columns,)),
+        meta=np.empty((0, 0)), **settings,
+    )  # fmt: skip
+
+
+def _enter_block(
+    x: Array, y: Array | None, *, block_id: tuple[int, int], kernel: Kernel, weights: Path, written: ChunkView
+) -> Array:
+    with single_threaded_blas():
+        z, statistics = enter_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y))
+    written.write(block_id[0], z)
+    return statistics.vector[None]
+
+
+def _visit_block(
+    x: Array,
+    y: Array | None,
+    z: Array,
+    *,
+    block_id: tuple[int, int],
+    kernel: Kernel,
+    weights: Path,
+    written: ChunkView,
+    mu: tuple[float, ...],
+    renew: bool,
+) -> Array:
+    x, y = kernel.arrange(x, y)
+    with single_threaded_blas():
+        new, statistics = visit_chunk(
+            kernel.network, read_weights(weights), mu, x, y, z, kernel.settings, renew=renew
+        )
+    written.write(block_id[0], new)
+    return statistics.vector[None]
+
+
+def _evaluate_block(x: Array, y: Array | None, *, kernel: Kernel, weights: Path) -> Array:
+    with single_threaded_blas():
+        sums = evaluate_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y))
+    return np.array([[sums.samples, sums.loss, sums.correct]])
+
+
+def _keep(block: Array, axis: Any, keepdims: bool) -> Array:
+    return block
+
+
+def _add(blocks: Any, axis: Any, keepdims: bool) -> Array:
+    """Add a (nested) list of one-row blocks, in order."""
+    flat = list(_flatten(blocks))
+    total = flat[0].copy() if len(flat) > 1 else flat[0]
+    for block in flat[1:]:
+        total += block
+    return total if keepdims else total[0]
+
+
+def _flatten(blocks: Any) -> Any:
+    if isinstance(blocks, list):
+        for block in blocks:
+            yield from _flatten(block)
+    else:
+        yield blocks

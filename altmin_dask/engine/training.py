@@ -1,0 +1,326 @@
+"""The training loop: carries out a schedule's actions on an executor and commits after each."""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, islice
+from typing import Any, Protocol
+
+import numpy as np
+
+from altmin_dask.config import Pipeline
+from altmin_dask.engine import sweep
+from altmin_dask.engine.blas import single_threaded_blas
+from altmin_dask.engine.executors import Executor
+from altmin_dask.engine.problem import Problem, mu_of
+from altmin_dask.engine.sweep import Samples
+from altmin_dask.errors import RunError
+from altmin_dask.networks.activations import Array
+from altmin_dask.networks.chain import Weights
+from altmin_dask.solvers.chunks import Evaluation
+from altmin_dask.solvers.ridge import solve_layer
+from altmin_dask.solvers.schedules import Enter, Record, Visit, penalties, window_schedule
+from altmin_dask.solvers.statistics import Statistics
+from altmin_dask.storage.latent import LatentStore
+from altmin_dask.storage.model import Model
+from altmin_dask.storage.run import RunFolder, State
+
+SAMPLES_PER_UNKNOWN = 10
+"""How many samples for each unknown of a row of W the first window holds: fewer ruin the first solve for good."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is, for whoever watches it.
+
+    Attributes
+    ----------
+    sweep, max_sweeps : float
+        Sample visits per sample, so far and at the end.
+    group, groups : int
+        Group of chunks within the current pass, and groups in the sums.
+    relaxed_objective : float
+        Mean F_k of the last group after its z-update.
+    nested_loss, validation_loss : float or None
+        Of the last record.
+    cpu_seconds, seconds_left : float
+        CPU seconds of training so far; estimate of the wall seconds to the end.
+    """
+
+    sweep: float
+    max_sweeps: float
+    group: int
+    groups: int
+    relaxed_objective: float
+    nested_loss: float | None
+    validation_loss: float | None
+    cpu_seconds: float
+    seconds_left: float
+
+
+class Observer(Protocol):
+    """Told what happens in a run."""
+
+    def progressed(self, progress: Progress) -> None:
+        """A group was done."""
+
+    def recorded(self, record: dict[str, Any]) -> None:
+        """A record was added to the history."""
+
+
+class Trainer:
+    """One run, from its last committed state on.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        All settings.
+    problem : Problem
+        The checked data and network.
+    run : RunFolder
+        Where everything is kept; already claimed.
+    executor : Executor
+        Where the tasks run.
+    observer : Observer
+        Told about progress and records.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, problem: Problem, run: RunFolder, executor: Executor, observer: Observer
+    ) -> None:
+        self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
+        self.observer = observer
+        training, store, network = pipeline.training, problem.train.store, problem.kernel.network
+        self.rows = store.rows
+        self.latent = LatentStore(
+            str(run.latent.absolute()), store.rows, sum(network.widths), store.chunk_rows, problem.kernel.dtype
+        )
+        order = np.arange(store.n_chunks)
+        size = store.n_chunks
+        if training.schedule != "batch":
+            order = np.random.default_rng([training.seed, 1]).permutation(order)
+            size = training.group_chunks
+        self.groups = tuple(
+            tuple(int(i) for i in order[start : start + size]) for start in range(0, len(order), size)
+        )
+        first = len(self.groups)
+        if training.schedule == "windows":
+            needed = SAMPLES_PER_UNKNOWN * max(k for _, k in network.shapes)
+            first = training.first_window or math.ceil(needed / (size * store.chunk_rows))
+        self.actions = partial(window_schedule, len(self.groups), first, training.window_passes)
+        self.key, self.steps = uuid.uuid4().hex[:8], count()
+        self.evaluated = tuple(
+            int(i) for i in order[: max(1, math.ceil(training.evaluation_rows / store.chunk_rows))]
+        )
+
+    def train(self) -> list[dict[str, Any]]:
+        """Go on until a limit of `[training]` is reached; returns all records of the run.
+
+        Raises
+        ------
+        RunError
+            If the loss or the weights stop being finite.
+        """
+        with single_threaded_blas():
+            self.state = self.run.restore() or self._initial_state()
+            self.weights_file = self.run.commit(self.state)
+            self.begun = Clock.now(self.executor), self.state.visits
+            self.mark = self.begun[0]
+            recorded_at = -1
+            for action in islice(self.actions(), self.state.cursor, None):
+                if isinstance(action, Record):
+                    recorded_at = self.state.visits
+                    self._record()
+                elif self._finished():
+                    break
+                elif isinstance(action, Enter):
+                    self._enter(action)
+                else:
+                    self._visit(action)
+                self.state.cursor += 1
+                self.weights_file = self.run.commit(self.state)
+            if recorded_at != self.state.visits:
+                self._record()
+                self.run.commit(self.state)
+        return self.run.records()
+
+    def _initial_state(self) -> State:
+        self.latent.create()
+        network, settings = self.problem.kernel.network, self.pipeline.network
+        weights = network.initial_weights(self.pipeline.training.seed, settings.dtype)
+        first = weights[0] * weights[0].dtype.type(settings.initial_scale)
+        return State(
+            (first, *weights[1:]),
+            Statistics(network.shapes, with_inputs=True),
+            np.zeros(len(self.groups), dtype=np.int64),
+        )
+
+    def _finished(self) -> bool:
+        limits, state = self.pipeline.training, self.state
+        if limits.max_cpu_seconds is not None:
+            self._charge()
+            if state.cpu_seconds >= limits.max_cpu_seconds:
+                return True
+        return state.visits >= limits.max_sweeps * self.rows
+
+    def _enter(self, action: Enter) -> None:
+        """Bring new groups into the sums."""
+        chunks = tuple(chunk for group in self.groups[action.first : action.stop] for chunk in group)
+        if not chunks:
+            return
+        packed = self.executor.compute(
+            sweep.enter(
+                self.problem.kernel, self.problem.train, self.latent, chunks, 0,
+                self.weights_file, self._token(), self.pipeline.cluster.split_every,
+            )
+        )  # fmt: skip
+        self.state.statistics.merge(self._unpack(packed, with_inputs=True))
+
+    def _visit(self, action: Visit) -> None:
+        """Update z of a group, then W."""
+        state, chunks = self.state, self.groups[action.group]
+        state.passes = action.number
+        renew = len(self.groups) == 1
+        packed = self.executor.compute(
+            sweep.visit(
+                self.problem.kernel, self.problem.train, self.latent, chunks,
+                int(state.generations[action.group]), self.weights_file, self.mu, renew,
+                self._token(), self.pipeline.cluster.split_every,
+            )
+        )  # fmt: skip
+        change = self._unpack(packed, with_inputs=False)
+        if renew:
+            state.statistics.renew(change)
+        else:
+            state.statistics.merge(change)
+        state.generations[action.group] += 1
+        rows = sum(self._chunk_rows(chunk) for chunk in chunks)
+        state.visits += rows
+        state.weights = self._solve()
+        state.statistics.diagnostics /= rows
+        self._show(action, state.statistics.diagnostics[0])
+
+    def _solve(self) -> Weights:
+        """The W-update of every layer."""
+        solver, statistics = self.pipeline.solver, self.state.statistics
+        weights = []
+        for layer, old in enumerate(self.state.weights):
+            new = solve_layer(
+                statistics.cross[layer], statistics.gram[layer], solver.ridge / self.mu[layer],
+                penalize_bias=solver.penalize_bias, proximal=solver.proximal, previous=old,
+                precision=np.finfo(old.dtype).eps,
+            ).astype(old.dtype)  # fmt: skip
+            if not np.isfinite(new).all():
+                raise RunError(
+                    f"the weights of layer {layer + 1} are no longer finite; "
+                    "try a larger solver.ridge or solver.mu, or float64"
+                )
+            weights.append(new)
+        return tuple(weights)
+
+    @property
+    def mu(self) -> tuple[float, ...]:
+        """μ_1 … μ_L of the current pass."""
+        return penalties(mu_of(self.pipeline), len(self.problem.kernel.network.widths), self.state.passes)
+
+    def _record(self) -> None:
+        """Evaluate the network, off the clock, and write a record, the model and its state."""
+        self._charge()
+        state, problem = self.state, self.problem
+        nested = self._evaluate(problem.train, self.evaluated)
+        validation = None
+        if problem.validation is not None:
+            validation = self._evaluate(problem.validation, tuple(range(problem.validation.store.n_chunks)))
+        if not math.isfinite(nested.loss):
+            raise RunError("the nested loss is no longer finite; try a larger solver.mu or solver.ridge")
+        statistics, solver = state.statistics, self.pipeline.solver
+        samples, labels = statistics.samples, problem.train.target == "labels"
+        record: dict[str, Any] = {
+            "sweep": state.visits / self.rows,
+            "cpu_seconds": state.cpu_seconds,
+            "wall_seconds": state.wall_seconds,
+            "relaxed_objective": None,
+            "nested_loss": nested.mean_loss,
+            "validation_loss": validation and validation.mean_loss,
+            "nested_accuracy": nested.accuracy if labels else None,
+            "validation_accuracy": validation.accuracy if validation and labels else None,
+            "residuals": None,
+            "mu": list(self.mu),
+            "shortened": None,
+            "samples_in_sum": int(samples),
+        }
+        if state.visits:
+            squares = statistics.residual_squares(state.weights)
+            record["relaxed_objective"] = statistics.objective(
+                state.weights, self.mu, solver.ridge, solver.penalize_bias
+            )
+            record["shortened"] = float(statistics.diagnostics[1])
+            record["residuals"] = np.sqrt(squares / samples).tolist()
+        self.last = record
+        state.history_bytes = self.run.append(record)
+        Model(
+            self.pipeline.network.kind, problem.kernel.network, state.weights,
+            problem.train.store.sample_shape, problem.scale,
+        ).save(self.run.model)  # fmt: skip
+        self.observer.recorded(record)
+        self.mark = Clock.now(self.executor)
+
+    def _evaluate(self, samples: Samples, chunks: tuple[int, ...]) -> Evaluation:
+        packed = self.executor.compute(
+            sweep.evaluate(
+                self.problem.kernel, samples, chunks, self.weights_file, self._token(),
+                self.pipeline.cluster.split_every,
+            )
+        )  # fmt: skip
+        return Evaluation(*(float(value) for value in packed))
+
+    def _show(self, action: Visit, objective: float) -> None:
+        state, limits = self.state, self.pipeline.training
+        clock, visits = self.begun
+        done = max(state.visits - visits, 1)
+        left = (limits.max_sweeps * self.rows - state.visits) / done * (time.perf_counter() - clock.wall)
+        if limits.max_cpu_seconds is not None and state.cpu_seconds > 0:
+            spent = state.wall_seconds / state.cpu_seconds
+            left = min(left, (limits.max_cpu_seconds - state.cpu_seconds) * spent)
+        self.observer.progressed(
+            Progress(
+                state.visits / self.rows, limits.max_sweeps, action.group + 1,
+                round(len(self.groups) * state.statistics.samples / self.rows), float(objective),
+                self.last["nested_loss"], self.last["validation_loss"], state.cpu_seconds, max(left, 0.0),
+            )
+        )  # fmt: skip
+
+    def _charge(self) -> None:
+        """Book the time since the last mark as training."""
+        now = Clock.now(self.executor)
+        self.state.cpu_seconds += now.cpu - self.mark.cpu
+        self.state.wall_seconds += now.wall - self.mark.wall
+        self.mark = now
+
+    def _unpack(self, packed: Array, with_inputs: bool) -> Statistics:
+        return Statistics(self.problem.kernel.network.shapes, with_inputs, packed)
+
+    def _chunk_rows(self, chunk: int) -> int:
+        size = self.problem.train.store.chunk_rows
+        return min(size, self.rows - chunk * size)
+
+    def _token(self) -> str:
+        """Part of the task names that no other step, of this run or another, shares."""
+        return f"{self.key}-{next(self.steps)}"
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Two times at one moment: CPU seconds of all processes that take part, and wall seconds."""
+
+    cpu: float
+    wall: float
+
+    @classmethod
+    def now(cls, executor: Executor) -> Clock:
+        """Read both."""
+        return cls(executor.cpu_seconds(), time.perf_counter())

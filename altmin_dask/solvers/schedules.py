@@ -1,0 +1,86 @@
+"""What to do in which order: which groups of chunks enter the sums, are visited, and when quality is recorded.
+
+Every schedule is one sequence of actions, a pure function of its settings, so a position in it is a number. A sum
+that only one group is in gives batch sweeps (all z, then W once); all groups at once gives incremental sweeps (W
+after each group); windows begin with few groups, pass over them a few times and double. Each is exact block
+coordinate descent on F over the samples in the sum, so at fixed μ F never rises between two entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Enter:
+    """Bring groups `first` … `stop` − 1 into the sums, their z from a forward pass."""
+
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Update z of a group and solve for W; `number` counts passes over what is in the sums."""
+
+    group: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """Evaluate the network and write it down."""
+
+
+Action = Enter | Visit | Record
+
+
+def window_schedule(groups: int, first_window: int, window_passes: int) -> Iterator[Action]:
+    """Actions without end: windows that double until all groups are in, then passes over all of them.
+
+    Parameters
+    ----------
+    groups : int
+        How many there are.
+    first_window : int
+        Groups in the first window; `groups` for incremental (or, with one group, batch) sweeps.
+    window_passes : int
+        Passes over a window before it doubles.
+    """
+    yield Record()
+    number = entered = 0
+    window = min(first_window, groups)
+    while True:
+        yield Enter(entered, window)
+        entered = window
+        last = number + window_passes
+        while entered == groups or number < last:
+            for group in range(entered):
+                yield Visit(group, number)
+            number += 1
+            yield Record()
+        window = min(2 * window, groups)
+
+
+@dataclass(frozen=True)
+class Geometric:
+    """μ that moves from `start` to `stop` by `factor` a pass."""
+
+    start: float
+    factor: float
+    stop: float
+
+    def at(self, number: int) -> float:
+        """The value in pass `number`."""
+        value = self.start * self.factor**number
+        return max(value, self.stop) if self.factor < 1 else min(value, self.stop)
+
+
+def penalties(mu: float | Sequence[float] | Geometric, layers: int, number: int) -> tuple[float, ...]:
+    """μ_1 … μ_L in pass `number`."""
+    if isinstance(mu, Geometric):
+        return (mu.at(number),) * layers
+    if isinstance(mu, int | float):
+        return (float(mu),) * layers
+    return tuple(float(value) for value in mu)
