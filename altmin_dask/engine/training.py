@@ -22,7 +22,7 @@ from altmin_dask.errors import RunError
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
 from altmin_dask.solvers.chunks import Evaluation
-from altmin_dask.solvers.ridge import solve_layer
+from altmin_dask.solvers.ridge import RidgeSystem, ridge_system
 from altmin_dask.solvers.schedules import Enter, Record, Visit, penalties, window_schedule
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
@@ -112,6 +112,7 @@ class Trainer:
             needed = SAMPLES_PER_UNKNOWN * max(k for _, k in network.shapes)
             first = training.first_window or math.ceil(needed / (size * store.chunk_rows))
         self.actions = partial(window_schedule, len(self.groups), first, training.window_passes)
+        self.first_system: tuple[tuple[float, float], RidgeSystem] | None = None
         self.key, self.steps = uuid.uuid4().hex[:8], count()
         self.evaluated = tuple(
             int(i) for i in order[: max(1, math.ceil(training.evaluation_rows / store.chunk_rows))]
@@ -206,14 +207,10 @@ class Trainer:
 
     def _solve(self) -> Weights:
         """The W-update of every layer."""
-        solver, statistics = self.pipeline.solver, self.state.statistics
+        statistics = self.state.statistics
         weights = []
         for layer, old in enumerate(self.state.weights):
-            new = solve_layer(
-                statistics.cross[layer], statistics.gram[layer], solver.ridge / self.mu[layer],
-                penalize_bias=solver.penalize_bias, proximal=solver.proximal, previous=old,
-                precision=np.finfo(old.dtype).eps,
-            ).astype(old.dtype)  # fmt: skip
+            new = self._system(layer).solve(statistics.cross[layer], old).astype(old.dtype)
             if not np.isfinite(new).all():
                 raise RunError(
                     f"the weights of layer {layer + 1} are no longer finite; "
@@ -221,6 +218,20 @@ class Trainer:
                 )
             weights.append(new)
         return tuple(weights)
+
+    def _system(self, layer: int) -> RidgeSystem:
+        """The factorised normal equations; the first layer's stay the same while no samples enter."""
+        solver, statistics = self.pipeline.solver, self.state.statistics
+        key = statistics.samples, self.mu[0]
+        if layer == 0 and self.first_system is not None and self.first_system[0] == key:
+            return self.first_system[1]
+        system = ridge_system(
+            statistics.gram[layer], solver.ridge / self.mu[layer], penalize_bias=solver.penalize_bias,
+            proximal=solver.proximal, precision=float(np.finfo(self.problem.kernel.dtype).eps),
+        )  # fmt: skip
+        if layer == 0:
+            self.first_system = key, system
+        return system
 
     @property
     def mu(self) -> tuple[float, ...]:

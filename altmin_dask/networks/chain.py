@@ -15,6 +15,7 @@ import numpy as np
 from altmin_dask.errors import ConfigError
 from altmin_dask.networks.activations import Activation, Array, get_activation
 from altmin_dask.networks.losses import Loss, get_loss
+from altmin_dask.networks.workspace import Workspace
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,11 +24,10 @@ Weights = tuple[Array, ...]
 """W̃_1 … W̃_L, each of shape (d_i, d_{i−1} + 1), the bias in the last column."""
 
 
-def augmented(values: Array, dtype: npt.DTypeLike) -> Array:
+def augmented(values: Array, dtype: npt.DTypeLike, work: Workspace | None = None) -> Array:
     """[values 1] of shape (n, d + 1) in `dtype`; values of any rank ≥ 2 are flattened to (n, d)."""
-    n = len(values)
-    values = values.reshape(n, -1)
-    out: Array = np.empty((n, values.shape[1] + 1), dtype)
+    values = values.reshape(len(values), -1)
+    out = (work or Workspace()).take("inputs", len(values), values.shape[1] + 1, dtype)
     out[:, :-1] = values
     out[:, -1] = 1
     return out
@@ -77,23 +77,29 @@ class Linearisation:
 
     matrices: tuple[Array, ...]
     slopes: tuple[Array, ...]
+    work: Workspace
 
     def tangent(self, u: Sequence[Array]) -> tuple[list[Array], Array]:
         """Propagate u_1 … u_{L−1}: the scaled hidden steps, and e = W_L D_{L−1} δ_{L−1} (unscaled), (n, d_L)."""
-        steps: list[Array] = []
-        e = u[0]
+        steps = [u[0]]
         for layer, slope in enumerate(self.slopes):
-            step = u[layer] if layer == 0 else np.add(e, u[layer], out=e)
-            steps.append(step)
-            e = (step * slope) @ self.matrices[layer + 1].T
-        return steps, e
+            matrix = self.matrices[layer + 1]
+            scaled = np.multiply(steps[layer], slope, out=self.work.like(f"tangent {layer}", slope))
+            e = np.matmul(
+                scaled, matrix.T, out=self.work.take(f"image {layer}", len(slope), len(matrix), slope.dtype)
+            )
+            if layer + 1 < len(self.slopes):
+                e += u[layer + 1]
+            steps.append(e)
+        return steps[:-1], steps[-1]
 
     def adjoint(self, h: Array) -> list[Array]:
         """The transpose of u ↦ e: Σ over paths back to each u_i; h: (n, d_L)."""
         back: list[Array] = []
         for layer in reversed(range(len(self.slopes))):
-            h = h @ self.matrices[layer + 1]
-            h *= self.slopes[layer]
+            slope = self.slopes[layer]
+            h = np.matmul(h, self.matrices[layer + 1], out=self.work.like(f"adjoint {layer}", slope))
+            h *= slope
             back.append(h)
         return back[::-1]
 
@@ -186,39 +192,71 @@ class Chain:
         inputs = augmented(x, weights[0].dtype)
         z = [inputs @ weights[0].T]
         for layer, activation in enumerate(self.activations):
-            z.append(self._inputs(activation, z[layer]) @ weights[layer + 1].T)
+            following = np.empty((len(x), self.shapes[layer + 1][1]), inputs.dtype)
+            z.append(self._inputs(activation, z[layer], following) @ weights[layer + 1].T)
         return z
 
     def predict(self, weights: Weights, x: Array) -> Array:
         """φ_L of a forward pass, (n, d_L)."""
         return self.loss.predict(self.forward(weights, x)[-1])
 
-    def evaluate(self, weights: Weights, inputs: Array, drive: Array, y: Array, z: list[Array]) -> Point:
-        """Everything at z; `inputs` are the augmented samples and `drive` = inputs W̃_1ᵀ, which z does not change."""
+    def evaluate(
+        self,
+        weights: Weights,
+        inputs: Array,
+        drive: Array,
+        y: Array,
+        z: list[Array],
+        work: Workspace | None = None,
+        name: str = "",
+    ) -> Point:
+        """Everything at z.
+
+        Parameters
+        ----------
+        weights : tuple of ndarray
+            W̃_1 … W̃_L.
+        inputs, drive : ndarray, (n, d_0 + 1) and (n, d_1)
+            The augmented samples, and inputs W̃_1ᵀ: what does not depend on z.
+        y : ndarray, (n, d_L) or labels (n,)
+            Targets.
+        z : list of ndarray, (n, d_i)
+            Pre-activations.
+        work, name : Workspace, str
+            Where the point's arrays are kept, and a name that no other point in use has there.
+        """
+        work = work or Workspace()
+        n, dtype = drive.shape[0], drive.dtype
         layers_in = [inputs]
-        residuals = [z[0] - drive]
+        residuals = [np.subtract(z[0], drive, out=work.like(f"{name} residual 0", drive))]
         for layer, activation in enumerate(self.activations):
-            layers_in.append(self._inputs(activation, z[layer]))
-            prediction = layers_in[-1] @ weights[layer + 1].T
+            d, k = self.shapes[layer + 1]
+            following = self._inputs(activation, z[layer], work.take(f"{name} inputs {layer}", n, k, dtype))
+            prediction = work.take(f"{name} residual {layer + 1}", n, d, dtype)
+            np.matmul(following, weights[layer + 1].T, out=prediction)
+            layers_in.append(following)
             residuals.append(np.subtract(z[layer + 1], prediction, out=prediction))
-        output = self.loss.predict(z[-1])
+        output = self.loss.predict(z[-1], work.take(f"{name} output", n, self.widths[-1], dtype))
         return Point(z, layers_in, residuals, output, self.loss.value(z[-1], output, y))
 
-    def linearise(self, weights: Weights, point: Point, m: Sequence[float]) -> Linearisation:
+    def linearise(
+        self, weights: Weights, point: Point, m: Sequence[float], work: Workspace | None = None
+    ) -> Linearisation:
         """The tangent map at a point, for penalties m_i (½ m_i ‖s_i‖² is the cost of a residual step)."""
+        work = work or Workspace()
         slopes = []
         for layer, activation in enumerate(self.activations):
-            slope = activation.derivative(point.inputs[layer + 1][:, :-1], out=np.empty_like(point.z[layer]))
+            value = point.inputs[layer + 1][:, :-1]
+            slope = activation.derivative(value, out=work.like(f"slope {layer}", value))
             following = m[layer + 1] if layer + 1 < len(self.activations) else 1.0
             scale = float(np.sqrt(following / m[layer]))
             if scale != 1.0:
                 slope *= slope.dtype.type(scale)
             slopes.append(slope)
-        return Linearisation(tuple(w[:, :-1] for w in weights), tuple(slopes))
+        return Linearisation(tuple(w[:, :-1] for w in weights), tuple(slopes), work)
 
     @staticmethod
-    def _inputs(activation: Activation, z: Array) -> Array:
-        out: Array = np.empty((len(z), z.shape[1] + 1), z.dtype)
+    def _inputs(activation: Activation, z: Array, out: Array) -> Array:
         activation.value(z, out=out[:, :-1])
         out[:, -1] = 1
         return out

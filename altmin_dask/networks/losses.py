@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from altmin_dask.errors import ConfigError
-from altmin_dask.networks.activations import Activation, Array, get_activation, softplus
+from altmin_dask.networks.activations import Activation, Array, get_activation, sigmoid, softplus
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,21 @@ class Curvature:
             out -= self.weights * mean[:, None]
         return out
 
-    def solve(self, m: float, v: Array) -> Array:
+    def solve(self, m: float, v: Array, out: Array | None = None) -> Array:
         """(m I + H)⁻¹ v for m > 0; by Sherman–Morrison where centred."""
-        out = v / (m + self.weights)
+        out = np.add(self.weights, m, out=out)
+        np.divide(v, out, out=out)
         if self.centred:
             q = self.smoothed(m).weights
             out += q * (np.vecdot(q, v) / (m * m * q.sum(axis=1)))[:, None]
         return out
 
-    def smoothed(self, m: float) -> Curvature:
+    def smoothed(self, m: float, out: Array | None = None) -> Curvature:
         """H̃ = (H⁻¹ + I/m)⁻¹, the curvature that is left when v with weight m/2 ‖v‖² is minimised out."""
-        return Curvature(self.weights * (m / (m + self.weights)), self.centred)
+        out = np.add(self.weights, m, out=out)
+        np.divide(m, out, out=out)
+        out *= self.weights
+        return Curvature(out, self.centred)
 
 
 class Loss(Protocol):
@@ -72,7 +76,7 @@ class Loss(Protocol):
     def target(self) -> str:
         """What y must be: "real", "unit" (in [0, 1]) or "labels" (integers 0 … d − 1)."""
 
-    def predict(self, z: Array) -> Array:
+    def predict(self, z: Array, out: Array | None = None) -> Array:
         """a = φ_L(z)."""
 
     def value(self, z: Array, a: Array, y: Array) -> Array:
@@ -103,8 +107,8 @@ class Squared:
     def target(self) -> str:
         return "unit" if self.activation.name == "sigmoid" else "real"
 
-    def predict(self, z: Array) -> Array:
-        return self.activation.value(z)
+    def predict(self, z: Array, out: Array | None = None) -> Array:
+        return self.activation.value(z, out=out)
 
     def value(self, z: Array, a: Array, y: Array) -> Array:
         error = a - y
@@ -134,8 +138,8 @@ class BinaryCrossEntropy:
     output_activation: str = "sigmoid"
     target: str = "unit"
 
-    def predict(self, z: Array) -> Array:
-        return get_activation("sigmoid").value(z)
+    def predict(self, z: Array, out: Array | None = None) -> Array:
+        return sigmoid(z, out)
 
     def value(self, z: Array, a: Array, y: Array) -> Array:
         total: Array = softplus(z).sum(axis=1)
@@ -159,8 +163,8 @@ class CrossEntropy:
     output_activation: str = "softmax"
     target: str = "labels"
 
-    def predict(self, z: Array) -> Array:
-        p = z - z.max(axis=1, keepdims=True)
+    def predict(self, z: Array, out: Array | None = None) -> Array:
+        p = np.subtract(z, z.max(axis=1, keepdims=True), out=out)
         np.exp(p, out=p)
         p /= p.sum(axis=1, keepdims=True)
         return p

@@ -9,6 +9,7 @@ import numpy as np
 
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain, Weights, augmented
+from altmin_dask.networks.workspace import thread_workspace
 from altmin_dask.solvers.newton import NewtonSettings, update
 from altmin_dask.solvers.statistics import Statistics
 
@@ -65,8 +66,9 @@ def visit_chunk(
     statistics = Statistics(network.shapes, with_inputs=False)
     out = np.empty_like(z)
     for rows in _blocks(len(x)):
-        layers = [np.ascontiguousarray(layer) for layer in split_layers(z[rows], network.widths)]
-        result = update(network, weights, mu, x[rows], None if y is None else y[rows], layers, settings)
+        layers = split_layers(z[rows], network.widths)
+        target = None if y is None else y[rows]
+        result = update(network, weights, mu, x[rows], target, layers, settings, thread_workspace())
         if renew:
             statistics.add(result.end)
         else:

@@ -15,12 +15,16 @@ is one tangent and one adjoint sweep, two matrix products a layer for the whole 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Chain, Point, Weights, augmented
+from altmin_dask.networks.chain import Chain, Linearisation, Point, Weights, augmented
+from altmin_dask.networks.losses import Curvature
+from altmin_dask.networks.workspace import Workspace
+from altmin_dask.solvers.exact import exact_step
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ def update(
     y: Array | None,
     z: list[Array],
     settings: NewtonSettings,
+    work: Workspace | None = None,
 ) -> ZUpdate:
     """Improve z for a block of samples; the arrays given are not changed.
 
@@ -109,27 +114,46 @@ def update(
         Pre-activations to start from.
     settings : NewtonSettings
         How far to go.
+    work : Workspace, optional
+        Where the arrays of the result are kept, until its next use; by default they are the caller's.
 
     Returns
     -------
     ZUpdate
     """
-    from altmin_dask.solvers.exact import exact_step
-
-    inputs = augmented(x, weights[0].dtype)
+    work = work or Workspace()
+    inputs = augmented(x, weights[0].dtype, work)
     target = inputs[:, :-1] if y is None else y
-    drive = inputs @ weights[0].T
-    step = exact_step if settings.curvature == "exact" else gauss_newton_step
-    start = point = network.evaluate(weights, inputs, drive, target, z)
+    drive = work.take("drive", len(x), network.widths[0], inputs.dtype)
+    block = _Block(network, weights, mu, inputs, np.matmul(inputs, weights[0].T, out=drive), target, work)
+    step = exact_step if settings.curvature == "exact" else partial(gauss_newton_step, work=work)
+    start = point = block.evaluate(z, "start")
     before = after = objective(start, mu)
     shortened = 0
-    for _ in range(settings.newton_steps):
+    for number in range(settings.newton_steps):
         delta, slope = step(network, weights, mu, point, target, settings)
-        point, after, cut = _line_search(
-            network, weights, mu, inputs, drive, target, point, after, delta, slope, settings
-        )
+        point, after, cut = _line_search(block, point, after, delta, slope, settings, f"trial {number % 2}")
         shortened += cut
     return ZUpdate(start, point, before, after, shortened)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """What is fixed while the z of a block of samples moves."""
+
+    network: Chain
+    weights: Weights
+    mu: Sequence[float]
+    inputs: Array
+    drive: Array
+    y: Array
+    work: Workspace
+
+    def evaluate(self, z: list[Array], name: str) -> Point:
+        return self.network.evaluate(self.weights, self.inputs, self.drive, self.y, z, self.work, name)
+
+    def rows(self, rows: Array) -> _Block:
+        return replace(self, inputs=self.inputs[rows], drive=self.drive[rows], y=self.y[rows])
 
 
 def gauss_newton_step(
@@ -139,104 +163,128 @@ def gauss_newton_step(
     point: Point,
     y: Array,
     settings: NewtonSettings,
+    work: Workspace | None = None,
 ) -> tuple[list[Array], Array]:
     """The (truncated) Gauss–Newton step δ_1 … δ_L at a point and the slope ∇F·δ of every sample.
 
     Exact once CG has converged; for a d-dimensional output that takes at most d + 1 iterations.
     """
-    dtype = weights[0].dtype
+    work = work or Workspace()
+    number = weights[0].dtype.type
     m = [2 * weight * (1 + settings.damping) for weight in mu]
-    two_mu_r = [dtype.type(2 * weight) * r for weight, r in zip(mu, point.residuals, strict=True)]
     gradient = network.loss.gradient(point.z[-1], point.output, y)
     curvature = network.loss.curvature(point.output, y)
 
     # The output step alone, hidden ones held: (m + H) s_L = −(g + 2μ r_L), and the model's gradient in e there.
-    pull = gradient + two_mu_r[-1]
-    s_output = curvature.solve(m[-1], pull)
+    r_output = point.residuals[-1]
+    pull = np.multiply(r_output, number(2 * mu[-1]), out=work.like("pull", r_output))
+    pull += gradient
+    s_output = curvature.solve(m[-1], pull, out=work.like("step", pull))
     np.negative(s_output, out=s_output)
     if not network.activations:
         return [s_output], np.vecdot(pull, s_output)
-    at_output = curvature.apply(s_output)
+    at_output = curvature.apply(s_output, out=work.like("at output", pull))
     at_output += gradient
 
-    linearisation = network.linearise(weights, point, m)
+    linearisation = network.linearise(weights, point, m, work)
     hidden_gradient = linearisation.adjoint(at_output)
-    for layer, back in enumerate(hidden_gradient):
-        back += two_mu_r[layer] * dtype.type(1 / np.sqrt(m[layer]))
-    u, steps, e = _conjugate_gradients(
-        linearisation.tangent, linearisation.adjoint, curvature.smoothed(m[-1]), hidden_gradient, settings
-    )
+    # 2μ r / √m, both in the gradient and in the slope along u
+    pulls = [
+        np.multiply(r, number(2 * weight / np.sqrt(m_i)), out=work.like(f"pull {layer}", r))
+        for layer, (r, weight, m_i) in enumerate(zip(point.residuals[:-1], mu, m, strict=False))
+    ]
+    for back, hidden_pull in zip(hidden_gradient, pulls, strict=True):
+        back += hidden_pull
+    smoothed = curvature.smoothed(m[-1], out=at_output)
+    u, steps, e = _conjugate_gradients(linearisation, smoothed, hidden_gradient, settings)
 
     # Back to δ, the output step now answering e: (m + H) δ_L = m e − (g + 2μ r_L).
-    shift = curvature.solve(m[-1], e)
-    shift *= dtype.type(m[-1])
+    shift = curvature.solve(m[-1], e, out=work.like("shift", e))
+    shift *= number(m[-1])
     s_output += shift
-    slope = np.vecdot(gradient, s_output) + np.vecdot(two_mu_r[-1], s_output - e)
-    for layer, scaled in enumerate(u):
-        root = dtype.type(1 / np.sqrt(m[layer]))
-        slope += np.vecdot(two_mu_r[layer], scaled) * root
-        steps[layer] *= root
+    slope = np.vecdot(pull, s_output) - number(2 * mu[-1]) * np.vecdot(r_output, e)
+    for hidden_pull, scaled, step, m_i in zip(pulls, u, steps, m, strict=False):
+        slope += np.vecdot(hidden_pull, scaled)
+        step *= number(1 / np.sqrt(m_i))
     return [*steps, s_output], slope
 
 
-def _conjugate_gradients(tangent, adjoint, curvature, gradient, settings):  # type: ignore[no-untyped-def]
+def _conjugate_gradients(
+    linearisation: Linearisation, curvature: Curvature, gradient: list[Array], settings: NewtonSettings
+) -> tuple[list[Array], list[Array], Array]:
     """Minimise gradientᵀu + ½‖u‖² + ½ (Ku)ᵀH̃(Ku) from u = 0, each sample by itself.
 
     Returns u, the scaled hidden steps it causes, and e = Ku. ‖p‖² is carried along: residuals are orthogonal to
     the directions before them.
     """
-    residual = [-g for g in gradient]
-    direction = [r.copy() for r in residual]
-    square = sum(np.vecdot(r, r) for r in residual)
+    work, layers = linearisation.work, range(len(gradient))
+    residual = [np.negative(g, out=work.like(f"cg residual {i}", g)) for i, g in zip(layers, gradient, strict=True)]
+    direction = [work.like(f"cg direction {i}", r) for i, r in zip(layers, residual, strict=True)]
+    u = [work.like(f"cg u {i}", r) for i, r in zip(layers, residual, strict=True)]
+    steps = [work.like(f"cg step {i}", r) for i, r in zip(layers, residual, strict=True)]
+    e = work.like("cg e", curvature.weights)
+    bent = work.like("cg bent", curvature.weights)
+    for array in (*u, *steps, e):
+        array.fill(0)
+    for p, r in zip(direction, residual, strict=True):
+        p[...] = r
+    square = direction_square = _norm_squared(residual)
     goal = square * settings.cg_tolerance**2
-    direction_square = square.copy()
-    u: list[Array] = []
     for iteration in range(settings.cg_iterations):
         active = square > goal
         if not active.any():
             break
-        moved, image = tangent(direction)
-        bent = curvature.apply(image)
+        moved, image = linearisation.tangent(direction)
+        curvature.apply(image, out=bent)
         length = direction_square + np.vecdot(image, bent)
         alpha = np.divide(square, length, out=np.zeros_like(square), where=active & (length > 0))[:, None]
-        if not u:
-            u = [alpha * p for p in direction]
-            steps = [u[0].copy(), *(alpha * s for s in moved[1:])]
-            e = alpha * image
-        else:
-            for total, part in zip((*u, *steps[1:], e), (*direction, *moved[1:], image), strict=True):
-                total += alpha * part
-            steps[0] = u[0].copy()
-        if iteration + 1 == settings.cg_iterations:
+        last = iteration + 1 == settings.cg_iterations
+        if not last:
+            for r, p, back in zip(residual, direction, linearisation.adjoint(bent), strict=True):
+                back += p
+                back *= alpha
+                r -= back
+        # the first hidden step is u_1 itself
+        for total, part in zip((*u, *steps[1:], e), (*direction, *moved[1:], image), strict=True):
+            total += np.multiply(alpha, part, out=work.like("cg scratch", part))
+        if last:
             break
-        for r, p, back in zip(residual, direction, adjoint(bent), strict=True):
-            back += p
-            back *= alpha
-            r -= back
-        previous, square = square, sum(np.vecdot(r, r) for r in residual)
+        previous, square = square, _norm_squared(residual)
         beta = np.divide(square, previous, out=np.zeros_like(square), where=previous > 0)
         direction_square = square + beta**2 * direction_square
         for r, p in zip(residual, direction, strict=True):
             p *= beta[:, None]
             p += r
-    if not u:
-        u = [np.zeros_like(g) for g in gradient]
-        steps, e = tangent(u)
+    steps[0][...] = u[0]
     return u, steps, e
 
 
-def _line_search(  # type: ignore[no-untyped-def]
-    network, weights, mu, inputs, drive, y, point, before, delta, slope, settings
-):
+def _norm_squared(arrays: list[Array]) -> Array:
+    total: Array = np.vecdot(arrays[0], arrays[0])
+    for array in arrays[1:]:
+        total += np.vecdot(array, array)
+    return total
+
+
+def _line_search(
+    block: _Block,
+    point: Point,
+    before: Array,
+    delta: list[Array],
+    slope: Array,
+    settings: NewtonSettings,
+    name: str,
+) -> tuple[Point, Array, int]:
     """Backtrack every sample until Armijo holds on the true F_k; what cannot improve stays where it was."""
-    trial = network.evaluate(
-        weights, inputs, drive, y, [z + step for z, step in zip(point.z, delta, strict=True)]
-    )
-    after = objective(trial, mu)
+    moved = [
+        np.add(z, step, out=block.work.like(f"{name} z {layer}", step))
+        for layer, (z, step) in enumerate(zip(point.z, delta, strict=True))
+    ]
+    trial = block.evaluate(moved, name)
+    after = objective(trial, block.mu)
     # Below rounding a slope says nothing, and neither does the F it would be compared with.
     tried = slope < -np.finfo(before.dtype).eps * before
-    with np.errstate(invalid="ignore"):
-        accepted = tried & (after <= before + settings.armijo * slope)
+    accepted = tried & (after <= before + settings.armijo * slope)
     rejected = np.flatnonzero(~accepted)
     if not rejected.size:
         return trial, after, 0
@@ -249,8 +297,8 @@ def _line_search(  # type: ignore[no-untyped-def]
             break
         t *= settings.backtrack
         z = [p[rows] + before.dtype.type(t) * step[rows] for p, step in zip(point.z, delta, strict=True)]
-        shorter = network.evaluate(weights, inputs[rows], drive[rows], y[rows], z)
-        value = objective(shorter, mu)
+        shorter = block.rows(rows).evaluate(z, "shortened")
+        value = objective(shorter, block.mu)
         good = value <= before[rows] + settings.armijo * t * slope[rows]
         trial.assign(rows[good], shorter, good)
         after[rows[good]] = value[good]

@@ -8,10 +8,83 @@ with the ridge λ/μ on the augmented Gram matrix, bias included unless asked ot
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
 from altmin_dask.networks.activations import Array
+
+
+@dataclass(frozen=True)
+class RidgeSystem:
+    """G + (λ/μ) I + ρ I, factorised: as long as G stays, only right-hand sides change.
+
+    Attributes
+    ----------
+    rho : float
+        The absolute ρ.
+    inverse : callable
+        Multiplies rows (d, k) by the (pseudo-)inverse.
+    """
+
+    rho: float
+    inverse: Callable[[Array], Array]
+
+    def solve(self, cross: Array, previous: Array | None = None) -> Array:
+        """W̃ for C = `cross`, (d, k), and W̃_old = `previous`, which only ρ > 0 needs; float64, always finite."""
+        if self.rho > 0 and previous is not None:
+            cross = cross + self.rho * previous
+        return self.inverse(cross)
+
+
+def ridge_system(
+    gram: Array,
+    ridge: float,
+    *,
+    penalize_bias: bool = True,
+    proximal: float = 0.0,
+    precision: float = float(np.finfo(np.float64).eps),
+) -> RidgeSystem:
+    """Factorise one layer's system: by Cholesky, or if it is singular by its eigenvalues.
+
+    Parameters
+    ----------
+    gram : ndarray, (k, k)
+        G = Σ ã ãᵀ.
+    ridge : float
+        λ/μ ≥ 0.
+    penalize_bias : bool
+        Whether the ridge also holds the last column, the bias.
+    proximal : float
+        ρ relative to the mean diagonal of G.
+    precision : float
+        Relative accuracy of G's entries: directions below it are noise, and get minimum-norm weights.
+
+    Returns
+    -------
+    RidgeSystem
+    """
+    k = len(gram)
+    rho = proximal * float(np.trace(gram)) / k
+    diagonal = np.full(k, ridge + rho)
+    if not penalize_bias:
+        diagonal[-1] = rho
+    matrix = gram.copy()
+    matrix.flat[:: k + 1] += diagonal
+    # A pivot that has lost all but this of its diagonal is rounding, not information.
+    floor = max(precision, 8 * k * np.finfo(np.float64).eps)
+    try:
+        factor = cho_factor(matrix, lower=True, check_finite=False)
+        if (np.square(np.diagonal(factor[0])) > floor * np.diagonal(matrix)).all():
+            return RidgeSystem(rho, lambda rows: _contiguous(cho_solve(factor, rows.T, check_finite=False).T))
+    except LinAlgError:
+        pass
+    values, vectors = eigh(matrix, check_finite=False)
+    kept = values > floor * max(values[-1], np.finfo(np.float64).tiny)
+    basis, kept_values = vectors[:, kept], values[kept]
+    return RidgeSystem(rho, lambda rows: _contiguous((rows @ basis / kept_values) @ basis.T))
 
 
 def solve_layer(
@@ -22,52 +95,14 @@ def solve_layer(
     penalize_bias: bool = True,
     proximal: float = 0.0,
     previous: Array | None = None,
-    precision: float = np.finfo(np.float64).eps,
+    precision: float = float(np.finfo(np.float64).eps),
 ) -> Array:
-    """Solve one layer.
+    """Solve one layer once: `ridge_system` and its `solve` in one call."""
+    system = ridge_system(
+        gram, ridge, penalize_bias=penalize_bias, proximal=proximal, precision=precision
+    )
+    return system.solve(cross, previous)
 
-    Parameters
-    ----------
-    cross : ndarray, (d, k)
-        C = Σ z ãᵀ.
-    gram : ndarray, (k, k)
-        G = Σ ã ãᵀ.
-    ridge : float
-        λ/μ ≥ 0.
-    penalize_bias : bool
-        Whether the ridge also holds the last column, the bias.
-    proximal : float
-        ρ relative to the mean diagonal of G; needs `previous` when positive.
-    previous : ndarray, (d, k), optional
-        W̃_old.
-    precision : float
-        Relative accuracy of G's entries: directions below it are noise, and get minimum-norm weights.
 
-    Returns
-    -------
-    ndarray, (d, k), float64
-        Always finite: a singular G gives the minimum-norm solution.
-    """
-    k = len(gram)
-    diagonal = np.full(k, float(ridge))
-    if not penalize_bias:
-        diagonal[-1] = 0.0
-    target = cross
-    if proximal > 0 and previous is not None:
-        rho = proximal * float(np.trace(gram)) / k
-        diagonal += rho
-        target = cross + rho * previous
-    matrix = gram.copy()
-    matrix.flat[:: k + 1] += diagonal
-    try:
-        factor = cho_factor(matrix, lower=True, check_finite=False, overwrite_a=False)
-        pivots = np.square(np.diagonal(factor[0])) / np.diagonal(matrix)
-        # A pivot that has lost nearly all of its diagonal is rounding, not information.
-        if pivots.min() > 8 * k * precision:
-            return np.ascontiguousarray(cho_solve(factor, target.T, check_finite=False).T)
-    except LinAlgError:
-        pass
-    values, vectors = eigh(matrix, check_finite=False)
-    kept = values > k * precision * max(values[-1], np.finfo(np.float64).tiny)
-    basis = vectors[:, kept]
-    return np.asarray((target @ basis / values[kept]) @ basis.T)
+def _contiguous(rows: Array) -> Array:
+    return np.ascontiguousarray(rows)

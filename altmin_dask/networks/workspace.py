@@ -1,0 +1,41 @@
+"""Scratch arrays that are used again, block of samples after block: memory that stays in the cache and mapped."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from altmin_dask.networks.activations import Array
+
+
+class Workspace:
+    """Named arrays, each made once and handed out again under its name with whatever it holds."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[str, int, np.dtype[Any]], Array] = {}
+
+    def take(self, name: str, rows: int, columns: int, dtype: npt.DTypeLike) -> Array:
+        """The array of that name, (rows, columns); its contents are left over from its last use."""
+        key = name, columns, np.dtype(dtype)
+        array = self._arrays.get(key)
+        if array is None or len(array) < rows:
+            array = self._arrays[key] = np.empty((rows, columns), dtype)
+        return array[:rows]
+
+    def like(self, name: str, array: Array) -> Array:
+        """The array of that name with the shape and dtype of another."""
+        return self.take(name, *array.shape, array.dtype)
+
+
+_local = threading.local()
+
+
+def thread_workspace() -> Workspace:
+    """The workspace of the current thread."""
+    if not hasattr(_local, "workspace"):
+        _local.workspace = Workspace()
+    workspace: Workspace = _local.workspace
+    return workspace
