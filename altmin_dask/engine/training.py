@@ -131,6 +131,7 @@ class Trainer:
             self.weights_file = self.run.commit(self.state)
             self.begun = Clock.now(self.executor), self.state.visits
             self.mark = self.begun[0]
+            self.last = (self.run.records() or [{}])[-1]
             recorded_at = -1
             for action in islice(self.actions(), self.state.cursor, None):
                 if isinstance(action, Record):
@@ -301,7 +302,7 @@ class Trainer:
             Progress(
                 state.visits / self.rows, limits.max_sweeps, action.group + 1,
                 round(len(self.groups) * state.statistics.samples / self.rows), float(objective),
-                self.last["nested_loss"], self.last["validation_loss"], state.cpu_seconds, max(left, 0.0),
+                self.last.get("nested_loss"), self.last.get("validation_loss"), state.cpu_seconds, max(left, 0.0),
             )
         )  # fmt: skip
 

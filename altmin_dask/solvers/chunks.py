@@ -29,7 +29,7 @@ def enter_chunk(network: Chain, weights: Weights, x: Array, y: Array | None) -> 
         layers = network.forward(weights, x[rows])
         inputs = augmented(x[rows], weights[0].dtype)
         target = inputs[:, :-1] if y is None else y[rows]
-        statistics.add(network.evaluate(weights, inputs, layers[0], target, layers))
+        statistics.add(network.evaluate(weights, inputs, layers[0], target, layers), thread_workspace())
         np.concatenate(layers, axis=1, out=z[rows])
     return z, statistics
 
@@ -63,16 +63,17 @@ def visit_chunk(
     statistics : Statistics
         Without the input Gram matrix.
     """
+    work = thread_workspace()
     statistics = Statistics(network.shapes, with_inputs=False)
     out = np.empty_like(z)
     for rows in _blocks(len(x)):
         layers = split_layers(z[rows], network.widths)
         target = None if y is None else y[rows]
-        result = update(network, weights, mu, x[rows], target, layers, settings, thread_workspace())
+        result = update(network, weights, mu, x[rows], target, layers, settings, work)
         if renew:
-            statistics.add(result.end)
+            statistics.add(result.end, work)
         else:
-            statistics.replace(result.start, result.end)
+            statistics.replace(result.start, result.end, work)
         statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
         np.concatenate(result.end.z, axis=1, out=out[rows])
     return out, statistics

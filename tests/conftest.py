@@ -1,0 +1,68 @@
+"""Fixtures: small real stores and a real two-process cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+from altmin_dask.config import Pipeline
+from altmin_dask.storage.samples import SampleStore, ingest
+from altmin_dask.storage.sources import array_source
+
+
+@pytest.fixture(scope="session")
+def make_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SampleStore]:
+    """Make a store of given arrays."""
+
+    def make(
+        x: np.ndarray, y: np.ndarray | None = None, chunk_rows: int = 32, dtype: str = "float64"
+    ) -> SampleStore:
+        folder = tmp_path_factory.mktemp("store")
+        return ingest(array_source(x, y), folder / "samples.zarr", chunk_rows=chunk_rows, dtype=dtype)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def samples() -> np.ndarray:
+    """200 samples of 12 values in [0, 1], of low rank and with a constant column."""
+    rng = np.random.default_rng(7)
+    x = rng.random((200, 4)) @ rng.random((4, 12))
+    x = x / x.max()
+    x[:, 3] = 0.0
+    return x
+
+
+@pytest.fixture(scope="session")
+def cluster_address() -> Iterator[str]:
+    """A scheduler with two worker processes."""
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        client.wait_for_workers(2, timeout=60)
+        yield cluster.scheduler_address
+
+
+@pytest.fixture
+def pipeline() -> Callable[..., Pipeline]:
+    """A small auto-encoder pipeline with tables replaced."""
+
+    def make(train: str | Path, **tables: dict[str, Any]) -> Pipeline:
+        settings: dict[str, Any] = {
+            "data": {"train": str(train)},
+            "network": {"kind": "autoencoder", "hidden_layer_sizes": (5,), "dtype": "float64"},
+            "solver": {"mu": 0.1, "ridge": 0.01},
+            "training": {"schedule": "incremental", "max_sweeps": 3.0},
+            "cluster": {"workers": 2},
+        }
+        for name, table in tables.items():
+            settings[name] = {**settings.get(name, {}), **table}
+        return Pipeline.model_validate(settings)
+
+    return make
