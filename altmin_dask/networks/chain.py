@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ Weights = tuple[Array, ...]
 
 def augmented(values: Array, dtype: npt.DTypeLike, work: Workspace | None = None) -> Array:
     """[values 1] of shape (n, d + 1) in `dtype`; values of any rank ≥ 2 are flattened to (n, d)."""
-    values = values.reshape(len(values), -1)
+    values = values.reshape(len(values), prod(values.shape[1:]))
     out = (work or Workspace()).take("inputs", len(values), values.shape[1] + 1, dtype)
     out[:, :-1] = values
     out[:, -1] = 1
