@@ -1,4 +1,4 @@
-"""The W-update: ridge regression as scikit-learn has it, its limit least squares, and singular Gram matrices."""
+"""The W-update: ridge regression as scikit-learn has it, its limit least squares, singular matrices."""
 
 from __future__ import annotations
 
