@@ -1,0 +1,278 @@
+"""The report of a run: figures as PNG files, and one self-contained HTML page with everything in it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from altmin_dask import figures
+from altmin_dask.errors import DataError, MissingError
+from altmin_dask.figures import COLUMNS, DARK, LIGHT, Record, Theme, column, number
+from altmin_dask.networks.activations import Array
+from altmin_dask.storage.atomic import write_text
+from altmin_dask.storage.model import Model
+from altmin_dask.storage.run import RunFolder, read_json
+from altmin_dask.storage.samples import SampleStore
+
+_PICTURES = ("convergence", "residuals", "reconstructions", "predictions")
+_MEASURES = (
+    ("relaxed objective", "relaxed_objective", number, min),
+    ("nested loss", "nested_loss", number, min),
+    ("validation loss", "validation_loss", number, min),
+    ("training accuracy", "nested_accuracy", "{:.2%}".format, max),
+    ("validation accuracy", "validation_accuracy", "{:.2%}".format, max),
+)
+_COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("sweep", "sweep", number),
+    ("CPU s", "cpu_seconds", "{:,.2f}".format),
+    ("wall s", "wall_seconds", "{:,.2f}".format),
+    *((label, key, show) for label, key, show, _ in _MEASURES),
+    ("steps cut short", "shortened", "{:.1%}".format),
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page.
+
+    Attributes
+    ----------
+    name : str
+        Of its file, without ``.png``.
+    heading, caption : str
+        What stands above and below it.
+    draw : callable
+        Makes it for a theme.
+    """
+
+    name: str
+    heading: str
+    caption: str
+    draw: Callable[[Theme], Figure]
+
+
+def write_report(run: RunFolder) -> Path:
+    """Write ``RUN/report/``: a self-contained page, and its figures as PNG files.
+
+    Parameters
+    ----------
+    run : RunFolder
+        A run with a record and a model; it may still be going on.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    MissingError
+        If it is not a run folder, or has no records or no model yet.
+    DataError
+        If its files are damaged.
+    """
+    settings = run.settings()
+    try:
+        records = run.records()
+    except json.JSONDecodeError as error:
+        raise DataError(f"{run.history} is damaged: {error}") from None
+    if not records:
+        raise MissingError(
+            f"{run.path} has no records to report on; go on with it by `altmin train --resume`"
+        )
+    model = Model.load(run.model)
+
+    pictures, notes = _curves(records), []
+    try:
+        pictures += _samples(run, model)
+    except _NoPictureError as error:
+        notes.append(str(error))
+    run.report.mkdir(exist_ok=True)
+    for name in _PICTURES:  # those of an earlier report, of another model
+        (run.report / f"{name}.png").unlink(missing_ok=True)
+    shown = []
+    for picture in pictures:
+        light, dark = figures.png(picture.draw, LIGHT), figures.png(picture.draw, DARK)
+        (run.report / f"{picture.name}.png").write_bytes(light)
+        shown.append({"about": picture, "light": _encode(light), "dark": _encode(dark)})
+
+    name = run.path.resolve().name
+    head, rows = _table(records)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(
+        files("altmin_dask").joinpath("report.html").read_text(encoding="utf-8")
+    )
+    page = template.render(
+        title=settings.get("output", {}).get("title") or name,
+        folder=name,
+        network=f"{'-'.join(map(str, model.network.sizes))} {model.kind}",
+        summary=summary_table(records),
+        pictures=shown,
+        notes=notes,
+        settings=_settings(settings),
+        head=head,
+        rows=rows,
+    )
+    file = run.report / "report.html"
+    # a folder's name may hold bytes that are no text
+    write_text(file, page.encode("utf-8", "replace").decode("utf-8"))
+    return file
+
+
+def summary_table(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Sum a run up in (label, value) pairs: how long it took, and its last and best losses and accuracies.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        The history; what no record has is left out.
+    """
+    rows = []
+    for label, (_, key, show) in zip(("sweeps", "CPU seconds", "wall seconds"), _COLUMNS, strict=False):
+        values = column(records[-1:], key)
+        rows += [(label, show(value)) for value in values[np.isfinite(values)]]
+    sweeps = column(records, "sweep")
+    for label, key, show, best in _MEASURES:
+        values = column(records, key)
+        there = np.flatnonzero(np.isfinite(values))
+        if not there.size:
+            continue
+        rows.append((label, show(values[there[-1]])))
+        if key != "relaxed_objective":  # F under one μ says nothing about F under another
+            at = best(there, key=lambda i: values[i])
+            rows.append((f"best {label}", f"{show(values[at])} (sweep {number(sweeps[at])})"))
+    return rows
+
+
+# --- pictures
+
+
+class _NoPictureError(Exception):
+    """Samples cannot be shown; the message says why."""
+
+
+def _curves(records: Sequence[Record]) -> list[Picture]:
+    pictures = [
+        Picture(
+            "convergence",
+            "Convergence",
+            "Losses are on a logarithmic scale. The nested and the validation loss are those of the network "
+            "itself; the relaxed objective is what training makes small.",
+            partial(figures.convergence, records),
+        )
+    ]
+    if figures.has_residuals(records):
+        pictures.append(
+            Picture(
+                "residuals",
+                "Residuals",
+                "How far the pre-activations of each layer are from what the layer below makes them in the "
+                "network, on a logarithmic scale.",
+                partial(figures.residuals, records),
+            )
+        )
+    return pictures
+
+
+def _samples(run: RunFolder, model: Model) -> list[Picture]:
+    """Show outputs for the first samples of the validation store, or else of the training store."""
+    if model.kind not in ("autoencoder", "classifier"):
+        return []
+    what = "reconstructions" if model.kind == "autoencoder" else "predictions"
+    stores = read_json(run.path / "pipeline.json").get("stores") or {}
+    role = "validation" if stores.get("validation") else "train"
+    path = stores.get(role)
+    if not path:
+        raise _NoPictureError(f"No {what}: the run folder does not say which samples were used.")
+    try:
+        store = SampleStore.open(path)
+        x = np.asarray(store.x[: 4 * COLUMNS])
+        y = None if store.y is None else np.asarray(store.y[: 4 * COLUMNS])
+    except Exception as error:  # storage anywhere may fail in any way, which must not cost the rest
+        raise _NoPictureError(f"No {what}: the samples cannot be read ({error}).") from error
+    if store.features != model.network.sizes[0]:
+        raise _NoPictureError(f"No {what}: {path} no longer holds the samples that were used.")
+
+    source = f"The first samples of the {'validation' if role == 'validation' else 'training'} store {path}"
+    outputs, images = model.predict(x), figures.as_images(x, store.sample_shape)
+    if model.kind == "autoencoder":
+        return [_reconstructions(x, outputs, images, store.sample_shape, source)]
+    if y is None:
+        raise _NoPictureError(f"No {what}: {path} has no labels.")
+    if images is None:
+        return []
+    predicted = outputs.argmax(axis=1)
+    caption = f"{source}: {np.count_nonzero(predicted == y)} of {len(y)} are right."
+    draw = partial(figures.predictions, images, predicted, y)
+    return [Picture("predictions", "Predictions", caption, draw)]
+
+
+def _reconstructions(
+    x: Array, outputs: Array, images: Array | None, sample_shape: tuple[int, ...], source: str
+) -> Picture:
+    draw: Callable[[Theme], Figure]
+    if images is None:
+        flat = x.reshape(len(x), -1)
+        draw = partial(figures.reconstruction_curves, flat[:COLUMNS], outputs[:COLUMNS])
+        caption = f"{source}, and what the network makes of them."
+    else:
+        made = figures.as_images(outputs, sample_shape)
+        assert made is not None  # it depends on the shape alone
+        shown = 2 * COLUMNS
+        draw = partial(figures.reconstruction_images, images[:shown], made[:shown])
+        caption = f"{source}, each above what the network makes of it."
+    return Picture("reconstructions", "Reconstructions", caption, draw)
+
+
+def _encode(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+
+
+# --- tables
+
+
+def _settings(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """List the tables of a pipeline, each with its (key, value) pairs."""
+    return [
+        (table, [(key, _setting(value)) for key, value in entries.items()])
+        for table, entries in settings.items()
+        if isinstance(entries, Mapping)
+    ]
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_setting(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_setting, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _table(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
+    """Lay all records out as a head and rows, without columns that no record has a number in."""
+    head, columns = [], []
+    for label, key, show in _COLUMNS:
+        values = column(records, key)
+        if np.isfinite(values).any():
+            head.append(label)
+            columns.append([show(value) if np.isfinite(value) else "–" for value in values])
+    for layer, values in enumerate(figures.layer_columns(records, "residuals").T, 1):
+        head.append(f"residual {layer}")
+        columns.append([number(value) if np.isfinite(value) else "–" for value in values])
+    return head, [list(row) for row in zip(*columns, strict=True)]

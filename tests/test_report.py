@@ -1,0 +1,374 @@
+"""The report of a run: what is on the page and in its figures, and what it must survive."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import struct
+import sys
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+
+from altmin_dask.config import Pipeline
+from altmin_dask.errors import DataError, MissingError
+from altmin_dask.networks.chain import Chain
+from altmin_dask.report import summary_table, write_report
+from altmin_dask.storage.model import Model
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.samples import SampleStore, ingest
+from altmin_dask.storage.sources import array_source, open_source
+
+OUTPUTS = {"autoencoder": None, "classifier": 10, "regressor": 1}
+
+
+def record(sweep: float, **extra: Any) -> dict[str, Any]:
+    started = sweep > 0
+    return {
+        "sweep": sweep,
+        "cpu_seconds": 1.25 * sweep,
+        "wall_seconds": 1.5 * sweep,
+        "relaxed_objective": 4.0 * 0.5**sweep if started else None,
+        "nested_loss": 5.0 * 0.6**sweep,
+        "validation_loss": 5.0 * 0.6**sweep + 0.01 * sweep**2,
+        "nested_accuracy": None,
+        "validation_accuracy": None,
+        "residuals": [2.0 * 0.8**sweep, 0.7**sweep] if started else None,
+        "mu": [0.1, 0.1],
+        "shortened": 0.02 * sweep if started else None,
+        **extra,
+    }
+
+
+RECORDS = [record(float(sweep)) for sweep in range(6)]
+
+
+def make_run(
+    path: Path,
+    kind: str = "autoencoder",
+    store: SampleStore | None = None,
+    *,
+    records: list[dict[str, Any]] = RECORDS,
+    stores: dict[str, Any] | None = None,
+    model: bool = True,
+    output: dict[str, Any] | None = None,
+) -> RunFolder:
+    """A run folder as training leaves it, with a random network."""
+    shape = (8, 8) if store is None else store.sample_shape
+    features = int(np.prod(shape))
+    if stores is None:
+        stores = {"train": None if store is None else store.path, "validation": None}
+    pipeline = Pipeline.model_validate(
+        {
+            "data": {"train": "digits:train", "scale": 16.0},
+            "network": {"kind": kind, "hidden_layer_sizes": [7]},
+            "output": output or {},
+        }
+    )
+    run = RunFolder(path)
+    run.claim(pipeline.model_dump(mode="json"), pipeline.identity(), stores)
+    for each in records:
+        run.append(each)
+    if model:
+        loss = "cross_entropy" if kind == "classifier" else "squared"
+        network = Chain.build([features, 7, OUTPUTS[kind] or features], "sigmoid", loss)
+        Model(kind, network, network.initial_weights(1), shape).save(run.model)
+    return run
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
+    return ingest(open_source("digits:test"), tmp_path_factory.mktemp("data") / "digits.zarr", scale=16)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, digits: SampleStore) -> Path:
+    """A plain report; tests only look at it."""
+    return write_report(make_run(tmp_path_factory.mktemp("run") / "plain", store=digits))
+
+
+def vectors(path: Path, features: int, rows: int = 12) -> SampleStore:
+    x = np.random.default_rng(0).random((rows, features))
+    return ingest(array_source(x, np.arange(rows) % 10), path)
+
+
+def text_of(page: Path) -> str:
+    """What a reader sees, with single spaces."""
+
+    class Text(HTMLParser):
+        parts: tuple[str, ...] = ()
+
+        def handle_data(self, data: str) -> None:
+            self.parts += (data,)
+
+    parser = Text()
+    parser.feed(re.sub(r"(?s)<style>.*?</style>", "", page.read_text(encoding="utf-8")))
+    return " ".join(" ".join(parser.parts).split())
+
+
+def pictures(report: Path) -> list[str]:
+    folder = report if report.is_dir() else report.parent
+    return sorted(file.name for file in folder.glob("*.png"))
+
+
+def check_png(data: bytes) -> tuple[int, int]:
+    """Width and height of a PNG whose every chunk has the right checksum."""
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    place, names = 8, []
+    while place < len(data):
+        (length,) = struct.unpack(">I", data[place : place + 4])
+        chunk = data[place + 4 : place + 8 + length]
+        assert struct.unpack(">I", data[place + 8 + length : place + 12 + length]) == (zlib.crc32(chunk),)
+        names.append(chunk[:4])
+        place += 12 + length
+    assert (names[0], names[-1]) == (b"IHDR", b"IEND")
+    width, height = struct.unpack(">II", data[16:24])
+    return width, height
+
+
+# --- the page and its files
+
+
+def test_files(written):
+    assert written.name == "report.html"
+    assert written.parent.name == "report"
+    assert pictures(written) == ["convergence.png", "reconstructions.png", "residuals.png"]
+    sizes = {name: check_png((written.parent / name).read_bytes()) for name in pictures(written)}
+    assert sizes["convergence.png"] == (1500, 555)
+    assert sizes["residuals.png"] == (1500, 555)
+    # 10 digits of 8 × 8, each pixel 15 wide, in two rows of pairs
+    assert sizes["reconstructions.png"] == (170 + 10 * 128, 20 + 4 * 120 + 2 * (8 + 28))
+    assert all(size < 200_000 for size in (file.stat().st_size for file in written.parent.glob("*.png")))
+
+
+def test_the_page_needs_nothing_else(written):
+    page = written.read_text(encoding="utf-8")
+    assert not re.search(r"https?://|@import|url\(|<script|<iframe|<object", page)
+    references = re.findall(r'(?:src|srcset|href)="([^"]*)"', page)
+    assert len(references) == 7  # light and dark of three figures, and an empty icon
+    assert all(reference.startswith("data:") for reference in references)
+    assert "default-src 'none'" in page
+
+
+def test_the_page_is_well_formed(written):
+    class Nesting(HTMLParser):
+        stack: tuple[str, ...] = ()
+
+        def handle_starttag(self, tag: str, attrs: Any) -> None:
+            if tag not in ("meta", "link", "source", "img"):
+                self.stack += (tag,)
+            if tag == "img":
+                assert dict(attrs)["alt"]
+
+        def handle_endtag(self, tag: str) -> None:
+            assert self.stack[-1] == tag
+            self.stack = self.stack[:-1]
+
+    parser = Nesting()
+    parser.feed(written.read_text(encoding="utf-8"))
+    assert parser.stack == ()
+
+
+def test_what_the_page_says(written, digits):
+    text = text_of(written)
+    assert "64-7-64 autoencoder · run folder plain" in text
+    assert "best validation loss 0.6388 (sweep 5)" in text
+    assert f"The first samples of the training store {digits.path}, each above what" in text
+    assert "hidden_layer_sizes 7" in text
+    assert "max_cpu_seconds –" in text
+    assert "penalize_bias true" in text
+    # all records, with a dash for what the first one lacks
+    assert "sweep CPU s wall s relaxed objective nested loss validation loss steps cut short" in text
+    assert "residual 1 residual 2 0 0.00 0.00 – 5 5 – – –" in text
+    assert "10.0% 0.6554 0.1681" in text
+
+
+def test_the_title_goes_before_the_folder(tmp_path, digits):
+    page = write_report(make_run(tmp_path / "run", store=digits, output={"title": "Ziffern & mehr"}))
+    assert "<title>Ziffern &amp; mehr</title>" in page.read_text(encoding="utf-8")
+
+
+def test_markup_of_users_is_text(tmp_path, digits):
+    nasty = '<script>alert("$1^")</script>'
+    moved = tmp_path / "'\"><img onerror=x>.zarr"
+    shutil.copytree(digits.path, moved)
+    store = SampleStore.open(moved)
+    run = make_run(tmp_path / "<script>alert(1)<", store=store, output={"title": nasty, "run": nasty})
+    source = write_report(run).read_text(encoding="utf-8")
+    assert "<script" not in source
+    assert "onerror=x>" not in source
+    assert source.count(html.escape(nasty).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")) == 4
+    assert "run folder &lt;script&gt;alert(1)&lt;" in source
+
+
+def test_folder_name_that_is_no_text(tmp_path, digits):
+    try:
+        (tmp_path / "run\udcff").mkdir()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    write_report(make_run(tmp_path / "run\udcff", store=digits)).read_text(encoding="utf-8")
+
+
+def test_writing_again_gives_the_same_bytes(tmp_path, digits):
+    run = make_run(tmp_path / "run", store=digits)
+    first = {file.name: file.read_bytes() for file in write_report(run).parent.iterdir()}
+    with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "savefig.dpi": 20}):  # a matplotlibrc
+        mine = dict(matplotlib.rcParams)
+        write_report(run)
+        assert dict(matplotlib.rcParams) == mine
+    assert {file.name: file.read_bytes() for file in run.report.iterdir()} == first
+
+
+def test_no_pyplot(written):
+    assert "matplotlib.pyplot" not in sys.modules or not matplotlib.pyplot.get_fignums()
+
+
+# --- samples
+
+
+def test_validation_samples_go_first(tmp_path, digits):
+    other = vectors(tmp_path / "other.zarr", 64)
+    run = make_run(tmp_path / "run", store=digits, stores={"train": digits.path, "validation": other.path})
+    page = write_report(run)
+    assert f"validation store {other.path}" in text_of(page)
+    assert check_png((run.report / "reconstructions.png").read_bytes())[1] == 20 + 4 * 120 + 2 * (8 + 28)
+
+
+def test_vectors_are_drawn_as_lines(tmp_path):
+    run = make_run(tmp_path / "run", store=vectors(tmp_path / "vectors.zarr", 23))
+    page = write_report(run)
+    assert check_png((run.report / "reconstructions.png").read_bytes()) == (1500, 555)
+    assert "and what the network makes of them" in text_of(page)
+
+
+def test_fewer_samples_than_places(tmp_path):
+    for features, rows in ((64, 1), (5, 3)):
+        store = vectors(tmp_path / f"{features}.zarr", features, rows)
+        page = write_report(make_run(tmp_path / f"run{features}", store=store))
+        check_png((page.parent / "reconstructions.png").read_bytes())
+
+
+def test_classifier(tmp_path, digits):
+    records = [
+        record(float(i), nested_accuracy=0.1 + 0.15 * i, validation_accuracy=[0.1, 0.7, 0.6][i])
+        for i in range(3)
+    ]
+    run = make_run(tmp_path / "run", "classifier", digits, records=records)
+    page = write_report(run)
+    assert pictures(page) == ["convergence.png", "predictions.png", "residuals.png"]
+    assert check_png((run.report / "convergence.png").read_bytes()) == (1500, 945)
+    width, height = check_png((run.report / "predictions.png").read_bytes())
+    assert (width, height) == (8 + 10 * 128, 66 + 4 * (120 + 40))
+    right = Model.load(run.model).predict(digits.x[:40]).argmax(axis=1) == digits.y[:40]
+    assert f": {right.sum()} of 40 are right." in text_of(page)
+    assert "best validation accuracy 70.00% (sweep 1)" in text_of(page)
+
+
+def test_samples_that_make_no_picture(tmp_path, digits):
+    store = vectors(tmp_path / "vectors.zarr", 5)
+    for kind, given in (("classifier", store), ("regressor", digits)):
+        page = write_report(make_run(tmp_path / kind, kind, given))
+        assert pictures(page) == ["convergence.png", "residuals.png"]
+        assert 'class="note"' not in page.read_text(encoding="utf-8")
+
+
+def test_samples_that_cannot_be_shown(tmp_path, digits):
+    copy = tmp_path / "digits.zarr"
+    shutil.copytree(digits.path, copy)
+    run = make_run(tmp_path / "run", store=SampleStore.open(copy))
+    assert "reconstructions.png" in pictures(write_report(run))
+
+    (copy / "x" / "zarr.json").write_text("{")
+    assert "No reconstructions: the samples cannot be read (" in text_of(write_report(run))
+    assert pictures(run.report) == ["convergence.png", "residuals.png"]  # the old one showed an old model
+    shutil.rmtree(copy)
+    assert "No reconstructions: the samples cannot be read (" in text_of(write_report(run))
+    vectors(copy, 9)
+    assert "no longer holds the samples that were used." in text_of(write_report(run))
+
+
+def test_stores_that_were_not_recorded(tmp_path):
+    run = make_run(tmp_path / "run")
+    file = run.path / "pipeline.json"
+    file.write_text(json.dumps({"pipeline": json.loads(file.read_text())["pipeline"]}))
+    assert "No reconstructions: the run folder does not say" in text_of(write_report(run))
+
+
+def test_classifier_without_labels(tmp_path):
+    store = ingest(array_source(np.random.default_rng(0).random((12, 64))), tmp_path / "store.zarr")
+    page = write_report(make_run(tmp_path / "run", "classifier", store))
+    assert f"No predictions: {store.path} has no labels." in text_of(page)
+
+
+# --- records
+
+
+def test_missing_keys(tmp_path, digits):
+    keys = ("sweep", "cpu_seconds", "wall_seconds", "relaxed_objective", "nested_loss", "validation_loss")
+    records = [{key: each[key] for key in keys} for each in RECORDS]
+    for each in records:
+        each["validation_loss"] = None
+    page = write_report(make_run(tmp_path / "run", store=digits, records=records))
+    assert pictures(page) == ["convergence.png", "reconstructions.png"]
+    assert "best nested loss 0.3888 (sweep 5) Convergence" in text_of(page)
+
+
+def test_only_the_record_before_training(tmp_path, digits):
+    page = write_report(make_run(tmp_path / "run", store=digits, records=RECORDS[:1]))
+    assert pictures(page) == ["convergence.png", "reconstructions.png"]
+    assert "relaxed objective" not in " ".join(label for label, _ in summary_table(RECORDS[:1]))
+
+
+def test_summary():
+    records = [record(0.0), record(1.5), record(3.0, validation_loss=9.0, cpu_seconds=123456.7)]
+    assert summary_table(records) == [
+        ("sweeps", "3"),
+        ("CPU seconds", "123,456.70"),
+        ("wall seconds", "4.50"),
+        ("relaxed objective", "0.5"),
+        ("nested loss", "1.08"),
+        ("best nested loss", "1.08 (sweep 3)"),
+        ("validation loss", "9"),
+        ("best validation loss", "2.346 (sweep 1.5)"),
+    ]
+    assert summary_table([]) == []
+
+
+# --- what there is no report of
+
+
+def test_not_a_run_folder(tmp_path):
+    with pytest.raises(MissingError, match="is not a run folder"):
+        write_report(RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_no_records(tmp_path, there):
+    run = make_run(tmp_path / "run", records=[])
+    if there:
+        run.history.touch()
+    with pytest.raises(MissingError, match=r"^[^.]*has no records to report on; .*--resume`$"):
+        write_report(run)
+    assert not run.report.exists()
+
+
+def test_no_model(tmp_path):
+    run = make_run(tmp_path / "run", model=False)
+    with pytest.raises(MissingError, match="holds no trained model"):
+        write_report(run)
+    assert not run.report.exists()
+
+
+def test_damaged_files(tmp_path):
+    run = make_run(tmp_path / "run")
+    for file in (run.model / "model.json", run.history, run.path / "pipeline.json"):
+        file.write_text("{")
+        with pytest.raises(DataError, match="damaged"):
+            write_report(run)
