@@ -171,7 +171,7 @@ def test_no_step_where_the_gradient_vanishes(loss, output, curvature):
 
 @both_curvatures
 def test_slopes_below_the_rounding_of_f_are_not_followed(curvature):
-    """A dead rectifier far from its target: ℓ = 5e11 whatever z < 0 is, and no digit of F shows a residual."""
+    """A dead rectifier far from its target: ℓ = 5e11 for every z < 0, and no digit of F shows a residual."""
     case = make_case((2, 1), (), "squared", "relu", n=4, mu=(0.5,))
     case.weights[0][:] = [[0, 0, -2]]
     case.z = [np.array([[-2.001], [-1.99], [-1.0], [-3.0]])]
