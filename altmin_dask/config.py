@@ -59,8 +59,8 @@ class NetworkTable(Table):
     output_activation: str | None = None
     loss: LossName | None = None  # type: ignore[valid-type]
     dtype: Literal["float32", "float64"] = "float32"
-    initial_scale: Positive = 1.0
-    """Factor on the Glorot or He weights of the first layer."""
+    initialization: Literal["random", "whitened"] = "random"
+    """Glorot or He by activation; or a first layer whitened, and an output bias set, from the first window."""
 
 
 class MuSchedule(Table):
@@ -93,7 +93,7 @@ class SolverTable(Table):
     penalize_bias: bool = True
     proximal: NonNegative = 0.0
     newton_steps: Annotated[int, Field(ge=1)] = 1
-    cg_iterations: Annotated[int, Field(ge=1)] = 3
+    cg_iterations: Annotated[int, Field(ge=1)] = 2
     cg_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
     damping: NonNegative = 0.0
     curvature: Literal["gauss_newton", "exact"] = "gauss_newton"
@@ -123,6 +123,8 @@ class ClusterTable(Table):
     workers: Annotated[int, Field(ge=1)] | None = None
     threads_per_worker: Annotated[int, Field(ge=1)] = 1
     memory_limit: str = "auto"
+    dashboard: str = ":8787"
+    """Address of a local cluster's dashboard; ":0" for any free port."""
     split_every: Annotated[int, Field(ge=2)] = 8
     """Statistics that are added up in one task of the tree."""
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from zoo import NETWORKS, PAIRINGS, make_case
+from zoo import NETWORKS, PAIRINGS, make_case, solve_layer
 
 from altmin_dask.solvers.newton import NewtonSettings, update
-from altmin_dask.solvers.ridge import solve_layer
 from altmin_dask.solvers.statistics import Statistics
 
 

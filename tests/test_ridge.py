@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
+from zoo import solve_layer
 
-from altmin_dask.solvers.ridge import ridge_system, solve_layer
+from altmin_dask.solvers.ridge import ridge_system
 
 
 def problem(n=40, k=6, d=3, seed=0, scale=1.0):

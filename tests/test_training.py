@@ -139,7 +139,7 @@ def test_threads_and_cluster_give_the_same_weights(
     threads = weights_of(pipeline(store.path, **tables), tmp_path / "threads")
     one_thread = weights_of(pipeline(store.path, cluster={"workers": 1}, **tables), tmp_path / "one")
     cluster = weights_of(pipeline(store.path, **tables), tmp_path / "cluster", scheduler=cluster_address)
-    local = {"kind": "local", "workers": 1, "threads_per_worker": 2}
+    local = {"kind": "local", "workers": 1, "threads_per_worker": 2, "dashboard": ":0"}
     own = weights_of(pipeline(store.path, cluster=local, **tables), tmp_path / "local")
     for other in (one_thread, cluster, own):
         assert np.array_equal(threads, other)

@@ -10,6 +10,7 @@ from scipy.special import expit, log_softmax, softmax
 
 from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.networks.chain import Chain, Point, Weights, augmented
+from altmin_dask.solvers.ridge import ridge_system
 
 ACTIVATION_NAMES = tuple(ACTIVATIONS)
 
@@ -234,3 +235,9 @@ def dense(curvature) -> np.ndarray:
     n, d = curvature.weights.shape
     eye = np.eye(d, dtype=curvature.weights.dtype)
     return np.stack([curvature.apply(np.tile(eye[j], (n, 1))) for j in range(d)], axis=-1)
+
+
+def solve_layer(cross, gram, ridge, *, previous=None, **options):
+    """One layer's W-update in one call."""
+    system = ridge_system(gram, ridge, **options)
+    return system.solve(cross, np.zeros_like(cross) if previous is None else previous)

@@ -111,6 +111,7 @@ def open_executor(settings: ClusterTable, scheduler: str | None = None) -> Itera
                 n_workers=settings.workers,
                 threads_per_worker=settings.threads_per_worker,
                 memory_limit=settings.memory_limit,
+                dashboard_address=settings.dashboard,
             )
         with cluster, Client(cluster) as client:
             yield Cluster(client)

@@ -17,7 +17,7 @@ import numpy as np
 from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain
-from altmin_dask.solvers.chunks import enter_chunk, evaluate_chunk, visit_chunk
+from altmin_dask.solvers.chunks import enter_chunk, evaluate_chunk, moments_chunk, visit_chunk
 from altmin_dask.solvers.newton import NewtonSettings
 from altmin_dask.solvers.statistics import packed_size
 from altmin_dask.storage.latent import LatentStore
@@ -42,7 +42,7 @@ class Samples:
     target: str
 
     def arrays(self, chunks: tuple[int, ...], token: str) -> tuple[da.Array, da.Array | None]:
-        """x as (n, d_0) and y as (n, outputs) or None, lazily, of the chunks named."""
+        """X as (n, d_0) and y as (n, outputs) or None, lazily, of the chunks named."""
         x = lazy(self._view(self.store.x, "x", chunks), f"altmin_read_x-{token}")
         if self.target == "inputs" or self.store.y is None:
             return x, None
@@ -73,6 +73,17 @@ def lazy(view: ChunkView, name: str) -> da.Array:
     """A view as a Dask array; the name must say which generation of the values is meant."""
     meta = np.empty((0, 0), view.dtype)
     return da.from_array(view, chunks=view.chunks, name=name, asarray=False, fancy=False, meta=meta)
+
+
+def moments(
+    kernel: Kernel, samples: Samples, chunks: tuple[int, ...], token: str, split_every: int
+) -> da.Array:
+    """The sums of `altmin_dask.solvers.chunks.moments_chunk` over chunks, packed one after the other."""
+    x, y = samples.arrays(chunks, token)
+    columns = kernel.network.shapes[0][1] ** 2 + kernel.network.widths[-1]
+    return tree_sum(
+        per_chunk(_moments_block, x, y, name=f"altmin_moments-{token}", columns=columns, kernel=kernel), split_every
+    )
 
 
 def enter(
@@ -146,6 +157,12 @@ def per_chunk(
         block, *arrays, name=name, dtype=np.float64, chunks=((1,) * blocks, (columns,)),
         meta=np.empty((0, 0)), **settings,
     )  # fmt: skip
+
+
+def _moments_block(x: Array, y: Array | None, *, kernel: Kernel) -> Array:
+    with single_threaded_blas():
+        gram, targets = moments_chunk(kernel.network, *kernel.arrange(x, y))
+    return np.concatenate([gram.ravel(), targets])[None]
 
 
 def _enter_block(

@@ -21,6 +21,7 @@ from altmin_dask.engine.sweep import Samples
 from altmin_dask.errors import RunError
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
+from altmin_dask.networks.whitening import whitened_weights
 from altmin_dask.solvers.chunks import Evaluation
 from altmin_dask.solvers.ridge import RidgeSystem, ridge_system
 from altmin_dask.solvers.schedules import Enter, Record, Visit, penalties, window_schedule
@@ -111,6 +112,7 @@ class Trainer:
         if training.schedule == "windows":
             needed = SAMPLES_PER_UNKNOWN * max(k for _, k in network.shapes)
             first = training.first_window or math.ceil(needed / (size * store.chunk_rows))
+        self.first_window = first
         self.actions = partial(window_schedule, len(self.groups), first, training.window_passes)
         self.first_system: tuple[tuple[float, float], RidgeSystem] | None = None
         self.key, self.steps = uuid.uuid4().hex[:8], count()
@@ -127,10 +129,10 @@ class Trainer:
             If the loss or the weights stop being finite.
         """
         with single_threaded_blas():
+            self.mark = Clock.now(self.executor)
             self.state = self.run.restore() or self._initial_state()
             self.weights_file = self.run.commit(self.state)
-            self.begun = Clock.now(self.executor), self.state.visits
-            self.mark = self.begun[0]
+            self.begun = self.mark, self.state.visits
             self.last = (self.run.records() or [{}])[-1]
             recorded_at = -1
             for action in islice(self.actions(), self.state.cursor, None):
@@ -152,14 +154,27 @@ class Trainer:
 
     def _initial_state(self) -> State:
         self.latent.create()
-        network, settings = self.problem.kernel.network, self.pipeline.network
-        weights = network.initial_weights(self.pipeline.training.seed, settings.dtype)
-        first = weights[0] * weights[0].dtype.type(settings.initial_scale)
+        network = self.problem.kernel.network
         return State(
-            (first, *weights[1:]),
+            self._initial_weights(),
             Statistics(network.shapes, with_inputs=True),
             np.zeros(len(self.groups), dtype=np.int64),
         )
+
+    def _initial_weights(self) -> Weights:
+        """Random weights, or weights from the moments of the first window."""
+        kernel, seed = self.problem.kernel, self.pipeline.training.seed
+        if self.pipeline.network.initialization == "random":
+            return kernel.network.initial_weights(seed, kernel.dtype)
+        chunks = tuple(chunk for group in self.groups[: self.first_window] for chunk in group)
+        packed = self.executor.compute(
+            sweep.moments(
+                kernel, self.problem.train, chunks, self._token(), self.pipeline.cluster.split_every
+            )
+        )
+        k = kernel.network.shapes[0][1]
+        gram, targets = packed[: k * k].reshape(k, k), packed[k * k :]
+        return whitened_weights(kernel.network, gram, targets / gram[-1, -1], seed, kernel.dtype)
 
     def _finished(self) -> bool:
         limits, state = self.pipeline.training, self.state

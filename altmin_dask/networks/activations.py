@@ -35,6 +35,8 @@ class Activation:
         ``derivative(a, out=None)`` gives φ'(z) from a = φ(z).
     second_derivative : callable
         ``second_derivative(a)`` gives φ''(z) from a = φ(z) (0 at the kink of piecewise linear functions).
+    inverse : callable
+        ``inverse(a)`` gives a z with φ(z) near a, for a within the range of φ or at its ends.
     initialization : {"glorot", "he"}
         The variance rule that keeps a forward pass at unit scale.
     """
@@ -43,6 +45,7 @@ class Activation:
     value: Callable[..., Array]
     derivative: Callable[..., Array]
     second_derivative: Callable[[Array], Array]
+    inverse: Callable[[Array], Array]
     initialization: str = "glorot"
 
 
@@ -127,16 +130,34 @@ def _softplus_second(a: Array) -> Array:
     return slope * (1 - slope)
 
 
+def _logit(a: Array) -> Array:
+    a = np.clip(a, 0.002, 0.998)
+    return np.log(a / (1 - a))
+
+
+def _artanh(a: Array) -> Array:
+    return np.arctanh(np.clip(a, -0.996, 0.996))
+
+
+def _leaky_inverse(a: Array) -> Array:
+    return np.where(a > 0, a, a / LEAKY_SLOPE)
+
+
+def _softplus_inverse(a: Array) -> Array:
+    a = np.maximum(a, 0.002)
+    return a + np.log(-np.expm1(-a))
+
+
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
         activation.name: activation
         for activation in (
-            Activation("identity", _identity, _one, np.zeros_like),
-            Activation("sigmoid", sigmoid, _sigmoid_derivative, _sigmoid_second),
-            Activation("tanh", np.tanh, _tanh_derivative, _tanh_second),
-            Activation("relu", _relu, _relu_derivative, np.zeros_like, "he"),
-            Activation("leaky_relu", _leaky_relu, _leaky_derivative, np.zeros_like, "he"),
-            Activation("softplus", softplus, _softplus_derivative, _softplus_second, "he"),
+            Activation("identity", _identity, _one, np.zeros_like, _identity),
+            Activation("sigmoid", sigmoid, _sigmoid_derivative, _sigmoid_second, _logit),
+            Activation("tanh", np.tanh, _tanh_derivative, _tanh_second, _artanh),
+            Activation("relu", _relu, _relu_derivative, np.zeros_like, _relu, "he"),
+            Activation("leaky_relu", _leaky_relu, _leaky_derivative, np.zeros_like, _leaky_inverse, "he"),
+            Activation("softplus", softplus, _softplus_derivative, _softplus_second, _softplus_inverse, "he"),
         )
     }
 )

@@ -77,7 +77,10 @@ class Loss(Protocol):
         """What y must be: "real", "unit" (in [0, 1]) or "labels" (integers 0 … d − 1)."""
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
-        """a = φ_L(z)."""
+        """A = φ_L(z)."""
+
+    def inverse(self, mean: Array) -> Array:
+        """A z at which φ_L(z) is near a mean target, (d,)."""
 
     def value(self, z: Array, a: Array, y: Array) -> Array:
         """ℓ of every sample, (n,)."""
@@ -110,6 +113,9 @@ class Squared:
     def predict(self, z: Array, out: Array | None = None) -> Array:
         return self.activation.value(z, out=out)
 
+    def inverse(self, mean: Array) -> Array:
+        return self.activation.inverse(mean)
+
     def value(self, z: Array, a: Array, y: Array) -> Array:
         error = a - y
         half: Array = np.vecdot(error, error)
@@ -141,6 +147,9 @@ class BinaryCrossEntropy:
     def predict(self, z: Array, out: Array | None = None) -> Array:
         return sigmoid(z, out)
 
+    def inverse(self, mean: Array) -> Array:
+        return get_activation("sigmoid").inverse(mean)
+
     def value(self, z: Array, a: Array, y: Array) -> Array:
         total: Array = softplus(z).sum(axis=1)
         total -= np.vecdot(y, z)
@@ -168,6 +177,9 @@ class CrossEntropy:
         np.exp(p, out=p)
         p /= p.sum(axis=1, keepdims=True)
         return p
+
+    def inverse(self, mean: Array) -> Array:
+        return np.log(np.maximum(mean, 1e-3))
 
     def value(self, z: Array, a: Array, y: Array) -> Array:
         top = z.max(axis=1)

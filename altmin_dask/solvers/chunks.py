@@ -21,6 +21,18 @@ def split_layers(z: Array, widths: Sequence[int]) -> list[Array]:
     return np.split(z, np.cumsum(widths)[:-1], axis=1)
 
 
+def moments_chunk(network: Chain, x: Array, y: Array | None) -> tuple[Array, Array]:
+    """First and second moments of a chunk, in float64: Σ x̃ x̃ᵀ (d_0 + 1, d_0 + 1), and Σ of the targets (d_L,)."""
+    inputs = augmented(x, np.float64)
+    if y is None:
+        total = inputs[:, :-1].sum(axis=0)
+    elif network.loss.target == "labels":
+        total = np.bincount(y, minlength=network.widths[-1]).astype(np.float64)
+    else:
+        total = y.sum(axis=0, dtype=np.float64)
+    return inputs.T @ inputs, total
+
+
 def enter_chunk(network: Chain, weights: Weights, x: Array, y: Array | None) -> tuple[Array, Statistics]:
     """Bring a chunk into the sums: z by a forward pass, (n, Σ d_i), and its statistics with the input Gram matrix."""
     statistics = Statistics(network.shapes, with_inputs=True)

@@ -124,6 +124,8 @@ def update(
     work = work or Workspace()
     inputs = augmented(x, weights[0].dtype, work)
     target = inputs[:, :-1] if y is None else y
+    if np.issubdtype(target.dtype, np.floating):
+        target = target.astype(inputs.dtype, copy=False)
     drive = work.take("drive", len(x), network.widths[0], inputs.dtype)
     block = _Block(network, weights, mu, inputs, np.matmul(inputs, weights[0].T, out=drive), target, work)
     step = exact_step if settings.curvature == "exact" else partial(gauss_newton_step, work=work)
@@ -283,7 +285,7 @@ def _line_search(
     trial = block.evaluate(moved, name)
     after = objective(trial, block.mu)
     # Below rounding a slope says nothing, and neither does the F it would be compared with.
-    tried = slope < -np.finfo(before.dtype).eps * before
+    tried = slope < -8 * np.finfo(before.dtype).eps * before
     accepted = tried & (after <= before + settings.armijo * slope)
     rejected = np.flatnonzero(~accepted)
     if not rejected.size:

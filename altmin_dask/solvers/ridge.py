@@ -32,11 +32,9 @@ class RidgeSystem:
     rho: float
     inverse: Callable[[Array], Array]
 
-    def solve(self, cross: Array, previous: Array | None = None) -> Array:
-        """W̃ for C = `cross`, (d, k), and W̃_old = `previous`, which only ρ > 0 needs; float64, always finite."""
-        if self.rho > 0 and previous is not None:
-            cross = cross + self.rho * previous
-        return self.inverse(cross)
+    def solve(self, cross: Array, previous: Array) -> Array:
+        """W̃ for C = `cross` and W̃_old = `previous`, both (d, k); float64, always finite."""
+        return self.inverse(cross + self.rho * previous if self.rho > 0 else cross)
 
 
 def ridge_system(
@@ -85,23 +83,6 @@ def ridge_system(
     kept = values > floor * max(values[-1], np.finfo(np.float64).tiny)
     basis, kept_values = vectors[:, kept], values[kept]
     return RidgeSystem(rho, lambda rows: _contiguous((rows @ basis / kept_values) @ basis.T))
-
-
-def solve_layer(
-    cross: Array,
-    gram: Array,
-    ridge: float,
-    *,
-    penalize_bias: bool = True,
-    proximal: float = 0.0,
-    previous: Array | None = None,
-    precision: float = float(np.finfo(np.float64).eps),
-) -> Array:
-    """Solve one layer once: `ridge_system` and its `solve` in one call."""
-    system = ridge_system(
-        gram, ridge, penalize_bias=penalize_bias, proximal=proximal, precision=precision
-    )
-    return system.solve(cross, previous)
 
 
 def _contiguous(rows: Array) -> Array:

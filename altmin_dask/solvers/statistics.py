@@ -156,5 +156,5 @@ def _double(array: Array, name: str, work: Workspace) -> Array:
 
 
 def _add_product(total: Array, sign: float, left: Array, right: Array) -> None:
-    """total += sign · leftᵀ right, in place: BLAS adds while it multiplies."""
+    """Total += sign · leftᵀ right, in place: BLAS adds while it multiplies."""
     dgemm(sign, right.T, left.T, beta=1.0, c=total.T, trans_b=True, overwrite_c=True)

@@ -1,0 +1,78 @@
+"""Initial weights from the data's moments."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from zoo import ACTIVATIONS
+
+from altmin_dask.networks.chain import Chain, augmented
+from altmin_dask.networks.whitening import SPREAD, whitened_weights
+
+
+def moments(x):
+    inputs = augmented(x, np.float64)
+    return inputs.T @ inputs
+
+
+def data(n=500, d=9, rank=9):
+    rng = np.random.default_rng(3)
+    return rng.random((n, rank)) @ rng.random((rank, d)) + rng.random(d)
+
+
+@pytest.mark.parametrize(("hidden", "rank"), [(4, 9), (9, 9), (20, 9), (20, 3)])
+def test_first_pre_activations_are_white(hidden, rank):
+    """Mean 0 and deviation `SPREAD` on average, uncorrelated where there are directions enough."""
+    x = data(rank=rank)
+    chain = Chain.build([9, hidden, 2], "tanh")
+    weights = whitened_weights(chain, moments(x), np.zeros(2), dtype=np.float64)
+    z = chain.forward(weights, x)[0]
+    np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-10)
+    covariance = np.cov(z.T, bias=True)
+    assert np.trace(covariance) / hidden == pytest.approx(SPREAD**2)
+    if hidden <= rank:
+        np.testing.assert_allclose(covariance, SPREAD**2 * np.eye(hidden), atol=1e-8)
+    assert np.linalg.matrix_rank(covariance) == min(hidden, rank)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_output_is_the_mean_target(name):
+    mean = {"tanh": [-0.5, 0.9]}.get(name, [0.3, 0.8])
+    chain = Chain.build([9, 4, 2], "tanh", "squared", name)
+    weights = whitened_weights(chain, moments(data()), np.array(mean), dtype=np.float64)
+    np.testing.assert_allclose(chain.predict(weights, data()), np.tile(mean, (500, 1)), rtol=1e-12)
+
+
+def test_output_of_classes_is_their_frequency():
+    chain = Chain.build([9, 4, 3], "tanh", "cross_entropy")
+    weights = whitened_weights(chain, moments(data()), np.array([0.5, 0.3, 0.2]), dtype=np.float64)
+    np.testing.assert_allclose(chain.predict(weights, data())[0], [0.5, 0.3, 0.2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0])
+@pytest.mark.parametrize("output", ["identity", "sigmoid", "tanh", "softplus", "relu", "leaky_relu"])
+def test_targets_at_the_ends_stay_finite(mean, output):
+    chain = Chain.build([9, 4, 2], "tanh", "squared", output)
+    weights = whitened_weights(chain, moments(data()), np.full(2, mean))
+    assert all(np.isfinite(w).all() for w in weights)
+
+
+@pytest.mark.parametrize("x", [np.full((50, 9), 0.7), data(n=3), data() * 1e-8, data() * 1e8], ids=str)
+def test_degenerate_samples_give_finite_weights(x):
+    chain = Chain.build([9, 4, 5, 2], "tanh")
+    weights = whitened_weights(chain, moments(x), np.zeros(2), dtype=np.float64)
+    assert all(np.isfinite(w).all() for w in weights)
+    assert np.abs(chain.forward(weights, x)[0]).max() < 10 or x.max() > 1e6
+
+
+def test_samples_that_do_not_vary_give_random_weights():
+    chain = Chain.build([9, 4, 2], "tanh")
+    weights = whitened_weights(chain, moments(np.full((50, 9), 0.7)), np.zeros(2), seed=5)
+    np.testing.assert_array_equal(weights[0], chain.initial_weights(5)[0])
+
+
+def test_seeds():
+    chain = Chain.build([9, 4, 2], "tanh")
+    a, b, c = (whitened_weights(chain, moments(data()), np.zeros(2), seed)[0] for seed in (1, 1, 2))
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
