@@ -238,7 +238,7 @@ class Chain:
             layers_in.append(following)
             residuals.append(np.subtract(z[layer + 1], prediction, out=prediction))
         output = self.loss.predict(z[-1], work.take(f"{name} output", n, self.widths[-1], dtype))
-        return Point(z, layers_in, residuals, output, self.loss.value(z[-1], output, y))
+        return Point(z, layers_in, residuals, output, self.loss.value(z[-1], output, y, work))
 
     def linearise(
         self, weights: Weights, point: Point, m: Sequence[float], work: Workspace | None = None

@@ -15,6 +15,7 @@ import numpy as np
 
 from altmin_dask.errors import ConfigError
 from altmin_dask.networks.activations import Activation, Array, get_activation, sigmoid, softplus
+from altmin_dask.networks.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ class Curvature:
 
 
 class Loss(Protocol):
-    """What a loss supplies; z, a, gradient: (n, d), y: (n, d) or labels (n,)."""
+    """What a loss supplies; z, a, gradient: (n, d), y: (n, d) or labels (n,).
+
+    A result may live in the workspace it is given, until the same is asked for again.
+    """
 
     @property
     def name(self) -> str:
@@ -82,13 +86,13 @@ class Loss(Protocol):
     def inverse(self, mean: Array) -> Array:
         """A z at which φ_L(z) is near a mean target, (d,)."""
 
-    def value(self, z: Array, a: Array, y: Array) -> Array:
+    def value(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         """ℓ of every sample, (n,)."""
 
-    def gradient(self, z: Array, a: Array, y: Array) -> Array:
+    def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         """∂ℓ/∂z."""
 
-    def curvature(self, a: Array, y: Array) -> Curvature:
+    def curvature(self, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
         """The Gauss–Newton curvature, positive semi-definite everywhere."""
 
     def hessian(self, a: Array, y: Array) -> Curvature:
@@ -116,19 +120,20 @@ class Squared:
     def inverse(self, mean: Array) -> Array:
         return self.activation.inverse(mean)
 
-    def value(self, z: Array, a: Array, y: Array) -> Array:
-        error = a - y
+    def value(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
+        error = np.subtract(a, y, out=(work or Workspace()).like("loss error", a))
         half: Array = np.vecdot(error, error)
         half *= 0.5
         return half
 
-    def gradient(self, z: Array, a: Array, y: Array) -> Array:
-        out = a - y
-        out *= self.activation.derivative(a)
+    def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
+        work = work or Workspace()
+        out = np.subtract(a, y, out=work.like("loss gradient", a))
+        out *= self.activation.derivative(a, out=work.like("loss error", a))
         return out
 
-    def curvature(self, a: Array, y: Array) -> Curvature:
-        slope = self.activation.derivative(a)
+    def curvature(self, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
+        slope = self.activation.derivative(a, out=(work or Workspace()).like("loss curvature", a))
         return Curvature(np.square(slope, out=slope))
 
     def hessian(self, a: Array, y: Array) -> Curvature:
@@ -150,18 +155,19 @@ class BinaryCrossEntropy:
     def inverse(self, mean: Array) -> Array:
         return get_activation("sigmoid").inverse(mean)
 
-    def value(self, z: Array, a: Array, y: Array) -> Array:
+    def value(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         total: Array = softplus(z).sum(axis=1)
         total -= np.vecdot(y, z)
         return total
 
-    def gradient(self, z: Array, a: Array, y: Array) -> Array:
+    def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         return a - y
 
-    def curvature(self, a: Array, y: Array) -> Curvature:
+    def curvature(self, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
         return Curvature(a * (1 - a))
 
-    hessian = curvature
+    def hessian(self, a: Array, y: Array) -> Curvature:
+        return self.curvature(a, y)
 
 
 @dataclass(frozen=True)
@@ -181,22 +187,23 @@ class CrossEntropy:
     def inverse(self, mean: Array) -> Array:
         return np.log(np.maximum(mean, 1e-3))
 
-    def value(self, z: Array, a: Array, y: Array) -> Array:
+    def value(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         top = z.max(axis=1)
         total = np.log(np.exp(z - top[:, None]).sum(axis=1))
         picked = np.take_along_axis(z, y[:, None], axis=1)[:, 0]
         out: Array = total + (top - picked)
         return out
 
-    def gradient(self, z: Array, a: Array, y: Array) -> Array:
+    def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         out = a.copy()
         out[np.arange(len(y)), y] -= 1
         return out
 
-    def curvature(self, a: Array, y: Array) -> Curvature:
+    def curvature(self, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
         return Curvature(a, centred=True)
 
-    hessian = curvature
+    def hessian(self, a: Array, y: Array) -> Curvature:
+        return self.curvature(a, y)
 
 
 def _only(loss: BinaryCrossEntropy | CrossEntropy) -> Callable[[str | None], Loss]:

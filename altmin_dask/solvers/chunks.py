@@ -13,7 +13,7 @@ from altmin_dask.networks.workspace import thread_workspace
 from altmin_dask.solvers.newton import NewtonSettings, update
 from altmin_dask.solvers.statistics import Statistics
 
-BLOCK_ROWS = 512
+BLOCK_ROWS = 1024
 
 
 def split_layers(z: Array, widths: Sequence[int]) -> list[Array]:

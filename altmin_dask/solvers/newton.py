@@ -123,7 +123,7 @@ def update(
     """
     work = work or Workspace()
     inputs = augmented(x, weights[0].dtype, work)
-    target = inputs[:, :-1] if y is None else y
+    target = x.reshape(len(x), -1) if y is None else y
     if np.issubdtype(target.dtype, np.floating):
         target = target.astype(inputs.dtype, copy=False)
     drive = work.take("drive", len(x), network.widths[0], inputs.dtype)
@@ -174,8 +174,8 @@ def gauss_newton_step(
     work = work or Workspace()
     number = weights[0].dtype.type
     m = [2 * weight * (1 + settings.damping) for weight in mu]
-    gradient = network.loss.gradient(point.z[-1], point.output, y)
-    curvature = network.loss.curvature(point.output, y)
+    gradient = network.loss.gradient(point.z[-1], point.output, y, work)
+    curvature = network.loss.curvature(point.output, y, work)
 
     # The output step alone, hidden ones held: (m + H) s_L = −(g + 2μ r_L), and the model's gradient in e there.
     r_output = point.residuals[-1]
@@ -226,15 +226,13 @@ def _conjugate_gradients(
     steps = [work.like(f"cg step {i}", r) for i, r in zip(layers, residual, strict=True)]
     e = work.like("cg e", curvature.weights)
     bent = work.like("cg bent", curvature.weights)
-    for array in (*u, *steps, e):
-        array.fill(0)
     for p, r in zip(direction, residual, strict=True):
         p[...] = r
     square = direction_square = _norm_squared(residual)
     goal = square * settings.cg_tolerance**2
     for iteration in range(settings.cg_iterations):
         active = square > goal
-        if not active.any():
+        if iteration and not active.any():
             break
         moved, image = linearisation.tangent(direction)
         curvature.apply(image, out=bent)
@@ -248,7 +246,10 @@ def _conjugate_gradients(
                 r -= back
         # the first hidden step is u_1 itself
         for total, part in zip((*u, *steps[1:], e), (*direction, *moved[1:], image), strict=True):
-            total += np.multiply(alpha, part, out=work.like("cg scratch", part))
+            if iteration == 0:
+                np.multiply(alpha, part, out=total)
+            else:
+                total += np.multiply(alpha, part, out=work.like("cg scratch", part))
         if last:
             break
         previous, square = square, _norm_squared(residual)

@@ -97,10 +97,10 @@ class Statistics:
         for layer in range(first, len(self.shapes)):
             z = _double(point.z[layer], "z64", work)
             inputs = _double(point.inputs[layer], "inputs64", work)
-            self.squares[layer] += sign * _sum_of_squares(z)
+            self.squares[layer] += sign * _sum_of_squares(point.z[layer])
             _add_product(self.cross[layer], sign, z, inputs)
             if self.gram[layer].size:
-                _add_product(self.gram[layer], sign, inputs, inputs)
+                _add_gram(self.gram[layer], sign, inputs)
 
     def merge(self, other: Statistics) -> None:
         """Add all of `other`, which may lack the input Gram matrix this one has."""
@@ -158,3 +158,8 @@ def _double(array: Array, name: str, work: Workspace) -> Array:
 def _add_product(total: Array, sign: float, left: Array, right: Array) -> None:
     """Total += sign · leftᵀ right, in place: BLAS adds while it multiplies."""
     dgemm(sign, right.T, left.T, beta=1.0, c=total.T, trans_b=True, overwrite_c=True)
+
+
+def _add_gram(total: Array, sign: float, inputs: Array) -> None:
+    """total += sign · inputsᵀ inputs: half the product, mirrored."""
+    np.add(total, sign * (inputs.T @ inputs), out=total)
