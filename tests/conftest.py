@@ -42,7 +42,7 @@ def samples() -> np.ndarray:
 def cluster_address() -> Iterator[str]:
     """A scheduler with two worker processes."""
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         client.wait_for_workers(2, timeout=60)

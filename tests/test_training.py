@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,25 @@ def test_threads_and_cluster_give_the_same_weights(
     own = weights_of(pipeline(store.path, cluster=local, **tables), tmp_path / "local")
     for other in (one_thread, cluster, own):
         assert np.array_equal(threads, other)
+
+
+def test_workers_may_run_in_another_folder(
+    samples, make_store, pipeline, tmp_path, cluster_address, monkeypatch
+):
+    """A relative run folder is that of the client."""
+    store = make_store(samples)
+    monkeypatch.chdir(tmp_path)
+    here = weights_of(pipeline(store.path), Path("threads"))
+    assert np.array_equal(here, weights_of(pipeline(store.path), Path("cluster"), scheduler=cluster_address))
+
+
+def test_a_run_made_anew_in_the_same_place_is_another(samples, make_store, pipeline, tmp_path):
+    """Nothing that a process remembers of the old one is used."""
+    store = make_store(samples)
+    expected = weights_of(pipeline(store.path, training={"seed": 1}), tmp_path / "other")
+    weights_of(pipeline(store.path, network={"hidden_layer_sizes": (3,)}), tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    assert np.array_equal(expected, weights_of(pipeline(store.path, training={"seed": 1}), tmp_path / "run"))
 
 
 def test_resuming_equals_no_interruption(samples, make_store, pipeline, tmp_path):

@@ -131,7 +131,7 @@ class Trainer:
         with single_threaded_blas():
             self.mark = Clock.now(self.executor)
             self.state = self.run.restore() or self._initial_state()
-            self.weights_file = self.run.commit(self.state)
+            self.weights_file = self.run.commit(self.state).absolute()
             self.begun = self.mark, self.state.visits
             self.last = (self.run.records() or [{}])[-1]
             recorded_at = -1
@@ -146,7 +146,7 @@ class Trainer:
                 else:
                     self._visit(action)
                 self.state.cursor += 1
-                self.weights_file = self.run.commit(self.state)
+                self.weights_file = self.run.commit(self.state).absolute()
             if recorded_at != self.state.visits:
                 self._record()
                 self.run.commit(self.state)

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
 
 from altmin_dask.networks.activations import Array
 
+Mode = Literal["r", "r+"]
+
+
+def open_array(location: str, mode: Mode = "r") -> zarr.Array[Any]:
+    """Open a zarr array once per process: opening costs more than reading a small chunk.
+
+    A local array that was made anew at the same place is another one.
+    """
+    try:
+        about = os.stat(os.path.join(location, "zarr.json"))
+    except OSError:
+        return _open(location, mode, None)
+    return _open(location, mode, (about.st_mtime_ns, about.st_ino))
+
 
 @lru_cache(maxsize=64)
-def open_array(location: str, mode: str = "r") -> zarr.Array[Any]:
-    """Open a zarr array once per process: opening costs more than reading a small chunk."""
-    array: zarr.Array[Any] = zarr.open_array(location, mode=mode)  # type: ignore[arg-type]
+def _open(location: str, mode: Mode, version: tuple[int, int] | None) -> zarr.Array[Any]:
+    array = zarr.open_array(location, mode=mode)
     # or a chunk of zeros would be left out and look the same as a lost one
     return array if mode == "r" else array.with_config({"write_empty_chunks": True})
 
