@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +15,12 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from altmin_dask import figures
-from altmin_dask.errors import DataError, MissingError
+from altmin_dask.errors import MissingError
 from altmin_dask.figures import COLUMNS, DARK, LIGHT, Record, Theme, column, number
 from altmin_dask.networks.activations import Array
 from altmin_dask.storage.atomic import write_text
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.run import RunFolder, read_json
+from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore
 
 _PICTURES = ("convergence", "residuals", "reconstructions", "predictions")
@@ -82,10 +81,7 @@ def write_report(run: RunFolder) -> Path:
         If its files are damaged.
     """
     settings = run.settings()
-    try:
-        records = run.records()
-    except json.JSONDecodeError as error:
-        raise DataError(f"{run.history} is damaged: {error}") from None
+    records = run.records()
     if not records:
         raise MissingError(
             f"{run.path} has no records to report on; go on with it by `altmin train --resume`"
@@ -191,8 +187,8 @@ def _samples(run: RunFolder, model: Model) -> list[Picture]:
     if model.kind not in ("autoencoder", "classifier"):
         return []
     what = "reconstructions" if model.kind == "autoencoder" else "predictions"
-    stores = read_json(run.path / "pipeline.json").get("stores") or {}
-    role = "validation" if stores.get("validation") else "train"
+    stores = run.stores()
+    role = "validation" if "validation" in stores else "train"
     path = stores.get(role)
     if not path:
         raise _NoPictureError(f"No {what}: the run folder does not say which samples were used.")

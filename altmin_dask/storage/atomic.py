@@ -1,11 +1,13 @@
-"""Files that appear complete or not at all: written beside their place, then renamed onto it."""
+"""Files and folders that appear complete or not at all: written beside their place, then renamed onto it."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from safetensors.numpy import save_file
 from altmin_dask.networks.activations import Array
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write named arrays as one safetensors file."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     _replace(path, lambda partial: save_file(contiguous, partial, metadata=dict(metadata or {})))
@@ -29,6 +33,48 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file."""
     _replace(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+@contextmanager
+def new_folder(final: Path, *, replace: bool) -> Iterator[Path]:
+    """Give a hidden path to write a folder at, which takes its place when the block has ended well.
+
+    If anything goes wrong it is removed, together with the parent folders that were made for it.
+
+    Parameters
+    ----------
+    final : Path
+        Where the folder will be.
+    replace : bool
+        Whether there is a folder already, which goes once the new one is complete.
+    """
+    partial = final.with_name(f".{final.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    missing = [parent for parent in final.parents if not parent.exists()]
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
+        _move(partial, final, replace)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # of a folder that others have put something in
+            for parent in missing:
+                parent.rmdir()
+        raise
+
+
+def _move(partial: Path, final: Path, replace: bool) -> None:
+    """Rename a complete folder onto its place; what was there goes only once that has worked."""
+    if not replace:
+        partial.rename(final)
+        return
+    old = partial.with_name(f"{partial.name}-replaced")
+    final.rename(old)
+    try:
+        partial.rename(final)
+    except BaseException:
+        old.rename(final)
+        raise
+    shutil.rmtree(old)
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -16,6 +18,7 @@ from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain, Weights
 from altmin_dask.storage.atomic import write_json, write_tensors
 
+VERSION = 1
 KINDS = ("autoencoder", "classifier", "regressor")
 
 
@@ -54,7 +57,7 @@ class Model:
         write_json(
             folder / "model.json",
             {
-                "version": 1,
+                "version": VERSION,
                 "kind": self.kind,
                 "network": self.network.describe(),
                 "sample_shape": list(self.sample_shape),
@@ -78,17 +81,31 @@ class Model:
             settings = json.loads((folder / "model.json").read_text(encoding="utf-8"))
             tensors = load_file(folder / "weights.safetensors")
         except FileNotFoundError as error:
-            raise MissingError(f"{folder} holds no trained model: {error.filename} is missing") from None
-        except (json.JSONDecodeError, SafetensorError) as error:
+            missing = error.filename or "its file of weights"
+            raise MissingError(f"{folder} holds no trained model: {missing} is missing") from None
+        except (OSError, ValueError, SafetensorError) as error:
             raise DataError(f"the model in {folder} is damaged: {error}") from None
         try:
+            if settings["version"] > VERSION:
+                raise DataError(
+                    f"the model in {folder} is of a later version of altmin-dask; install that one"
+                )
+            if settings["kind"] not in KINDS:
+                raise ValueError(f"its kind is {settings['kind']!r}")
             network = Chain.build(**settings["network"])
             weights = tuple(tensors[name] for name in layer_names(len(network.widths)))
             if tuple(w.shape for w in weights) != network.shapes:
                 raise ValueError("the weights' shapes are not the network's")
-            return cls(
-                settings["kind"], network, weights, tuple(settings["sample_shape"]), float(settings["scale"])
-            )
+            if not all(w.dtype.kind == "f" and np.isfinite(w).all() for w in weights):
+                raise ValueError("the weights are not finite numbers")
+            sample_shape, scale = tuple(settings["sample_shape"]), float(settings["scale"])
+            if math.prod(sample_shape) != network.sizes[0]:
+                raise ValueError(f"samples of shape {sample_shape} do not fit {network.sizes[0]} inputs")
+            if not 0 < scale < math.inf:
+                raise ValueError(f"samples cannot be divided by {scale}")
+            return cls(settings["kind"], network, weights, sample_shape, scale)
+        except DataError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"the model in {folder} is damaged: {error}") from None
 

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.networks.chain import Weights
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.atomic import write_json, write_tensors
 from altmin_dask.storage.model import layer_names, layer_tensors
+from altmin_dask.storage.readers import is_url
 
 
 @dataclass
@@ -88,8 +89,8 @@ class RunFolder:
 
     @property
     def weights(self) -> Path:
-        """Weights of the model."""
-        return self.model / "weights.safetensors"
+        """Weights of the model, by an absolute path: worker processes may run in another folder."""
+        return self.model.absolute() / "weights.safetensors"
 
     @property
     def latent(self) -> Path:
@@ -130,9 +131,8 @@ class RunFolder:
         MissingError
             If there is nothing to resume.
         """
-        file = self.path / "pipeline.json"
-        if file.exists():
-            different = _differences(read_json(file).get("identity"), json.loads(json.dumps(identity)))
+        if self._claim_file.exists():
+            different = _differences(self._claims().get("identity"), json.loads(json.dumps(identity)))
             if different:
                 raise ConfigError(
                     f"run folder {self.path} belongs to another pipeline ({'; '.join(different)}); "
@@ -148,27 +148,79 @@ class RunFolder:
             raise ExistsError(f"{self.path} exists and is not a run folder; give another --run")
 
     def claim(
-        self, pipeline: Mapping[str, Any], identity: Mapping[str, Any], stores: Mapping[str, str | None]
+        self,
+        pipeline: Mapping[str, Any],
+        identity: Mapping[str, Any],
+        stores: Mapping[str, str | None],
+        shapes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write down all settings (JSON-ready) and the sample stores the run uses."""
+        """Write down what the run is.
+
+        Parameters
+        ----------
+        pipeline, identity : mapping
+            All settings, and those that must not change, JSON-ready.
+        stores : mapping
+            Paths of the sample stores by role; those inside the folder move with it.
+        shapes : mapping, optional
+            What follows from the samples and must not change either.
+
+        Raises
+        ------
+        DataError
+            If there are committed states of other shapes.
+        """
+        if shapes is not None:
+            shapes = json.loads(json.dumps(shapes))
+            old = self._claims().get("shapes") if self.started else None
+            if old is not None and (different := _differences(old, shapes)):
+                raise DataError(
+                    f"the samples are not those that run folder {self.path} was begun with "
+                    f"({'; '.join(different)}); give another --run"
+                )
+        home = self.path.absolute()
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(
-            self.path / "pipeline.json", {"identity": identity, "pipeline": pipeline, "stores": stores}
+            self._claim_file,
+            {
+                "identity": identity,
+                "pipeline": pipeline,
+                "stores": {
+                    role: str(Path(path).relative_to(home))
+                    if path and Path(path).is_relative_to(home)
+                    else path
+                    for role, path in stores.items()
+                },
+                "shapes": shapes,
+            },
         )
 
     def settings(self) -> dict[str, Any]:
-        """The pipeline the run was made with.
+        """Give the pipeline the run was made with.
+
+        Raises
+        ------
+        MissingError
+            If this is not a run folder.
+        DataError
+            If its file is damaged.
+        """
+        settings = self._claims().get("pipeline")
+        if not isinstance(settings, dict):
+            raise DataError(f"{self._claim_file} is damaged: it has no pipeline")
+        return settings
+
+    def stores(self) -> dict[str, str]:
+        """Paths or URLs of the sample stores the run uses, by role: "train", "validation".
 
         Raises
         ------
         MissingError
             If this is not a run folder.
         """
-        file = self.path / "pipeline.json"
-        if not file.exists():
-            raise MissingError(f"{self.path} is not a run folder (it has no pipeline.json)")
-        settings: dict[str, Any] = read_json(file)["pipeline"]
-        return settings
+        stores = self._claims().get("stores") or {}
+        home = self.path.absolute()
+        return {role: path if is_url(path) else str(home / path) for role, path in stores.items() if path}
 
     def append(self, record: Mapping[str, Any]) -> int:
         """Add a record to the history; returns its new length in bytes."""
@@ -177,17 +229,32 @@ class RunFolder:
             return file.tell()
 
     def records(self) -> list[dict[str, Any]]:
-        """All records so far."""
+        """All records so far.
+
+        Raises
+        ------
+        DataError
+            If a line is not a JSON object, such as the last one of a run that was killed while writing it.
+        """
         if not self.history.exists():
             return []
-        return [json.loads(line) for line in self.history.read_text(encoding="utf-8").splitlines()]
+        records = []
+        for number, line in enumerate(self.history.read_bytes().splitlines(), 1):
+            try:
+                records.append(_object(line))
+            except ValueError as error:
+                raise DataError(
+                    f"line {number} of {self.history} is damaged: {error}; `altmin train --resume` cuts off "
+                    "what was written after the last committed state"
+                ) from None
+        return records
 
     def state_file(self, cursor: int) -> Path:
         """Where the state after `cursor` actions is committed."""
-        return self.path / "state" / f"{cursor:08d}.safetensors"
+        return self.path.absolute() / "state" / f"{cursor:08d}.safetensors"
 
     def commit(self, state: State) -> Path:
-        """Make `state` the one a resumption starts from; the one before is kept for tasks still reading it."""
+        """Make `state` the one to resume from; the one before is kept for tasks that still read it."""
         file = self.state_file(state.cursor)
         file.parent.mkdir(exist_ok=True)
         write_tensors(
@@ -204,29 +271,58 @@ class RunFolder:
         return file
 
     def restore(self) -> State | None:
-        """The last committed state, with the history cut back to it; None where nothing was committed."""
+        """Read the last committed state and cut the history back to it; None where nothing was committed.
+
+        Raises
+        ------
+        DataError
+            If the state is damaged, or the history is shorter than it was at the commit.
+        """
         states = self._states()
         if not states:
             return None
-        weights = read_weights(states[-1])
-        with safe_open(states[-1], framework="numpy") as file:
-            statistics = Statistics(
-                [w.shape for w in weights], with_inputs=True, vector=file.get_tensor("statistics")
+        try:
+            weights = read_weights(states[-1])
+            with safe_open(states[-1], framework="numpy") as file:
+                statistics = Statistics(
+                    [w.shape for w in weights], with_inputs=True, vector=file.get_tensor("statistics")
+                )
+                scalars = _object(file.metadata()["scalars"].encode())
+                state = State(weights, statistics, file.get_tensor("generations"), **scalars)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"the state {states[-1]} is damaged: {error}; start again in another --run"
+            ) from None
+        if (self.history.stat().st_size if self.history.exists() else 0) < state.history_bytes:
+            raise DataError(
+                f"{self.history} has lost records of the run; put it back, or start again in another --run"
             )
-            state = State(weights, statistics, file.get_tensor("generations"))
-            for name, value in json.loads(file.metadata()["scalars"]).items():
-                setattr(state, name, value)
         if self.history.exists():
             os.truncate(self.history, state.history_bytes)
         return state
 
+    @property
+    def _claim_file(self) -> Path:
+        return self.path / "pipeline.json"
+
+    def _claims(self) -> dict[str, Any]:
+        """All that `claim` wrote."""
+        if not self._claim_file.exists():
+            raise MissingError(f"{self.path} is not a run folder (it has no {self._claim_file.name})")
+        return read_json(self._claim_file)
+
     def _states(self) -> list[Path]:
-        return sorted((self.path / "state").glob("[0-9]*.safetensors"))
+        return sorted((self.path.absolute() / "state").glob("[0-9]*.safetensors"))
+
+
+def read_weights(file: Path) -> Weights:
+    """Weights of a committed state or a model; each process reads them once an update."""
+    about = file.stat()  # a file of the same name may be of a later run, and a worker outlives many of them
+    return _read_weights(file, (about.st_mtime_ns, about.st_ino, about.st_size))
 
 
 @lru_cache(maxsize=2)
-def read_weights(file: Path) -> Weights:
-    """Weights of a committed state; each process reads them once an update."""
+def _read_weights(file: Path, version: tuple[int, ...]) -> Weights:
     with safe_open(file, framework="numpy") as tensors:
         layers = sum(name.startswith("layer_") for name in tensors.keys())  # noqa: SIM118 - not a dict
         return tuple(tensors.get_tensor(name) for name in layer_names(layers))
@@ -238,17 +334,23 @@ def read_json(file: Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        If the file is not JSON.
+        If the file does not hold one.
     """
     try:
-        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        return _object(file.read_bytes())
+    except ValueError as error:
         raise DataError(f"{file} is damaged: {error}") from None
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("it holds no JSON object")
     return value
 
 
 def _differences(theirs: Any, ours: Any, place: str = "") -> list[str]:
-    """Settings that differ, as "place: theirs there, ours here"."""
+    """List settings that differ, as "place: theirs there, ours here"."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         found: list[str] = []
         for key in sorted({*theirs, *ours}):

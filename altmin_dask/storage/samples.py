@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,11 +18,20 @@ import numpy as np
 import zarr
 
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
+from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.readers import Array, is_url, is_zarr_folder, locate, open_zarr, read_zarr
 from altmin_dask.storage.sources import Source
 from altmin_dask.storage.summaries import Summary, check_finite, is_labels, summarise
 
-__all__ = ["SampleStore", "Summary", "check_finite", "default_chunk_rows", "ingest", "summarise"]
+__all__ = [
+    "SampleStore",
+    "Summary",
+    "check_destination",
+    "check_finite",
+    "default_chunk_rows",
+    "ingest",
+    "summarise",
+]
 
 _KEY = "altmin"
 _VERSION = 1
@@ -202,7 +209,7 @@ def ingest(
     rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)
 
     location = locate(dest)
-    replace = _check_destination(location, overwrite)
+    replace = check_destination(location, overwrite)
     if is_url(location):
         if replace and location.rstrip("/") == source.name.rstrip("/"):
             raise ExistsError(f"{location} cannot replace itself while it is read; give another destination")
@@ -210,13 +217,8 @@ def ingest(
         return SampleStore.open(location)
 
     final = Path(os.path.realpath(location))
-    final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f".{final.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    try:
+    with new_folder(final, replace=replace) as partial:
         _write(source, str(partial), False, scale, rows, dtype, progress)
-        _move(partial, final, replace)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return SampleStore.open(location)
 
 
@@ -285,23 +287,14 @@ def _write(
     group.attrs[_KEY] = {**attributes, "summary": summary.to_json(), "complete": True}
 
 
-def _move(partial: Path, final: Path, replace: bool) -> None:
-    """Rename the complete store onto its place; what was there goes only once that has worked."""
-    if not replace:
-        partial.rename(final)
-        return
-    old = partial.with_name(f"{partial.name}-replaced")
-    final.rename(old)
-    try:
-        partial.rename(final)
-    except BaseException:
-        old.rename(final)
-        raise
-    shutil.rmtree(old)
+def check_destination(location: str, overwrite: bool) -> bool:
+    """Tell whether there is a store to be replaced; refuse what is not one, or may not be replaced.
 
-
-def _check_destination(location: str, overwrite: bool) -> bool:
-    """Tell whether there is a store to be replaced; refuse what is not one, or may not be replaced."""
+    Raises
+    ------
+    ExistsError
+        If something is there that is not a zarr store, or `overwrite` is not given.
+    """
     if is_url(location):
         try:
             open_zarr(location)
