@@ -16,8 +16,8 @@ from altmin_dask.networks.losses import LOSSES
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Width = Annotated[int, Field(ge=1)]
-ActivationName = Literal[*ACTIVATIONS]  # type: ignore[valid-type]
-LossName = Literal[*LOSSES]  # type: ignore[valid-type]
+ActivationName = Literal[*ACTIVATIONS]
+LossName = Literal[*LOSSES]
 _FORMS = ("<one>", "<each>", "<table>")
 
 
@@ -51,13 +51,13 @@ class NetworkTable(Table):
     kind: Literal["autoencoder", "classifier", "regressor"]
     hidden_layer_sizes: tuple[Width, ...] = Field(strict=False, default=(100,))
     activation: Annotated[
-        Annotated[ActivationName, Tag("<one>")]  # type: ignore[valid-type]
-        | Annotated[tuple[ActivationName, ...], Field(strict=False), Tag("<each>")],  # type: ignore[valid-type]
+        Annotated[ActivationName, Tag("<one>")]
+        | Annotated[tuple[ActivationName, ...], Field(strict=False), Tag("<each>")],
         Discriminator(_form),
     ] = "sigmoid"
     """One for all hidden layers, or one for each."""
     output_activation: str | None = None
-    loss: LossName | None = None  # type: ignore[valid-type]
+    loss: LossName | None = None
     dtype: Literal["float32", "float64"] = "float32"
     initialization: Literal["random", "whitened"] = "random"
     """Glorot or He by activation; or a first layer whitened, and an output bias set, from the first window."""

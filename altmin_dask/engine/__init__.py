@@ -1,0 +1,1 @@
+"""Dask: one step as a graph, the training loop, inference."""

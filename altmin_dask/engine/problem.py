@@ -136,7 +136,8 @@ def _check_labels(store: SampleStore, ranges: Summary, classes: int) -> None:
             f"y of {store.path} has dtype {store.y.dtype if store.y is not None else None}; "
             "a classifier needs integer labels 0 … K − 1"
         )
-    assert ranges.y_min is not None and ranges.y_max is not None
+    assert ranges.y_min is not None
+    assert ranges.y_max is not None
     if ranges.y_min < 0:
         raise DataError(f"y of {store.path} has the label {ranges.y_min:g}; classes are numbered from 0")
     if ranges.y_max >= classes:

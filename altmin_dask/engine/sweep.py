@@ -7,7 +7,7 @@ into the *other* generation, and returns its statistics as one packed row. Runni
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Kernel:
     network: Chain
     target: str
     dtype: str
-    settings: NewtonSettings = NewtonSettings()
+    settings: NewtonSettings = field(default_factory=NewtonSettings)
 
     def arrange(self, x: Array, y: Array | None) -> tuple[Array, Array | None]:
         """Targets in the shape and dtype the kernels want."""

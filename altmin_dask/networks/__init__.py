@@ -1,0 +1,1 @@
+"""What a model computes: activations, losses, chains of layers. NumPy only."""

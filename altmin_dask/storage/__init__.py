@@ -1,0 +1,1 @@
+"""Files: sample stores, pre-activations, run folders, models."""
