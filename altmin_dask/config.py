@@ -16,8 +16,8 @@ from altmin_dask.networks.losses import LOSSES
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Width = Annotated[int, Field(ge=1)]
-ActivationName = Literal[*ACTIVATIONS]
-LossName = Literal[*LOSSES]
+ActivationName = Literal[*ACTIVATIONS]  # type: ignore[valid-type]
+LossName = Literal[*LOSSES]  # type: ignore[valid-type]
 _FORMS = ("<one>", "<each>", "<table>")
 
 

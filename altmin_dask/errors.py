@@ -14,7 +14,7 @@ class AltMinError(Exception):
 
 
 class DataError(AltMinError, ValueError):
-    """The samples cannot be used: wrong shape, not finite, outside the range of the output, …"""
+    """The samples cannot be used: wrong shape, not finite, outside the range of the output."""
 
     exit_code = 2
 
