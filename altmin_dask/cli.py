@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,7 +23,7 @@ from altmin_dask.display import observe, table
 from altmin_dask.engine.executors import open_executor
 from altmin_dask.engine.inference import evaluate_store, predict_store
 from altmin_dask.engine.problem import find_store
-from altmin_dask.errors import AltMinError, MissingError
+from altmin_dask.errors import AltMinError, MissingError, RunError
 from altmin_dask.report import summary_table, write_report
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -34,6 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+_INTERRUPTED = 130  # how typer exits on Ctrl-C
 
 SourceArgument = Annotated[
     str,
@@ -96,16 +101,25 @@ def train(
     console = Console()
     loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
     folder = RunFolder(run or runs.default_run(loaded, pipeline, resume))
-    with observe(console) as observer:
-        outcome = runs.train(
-            loaded, folder, observer, resume=resume, scheduler=scheduler,
-            announce=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
-        )  # fmt: skip
+    try:
+        with observe(console) as observer:
+            outcome = runs.train(
+                loaded, folder, observer, resume=resume, scheduler=scheduler,
+                announce=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        if not folder.started:
+            raise
+        raise RunError(
+            f"interrupted; go on by `altmin train {pipeline} --run {folder.path} --resume`"
+        ) from None
     console.print(table("Result", summary_table(outcome)))
     if loaded.output.report:
         page = write_report(folder)
         pictures = ", ".join(sorted(file.name for file in page.parent.glob("*.png")))
-        console.print(f"report: {page}  (pictures beside it: {pictures})", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"report: {page}  (pictures beside it: {pictures})", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 @app.command()
@@ -121,9 +135,12 @@ def evaluate(
         quality = evaluate_store(folder, store, executor)
         labels = Model.load(folder.model).network.loss.target == "labels"
     result: dict[str, Any] = {
-        "run": str(run), "source": source, "samples": int(quality.samples), "loss": quality.mean_loss,
+        "run": str(run),
+        "source": source,
+        "samples": int(quality.samples),
+        "loss": quality.mean_loss if math.isfinite(quality.mean_loss) else None,
         "accuracy": quality.accuracy if labels else None,
-    }  # fmt: skip
+    }
     if as_json:
         typer.echo(json.dumps(result, allow_nan=False))
     else:
@@ -165,14 +182,30 @@ def _opened(folder: RunFolder, source: str) -> Iterator[SampleStore]:
 
 
 def main() -> None:
-    """Entry point: errors of ours end in one sentence and their exit code."""
+    """Run the command line: whatever goes wrong ends in one sentence and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half-written goes then, too
     try:
-        app()
+        app(prog_name="altmin")
     except AltMinError as error:
-        typer.echo(f"altmin: {error}", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("altmin: interrupted; go on with --resume", err=True)
-        sys.exit(1)
+        _fail(error, error.exit_code)
+    except (
+        FileExistsError,
+        FileNotFoundError,
+        NotADirectoryError,
+        IsADirectoryError,
+        PermissionError,
+    ) as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else error, 2)
+    except SystemExit as end:
+        if end.code != _INTERRUPTED:
+            raise
+        _fail("interrupted", 1)
+    except Exception as error:
+        if os.environ.get("ALTMIN_DEBUG"):
+            raise
+        _fail(f"{type(error).__name__}: {error} (ALTMIN_DEBUG=1 shows where)", 1)
 
 
+def _fail(message: object, code: int) -> NoReturn:
+    typer.echo(f"altmin: {' '.join(str(message).split())}", err=True)
+    sys.exit(code)

@@ -7,7 +7,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from dask.utils import parse_bytes
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from altmin_dask.errors import ConfigError, MissingError
 from altmin_dask.networks.activations import ACTIVATIONS
@@ -72,7 +82,7 @@ class MuSchedule(Table):
 
     @model_validator(mode="after")
     def _reaches_stop(self) -> MuSchedule:
-        if (self.stop - self.start) * (self.factor - 1) < 0:
+        if self.stop != self.start and (self.stop - self.start) * (self.factor - 1) <= 0:
             raise ValueError(f"factor {self.factor} never leads from {self.start} to {self.stop}")
         return self
 
@@ -123,10 +133,21 @@ class ClusterTable(Table):
     workers: Annotated[int, Field(ge=1)] | None = None
     threads_per_worker: Annotated[int, Field(ge=1)] = 1
     memory_limit: str = "auto"
-    dashboard: str = ":8787"
+    """Of each worker, e.g. "2 GiB"."""
+    dashboard: Annotated[str, Field(pattern=r"^[^\s:/]*:\d{1,5}$")] = ":8787"
     """Address of a local cluster's dashboard; ":0" for any free port."""
     split_every: Annotated[int, Field(ge=2)] = 8
     """Statistics that are added up in one task of the tree."""
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _is_size(cls, value: str) -> str:
+        if value != "auto":
+            try:
+                parse_bytes(value)
+            except ValueError:
+                raise ValueError('write "auto" or a size such as "2 GiB"') from None
+        return value
 
 
 class OutputTable(Table):
@@ -177,8 +198,8 @@ def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
     file = Path(file)
     try:
         settings = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise MissingError(f"pipeline {file} is not there or is a folder; name a TOML file") from None
+    except OSError as error:
+        raise MissingError(f"pipeline {file} cannot be read ({error.strerror}); name a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
     for override in overrides:

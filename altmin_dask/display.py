@@ -12,15 +12,11 @@ from rich.table import Table
 
 from altmin_dask.engine.training import Observer
 from altmin_dask.engine.training import Progress as RunProgress
-
-
-def number(value: float | None) -> str:
-    """A quantity for people: four significant digits, or a dash."""
-    return "–" if value is None else f"{value:.4g}"
+from altmin_dask.figures import number
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 4 s, 3 min 20 s or 2 h 5 min."""
+    """Write seconds as 4 s, 3 min 20 s or 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -42,9 +38,9 @@ class Lines:
         parts = [
             f"sweep {record['sweep']:7.3f}",
             f"CPU {record['cpu_seconds']:8.2f} s",
-            f"relaxed {number(record['relaxed_objective']):>9}",
-            f"nested {number(record['nested_loss']):>9}",
-            f"validation {number(record['validation_loss']):>9}",
+            f"relaxed {_shown(record['relaxed_objective']):>9}",
+            f"nested {_shown(record['nested_loss']):>9}",
+            f"validation {_shown(record['validation_loss']):>9}",
         ]
         if record["validation_accuracy"] is not None:
             parts.append(f"accuracy {record['validation_accuracy']:.2%}")
@@ -64,8 +60,8 @@ class Live(Lines):
         parts = [
             f"sweep {progress.sweep:.2f} of {progress.max_sweeps:g}",
             f"group {progress.group}/{progress.groups}",
-            f"relaxed {number(progress.relaxed_objective)}",
-            f"nested {number(progress.nested_loss)}",
+            f"relaxed {_shown(progress.relaxed_objective)}",
+            f"nested {_shown(progress.nested_loss)}",
             f"{duration(progress.seconds_left)} left",
         ]
         self.bar.update(
@@ -75,18 +71,26 @@ class Live(Lines):
 
 @contextmanager
 def observe(console: Console) -> Iterator[Observer]:
-    """An observer that fits where the output goes."""
+    """Choose an observer that fits where the output goes."""
     if not console.is_terminal:
         yield Lines(console)
         return
     with Progress(
-        BarColumn(20), TaskProgressColumn(), TextColumn("{task.fields[detail]}"), console=console, transient=True
+        BarColumn(20),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=console,
+        transient=True,
     ) as bar:
         yield Live(console, bar)
 
 
+def _shown(value: float | None) -> str:
+    return "–" if value is None else number(value)
+
+
 def table(title: str, rows: list[tuple[str, str]]) -> Table:
-    """A two-column table for the terminal."""
+    """Make a two-column table for the terminal."""
     made = Table(title=title, show_header=False, title_justify="left")
     made.add_column(style="dim")
     made.add_column(justify="right")

@@ -12,6 +12,7 @@ from altmin_dask.config import Pipeline
 from altmin_dask.engine.executors import open_executor
 from altmin_dask.engine.problem import build_problem, find_store
 from altmin_dask.engine.training import Observer, Trainer
+from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.run import RunFolder
 
 
@@ -49,8 +50,8 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train a pipeline in a run folder.
 
-    Everything that can be refused is refused before the folder is made: if it was made by this call and no state
-    has been committed in it, it is removed again.
+    What can be refused is refused before anything is left: if there was nothing in the folder and no state has
+    been committed in it, it is as before.
 
     Parameters
     ----------
@@ -78,7 +79,8 @@ def train(
         If a setting, the data, the run folder or the scheduler cannot be used, or training could not go on.
     """
     run.check(pipeline.identity(), resume)
-    fresh = not run.path.exists()
+    made = missing_folders(run.path)
+    fresh = bool(made) or not any(run.path.iterdir())
     try:
         with open_executor(pipeline.cluster, scheduler) as executor:
             data = pipeline.data
@@ -93,8 +95,11 @@ def train(
                 "train": train_store.path,
                 "validation": None if validation_store is None else validation_store.path,
             }
-            run.claim(pipeline.model_dump(mode="json"), pipeline.identity(), stores)
             network = problem.kernel.network
+            shapes = {
+                "rows": train_store.rows, "chunk_rows": train_store.chunk_rows, "network": network.sizes
+            }  # fmt: skip
+            run.claim(pipeline.model_dump(mode="json"), pipeline.identity(), stores, shapes)
             announce(
                 f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
                 f"{train_store.rows} samples in {train_store.n_chunks} chunks of {train_store.chunk_rows}, "
@@ -103,4 +108,6 @@ def train(
             return Trainer(pipeline, problem, run, executor, observer).train()
     finally:
         if fresh and not run.started:
-            shutil.rmtree(run.path, ignore_errors=True)
+            for path in run.path.glob("*"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            remove_empty(made)

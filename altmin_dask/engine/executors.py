@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +20,8 @@ from altmin_dask.config import ClusterTable
 from altmin_dask.errors import ConfigError, SchedulerError
 
 CONNECT_SECONDS = 10
+SETTLE_SECONDS = 30
+_ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?([^\s/:\[\]]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
 
 
 class Executor(Protocol):
@@ -47,7 +51,10 @@ class Threads:
 
     def compute(self, collection: Any) -> Any:
         """Compute on this process's threads, whatever client may be around."""
-        return collection.compute(scheduler="threads", num_workers=self.workers)
+        # a pool of our own is left only when every task has ended, also after an error or Ctrl-C: none of them
+        # writes to a folder that has been removed meanwhile
+        with ThreadPoolExecutor(self.workers) as pool:
+            return collection.compute(scheduler="threads", pool=pool)
 
     def cpu_seconds(self) -> float:
         """CPU seconds of this process."""
@@ -69,8 +76,22 @@ class Cluster:
         return f"Dask cluster at {info['address']}{link}"
 
     def compute(self, collection: Any) -> Any:
-        """Compute on the cluster."""
-        return self.client.compute(collection, sync=True)
+        """Compute on the cluster; after an error or Ctrl-C, wait for the tasks that still run."""
+        future = self.client.compute(collection)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            self._settle()
+            raise
+
+    def _settle(self) -> None:
+        deadline = time.monotonic() + SETTLE_SECONDS
+        with suppress(Exception):  # workers that are gone run nothing
+            while (
+                any(self.client.run(_executing, on_error="ignore").values()) and time.monotonic() < deadline
+            ):
+                time.sleep(0.05)
 
     def cpu_seconds(self) -> float:
         """CPU seconds of this process and of every worker process since it was first seen."""
@@ -79,6 +100,10 @@ class Cluster:
             self._spent[process] = (first, seconds)
         here, own = _process_clock()
         return own + sum(last - first for process, (first, last) in self._spent.items() if process != here)
+
+
+def _executing(dask_worker: Any) -> int:
+    return int(dask_worker.state.executing_count)
 
 
 def _process_clock() -> tuple[tuple[str, int], float]:
@@ -98,8 +123,10 @@ def open_executor(settings: ClusterTable, scheduler: str | None = None) -> Itera
 
     Raises
     ------
+    ConfigError
+        If the address is none, or the settings of a local cluster cannot be used.
     SchedulerError
-        If nothing answers at that address within ten seconds.
+        If nothing answers at that address within ten seconds, or it has no workers.
     """
     if scheduler is not None:
         with _connect(scheduler) as client:
@@ -107,24 +134,39 @@ def open_executor(settings: ClusterTable, scheduler: str | None = None) -> Itera
     elif settings.kind == "local":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Port .* is already in use")
-            cluster = LocalCluster(
-                n_workers=settings.workers,
-                threads_per_worker=settings.threads_per_worker,
-                memory_limit=settings.memory_limit,
-                dashboard_address=settings.dashboard,
-            )
+            try:
+                cluster = LocalCluster(
+                    n_workers=settings.workers,
+                    threads_per_worker=settings.threads_per_worker,
+                    memory_limit=settings.memory_limit,
+                    dashboard_address=settings.dashboard,
+                )
+            except RuntimeError as error:
+                raise ConfigError(f"a local cluster as of [cluster] cannot be started: {error}") from None
         with cluster, Client(cluster) as client:
             yield Cluster(client)
     else:
         yield Threads(settings.workers or dask.system.CPU_COUNT)
 
 
-def _connect(address: str) -> Client:
+@contextmanager
+def _connect(address: str) -> Iterator[Client]:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or not 0 < int(match["port"]) < 1 << 16:
+        raise ConfigError(f"{address!r} is no address of a scheduler; write HOST:PORT or tcp://HOST:PORT")
     try:
-        return Client(address, timeout=CONNECT_SECONDS)
-    except ValueError as error:
-        raise ConfigError(f"scheduler address {address}: {error}") from None
+        client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError):
         raise SchedulerError(
             f"no Dask scheduler answers at {address}; start one with `dask scheduler`, or check the address"
         ) from None
+    except TypeError as error:  # a tls:// address without certificates
+        raise ConfigError(f"scheduler address {address}: {error}") from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        except TimeoutError:
+            raise SchedulerError(
+                f"the Dask scheduler at {address} has no workers; start one with `dask worker {address}`"
+            ) from None
+        yield client

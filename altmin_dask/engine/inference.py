@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from pathlib import Path
 
@@ -14,13 +13,14 @@ from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.engine.executors import Executor
 from altmin_dask.engine.problem import TARGETS, check_targets, ranges_of
 from altmin_dask.engine.sweep import Kernel, Samples, evaluate, per_chunk
-from altmin_dask.errors import DataError, ExistsError
+from altmin_dask.errors import ConfigError, DataError, ExistsError
 from altmin_dask.networks.activations import Array
 from altmin_dask.solvers.chunks import Evaluation
+from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.readers import is_zarr_folder
+from altmin_dask.storage.readers import is_url, locate
 from altmin_dask.storage.run import RunFolder, read_weights
-from altmin_dask.storage.samples import SampleStore
+from altmin_dask.storage.samples import SampleStore, check_destination, check_finite
 from altmin_dask.storage.views import ChunkView
 
 
@@ -42,7 +42,12 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
 
 
 def predict_store(
-    run: RunFolder, store: SampleStore, dest: str | os.PathLike[str], executor: Executor, *, overwrite: bool = False
+    run: RunFolder,
+    store: SampleStore,
+    dest: str | os.PathLike[str],
+    executor: Executor,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write a model's outputs for every sample of a store.
 
@@ -52,21 +57,25 @@ def predict_store(
     Raises
     ------
     DataError
-        If the samples do not fit the model.
+        If the samples do not fit the model, or are not finite.
     ExistsError
-        If the destination exists, unless it is a zarr store and `overwrite` is given.
+        If the destination exists, unless it is a zarr store of other samples and `overwrite` is given.
+    ConfigError
+        If the destination is a URL.
     """
     model = Model.load(run.model)
     if store.features != model.network.sizes[0]:
         raise DataError(
             f"{store.path} has samples of {store.features} values; the model reads {model.network.sizes[0]}"
         )
-    final = Path(dest).absolute()
-    if final.exists() and not (overwrite and is_zarr_folder(final)):
-        raise ExistsError(f"{final} exists already; give another destination, or --overwrite to replace a zarr store")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f".{final.name}.partial-{uuid.uuid4().hex[:8]}")
-    try:
+    location = locate(dest)
+    if is_url(location):
+        raise ConfigError(f"predictions are not written to a URL like {location}; give a path")
+    replace = check_destination(location, overwrite)
+    final = Path(os.path.realpath(location))
+    if final == Path(os.path.realpath(store.path)):
+        raise ExistsError(f"{location} holds the samples themselves; give another destination")
+    with new_folder(final, replace=replace) as partial:
         group = zarr.create_group(partial)
         outputs, labels = model.network.widths[-1], TARGETS[model.kind] == "labels"
         group.create_array(
@@ -79,19 +88,16 @@ def predict_store(
             )
         x, _ = Samples(store, "inputs").arrays(_all(store), uuid.uuid4().hex[:8])
         written = {
-            name: ChunkView.select(f"{partial}/{name}", array.shape, store.chunk_rows, array.dtype, _all(store))
+            name: ChunkView.select(
+                f"{partial}/{name}", array.shape, store.chunk_rows, array.dtype, _all(store)
+            )
             for name, array in group.arrays()
         }
         done = per_chunk(
             _predict_block, x, name=f"altmin_predict-{uuid.uuid4().hex[:8]}", columns=1,
-            kernel=_kernel(model), weights=run.weights, written=written,
+            kernel=_kernel(model), weights=run.weights, written=written, label=store.path,
         )  # fmt: skip
         executor.compute(done)
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return final
 
 
@@ -104,12 +110,18 @@ def _all(store: SampleStore) -> tuple[int, ...]:
 
 
 def _predict_block(
-    x: Array, *, block_id: tuple[int, int], kernel: Kernel, weights: Path, written: dict[str, ChunkView]
+    x: Array,
+    *,
+    block_id: tuple[int, int],
+    kernel: Kernel,
+    weights: Path,
+    written: dict[str, ChunkView],
+    label: str,
 ) -> Array:
+    check_finite(x, None, written["prediction"].starts[block_id[0]], label)
     with single_threaded_blas():
         output = kernel.network.predict(read_weights(weights), x)
     written["prediction"].write(block_id[0], output)
     if "label" in written:
         written["label"].write(block_id[0], output.argmax(axis=1))
     return np.zeros((1, 1))
-

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
 
 from altmin_dask.config import MuSchedule, NetworkTable, Pipeline
 from altmin_dask.engine.executors import Executor
-from altmin_dask.engine.sweep import Kernel, Samples
+from altmin_dask.engine.sweep import Kernel, Samples, per_chunk
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain
 from altmin_dask.solvers.newton import NewtonSettings
 from altmin_dask.solvers.schedules import Geometric
-from altmin_dask.storage.readers import is_url, is_zarr_folder
-from altmin_dask.storage.samples import SampleStore, Summary, check_finite, ingest, summarise
+from altmin_dask.storage.readers import is_url, is_zarr_folder, locate
+from altmin_dask.storage.samples import SampleStore, Summary, check_finite, ingest
 from altmin_dask.storage.sources import open_source
+from altmin_dask.storage.summaries import is_labels
 
 TARGETS = {"autoencoder": "inputs", "classifier": "labels", "regressor": "real"}
 DEFAULT_LOSS = {"autoencoder": "squared", "classifier": "cross_entropy", "regressor": "squared"}
@@ -53,8 +54,9 @@ def find_store(spec: str, name: str, data: Path, scale: float, chunk_rows: int |
     AltMinError
         As `SampleStore.open`, `open_source` and `ingest` do.
     """
-    if is_url(spec) or is_zarr_folder(Path(spec)):
-        return SampleStore.open(spec)
+    location = locate(spec)
+    if is_url(location) or (spec != "digits" and is_zarr_folder(Path(location))):
+        return SampleStore.open(location)
     made = data / f"{name}.zarr"
     if made.exists():
         return SampleStore.open(made)
@@ -141,7 +143,9 @@ def _check_labels(store: SampleStore, ranges: Summary, classes: int) -> None:
     if ranges.y_min < 0:
         raise DataError(f"y of {store.path} has the label {ranges.y_min:g}; classes are numbered from 0")
     if ranges.y_max >= classes:
-        raise DataError(f"y of {store.path} has the label {ranges.y_max:g}; the network has {classes} classes")
+        raise DataError(
+            f"y of {store.path} has the label {ranges.y_max:g}; the network has {classes} classes"
+        )
 
 
 def _network(settings: NetworkTable, store: SampleStore, ranges: Summary) -> Chain:
@@ -152,7 +156,9 @@ def _network(settings: NetworkTable, store: SampleStore, ranges: Summary) -> Cha
         if output_activation is None and loss == "squared":
             output_activation = "sigmoid"
     elif store.y is None:
-        raise DataError(f"{store.path} has no targets y, which a {settings.kind} needs; ingest it with --y NAME")
+        raise DataError(
+            f"{store.path} has no targets y, which a {settings.kind} needs; ingest it with --y NAME"
+        )
     elif settings.kind == "classifier":
         if loss != "cross_entropy":
             raise ConfigError(f"network.loss = '{loss}' does not fit a classifier; use 'cross_entropy'")
@@ -172,36 +178,38 @@ def _network(settings: NetworkTable, store: SampleStore, ranges: Summary) -> Cha
 
 
 def ranges_of(store: SampleStore, executor: Executor) -> Summary:
-    """The ranges recorded in a store, or else found by reading it through."""
+    """Give the ranges recorded in a store, or else find them by reading it through.
+
+    Raises
+    ------
+    DataError
+        If values are not finite, naming the first rows.
+    """
     if store.summary is not None:
         return store.summary
     target = "inputs" if store.y is None else "real"
-    x, y = Samples(store, target).arrays(tuple(range(store.n_chunks)), f"check-{store.path}")
-    starts = tuple(i * store.chunk_rows for i in range(store.n_chunks))
-    blocks = da.map_blocks(
-        _summarise_block, x, y, starts=starts, label=store.path, name=f"altmin_check-{store.path}",
-        dtype=np.float64, chunks=((1,) * store.n_chunks, (4,)), meta=np.empty((0, 0)),
-    )  # fmt: skip
-    found = executor.compute(blocks)
+    token = uuid.uuid4().hex[:8]
+    x, y = Samples(store, target).arrays(tuple(range(store.n_chunks)), token)
+    found = executor.compute(per_chunk(_ranges_block, x, y, name=f"altmin_check-{token}", columns=4))
+    unusable = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    if unusable.size:
+        start = int(unusable[0]) * store.chunk_rows
+        rows = slice(start, start + store.chunk_rows)
+        check_finite(
+            np.asarray(store.x[rows]),
+            None if store.y is None else np.asarray(store.y[rows]),
+            start,
+            store.path,
+        )
     low, high = found[:, ::2].min(axis=0), found[:, 1::2].max(axis=0)
-    integer = store.y is not None and np.issubdtype(store.y.dtype, np.integer)
-    without = store.y is None
-    return Summary(
-        x_min=low[0],
-        x_max=high[0],
-        y_min=None if without else low[1],
-        y_max=None if without else high[1],
-        y_integer=integer,
-    )
+    if store.y is None:
+        return Summary(low[0], high[0], None, None, False)
+    return Summary(low[0], high[0], low[1], high[1], is_labels(store.y.dtype))
 
 
-def _summarise_block(
-    x: Array, y: Array | None, *, block_id: tuple[int, int], starts: tuple[int, ...], label: str
-) -> Array:
-    check_finite(x, y, starts[block_id[0]], label)
-    found = summarise(x, y)
-    y_range: Any = (0.0, 0.0) if y is None else (found.y_min, found.y_max)
-    return np.array([[found.x_min, found.x_max, *y_range]], dtype=np.float64)
+def _ranges_block(x: Array, y: Array | None) -> Array:
+    ranges = [function(values) for values in (x, x if y is None else y) for function in (np.min, np.max)]
+    return np.array([ranges], dtype=np.float64)
 
 
 def mu_of(pipeline: Pipeline) -> Any:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from altmin_dask.errors import ExistsError
 from altmin_dask.networks.activations import Array
 
 
@@ -49,17 +50,40 @@ def new_folder(final: Path, *, replace: bool) -> Iterator[Path]:
         Whether there is a folder already, which goes once the new one is complete.
     """
     partial = final.with_name(f".{final.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    missing = [parent for parent in final.parents if not parent.exists()]
+    made = missing_folders(final.parent)
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
         _move(partial, final, replace)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        with suppress(OSError):  # of a folder that others have put something in
-            for parent in missing:
-                parent.rmdir()
+        remove_empty(made)
         raise
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """List a folder and those above it as far as they do not exist, the innermost first.
+
+    Raises
+    ------
+    ExistsError
+        If they cannot be made, because there is a file in their place.
+    """
+    missing = []
+    for path in (folder, *folder.parents):
+        if path.is_dir():
+            break
+        if os.path.lexists(path):
+            raise ExistsError(f"{path} is not a folder; give another path")
+        missing.append(path)
+    return missing
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders until one is not empty."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _move(partial: Path, final: Path, replace: bool) -> None:
