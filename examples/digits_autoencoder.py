@@ -1,6 +1,6 @@
 """Train an auto-encoder on the bundled digits from Python, and draw what it makes of unseen ones.
 
-    python examples/digits_autoencoder.py [FOLDER]
+python examples/digits_autoencoder.py [FOLDER]
 """
 
 import sys

@@ -32,7 +32,16 @@ def test_autoencoder_reaches_its_marks(tmp_path):
     passes that bring samples into the sums counted as visits too."""
     altmin = ("-m", "altmin_dask")
     for split in ("train", "test"):
-        run(*altmin, "ingest", f"{MNIST}:{split}", tmp_path / f"{split}.zarr", "--scale", "255", "--chunk-rows", "2500")
+        run(
+            *altmin,
+            "ingest",
+            f"{MNIST}:{split}",
+            tmp_path / f"{split}.zarr",
+            "--scale",
+            "255",
+            "--chunk-rows",
+            "2500",
+        )
     folder = tmp_path / "run"
     run(
         *altmin, "train", ROOT / "pipelines" / "mnist_autoencoder.toml", "--run", folder,
@@ -51,7 +60,14 @@ def test_autoencoder_reaches_its_marks(tmp_path):
 @pytest.mark.parametrize("schedule", ["batch", "incremental"])
 def test_memory_does_not_grow_with_the_samples(schedule):
     printed = run(
-        ROOT / "benchmarks" / "memory.py", "--mnist", MNIST, "--schedule", schedule, "--sweeps", "0.3", "--json"
+        ROOT / "benchmarks" / "memory.py",
+        "--mnist",
+        MNIST,
+        "--schedule",
+        schedule,
+        "--sweeps",
+        "0.3",
+        "--json",
     )
     small, large = json.loads(printed).values()
     assert large <= 1.1 * small
