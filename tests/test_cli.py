@@ -635,15 +635,15 @@ def on_terminal(*words: Any, columns: int, cwd: Path) -> tuple[int, str]:
 def test_the_live_line_on_a_terminal(columns, trained, tmp_path):
     file = trained / "autoencoder.toml"
     code, shown = on_terminal(
-        "train", file, "--run", "run", "training.max_sweeps=40", columns=columns, cwd=tmp_path
+        "train", file, "--run", "run", "training.max_sweeps=12", columns=columns, cwd=tmp_path
     )
     assert code == 0
     assert "\x1b[2K" in shown  # a line that is redrawn
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     number = r"\d[\d.e+-]*"
-    live = rf"sweep {number} of 40  group [1-4]/4  relaxed {number}  nested {number}  \d+ s left"
+    live = rf"sweep {number} of 12  group [1-4]/4  relaxed {number}  nested {number}  \d+ s left"
     assert re.search(live, plain), plain
-    assert re.search(r"sweep +40\.000  CPU", plain)
+    assert re.search(r"sweep +12\.000  CPU", plain)
     assert "Result" in plain
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster
 
 from altmin_dask.config import ClusterTable
 from altmin_dask.errors import ConfigError, SchedulerError
@@ -81,16 +81,16 @@ class Cluster:
         try:
             return future.result()
         except BaseException:
-            future.cancel()
-            self._settle()
+            self._settle(future)
             raise
 
-    def _settle(self) -> None:
+    def _settle(self, future: Future[Any]) -> None:
         deadline = time.monotonic() + SETTLE_SECONDS
-        with suppress(Exception):  # workers that are gone run nothing
-            while (
-                any(self.client.run(_executing, on_error="ignore").values()) and time.monotonic() < deadline
-            ):
+        with suppress(Exception):  # a cluster that is gone runs nothing
+            future.cancel()
+            while any(self.client.run(_executing, on_error="ignore").values()):
+                if time.monotonic() > deadline:
+                    break
                 time.sleep(0.05)
 
     def cpu_seconds(self) -> float:

@@ -138,6 +138,8 @@ def _check_labels(store: SampleStore, ranges: Summary, classes: int) -> None:
             f"y of {store.path} has dtype {store.y.dtype if store.y is not None else None}; "
             "a classifier needs integer labels 0 … K − 1"
         )
+    if store.y is not None and store.y.dtype == bool:
+        raise DataError(f"y of {store.path} is boolean; `altmin ingest` it, which makes it labels 0 and 1")
     assert ranges.y_min is not None
     assert ranges.y_max is not None
     if ranges.y_min < 0:

@@ -1,0 +1,140 @@
+"""Pipelines in TOML: defaults, overrides, and sentences that name the place of what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from altmin_dask.config import MuSchedule, Pipeline, load_pipeline
+from altmin_dask.errors import ConfigError, MissingError
+
+SMALL = '[data]\ntrain = "digits"\n[network]\nkind = "autoencoder"\n'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "p.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def test_defaults(file):
+    pipeline = load_pipeline(file)
+    assert pipeline.network.hidden_layer_sizes == (100,)
+    assert pipeline.solver.mu == 0.03
+    assert pipeline.training.schedule == "windows"
+    assert pipeline.cluster.kind == "threads"
+    assert load_pipeline(str(file)) == pipeline
+    assert Pipeline.model_validate(pipeline.model_dump()) == pipeline
+    assert Pipeline.model_validate_json(pipeline.model_dump_json()) == pipeline
+
+
+@pytest.mark.parametrize(
+    ("override", "table", "key", "value"),
+    [
+        ("solver.mu=0.5", "solver", "mu", 0.5),
+        ("solver.mu = 2", "solver", "mu", 2.0),
+        ("solver.mu=[0.5, 1]", "solver", "mu", (0.5, 1.0)),
+        ("solver.mu={start=1, factor=0.5, stop=0.1}", "solver", "mu", MuSchedule(start=1, factor=0.5, stop=0.1)),
+        ("network.hidden_layer_sizes=[3,4]", "network", "hidden_layer_sizes", (3, 4)),
+        ("network.hidden_layer_sizes=[]", "network", "hidden_layer_sizes", ()),
+        ("network.activation=tanh", "network", "activation", "tanh"),
+        ('network.activation="tanh"', "network", "activation", "tanh"),
+        ('network.activation=["tanh"]', "network", "activation", ("tanh",)),
+        ("solver.penalize_bias=false", "solver", "penalize_bias", False),
+        ("data.train=a=b.npz:train", "data", "train", "a=b.npz:train"),
+        ("output.title=Two words", "output", "title", "Two words"),
+        ("cluster.memory_limit=2 GiB", "cluster", "memory_limit", "2 GiB"),
+        ("cluster.dashboard=:0", "cluster", "dashboard", ":0"),
+        ("cluster.dashboard=0.0.0.0:8787", "cluster", "dashboard", "0.0.0.0:8787"),
+    ],
+)  # fmt: skip
+def test_overrides(override, table, key, value, file):
+    assert getattr(getattr(load_pipeline(file, [override]), table), key) == value
+
+
+def test_later_overrides_win_and_tables_are_completed(file):
+    pipeline = load_pipeline(file, ["solver.mu=1", "solver.ridge=2", "solver.mu=3"])
+    assert (pipeline.solver.mu, pipeline.solver.ridge) == (3, 2)
+    schedule = load_pipeline(file, ["solver.mu.start=1", "solver.mu.factor=2", "solver.mu.stop=4"]).solver.mu
+    assert schedule == MuSchedule(start=1, factor=2, stop=4)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("solver.nu=1", "solver.nu is not a setting"),
+        ("extra.mu=1", "extra is not a setting"),
+        ("solver.mu=0", "solver.mu = 0: input should be greater than 0"),
+        ("solver.mu=-0.1", "solver.mu = -0.1: input should be greater than 0"),
+        ("solver.mu=nan", "solver.mu = nan: input should be"),
+        ("solver.mu=inf", "solver.mu = inf: input should be a finite number"),
+        ("solver.mu=[]", "solver.mu = []: "),
+        ("solver.mu=[1, 0]", "solver.mu.1 = 0: input should be greater than 0"),
+        ("solver.mu={start=1, factor=0.5}", "solver.mu.stop is missing"),
+        ("solver.mu={start=1, factor=2, stop=0.5}", "factor 2.0 never leads from 1.0 to 0.5"),
+        ("solver.mu={start=1, factor=1, stop=0.5}", "factor 1.0 never leads from 1.0 to 0.5"),
+        ("solver.mu=much", "solver.mu = 'much': input should be a valid number"),
+        ("solver.ridge=-1", "solver.ridge = -1: input should be greater than or equal to 0"),
+        ("solver.ridge=true", "solver.ridge = True: input should be a valid number"),
+        ("solver.newton_steps=1.5", "solver.newton_steps = 1.5: input should be a valid integer"),
+        ("solver.curvature=full", "solver.curvature = 'full': input should be 'gauss_newton' or 'exact'"),
+        ("solver.cg_tolerance=1", "solver.cg_tolerance = 1: "),
+        ("network.kind=forest", "network.kind = 'forest': "),
+        ("network.hidden_layer_sizes=[0]", "network.hidden_layer_sizes.0 = 0: "),
+        ("network.hidden_layer_sizes=[2, -1]", "network.hidden_layer_sizes.1 = -1: "),
+        ("network.hidden_layer_sizes=4", "network.hidden_layer_sizes = 4: "),
+        ("network.activation=gelu", "network.activation = 'gelu': "),
+        ("network.activation=[1]", "network.activation.0 = 1: "),
+        ("network.loss=hinge", "network.loss = 'hinge': "),
+        ("training.max_sweeps=0", "training.max_sweeps = 0: "),
+        ("training.seed=-1", "training.seed = -1: "),
+        ("training.group_chunks=0", "training.group_chunks = 0: "),
+        ("data.scale=0", "data.scale = 0: "),
+        ("data.chunk_rows=0", "data.chunk_rows = 0: "),
+        ("data.train=5", "data.train = 5: input should be a valid string"),
+        ("cluster.workers=0", "cluster.workers = 0: "),
+        ("cluster.memory_limit=much", "cluster.memory_limit = 'much': write \"auto\" or a size"),
+        ("cluster.dashboard=8787", "cluster.dashboard = 8787: "),
+        ("cluster.dashboard=:port", "cluster.dashboard = ':port': "),
+        ("solver", "--set solver: write table.key=value"),
+        ("mu=1", "--set mu=1: write table.key=value"),
+        (".mu=1", "--set .mu=1: write table.key=value"),
+        ("data.train.x=1", "--set data.train.x=1: train is not a table"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(override, message, file):
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline(file, [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_that_is_wrong_is_named(tmp_path):
+    (tmp_path / "p.toml").write_text(
+        '[data]\ntrian = "digits"\n[network]\nkind = "autoencoder"\n[solver]\nmu = 0\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline(tmp_path / "p.toml")
+    for part in ("data.train is missing", "data.trian is not a setting", "solver.mu = 0: "):
+        assert part in str(caught.value)
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(MissingError, match=r"gone.toml cannot be read"):
+        load_pipeline(tmp_path / "gone.toml")
+    with pytest.raises(MissingError, match="name a TOML file"):
+        load_pipeline(tmp_path)
+    for content in (b"[data\n", b"\xff", b"[data]\n[data]\n"):
+        (tmp_path / "p.toml").write_bytes(content)
+        with pytest.raises(ConfigError, match="not valid TOML"):
+            load_pipeline(tmp_path / "p.toml")
+
+
+def test_identity_leaves_out_where_and_how_long(file):
+    one = load_pipeline(file)
+    same = ["training.max_sweeps=99", "training.max_cpu_seconds=5", "cluster.workers=3", "output.title=x"]
+    assert load_pipeline(file, same).identity() == one.identity()
+    for other in ("solver.mu=1", "training.seed=1", "data.scale=2", "network.dtype=float64"):
+        assert load_pipeline(file, [other]).identity() != one.identity()
