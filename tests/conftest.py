@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from hypothesis import settings
 
 from altmin_dask.config import Pipeline
 from altmin_dask.storage.samples import SampleStore, ingest
 from altmin_dask.storage.sources import array_source
+
+# A shared machine may be slow at any moment; and what decides over a change must decide the same twice.
+settings.register_profile("altmin", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("altmin")
 
 
 @pytest.fixture(scope="session")
