@@ -6,7 +6,7 @@ and the least-squares statistics are plain matrix products with no separate bias
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import numpy as np
 from altmin_dask.errors import ConfigError
 from altmin_dask.networks.activations import Activation, Array, get_activation
 from altmin_dask.networks.losses import Loss, get_loss
-from altmin_dask.networks.workspace import Workspace
+from altmin_dask.networks.workspace import Workspace, strips
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,6 +46,8 @@ class Point:
         Augmented inputs ã_{i−1} of each layer; the first holds the samples.
     residuals : list of ndarray, (n, d_i)
         r_i = z_i − W̃_i ã_{i−1}.
+    squares : list of ndarray, (n,)
+        ‖r_i‖².
     output : ndarray, (n, d_L)
         φ_L(z_L).
     loss : ndarray, (n,)
@@ -55,6 +57,7 @@ class Point:
     z: list[Array]
     inputs: list[Array]
     residuals: list[Array]
+    squares: list[Array]
     output: Array
     loss: Array
 
@@ -65,7 +68,7 @@ class Point:
 
     def _arrays(self) -> Iterable[Array]:
         # inputs[0] holds the samples themselves: the same at every point
-        return (*self.z, *self.inputs[1:], *self.residuals, self.output, self.loss)
+        return (*self.z, *self.inputs[1:], *self.residuals, *self.squares, self.output, self.loss)
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,9 @@ class Chain:
         hidden = len(sizes) - 2
         names = [activation] * hidden if isinstance(activation, str) else list(activation)
         if len(names) != hidden:
-            raise ConfigError(f"{len(names)} activations were given for {hidden} hidden layers; give one for each")
+            raise ConfigError(
+                f"{len(names)} activations were given for {hidden} hidden layers; give one for each"
+            )
         return cls(
             tuple(int(size) for size in sizes),
             tuple(get_activation(name) for name in names),
@@ -172,7 +177,9 @@ class Chain:
         """The shape of each W̃_i."""
         return tuple((d, k + 1) for k, d in zip(self.sizes[:-1], self.sizes[1:], strict=True))
 
-    def initial_weights(self, seed: int | np.random.Generator = 0, dtype: npt.DTypeLike = np.float32) -> Weights:
+    def initial_weights(
+        self, seed: int | np.random.Generator = 0, dtype: npt.DTypeLike = np.float32
+    ) -> Weights:
         """Random weights with zero biases: uniform Glorot, or uniform He before a rectifier.
 
         Every layer is drawn in float64 from one generator, so float32 and float64 start alike.
@@ -228,17 +235,30 @@ class Chain:
         """
         work = work or Workspace()
         n, dtype = drive.shape[0], drive.dtype
+        residuals = [
+            work.take(f"{name} residual {layer}", n, d, dtype) for layer, d in enumerate(self.widths)
+        ]
+        squares = [np.empty(n, dtype) for _ in residuals]
         layers_in = [inputs]
-        residuals = [np.subtract(z[0], drive, out=work.like(f"{name} residual 0", drive))]
         for layer, activation in enumerate(self.activations):
-            d, k = self.shapes[layer + 1]
-            following = self._inputs(activation, z[layer], work.take(f"{name} inputs {layer}", n, k, dtype))
-            prediction = work.take(f"{name} residual {layer + 1}", n, d, dtype)
-            np.matmul(following, weights[layer + 1].T, out=prediction)
+            following = work.take(f"{name} inputs {layer}", n, self.shapes[layer + 1][1], dtype)
+            for rows, z_rows in self._residual(z[layer], drive, residuals[layer], squares[layer]):
+                self._inputs(activation, z_rows, following[rows])
             layers_in.append(following)
-            residuals.append(np.subtract(z[layer + 1], prediction, out=prediction))
-        output = self.loss.predict(z[-1], work.take(f"{name} output", n, self.widths[-1], dtype))
-        return Point(z, layers_in, residuals, output, self.loss.value(z[-1], output, y, work))
+            drive = np.matmul(following, weights[layer + 1].T, out=residuals[layer + 1])
+        output, loss = work.like(f"{name} output", residuals[-1]), np.empty(n, dtype)
+        for rows, z_rows in self._residual(z[-1], drive, residuals[-1], squares[-1]):
+            self.loss.predict(z_rows, output[rows])
+            loss[rows] = self.loss.value(z_rows, output[rows], y[rows], work)
+        return Point(z, layers_in, residuals, squares, output, loss)
+
+    @staticmethod
+    def _residual(z: Array, prediction: Array, out: Array, squares: Array) -> Iterator[tuple[slice, Array]]:
+        """Fill in a layer's residuals and their squared norms strip by strip, yielding each strip of z while at it."""
+        for rows in strips(*out.shape):
+            np.subtract(z[rows], prediction[rows], out=out[rows])
+            np.vecdot(out[rows], out[rows], out=squares[rows])
+            yield rows, z[rows]
 
     def linearise(
         self, weights: Weights, point: Point, m: Sequence[float], work: Workspace | None = None
@@ -248,11 +268,13 @@ class Chain:
         slopes = []
         for layer, activation in enumerate(self.activations):
             value = point.inputs[layer + 1][:, :-1]
-            slope = activation.derivative(value, out=work.like(f"slope {layer}", value))
+            slope = work.like(f"slope {layer}", value)
             following = m[layer + 1] if layer + 1 < len(self.activations) else 1.0
-            scale = float(np.sqrt(following / m[layer]))
-            if scale != 1.0:
-                slope *= slope.dtype.type(scale)
+            scale = slope.dtype.type(np.sqrt(following / m[layer]))
+            for rows in strips(*slope.shape):
+                activation.derivative(value[rows], out=slope[rows])
+                if scale != 1:
+                    slope[rows] *= scale
             slopes.append(slope)
         return Linearisation(tuple(w[:, :-1] for w in weights), tuple(slopes), work)
 

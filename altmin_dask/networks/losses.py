@@ -37,6 +37,10 @@ class Curvature:
     weights: Array
     centred: bool = False
 
+    def __getitem__(self, rows: slice) -> Curvature:
+        """The matrices of some samples."""
+        return Curvature(self.weights[rows], self.centred)
+
     def apply(self, v: Array, out: Array | None = None) -> Array:
         """H v for every sample; `v`, result: (n, d)."""
         out = np.multiply(self.weights, v, out=out)
@@ -161,10 +165,11 @@ class BinaryCrossEntropy:
         return total
 
     def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
-        return a - y
+        return np.subtract(a, y, out=(work or Workspace()).like("loss gradient", a))
 
     def curvature(self, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
-        return Curvature(a * (1 - a))
+        slope = get_activation("sigmoid").derivative(a, out=(work or Workspace()).like("loss curvature", a))
+        return Curvature(slope)
 
     def hessian(self, a: Array, y: Array) -> Curvature:
         return self.curvature(a, y)

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from altmin_dask.networks.activations import Array
+
+STRIP_SIZE = 1 << 15
+"""Elements of a strip: a dozen arrays of this size stay in a core's own cache, and a call's overhead is small."""
+
+
+def strips(rows: int, columns: int) -> Iterator[slice]:
+    """Cut a block into strips of rows, so that a chain of element-wise operations runs in the cache.
+
+    Matrix products want the whole block; between two of them every sample is by itself.
+    """
+    height = max(1, STRIP_SIZE // columns)
+    return (slice(start, min(start + height, rows)) for start in range(0, rows, height))
 
 
 class Workspace:
@@ -25,9 +38,10 @@ class Workspace:
             array = self._arrays[key] = np.empty((rows, columns), dtype)
         return array[:rows]
 
-    def like(self, name: str, array: Array) -> Array:
-        """The array of that name with the shape and dtype of another."""
-        return self.take(name, *array.shape, array.dtype)
+    def like(self, name: str, array: Array, dtype: npt.DTypeLike | None = None) -> Array:
+        """The array of that name with the shape and, unless given, the dtype of another."""
+        rows, columns = array.shape
+        return self.take(name, rows, columns, array.dtype if dtype is None else dtype)
 
 
 _local = threading.local()

@@ -23,7 +23,7 @@ import numpy as np
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain, Linearisation, Point, Weights, augmented
 from altmin_dask.networks.losses import Curvature
-from altmin_dask.networks.workspace import Workspace
+from altmin_dask.networks.workspace import Workspace, strips
 from altmin_dask.solvers.exact import exact_step
 
 
@@ -83,8 +83,8 @@ class ZUpdate:
 def objective(point: Point, mu: Sequence[float]) -> Array:
     """F_k = ℓ + Σ_i μ_i ‖r_i‖² of every sample, (n,)."""
     total = point.loss.copy()
-    for weight, residual in zip(mu, point.residuals, strict=True):
-        total += weight * np.vecdot(residual, residual)
+    for weight, square in zip(mu, point.squares, strict=True):
+        total += weight * square
     return total
 
 
@@ -172,94 +172,129 @@ def gauss_newton_step(
     Exact once CG has converged; for a d-dimensional output that takes at most d + 1 iterations.
     """
     work = work or Workspace()
-    number = weights[0].dtype.type
     m = [2 * weight * (1 + settings.damping) for weight in mu]
-    gradient = network.loss.gradient(point.z[-1], point.output, y, work)
-    curvature = network.loss.curvature(point.output, y, work)
-
-    # The output step alone, hidden ones held: (m + H) s_L = −(g + 2μ r_L), and the model's gradient in e there.
-    r_output = point.residuals[-1]
-    pull = np.multiply(r_output, number(2 * mu[-1]), out=work.like("pull", r_output))
-    pull += gradient
-    s_output = curvature.solve(m[-1], pull, out=work.like("step", pull))
-    np.negative(s_output, out=s_output)
+    held = _output_step(network, mu[-1], m[-1], point, y, work)
     if not network.activations:
-        return [s_output], np.vecdot(pull, s_output)
-    at_output = curvature.apply(s_output, out=work.like("at output", pull))
-    at_output += gradient
+        return [held.step], held.slope
 
     linearisation = network.linearise(weights, point, m, work)
-    hidden_gradient = linearisation.adjoint(at_output)
-    # 2μ r / √m, both in the gradient and in the slope along u
-    pulls = [
-        np.multiply(r, number(2 * weight / np.sqrt(m_i)), out=work.like(f"pull {layer}", r))
-        for layer, (r, weight, m_i) in enumerate(zip(point.residuals[:-1], mu, m, strict=False))
-    ]
-    for back, hidden_pull in zip(hidden_gradient, pulls, strict=True):
-        back += hidden_pull
-    smoothed = curvature.smoothed(m[-1], out=at_output)
-    u, steps, e = _conjugate_gradients(linearisation, smoothed, hidden_gradient, settings)
+    hidden_gradient = linearisation.adjoint(held.gradient)
+    for layer, (back, r) in enumerate(zip(hidden_gradient, point.residuals, strict=False)):
+        scale = r.dtype.type(2 * mu[layer] / np.sqrt(m[layer]))
+        for rows in strips(*r.shape):
+            back[rows] += np.multiply(r[rows], scale, out=work.like("pull", r[rows]))
+    steps, e, fall = _conjugate_gradients(linearisation, held.smoothed, hidden_gradient, settings)
 
     # Back to δ, the output step now answering e: (m + H) δ_L = m e − (g + 2μ r_L).
-    shift = curvature.solve(m[-1], e, out=work.like("shift", e))
-    shift *= number(m[-1])
-    s_output += shift
-    slope = np.vecdot(pull, s_output) - number(2 * mu[-1]) * np.vecdot(r_output, e)
-    for hidden_pull, scaled, step, m_i in zip(pulls, u, steps, m, strict=False):
-        slope += np.vecdot(hidden_pull, scaled)
-        step *= number(1 / np.sqrt(m_i))
-    return [*steps, s_output], slope
+    for rows in strips(*e.shape):
+        curvature = network.loss.curvature(point.output[rows], y[rows], work)
+        shift = curvature.solve(m[-1], e[rows], out=work.like("shift", e[rows]))
+        shift *= e.dtype.type(m[-1])
+        held.step[rows] += shift
+    for step, m_i in zip(steps, m, strict=False):
+        step *= step.dtype.type(1 / np.sqrt(m_i))
+    return [*steps, held.step], held.slope - fall
+
+
+@dataclass(frozen=True)
+class _OutputStep:
+    """The output step s_L alone, hidden ones held: (m + H) s_L = −(g + 2μ r_L).
+
+    `slope` is that of F along it, `gradient` that of the model in e there, and `smoothed` is H̃.
+    """
+
+    step: Array
+    slope: Array
+    gradient: Array
+    smoothed: Curvature
+
+
+def _output_step(network: Chain, mu: float, m: float, point: Point, y: Array, work: Workspace) -> _OutputStep:
+    residual = point.residuals[-1]
+    step, gradient, smoothed = (work.like(name, residual) for name in ("step", "at output", "smoothed"))
+    slope = np.empty_like(point.loss)
+    curvature = Curvature(smoothed)
+    for rows in strips(*residual.shape):
+        a, s, e = point.output[rows], step[rows], gradient[rows]
+        curvature = network.loss.curvature(a, y[rows], work)
+        g = network.loss.gradient(point.z[-1][rows], a, y[rows], work)
+        pull = np.multiply(residual[rows], a.dtype.type(-2 * mu), out=work.like("pull", a))
+        pull -= g
+        curvature.solve(m, pull, out=s)
+        slope[rows] = -np.vecdot(pull, s)
+        curvature.apply(s, out=e)
+        e += g
+        curvature.smoothed(m, out=smoothed[rows])
+    return _OutputStep(step, slope, gradient, replace(curvature, weights=smoothed))
 
 
 def _conjugate_gradients(
     linearisation: Linearisation, curvature: Curvature, gradient: list[Array], settings: NewtonSettings
-) -> tuple[list[Array], list[Array], Array]:
+) -> tuple[list[Array], Array, Array]:
     """Minimise gradientᵀu + ½‖u‖² + ½ (Ku)ᵀH̃(Ku) from u = 0, each sample by itself.
 
-    Returns u, the scaled hidden steps it causes, and e = Ku. ‖p‖² is carried along: residuals are orthogonal to
-    the directions before them.
+    Returns the scaled hidden steps that u causes, e = Ku, and −gradientᵀu. ‖p‖² is carried along, as residuals are
+    orthogonal to the directions before them, and so is gradientᵀu: gradientᵀp = −‖residual‖² for every direction p.
     """
-    work, layers = linearisation.work, range(len(gradient))
-    residual = [np.negative(g, out=work.like(f"cg residual {i}", g)) for i, g in zip(layers, gradient, strict=True)]
-    direction = [work.like(f"cg direction {i}", r) for i, r in zip(layers, residual, strict=True)]
-    u = [work.like(f"cg u {i}", r) for i, r in zip(layers, residual, strict=True)]
-    steps = [work.like(f"cg step {i}", r) for i, r in zip(layers, residual, strict=True)]
-    e = work.like("cg e", curvature.weights)
-    bent = work.like("cg bent", curvature.weights)
-    for p, r in zip(direction, residual, strict=True):
-        p[...] = r
-    square = direction_square = _norm_squared(residual)
+    work, n, widest = linearisation.work, len(curvature.weights), max(g.shape[1] for g in gradient)
+    residual, direction, steps = (
+        [work.like(f"cg {name} {layer}", g) for layer, g in enumerate(gradient)]
+        for name in ("residual", "direction", "step")
+    )
+    e, bent = (work.like(name, curvature.weights) for name in ("cg e", "cg bent"))
+    square, alpha, beta = (np.empty(n, e.dtype) for _ in range(3))
+    for rows in strips(n, widest):
+        for g, r, p in zip(gradient, residual, direction, strict=True):
+            p[rows] = np.negative(g[rows], out=r[rows])
+        square[rows] = _norm_squared([r[rows] for r in residual])
+    direction_square = square.copy()
+    fall = np.zeros_like(square)
     goal = square * settings.cg_tolerance**2
     for iteration in range(settings.cg_iterations):
         active = square > goal
         if iteration and not active.any():
             break
+        add = _add_scaled if iteration else _set_scaled
         moved, image = linearisation.tangent(direction)
-        curvature.apply(image, out=bent)
-        length = direction_square + np.vecdot(image, bent)
-        alpha = np.divide(square, length, out=np.zeros_like(square), where=active & (length > 0))[:, None]
+        for rows in strips(*image.shape):
+            curvature[rows].apply(image[rows], out=bent[rows])
+            length = direction_square[rows] + np.vecdot(image[rows], bent[rows])
+            alpha[rows] = _ratio(square[rows], length, active[rows] & (length > 0))
+            add(e[rows], alpha[rows], image[rows], work)
+        fall += alpha * square
         last = iteration + 1 == settings.cg_iterations
-        if not last:
-            for r, p, back in zip(residual, direction, linearisation.adjoint(bent), strict=True):
-                back += p
-                back *= alpha
-                r -= back
-        # the first hidden step is u_1 itself
-        for total, part in zip((*u, *steps[1:], e), (*direction, *moved[1:], image), strict=True):
-            if iteration == 0:
-                np.multiply(alpha, part, out=total)
-            else:
-                total += np.multiply(alpha, part, out=work.like("cg scratch", part))
+        back = [] if last else linearisation.adjoint(bent)
+        for rows in strips(n, widest):
+            for total, part in zip(steps, moved, strict=True):
+                add(total[rows], alpha[rows], part[rows], work)
+            if last:
+                continue
+            for r, p, b in zip(residual, direction, back, strict=True):
+                b[rows] += p[rows]
+                _add_scaled(r[rows], -alpha[rows], b[rows], work)
+            following = _norm_squared([r[rows] for r in residual])
+            beta[rows] = _ratio(following, square[rows], square[rows] > 0)
+            square[rows] = following
+            for r, p in zip(residual, direction, strict=True):
+                p[rows] *= beta[rows, None]
+                p[rows] += r[rows]
         if last:
             break
-        previous, square = square, _norm_squared(residual)
-        beta = np.divide(square, previous, out=np.zeros_like(square), where=previous > 0)
         direction_square = square + beta**2 * direction_square
-        for r, p in zip(residual, direction, strict=True):
-            p *= beta[:, None]
-            p += r
-    steps[0][...] = u[0]
-    return u, steps, e
+    return steps, e, fall
+
+
+def _set_scaled(total: Array, factor: Array, part: Array, work: Workspace) -> None:
+    np.multiply(factor[:, None], part, out=total)
+
+
+def _add_scaled(total: Array, factor: Array, part: Array, work: Workspace) -> None:
+    total += np.multiply(factor[:, None], part, out=work.like("scaled", part))
+
+
+def _ratio(above: Array, below: Array, where: Array) -> Array:
+    """The quotient, 0 elsewhere."""
+    return np.divide(above, below, out=np.zeros_like(above), where=where)
 
 
 def _norm_squared(arrays: list[Array]) -> Array:

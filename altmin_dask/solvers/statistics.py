@@ -55,7 +55,7 @@ class Statistics:
 
     def __post_init__(self) -> None:
         if self.vector is None:
-            self.vector = np.zeros(packed_size(self.shapes, self.with_inputs))
+            self.vector = np.zeros(packed_size(self.shapes, self.with_inputs))  # type: ignore[unreachable]
         rest = self.vector
 
         def take(*shape: int) -> Array:
@@ -89,7 +89,7 @@ class Statistics:
         self._add(old, -1.0, work, first=1)
         # the first layer's inputs do not move: one product does
         self.squares[0] += _sum_of_squares(new.z[0]) - _sum_of_squares(old.z[0])
-        moved = work.take("moved", *new.z[0].shape, np.float64)
+        moved = work.like("moved", new.z[0], np.float64)
         np.subtract(new.z[0], old.z[0], out=moved)
         _add_product(self.cross[0], 1.0, moved, _double(new.inputs[0], "inputs64", work))
 
@@ -100,7 +100,9 @@ class Statistics:
             self.squares[layer] += sign * _sum_of_squares(point.z[layer])
             _add_product(self.cross[layer], sign, z, inputs)
             if self.gram[layer].size:
-                _add_gram(self.gram[layer], sign, inputs)
+                gram = np.matmul(inputs.T, inputs, out=work.like("gram", self.gram[layer]))
+                gram *= sign
+                self.gram[layer] += gram
 
     def merge(self, other: Statistics) -> None:
         """Add all of `other`, which may lack the input Gram matrix this one has."""
@@ -127,7 +129,9 @@ class Statistics:
             sums.append(square - 2 * np.vdot(cross, w) + np.vdot(w @ gram, w))
         return np.maximum(sums, 0.0)
 
-    def objective(self, weights: Weights, mu: Sequence[float], ridge: float, penalize_bias: bool = True) -> float:
+    def objective(
+        self, weights: Weights, mu: Sequence[float], ridge: float, penalize_bias: bool = True
+    ) -> float:
         """The relaxed objective F as a mean over samples, the ridge term λ Σ ‖W̃_i‖² / n included."""
         fit = self.totals[0] + np.dot(mu, self.residual_squares(weights))
         penalized = weights if penalize_bias else tuple(w[:, :-1] for w in weights)
@@ -150,7 +154,7 @@ def _double(array: Array, name: str, work: Workspace) -> Array:
     Products of float32 would carry errors of √n ε into the normal equations, which amplify them by their
     condition: weights would agree to three digits between one chunking and another, rather than to seven.
     """
-    copy = work.take(name, *array.shape, np.float64)
+    copy = work.like(name, array, np.float64)
     copy[...] = array
     return copy
 
@@ -158,8 +162,3 @@ def _double(array: Array, name: str, work: Workspace) -> Array:
 def _add_product(total: Array, sign: float, left: Array, right: Array) -> None:
     """Total += sign · leftᵀ right, in place: BLAS adds while it multiplies."""
     dgemm(sign, right.T, left.T, beta=1.0, c=total.T, trans_b=True, overwrite_c=True)
-
-
-def _add_gram(total: Array, sign: float, inputs: Array) -> None:
-    """total += sign · inputsᵀ inputs: half the product, mirrored."""
-    np.add(total, sign * (inputs.T @ inputs), out=total)
