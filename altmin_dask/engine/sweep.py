@@ -82,7 +82,8 @@ def moments(
     x, y = samples.arrays(chunks, token)
     columns = kernel.network.shapes[0][1] ** 2 + kernel.network.widths[-1]
     return tree_sum(
-        per_chunk(_moments_block, x, y, name=f"altmin_moments-{token}", columns=columns, kernel=kernel), split_every
+        per_chunk(_moments_block, x, y, name=f"altmin_moments-{token}", columns=columns, kernel=kernel),
+        split_every,
     )
 
 

@@ -98,7 +98,11 @@ class Trainer:
         training, store, network = pipeline.training, problem.train.store, problem.kernel.network
         self.rows = store.rows
         self.latent = LatentStore(
-            str(run.latent.absolute()), store.rows, sum(network.widths), store.chunk_rows, problem.kernel.dtype
+            str(run.latent.absolute()),
+            store.rows,
+            sum(network.widths),
+            store.chunk_rows,
+            problem.kernel.dtype,
         )
         order = np.arange(store.n_chunks)
         size = store.n_chunks
