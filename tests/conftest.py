@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command import LABELS, Altmin, Outcome, X, foreign, start, write_pipeline
 from distributed import Client, LocalCluster
 from hypothesis import settings
 
+from altmin_dask import cli
 from altmin_dask.config import Pipeline
 from altmin_dask.storage.samples import SampleStore, ingest
 from altmin_dask.storage.sources import array_source
@@ -72,3 +76,39 @@ def pipeline() -> Callable[..., Pipeline]:
         return Pipeline.model_validate(settings)
 
     return make
+
+
+@pytest.fixture
+def altmin(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Altmin]:
+    """Run the command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*words: Any) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["altmin", *map(str, words)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code: Any = 0
+        except SystemExit as end:
+            code = end.code or 0
+        return Outcome(code, *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with trained runs: an autoencoder, a classifier of three classes."""
+    home = tmp_path_factory.mktemp("trained")
+    foreign(home / "samples.zarr", X, LABELS)
+    for kind in ("autoencoder", "classifier"):
+        file = write_pipeline(home / f"{kind}.toml", home / "samples.zarr", kind)
+        process = start("train", file, "--run", home / kind)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    return home
