@@ -40,7 +40,7 @@ def test_autoencoder_reaches_its_marks(tmp_path):
             "--scale",
             "255",
             "--chunk-rows",
-            "2500",
+            "1250",
         )
     folder = tmp_path / "run"
     run(

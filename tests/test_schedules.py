@@ -55,5 +55,7 @@ def test_penalties():
     assert penalties([1, 2], 2, 7) == (1.0, 2.0)
     falling = [penalties(Geometric(1.0, 0.1, 0.02), 1, t)[0] for t in range(4)]
     assert falling == pytest.approx([1.0, 0.1, 0.02, 0.02])
+    assert penalties(Geometric(1.0, 10.0, 5.0), 1, 10_000) == (5.0,)
+    assert penalties(Geometric(1.0, 1.0, 1.0), 1, 3) == (1.0,)
     rising = [penalties(Geometric(0.1, 2.0, 0.5), 1, t)[0] for t in range(5)]
     assert rising == pytest.approx([0.1, 0.2, 0.4, 0.5, 0.5])

@@ -8,6 +8,7 @@ coordinate descent on F over the samples in the sum, so at fixed μ F never rise
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -73,8 +74,9 @@ class Geometric:
 
     def at(self, number: int) -> float:
         """The value in pass `number`."""
-        value = self.start * self.factor**number
-        return max(value, self.stop) if self.factor < 1 else min(value, self.stop)
+        way = math.log(self.stop / self.start)
+        step = math.log(self.factor)
+        return self.stop if abs(step) * number >= abs(way) else self.start * self.factor**number
 
 
 def penalties(mu: float | Sequence[float] | Geometric, layers: int, number: int) -> tuple[float, ...]:
