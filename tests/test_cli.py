@@ -228,7 +228,10 @@ def test_an_interrupted_run_says_how_to_go_on(how, trained, tmp_path):
         time.sleep(0.05)
     time.sleep(0.3)
     process.send_signal(how)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     refused(Outcome(process.returncode, out, err), "--run run --resume", 1)
     state = RunFolder(tmp_path / "run").restore()
     assert state is not None

@@ -16,6 +16,7 @@ from altmin_dask.config import Pipeline
 from altmin_dask.engine import sweep
 from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.engine.executors import Executor
+from altmin_dask.engine.interrupts import deferred_interrupts
 from altmin_dask.engine.problem import Problem, mu_of
 from altmin_dask.engine.sweep import Samples
 from altmin_dask.errors import RunError
@@ -131,8 +132,10 @@ class Trainer:
         ------
         RunError
             If the loss or the weights stop being finite.
+        KeyboardInterrupt
+            After the step in flight has been committed, or at once if interrupted twice.
         """
-        with single_threaded_blas():
+        with single_threaded_blas(), deferred_interrupts() as check_interrupted:
             self.mark = Clock.now(self.executor)
             self.state = self.run.restore() or self._initial_state()
             self.weights_file = self.run.commit(self.state).absolute()
@@ -151,6 +154,7 @@ class Trainer:
                     self._visit(action)
                 self.state.cursor += 1
                 self.weights_file = self.run.commit(self.state).absolute()
+                check_interrupted()
             if recorded_at != self.state.visits:
                 self._record()
                 self.run.commit(self.state)
