@@ -181,6 +181,12 @@ def test_resuming_equals_no_interruption(samples, make_store, pipeline, tmp_path
     assert {tuple(r[k] for k in pick) for r in records} <= {tuple(r[k] for k in pick) for r in resumed}
 
 
+def test_resuming_a_finished_run_adds_nothing(samples, make_store, pipeline, tmp_path):
+    settings = pipeline(make_store(samples).path)
+    records = train(settings, tmp_path / "run")[2]
+    assert train(settings, tmp_path / "run", resume=True)[2] == records
+
+
 def test_an_interrupted_step_changes_nothing(samples, make_store, pipeline, tmp_path, monkeypatch):
     """A run that dies between writing z and the commit, and after a record, resumes to the same bits."""
     store = make_store(samples)

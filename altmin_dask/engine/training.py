@@ -141,7 +141,8 @@ class Trainer:
             self.weights_file = self.run.commit(self.state).absolute()
             self.begun = self.mark, self.state.visits
             self.last = (self.run.records() or [{}])[-1]
-            recorded_at = -1
+            # a run that is resumed with nothing left to do is not recorded once more
+            recorded_at = round(self.last["sweep"] * self.rows) if self.last else -1
             for action in islice(self.actions(), self.state.cursor, None):
                 if isinstance(action, Record):
                     recorded_at = self.state.visits
