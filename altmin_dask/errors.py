@@ -19,6 +19,27 @@ class DataError(AltMinError, ValueError):
     exit_code = 2
 
 
+class ChunkError(DataError):
+    """A chunk of an array was altered or lost since it was written.
+
+    Attributes
+    ----------
+    location : str
+        Path or URL of the array.
+    chunk : int
+        Number of the chunk along the rows.
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, location: str, chunk: int, reason: str) -> None:
+        super().__init__(location, chunk, reason)  # so that it can be pickled
+        self.location, self.chunk, self.reason = location, chunk, reason
+
+    def __str__(self) -> str:
+        return f"chunk {self.chunk} of {self.location} {self.reason}; put it back, or `altmin ingest` it again"
+
+
 class ConfigError(AltMinError, ValueError):
     """A setting is unknown, has a wrong value, or does not fit the data or the run folder."""
 

@@ -11,7 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 
+from altmin_dask.errors import ChunkError
 from altmin_dask.networks.activations import Array
+from altmin_dask.storage.checked import damage, is_missing
 
 Mode = Literal["r", "r+"]
 
@@ -89,9 +91,24 @@ class ChunkView:
         return self.read(index)
 
     def read(self, index: int) -> Array:
-        """The index-th of the selected chunks, (rows, columns)."""
+        """The index-th of the selected chunks, (rows, columns).
+
+        Raises
+        ------
+        ChunkError
+            If the chunk was altered or lost.
+        """
         start, size = self.starts[index], self.sizes[index]
-        values: Array = np.asarray(open_array(self.location)[start : start + size])
+        array = open_array(self.location)
+        try:
+            values: Array = np.asarray(array[start : start + size])
+        except (ValueError, RuntimeError) as error:
+            reason = damage(error)
+            if reason is None:
+                raise
+            raise ChunkError(self.location, start // array.chunks[0], reason) from error
+        if is_missing(array, values):
+            raise ChunkError(self.location, start // array.chunks[0], "is missing")
         return values.reshape(size, self.columns)
 
     def write(self, index: int, values: Array) -> None:

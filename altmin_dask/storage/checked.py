@@ -1,0 +1,60 @@
+"""How our arrays are stored so that a chunk that was lost or altered is noticed, not taken for data.
+
+Every chunk ends in a CRC-32C of its bytes. A chunk that is missing reads as the fill value, which therefore is one
+that no chunk of ours begins with: NaN, or the least integer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from altmin_dask.networks.activations import Array
+
+_MISMATCH = "checksum do not match"
+
+
+def storage_options(dtype: Any, *, compress: bool) -> dict[str, Any]:
+    """Arguments of `zarr.create_array` for an array whose chunks are checked.
+
+    Parameters
+    ----------
+    dtype : dtype
+        A float or integer dtype.
+    compress : bool
+        Compression costs more time than a local disk saves, but less than a network does.
+    """
+    return {
+        "dtype": np.dtype(dtype).name,
+        "compressors": [*([ZstdCodec(level=0)] if compress else []), Crc32cCodec()],
+        "fill_value": absent(dtype),
+        # or a chunk of nothing but the fill value would be left out
+        "config": {"write_empty_chunks": True},
+    }
+
+
+def absent(dtype: Any) -> float | int:
+    """The value that a lost chunk is full of."""
+    dtype = np.dtype(dtype)
+    return float("nan") if dtype.kind == "f" else int(np.iinfo(dtype).min)
+
+
+def damage(error: Exception) -> str | None:
+    """Say what is wrong with a chunk if that is what an exception of zarr means."""
+    text = str(error)
+    if isinstance(error, ValueError) and (_MISMATCH in text or "reshape" in text or "buffer" in text):
+        return "does not match its checksum" if _MISMATCH in text else "has the wrong length"
+    if isinstance(error, RuntimeError) and "decompress" in text:
+        return "cannot be decompressed"
+    return None
+
+
+def is_missing(array: zarr.Array[Any], values: Array) -> bool:
+    """Whether a chunk that was read is not there at all; False for arrays whose fill value means a value."""
+    fill = absent(values.dtype) if values.dtype.kind in "if" else 0
+    if not values.size or not np.array_equal(array.fill_value, fill, equal_nan=values.dtype.kind == "f"):
+        return False
+    return bool(np.array_equal(values.flat[0], fill, equal_nan=values.dtype.kind == "f"))
