@@ -21,6 +21,7 @@ from altmin_dask import runs
 from altmin_dask.config import ClusterTable, load_pipeline
 from altmin_dask.display import observe, table
 from altmin_dask.engine.executors import open_executor
+from altmin_dask.engine.faults import sentence
 from altmin_dask.engine.inference import evaluate_store, predict_store
 from altmin_dask.engine.problem import find_store
 from altmin_dask.errors import AltMinError, MissingError, RunError
@@ -196,6 +197,8 @@ def main() -> None:
         PermissionError,
     ) as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else error, 2)
+    except OSError as error:
+        _fail(sentence(error, "a file"), 1)
     except SystemExit as end:
         if end.code != _INTERRUPTED:
             raise

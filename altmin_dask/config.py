@@ -155,6 +155,8 @@ class OutputTable(Table):
 
     run: str | None = None
     """Run folder when --run is not given; by default a new one under runs/."""
+    z: str | None = None
+    """Folder or URL under which z is kept, such as s3://bucket/scratch; by default the run folder."""
     report: bool = True
     """Write the report when training has ended."""
     title: str | None = None

@@ -37,7 +37,9 @@ class ChunkError(DataError):
         self.location, self.chunk, self.reason = location, chunk, reason
 
     def __str__(self) -> str:
-        return f"chunk {self.chunk} of {self.location} {self.reason}; put it back, or `altmin ingest` it again"
+        return (
+            f"chunk {self.chunk} of {self.location} {self.reason}; put it back, or `altmin ingest` it again"
+        )
 
 
 class ConfigError(AltMinError, ValueError):
@@ -75,3 +77,22 @@ class SchedulerError(AltMinError, ConnectionError):
 
 class RunError(AltMinError, RuntimeError):
     """A run that had started could not go on."""
+
+
+class FaultError(RunError):
+    """Something around a run failed, such as the cluster; what was committed is kept and can be gone on with."""
+
+
+class StorageError(FaultError, OSError):
+    """A file could not be written or read: a full disk, a read-only folder, a broken device."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class AltMinWarning(UserWarning):
+    """Base of all warnings of this package."""
+
+
+class RepairWarning(AltMinWarning):
+    """Pre-activations were lost or altered, and were made anew."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from altmin_dask.config import Pipeline
-from altmin_dask.engine.executors import open_executor
-from altmin_dask.engine.problem import build_problem, find_store
+from altmin_dask.engine.executors import Executor, open_executor
+from altmin_dask.engine.problem import Problem, build_problem, find_store
 from altmin_dask.engine.training import Observer, Trainer
 from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.run import RunFolder
@@ -78,36 +78,53 @@ def train(
     AltMinError
         If a setting, the data, the run folder or the scheduler cannot be used, or training could not go on.
     """
-    run.check(pipeline.identity(), resume)
+    identity, settings = pipeline.identity(), pipeline.model_dump(mode="json")
+    run.check(identity, resume)
     made = missing_folders(run.path)
-    fresh = bool(made) or not any(run.path.iterdir())
+    with _removing(made), run.locked():
+        run.check(identity, resume)  # again, now that nobody else can claim it
+        begun = run.claimed
+        if not begun:
+            run.claim(settings, identity, z=pipeline.output.z)
+        try:
+            with open_executor(pipeline.cluster, scheduler) as executor:
+                problem = _open_problem(pipeline, run, executor)
+                store, network = problem.train.store, problem.kernel.network
+                run.claim(
+                    settings,
+                    identity,
+                    stores={
+                        "train": store.path,
+                        "validation": problem.validation.store.path if problem.validation else None,
+                    },
+                    shapes={"rows": store.rows, "chunk_rows": store.chunk_rows, "network": network.sizes},
+                )
+                announce(
+                    f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
+                    f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, "
+                    f"{executor.description}"
+                )
+                return Trainer(pipeline, problem, run, executor, observer).train()
+        finally:
+            if not begun and not run.started:
+                run.clear()
+
+
+def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor) -> Problem:
+    """Open the stores, or make them, and check that everything fits together."""
+    data = pipeline.data
+    train, validation = (
+        None if source is None else find_store(source, name, run.data, data.scale, data.chunk_rows)
+        for name, source in (("train", data.train), ("validation", data.validation))
+    )
+    assert train is not None
+    return build_problem(pipeline, train, validation, executor)
+
+
+@contextmanager
+def _removing(folders: Sequence[Path]) -> Iterator[None]:
+    """Remove folders at the end if nothing is in them."""
     try:
-        with open_executor(pipeline.cluster, scheduler) as executor:
-            data = pipeline.data
-            train_store = find_store(data.train, "train", run.data, data.scale, data.chunk_rows)
-            validation_store = (
-                None
-                if data.validation is None
-                else find_store(data.validation, "validation", run.data, data.scale, data.chunk_rows)
-            )
-            problem = build_problem(pipeline, train_store, validation_store, executor)
-            stores = {
-                "train": train_store.path,
-                "validation": None if validation_store is None else validation_store.path,
-            }
-            network = problem.kernel.network
-            shapes = {
-                "rows": train_store.rows, "chunk_rows": train_store.chunk_rows, "network": network.sizes
-            }  # fmt: skip
-            run.claim(pipeline.model_dump(mode="json"), pipeline.identity(), stores, shapes)
-            announce(
-                f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
-                f"{train_store.rows} samples in {train_store.n_chunks} chunks of {train_store.chunk_rows}, "
-                f"{executor.description}"
-            )
-            return Trainer(pipeline, problem, run, executor, observer).train()
+        yield
     finally:
-        if fresh and not run.started:
-            for path in run.path.glob("*"):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            remove_empty(made)
+        remove_empty(folders)

@@ -18,7 +18,8 @@ from altmin_dask.networks.chain import Chain
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.run import RunFolder, State, read_weights
+from altmin_dask.storage.run import RunFolder, State
+from altmin_dask.storage.weights import read_weights
 
 
 def make_model(kind: str = "autoencoder", dtype: str = "float32") -> Model:
@@ -143,7 +144,7 @@ def make_state(cursor: int = 3) -> State:
 
 def make_run(folder: Path) -> RunFolder:
     run = RunFolder(folder)
-    run.claim(PIPELINE, PIPELINE, {"train": "/elsewhere/train.zarr", "validation": None})
+    run.claim(PIPELINE, PIPELINE, stores={"train": "/elsewhere/train.zarr", "validation": None})
     return run
 
 
@@ -251,7 +252,7 @@ def test_stores_move_with_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = RunFolder(Path("run"))
     made = str(tmp_path / "run" / "data" / "train.zarr")
-    run.claim(PIPELINE, PIPELINE, {"train": made, "validation": "s3://bucket/v.zarr"})
+    run.claim(PIPELINE, PIPELINE, stores={"train": made, "validation": "s3://bucket/v.zarr"})
     assert run.stores() == {"train": made, "validation": "s3://bucket/v.zarr"}
     shutil.move("run", "moved")
     assert RunFolder(Path("moved")).stores()["train"] == str(tmp_path / "moved" / "data" / "train.zarr")
@@ -276,12 +277,12 @@ def test_who_may_use_a_folder(tmp_path):
 
 def test_shapes_of_the_samples_must_stay(tmp_path):
     run = RunFolder(tmp_path / "run")
-    run.claim(PIPELINE, PIPELINE, {}, {"rows": 5, "network": (3, 4)})
-    run.claim(PIPELINE, PIPELINE, {}, {"rows": 6, "network": (3, 4)})  # nothing was committed yet
+    run.claim(PIPELINE, PIPELINE, shapes={"rows": 5, "network": (3, 4)})
+    run.claim(PIPELINE, PIPELINE, shapes={"rows": 6, "network": (3, 4)})  # nothing was committed yet
     run.commit(make_state())
-    run.claim(PIPELINE, PIPELINE, {}, {"rows": 6, "network": (3, 4)})
+    run.claim(PIPELINE, PIPELINE, shapes={"rows": 6, "network": (3, 4)})
     with pytest.raises(DataError, match=r"rows: 6 there, 7 here"):
-        run.claim(PIPELINE, PIPELINE, {}, {"rows": 7, "network": (3, 4)})
+        run.claim(PIPELINE, PIPELINE, shapes={"rows": 7, "network": (3, 4)})
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"", pickle.dumps(Bomb()), b'{"pipeline": 5}'])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import dask
 import dask.array as da
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altmin_dask.engine.sweep import lazy, tree_sum
+from altmin_dask.errors import ChunkError
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.views import ChunkView, open_array
 
@@ -47,13 +50,14 @@ def test_views_read_whole_chunks_in_the_order_asked(tmp_path_factory, rows, chun
     assert np.array_equal(lazy(view, "altmin_read-test").compute(), expected.reshape(rows, 6))
 
 
-def test_a_step_has_one_task_a_chunk_and_z_goes_to_the_other_generation(tmp_path):
+def test_a_step_has_one_task_a_chunk_and_z_goes_to_the_next_generation(tmp_path):
     latent = LatentStore(str(tmp_path), 10, 3, 4, "float32")
-    latent.create()
+    latent.prepare(4)
+    latent.prepare(5)
     read, written = latent.view(4, (2, 0)), latent.view(5, (2, 0))
-    assert read.location == latent.view(0, (0,)).location != written.location
+    assert read.location != written.location
+    read.write(0, np.zeros((2, 3), np.float32))
     written.write(0, np.full((2, 3), 7, np.float32))
-    written.write(1, np.zeros((4, 3), np.float32))
     assert np.array_equal(written.read(0), np.full((2, 3), 7))
     assert not read.read(0).any()
     x = lazy(read, "altmin_read-x")
@@ -61,12 +65,50 @@ def test_a_step_has_one_task_a_chunk_and_z_goes_to_the_other_generation(tmp_path
     assert len([key for key in dict(optimised.__dask_graph__()) if isinstance(key, tuple)]) == 2
 
 
-def test_a_chunk_of_zeros_is_written(tmp_path):
-    """Or it could not be told from a lost one."""
-    latent = LatentStore(str(tmp_path), 4, 3, 4, "float32")
-    latent.create()
-    latent.view(1, (0,)).write(0, np.zeros((4, 3), np.float32))
-    assert (tmp_path / "generation_1.zarr" / "c" / "0" / "0").exists()
+def test_a_lost_chunk_is_not_taken_for_zeros(tmp_path):
+    latent = LatentStore(str(tmp_path), 8, 3, 4, "float32")
+    latent.prepare(1)
+    view = latent.view(1, (0, 1))
+    view.write(0, np.zeros((4, 3), np.float32))
+    assert not view.read(0).any()
+    with pytest.raises(ChunkError, match=r"chunk 1 of .*000001.zarr is missing"):
+        view.read(1)
+
+
+@pytest.mark.parametrize("what", ["flip", "cut", "empty"])
+def test_an_altered_chunk_is_named(tmp_path, what):
+    latent = LatentStore(str(tmp_path), 8, 3, 4, "float32")
+    latent.prepare(0)
+    view = latent.view(0, (1,))
+    view.write(0, np.ones((4, 3), np.float32))
+    file = tmp_path / "000000.zarr" / "c.1.0"
+    data = bytearray(file.read_bytes())
+    data[7] ^= 16
+    file.write_bytes({"flip": bytes(data), "cut": bytes(data[:-9]), "empty": b""}[what])
+    with pytest.raises(ChunkError, match=r"chunk 1 of .*000000.zarr does not match its checksum") as caught:
+        view.read(0)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_a_commit_is_all_that_a_sweep_leaves(tmp_path):
+    latent = LatentStore(str(tmp_path / "z"), 12, 3, 4, "float32")
+    latent.sweep({})
+    for generation in (1, 2, 3):
+        latent.prepare(generation)
+        for chunk in range(3):
+            latent.view(generation, (chunk,)).write(0, np.zeros((4, 3), np.float32))
+    (tmp_path / "z" / "000002.zarr" / "c.1.abcdef.partial").touch()
+    latent.sweep({0: 2, 1: 1, 2: 2})
+    left = {str(path.relative_to(tmp_path / "z")) for path in (tmp_path / "z").rglob("*") if path.is_file()}
+    assert left == {
+        "000001.zarr/zarr.json", "000001.zarr/c.1.0",
+        "000002.zarr/zarr.json", "000002.zarr/c.0.0", "000002.zarr/c.2.0",
+    }  # fmt: skip
+    latent.discard(2, (0,), whole=False)
+    latent.discard(1, (1,), whole=True)
+    assert {path.name for path in (tmp_path / "z").rglob("*")} == {"000002.zarr", "zarr.json", "c.2.0"}
+    latent.remove()
+    assert not (tmp_path / "z").exists()
 
 
 def test_arrays_are_opened_once_until_they_are_made_anew(tmp_path):

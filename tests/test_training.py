@@ -40,7 +40,6 @@ def sums_on_disk(
 ) -> tuple[float, int]:
     """Σ F_k + λ Σ ‖W̃‖² by the formula, from z on disk, over the samples that have entered."""
     model = Model.load(run.model)
-    arrays = [zarr.open_array(run.latent / f"generation_{g}.zarr", mode="r") for g in (0, 1)]
     entered = round(state.statistics.samples)
     total, seen = 0.0, 0
     for index, group in enumerate(groups):
@@ -48,7 +47,9 @@ def sums_on_disk(
             break
         for chunk in group:
             rows = slice(chunk * store.chunk_rows, min((chunk + 1) * store.chunk_rows, store.rows))
-            z = np.asarray(arrays[state.generations[index] % 2][rows])
+            z = np.asarray(
+                zarr.open_array(f"{run.latent}/{state.generations[index]:06d}.zarr", mode="r")[rows]
+            )
             x = np.asarray(store.x[rows]).reshape(len(z), -1)
             y = x if store.y is None or model.kind == "autoencoder" else np.asarray(store.y[rows])
             total += objective_by_hand(model.network, state.weights, mu, x, y, z)

@@ -12,16 +12,18 @@ import zarr
 from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.engine.executors import Executor
 from altmin_dask.engine.problem import TARGETS, check_targets, ranges_of
-from altmin_dask.engine.sweep import Kernel, Samples, evaluate, per_chunk
+from altmin_dask.engine.sweep import Kernel, Samples, Step, evaluate, per_chunk
 from altmin_dask.errors import ConfigError, DataError, ExistsError
 from altmin_dask.networks.activations import Array
 from altmin_dask.solvers.chunks import Evaluation
 from altmin_dask.storage.atomic import new_folder
+from altmin_dask.storage.checked import storage_options
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.readers import is_url, locate
-from altmin_dask.storage.run import RunFolder, read_weights
+from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore, check_destination, check_finite
 from altmin_dask.storage.views import ChunkView
+from altmin_dask.storage.weights import read_weights
 
 
 def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Evaluation:
@@ -35,9 +37,8 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     model = Model.load(run.model)
     target = TARGETS[model.kind]
     check_targets(model.network, target, store, ranges_of(store, executor))
-    packed = executor.compute(
-        evaluate(_kernel(model), Samples(store, target), _all(store), run.weights, uuid.uuid4().hex[:8], 8)
-    )
+    step = Step(_kernel(model), Samples(store, target), _all(store), uuid.uuid4().hex[:8], str(run.weights))
+    packed = executor.compute(evaluate(step))
     return Evaluation(*(float(value) for value in packed))
 
 
@@ -80,12 +81,13 @@ def predict_store(
         outputs, labels = model.network.widths[-1], TARGETS[model.kind] == "labels"
         group.create_array(
             "prediction", shape=(store.rows, outputs), chunks=(store.chunk_rows, outputs),
-            dtype=model.weights[0].dtype, compressors=None,
+            **storage_options(model.weights[0].dtype, compress=False),
         )  # fmt: skip
         if labels:
             group.create_array(
-                "label", shape=(store.rows,), chunks=(store.chunk_rows,), dtype="int64", compressors=None
-            )
+                "label", shape=(store.rows,), chunks=(store.chunk_rows,),
+                **storage_options("int64", compress=False),
+            )  # fmt: skip
         x, _ = Samples(store, "inputs").arrays(_all(store), uuid.uuid4().hex[:8])
         written = {
             name: ChunkView.select(
@@ -95,7 +97,7 @@ def predict_store(
         }
         done = per_chunk(
             _predict_block, x, name=f"altmin_predict-{uuid.uuid4().hex[:8]}", columns=1,
-            kernel=_kernel(model), weights=run.weights, written=written, label=store.path,
+            kernel=_kernel(model), weights=str(run.weights), written=written, label=store.path,
         )  # fmt: skip
         executor.compute(done)
     return final
@@ -114,7 +116,7 @@ def _predict_block(
     *,
     block_id: tuple[int, int],
     kernel: Kernel,
-    weights: Path,
+    weights: str,
     written: dict[str, ChunkView],
     label: str,
 ) -> Array:

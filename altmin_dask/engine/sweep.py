@@ -1,14 +1,13 @@
 """One step of training as a lazy Dask graph: a task per chunk, their statistics summed up a tree.
 
 A task reads one chunk of x, y and z, computes with the kernels of `altmin_dask.solvers.chunks`, writes the new z
-into the *other* generation, and returns its statistics as one packed row. Running a task twice changes nothing.
+as the *next* generation, and returns its statistics as one packed row. Running a task twice changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -17,13 +16,19 @@ import numpy as np
 from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain
-from altmin_dask.solvers.chunks import enter_chunk, evaluate_chunk, moments_chunk, visit_chunk
+from altmin_dask.solvers.chunks import (
+    collect_chunk,
+    enter_chunk,
+    evaluate_chunk,
+    moments_chunk,
+    visit_chunk,
+)
 from altmin_dask.solvers.newton import NewtonSettings
 from altmin_dask.solvers.statistics import packed_size
 from altmin_dask.storage.latent import LatentStore
-from altmin_dask.storage.run import read_weights
 from altmin_dask.storage.samples import SampleStore
 from altmin_dask.storage.views import ChunkView
+from altmin_dask.storage.weights import read_weights
 
 
 @dataclass(frozen=True)
@@ -75,70 +80,87 @@ def lazy(view: ChunkView, name: str) -> da.Array:
     return da.from_array(view, chunks=view.chunks, name=name, asarray=False, fancy=False, meta=meta)
 
 
-def moments(
-    kernel: Kernel, samples: Samples, chunks: tuple[int, ...], token: str, split_every: int
-) -> da.Array:
+@dataclass(frozen=True)
+class Step:
+    """What all steps have in common.
+
+    Attributes
+    ----------
+    kernel, samples : Kernel, Samples
+        What is computed on what.
+    chunks : tuple of int
+        Which chunks take part.
+    token : str
+        Part of the task names that no other step shares.
+    weights : str
+        File of the weights, for `altmin_dask.storage.weights.read_weights`.
+    split_every : int
+        Statistics that are added up in one task.
+    """
+
+    kernel: Kernel
+    samples: Samples
+    chunks: tuple[int, ...]
+    token: str
+    weights: str = ""
+    split_every: int = 4
+
+    def sum(
+        self, name: str, block: Callable[..., Array], columns: int, *z: da.Array, **settings: Any
+    ) -> da.Array:
+        """One task a chunk, of x, y and what else is given, and the sum of their rows."""
+        x, y = self.samples.arrays(self.chunks, self.token)
+        if self.weights:
+            settings["weights"] = self.weights
+        rows = per_chunk(
+            block,
+            x,
+            y,
+            *z,
+            name=f"altmin_{name}-{self.token}",
+            columns=columns,
+            kernel=self.kernel,
+            **settings,
+        )
+        return tree_sum(rows, self.split_every)
+
+    def latent(self, latent: LatentStore, generation: int) -> da.Array:
+        """The z of the chunks, lazily."""
+        return lazy(latent.view(generation, self.chunks), f"altmin_read_z-{self.token}")
+
+
+def moments(step: Step) -> da.Array:
     """The sums of `altmin_dask.solvers.chunks.moments_chunk` over chunks, packed one after the other."""
-    x, y = samples.arrays(chunks, token)
-    columns = kernel.network.shapes[0][1] ** 2 + kernel.network.widths[-1]
-    return tree_sum(
-        per_chunk(_moments_block, x, y, name=f"altmin_moments-{token}", columns=columns, kernel=kernel),
-        split_every,
-    )
+    network = step.kernel.network
+    return step.sum("moments", _moments_block, network.shapes[0][1] ** 2 + network.widths[-1])
 
 
-def enter(
-    kernel: Kernel,
-    samples: Samples,
-    latent: LatentStore,
-    chunks: tuple[int, ...],
-    generation: int,
-    weights: Path,
-    token: str,
-    split_every: int,
-) -> da.Array:
+def enter(step: Step, latent: LatentStore, generation: int) -> da.Array:
     """Bring chunks into the sums: their z by a forward pass, written as `generation`; packed statistics."""
-    x, y = samples.arrays(chunks, token)
-    rows = per_chunk(
-        _enter_block, x, y, name=f"altmin_enter-{token}",
-        columns=packed_size(kernel.network.shapes, with_inputs=True),
-        kernel=kernel, weights=weights, written=latent.view(generation, chunks),
-    )  # fmt: skip
-    return tree_sum(rows, split_every)
+    columns = packed_size(step.kernel.network.shapes, with_inputs=True)
+    return step.sum("enter", _enter_block, columns, written=latent.view(generation, step.chunks))
+
+
+def collect(step: Step, latent: LatentStore, generation: int) -> da.Array:
+    """Packed statistics, as of `enter`, of the z that is there."""
+    columns = packed_size(step.kernel.network.shapes, with_inputs=True)
+    return step.sum("collect", _collect_block, columns, step.latent(latent, generation))
 
 
 def visit(
-    kernel: Kernel,
-    samples: Samples,
-    latent: LatentStore,
-    chunks: tuple[int, ...],
-    generation: int,
-    weights: Path,
-    mu: tuple[float, ...],
-    renew: bool,
-    token: str,
-    split_every: int,
+    step: Step, latent: LatentStore, generation: int, mu: tuple[float, ...], *, renew: bool
 ) -> da.Array:
     """Update z of chunks from `generation` to the next; packed statistics, or their change unless `renew`."""
-    x, y = samples.arrays(chunks, token)
-    z = lazy(latent.view(generation, chunks), f"altmin_read_z-{token}")
-    rows = per_chunk(
-        _visit_block, x, y, z, name=f"altmin_newton-{token}",
-        columns=packed_size(kernel.network.shapes, with_inputs=False),
-        kernel=kernel, weights=weights, written=latent.view(generation + 1, chunks), mu=mu, renew=renew,
+    columns = packed_size(step.kernel.network.shapes, with_inputs=False)
+    return step.sum(
+        "newton", _visit_block, columns, step.latent(latent, generation),
+        written=latent.view(generation + 1, step.chunks), mu=mu, renew=renew,
     )  # fmt: skip
-    return tree_sum(rows, split_every)
 
 
-def evaluate(
-    kernel: Kernel, samples: Samples, chunks: tuple[int, ...], weights: Path, token: str, split_every: int
-) -> da.Array:
+def evaluate(step: Step) -> da.Array:
     """The sums of `altmin_dask.solvers.chunks.Evaluation` over chunks, for the real network."""
-    x, y = samples.arrays(chunks, token)
-    rows = per_chunk(
-        _evaluate_block, x, y, name=f"altmin_evaluate-{token}", columns=3, kernel=kernel, weights=weights
-    )
-    return tree_sum(rows, split_every)
+    return step.sum("evaluate", _evaluate_block, 3)
 
 
 def tree_sum(rows: da.Array, split_every: int) -> da.Array:
@@ -167,11 +189,17 @@ def _moments_block(x: Array, y: Array | None, *, kernel: Kernel) -> Array:
 
 
 def _enter_block(
-    x: Array, y: Array | None, *, block_id: tuple[int, int], kernel: Kernel, weights: Path, written: ChunkView
+    x: Array, y: Array | None, *, block_id: tuple[int, int], kernel: Kernel, weights: str, written: ChunkView
 ) -> Array:
     with single_threaded_blas():
         z, statistics = enter_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y))
     written.write(block_id[0], z)
+    return statistics.vector[None]
+
+
+def _collect_block(x: Array, y: Array | None, z: Array, *, kernel: Kernel, weights: str) -> Array:
+    with single_threaded_blas():
+        statistics = collect_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), z)
     return statistics.vector[None]
 
 
@@ -182,7 +210,7 @@ def _visit_block(
     *,
     block_id: tuple[int, int],
     kernel: Kernel,
-    weights: Path,
+    weights: str,
     written: ChunkView,
     mu: tuple[float, ...],
     renew: bool,
@@ -196,7 +224,7 @@ def _visit_block(
     return statistics.vector[None]
 
 
-def _evaluate_block(x: Array, y: Array | None, *, kernel: Kernel, weights: Path) -> Array:
+def _evaluate_block(x: Array, y: Array | None, *, kernel: Kernel, weights: str) -> Array:
     with single_threaded_blas():
         sums = evaluate_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y))
     return np.array([[sums.samples, sums.loss, sums.correct]])

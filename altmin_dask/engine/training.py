@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 import time
 import uuid
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
 from typing import Any, Protocol
 
+import dask.array as da
 import numpy as np
 
 from altmin_dask.config import Pipeline
 from altmin_dask.engine import sweep
 from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.engine.executors import Executor
+from altmin_dask.engine.faults import explained_faults
 from altmin_dask.engine.interrupts import deferred_interrupts
 from altmin_dask.engine.problem import Problem, mu_of
-from altmin_dask.engine.sweep import Samples
-from altmin_dask.errors import RunError
+from altmin_dask.engine.sweep import Samples, Step
+from altmin_dask.errors import ChunkError, RepairWarning, RunError
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
 from altmin_dask.networks.whitening import whitened_weights
@@ -29,7 +33,9 @@ from altmin_dask.solvers.schedules import Enter, Record, Visit, penalties, windo
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.readers import is_url
 from altmin_dask.storage.run import RunFolder, State
+from altmin_dask.storage.weights import publish_weights
 
 SAMPLES_PER_UNKNOWN = 10
 """How many samples for each unknown of a row of W the first window holds: fewer ruin the first solve for good."""
@@ -99,7 +105,7 @@ class Trainer:
         training, store, network = pipeline.training, problem.train.store, problem.kernel.network
         self.rows = store.rows
         self.latent = LatentStore(
-            str(run.latent.absolute()),
+            run.latent,
             store.rows,
             sum(network.widths),
             store.chunk_rows,
@@ -120,7 +126,7 @@ class Trainer:
         self.first_window = first
         self.actions = partial(window_schedule, len(self.groups), first, training.window_passes)
         self.first_system: tuple[tuple[float, float], RidgeSystem] | None = None
-        self.key, self.steps = uuid.uuid4().hex[:8], count()
+        self.key, self.steps, self.weights_file = uuid.uuid4().hex[:8], count(), ""
         self.evaluated = tuple(
             int(i) for i in order[: max(1, math.ceil(training.evaluation_rows / store.chunk_rows))]
         )
@@ -132,42 +138,134 @@ class Trainer:
         ------
         RunError
             If the loss or the weights stop being finite.
+        FaultError
+            If a disk, a worker or the scheduler fails.
+        ChunkError
+            If samples were altered or lost.
         KeyboardInterrupt
             After the step in flight has been committed, or at once if interrupted twice.
         """
-        with single_threaded_blas(), deferred_interrupts() as check_interrupted:
-            self.mark = Clock.now(self.executor)
-            self.state = self.run.restore() or self._initial_state()
-            self.weights_file = self.run.commit(self.state).absolute()
-            self.begun = self.mark, self.state.visits
-            self.last = (self.run.records() or [{}])[-1]
-            # a run that is resumed with nothing left to do is not recorded once more
-            recorded_at = round(self.last["sweep"] * self.rows) if self.last else -1
-            for action in islice(self.actions(), self.state.cursor, None):
-                if isinstance(action, Record):
-                    recorded_at = self.state.visits
-                    self._record()
-                elif self._finished():
-                    break
-                elif isinstance(action, Enter):
-                    self._enter(action)
-                else:
-                    self._visit(action)
-                self.state.cursor += 1
-                self.weights_file = self.run.commit(self.state).absolute()
-                check_interrupted()
-            if recorded_at != self.state.visits:
-                self._record()
-                self.run.commit(self.state)
+        with (
+            explained_faults(str(self.run.path)),
+            single_threaded_blas(),
+            deferred_interrupts() as check_interrupted,
+        ):
+            self._train(check_interrupted)
         return self.run.records()
 
-    def _initial_state(self) -> State:
-        self.latent.create()
-        network = self.problem.kernel.network
-        return State(
-            self._initial_weights(),
-            Statistics(network.shapes, with_inputs=True),
-            np.zeros(len(self.groups), dtype=np.int64),
+    def _train(self, check_interrupted: Callable[[], None]) -> None:
+        self.mark = Clock.now(self.executor)
+        self._restore()
+        self.begun = self.mark, self.state.visits
+        self.last = (self.run.records() or [{}])[-1]
+        # a run that is resumed with nothing left to do is not recorded once more
+        recorded_at = round(self.last["sweep"] * self.rows) if self.last else -1
+        for action in islice(self.actions(), self.state.cursor, None):
+            if isinstance(action, Record):
+                recorded_at = self.state.visits
+                self._record()
+            elif self._finished():
+                break
+            elif isinstance(action, Enter):
+                self._enter(action)
+            else:
+                self._visit(action)
+            self.state.cursor += 1
+            self._commit()
+            if isinstance(action, Visit):
+                self._discard(action.group)
+            check_interrupted()
+        if recorded_at != self.state.visits:
+            self._record()
+            self._commit()
+
+    def _restore(self) -> None:
+        """Take up the last committed state, and remove what was written after it."""
+        self.run.sweep()
+        state = self.run.restore()
+        generations = np.full(len(self.groups), -1) if state is None else state.generations
+        self.latent.sweep(
+            {
+                chunk: int(generation)
+                for group, generation in zip(self.groups, generations, strict=True)
+                for chunk in group
+                if generation >= 0
+            }
+        )
+        if state is None:
+            weights = self._initial_weights()
+            statistics = Statistics(self.problem.kernel.network.shapes, with_inputs=True)
+            state = State(weights, statistics, generations)
+        self.state = state
+        self._commit()
+        if state.stale:
+            self._renew_statistics()
+
+    def _commit(self) -> None:
+        """Make the state the one to go on from, and its weights those of the next step."""
+        self.weights_file = str(self.run.commit(self.state))
+        if is_url(self.latent.path):
+            self.weights_file = publish_weights(
+                self.state.weights, f"{self.latent.path}/weights", self.state.cursor
+            )
+
+    def _discard(self, group: int) -> None:
+        """Remove the z that the committed one of a group has taken the place of."""
+        old = self.state.generations[group] - 1
+        self.latent.discard(int(old), self.groups[group], whole=old not in self.state.generations)
+
+    def _compute(self, make: Callable[[Step], da.Array], samples: Samples, chunks: tuple[int, ...]) -> Array:
+        """Carry out a step; where z was lost or altered meanwhile, make it anew first."""
+        while True:
+            step = Step(
+                self.problem.kernel, samples, chunks, f"{self.key}-{next(self.steps)}",
+                self.weights_file, self.pipeline.cluster.split_every,
+            )  # fmt: skip
+            try:
+                result: Array = self.executor.compute(make(step))
+                return result
+            except ChunkError as error:
+                self._repair(error)
+
+    def _repair(self, error: ChunkError) -> None:
+        """Make a chunk of z anew by a forward pass, and the sums that it is part of.
+
+        Raises
+        ------
+        ChunkError
+            If it is a chunk of the samples.
+        """
+        group = next((g for g, chunks in enumerate(self.groups) if error.chunk in chunks), None)
+        if group is None or self.latent.location(int(self.state.generations[group])) != error.location:
+            raise error
+        warnings.warn(
+            f"chunk {error.chunk} of z in {error.location} {error.reason}; "
+            "it is made anew by a forward pass, so the run may differ from one without the damage",
+            RepairWarning,
+            stacklevel=2,
+        )
+        self.state.stale = True  # from now on, until the sums are those of the new z
+        self._commit()
+        generation = int(self.state.generations[group])
+        self._compute(
+            lambda step: sweep.enter(step, self.latent, generation), self.problem.train, (error.chunk,)
+        )
+        self._renew_statistics()
+
+    def _renew_statistics(self) -> None:
+        """Sum the statistics of all z anew."""
+        statistics = Statistics(self.problem.kernel.network.shapes, with_inputs=True)
+        for group, generation in enumerate(self.state.generations):
+            if generation >= 0:
+                statistics.merge(self._unpack(self._collect(group, int(generation)), with_inputs=True))
+        statistics.diagnostics[:] = self.state.statistics.diagnostics
+        self.state.statistics, self.state.stale = statistics, False
+        self.first_system = None
+        self._commit()
+
+    def _collect(self, group: int, generation: int) -> Array:
+        return self._compute(
+            lambda step: sweep.collect(step, self.latent, generation), self.problem.train, self.groups[group]
         )
 
     def _initial_weights(self) -> Weights:
@@ -176,11 +274,7 @@ class Trainer:
         if self.pipeline.network.initialization == "random":
             return kernel.network.initial_weights(seed, kernel.dtype)
         chunks = tuple(chunk for group in self.groups[: self.first_window] for chunk in group)
-        packed = self.executor.compute(
-            sweep.moments(
-                kernel, self.problem.train, chunks, self._token(), self.pipeline.cluster.split_every
-            )
-        )
+        packed = self._compute(sweep.moments, self.problem.train, chunks)
         k = kernel.network.shapes[0][1]
         gram, targets = packed[: k * k].reshape(k, k), packed[k * k :]
         return whitened_weights(kernel.network, gram, targets / gram[-1, -1], seed, kernel.dtype)
@@ -198,26 +292,22 @@ class Trainer:
         chunks = tuple(chunk for group in self.groups[action.first : action.stop] for chunk in group)
         if not chunks:
             return
-        packed = self.executor.compute(
-            sweep.enter(
-                self.problem.kernel, self.problem.train, self.latent, chunks, 0,
-                self.weights_file, self._token(), self.pipeline.cluster.split_every,
-            )
-        )  # fmt: skip
+        self.latent.prepare(0)
+        packed = self._compute(lambda step: sweep.enter(step, self.latent, 0), self.problem.train, chunks)
         self.state.statistics.merge(self._unpack(packed, with_inputs=True))
+        self.state.generations[action.first : action.stop] = 0
 
     def _visit(self, action: Visit) -> None:
         """Update z of a group, then W."""
         state, chunks = self.state, self.groups[action.group]
         state.passes = action.number
-        renew = len(self.groups) == 1
-        packed = self.executor.compute(
-            sweep.visit(
-                self.problem.kernel, self.problem.train, self.latent, chunks,
-                int(state.generations[action.group]), self.weights_file, self.mu, renew,
-                self._token(), self.pipeline.cluster.split_every,
-            )
-        )  # fmt: skip
+        renew, generation = len(self.groups) == 1, int(state.generations[action.group])
+        self.latent.prepare(generation + 1)
+        packed = self._compute(
+            lambda step: sweep.visit(step, self.latent, generation, self.mu, renew=renew),
+            self.problem.train,
+            chunks,
+        )
         change = self._unpack(packed, with_inputs=False)
         if renew:
             state.statistics.renew(change)
@@ -306,12 +396,7 @@ class Trainer:
         self.mark = Clock.now(self.executor)
 
     def _evaluate(self, samples: Samples, chunks: tuple[int, ...]) -> Evaluation:
-        packed = self.executor.compute(
-            sweep.evaluate(
-                self.problem.kernel, samples, chunks, self.weights_file, self._token(),
-                self.pipeline.cluster.split_every,
-            )
-        )  # fmt: skip
+        packed = self._compute(sweep.evaluate, samples, chunks)
         return Evaluation(*(float(value) for value in packed))
 
     def _show(self, action: Visit, objective: float) -> None:
@@ -343,10 +428,6 @@ class Trainer:
     def _chunk_rows(self, chunk: int) -> int:
         size = self.problem.train.store.chunk_rows
         return min(size, self.rows - chunk * size)
-
-    def _token(self) -> str:
-        """Part of the task names that no other step, of this run or another, shares."""
-        return f"{self.key}-{next(self.steps)}"
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,33 @@ def enter_chunk(network: Chain, weights: Weights, x: Array, y: Array | None) -> 
     z = np.empty((len(x), sum(network.widths)), weights[0].dtype)
     for rows in _blocks(len(x)):
         layers = network.forward(weights, x[rows])
-        inputs = augmented(x[rows], weights[0].dtype)
-        target = inputs[:, :-1] if y is None else y[rows]
-        statistics.add(network.evaluate(weights, inputs, layers[0], target, layers), thread_workspace())
+        _add_block(statistics, network, weights, x[rows], None if y is None else y[rows], layers, layers[0])
         np.concatenate(layers, axis=1, out=z[rows])
     return z, statistics
+
+
+def collect_chunk(network: Chain, weights: Weights, x: Array, y: Array | None, z: Array) -> Statistics:
+    """Statistics, with the input Gram matrix, of a chunk whose z (n, Σ d_i) is given."""
+    statistics = Statistics(network.shapes, with_inputs=True)
+    for rows in _blocks(len(x)):
+        layers = split_layers(z[rows], network.widths)
+        drive = augmented(x[rows], z.dtype) @ weights[0].T
+        _add_block(statistics, network, weights, x[rows], None if y is None else y[rows], layers, drive)
+    return statistics
+
+
+def _add_block(
+    statistics: Statistics,
+    network: Chain,
+    weights: Weights,
+    x: Array,
+    y: Array | None,
+    layers: list[Array],
+    drive: Array,
+) -> None:
+    inputs = augmented(x, drive.dtype)
+    target = inputs[:, :-1] if y is None else y
+    statistics.add(network.evaluate(weights, inputs, drive, target, layers), thread_workspace())
 
 
 def visit_chunk(

@@ -105,6 +105,23 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         write(partial)
+        flush(partial)  # or a power failure could leave the new name on an empty file
         os.replace(partial, path)
+        flush(path.parent)
     finally:
+        partial.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the list of names in a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep_partials(folder: Path) -> None:
+    """Remove what writers that were killed left half-written in a folder; none may be at work there."""
+    for partial in folder.glob(".*.partial"):
         partial.unlink(missing_ok=True)

@@ -1,28 +1,36 @@
-"""The auxiliary pre-activations z of every sample on disk, in two generations.
+"""The auxiliary pre-activations z of every sample, in generations that are never overwritten.
 
 z_1 … z_L of a sample lie side by side in one row of a zarr array of shape (rows, Σ d_i), chunked like the samples.
-There are two such arrays. A chunk is read from one and written to the other, so a task can be run again, or killed
-half-way, without changing what it would read; which of the two is valid is part of the commit.
+Each generation has an array of its own. A z-update reads a chunk of generation g and writes that of g + 1; only when
+the step is committed is the old chunk removed. So a task can be run again, be killed half-way, or be finished by a
+forgotten worker long after, without changing what any other task reads.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import zarr
+from fsspec.core import url_to_fs
 
-from altmin_dask.storage.views import ChunkView
+from altmin_dask.storage.checked import storage_options
+from altmin_dask.storage.readers import is_url
+from altmin_dask.storage.views import ChunkView, open_array
+
+_ARRAY = re.compile(r"(\d{6,})\.zarr")
 
 
 @dataclass(frozen=True)
 class LatentStore:
-    """Both generations of z.
+    """Generations of z.
 
     Attributes
     ----------
     path : str
-        Folder that holds them.
+        Folder or URL that holds them, and nothing else.
     rows, width, chunk_rows : int
         Samples, Σ d_i, and samples in a chunk.
     dtype : str
@@ -35,27 +43,84 @@ class LatentStore:
     chunk_rows: int
     dtype: str
 
-    def create(self) -> None:
-        """Make both arrays, empty, in the place of whatever is there."""
-        Path(self.path).mkdir(parents=True, exist_ok=True)
-        for generation in (0, 1):
+    def location(self, generation: int) -> str:
+        """Path or URL of the array of a generation."""
+        return f"{self.path}/{generation:06d}.zarr"
+
+    def view(self, generation: int, chunks: tuple[int, ...]) -> ChunkView:
+        """Selected chunks of a generation, to read or to write."""
+        return ChunkView.select(
+            self.location(generation), (self.rows, self.width), self.chunk_rows, self.dtype, chunks
+        )
+
+    def prepare(self, generation: int) -> None:
+        """Make the array of a generation, without chunks, unless it is there."""
+        try:
+            open_array(self.location(generation))
+        except FileNotFoundError:
             zarr.create_array(
                 self.location(generation),
                 shape=(self.rows, self.width),
                 chunks=(self.chunk_rows, self.width),
-                dtype=self.dtype,
-                compressors=None,
-                overwrite=True,
-                # or a chunk of zeros would be left out and look the same as a lost one
-                config={"write_empty_chunks": True},
+                # a folder with a file for each chunk, no folders in between
+                chunk_key_encoding={"name": "default", "separator": "."},
+                **storage_options(self.dtype, compress=is_url(self.path)),
             )
 
-    def location(self, generation: int) -> str:
-        """Path of one of the two arrays; 0 and 1 alternate."""
-        return str(Path(self.path) / f"generation_{generation % 2}.zarr")
+    def discard(self, generation: int, chunks: Sequence[int], *, whole: bool) -> None:
+        """Remove chunks of a generation that a committed one has taken the place of.
 
-    def view(self, generation: int, chunks: tuple[int, ...]) -> ChunkView:
-        """Selected chunks of one generation as an array to read."""
-        return ChunkView.select(
-            self.location(generation), (self.rows, self.width), self.chunk_rows, self.dtype, chunks
-        )
+        Parameters
+        ----------
+        generation : int
+            The generation that is not needed any more.
+        chunks : sequence of int
+            Its chunks.
+        whole : bool
+            Whether no other chunk of the generation is needed either.
+        """
+        filesystem, array = url_to_fs(self.location(generation))
+        with suppress(FileNotFoundError):
+            if whole:
+                filesystem.rm(array, recursive=True)
+            else:
+                filesystem.rm([f"{array}/{_key(chunk)}" for chunk in chunks])
+
+    def sweep(self, generations: Mapping[int, int]) -> None:
+        """Remove everything but the chunks that a commit names, such as what an interrupted step has written.
+
+        Parameters
+        ----------
+        generations : mapping of int to int
+            The generation of each chunk that has one.
+        """
+        filesystem, root = url_to_fs(self.path)
+        filesystem.invalidate_cache()
+        if not filesystem.exists(root):
+            return
+        kept: dict[int, set[str]] = {}
+        for chunk, generation in generations.items():
+            kept.setdefault(generation, {"zarr.json"}).add(_key(chunk))
+        for array in filesystem.ls(root, detail=False):
+            match = _ARRAY.fullmatch(_name(array))
+            names = kept.get(int(match[1])) if match else None
+            if match and names is None:
+                filesystem.rm(array, recursive=True)
+            elif names:
+                orphans = [file for file in filesystem.ls(array, detail=False) if _name(file) not in names]
+                if orphans:
+                    filesystem.rm(orphans)
+
+    def remove(self) -> None:
+        """Remove all generations, and the folder they were kept in."""
+        filesystem, root = url_to_fs(self.path)
+        with suppress(FileNotFoundError):
+            filesystem.rm(root, recursive=True)
+
+
+def _key(chunk: int) -> str:
+    return f"c.{chunk}.0"
+
+
+def _name(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]

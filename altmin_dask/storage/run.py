@@ -3,10 +3,11 @@
     RUN/pipeline.json             what was asked for, every default filled in
     RUN/history.jsonl             one JSON object per record
     RUN/state/00000042.safetensors    the last commits: weights, statistics, generations, clocks
-    RUN/z/generation_{0,1}.zarr   pre-activations of every sample
+    RUN/z/00000n.zarr             pre-activations of every sample, an array for each generation
     RUN/data/*.zarr               sample stores that the run made itself, from sources that are not stores
     RUN/model/                    the model of the last record
     RUN/report/                   figures and page of `altmin report`
+    RUN/.lock                     held by the process that trains
 
 A state is committed by renaming its file into place, so there is always a last complete one.
 """
@@ -15,21 +16,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.networks.chain import Weights
 from altmin_dask.solvers.statistics import Statistics
-from altmin_dask.storage.atomic import write_json, write_tensors
-from altmin_dask.storage.model import layer_names, layer_tensors
-from altmin_dask.storage.readers import is_url
+from altmin_dask.storage.atomic import sweep_partials, write_json, write_tensors
+from altmin_dask.storage.model import layer_tensors
+from altmin_dask.storage.readers import is_url, locate
+from altmin_dask.storage.weights import read_weights
 
 
 @dataclass
@@ -43,7 +48,7 @@ class State:
     statistics : Statistics
         The sums over all chunks that have entered.
     generations : ndarray of int64
-        How often the z of each group was written; its parity says which array holds it.
+        Which generation of z is valid for each group; −1 for groups that have not entered.
     cursor : int
         How many actions of the schedule are done.
     passes : int
@@ -54,6 +59,8 @@ class State:
         Spent on training, evaluation excluded.
     history_bytes : int
         Length of the history that belongs to this state.
+    stale : bool
+        Whether the statistics are no longer those of z, and have to be summed anew.
     """
 
     weights: Weights
@@ -65,6 +72,7 @@ class State:
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
     history_bytes: int = 0
+    stale: bool = False
 
     def scalars(self) -> dict[str, int | float]:
         """All that is not an array."""
@@ -93,9 +101,9 @@ class RunFolder:
         return self.model.absolute() / "weights.safetensors"
 
     @property
-    def latent(self) -> Path:
-        """Folder of z."""
-        return self.path / "z"
+    def latent(self) -> str:
+        """Folder or URL of z, which nothing else shares; of a claimed run."""
+        return str(self._claims().get("z") or self.path.absolute() / "z")
 
     @property
     def data(self) -> Path:
@@ -106,6 +114,16 @@ class RunFolder:
     def report(self) -> Path:
         """Folder of the report."""
         return self.path / "report"
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is a folder with nothing in it (but its lock)."""
+        return self.path.is_dir() and all(path == self._lock_file for path in self.path.iterdir())
+
+    @property
+    def claimed(self) -> bool:
+        """Whether it is the folder of a run."""
+        return self._claim_file.exists()
 
     @property
     def started(self) -> bool:
@@ -131,7 +149,7 @@ class RunFolder:
         MissingError
             If there is nothing to resume.
         """
-        if self._claim_file.exists():
+        if self.claimed:
             different = _differences(self._claims().get("identity"), json.loads(json.dumps(identity)))
             if different:
                 raise ConfigError(
@@ -144,23 +162,51 @@ class RunFolder:
                 )
         elif resume:
             raise MissingError(f"there is no run to resume in {self.path}")
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self.path.exists() and not self.empty:
             raise ExistsError(f"{self.path} exists and is not a run folder; give another --run")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder, and keep other processes from training in it as long as this one lives.
+
+        Raises
+        ------
+        ExistsError
+            If another process trains in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock_file, blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ExistsError(
+                f"another process is training in run folder {self.path}; wait for it, or give another --run"
+            ) from None
+        try:
+            yield
+        finally:
+            if self.empty:  # of a run that was refused
+                self._lock_file.unlink(missing_ok=True)
+            lock.release()
 
     def claim(
         self,
         pipeline: Mapping[str, Any],
         identity: Mapping[str, Any],
-        stores: Mapping[str, str | None],
+        *,
+        z: str | None = None,
+        stores: Mapping[str, str | None] | None = None,
         shapes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write down what the run is.
+        """Write down what the run is: its settings at once, the rest as soon as it is known.
 
         Parameters
         ----------
         pipeline, identity : mapping
             All settings, and those that must not change, JSON-ready.
-        stores : mapping
+        z : str, optional
+            Folder or URL under which z is kept, if not in the run folder; the first claim decides.
+        stores : mapping, optional
             Paths of the sample stores by role; those inside the folder move with it.
         shapes : mapping, optional
             What follows from the samples and must not change either.
@@ -170,28 +216,30 @@ class RunFolder:
         DataError
             If there are committed states of other shapes.
         """
+        old = self._claims() if self.claimed else {}
         if shapes is not None:
             shapes = json.loads(json.dumps(shapes))
-            old = self._claims().get("shapes") if self.started else None
-            if old is not None and (different := _differences(old, shapes)):
+            if self.started and (different := _differences(old.get("shapes"), shapes)):
                 raise DataError(
                     f"the samples are not those that run folder {self.path} was begun with "
                     f"({'; '.join(different)}); give another --run"
                 )
         home = self.path.absolute()
+        if stores is not None:
+            stores = {
+                role: str(Path(path).relative_to(home)) if path and Path(path).is_relative_to(home) else path
+                for role, path in stores.items()
+            }
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(
             self._claim_file,
             {
                 "identity": identity,
                 "pipeline": pipeline,
-                "stores": {
-                    role: str(Path(path).relative_to(home))
-                    if path and Path(path).is_relative_to(home)
-                    else path
-                    for role, path in stores.items()
-                },
-                "shapes": shapes,
+                # a name that no other run has: two may be told the same place
+                "z": old.get("z") or (z and f"{locate(z).rstrip('/')}/{uuid.uuid4().hex}"),
+                "stores": stores or old.get("stores"),
+                "shapes": shapes or old.get("shapes"),
             },
         )
 
@@ -226,6 +274,8 @@ class RunFolder:
         """Add a record to the history; returns its new length in bytes."""
         with self.history.open("ab") as file:
             file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())  # a commit names the length of the history
             return file.tell()
 
     def records(self) -> list[dict[str, Any]]:
@@ -270,6 +320,17 @@ class RunFolder:
             old.unlink()
         return file
 
+    def clear(self) -> None:
+        """Remove everything in the folder, of a run that never began."""
+        for path in self.path.iterdir():
+            if path != self._lock_file:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed has left half-written; of a locked folder."""
+        for folder in (self.path, self.path / "state", self.model, self.report):
+            sweep_partials(folder)
+
     def restore(self) -> State | None:
         """Read the last committed state and cut the history back to it; None where nothing was committed.
 
@@ -305,6 +366,10 @@ class RunFolder:
     def _claim_file(self) -> Path:
         return self.path / "pipeline.json"
 
+    @property
+    def _lock_file(self) -> Path:
+        return self.path / ".lock"
+
     def _claims(self) -> dict[str, Any]:
         """All that `claim` wrote."""
         if not self._claim_file.exists():
@@ -313,19 +378,6 @@ class RunFolder:
 
     def _states(self) -> list[Path]:
         return sorted((self.path.absolute() / "state").glob("[0-9]*.safetensors"))
-
-
-def read_weights(file: Path) -> Weights:
-    """Weights of a committed state or a model; each process reads them once an update."""
-    about = file.stat()  # a file of the same name may be of a later run, and a worker outlives many of them
-    return _read_weights(file, (about.st_mtime_ns, about.st_ino, about.st_size))
-
-
-@lru_cache(maxsize=2)
-def _read_weights(file: Path, version: tuple[int, ...]) -> Weights:
-    with safe_open(file, framework="numpy") as tensors:
-        layers = sum(name.startswith("layer_") for name in tensors.keys())  # noqa: SIM118 - not a dict
-        return tuple(tensors.get_tensor(name) for name in layer_names(layers))
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""What fails around a run, in words that say what to do: full disks, dead workers, a lost scheduler."""
+
+from __future__ import annotations
+
+import errno
+from asyncio import CancelledError as AsyncCancelledError
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+
+from dask.utils import key_split
+from distributed import KilledWorker
+from distributed.comm.core import CommClosedError
+
+from altmin_dask.errors import AltMinError, FaultError, StorageError
+
+KEPT = "what was committed is kept: go on by --resume"
+
+
+@contextmanager
+def explained_faults(where: str) -> Iterator[None]:
+    """Turn what the system, zarr and Dask raise into a sentence.
+
+    Parameters
+    ----------
+    where : str
+        Run folder or destination, for errors that do not name a file.
+
+    Raises
+    ------
+    StorageError
+        For a full disk, a read-only folder, a file that vanished, a broken device.
+    FaultError
+        For workers that die, a scheduler that is gone, memory that does not suffice.
+    """
+    try:
+        yield
+    except AltMinError:
+        raise
+    except KilledWorker as error:
+        raise FaultError(
+            f"workers died over and over while they ran {key_split(error.task)}, most likely out of "
+            f"memory: `altmin plan` tells what a task needs; give workers more, or data smaller chunks; {KEPT}"
+        ) from error
+    except (CommClosedError, CancelledError, AsyncCancelledError, TimeoutError) as error:
+        raise FaultError(f"the Dask scheduler is gone; start it and its workers again; {KEPT}") from error
+    except MemoryError as error:
+        raise FaultError(
+            f"a task ran out of memory: `altmin plan` tells what it needs; make chunks smaller; {KEPT}"
+        ) from error
+    except OSError as error:
+        raise StorageError(f"{sentence(error, where)}; {KEPT}") from error
+
+
+def sentence(error: OSError, where: str) -> str:
+    """What went wrong with a file, and what to do."""
+    advice = {
+        errno.ENOSPC: "; make room on the disk",
+        errno.EDQUOT: "; make room on the disk",
+        errno.EROFS: "; mount it to be written, or choose another place",
+        errno.EACCES: "; change its permissions, or choose another place",
+    }.get(error.errno or 0, "")
+    return f"{error.filename or where}: {error.strerror or error}{advice}"
