@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -24,7 +26,7 @@ from altmin_dask.engine.executors import open_executor
 from altmin_dask.engine.faults import sentence
 from altmin_dask.engine.inference import evaluate_store, predict_store
 from altmin_dask.engine.problem import find_store
-from altmin_dask.errors import AltMinError, MissingError, RunError
+from altmin_dask.errors import AltMinError, AltMinWarning, MissingError, RunError
 from altmin_dask.report import summary_table, write_report
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -185,6 +187,8 @@ def _opened(folder: RunFolder, source: str) -> Iterator[SampleStore]:
 def main() -> None:
     """Run the command line: whatever goes wrong ends in one sentence and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half-written goes then, too
+    warnings.showwarning = _warn
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler ends in a sentence
     try:
         app(prog_name="altmin")
     except AltMinError as error:
@@ -207,6 +211,21 @@ def main() -> None:
         if os.environ.get("ALTMIN_DEBUG"):
             raise
         _fail(f"{type(error).__name__}: {error} (ALTMIN_DEBUG=1 shows where)", 1)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show our own warnings as a sentence, those of libraries as Python does."""
+    if issubclass(category, AltMinWarning):
+        typer.echo(f"altmin: warning: {message}", err=True)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _fail(message: object, code: int) -> NoReturn:

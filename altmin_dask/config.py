@@ -136,6 +136,8 @@ class ClusterTable(Table):
     """Of each worker, e.g. "2 GiB"."""
     dashboard: Annotated[str, Field(pattern=r"^[^\s:/]*:\d{1,5}$")] = ":8787"
     """Address of a local cluster's dashboard; ":0" for any free port."""
+    patience: Positive = 300.0
+    """Seconds that a step waits for a worker when the last one is gone."""
     split_every: Annotated[int, Field(ge=2)] = 4
     """Statistics that are added up in one task of the tree."""
 

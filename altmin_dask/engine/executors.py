@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import dask
-from distributed import Client, Future, LocalCluster
+from distributed import Client, Future, LocalCluster, wait
 
 from altmin_dask.config import ClusterTable
-from altmin_dask.errors import ConfigError, SchedulerError
+from altmin_dask.engine.faults import KEPT
+from altmin_dask.errors import ConfigError, FaultError, SchedulerError
 
 CONNECT_SECONDS = 10
+POLL_SECONDS = 5
 SETTLE_SECONDS = 30
 _ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?([^\s/:\[\]]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
 
@@ -63,9 +65,10 @@ class Threads:
 
 @dataclass
 class Cluster:
-    """A Dask cluster, by its client."""
+    """A Dask cluster, by its client; `patience` is how long a step waits, in seconds, while there is no worker."""
 
     client: Client
+    patience: float = 300.0
     _spent: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
 
     @property
@@ -79,10 +82,28 @@ class Cluster:
         """Compute on the cluster; after an error or Ctrl-C, wait for the tasks that still run."""
         future = self.client.compute(collection)
         try:
+            self._wait(future)
             return future.result()
         except BaseException:
             self._settle(future)
             raise
+
+    def _wait(self, future: Future[Any]) -> None:
+        """Wait for a step: workers may come and go, but one at least has to come."""
+        alone_since = None
+        while True:
+            with suppress(TimeoutError):
+                wait(future, timeout=POLL_SECONDS)
+                return
+            if self.client.nthreads():
+                alone_since = None
+                continue
+            alone_since = alone_since or time.monotonic()
+            if time.monotonic() - alone_since > self.patience:
+                raise FaultError(
+                    f"there has been no worker for {self.patience:g} s (cluster.patience); start some with "
+                    f"`dask worker {self.client.scheduler_info()['address']}`; {KEPT}"
+                )
 
     def _settle(self, future: Future[Any]) -> None:
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -130,7 +151,7 @@ def open_executor(settings: ClusterTable, scheduler: str | None = None) -> Itera
     """
     if scheduler is not None:
         with _connect(scheduler) as client:
-            yield Cluster(client)
+            yield Cluster(client, settings.patience)
     elif settings.kind == "local":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Port .* is already in use")
@@ -144,7 +165,7 @@ def open_executor(settings: ClusterTable, scheduler: str | None = None) -> Itera
             except RuntimeError as error:
                 raise ConfigError(f"a local cluster as of [cluster] cannot be started: {error}") from None
         with cluster, Client(cluster) as client:
-            yield Cluster(client)
+            yield Cluster(client, settings.patience)
     else:
         yield Threads(settings.workers or dask.system.CPU_COUNT)
 

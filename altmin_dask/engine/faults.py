@@ -43,7 +43,9 @@ def explained_faults(where: str) -> Iterator[None]:
             f"memory: `altmin plan` tells what a task needs; give workers more, or data smaller chunks; {KEPT}"
         ) from error
     except (CommClosedError, CancelledError, AsyncCancelledError, TimeoutError) as error:
-        raise FaultError(f"the Dask scheduler is gone; start it and its workers again; {KEPT}") from error
+        raise FaultError(
+            f"the connection to the Dask scheduler is lost; start it and its workers again; {KEPT}"
+        ) from error
     except MemoryError as error:
         raise FaultError(
             f"a task ran out of memory: `altmin plan` tells what it needs; make chunks smaller; {KEPT}"
