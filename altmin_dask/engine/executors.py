@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, Protocol
 
 import dask
@@ -190,4 +191,23 @@ def _connect(address: str) -> Iterator[Client]:
             raise SchedulerError(
                 f"the Dask scheduler at {address} has no workers; start one with `dask worker {address}`"
             ) from None
+        _check_workers(client)
         yield client
+
+
+def _check_workers(client: Client) -> None:
+    """Refuse workers that lack the package, or have another version of what the bits depend on."""
+    ours = _versions()
+    for worker, theirs in client.run(_versions, on_error="return").items():
+        if isinstance(theirs, Exception):
+            raise SchedulerError(
+                f"worker {worker} cannot run altmin_dask ({theirs}); install it there as here"
+            )
+        if theirs != ours:
+            raise SchedulerError(
+                f"worker {worker} has {theirs}, this process {ours}; install the same versions"
+            )
+
+
+def _versions() -> str:
+    return ", ".join(f"{name} {version(name)}" for name in ("altmin-dask", "numpy", "scipy", "zarr"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 
-from altmin_dask.errors import ChunkError
+from altmin_dask.errors import ChunkError, MissingError
 from altmin_dask.networks.activations import Array
 from altmin_dask.storage.checked import damage, is_missing
 
@@ -97,9 +98,16 @@ class ChunkView:
         ------
         ChunkError
             If the chunk was altered or lost.
+        MissingError
+            If the process, on whatever machine, cannot see the array.
         """
         start, size = self.starts[index], self.sizes[index]
-        array = open_array(self.location)
+        try:
+            array = open_array(self.location)
+        except FileNotFoundError:
+            raise MissingError(
+                f"{socket.gethostname()} sees no array at {self.location}; put it where every worker sees it"
+            ) from None
         try:
             values: Array = np.asarray(array[start : start + size])
         except (ValueError, RuntimeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from contextlib import suppress
 from functools import lru_cache
 
@@ -15,6 +16,8 @@ from altmin_dask.errors import MissingError
 from altmin_dask.networks.chain import Weights
 from altmin_dask.storage.model import layer_names, layer_tensors
 from altmin_dask.storage.readers import is_url
+
+_lock = threading.Lock()
 
 
 def read_weights(location: str | os.PathLike[str]) -> Weights:
@@ -28,16 +31,21 @@ def read_weights(location: str | os.PathLike[str]) -> Weights:
     name = os.fspath(location)
     try:
         if is_url(name):
-            return _read(name, ())  # its name is never used twice
+            return _once(name, ())  # its name is never used twice
         about = os.stat(
             name
         )  # a file of the same name may be of a later run, and a worker outlives many of them
-        return _read(name, (about.st_mtime_ns, about.st_ino, about.st_size))
+        return _once(name, (about.st_mtime_ns, about.st_ino, about.st_size))
     except FileNotFoundError:
         raise MissingError(
             f"{socket.gethostname()} sees no weights at {name}: give a --run folder that all workers share, "
             "or keep weights and z in an object store by output.z"
         ) from None
+
+
+def _once(name: str, version: tuple[int, ...]) -> Weights:
+    with _lock:  # threads that begin a step together would each read their own
+        return _read(name, version)
 
 
 @lru_cache(maxsize=2)
