@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +18,8 @@ from safetensors.numpy import save_file
 
 from altmin_dask.errors import ExistsError
 from altmin_dask.networks.activations import Array
+
+_writing: set[str] = set()  # names of folders that this process has not finished
 
 
 def write_tensors(
@@ -40,7 +44,8 @@ def write_text(path: Path, text: str) -> None:
 def new_folder(final: Path, *, replace: bool) -> Iterator[Path]:
     """Give a hidden path to write a folder at, which takes its place when the block has ended well.
 
-    If anything goes wrong it is removed, together with the parent folders that were made for it.
+    If anything goes wrong it is removed, together with the parent folders that were made for it. Every file is on
+    the disk before the folder takes its place, so a power failure leaves the old folder or the new one, whole.
 
     Parameters
     ----------
@@ -48,17 +53,71 @@ def new_folder(final: Path, *, replace: bool) -> Iterator[Path]:
         Where the folder will be.
     replace : bool
         Whether there is a folder already, which goes once the new one is complete.
+
+    Raises
+    ------
+    ExistsError
+        If somebody else has put something there in the meantime.
     """
-    partial = final.with_name(f".{final.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    mark = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    partial = final.with_name(f".{final.name}.partial-{mark}")
     made = missing_folders(final.parent)
     final.parent.mkdir(parents=True, exist_ok=True)
+    _writing.add(partial.name)
     try:
         yield partial
+        _flush_tree(partial)
         _move(partial, final, replace)
+        flush(final.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         remove_empty(made)
         raise
+    finally:
+        _writing.discard(partial.name)
+
+
+def sweep_killed(final: Path) -> None:
+    """Remove what `new_folder` left beside a folder when its process was killed.
+
+    What belongs to a process that is alive, or to another host, is left alone. A folder that was about to be
+    replaced when its writer was killed is brought back.
+    """
+    if not final.parent.is_dir():
+        return
+    pattern = re.compile(
+        rf"(?P<partial>\.{re.escape(final.name)}\.partial-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{{8}})(?P<old>-replaced)?"
+    )
+    left = [match for name in os.listdir(final.parent) if (match := pattern.fullmatch(name))]
+    for match in sorted(left, key=lambda match: match["old"] is None):  # what was replaced first
+        if match["host"] != socket.gethostname() or _is_alive(int(match["pid"]), match["partial"]):
+            continue
+        path = final.with_name(match[0])
+        if match["old"] and not os.path.lexists(final):
+            path.rename(final)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(pid: int, partial: str) -> bool:
+    """Whether a process of this host may still be writing a folder."""
+    if pid == os.getpid():  # a container's first process has the same number in every life
+        return partial in _writing
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _flush_tree(folder: Path) -> None:
+    """Wait until a folder and everything in it is on the disk."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            flush(Path(root, name))
+        flush(Path(root))
 
 
 def missing_folders(folder: Path) -> list[Path]:
@@ -89,7 +148,14 @@ def remove_empty(folders: Sequence[Path]) -> None:
 def _move(partial: Path, final: Path, replace: bool) -> None:
     """Rename a complete folder onto its place; what was there goes only once that has worked."""
     if not replace:
-        partial.rename(final)
+        try:
+            partial.rename(final)
+        except OSError as error:
+            if os.path.lexists(final):
+                raise ExistsError(
+                    f"{final} has been made by somebody else in the meantime; give another path"
+                ) from error
+            raise
         return
     old = partial.with_name(f"{partial.name}-replaced")
     final.rename(old)

@@ -15,17 +15,22 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 import zarr
+from fsspec.core import url_to_fs
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
+from zarr.errors import NodeNotFoundError
+from zarr.storage import LocalStore
 
-from altmin_dask.errors import DataError, MissingError
+from altmin_dask.errors import AltMinError, ChunkError, DataError, MissingError
+from altmin_dask.storage.checked import damage, is_missing
+from altmin_dask.storage.remote import explained_errors, reason
 
 Array = NDArray[Any]
 
@@ -74,7 +79,10 @@ def read_memory(array: Array, label: str) -> RowReader:
 
 
 def read_npy(path: Path) -> RowReader:
-    """Read a ``.npy`` file through a memory map.
+    """Read a ``.npy`` file, in C or Fortran order.
+
+    The file is not mapped: its pages would count as memory of this process, and a file that is cut short while
+    it is read would kill it.
 
     Raises
     ------
@@ -84,11 +92,17 @@ def read_npy(path: Path) -> RowReader:
     label = f"the array in {path}"
     with _readable(label), path.open("rb") as file:
         shape, fortran, dtype = _npy_header(file, label)
-        offset = file.tell()
+        header = file.tell()
+        size = file.seek(0, os.SEEK_END)
     _check_array(shape, dtype, label)
-    with _readable(label):
-        mapped = np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
-    return _sliced(mapped, shape, dtype, label)
+    promised = header + math.prod(shape) * dtype.itemsize
+    if size < promised:
+        raise DataError(
+            f"{label} cannot be read: it has {size} bytes and its header promises {promised}; write it again"
+        )
+    if fortran and len(shape) > 1:
+        return _by_columns(path, header, shape, dtype, label)
+    return _streamed(lambda: path.open("rb"), header, shape, dtype, label)
 
 
 def npz_names(path: Path) -> list[str]:
@@ -150,10 +164,34 @@ def read_zarr(array: zarr.Array[Any], label: str) -> RowReader:
 
     Raises
     ------
+    ChunkError
+        While it is read: if a chunk is damaged, or one that carries our fill value is missing.
     DataError
         If the dtype is not numeric, or there are no rows.
     """
-    return _sliced(array, array.shape, array.dtype, label)
+    _check_array(array.shape, array.dtype, label)
+    native = array.dtype.newbyteorder("=")
+
+    def block(start: int, stop: int) -> Array:
+        try:
+            values = np.asarray(array[start:stop], dtype=native, order="C")
+        except Exception as error:
+            if damage(error) is None:
+                raise
+            raise _damaged_chunk(array, label, start, stop) or error from error
+        per_chunk = array.chunks[0]
+        # a chunk that begins before this block was looked at with the last one
+        for first in range(math.ceil(start / per_chunk) * per_chunk, stop, per_chunk):
+            if is_missing(array, values[first - start : first - start + per_chunk]):
+                raise ChunkError(label, first // per_chunk, "is missing")
+        return values
+
+    def blocks(rows: int) -> Iterator[Array]:
+        with _readable(label), _store_errors(array, label):
+            for start in range(0, array.shape[0], rows):
+                yield block(start, min(start + rows, array.shape[0]))
+
+    return RowReader(label, array.shape, native, blocks)
 
 
 def is_url(location: str) -> bool:
@@ -189,14 +227,21 @@ def open_zarr(location: str) -> zarr.Group | zarr.Array[Any]:
     if not remote and not Path(location).exists():
         raise MissingError(f"there is no file or folder {location}; check the path")
     try:
-        # consolidated metadata hides arrays that were added after it was written
-        return zarr.open(location, mode="r", use_consolidated=False)
-    except FileNotFoundError as error:
-        if remote:
-            raise MissingError(f"there is no zarr store at {location}; check the URL") from error
-        raise DataError(f"{location} is not a zarr store; make one with `altmin ingest`") from error
-    except Exception as error:  # whatever a file system plug-in or damaged metadata raises
-        raise DataError(f"{location} cannot be opened as a zarr store: {_reason(error)}") from error
+        with explained_errors(location, "opened") if remote else nullcontext():
+            if remote:  # one request first: zarr leaves several running behind it where there is no answer
+                filesystem, root = url_to_fs(location)
+                filesystem.exists(f"{root}/zarr.json")
+            try:
+                # consolidated metadata hides arrays that were added after it was written
+                return zarr.open(location, mode="r", use_consolidated=False)
+            except NodeNotFoundError as error:
+                if remote:
+                    raise MissingError(f"there is no zarr store at {location}; check the URL") from error
+                raise DataError(f"{location} is not a zarr store; make one with `altmin ingest`") from error
+    except AltMinError:
+        raise
+    except Exception as error:  # whatever damaged metadata raises
+        raise DataError(f"{location} cannot be opened as a zarr store: {reason(error)}") from error
 
 
 def _check_array(shape: tuple[int, ...], dtype: np.dtype[Any], label: str) -> None:
@@ -211,11 +256,6 @@ def _check_array(shape: tuple[int, ...], dtype: np.dtype[Any], label: str) -> No
         raise DataError(f"{label} is a single value (rank 0); an array needs one row per sample")
     if shape[0] == 0:
         raise DataError(f"{label} has no rows; give it at least one sample")
-
-
-def _reason(error: Exception) -> str:
-    """Say what went wrong in one line."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 @contextmanager
@@ -237,7 +277,7 @@ def _readable(label: str) -> Iterator[None]:
         lzma.LZMAError,
     ) as error:
         raise DataError(
-            f"{label} cannot be read: {_reason(error)}; check the file or write it again"
+            f"{label} cannot be read: {reason(error)}; check the file or write it again"
         ) from error
 
 
@@ -254,9 +294,7 @@ def _npy_header(file: _Stream, label: str) -> tuple[tuple[int, ...], bool, np.dt
         if any(size < 0 for size in shape):
             raise ValueError(f"its header has the shape {shape}")
     except Exception as error:  # the header is Python source, and numpy raises whatever parsing it raised
-        raise DataError(
-            f"{label} cannot be read: {_reason(error)}; write it again with numpy.save"
-        ) from error
+        raise DataError(f"{label} cannot be read: {reason(error)}; write it again with numpy.save") from error
     return shape, fortran, dtype
 
 
@@ -271,6 +309,46 @@ def _sliced(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], label: str
                 yield np.asarray(array[start : start + rows], dtype=native, order="C")
 
     return RowReader(label, shape, native, blocks)
+
+
+def _by_columns(
+    path: Path, header: int, shape: tuple[int, ...], dtype: np.dtype[Any], label: str
+) -> RowReader:
+    """Read rows of an array in Fortran order: a piece of each of its columns."""
+    total, sample = shape[0], shape[1:]
+    columns, native = math.prod(sample), dtype.newbyteorder("=")
+
+    def blocks(rows: int) -> Iterator[Array]:
+        with _readable(label), path.open("rb") as file:
+            for start in range(0, total, rows):
+                count = min(rows, total - start)
+                values = np.empty((columns, count), dtype)
+                for column in range(columns):
+                    file.seek(header + (column * total + start) * dtype.itemsize)
+                    if _fill(file, values[column]) < values[column].nbytes:
+                        raise DataError(f"{label} was cut short while it was read; write it again")
+                yield np.asarray(values.T.reshape((count, *sample), order="F"), dtype=native, order="C")
+                del values  # or it would live on while the next one is made
+
+    return RowReader(label, shape, native, blocks)
+
+
+def _damaged_chunk(array: zarr.Array[Any], label: str, start: int, stop: int) -> ChunkError | None:
+    """Which chunk of some rows is damaged, found by reading them one by one."""
+    per_chunk = array.chunks[0]
+    for chunk in range(start // per_chunk, math.ceil(stop / per_chunk)):
+        try:
+            array[chunk * per_chunk : (chunk + 1) * per_chunk]
+        except Exception as error:
+            found = damage(error)
+            if found is not None:
+                return ChunkError(label, chunk, found)
+    return None
+
+
+def _store_errors(array: zarr.Array[Any], label: str) -> AbstractContextManager[None]:
+    """Explain what the file system of a store that is not local raises."""
+    return nullcontext() if isinstance(array.store, LocalStore) else explained_errors(label, "read")
 
 
 def _streamed(

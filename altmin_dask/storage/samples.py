@@ -18,10 +18,12 @@ import numpy as np
 import zarr
 
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
-from altmin_dask.storage.atomic import new_folder
+from altmin_dask.storage.atomic import new_folder, sweep_killed
+from altmin_dask.storage.checked import storage_options
 from altmin_dask.storage.readers import Array, is_url, is_zarr_folder, locate, open_zarr, read_zarr
+from altmin_dask.storage.remote import explained_errors
 from altmin_dask.storage.sources import Source
-from altmin_dask.storage.summaries import Summary, check_finite, is_labels, summarise
+from altmin_dask.storage.summaries import Summary, check_finite, check_labels, is_labels, summarise
 
 __all__ = [
     "SampleStore",
@@ -213,7 +215,8 @@ def ingest(
     if is_url(location):
         if replace and location.rstrip("/") == source.name.rstrip("/"):
             raise ExistsError(f"{location} cannot replace itself while it is read; give another destination")
-        _write(source, location, replace, scale, rows, dtype, progress)
+        with explained_errors(location, "written"):
+            _write(source, location, replace, scale, rows, dtype, progress)
         return SampleStore.open(location)
 
     final = Path(os.path.realpath(location))
@@ -246,11 +249,7 @@ def _write(
             name,
             shape=(source.rows, *sample_shape),
             chunks=(chunk_rows, *sample_shape),
-            dtype=stored,
-            # compressing costs more time than a local disk saves, but less than a network does
-            compressors="auto" if is_url(location) else None,
-            # or a chunk of zeros would be left out, and look the same as one that was lost
-            config={"write_empty_chunks": True},
+            **storage_options(stored, compress=is_url(location)),
         )
 
     x_array = create("x", source.x_shape, dtype)
@@ -258,7 +257,9 @@ def _write(
     if source.y is not None:
         y_array = create("y", source.y.shape[1:], "int64" if is_labels(source.y.dtype) else dtype)
 
-    def convert(raw_x: Array, raw_y: Array | None) -> tuple[Array, Array | None]:
+    def convert(start: int, raw_x: Array, raw_y: Array | None) -> tuple[Array, Array | None]:
+        if raw_y is not None and is_labels(raw_y.dtype):
+            check_labels(raw_y, start, source.name)
         x = np.empty(raw_x.shape, dtype)
         with np.errstate(over="ignore"):  # check_finite says it better
             np.divide(raw_x, scale, out=x, casting="same_kind")
@@ -279,7 +280,7 @@ def _write(
     with ThreadPoolExecutor(1) as thread:
         for start in range(0, source.rows, chunk_rows):
             # nested calls, so that no name keeps a block alive while the next one is made
-            part = thread.submit(write_chunk, start, *convert(*next(blocks))).result()
+            part = thread.submit(write_chunk, start, *convert(start, *next(blocks))).result()
             summary = part if summary is None else summary.merge(part)
             if progress is not None:
                 progress(min(start + chunk_rows, source.rows), source.rows)
@@ -289,6 +290,8 @@ def _write(
 
 def check_destination(location: str, overwrite: bool) -> bool:
     """Tell whether there is a store to be replaced; refuse what is not one, or may not be replaced.
+
+    What a killed writer has left beside a local path is removed first.
 
     Raises
     ------
@@ -300,12 +303,18 @@ def check_destination(location: str, overwrite: bool) -> bool:
             open_zarr(location)
         except MissingError:
             return False
-    elif not os.path.lexists(location):
+        return _may_replace(location, overwrite)
+    sweep_killed(Path(os.path.realpath(location)))
+    if not os.path.lexists(location):
         return False
-    elif not is_zarr_folder(Path(location)):
+    if not is_zarr_folder(Path(location)):
         raise ExistsError(
             f"{location} exists and is not a zarr store, so it is never replaced; give another path"
         )
+    return _may_replace(location, overwrite)
+
+
+def _may_replace(location: str, overwrite: bool) -> bool:
     if not overwrite:
         raise ExistsError(
             f"{location} exists already; give another destination, or --overwrite to replace it"

@@ -1,4 +1,4 @@
-"""Where raw samples come from: ``digits``, npz, npy, idx folders and zarr stores, all read in blocks of rows.
+"""Where raw samples come from: ``digits``, a teacher, npz, npy, idx folders and zarr, all read in blocks of rows.
 
 `open_source` understands what a user writes on the command line; `array_source` takes arrays in memory. Both
 give a `Source`, which knows shapes and dtypes from the start and streams the values when asked.
@@ -33,6 +33,7 @@ from altmin_dask.storage.readers import (
     read_npz,
     read_zarr,
 )
+from altmin_dask.storage.synthetic import Synthetic
 
 _DIGITS_TRAIN_ROWS = 1437
 _SPLIT = re.compile(r"(?P<base>.+):(?P<split>train|test)", re.DOTALL)
@@ -163,6 +164,9 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
         One of
 
         * ``digits``: scikit-learn's digits, x float32 ``(1797, 8, 8)`` with values 0 to 16, y int64 labels;
+        * ``synthetic:rows=100000,features=784,classes=10,seed=0``: made on the way, by a seeded teacher that a
+          network can learn (`altmin_dask.storage.synthetic`), with labels (``classes=K``), real targets
+          (``outputs=M``) or neither; ``latent`` and ``noise`` may be given too;
         * a ``.npz`` file: its arrays ``x`` and ``y``, those named by `x` and `y`, or its only array as x;
         * a ``.npy`` file: x, with y in another ``.npy`` file named by `y`;
         * a folder of idx files like ``train-images-idx3-ubyte.gz`` and ``train-labels-idx1-ubyte.gz``;
@@ -170,8 +174,9 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
           zarr array, which is x.
 
         ``:train`` or ``:test`` at the end takes one part: of ``digits`` the first 1437 or the last 360 rows,
-        of a ``.npz`` file ``x_train`` and ``y_train`` or ``x_test`` and ``y_test``, of an idx folder the
-        files of ``train`` or of ``t10k`` or ``test``. A local file called ``digits`` is ``./digits``.
+        of ``synthetic:`` different samples of the same teacher, of a ``.npz`` file ``x_train`` and
+        ``y_train`` or ``x_test`` and ``y_test``, of an idx folder the files of ``train`` or of ``t10k`` or
+        ``test``. A local file called ``digits`` is ``./digits``.
     x, y : str, optional
         Names of arrays in the file (`y` of a ``.npy`` file: a path). Without `y`, an array called ``y`` is
         taken where there is one.
@@ -191,6 +196,11 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
     if base == "digits":
         _refuse_names("digits", x, y)
         return _digits(name, split)
+    if base == "synthetic" or base.startswith("synthetic:"):
+        _refuse_names(base, x, y)
+        return Source(
+            name, *Synthetic.parse(base.removeprefix("synthetic").removeprefix(":"), split).readers(name)
+        )
     base = base.removeprefix("file://")
     if is_url(base):
         _refuse_split(base, split)
@@ -211,8 +221,8 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
         _refuse_names(base, x, y)
         return _idx(name, path, sets, split)
     raise DataError(
-        f"{path} is not a kind of data that can be read; give `digits`, a .npz or .npy file, a folder of idx "
-        "files (…-images-idx3-ubyte) or a zarr store"
+        f"{path} is not a kind of data that can be read; give `digits`, `synthetic:…`, a .npz or .npy file, a "
+        "folder of idx files (…-images-idx3-ubyte) or a zarr store"
     )
 
 

@@ -109,6 +109,32 @@ def check_finite(x: Array, y: Array | None, first_row: int, name: str) -> None:
         )
 
 
+def check_labels(y: Array, first_row: int, name: str) -> None:
+    """Refuse integer labels that int64 cannot hold, or whose place is taken by the mark of a lost chunk.
+
+    Parameters
+    ----------
+    y : numpy.ndarray
+        Labels as they come from the source, of any integer dtype.
+    first_row : int
+        Which row of the data the first one is.
+    name : str
+        What the data is called in the message.
+
+    Raises
+    ------
+    DataError
+        Naming the first such row.
+    """
+    range_of = np.iinfo(np.int64)
+    if y.dtype.kind != "b" and (int(y.min()) <= range_of.min or int(y.max()) > range_of.max):
+        row = int(np.flatnonzero((y <= range_of.min) | (y > range_of.max))[0])
+        raise DataError(
+            f"row {first_row + row} of {name} has the label {y[row]}, which cannot be stored; "
+            "number the classes from 0"
+        )
+
+
 def is_labels(dtype: np.dtype[Any]) -> bool:
     """Tell integer labels, of which booleans are two, from targets that are numbers to fit."""
     return dtype.kind in "biu"
