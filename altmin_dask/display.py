@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-from altmin_dask.engine.training import Observer
-from altmin_dask.engine.training import Progress as RunProgress
+from altmin_dask.engine.progress import Observer
+from altmin_dask.engine.progress import Progress as RunProgress
 from altmin_dask.figures import number
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from altmin_dask.config import Pipeline
 from altmin_dask.engine.executors import Executor, open_executor
 from altmin_dask.engine.problem import Problem, build_problem, find_store
-from altmin_dask.engine.training import Observer, Trainer
+from altmin_dask.engine.progress import Observer
+from altmin_dask.engine.training import Trainer
 from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.run import RunFolder
 

@@ -7,10 +7,9 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
-from typing import Any, Protocol
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -22,6 +21,7 @@ from altmin_dask.engine.executors import Executor
 from altmin_dask.engine.faults import explained_faults
 from altmin_dask.engine.interrupts import deferred_interrupts
 from altmin_dask.engine.problem import Problem, mu_of
+from altmin_dask.engine.progress import Clock, Observer, Progress
 from altmin_dask.engine.sweep import Samples, Step
 from altmin_dask.errors import ChunkError, RepairWarning, RunError
 from altmin_dask.networks.activations import Array
@@ -39,45 +39,6 @@ from altmin_dask.storage.weights import publish_weights
 
 SAMPLES_PER_UNKNOWN = 10
 """How many samples for each unknown of a row of W the first window holds: fewer ruin the first solve for good."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is, for whoever watches it.
-
-    Attributes
-    ----------
-    sweep, max_sweeps : float
-        Sample visits per sample, so far and at the end.
-    group, groups : int
-        Group of chunks within the current pass, and groups in the sums.
-    relaxed_objective : float
-        Mean F_k of the last group after its z-update.
-    nested_loss, validation_loss : float or None
-        Of the last record.
-    cpu_seconds, seconds_left : float
-        CPU seconds of training so far; estimate of the wall seconds to the end.
-    """
-
-    sweep: float
-    max_sweeps: float
-    group: int
-    groups: int
-    relaxed_objective: float
-    nested_loss: float | None
-    validation_loss: float | None
-    cpu_seconds: float
-    seconds_left: float
-
-
-class Observer(Protocol):
-    """Told what happens in a run."""
-
-    def progressed(self, progress: Progress) -> None:
-        """A group was done."""
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        """A record was added to the history."""
 
 
 class Trainer:
@@ -428,16 +389,3 @@ class Trainer:
     def _chunk_rows(self, chunk: int) -> int:
         size = self.problem.train.store.chunk_rows
         return min(size, self.rows - chunk * size)
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Two times at one moment: CPU seconds of all processes that take part, and wall seconds."""
-
-    cpu: float
-    wall: float
-
-    @classmethod
-    def now(cls, executor: Executor) -> Clock:
-        """Read both."""
-        return cls(executor.cpu_seconds(), time.perf_counter())

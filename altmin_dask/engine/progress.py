@@ -1,0 +1,61 @@
+"""What a run tells whoever watches it, and the time it has taken."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from altmin_dask.engine.executors import Executor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is, for whoever watches it.
+
+    Attributes
+    ----------
+    sweep, max_sweeps : float
+        Sample visits per sample, so far and at the end.
+    group, groups : int
+        Group of chunks within the current pass, and groups in the sums.
+    relaxed_objective : float
+        Mean F_k of the last group after its z-update.
+    nested_loss, validation_loss : float or None
+        Of the last record.
+    cpu_seconds, seconds_left : float
+        CPU seconds of training so far; estimate of the wall seconds to the end.
+    """
+
+    sweep: float
+    max_sweeps: float
+    group: int
+    groups: int
+    relaxed_objective: float
+    nested_loss: float | None
+    validation_loss: float | None
+    cpu_seconds: float
+    seconds_left: float
+
+
+class Observer(Protocol):
+    """Told what happens in a run."""
+
+    def progressed(self, progress: Progress) -> None:
+        """A group was done."""
+
+    def recorded(self, record: dict[str, Any]) -> None:
+        """A record was added to the history."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Two times at one moment: CPU seconds of all processes that take part, and wall seconds."""
+
+    cpu: float
+    wall: float
+
+    @classmethod
+    def now(cls, executor: Executor) -> Clock:
+        """Read both."""
+        return cls(executor.cpu_seconds(), time.perf_counter())
