@@ -1,0 +1,50 @@
+"""z, and the weights of each step, in an object store: for workers that share nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from test_faults import train
+from test_object_store import bucket, endpoint, flip, s3  # noqa: F401 - fixtures
+
+from altmin_dask.errors import RepairWarning
+from altmin_dask.storage.samples import ingest
+from altmin_dask.storage.sources import array_source
+
+GROUPS = {"group_chunks": 2, "max_sweeps": 3.0}
+
+
+@pytest.fixture
+def stores(samples, bucket, tmp_path):  # noqa: F811
+    """The same samples here and there."""
+    return [
+        ingest(array_source(samples), place, chunk_rows=32, dtype="float64").path
+        for place in (tmp_path / "s.zarr", f"{bucket}/s.zarr")
+    ]
+
+
+@pytest.mark.parametrize("kind", ["threads", "local"])
+def test_z_in_a_bucket_changes_no_bit(pipeline, stores, bucket, tmp_path, kind):  # noqa: F811
+    here, _, _ = train(pipeline(stores[0], training=GROUPS), tmp_path / "here")
+    cluster = {"kind": kind, "workers": 2, "dashboard": ":0"}
+    there = pipeline(stores[1], training=GROUPS, cluster=cluster, output={"z": f"{bucket}/scratch"})
+    run, state, _ = train(there, tmp_path / "there")
+    assert run.weights.read_bytes() == here.weights.read_bytes()
+    assert not (run.path / "z").exists()
+    assert run.latent.startswith(f"{bucket}/scratch/")
+    found = [name.removeprefix(run.latent.removeprefix("s3://")) for name in s3().find(run.latent)]
+    # one generation of z in seven chunks, and the weights of the last two steps
+    assert sorted(found) == [
+        "/000003.zarr/" + name for name in (*(f"c.{i}.0" for i in range(7)), "zarr.json")
+    ] + [f"/weights/{cursor:08d}.safetensors" for cursor in (state.cursor - 1, state.cursor)]
+
+
+def test_z_in_a_bucket_is_repaired_and_swept(pipeline, stores, bucket, tmp_path):  # noqa: F811
+    settings = {"output": {"z": f"{bucket}/scratch"}, "training": GROUPS}
+    run, _, _ = train(pipeline(stores[1], **settings), tmp_path / "run")
+    flip(f"{run.latent}/000003.zarr/c.4.0")
+    s3().pipe_file(f"{run.latent}/000004.zarr/c.0.0", b"of a step that was killed")
+    settings["training"] = {**GROUPS, "max_sweeps": 4.0}
+    with pytest.warns(RepairWarning, match=r"chunk 4 of z in s3://.* checksum"):
+        run, _, records = train(pipeline(stores[1], **settings), tmp_path / "run", resume=True)
+    assert {name.split("/")[-2] for name in s3().find(run.latent)} == {"000004.zarr", "weights"}
+    assert records[-1]["sweep"] == 4.0
