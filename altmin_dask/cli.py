@@ -1,4 +1,4 @@
-"""The command line: `altmin ingest`, `train`, `evaluate`, `predict`, `report`."""
+"""The command line: `altmin ingest`, `plan`, `train`, `evaluate`, `predict`, `report`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from altmin_dask.engine.executors import open_executor
 from altmin_dask.engine.faults import sentence
 from altmin_dask.engine.inference import evaluate_store, predict_store
 from altmin_dask.engine.problem import find_store
+from altmin_dask.engine.survey import make_plan, place_of
 from altmin_dask.errors import AltMinError, AltMinWarning, MissingError, RunError
 from altmin_dask.report import summary_table, write_report
 from altmin_dask.storage.model import Model
@@ -55,6 +56,15 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder t
 SchedulerOption = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Run on the Dask scheduler at this address.")
 ]
+PipelineArgument = Annotated[Path, typer.Argument(metavar="PIPELINE.toml", help="What to train on what.")]
+OverridesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings, as --set takes them.")
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. solver.mu=0.1."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a zarr store that is there.")]
 
 
@@ -86,19 +96,37 @@ def ingest_command(
     )
 
 
+@app.command("plan")
+def plan_command(
+    pipeline: PipelineArgument,
+    overrides: OverridesArgument = None,
+    scheduler: SchedulerOption = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what training would need, and whether it fits; nothing is computed or written."""
+    loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
+    if scheduler is None:
+        place = place_of(loaded.cluster)
+    else:
+        with open_executor(loaded.cluster, scheduler) as executor:
+            place = place_of(loaded.cluster, executor)
+    plan = make_plan(loaded, None, place)
+    if as_json:
+        typer.echo(json.dumps(plan.numbers()))
+    else:
+        Console().print(table(f"Plan of {pipeline}", plan.lines()))
+    plan.check()
+
+
 @app.command()
 def train(
-    pipeline: Annotated[Path, typer.Argument(metavar="PIPELINE.toml", help="What to train on what.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings, as --set takes them.")
-    ] = None,
+    pipeline: PipelineArgument,
+    overrides: OverridesArgument = None,
     run: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; by default a new one.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     scheduler: SchedulerOption = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. solver.mu=0.1."),
-    ] = None,
+    settings: SettingsOption = None,
 ) -> None:
     """Train the network of a pipeline and report on it."""
     console = Console()
@@ -129,7 +157,7 @@ def train(
 def evaluate(
     run: RunArgument,
     source: SourceArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
     scheduler: SchedulerOption = None,
 ) -> None:
     """Measure the trained network on samples with targets."""

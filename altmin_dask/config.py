@@ -51,8 +51,19 @@ class DataTable(Table):
     validation: str | None = None
     scale: Positive = 1.0
     """What raw sources are divided by; a store has been scaled already."""
-    chunk_rows: Annotated[int, Field(ge=1)] | None = None
-    """Rows in a chunk of stores made from raw sources."""
+    chunk_rows: int | Literal["auto"] | None = None
+    """Rows in a chunk of stores made from raw sources; by default about 8 MiB of x, wherever the run takes place.
+
+    "auto" makes tasks of about a second, but chunks small enough for the workers' memory, and for all threads to have
+    some. What is computed then depends on the machine.
+    """
+
+    @field_validator("chunk_rows", mode="before")
+    @classmethod
+    def _are_rows(cls, value: Any) -> Any:
+        if value not in (None, "auto") and (type(value) is not int or value < 1):
+            raise ValueError('write "auto", or how many rows')
+        return value
 
 
 class NetworkTable(Table):

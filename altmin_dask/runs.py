@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from altmin_dask.config import Pipeline
+from altmin_dask.engine.allocator import return_freed_arrays
 from altmin_dask.engine.executors import Executor, open_executor
 from altmin_dask.engine.problem import Problem, build_problem, find_store
+<<<<<<< HEAD
+from altmin_dask.engine.survey import Plan, make_plan, place_of
+from altmin_dask.engine.training import Observer, Trainer
+=======
 from altmin_dask.engine.progress import Observer
 from altmin_dask.engine.training import Trainer
+>>>>>>> bd261eeb4546ba5e403b54eb07261dd0b973d34f
 from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.run import RunFolder
 
@@ -81,6 +87,7 @@ def train(
     """
     identity, settings = pipeline.identity(), pipeline.model_dump(mode="json")
     run.check(identity, resume)
+    plan = None if scheduler is not None else _checked_plan(pipeline, run)
     made = missing_folders(run.path)
     with _removing(made), run.locked():
         run.check(identity, resume)  # again, now that nobody else can claim it
@@ -89,7 +96,9 @@ def train(
             run.claim(settings, identity, z=pipeline.output.z)
         try:
             with open_executor(pipeline.cluster, scheduler) as executor:
-                problem = _open_problem(pipeline, run, executor)
+                problem = _open_problem(
+                    pipeline, run, executor, plan or _checked_plan(pipeline, run, executor)
+                )
                 store, network = problem.train.store, problem.kernel.network
                 run.claim(
                     settings,
@@ -111,11 +120,21 @@ def train(
                 run.clear()
 
 
-def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor) -> Problem:
+def _checked_plan(pipeline: Pipeline, run: RunFolder, executor: Executor | None = None) -> Plan:
+    """Plan the run, and refuse what has not the memory for it."""
+    plan = make_plan(pipeline, run.data, place_of(pipeline.cluster, executor))
+    plan.check()
+    if plan.place.in_process:
+        return_freed_arrays()
+    return plan
+
+
+def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor, plan: Plan) -> Problem:
     """Open the stores, or make them, and check that everything fits together."""
     data = pipeline.data
+    chunk_rows = plan.work.chunk_rows if data.chunk_rows == "auto" else data.chunk_rows
     train, validation = (
-        None if source is None else find_store(source, name, run.data, data.scale, data.chunk_rows)
+        None if source is None else find_store(source, name, run.data, data.scale, chunk_rows)
         for name, source in (("train", data.train), ("validation", data.validation))
     )
     assert train is not None

@@ -46,6 +46,47 @@ class Problem:
     scale: float
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What a network follows from: known of a source by its header, but for the largest label.
+
+    Attributes
+    ----------
+    name : str
+        What messages call the samples.
+    rows, features : int
+        Samples, and values in one.
+    y_shape : tuple of int or None
+        Shape of one target, None without targets.
+    y_integer : bool
+        Whether targets are integer labels.
+    y_max : float or None
+        The largest target.
+    """
+
+    name: str
+    rows: int
+    features: int
+    y_shape: tuple[int, ...] | None
+    y_integer: bool
+    y_max: float | None
+
+
+def outline_of(store: SampleStore, ranges: Summary | None) -> Outline:
+    """Outline a store, whose ranges may not be known."""
+    shape = None if store.y is None else store.y.shape[1:]
+    integer = store.y is not None and is_labels(store.y.dtype)
+    return Outline(
+        store.path, store.rows, store.features, shape, integer, None if ranges is None else ranges.y_max
+    )
+
+
+def is_store(spec: str) -> bool:
+    """Tell a sample store from a source that is ingested first."""
+    location = locate(spec)
+    return is_url(location) or (spec != "digits" and is_zarr_folder(Path(location)))
+
+
 def find_store(spec: str, name: str, data: Path, scale: float, chunk_rows: int | None) -> SampleStore:
     """Open a sample store; any other source is first ingested as ``<data>/<name>.zarr`` (once).
 
@@ -54,9 +95,8 @@ def find_store(spec: str, name: str, data: Path, scale: float, chunk_rows: int |
     AltMinError
         As `SampleStore.open`, `open_source` and `ingest` do.
     """
-    location = locate(spec)
-    if is_url(location) or (spec != "digits" and is_zarr_folder(Path(location))):
-        return SampleStore.open(location)
+    if is_store(spec):
+        return SampleStore.open(locate(spec))
     made = data / f"{name}.zarr"
     if made.exists():
         return SampleStore.open(made)
@@ -81,7 +121,7 @@ def build_problem(
     settings = pipeline.network
     target = TARGETS[settings.kind]
     summary = ranges_of(train, executor)
-    network = _network(settings, train, summary)
+    network = make_network(settings, outline_of(train, summary))
     for store in (train, validation):
         if store is not None:
             ranges = summary if store is train else ranges_of(store, executor)
@@ -150,32 +190,41 @@ def _check_labels(store: SampleStore, ranges: Summary, classes: int) -> None:
         )
 
 
-def _network(settings: NetworkTable, store: SampleStore, ranges: Summary) -> Chain:
+def make_network(settings: NetworkTable, samples: Outline) -> Chain:
+    """Make the network that fits samples.
+
+    Raises
+    ------
+    DataError
+        If there are no targets where there must be, or labels that are no classes.
+    ConfigError
+        If settings do not fit the kind of network, or each other.
+    """
     loss = settings.loss or DEFAULT_LOSS[settings.kind]
     output_activation = settings.output_activation
     if settings.kind == "autoencoder":
-        outputs = store.features
+        outputs = samples.features
         if output_activation is None and loss == "squared":
             output_activation = "sigmoid"
-    elif store.y is None:
+    elif samples.y_shape is None:
         raise DataError(
-            f"{store.path} has no targets y, which a {settings.kind} needs; ingest it with --y NAME"
+            f"{samples.name} has no targets y, which a {settings.kind} needs; ingest it with --y NAME"
         )
     elif settings.kind == "classifier":
         if loss != "cross_entropy":
             raise ConfigError(f"network.loss = '{loss}' does not fit a classifier; use 'cross_entropy'")
-        outputs = max(2, int(ranges.y_max or 0) + 1)
-        if ranges.y_integer and outputs > max(2, store.rows):
+        outputs = max(2, int(samples.y_max or 0) + 1)
+        if samples.y_integer and outputs > max(2, samples.rows):
             raise DataError(
-                f"y of {store.path} has labels up to {outputs - 1} in {store.rows} rows: these are not classes"
+                f"y of {samples.name} has labels up to {outputs - 1} in {samples.rows} rows: these are not classes"
             )
     else:
         if loss == "cross_entropy":
             raise ConfigError("network.loss = 'cross_entropy' needs labels; a regressor uses 'squared'")
-        outputs = 1 if store.y.ndim == 1 else store.y.shape[1]
+        outputs = samples.y_shape[0] if samples.y_shape else 1
     activation = settings.activation if isinstance(settings.activation, str) else list(settings.activation)
     return Chain.build(
-        [store.features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation
+        [samples.features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain, Weights, augmented
-from altmin_dask.networks.workspace import thread_workspace
+from altmin_dask.networks.workspace import Workspace, thread_workspace
 from altmin_dask.solvers.newton import NewtonSettings, update
 from altmin_dask.solvers.statistics import Statistics
 
@@ -23,14 +23,19 @@ def split_layers(z: Array, widths: Sequence[int]) -> list[Array]:
 
 def moments_chunk(network: Chain, x: Array, y: Array | None) -> tuple[Array, Array]:
     """First and second moments of a chunk, in float64: Σ x̃ x̃ᵀ (d_0 + 1, d_0 + 1), and Σ of the targets (d_L,)."""
-    inputs = augmented(x, np.float64)
-    if y is None:
-        total = inputs[:, :-1].sum(axis=0)
-    elif network.loss.target == "labels":
-        total = np.bincount(y, minlength=network.widths[-1]).astype(np.float64)
-    else:
-        total = y.sum(axis=0, dtype=np.float64)
-    return inputs.T @ inputs, total
+    total = np.zeros(network.widths[-1])
+    gram = np.zeros((network.shapes[0][1],) * 2)
+    product, work = np.empty_like(gram), Workspace()
+    for rows in _blocks(len(x)):
+        inputs = augmented(x[rows], np.float64, work)
+        gram += np.matmul(inputs.T, inputs, out=product)
+        if y is None:
+            total += inputs[:, :-1].sum(axis=0)
+        elif network.loss.target == "labels":
+            total += np.bincount(y[rows], minlength=network.widths[-1])
+        else:
+            total += y[rows].sum(axis=0, dtype=np.float64)
+    return gram, total
 
 
 def enter_chunk(network: Chain, weights: Weights, x: Array, y: Array | None) -> tuple[Array, Statistics]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SLAB_BYTES = 1 << 25
 """Samples whose Hessians take this much are factorised together (one, where a single Hessian is larger).
 
-Memory beyond arrays of z's own size stays below six times this (or six Hessians).
+Memory beyond arrays of z's own size stays below twice this (or six Hessians).
 """
 
 CURVATURE_FLOOR = 1e-4
@@ -125,8 +125,10 @@ def exact_step(
         fit = -np.vecdot(delta[rows], expansion.gradient[rows])
         trusted = fit >= CURVATURE_FLOOR * expansion.penalty(rows, delta[rows])
         rows = rows[~trusted & np.isfinite(expansion.gradient[rows]).all(axis=1)]
-        if rows.size:
-            delta[rows] = expansion.saddle_step(rows)
+        few = max(1, slab // 4)  # as eigenvalues take six matrices a sample
+        for first in range(0, len(rows), few):
+            part = rows[first : first + few]
+            delta[part] = expansion.saddle_step(part)
     dtype = weights[0].dtype
     slope = np.vecdot(expansion.gradient, delta)
     layers = np.split(delta, np.cumsum(network.widths)[:-1], axis=1)

@@ -1,0 +1,337 @@
+"""From a pipeline to its plan, with nothing computed or written: data by their headers, the network, the workers."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import zarr
+from dask.utils import format_bytes
+from distributed.system import MEMORY_LIMIT
+from distributed.worker_memory import parse_memory_limit
+from zarr.codecs import Crc32cCodec
+
+from altmin_dask.config import ClusterTable, Pipeline
+from altmin_dask.engine.executors import Cluster, Executor
+from altmin_dask.engine.plan import (
+    BASELINE,
+    USABLE,
+    Projection,
+    Workload,
+    largest_chunk_rows,
+    project,
+    task_rows,
+)
+from altmin_dask.engine.problem import TARGETS, Outline, is_store, make_network, outline_of
+from altmin_dask.errors import ConfigError
+from altmin_dask.storage.readers import is_url, locate, read_zarr
+from altmin_dask.storage.samples import SampleStore, default_chunk_rows
+from altmin_dask.storage.sources import Source, open_source
+from altmin_dask.storage.summaries import is_labels
+
+_BLOCK = 1 << 16
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the tasks will run.
+
+    Attributes
+    ----------
+    workers, threads : int
+        Worker processes, and threads of each.
+    memory_limit : int or None
+        Bytes that the smallest of them may use; None for no limit.
+    in_process : bool
+        Whether the threads are those of this process.
+    """
+
+    workers: int
+    threads: int
+    memory_limit: int | None
+    in_process: bool
+
+    @property
+    def usable(self) -> float:
+        """Bytes that a worker may need above those it takes idle."""
+        return float("inf") if self.memory_limit is None else USABLE * self.memory_limit - BASELINE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run as it would be.
+
+    Attributes
+    ----------
+    work : Workload
+        The run in numbers.
+    projection : Projection
+        What it needs.
+    place : Place
+        Where.
+    raw : bool
+        Whether the training samples are no store yet, so that `chunk_rows` can be chosen.
+    """
+
+    work: Workload
+    projection: Projection
+    place: Place
+    raw: bool
+
+    @property
+    def worker_memory(self) -> int:
+        """Bytes of a whole worker process."""
+        return BASELINE + self.projection.worker_peak
+
+    @property
+    def fits(self) -> bool:
+        """Whether workers, and the process that trains, have the memory for it."""
+        return self.projection.worker_peak <= self.place.usable and self._client_fits
+
+    def numbers(self) -> dict[str, Any]:
+        """All of it as one JSON object; sizes in bytes."""
+        return {
+            "network": list(self.work.sizes),
+            "rows": self.work.rows,
+            **asdict(self.projection),
+            "workers": self.place.workers,
+            "threads": self.place.threads,
+            "baseline": BASELINE,
+            "worker_memory": self.worker_memory,
+            "memory_limit": self.place.memory_limit,
+            "usable_share": USABLE,
+            "fits": self.fits,
+        }
+
+    def lines(self) -> list[tuple[str, str]]:
+        """All of it as labels and values for people."""
+        projection, place = self.projection, self.place
+        where = (
+            f"{place.threads} threads of this process"
+            if place.in_process
+            else f"{place.workers} × {place.threads} threads"
+        )
+        lines = [
+            ("network", "-".join(map(str, self.work.sizes))),
+            ("samples", f"{self.work.rows:,}"),
+            ("rows in a chunk", f"{projection.chunk_rows:,}"),
+            ("chunks", f"{projection.chunks:,}"),
+            ("groups of chunks", f"{projection.groups:,}"),
+            ("tasks a sweep", f"{projection.tasks:,}"),
+            ("workers", where),
+            ("peak memory of a task", _size(projection.task_peak)),
+            (
+                "peak memory of this process" if place.in_process else "peak memory of a worker",
+                f"{_size(self.worker_memory)}, {_size(BASELINE)} of it idle",
+            ),
+            ("its limit", "none" if place.memory_limit is None else _size(place.memory_limit)),
+        ]
+        if not place.in_process:
+            lines.append(("peak memory of this process", _size(BASELINE + projection.client_peak)))
+        return [
+            *lines,
+            ("samples on disk", _size(projection.data_disk)),
+            ("z on disk", _size(projection.z_disk)),
+            ("read a sweep", _size(projection.sweep_read)),
+            ("written a sweep", _size(projection.sweep_written)),
+            ("statistics of a task", _size(projection.task_statistics)),
+            ("statistics of a group", _size(projection.group_statistics)),
+            (f"fits in {USABLE:.0%} of the limit", "yes" if self.fits else "no"),
+        ]
+
+    @property
+    def _client_fits(self) -> bool:
+        return BASELINE + self.projection.client_peak <= USABLE * MEMORY_LIMIT
+
+    def check(self) -> None:
+        """Refuse what does not fit.
+
+        Raises
+        ------
+        ConfigError
+            Naming the setting to change.
+        """
+        if self.fits:
+            return
+        work, place = self.work, self.place
+        wide = "give smaller network.hidden_layer_sizes"
+        if self.projection.worker_peak <= place.usable:
+            raise ConfigError(
+                f"the process that trains would need {_size(BASELINE + self.projection.client_peak)}, which is "
+                f"more than {USABLE:.0%} of this machine's {_size(MEMORY_LIMIT)}: {wide}"
+            )
+        limit = place.memory_limit or 0
+        what = "this process" if place.in_process else "a worker"
+        room = "give more cluster.memory_limit or fewer cluster.workers" if place.in_process else (
+            "give more cluster.memory_limit or fewer cluster.threads_per_worker"
+        )  # fmt: skip
+        rows = largest_chunk_rows(work, place.usable)
+        training = project(replace(work, validation_chunk_rows=0))
+        if training.worker_peak <= place.usable:
+            chunks = f"of {work.validation_chunk_rows} rows of data.validation"
+            advice = f"`altmin ingest` data.validation again with --chunk-rows {rows} or less"
+        else:
+            chunks = f"of {work.chunk_rows} rows"
+            advice = f"set data.chunk_rows = {rows} or less" if self.raw else (
+                f"`altmin ingest` data.train again with --chunk-rows {rows} or less"
+            )  # fmt: skip
+        if rows == 0:
+            advice, chunks = wide, "of even one row"
+            needed = BASELINE + project(replace(work, chunk_rows=1, validation_chunk_rows=0)).worker_peak
+        else:
+            needed = self.worker_memory
+        raise ConfigError(
+            f"{what} would need {_size(needed)} with chunks {chunks}, which is more than {USABLE:.0%} of its "
+            f"{_size(limit)}: {advice}, or {room}"
+        )
+
+
+def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
+    """Plan a run.
+
+    Only headers of the data are read; but the labels of a classifier are read through, block by block, where no store
+    says how many classes there are.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        What to train on what.
+    data : path, optional
+        Folder in which the run keeps the stores it makes of raw sources, which may be there already.
+    place : Place
+        Where.
+
+    Raises
+    ------
+    AltMinError
+        If the data cannot be opened, or the network does not fit them.
+    """
+    settings, training, solver = pipeline.network, pipeline.training, pipeline.solver
+    train = _look(pipeline.data.train, "train", data)
+    target = TARGETS[settings.kind]
+    if target == "labels" and train.outline.y_integer and train.outline.y_max is None:
+        train = replace(train, outline=replace(train.outline, y_max=_largest(train)))
+    network = make_network(settings, train.outline)
+    validation = (
+        None if pipeline.data.validation is None else _look(pipeline.data.validation, "validation", data)
+    )
+    itemsize = np.dtype(settings.dtype).itemsize
+    work = Workload(
+        sizes=network.sizes,
+        itemsize=itemsize,
+        rows=train.outline.rows,
+        chunk_rows=train.chunk_rows,
+        x_bytes=train.x_bytes,
+        y_bytes=0 if target == "inputs" else train.y_bytes,
+        y_converted=target == "real" and train.y_bytes != itemsize * network.widths[-1],
+        compressed=train.compressed,
+        z_compressed=pipeline.output.z is not None and is_url(pipeline.output.z),
+        validation_rows=0 if validation is None else validation.outline.rows,
+        validation_chunk_rows=0 if validation is None else validation.chunk_rows,
+        group_chunks=train.outline.rows if training.schedule == "batch" else training.group_chunks,
+        whitened=settings.initialization == "whitened",
+        exact=solver.curvature == "exact",
+        newton_steps=solver.newton_steps,
+        split_every=pipeline.cluster.split_every,
+        workers=place.workers,
+        threads=place.threads,
+        in_process=place.in_process,
+    )
+    if train.raw:
+        work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
+    work = replace(work, incremental=work.group_chunks < work.chunks)
+    return Plan(work, project(work), place, train.raw)
+
+
+def _with_chunks(
+    work: Workload, train: _Data, validation: _Data | None, wish: int | str | None, place: Place
+) -> Workload:
+    """Chunks as they will be when the data are ingested."""
+    if wish == "auto":
+        work = replace(work, chunk_rows=1)  # so that nothing but rows can be too much
+        chunk_rows = max(1, min(largest_chunk_rows(work, place.usable), task_rows(work)))
+    else:
+        assert not isinstance(wish, str)
+        chunk_rows = min(wish or train.chunk_rows, work.rows)
+        if validation is not None and validation.raw and wish is None:
+            return replace(work, chunk_rows=chunk_rows)
+    if validation is not None and validation.raw:
+        work = replace(work, validation_chunk_rows=min(chunk_rows, work.validation_rows))
+    return replace(work, chunk_rows=chunk_rows)
+
+
+def place_of(settings: ClusterTable, executor: Executor | None = None) -> Place:
+    """Where tasks run: what a running cluster says of its workers, or else what `[cluster]` asks for.
+
+    Parameters
+    ----------
+    settings : ClusterTable
+        The pipeline's `[cluster]`.
+    executor : Executor, optional
+        A place that is there already.
+    """
+    if isinstance(executor, Cluster):
+        workers = executor.client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
+        threads = max((worker["nthreads"] for worker in workers), default=1)
+        return Place(max(len(workers), 1), threads, min(limits, default=None), in_process=False)
+    cores = dask.system.CPU_COUNT
+    if settings.kind == "local":
+        threads = settings.threads_per_worker
+        limit = parse_memory_limit(settings.memory_limit, threads, logger=_log)
+        return Place(settings.workers or max(1, cores // threads), threads, limit, in_process=False)
+    limit = parse_memory_limit(settings.memory_limit, cores, logger=_log)
+    return Place(1, settings.workers or cores, limit, in_process=True)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Samples by their headers: bytes of a row as they are (or will be) stored, and rows in a chunk."""
+
+    outline: Outline
+    chunk_rows: int
+    x_bytes: int
+    y_bytes: int
+    compressed: bool
+    raw: bool
+    source: Source
+
+
+def _look(spec: str, name: str, data: Path | None) -> _Data:
+    made = None if data is None else data / f"{name}.zarr"
+    if is_store(spec) or (made is not None and made.exists()):
+        store = SampleStore.open(locate(spec) if is_store(spec) or made is None else made)
+        y_bytes = 0 if store.y is None else store.y.dtype.itemsize * prod(store.y.shape[1:])
+        y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
+        source = Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
+        return _Data(
+            outline_of(store, store.summary), store.chunk_rows, store.x.dtype.itemsize * store.features, y_bytes,
+            _compressed(store.x), False, source,
+        )  # fmt: skip
+    source = open_source(spec)
+    features, labels = prod(source.x_shape), source.y_dtype is not None and is_labels(source.y_dtype)
+    y_bytes = 0 if source.y_shape is None else prod(source.y_shape) * (8 if labels else 4)
+    outline = Outline(source.name, source.rows, features, source.y_shape, labels, None)
+    return _Data(
+        outline, default_chunk_rows(source.rows, source.x_shape), 4 * features, y_bytes, False, True, source
+    )
+
+
+def _compressed(array: zarr.Array[Any]) -> bool:
+    return any(not isinstance(codec, Crc32cCodec) for codec in array.compressors)
+
+
+def _largest(data: _Data) -> float | None:
+    """The largest label, of labels that are read through."""
+    y = data.source.y
+    return None if y is None else float(max(block.max() for block in y.blocks(_BLOCK)))
+
+
+def _size(value: float) -> str:
+    return format_bytes(int(value))
