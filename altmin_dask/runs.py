@@ -12,13 +12,9 @@ from altmin_dask.config import Pipeline
 from altmin_dask.engine.allocator import return_freed_arrays
 from altmin_dask.engine.executors import Executor, open_executor
 from altmin_dask.engine.problem import Problem, build_problem, find_store
-<<<<<<< HEAD
-from altmin_dask.engine.survey import Plan, make_plan, place_of
-from altmin_dask.engine.training import Observer, Trainer
-=======
 from altmin_dask.engine.progress import Observer
+from altmin_dask.engine.survey import Plan, make_plan, place_of
 from altmin_dask.engine.training import Trainer
->>>>>>> bd261eeb4546ba5e403b54eb07261dd0b973d34f
 from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.run import RunFolder
 
