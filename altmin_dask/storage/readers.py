@@ -172,22 +172,35 @@ def read_zarr(array: zarr.Array[Any], label: str) -> RowReader:
     _check_array(array.shape, array.dtype, label)
     native = array.dtype.newbyteorder("=")
 
-    def block(start: int, stop: int) -> Array:
+    per_chunk, chunk_bytes = array.chunks[0], math.prod(array.chunks) * array.dtype.itemsize
+    # zarr holds all chunks of a slice at once: one, or several that are small and may be far away
+    step = per_chunk * max(1, _PIECE // chunk_bytes)
+
+    def piece(start: int, stop: int) -> Array:
         try:
-            values = np.asarray(array[start:stop], dtype=native, order="C")
+            values = np.asarray(array[start:stop])
         except Exception as error:
             if damage(error) is None:
                 raise
             raise _damaged_chunk(array, label, start, stop) or error from error
-        per_chunk = array.chunks[0]
-        # a chunk that begins before this block was looked at with the last one
+        # a chunk that begins before these rows was looked at with the last ones
         for first in range(math.ceil(start / per_chunk) * per_chunk, stop, per_chunk):
             if is_missing(array, values[first - start : first - start + per_chunk]):
                 raise ChunkError(label, first // per_chunk, "is missing")
         return values
 
+    def block(start: int, stop: int) -> Array:
+        values = np.empty((stop - start, *array.shape[1:]), native)
+        row = start
+        while row < stop:
+            end = min(stop, (row // step + 1) * step)
+            values[row - start : end - start] = piece(row, end)
+            row = end
+        return values
+
     def blocks(rows: int) -> Iterator[Array]:
-        with _readable(label), _store_errors(array, label):
+        remote = not isinstance(array.store, LocalStore)
+        with _readable(label), explained_errors(label, "read") if remote else nullcontext():
             for start in range(0, array.shape[0], rows):
                 yield block(start, min(start + rows, array.shape[0]))
 
@@ -344,11 +357,6 @@ def _damaged_chunk(array: zarr.Array[Any], label: str, start: int, stop: int) ->
             if found is not None:
                 return ChunkError(label, chunk, found)
     return None
-
-
-def _store_errors(array: zarr.Array[Any], label: str) -> AbstractContextManager[None]:
-    """Explain what the file system of a store that is not local raises."""
-    return nullcontext() if isinstance(array.store, LocalStore) else explained_errors(label, "read")
 
 
 def _streamed(
