@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altmin_dask.engine import plan, survey, sweep
-from altmin_dask.engine.plan import Workload, largest_chunk_rows, project
+from altmin_dask.engine.footprint import Workload, enter_task, visit_task
+from altmin_dask.engine.plan import largest_chunk_rows, project
 from altmin_dask.engine.survey import Place
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.workspace import thread_workspace
@@ -106,7 +107,7 @@ def test_scratch_arrays_are_those_that_threads_keep(name, incremental, steps, ro
         thread.start()
         thread.join()
     work = workload(network, rows, itemsize=itemsize, incremental=incremental, newton_steps=steps)
-    for kind, task in (("enter", plan._enter(work)), ("visit", plan._visit(work))):
+    for kind, task in (("enter", enter_task(work)), ("visit", visit_task(work))):
         planned = task.scratch
         assert made[kind].keys() <= planned.keys()
         assert all(size <= planned[key] for key, size in made[kind].items())

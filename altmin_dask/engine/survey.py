@@ -18,11 +18,11 @@ from zarr.codecs import Crc32cCodec
 
 from altmin_dask.config import ClusterTable, Pipeline
 from altmin_dask.engine.executors import Cluster, Executor
+from altmin_dask.engine.footprint import Workload
 from altmin_dask.engine.plan import (
     BASELINE,
     USABLE,
     Projection,
-    Workload,
     largest_chunk_rows,
     project,
     task_rows,
@@ -50,12 +50,15 @@ class Place:
         Bytes that the smallest of them may use; None for no limit.
     in_process : bool
         Whether the threads are those of this process.
+    running : bool
+        Whether it is a cluster that was started by somebody else.
     """
 
     workers: int
     threads: int
     memory_limit: int | None
     in_process: bool
+    running: bool = False
 
     @property
     def usable(self) -> float:
@@ -168,9 +171,12 @@ class Plan:
             )
         limit = place.memory_limit or 0
         what = "this process" if place.in_process else "a worker"
-        room = "give more cluster.memory_limit or fewer cluster.workers" if place.in_process else (
-            "give more cluster.memory_limit or fewer cluster.threads_per_worker"
-        )  # fmt: skip
+        if place.in_process:
+            room = "give more cluster.memory_limit or fewer cluster.workers"
+        elif place.running:
+            room = "start workers with more --memory-limit or fewer --nthreads"
+        else:
+            room = "give more cluster.memory_limit or fewer cluster.threads_per_worker"
         rows = largest_chunk_rows(work, place.usable)
         training = project(replace(work, validation_chunk_rows=0))
         if training.worker_peak <= place.usable:
@@ -229,6 +235,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
         chunk_rows=train.chunk_rows,
         x_bytes=train.x_bytes,
         y_bytes=0 if target == "inputs" else train.y_bytes,
+        raw_bytes=train.raw_bytes,
         y_converted=target == "real" and train.y_bytes != itemsize * network.widths[-1],
         compressed=train.compressed,
         z_compressed=pipeline.output.z is not None and is_url(pipeline.output.z),
@@ -280,7 +287,7 @@ def place_of(settings: ClusterTable, executor: Executor | None = None) -> Place:
         workers = executor.client.scheduler_info(n_workers=-1)["workers"].values()
         limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
         threads = max((worker["nthreads"] for worker in workers), default=1)
-        return Place(max(len(workers), 1), threads, min(limits, default=None), in_process=False)
+        return Place(max(len(workers), 1), threads, min(limits, default=None), False, running=True)
     cores = dask.system.CPU_COUNT
     if settings.kind == "local":
         threads = settings.threads_per_worker
@@ -299,8 +306,12 @@ class _Data:
     x_bytes: int
     y_bytes: int
     compressed: bool
-    raw: bool
     source: Source
+    raw_bytes: int = 0
+
+    @property
+    def raw(self) -> bool:
+        return self.raw_bytes > 0
 
 
 def _look(spec: str, name: str, data: Path | None) -> _Data:
@@ -312,15 +323,17 @@ def _look(spec: str, name: str, data: Path | None) -> _Data:
         source = Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
         return _Data(
             outline_of(store, store.summary), store.chunk_rows, store.x.dtype.itemsize * store.features, y_bytes,
-            _compressed(store.x), False, source,
+            _compressed(store.x), source,
         )  # fmt: skip
     source = open_source(spec)
     features, labels = prod(source.x_shape), source.y_dtype is not None and is_labels(source.y_dtype)
     y_bytes = 0 if source.y_shape is None else prod(source.y_shape) * (8 if labels else 4)
     outline = Outline(source.name, source.rows, features, source.y_shape, labels, None)
-    return _Data(
-        outline, default_chunk_rows(source.rows, source.x_shape), 4 * features, y_bytes, False, True, source
-    )
+    raw_bytes = source.x_dtype.itemsize * features
+    if source.y_dtype is not None:
+        raw_bytes += source.y_dtype.itemsize * prod(source.y_shape or ())
+    chunk_rows = default_chunk_rows(source.rows, source.x_shape)
+    return _Data(outline, chunk_rows, 4 * features, y_bytes, False, source, raw_bytes)
 
 
 def _compressed(array: zarr.Array[Any]) -> bool:

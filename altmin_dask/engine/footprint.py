@@ -1,0 +1,254 @@
+"""What one task of each kind holds in memory at its worst, what the process that trains does, in bytes.
+
+A list of the arrays that the code really makes, each with its full size: the chunk as it is read, decoded, written and
+checked; the scratch arrays of a thread (`altmin_dask.networks.workspace`), which hold a block of `BLOCK_ROWS` rows
+whatever the chunk is; float64 statistics; and the state, factorisations and copies between two steps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from altmin_dask.networks.workspace import STRIP_SIZE
+from altmin_dask.solvers.chunks import BLOCK_ROWS
+from altmin_dask.solvers.exact import SLAB_BYTES
+from altmin_dask.solvers.statistics import packed_size
+
+DOUBLE = 8
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A run in plain numbers.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        d_0 … d_L of the network.
+    itemsize : int
+        Bytes of a number in weights and z.
+    rows, chunk_rows : int
+        Samples, and those in a chunk.
+    x_bytes, y_bytes : int
+        Bytes of one sample and of its target, as stored; 0 without targets.
+    y_converted : bool
+        Whether targets are converted to the weights' dtype, a chunk at a time.
+    compressed, z_compressed : bool
+        Whether samples and z are compressed, so that a chunk is in memory once more while it is read or written.
+    raw_bytes : int
+        Bytes of one sample and its target in the source that is ingested first; 0 if there is a store.
+    validation_rows, validation_chunk_rows : int
+        Of the validation store; 0 without one.
+    group_chunks : int
+        Chunks of one step (all of them for batch sweeps).
+    whitened, exact : bool
+        Whether the first layer is whitened, and curvature is exact.
+    incremental : bool
+        Whether statistics are replaced group by group, rather than all at once.
+    newton_steps : int
+        As in `[solver]`.
+    split_every : int
+        As in `[cluster]`.
+    workers, threads : int
+        Worker processes, and threads of each.
+    in_process : bool
+        Whether the threads are those of the process that trains.
+    """
+
+    sizes: tuple[int, ...]
+    rows: int
+    chunk_rows: int
+    x_bytes: int
+    y_bytes: int = 0
+    itemsize: int = 4
+    raw_bytes: int = 0
+    y_converted: bool = False
+    compressed: bool = False
+    z_compressed: bool = False
+    validation_rows: int = 0
+    validation_chunk_rows: int = 0
+    group_chunks: int = 1
+    whitened: bool = False
+    exact: bool = False
+    incremental: bool = True
+    newton_steps: int = 1
+    split_every: int = 4
+    workers: int = 1
+    threads: int = 1
+    in_process: bool = True
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks there are."""
+        return math.ceil(self.rows / self.chunk_rows)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """The shape of each W̃_i."""
+        return tuple((d, k + 1) for k, d in zip(self.sizes[:-1], self.sizes[1:], strict=True))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of task: what its thread keeps by name, what else it holds at its worst, the row it sends."""
+
+    scratch: dict[tuple[str, int, int], int]
+    held: int
+    row: int
+    chunks: int
+
+
+def visit_task(work: Workload) -> Task:
+    """The z-update of a chunk: x, y and z as they are read, the new z as it is written, and in between Newton."""
+    n, s, width = work.chunk_rows, work.itemsize, sum(work.sizes[1:])
+    scratch = _Scratch(work)
+    scratch.point("start", with_z=False)
+    for number in range(min(work.newton_steps, 2)):
+        scratch.point(f"trial {number}", with_z=True)
+    scratch.point("shortened", with_z=False)
+    scratch.common()
+    if not work.exact:
+        scratch.newton()
+    scratch.statistics(with_inputs=False, moved=work.incremental)
+    block = min(n, BLOCK_ROWS)
+    # samples that are cut are copied out: their inputs, drive, targets and trial z
+    cut = block * s * (work.sizes[0] + 1 + work.sizes[1] + work.sizes[-1] + width + 2 * max(work.sizes[1:]))
+    newton = max(cut, _exact(work, block)) if work.exact else cut
+    x, y, z = n * work.x_bytes, n * work.y_bytes, n * s * width
+    reading = max(x * (3 if work.compressed else 2), x + y + z * (3 if work.z_compressed else 2))
+    row = DOUBLE * packed_size(work.shapes, with_inputs=False)
+    converted = n * s * work.sizes[-1] if work.y_converted else 0
+    target = block * s * work.sizes[0] if s > 4 else 0
+    computing = x + y + converted + 2 * z + row + newton + target
+    writing = x + y + converted + z * (4 if work.z_compressed else 3) + row
+    return Task(scratch.arrays, max(reading, computing, writing), row, min(work.group_chunks, work.chunks))
+
+
+def enter_task(work: Workload) -> Task:
+    """A forward pass, all that is known at its z, all statistics, and z as it is written."""
+    n, s, width = work.chunk_rows, work.itemsize, sum(work.sizes[1:])
+    scratch, passing = _Scratch(work), _Scratch(work)
+    scratch.statistics(with_inputs=True, moved=False)
+    passing.point("", with_z=False)
+    passing.common()
+    x, y, z = n * work.x_bytes, n * work.y_bytes, n * s * width
+    row = DOUBLE * packed_size(work.shapes, with_inputs=True)
+    converted = n * s * work.sizes[-1] if work.y_converted else 0
+    computing = z + max(_forward(work), min(n, BLOCK_ROWS) * s * width + sum(passing.arrays.values()))
+    written = z * (3 if work.z_compressed else 2)
+    held = max(x * (3 if work.compressed else 2), x + y + converted + row + max(computing, written))
+    return Task(scratch.arrays, held, row, work.chunks)
+
+
+def evaluate_task(work: Workload, chunk_rows: int) -> Task:
+    """A forward pass and its loss."""
+    n, block = chunk_rows, min(chunk_rows, BLOCK_ROWS)
+    x, y = n * work.x_bytes, n * work.y_bytes
+    converted = n * work.itemsize * work.sizes[-1] if work.y_converted else 0
+    loss = block * work.itemsize * (sum(work.sizes[1:]) + 3 * work.sizes[-1])
+    held = max(x * (3 if work.compressed else 2), x + y + converted + max(_forward(work), loss))
+    return Task({}, held, 0, work.chunks)
+
+
+def moments_task(work: Workload) -> Task:
+    """The Gram matrix of the samples, block by block in float64."""
+    n, k = work.chunk_rows, work.sizes[0] + 1
+    row = DOUBLE * (k * k + work.sizes[-1])
+    summing = 2 * DOUBLE * k * k + max(DOUBLE * min(n, BLOCK_ROWS) * k, row)
+    held = max(n * work.x_bytes * (3 if work.compressed else 2), n * (work.x_bytes + work.y_bytes) + summing)
+    return Task({}, held, row, work.chunks)
+
+
+def _forward(work: Workload) -> int:
+    """Temporary arrays of a forward pass of a block: z of all layers, and the inputs of one or two."""
+    block = min(work.chunk_rows, BLOCK_ROWS)
+    inputs = [k for _, k in work.shapes]
+    return block * work.itemsize * (sum(work.sizes[1:]) + inputs[0] + max(inputs[1:], default=0))
+
+
+class _Scratch:
+    """The named arrays of a thread: their key is the name, the columns and the itemsize."""
+
+    def __init__(self, work: Workload) -> None:
+        self.work, self.rows = work, min(work.chunk_rows, BLOCK_ROWS)
+        self.arrays: dict[tuple[str, int, int], int] = {}
+
+    def take(self, name: str, columns: int, itemsize: int | None = None, rows: int | None = None) -> None:
+        size = itemsize or self.work.itemsize
+        self.arrays[name, columns, size] = (self.rows if rows is None else rows) * columns * size
+
+    def point(self, name: str, *, with_z: bool) -> None:
+        """What `Chain.evaluate` keeps, and the z of a trial."""
+        widths = self.work.sizes[1:]
+        for layer, d in enumerate(widths):
+            self.take(f"{name} residual {layer}", d)
+            if with_z:
+                self.take(f"{name} z {layer}", d)
+        for layer, d in enumerate(widths[:-1]):
+            self.take(f"{name} inputs {layer}", d + 1)
+        self.take(f"{name} output", widths[-1])
+
+    def common(self) -> None:
+        """The samples, their drive, and arrays of one strip."""
+        self.take("inputs", self.work.sizes[0] + 1)
+        self.take("drive", self.work.sizes[1])
+        for name in ("loss error", "loss gradient", "loss curvature", "shift"):
+            self.take(name, self.work.sizes[-1], rows=self._strip(self.work.sizes[-1]))
+
+    def newton(self) -> None:
+        """Conjugate gradients, tangent and adjoint sweeps."""
+        *hidden, out = self.work.sizes[1:]
+        for name in ("step", "at output", "smoothed", *(("cg e", "cg bent") if hidden else ())):
+            self.take(name, out)
+        for layer, d in enumerate(hidden):
+            for name in ("cg residual", "cg direction", "cg step", "slope", "tangent", "adjoint"):
+                self.take(f"{name} {layer}", d)
+            self.take(f"image {layer}", self.work.sizes[layer + 2])
+        for d in self.work.sizes[1:]:
+            for name in ("pull", "scaled"):
+                self.take(name, d, rows=self._strip(d))
+
+    def statistics(self, *, with_inputs: bool, moved: bool) -> None:
+        """Float64 copies of z and inputs, and a product."""
+        for layer, (d, k) in enumerate(self.work.shapes):
+            self.take("z64", d, DOUBLE)
+            self.take("inputs64", k, DOUBLE)
+            if layer or with_inputs:
+                self.take("gram", k, DOUBLE, rows=k)
+        if moved:
+            self.take("moved", self.work.sizes[1], DOUBLE)
+
+    def _strip(self, columns: int) -> int:
+        return min(self.rows, max(1, STRIP_SIZE // columns))
+
+
+def _exact(work: Workload, block: int) -> int:
+    """`altmin_dask.solvers.exact`: F to second order in float64, and matrices of as many samples as fit a slab."""
+    widths = work.sizes[1:]
+    width, hidden = sum(widths), sum(widths[:-1])
+    matrices = DOUBLE * sum(d * (k - 1) for d, k in work.shapes)
+    one = DOUBLE * width * width
+    slab = min(block, max(1, SLAB_BYTES // one)) * one
+    # by Cholesky: a slab, the two products that fill it, a factor; by eigenvalues: six matrices of a quarter slab
+    filled = 1 + 2 * max((d * d for d in widths[:-1]), default=0) / width**2
+    solving = max(int(slab * filled) + one, 6 * max(slab // 4, one))
+    expanding = 5 * width + hidden + 2 * widths[-1]
+    return matrices + max(DOUBLE * block * expanding, DOUBLE * block * (3 * width + hidden) + solving)
+
+
+def trainer(work: Workload) -> tuple[int, int]:
+    """What the process that trains holds during a step, and what it needs on top between two steps or before."""
+    shapes = work.shapes
+    weights = work.itemsize * sum(d * k for d, k in shapes)
+    statistics = DOUBLE * packed_size(shapes, with_inputs=True)
+    resident = weights + statistics + DOUBLE * shapes[0][1] ** 2  # a factor, kept while no samples enter
+    # a copy, its factor, and where that fails eigenvectors, LAPACK's work space and a basis
+    solving = statistics + weights + max(DOUBLE * (6 * k * k + 4 * d * k) for d, k in shapes)
+    whitening = statistics + DOUBLE * 6 * shapes[0][1] ** 2 if work.whitened else 0
+    committing = weights + statistics
+    # a chunk of the source, converted, and as it is written
+    ingesting = (
+        work.chunk_rows * (work.raw_bytes + 2 * (work.x_bytes + work.y_bytes)) if work.raw_bytes else 0
+    )
+    return resident, max(solving, committing, whitening, ingesting - resident)
