@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
@@ -47,6 +47,7 @@ def store(request, tmp_path_factory) -> Path:
     return write(tmp_path_factory.mktemp("damage") / "s.zarr", request.param)
 
 
+@settings(max_examples=40)
 @given(
     where=st.sampled_from(["x/c/2/0", "y/c/2"]),
     kind=st.sampled_from(["flip", "cut", "longer", "zeros", "empty", "another's"]),
@@ -86,6 +87,7 @@ def test_an_altered_chunk_is_named(store, where, kind, place, bit, rows):
     np.testing.assert_array_equal(read(store, name, 2).ravel(), {"x": X, "y": Y}[name][10:15].ravel())
 
 
+@settings(max_examples=40)
 @given(where=st.sampled_from(["x/c/2/0", "y/c/2", "x/c/4/0"]), rows=st.integers(1, 23))
 def test_a_lost_chunk_is_named(store, where, rows):
     file, name, chunk = store / where, where[0], int(where[4])

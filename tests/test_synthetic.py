@@ -97,7 +97,7 @@ def whole() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {kind: read(SPEC.format(kind)) for kind in KINDS}
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(rows=st.integers(50, 9001), kind=st.sampled_from(KINDS))
 def test_values_do_not_depend_on_the_block(whole, rows, kind):
     x, y = read(SPEC.format(kind), rows)
@@ -105,7 +105,7 @@ def test_values_do_not_depend_on_the_block(whole, rows, kind):
     np.testing.assert_array_equal(y, whole[kind][1])
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(rows=st.integers(1, 9000), kind=st.sampled_from(KINDS))
 def test_a_shorter_set_is_the_beginning_of_a_longer_one(whole, rows, kind):
     x, y = read(SPEC.format(kind).replace("9000", str(rows)))

@@ -1,8 +1,7 @@
 """One array of one file, read block by block: npy, npz member, idx, zarr, or memory.
 
-Every reader returns a `RowReader`: the shape and dtype are known (and refused, where they cannot be used)
-before any value is read, and the blocks are then streamed, so that an array larger than memory, compressed or
-not, costs about one block. Nothing here unpickles.
+Every reader returns a `RowReader`: shape and dtype are known, and refused where they cannot be used, before any
+value is read; blocks are then streamed, so that an array larger than memory costs about one. Nothing unpickles.
 """
 
 from __future__ import annotations
@@ -199,8 +198,8 @@ def read_zarr(array: zarr.Array[Any], label: str) -> RowReader:
         return values
 
     def blocks(rows: int) -> Iterator[Array]:
-        remote = not isinstance(array.store, LocalStore)
-        with _readable(label), explained_errors(label, "read") if remote else nullcontext():
+        local = isinstance(array.store, LocalStore)
+        with _readable(label), nullcontext() if local else explained_errors(label, "read"):
             for start in range(0, array.shape[0], rows):
                 yield block(start, min(start + rows, array.shape[0]))
 
@@ -324,9 +323,7 @@ def _sliced(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], label: str
     return RowReader(label, shape, native, blocks)
 
 
-def _by_columns(
-    path: Path, header: int, shape: tuple[int, ...], dtype: np.dtype[Any], label: str
-) -> RowReader:
+def _by_columns(path: Path, header: int, shape: tuple[int, ...], dtype: Any, label: str) -> RowReader:
     """Read rows of an array in Fortran order: a piece of each of its columns."""
     total, sample = shape[0], shape[1:]
     columns, native = math.prod(sample), dtype.newbyteorder("=")
@@ -348,13 +345,12 @@ def _by_columns(
 
 def _damaged_chunk(array: zarr.Array[Any], label: str, start: int, stop: int) -> ChunkError | None:
     """Which chunk of some rows is damaged, found by reading them one by one."""
-    per_chunk = array.chunks[0]
-    for chunk in range(start // per_chunk, math.ceil(stop / per_chunk)):
+    rows = array.chunks[0]
+    for chunk in range(start // rows, math.ceil(stop / rows)):
         try:
-            array[chunk * per_chunk : (chunk + 1) * per_chunk]
+            array[chunk * rows : (chunk + 1) * rows]
         except Exception as error:
-            found = damage(error)
-            if found is not None:
+            if found := damage(error):
                 return ChunkError(label, chunk, found)
     return None
 

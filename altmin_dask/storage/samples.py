@@ -163,11 +163,12 @@ def ingest(
     dtype: str = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> SampleStore:
-    """Stream a source into a new sample store, holding about two chunks at a time.
+    """Stream a source into a new sample store, holding a few chunks at a time.
 
-    A local store appears under its name only when it is complete: it is written beside it under a hidden name
-    that is removed if anything goes wrong, then renamed. A store at a URL is written in place, and
-    `SampleStore.open` refuses it until it is complete.
+    Chunks carry checksums. A local store appears under its name only when it is complete and on the disk: it is
+    written beside it under a hidden name that is removed if anything goes wrong (by the next ingest to the same
+    place, if the process was killed), then renamed. A store at a URL such as ``s3://bucket/samples.zarr`` is
+    written in place, compressed, and `SampleStore.open` refuses it until it is complete.
 
     Parameters
     ----------
@@ -198,7 +199,12 @@ def ingest(
     ExistsError
         If there is something at `dest` that may not be replaced.
     DataError
-        If values are not finite, the targets have a shape that no loss can use, or the source cannot be read.
+        If values are not finite, the targets have a shape that no loss can use, a label does not fit, the source
+        cannot be read, or the service behind a URL does not answer.
+    ChunkError
+        If a chunk of a source that is a store was altered or lost.
+    MissingError
+        If a bucket, or the package that reads URLs of its kind, is not there.
     """
     if not (math.isfinite(scale) and scale > 0):
         raise ConfigError(f"scale is {scale}; x can only be divided by a finite number above 0")

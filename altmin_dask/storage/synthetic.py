@@ -17,10 +17,11 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from altmin_dask.errors import DataError
 from altmin_dask.storage.readers import Array, RowReader
@@ -181,13 +182,19 @@ class Synthetic:
         return self.classes is not None and self.classes <= self.latent
 
     def _hidden(self, block: int) -> Array:
-        h = self._causes(block) @ self._teacher[0]
+        h = np.empty((self.block_rows, 2 * self.latent), np.float32)
+        self._multiply(self._causes(block), self._teacher[0], h)
         return np.tanh(h, out=h)
+
+    def _multiply(self, a: Array, b: Array, out: Array) -> None:
+        # products are so small that a second thread only gets in the way
+        with _threadpools().limit(limits=1, user_api="blas"):
+            np.matmul(a, b, out=out)
 
     def _fill_x(self, block: int, out: Array) -> None:
         width = np.float32(self.noise * math.sqrt(12))
         half = (1 - width) / np.float32(2)
-        np.matmul(self._hidden(block), self._teacher[1], out=out)
+        self._multiply(self._hidden(block), self._teacher[1], out)
         np.tanh(out, out=out)
         out *= half
         out += half
@@ -206,9 +213,14 @@ class Synthetic:
             np.clip(((u[:, 0] + 1) * (self.classes / 2)).astype(np.int64), 0, self.classes - 1, out=out)
 
     def _fill_targets(self, block: int, out: Array) -> None:
-        np.matmul(self._hidden(block), self._teacher[2], out=out)
+        self._multiply(self._hidden(block), self._teacher[2], out)
         if self.noise:
             out += self.noise * self._rng(self.part, block, 2).standard_normal(out.shape, np.float32)
+
+
+@cache
+def _threadpools() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _gaussian(rng: np.random.Generator, shape: tuple[int, int], gain: float) -> Array:
