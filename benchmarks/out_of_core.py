@@ -1,0 +1,248 @@
+"""Throughput on data many times larger than the workers' memory, against the same pipeline on data that fit.
+
+One cluster (2 workers, `memory_limit` 1 GiB each) trains an auto-encoder for one sweep on few samples, on many, and
+on few again. Rows per CPU second are those of the histories (client, scheduler and workers; reading, writing, W
+and commits included). Meanwhile the workers' resident memory and what Dask spilled are sampled, and for the large
+run the files' pages are dropped from the cache again and again, so that its reads are reads of the disk: how many
+bytes were is printed (as the kernel counts them for the workers). The files of the small runs stay in the cache.
+
+    python benchmarks/out_of_core.py                        # 3 GiB of data and z: two or three minutes
+    python benchmarks/out_of_core.py --rows 3300000         # 20.8 GiB: ten times the workers' memory
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from dask.utils import parse_bytes
+from distributed import Client, LocalCluster
+
+from altmin_dask import runs
+from altmin_dask.config import Pipeline
+from altmin_dask.engine.training import Progress
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.samples import SampleStore, ingest
+from altmin_dask.storage.sources import open_source
+
+WORKERS = 2
+DROP_SECONDS = 2.0
+SAMPLE_SECONDS = 0.05
+
+
+class Quiet:
+    """An observer that says nothing."""
+
+    def progressed(self, progress: Progress) -> None:
+        """A group was done."""
+
+    def recorded(self, record: dict[str, Any]) -> None:
+        """A record was added."""
+
+
+class Watch:
+    """The workers' memory, spilled bytes and reads of the disk, sampled in a thread; drops files from the cache."""
+
+    def __init__(self, cluster: LocalCluster, pids: list[int], cold: tuple[Path, ...]) -> None:
+        self.cluster, self.cold = cluster, cold
+        self.processes = [psutil.Process(pid) for pid in pids]
+        self.peak = self.spilled = self.dropped = 0
+        self.read_before = self.reads()
+
+    def reads(self) -> int:
+        """Bytes the workers have had read from the disk."""
+        return sum(process.io_counters().read_bytes for process in self.processes)
+
+    def sample(self) -> None:
+        """Look at the workers once."""
+        self.peak = max(self.peak, *(process.memory_info().rss for process in self.processes))
+        for worker in list(self.cluster.scheduler.workers.values()):
+            spilled = (worker.metrics or {}).get("spilled_bytes", {})
+            self.spilled = max(self.spilled, spilled.get("disk", 0))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Watch as long as the block lasts."""
+        end = threading.Event()
+
+        def watch() -> None:
+            last = 0.0
+            while not end.wait(SAMPLE_SECONDS):
+                self.sample()
+                if self.cold and time.monotonic() - last > DROP_SECONDS:
+                    self.dropped += sum(drop(folder) for folder in self.cold)
+                    last = time.monotonic()
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
+
+
+def drop(folder: Path) -> int:
+    """Ask the kernel to forget the pages of all files below that have been written back; how many files."""
+    done = 0
+    for directory, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # z that was discarded meanwhile
+                file = os.open(os.path.join(directory, name), os.O_RDONLY)
+                try:
+                    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+                    done += 1
+                finally:
+                    os.close(file)
+    return done
+
+
+def pipeline(store: SampleStore, hidden: int, group_chunks: int) -> Pipeline:
+    """One incremental sweep of an auto-encoder."""
+    return Pipeline.model_validate(
+        {
+            "data": {"train": store.path},
+            "network": {"kind": "autoencoder", "hidden_layer_sizes": [hidden]},
+            "training": {"schedule": "incremental", "group_chunks": group_chunks, "max_sweeps": 1.0},
+            "output": {"report": False},
+        }
+    )
+
+
+def gigabytes(rows: int, features: int, hidden: int) -> float:
+    """Of x and one generation of z, in GiB."""
+    return rows * 4 * (2 * features + hidden) / 2**30
+
+
+def measure(
+    folder: Path,
+    rows: int = 480_000,
+    small_rows: int = 98_304,
+    *,
+    features: int = 784,
+    hidden: int = 128,
+    chunk_rows: int = 4096,
+    group_chunks: int = 12,
+    memory_limit: str = "1 GiB",
+) -> dict[str, Any]:
+    """Train on many and on few samples.
+
+    Parameters
+    ----------
+    folder : path
+        Where the data go (a folder inside, which is removed).
+    rows, small_rows : int
+        Samples of the two runs.
+    features, hidden : int
+        The net is features-hidden-features.
+    chunk_rows, group_chunks : int
+        The chunking, the same for both.
+    memory_limit : str
+        Of each of the two workers.
+
+    Returns
+    -------
+    dict
+        ``ratio`` of the rows per CPU second of many to those of few samples, ``peak_share`` of the limit,
+        ``spilled_bytes``, ``times_memory`` (x and z over the workers' memory together), and what they were made of.
+    """
+    limit, load = parse_bytes(memory_limit), os.getloadavg()[0]
+    rates: list[float] = []
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as name,
+        LocalCluster(
+            n_workers=WORKERS, threads_per_worker=1, memory_limit=memory_limit, dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        here, pids = Path(name), list(client.run(os.getpid).values())
+        stores = {}
+        for size in (small_rows, rows):
+            source = open_source(f"synthetic:rows={size},features={features},seed=0")
+            stores[size] = ingest(source, here / f"{size}.zarr", chunk_rows=chunk_rows)
+        os.sync()  # or the pages cannot be dropped
+
+        for number, size in enumerate((small_rows, rows, small_rows)):
+            run = RunFolder(here / f"run{number}")
+            cold = (Path(stores[size].path), run.path) if size == rows else ()
+            watch, start = Watch(cluster, pids, cold), time.perf_counter()
+            if cold:
+                drop(cold[0])
+            with watch.running():
+                records = runs.train(
+                    pipeline(stores[size], hidden, group_chunks), run, Quiet(),
+                    scheduler=cluster.scheduler_address, announce=lambda line: None,
+                )  # fmt: skip
+            rates.append(size / records[-1]["cpu_seconds"])
+            if cold:
+                wall, large = time.perf_counter() - start, watch
+                read = watch.reads() - watch.read_before
+                alive = sorted(client.run(os.getpid).values()) == sorted(pids)
+    together = gigabytes(rows, features, hidden)
+    return {
+        "rows": rows,
+        "small_rows": small_rows,
+        "gigabytes": together,
+        "small_gigabytes": gigabytes(small_rows, features, hidden),
+        "times_memory": together * 2**30 / (WORKERS * limit),
+        "rows_per_cpu_second": rates[1],
+        "small_rows_per_cpu_second": [rates[0], rates[2]],
+        "ratio": rates[1] / max(rates[0], rates[2]),
+        "wall_seconds": wall,
+        "peak_share": large.peak / limit,
+        "spilled_bytes": large.spilled,
+        "workers_survived": alive,
+        "disk_read_gigabytes": read / 2**30,
+        "files_dropped": large.dropped,
+        "load_before": load,
+        "load_after": os.getloadavg()[0],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=480_000)
+    parser.add_argument("--small-rows", type=int, default=98_304)
+    parser.add_argument("--features", type=int, default=784)
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--chunk-rows", type=int, default=4096)
+    parser.add_argument("--memory-limit", default="1 GiB")
+    parser.add_argument(
+        "--folder", type=Path, help="where the data go; by default the system's temporary folder"
+    )
+    parser.add_argument("--json", action="store_true")
+    options = vars(parser.parse_args())
+    as_json, folder = options.pop("json"), options.pop("folder") or Path(tempfile.gettempdir())
+    result = measure(folder, **options)
+    if as_json:
+        print(json.dumps(result))
+        return
+    few, many = max(result["small_rows_per_cpu_second"]), result["rows_per_cpu_second"]
+    print(
+        f"data and z {result['gigabytes']:.1f} GiB, {result['times_memory']:.1f} × the memory of {WORKERS} workers "
+        f"of {options['memory_limit']}; beside it {result['small_gigabytes']:.2f} GiB; "
+        f"load {result['load_before']:.1f} before, {result['load_after']:.1f} after"
+    )
+    print(f"large  {many:8.0f} rows per CPU second, {result['wall_seconds']:.0f} s on the clock")
+    print(f"small  {few:8.0f} rows per CPU second (the better of two)      ratio {result['ratio']:.3f}")
+    print(
+        f"workers' peak memory {result['peak_share']:.0%} of their limit, spilled {result['spilled_bytes']} bytes, "
+        f"none was restarted: {result['workers_survived']}"
+    )
+    print(
+        f"read from the disk {result['disk_read_gigabytes']:.1f} GiB; page cache dropped by posix_fadvise "
+        f"every {DROP_SECONDS:g} s ({result['files_dropped']} files in all)"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,338 @@
+"""What Dask costs beside the same work in a plain loop, what a second worker brings, and what a thousand would.
+
+In one run, on a store of random samples: (a) a sweep over all chunks on a local cluster of one worker against the same
+kernels in a loop over the same chunks, reading and writing the same arrays; (b) the same sweep on two workers; (c) the
+measured seconds and bytes replayed by `simulation.py` on 8 … 1,024 workers, where the network is an argument. The
+rounds of loop, one and two workers take turns, and the medians are printed. CPU seconds are those of this process and
+all its children. Two workers can only be nearly twice as fast if two cores are free: the load is printed, too.
+
+    python benchmarks/scaling.py [--rows 80000] [--chunk-rows 5000] [--hidden 300] [--rounds 2] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import psutil
+from simulation import Costs, losses, step_seconds
+
+from altmin_dask.config import ClusterTable, Pipeline
+from altmin_dask.engine.blas import single_threaded_blas
+from altmin_dask.engine.executors import Executor, open_executor
+from altmin_dask.engine.problem import build_problem
+from altmin_dask.engine.sweep import Kernel, Step, enter, per_chunk, tree_sum, visit
+from altmin_dask.solvers.chunks import visit_chunk
+from altmin_dask.solvers.ridge import ridge_system
+from altmin_dask.solvers.statistics import Statistics, packed_size
+from altmin_dask.storage.latent import LatentStore
+from altmin_dask.storage.run import RunFolder, State
+from altmin_dask.storage.samples import SampleStore, ingest
+from altmin_dask.storage.sources import array_source
+from altmin_dask.storage.weights import read_weights
+
+MU = 0.03
+SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Bench:
+    """A store, its z as generation 0, and three ways to make generation 1 of it."""
+
+    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
+        self.folder, self.split_every = folder, options.split_every
+        x = np.random.default_rng(0).random((options.rows, options.features), dtype=np.float32)
+        self.store: SampleStore = ingest(array_source(x), folder / "x.zarr", chunk_rows=options.chunk_rows)
+        self.pipeline = Pipeline.model_validate(
+            {
+                "data": {"train": self.store.path},
+                "network": {"kind": "autoencoder", "hidden_layer_sizes": [options.hidden]},
+                "solver": {"mu": MU},
+            }
+        )
+        self.chunks = tuple(range(self.store.n_chunks))
+        self.steps = 0
+
+    def prepare(self, executor: Executor) -> None:
+        """Weights on disk, and z."""
+        self.problem = build_problem(self.pipeline, self.store, None, executor)
+        self.samples, self.kernel = self.problem.train, self.problem.kernel
+        network = self.kernel.network
+        self.mu = (MU,) * len(network.widths)
+        self.run = RunFolder(self.folder / "run")
+        self.run.path.mkdir()
+        statistics = Statistics(network.shapes, with_inputs=True)
+        state = State(network.initial_weights(0), statistics, np.zeros(1, dtype=np.int64))
+        self.weights = str(self.run.commit(state))
+        widths = sum(network.widths)
+        self.latent = LatentStore(
+            str(self.folder / "z"), self.store.rows, widths, self.store.chunk_rows, self.kernel.dtype
+        )
+        self.latent.prepare(0)
+        self.latent.prepare(1)
+        statistics.vector[:] = executor.compute(enter(self.step(), self.latent, 0))
+        self.state = state
+
+    def step(self, chunks: tuple[int, ...] | None = None) -> Step:
+        """What `enter` and `visit` take; no two have the same name."""
+        self.steps += 1
+        return Step(
+            self.kernel,
+            self.samples,
+            chunks or self.chunks,
+            f"bench-{self.steps}",
+            self.weights,
+            self.split_every,
+        )
+
+    def sweep(self, executor: Executor, chunks: tuple[int, ...] | None = None) -> np.ndarray:
+        """By Dask."""
+        return executor.compute(visit(self.step(chunks), self.latent, 0, self.mu, renew=False))
+
+    def loop(self, kernel: Kernel) -> tuple[np.ndarray, list[float]]:
+        """By a loop; the statistics, and the seconds of each chunk."""
+        old, new = self.latent.view(0, self.chunks), self.latent.view(1, self.chunks)
+        total = np.zeros(packed_size(kernel.network.shapes, with_inputs=False))
+        seconds = []
+        with single_threaded_blas():
+            for chunk in self.chunks:
+                start = time.perf_counter()
+                rows = slice(chunk * self.store.chunk_rows, (chunk + 1) * self.store.chunk_rows)
+                x, z = np.asarray(self.store.x[rows]), old.read(chunk)
+                z, statistics = visit_chunk(
+                    kernel.network,
+                    read_weights(self.weights),
+                    self.mu,
+                    x,
+                    None,
+                    z,
+                    kernel.settings,
+                    renew=False,
+                )
+                new.write(chunk, z)
+                total += statistics.vector
+                seconds.append(time.perf_counter() - start)
+        return total, seconds
+
+
+def cpu_seconds() -> float:
+    """Of this process and all its children."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return sum(spent.user + spent.system for spent in times)
+
+
+def timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
+    """Its result, wall and CPU seconds."""
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    result = function()
+    return result, time.perf_counter() - wall, cpu_seconds() - cpu
+
+
+def local(workers: int) -> Any:
+    return open_executor(ClusterTable(kind="local", workers=workers, dashboard=":0", memory_limit="4 GiB"))
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All of (a) and (b), and the costs for (c)."""
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(dir=options.folder) as name, local(1) as one, local(2) as two:
+        bench = Bench(Path(name), options)
+        bench.prepare(two)
+        for executor, chunks in ((one, (0,)), (two, (0, 1, 2, 3))):
+            bench.sweep(executor, chunks[: len(bench.chunks)])  # imports, first allocations
+        spent: dict[str, list[tuple[float, float]]] = {"loop": [], "one": [], "two": []}
+        tasks: list[float] = []
+        for _ in range(options.rounds):
+            (expected, seconds), *times = timed(lambda: bench.loop(bench.kernel))
+            spent["loop"].append((times[0], times[1]))
+            tasks += seconds
+            for label, executor in (("one", one), ("two", two)):
+                found, *times = timed(lambda executor=executor: bench.sweep(executor))
+                np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+                spent[label].append((times[0], times[1]))
+        wall = {label: median(time for time, _ in times) for label, times in spent.items()}
+        cpu = {label: median(time for _, time in times) for label, times in spent.items()}
+        return {
+            "cores": os.cpu_count(),
+            "load_before": load,
+            "load_after": os.getloadavg()[0],
+            "chunks": len(bench.chunks),
+            "task_seconds": median(tasks),
+            "wall": wall,
+            "cpu": cpu,
+            # pairs of one round, next to each other in time
+            "wall_overhead": median(
+                b[0] / a[0] - 1 for a, b in zip(spent["loop"], spent["one"], strict=True)
+            ),
+            "cpu_overhead": median(b[1] / a[1] - 1 for a, b in zip(spent["loop"], spent["one"], strict=True)),
+            "speedup_of_two": median(a[0] / b[0] for a, b in zip(spent["one"], spent["two"], strict=True)),
+            "costs": asdict(costs(bench, two, tasks, options)),
+        }
+
+
+def costs(bench: Bench, executor: Executor, tasks: list[float], options: argparse.Namespace) -> Costs:
+    """What the simulation replays."""
+    network = bench.kernel.network
+    size = packed_size(network.shapes, with_inputs=False)
+    total, part = np.zeros(size), np.ones(size)
+    rounds = 20
+    _, adding, _ = timed(lambda: [np.add(total, part, out=total) for _ in range(rounds)])
+    return Costs(
+        tasks, 8.0 * size, float(sum(w.nbytes for w in bench.state.weights)), adding / rounds, solving(bench),
+        trivial(executor, 1), scheduling(executor), options.latency, options.bandwidth, options.storage_bandwidth,
+    )  # fmt: skip
+
+
+def solving(bench: Bench) -> float:
+    """Seconds of a W-update and its commit; the first layer's system stays factorised, as in training."""
+    statistics, solver = bench.state.statistics, bench.pipeline.solver
+    first = ridge_system(statistics.gram[0], solver.ridge / MU)
+
+    def solve() -> None:
+        for layer, old in enumerate(bench.state.weights):
+            system = ridge_system(statistics.gram[layer], solver.ridge / MU) if layer else first
+            system.solve(statistics.cross[layer], old)
+        bench.state.cursor += 1
+        bench.run.commit(bench.state)
+
+    return median(timed(solve)[1] for _ in range(5))
+
+
+def trivial(executor: Executor, tasks: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of a step of so many tasks that do nothing, with its sum."""
+
+    def once(number: int) -> float:
+        start, name = clock(), f"trivial-{tasks}-{number}-{time.time_ns()}"
+        rows = per_chunk(nothing, da.zeros((tasks, 1), chunks=(1, 1)), name=name, columns=1)
+        executor.compute(tree_sum(rows, 16))
+        return clock() - start
+
+    return median(once(number) for number in range(3))
+
+
+def nothing(block: np.ndarray) -> np.ndarray:
+    return np.zeros((1, 1))
+
+
+def scheduling(executor: Executor, tasks: int = 1000) -> float:
+    """Seconds of the scheduler and the client for a task more; sums of the tree are tasks, too.
+
+    Both are in this process, and workers that share its cores do not count: it is CPU time.
+    """
+    more = tasks + -(-tasks // 16) + -(-tasks // 256) + 1
+    return (trivial(executor, tasks, time.process_time) - trivial(executor, 1, time.process_time)) / more
+
+
+def replay(measured: Costs, strong: int, weak: int, group: int, split_every: int) -> list[dict[str, Any]]:
+    """One row for each number of workers: efficiencies, and what each term takes of the step's time."""
+    rows = []
+    alone = {chunks: step_seconds(measured, 1, chunks, split_every) for chunks in {strong, weak, group}}
+    for workers in SIZES:
+        took = {chunks: step_seconds(measured, workers, chunks, split_every) for chunks in {strong, group}}
+        lost = losses(measured, workers, strong, split_every)
+        lost_by_group = losses(measured, workers, group, split_every)
+        rows.append(
+            {
+                "workers": workers,
+                "strong": alone[strong] / (workers * took[strong]),
+                "weak": alone[weak] / step_seconds(measured, workers, weak * workers, split_every),
+                "group": alone[group] / (workers * took[group]),
+                "lost": lost,
+                "lost_by_group": lost_by_group,
+            }
+        )
+    return rows
+
+
+def show(result: dict[str, Any], options: argparse.Namespace) -> None:
+    measured = result["costs"]
+    print(
+        f"{result['cores']} cores, load {result['load_before']:.1f} before and {result['load_after']:.1f} after "
+        f"(3 = both workers and this process); {result['chunks']} chunks, {result['task_seconds']:.2f} s each"
+    )
+    for label, name in (("loop", "plain loop"), ("one", "one worker"), ("two", "two workers")):
+        print(f"{name:<12} wall {result['wall'][label]:7.2f} s   CPU {result['cpu'][label]:7.2f} s")
+    print(
+        f"one worker against the loop: wall {result['wall_overhead']:+.1%}, CPU {result['cpu_overhead']:+.1%}; "
+        f"two against one: {result['speedup_of_two']:.2f}×"
+    )
+    print(
+        f"\nsimulated: statistics {measured['statistics_bytes'] / 1e6:.1f} MB, weights "
+        f"{measured['weights_bytes'] / 1e6:.1f} MB, scheduler {measured['scheduler_seconds'] * 1e3:.2f} ms a task, "
+        f"W and commit {measured['solve_seconds'] * 1e3:.0f} ms, empty step {measured['step_seconds'] * 1e3:.0f} ms; "
+        f"links {options.bandwidth / 1e9:g} GB/s, storage {options.storage_bandwidth / 1e9:g} GB/s, "
+        f"latency {options.latency * 1e3:g} ms"
+    )
+    print(
+        f"strong: a batch of {options.strong} chunks; weak: {options.weak} chunks a worker; "
+        f"group: incremental, {options.group} chunks between two W"
+    )
+    print(f"{'workers':>7} {'strong':>7} {'weak':>7} {'group':>7}   lost most to (strong; group)")
+    for row in result["simulated"]:
+        most = "; ".join(describe(row[key]) for key in ("lost", "lost_by_group"))
+        print(f"{row['workers']:7} {row['strong']:7.1%} {row['weak']:7.1%} {row['group']:7.1%}   {most}")
+    print(verdict(result["simulated"]))
+
+
+def describe(lost: dict[str, float]) -> str:
+    name = max(lost, key=lambda name: lost[name])
+    return f"{name} {lost[name]:.1%}"
+
+
+def verdict(rows: list[dict[str, Any]]) -> str:
+    """Where it breaks, and why."""
+    sentences = []
+    for key, lost, name in (("strong", "lost", "a batch"), ("group", "lost_by_group", "groups")):
+        broken = next((row for row in rows if row[key] < 0.8), None)
+        if broken is None:
+            sentences.append(f"{name}: above 80 % up to {rows[-1]['workers']} workers")
+        else:
+            sentences.append(
+                f"{name}: below 80 % from {broken['workers']} workers on, by {describe(broken[lost])}"
+            )
+    return "; ".join(sentences)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=80_000)
+    parser.add_argument("--chunk-rows", type=int, default=5000)
+    parser.add_argument("--features", type=int, default=784)
+    parser.add_argument("--hidden", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--split-every", type=int, default=4)
+    parser.add_argument("--strong", type=int, default=8192, help="chunks of the simulated batch")
+    parser.add_argument("--weak", type=int, default=8, help="chunks for each simulated worker")
+    parser.add_argument("--group", type=int, default=512, help="chunks of a simulated group")
+    parser.add_argument(
+        "--bandwidth", type=float, default=1.25e9, help="bytes/s of a worker's link (10 Gbit/s)"
+    )
+    parser.add_argument("--storage-bandwidth", type=float, default=1e10, help="bytes/s of the shared storage")
+    parser.add_argument("--latency", type=float, default=2e-4, help="seconds of a message")
+    parser.add_argument(
+        "--folder", type=Path, help="where the data go; by default the system's temporary folder"
+    )
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    result = measure(options)
+    result["simulated"] = replay(
+        Costs(**result["costs"]), options.strong, options.weak, options.group, options.split_every
+    )
+    if options.json:
+        print(json.dumps(result))
+    else:
+        show(result, options)
+
+
+if __name__ == "__main__":
+    main()
