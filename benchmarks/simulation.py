@@ -149,13 +149,10 @@ def step_seconds(costs: Costs, workers: int, chunks: int, split_every: int = 4) 
 
 
 def efficiency(costs: Costs, workers: int, chunks: int, split_every: int = 4, *, weak: bool = False) -> float:
-    """Of so many workers beside one: on the same chunks, or (`weak`) on `chunks` for each of them."""
-    if weak:
-        return step_seconds(costs, 1, chunks, split_every) / step_seconds(
-            costs, workers, chunks * workers, split_every
-        )
-    return step_seconds(costs, 1, chunks, split_every) / (
-        workers * step_seconds(costs, workers, chunks, split_every)
+    """Of so many workers beside one, on the same chunks: `chunks` in all, or (`weak`) for each of them."""
+    total = chunks * workers if weak else chunks
+    return step_seconds(costs, 1, total, split_every) / (
+        workers * step_seconds(costs, workers, total, split_every)
     )
 
 
