@@ -48,7 +48,7 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="digits, a .npz or .npy file, a folder of idx files, or a zarr path or URL; "
+        help="digits, synthetic:rows=N,features=N, a .npz or .npy file, a folder of idx files, or a zarr path or URL; "
         "append :train or :test for a split",
     ),
 ]

@@ -14,6 +14,7 @@ import pytest
 from command import LABELS, Altmin, Outcome, X, foreign, start, write_pipeline
 from distributed import Client, LocalCluster
 from hypothesis import settings
+from object_store import running_server, s3
 
 from altmin_dask import cli
 from altmin_dask.config import Pipeline
@@ -112,3 +113,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
     return home
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    """An S3 service, one for all tests: clients remember where it is."""
+    with running_server() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(endpoint: str, request: pytest.FixtureRequest) -> str:
+    """A bucket of its own."""
+    name = f"altmin-{abs(hash(request.node.nodeid))}"
+    s3().mkdir(name)
+    return f"s3://{name}"

@@ -286,6 +286,20 @@ def test_a_worker_without_the_shared_folders_is_named(hidden, samples, altmin, t
     assert "all workers share" in outcome.err
 
 
+def test_a_worker_that_cannot_import_the_package_is_named(store, altmin, tmp_path):
+    (tmp_path / "altmin_dask").mkdir()
+    missing = "raise ModuleNotFoundError(\"No module named 'altmin_dask'\")"
+    (tmp_path / "altmin_dask" / "__init__.py").write_text(missing)
+    with processes(tmp_path / "cluster", PYTHONPATH=str(tmp_path)) as running:
+        running.scheduler()
+        running.worker("bare")
+        file = pipeline(tmp_path, store, 1)
+        outcome = altmin("train", file, "--run", tmp_path / "run", "--scheduler", running.address)
+    refused(outcome, "No module named 'altmin_dask'")
+    assert "install" in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_tls(store, expected, altmin, tmp_path):
     """Certificates reach the client by Dask's own configuration; without them the address is refused."""
     certificates(tmp_path)

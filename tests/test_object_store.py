@@ -7,14 +7,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 from command import LABELS, Outcome, X, foreign, refused, start, write_pipeline
-from moto.server import ThreadedMotoServer
+from object_store import CREDENTIALS, flip, s3
 
 from altmin_dask.errors import ChunkError, DataError, ExistsError, MissingError
 from altmin_dask.storage.model import Model
@@ -23,42 +21,6 @@ from altmin_dask.storage.sources import array_source, open_source
 from altmin_dask.storage.views import ChunkView
 
 pytest.importorskip("s3fs")
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """A server, which this process and those it starts find by the environment."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in CREDENTIALS.items():
-            patch.setenv(name, value)
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(endpoint: str, request: pytest.FixtureRequest) -> str:
-    name = f"altmin-{abs(hash(request.node.name))}"
-    s3().mkdir(name)
-    return f"s3://{name}"
-
-
-def s3() -> fsspec.AbstractFileSystem:
-    return fsspec.filesystem("s3", use_listings_cache=False)
-
-
-def flip(url: str) -> None:
-    """Flip one bit in the middle of an object."""
-    content = bytearray(s3().cat_file(url))
-    content[len(content) // 2] ^= 4
-    s3().pipe_file(url, bytes(content))
 
 
 def ended(process: subprocess.Popen[str], timeout: float = 60) -> Outcome:
@@ -226,3 +188,11 @@ def test_a_service_that_cannot_be_used(call, environment, sentence):
     assert out.startswith("s3://bucket/a.zarr cannot be opened: ")
     assert sentence in out
     assert time.monotonic() - began < 60
+
+
+def test_a_store_that_was_made_anew_is_another_one(bucket):
+    place = f"{bucket}/s.zarr"
+    first = ingest(array_source(X), place, chunk_rows=16)
+    assert len(chunks_of(first).read(0)) == 16
+    second = ingest(array_source(X), place, chunk_rows=20, overwrite=True)
+    assert len(chunks_of(second).read(0)) == 20

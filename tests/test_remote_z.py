@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from test_faults import train
-from test_object_store import bucket, endpoint, flip, s3  # noqa: F401 - fixtures
+from object_store import flip, s3
+from test_training import train
 
 from altmin_dask.errors import RepairWarning
 from altmin_dask.storage.samples import ingest
@@ -14,7 +14,7 @@ GROUPS = {"group_chunks": 2, "max_sweeps": 3.0}
 
 
 @pytest.fixture
-def stores(samples, bucket, tmp_path):  # noqa: F811
+def stores(samples, bucket, tmp_path):
     """The same samples here and there."""
     return [
         ingest(array_source(samples), place, chunk_rows=32, dtype="float64").path
@@ -23,7 +23,7 @@ def stores(samples, bucket, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", ["threads", "local"])
-def test_z_in_a_bucket_changes_no_bit(pipeline, stores, bucket, tmp_path, kind):  # noqa: F811
+def test_z_in_a_bucket_changes_no_bit(pipeline, stores, bucket, tmp_path, kind):
     here, _, _ = train(pipeline(stores[0], training=GROUPS), tmp_path / "here")
     cluster = {"kind": kind, "workers": 2, "dashboard": ":0"}
     there = pipeline(stores[1], training=GROUPS, cluster=cluster, output={"z": f"{bucket}/scratch"})
@@ -38,7 +38,7 @@ def test_z_in_a_bucket_changes_no_bit(pipeline, stores, bucket, tmp_path, kind):
     ] + [f"/weights/{cursor:08d}.safetensors" for cursor in (state.cursor - 1, state.cursor)]
 
 
-def test_z_in_a_bucket_is_repaired_and_swept(pipeline, stores, bucket, tmp_path):  # noqa: F811
+def test_z_in_a_bucket_is_repaired_and_swept(pipeline, stores, bucket, tmp_path):
     settings = {"output": {"z": f"{bucket}/scratch"}, "training": GROUPS}
     run, _, _ = train(pipeline(stores[1], **settings), tmp_path / "run")
     flip(f"{run.latent}/000003.zarr/c.4.0")

@@ -46,7 +46,7 @@ def absent(dtype: Any) -> float | int:
     return float("nan") if dtype.kind == "f" else int(np.iinfo(dtype).min)
 
 
-def damage(error: Exception) -> str | None:
+def damage(error: BaseException) -> str | None:
     """Say what is wrong with a chunk if that is what an exception of zarr means."""
     text = str(error)
     if isinstance(error, ValueError) and _MISMATCH in text:

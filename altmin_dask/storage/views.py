@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -15,15 +16,25 @@ import zarr
 from altmin_dask.errors import ChunkError, MissingError
 from altmin_dask.networks.activations import Array
 from altmin_dask.storage.checked import damage, is_missing
+from altmin_dask.storage.readers import is_url
+from altmin_dask.storage.remote import explained_errors
 
 Mode = Literal["r", "r+"]
+Layout = tuple[tuple[int, ...], int]
 
 
-def open_array(location: str, mode: Mode = "r") -> zarr.Array[Any]:
+def open_array(location: str, mode: Mode = "r", layout: Layout | None = None) -> zarr.Array[Any]:
     """Open a zarr array once per process: opening costs more than reading a small chunk.
 
-    A local array that was made anew at the same place is another one.
+    A local array that was made anew at the same place is another one; one at a URL is if its `layout`, its shape and
+    the rows of its chunks, is not as expected.
     """
+    if is_url(location):
+        array = _open(location, mode, None)
+        if layout is not None and layout != (array.shape, min(array.chunks[0], array.shape[0])):
+            _open.cache_clear()
+            array = _open(location, mode, None)
+        return array
     try:
         about = os.stat(os.path.join(location, "zarr.json"))
     except OSError:
@@ -55,6 +66,8 @@ class ChunkView:
         Values in a sample.
     dtype : numpy.dtype
         Of the array.
+    layout : tuple
+        Shape of the whole array, and rows in a chunk.
     """
 
     location: str
@@ -62,6 +75,7 @@ class ChunkView:
     sizes: tuple[int, ...]
     columns: int
     dtype: np.dtype[Any]
+    layout: Layout
 
     @classmethod
     def select(
@@ -70,7 +84,7 @@ class ChunkView:
         """View chunks `ids` of an array of `shape` with `chunk_rows` rows in a chunk."""
         starts = tuple(i * chunk_rows for i in ids)
         sizes = tuple(min(chunk_rows, shape[0] - start) for start in starts)
-        return cls(location, starts, sizes, prod(shape[1:]), np.dtype(dtype))
+        return cls(location, starts, sizes, prod(shape[1:]), np.dtype(dtype), (shape, chunk_rows))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -101,17 +115,13 @@ class ChunkView:
         MissingError
             If the process, on whatever machine, cannot see the array.
         """
+        array = self._open("r")
         start, size = self.starts[index], self.sizes[index]
         try:
-            array = open_array(self.location)
-        except FileNotFoundError:
-            raise MissingError(
-                f"{socket.gethostname()} sees no array at {self.location}; put it where every worker sees it"
-            ) from None
-        try:
-            values: Array = np.asarray(array[start : start + size])
+            with explained_errors(self.location, "read") if is_url(self.location) else nullcontext():
+                values: Array = np.asarray(array[start : start + size])
         except (ValueError, RuntimeError) as error:
-            reason = damage(error)
+            reason = damage(error.__cause__ or error)
             if reason is None:
                 raise
             raise ChunkError(self.location, start // array.chunks[0], reason) from error
@@ -122,5 +132,13 @@ class ChunkView:
     def write(self, index: int, values: Array) -> None:
         """Write the index-th of the selected chunks, whole."""
         start, size = self.starts[index], self.sizes[index]
-        array = open_array(self.location, "r+")
+        array = self._open("r+")
         array[start : start + size] = values.reshape(size, *array.shape[1:])
+
+    def _open(self, mode: Mode) -> zarr.Array[Any]:
+        try:
+            return open_array(self.location, mode, self.layout)
+        except FileNotFoundError:
+            raise MissingError(
+                f"{socket.gethostname()} sees no array at {self.location}; put it where every worker sees it"
+            ) from None
