@@ -3,8 +3,11 @@
 Each case trains in processes of its own, after a tiny run that loads all there is to load. The baseline is the
 resident memory then; the peak is VmHWM, which is reset before the run.
 
+The peaks of several threads add up only when they meet, so that more tasks have a higher one by chance. Against the
+number of samples one thread is measured, therefore, and as many tasks whatever that number is.
+
     python benchmarks/memory.py [--case NAME ...] [--json]
-    python benchmarks/memory.py --growth [--rows 60000 240000] [--schedule batch] [--repeats 5] [--json]
+    python benchmarks/memory.py --growth [--rows 60000 240000] [--schedule batch] [--repeats 3] [--json]
 """
 
 from __future__ import annotations
@@ -201,10 +204,10 @@ def compare(name: str) -> dict[str, Any]:
     }
 
 
-def growth(rows: int, chunk_rows: int, visits: int, schedule: str) -> int:
+def growth(rows: int, visits: int, chunk_rows: int, schedule: str, threads: int) -> int:
     """Peak above baseline with that many samples, of which as many are visited whatever their number is."""
     case = Case(
-        (300,), chunk_rows=chunk_rows, chunks=rows // chunk_rows, network=WHITENED,
+        (300,), chunk_rows=chunk_rows, chunks=rows // chunk_rows, threads=threads, network=WHITENED,
         training={"schedule": schedule, "max_sweeps": visits / rows},
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -219,7 +222,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[60_000, 240_000])
     parser.add_argument("--chunk-rows", type=int, default=2500)
     parser.add_argument("--schedule", default="batch", choices=["batch", "incremental"])
-    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.measure:
@@ -228,7 +232,7 @@ def main() -> None:
     elif options.growth:
         peaks = {
             rows: [
-                growth(rows, options.chunk_rows, max(options.rows), options.schedule)
+                growth(rows, max(options.rows), options.chunk_rows, options.schedule, options.threads)
                 for _ in range(options.repeats)
             ]
             for rows in options.rows

@@ -55,19 +55,3 @@ def test_autoencoder_reaches_its_marks(tmp_path):
     result = json.loads(run(*altmin, "evaluate", folder, tmp_path / "test.zarr", "--json"))
     assert result["loss"] == pytest.approx(records[-1]["validation_loss"], rel=1e-6)
     assert (folder / "report" / "reconstructions.png").exists()
-
-
-@pytest.mark.parametrize("schedule", ["batch", "incremental"])
-def test_memory_does_not_grow_with_the_samples(schedule):
-    printed = run(
-        ROOT / "benchmarks" / "memory.py",
-        "--mnist",
-        MNIST,
-        "--schedule",
-        schedule,
-        "--sweeps",
-        "0.3",
-        "--json",
-    )
-    small, large = json.loads(printed).values()
-    assert large <= 1.1 * small
