@@ -65,9 +65,15 @@ def test_measured_peaks_of_all_cases(memory):
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["batch", "incremental"])
 def test_memory_does_not_grow_with_the_samples(memory, schedule):
-    """Four times the samples have one more level of sums that wait, as planned: 4 %. Repetitions differ by 1 %."""
-    small, large = (memory.growth(rows, 80_000, 1000, schedule, threads=1) for rows in (20_000, 80_000))
-    assert large <= 1.1 * small
+    """Four times the samples add a level of sums that wait, which is planned, and nothing else.
+
+    Five repetitions of each lay within 3 % of each other; 480 MB more of samples and z would show.
+    """
+    (small, planned), (large, more) = (
+        memory.growth(rows, 80_000, 1000, schedule, threads=1) for rows in (20_000, 80_000)
+    )
+    assert more - planned <= 32 * MIB
+    assert large - (more - planned) <= 1.1 * small
 
 
 # --- memory, array by array
