@@ -29,7 +29,7 @@ from distributed import Client, LocalCluster
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
-from altmin_dask.engine.training import Progress
+from altmin_dask.engine.progress import Progress
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore, ingest
 from altmin_dask.storage.sources import open_source
