@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from altmin_dask.config import load_pipeline
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
+# not imported here: it takes SIGINT for itself
+needs_jobqueue = pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="needs dask-jobqueue")
 
 
 def run_script(*words: Any, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -43,8 +46,8 @@ def test_digits_autoencoder(tmp_path):
     assert list(tmp_path.glob("*.png"))
 
 
+@needs_jobqueue
 def test_slurm_job_script(tmp_path):
-    pytest.importorskip("dask_jobqueue")
     options = ("--jobs", "2", "--workers", "3", "--memory", "6 GiB", "--queue", "long", "--print")
     done = run_script(EXAMPLES / "slurm_cluster.py", "p.toml", "run", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -61,10 +64,10 @@ echo "Submitted batch job $!"
 """
 
 
+@needs_jobqueue
 @pytest.mark.slow
 def test_slurm_example_trains_where_sbatch_runs_the_script_here(samples, make_store, tmp_path):
     """SLURM itself is not here: an `sbatch` that runs the job script on this machine takes its place."""
-    pytest.importorskip("dask_jobqueue")
     (tmp_path / "bin").mkdir()
     altmin = f'#!/bin/sh\nexec {sys.executable} -m altmin_dask "$@"\n'
     for name, text in {"sbatch": SBATCH, "scancel": '#!/bin/sh\nkill -- "-$1"\n', "altmin": altmin}.items():
