@@ -6,16 +6,17 @@ import ctypes
 from contextlib import suppress
 
 _M_MMAP_THRESHOLD = -3
-_LARGE = 1 << 20
+_LARGE = 8 << 20
 
 
 def return_freed_arrays() -> None:
-    """Tell glibc to map arrays of 1 MiB and more one by one, and to unmap them when they are freed.
+    """Tell glibc to map arrays of 8 MiB and more one by one, and to unmap them when they are freed.
 
     By default its threshold moves up, to 32 MiB, after the first large array that is freed. From then on arrays come
     from heaps, one for every thread, where what lives in between keeps the rest from going back: peaks would differ
     by chance from run to run. Dask's workers behave in this way already, as their nannies set
-    MALLOC_TRIM_THRESHOLD_, which holds that threshold still as well. Other C libraries are left alone.
+    MALLOC_TRIM_THRESHOLD_, which holds that threshold still as well. From 1 MiB on it would cost a fifth more CPU time,
+    in page faults; from 8 MiB on it costs nothing that can be measured. Other C libraries are left alone.
     """
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
