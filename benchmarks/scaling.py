@@ -36,9 +36,10 @@ from altmin_dask.solvers.chunks import visit_chunk
 from altmin_dask.solvers.ridge import ridge_system
 from altmin_dask.solvers.statistics import Statistics, packed_size
 from altmin_dask.storage.latent import LatentStore
-from altmin_dask.storage.run import RunFolder, State
+from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore, ingest
 from altmin_dask.storage.sources import array_source
+from altmin_dask.storage.state import State
 from altmin_dask.storage.weights import read_weights
 
 MU = 0.03

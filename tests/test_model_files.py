@@ -18,7 +18,8 @@ from altmin_dask.networks.chain import Chain
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.run import RunFolder, State
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.state import State
 from altmin_dask.storage.weights import read_weights
 
 

@@ -15,8 +15,9 @@ from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.errors import ConfigError, ExistsError, MissingError, RunError, SchedulerError
 from altmin_dask.networks.chain import Chain
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.run import RunFolder, State
+from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore
+from altmin_dask.storage.state import State
 
 
 class Quiet:

@@ -34,7 +34,8 @@ from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.readers import is_url
-from altmin_dask.storage.run import RunFolder, State
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.state import State
 from altmin_dask.storage.weights import publish_weights
 
 SAMPLES_PER_UNKNOWN = 10
