@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import dask
 import numpy as np
 import pytest
 from command import X, foreign, refused, start, write_pipeline
-from distributed import Client
+from distributed import Client, LocalCluster
 from test_training import sums_on_disk, train
 
 from altmin_dask import runs
+from altmin_dask.engine import executors
 from altmin_dask.engine.executors import Cluster
 from altmin_dask.engine.faults import explained_faults
 from altmin_dask.errors import ChunkError, ExistsError, FaultError, RepairWarning
@@ -209,3 +211,27 @@ def _explained():
 def _allow_failures(number, dask_scheduler=None):
     before, dask_scheduler.allowed_failures = dask_scheduler.allowed_failures, number
     return before
+
+
+def test_a_cluster_that_stays_without_workers(monkeypatch):
+    monkeypatch.setattr(executors, "POLL_SECONDS", 0.1)
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+        pytest.raises(
+            FaultError, match=r"no worker for 0\.5 s \(cluster.patience\); start some with `dask worker"
+        ),
+    ):
+        Cluster(client, patience=0.5).compute(dask.delayed(sum)([1, 2]))
+
+
+def test_a_step_waits_for_a_worker(monkeypatch):
+    monkeypatch.setattr(executors, "POLL_SECONDS", 0.1)
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        later = threading.Timer(0.5, cluster.scale, [1])
+        later.start()
+        assert Cluster(client, patience=60).compute(dask.delayed(sum)([1, 2])) == 3
+        later.join()
