@@ -28,7 +28,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Width = Annotated[int, Field(ge=1)]
 ActivationName = Literal[*ACTIVATIONS]  # type: ignore[valid-type]
 LossName = Literal[*LOSSES]  # type: ignore[valid-type]
-_FORMS = ("<one>", "<each>", "<table>")
+_FORMS = ("<one>", "<each>", "<table>", "<word>")
 
 
 def _form(value: Any) -> str:
@@ -36,6 +36,10 @@ def _form(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "<each>"
     return "<table>" if isinstance(value, dict | BaseModel) else "<one>"
+
+
+def _mu_form(value: Any) -> str:
+    return "<word>" if value == "auto" else _form(value)
 
 
 class Table(BaseModel):
@@ -105,14 +109,20 @@ class SolverTable(Table):
     mu: Annotated[
         Annotated[Positive, Tag("<one>")]
         | Annotated[tuple[Positive, ...], Field(strict=False, min_length=1), Tag("<each>")]
-        | Annotated[MuSchedule, Tag("<table>")],
-        Discriminator(_form),
-    ] = 0.03
-    """μ of all layers, of each layer, or a schedule."""
+        | Annotated[MuSchedule, Tag("<table>")]
+        | Annotated[Literal["auto"], Tag("<word>")],
+        Discriminator(_mu_form),
+    ] = "auto"
+    """μ of all layers, of each layer, or a schedule; "auto": the limit of exact constraints for increments, which
+    restart z by a forward pass, and 0.03 where z persists."""
     ridge: NonNegative = 0.005
     """λ of F; the Gram matrix of layer i gets λ/μ_i."""
     penalize_bias: bool = True
-    proximal: NonNegative = 0.0
+    proximal: NonNegative | None = None
+    """ρ relative to the mean diagonal of a Gram matrix; by default 0, and for increments a tenth of the unknowns for
+    each target number of a group."""
+    metric_damping: Annotated[float, Field(gt=0)] = 0.03
+    """σ of increments, in units of the loss's curvature; inf leaves the curvature behind a layer out."""
     newton_steps: Annotated[int, Field(ge=1)] = 1
     cg_iterations: Annotated[int, Field(ge=1)] = 2
     cg_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -123,15 +133,25 @@ class SolverTable(Table):
 class TrainingTable(Table):
     """`[training]`: the schedule and when to stop."""
 
-    schedule: Literal["batch", "incremental", "windows"] = "windows"
-    group_chunks: Annotated[int, Field(ge=1)] = 1
-    """Chunks that are visited between two solves for W (incremental, windows)."""
+    schedule: Literal["auto", "increments", "windows", "incremental", "batch"] = "auto"
+    """"auto" are increments."""
+    group_chunks: Annotated[int, Field(ge=1)] | None = None
+    """Chunks that are visited between two solves for W; by default 1, and for increments as many as hold about 2,000
+    samples."""
     first_window: Annotated[int, Field(ge=1)] | None = None
     """Groups in the first window; by default about 10 samples for each unknown of a row of W."""
     window_passes: Annotated[int, Field(ge=1)] = 4
     """Passes over a window before it doubles."""
-    max_sweeps: Positive = 10.0
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Share of the running mean of the weights that stays in a step (increments); the mean is what is kept."""
+    max_sweeps: Positive | None = None
+    """By default 10, and for increments 20 or as many as 300 steps take."""
     max_cpu_seconds: Positive | None = None
+    n_iter_no_change: Annotated[int, Field(ge=1)] | None = 10
+    """Training stops when the nested loss (of the validation samples, if there are any) has not improved by `tol`
+    in so many records; None never stops it."""
+    tol: NonNegative = 1e-3
+    """Relative improvement of the best loss that counts."""
     seed: Annotated[int, Field(ge=0)] = 0
     evaluation_rows: Annotated[int, Field(ge=1)] = 10_000
     """About how many training rows (whole chunks) the nested loss of a record is taken over."""
@@ -185,10 +205,15 @@ class Pipeline(Table):
     cluster: ClusterTable = ClusterTable()
     output: OutputTable = OutputTable()
 
+    @property
+    def in_increments(self) -> bool:
+        """Whether W moves in increments, and no z is kept."""
+        return self.training.schedule in ("auto", "increments")
+
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed: all but where it runs, when it stops and what it leaves."""
         settings: dict[str, Any] = self.model_dump(mode="json", exclude={"cluster", "output"})
-        for limit in ("max_sweeps", "max_cpu_seconds"):
+        for limit in ("max_sweeps", "max_cpu_seconds", "n_iter_no_change", "tol"):
             settings["training"].pop(limit)
         return settings
 

@@ -23,6 +23,8 @@ from altmin_dask.storage.sources import open_source
 from altmin_dask.storage.summaries import is_labels
 
 TARGETS = {"autoencoder": "inputs", "classifier": "labels", "regressor": "real"}
+AUTO_MU = 0.03
+"""μ where z persists, unless told otherwise."""
 DEFAULT_LOSS = {"autoencoder": "squared", "classifier": "cross_entropy", "regressor": "squared"}
 
 
@@ -264,6 +266,8 @@ def _ranges_block(x: Array, y: Array | None) -> Array:
 
 
 def mu_of(pipeline: Pipeline) -> Any:
-    """The pipeline's μ as `altmin_dask.solvers.schedules.penalties` takes it."""
+    """The pipeline's μ as `altmin_dask.solvers.schedules.penalties` takes it, where it is finite."""
     mu = pipeline.solver.mu
+    if mu == "auto":
+        return AUTO_MU
     return Geometric(mu.start, mu.factor, mu.stop) if isinstance(mu, MuSchedule) else mu

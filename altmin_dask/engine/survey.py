@@ -241,7 +241,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
         z_compressed=pipeline.output.z is not None and is_url(pipeline.output.z),
         validation_rows=0 if validation is None else validation.outline.rows,
         validation_chunk_rows=0 if validation is None else validation.chunk_rows,
-        group_chunks=train.outline.rows if training.schedule == "batch" else training.group_chunks,
+        group_chunks=train.outline.rows if training.schedule == "batch" else training.group_chunks or 1,
         whitened=settings.initialization == "whitened",
         exact=solver.curvature == "exact",
         newton_steps=solver.newton_steps,

@@ -20,9 +20,12 @@ from altmin_dask.solvers.chunks import (
     collect_chunk,
     enter_chunk,
     evaluate_chunk,
+    increment_chunk,
     moments_chunk,
+    probe_chunk,
     visit_chunk,
 )
+from altmin_dask.solvers.increments import ascent_size
 from altmin_dask.solvers.newton import NewtonSettings
 from altmin_dask.solvers.statistics import packed_size
 from altmin_dask.storage.latent import LatentStore
@@ -158,6 +161,17 @@ def visit(
     )  # fmt: skip
 
 
+def increment(step: Step, mu: tuple[float, ...] | None, seed: tuple[int, ...] | None) -> da.Array:
+    """Packed `altmin_dask.solvers.increments.Ascent` of chunks; with curvature where there is a seed for its noise."""
+    columns = ascent_size(step.kernel.network.shapes, seed is not None)
+    return step.sum("increment", _increment_block, columns, mu=mu, seed=seed, chunks_taken=step.chunks)
+
+
+def probe(step: Step, direction: str, before: str, every: int) -> da.Array:
+    """Packed `altmin_dask.solvers.increments.Probe` of chunks, along what the files hold."""
+    return step.sum("probe", _probe_block, 6, direction=direction, before=before, every=every)
+
+
 def evaluate(step: Step) -> da.Array:
     """The sums of `altmin_dask.solvers.chunks.Evaluation` over chunks, for the real network."""
     return step.sum("evaluate", _evaluate_block, 3)
@@ -222,6 +236,33 @@ def _visit_block(
         )
     written.write(block_id[0], new)
     return statistics.vector[None]
+
+
+def _increment_block(
+    x: Array,
+    y: Array | None,
+    *,
+    block_id: tuple[int, int],
+    kernel: Kernel,
+    weights: str,
+    mu: tuple[float, ...] | None,
+    seed: tuple[int, ...] | None,
+    chunks_taken: tuple[int, ...],
+) -> Array:
+    x, y = kernel.arrange(x, y)
+    noise = None if seed is None else [*seed, chunks_taken[block_id[0]]]
+    with single_threaded_blas():
+        ascent = increment_chunk(kernel.network, read_weights(weights), mu, x, y, kernel.settings, noise)
+    return ascent.vector[None]
+
+
+def _probe_block(
+    x: Array, y: Array | None, *, kernel: Kernel, weights: str, direction: str, before: str, every: int
+) -> Array:
+    x, y = kernel.arrange(x, y)
+    now, along, old = (read_weights(file) for file in (weights, direction, before))
+    with single_threaded_blas():
+        return probe_chunk(kernel.network, now, along, old, x, y, every).pack()[None]
 
 
 def _evaluate_block(x: Array, y: Array | None, *, kernel: Kernel, weights: str) -> Array:

@@ -49,6 +49,14 @@ class Curvature:
             out -= self.weights * mean[:, None]
         return out
 
+    def sample(self, noise: Array, out: Array | None = None) -> Array:
+        """Vectors u with E[u uᵀ] = H, from independent noise of mean 0 and variance 1, (n, d)."""
+        out = np.sqrt(self.weights, out=out)
+        out *= noise
+        if self.centred:
+            out -= self.weights * (out.sum(axis=1) / self.weights.sum(axis=1))[:, None]
+        return out
+
     def solve(self, m: float, v: Array, out: Array | None = None) -> Array:
         """(m I + H)⁻¹ v for m > 0; by Sherman–Morrison where centred."""
         out = np.add(self.weights, m, out=out)

@@ -9,8 +9,11 @@ import numpy as np
 
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain, Weights, augmented
+from altmin_dask.networks.nested import Pass
 from altmin_dask.networks.workspace import Workspace, thread_workspace
+from altmin_dask.solvers.increments import Ascent, Probe
 from altmin_dask.solvers.newton import NewtonSettings, update
+from altmin_dask.solvers.products import add_gram, add_product
 from altmin_dask.solvers.statistics import Statistics
 
 BLOCK_ROWS = 1024
@@ -116,6 +119,98 @@ def visit_chunk(
         statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
         np.concatenate(result.end.z, axis=1, out=out[rows])
     return out, statistics
+
+
+def increment_chunk(
+    network: Chain,
+    weights: Weights,
+    mu: Sequence[float] | None,
+    x: Array,
+    y: Array | None,
+    settings: NewtonSettings,
+    seed: Sequence[int] | None = None,
+) -> Ascent:
+    """What a chunk says about the weights, from z that restart at a forward pass.
+
+    Parameters
+    ----------
+    network, weights, settings
+        As in `altmin_dask.solvers.newton.update`.
+    mu : sequence of float or None
+        μ_1 … μ_L; None for μ → ∞, where the z-update is known without being made.
+    x, y : ndarray
+        Samples (n, …), targets or None.
+    seed : sequence of int, optional
+        Of the noise by which curvature is sampled; without it none is measured.
+    """
+    work = thread_workspace()
+    sums = Ascent(network.shapes, seed is not None, weights[0].dtype)
+    for number, rows in enumerate(_blocks(len(x))):
+        inputs = augmented(x[rows], weights[0].dtype, work)
+        target = _target(inputs, y, rows)
+        nested = Pass.forward(network, weights, inputs, target, work)
+        loss = nested.loss()
+        sums.totals += (len(loss), loss.sum(dtype=np.float64), np.square(loss).sum(dtype=np.float64))
+        if seed is not None:
+            noise = _signs([*seed, number], nested.z)
+            sampled = nested.curvature().sample(noise, work.like("sampled", noise))
+            for total, vectors in zip(sums.metric, nested.backward(sampled), strict=True):
+                add_gram(total, vectors)
+            for total, layer in zip(sums.gram, nested.inputs, strict=True):
+                add_gram(total, layer)
+        if mu is None:
+            back = nested.backward(nested.gradient())
+            for total, gradient, layer in zip(sums.pull, back, nested.inputs, strict=True):
+                add_product(total, -1.0, gradient, layer)
+            continue
+        z = network.forward(weights, x[rows])
+        end = update(network, weights, mu, x[rows], None if y is None else y[rows], z, settings, work).end
+        for total, m, residual, layer in zip(sums.pull, mu, end.residuals, end.inputs, strict=True):
+            add_product(total, 2 * m, residual, layer)
+    return sums
+
+
+def probe_chunk(
+    network: Chain,
+    weights: Weights,
+    direction: Weights,
+    before: Weights,
+    x: Array,
+    y: Array | None,
+    every: int,
+) -> Probe:
+    """The model of the nested loss along `direction` and `weights` − `before`, on every `every`-th sample."""
+    work = thread_workspace()
+    repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
+    slope, bend = np.zeros(2), np.zeros((2, 2))
+    x, y = x[::every], None if y is None else y[::every]
+    for rows in _blocks(len(x)):
+        inputs = augmented(x[rows], weights[0].dtype, work)
+        nested = Pass.forward(network, weights, inputs, _target(inputs, y, rows), work)
+        ways = nested.directional(direction, "along"), nested.directional(repeated, "repeated")
+        curvature, gradient = nested.curvature(), nested.gradient()
+        for a, way in enumerate(ways):
+            slope[a] += np.vdot(gradient, way)
+            bent = curvature.apply(way, out=work.like("bent", way))
+            for b, other in enumerate(ways):
+                bend[a, b] += np.vdot(bent, other)
+    return Probe(float(len(x)), slope, bend)
+
+
+def _target(inputs: Array, y: Array | None, rows: slice) -> Array:
+    """Targets of a block in the dtype of the computation; the samples themselves where there are none."""
+    if y is None:
+        return inputs[:, :-1]
+    return y[rows].astype(inputs.dtype, copy=False) if np.issubdtype(y.dtype, np.floating) else y[rows]
+
+
+def _signs(seed: Sequence[int], like: Array) -> Array:
+    """Independent signs, as many as the elements of an array."""
+    bits = np.frombuffer(np.random.default_rng(seed).bytes((like.size + 7) // 8), np.uint8)
+    signs = np.unpackbits(bits, count=like.size).reshape(like.shape).astype(like.dtype)
+    signs *= 2
+    signs -= 1
+    return signs
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Every schedule is one sequence of actions, a pure function of its settings, so a position in it is a number. A sum
 that only one group is in gives batch sweeps (all z, then W once); all groups at once gives incremental sweeps (W
 after each group); windows begin with few groups, pass over them a few times and double. Each is exact block
-coordinate descent on F over the samples in the sum, so at fixed μ F never rises between two entries.
+coordinate descent on F over the samples in the sum, so at fixed μ F never rises between two entries. Increments keep
+no sums over samples, so nothing enters.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,15 @@ class Record:
     """Evaluate the network and write it down."""
 
 
-Action = Enter | Visit | Record
+@dataclass(frozen=True)
+class Increment:
+    """Move W by what a group says at a forward pass; `number` counts passes over all groups."""
+
+    group: int
+    number: int
+
+
+Action = Enter | Visit | Increment | Record
 
 
 def window_schedule(groups: int, first_window: int, window_passes: int) -> Iterator[Action]:
@@ -62,6 +74,29 @@ def window_schedule(groups: int, first_window: int, window_passes: int) -> Itera
             number += 1
             yield Record()
         window = min(2 * window, groups)
+
+
+def increment_schedule(groups: int, seed: int) -> Iterator[Action]:
+    """Actions without end: passes over all groups, each in an order of its own.
+
+    Records are a quarter further apart each time, but no further than a pass (or eight steps, where a pass is less).
+
+    Parameters
+    ----------
+    groups : int
+        How many there are.
+    seed : int
+        Decides the order.
+    """
+    yield Record()
+    done, due, longest = 0, 1, max(groups, 8)
+    for number in count():
+        for group in np.random.default_rng([seed, 2, number]).permutation(groups):
+            yield Increment(int(group), number)
+            done += 1
+            if done == due:
+                yield Record()
+                due = min(math.ceil(1.25 * due), done + longest)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
-from scipy.linalg.blas import dgemm
 
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Point, Weights
 from altmin_dask.networks.workspace import Workspace
+from altmin_dask.solvers.products import add_product
 
 
 @dataclass
@@ -91,14 +91,14 @@ class Statistics:
         self.squares[0] += _sum_of_squares(new.z[0]) - _sum_of_squares(old.z[0])
         moved = work.like("moved", new.z[0], np.float64)
         np.subtract(new.z[0], old.z[0], out=moved)
-        _add_product(self.cross[0], 1.0, moved, _double(new.inputs[0], "inputs64", work))
+        add_product(self.cross[0], 1.0, moved, _double(new.inputs[0], "inputs64", work))
 
     def _add(self, point: Point, sign: float, work: Workspace, first: int = 0) -> None:
         for layer in range(first, len(self.shapes)):
             z = _double(point.z[layer], "z64", work)
             inputs = _double(point.inputs[layer], "inputs64", work)
             self.squares[layer] += sign * _sum_of_squares(point.z[layer])
-            _add_product(self.cross[layer], sign, z, inputs)
+            add_product(self.cross[layer], sign, z, inputs)
             if self.gram[layer].size:
                 gram = np.matmul(inputs.T, inputs, out=work.like("gram", self.gram[layer]))
                 gram *= sign
@@ -157,8 +157,3 @@ def _double(array: Array, name: str, work: Workspace) -> Array:
     copy = work.like(name, array, np.float64)
     copy[...] = array
     return copy
-
-
-def _add_product(total: Array, sign: float, left: Array, right: Array) -> None:
-    """Total += sign · leftᵀ right, in place: BLAS adds while it multiplies."""
-    dgemm(sign, right.T, left.T, beta=1.0, c=total.T, trans_b=True, overwrite_c=True)

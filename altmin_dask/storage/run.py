@@ -4,8 +4,9 @@
     RUN/history.jsonl             one JSON object per record
     RUN/state/00000042.safetensors    the last commits: weights, statistics, generations, clocks
     RUN/z/00000n.zarr             pre-activations of every sample, an array for each generation
+    RUN/steps/                    weights on their way to the tasks of a step
     RUN/data/*.zarr               sample stores that the run made itself, from sources that are not stores
-    RUN/model/                    the model of the last record
+    RUN/model/                    the model of the best record
     RUN/report/                   figures and page of `altmin report`
     RUN/.lock                     held by the process that trains
 
@@ -28,12 +29,9 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
-from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.atomic import sweep_partials, write_json, write_tensors
-from altmin_dask.storage.model import layer_tensors
 from altmin_dask.storage.readers import is_url, locate
 from altmin_dask.storage.state import State
-from altmin_dask.storage.weights import read_weights
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,12 @@ class RunFolder:
     def latent(self) -> str:
         """Folder or URL of z, which nothing else shares; of a claimed run."""
         return str(self._claims().get("z") or self.path.absolute() / "z")
+
+    @property
+    def steps(self) -> str:
+        """Folder or URL of weights on their way to tasks, which nothing else shares; of a claimed run."""
+        z = self._claims().get("z")
+        return f"{z}/weights" if z else str(self.path.absolute() / "steps")
 
     @property
     def data(self) -> Path:
@@ -264,15 +268,7 @@ class RunFolder:
         """Make `state` the one to resume from; the one before is kept for tasks that still read it."""
         file = self.state_file(state.cursor)
         file.parent.mkdir(exist_ok=True)
-        write_tensors(
-            file,
-            {
-                **layer_tensors(state.weights),
-                "statistics": state.statistics.vector,
-                "generations": state.generations,
-            },
-            {"scalars": json.dumps(state.scalars())},
-        )
+        write_tensors(file, state.tensors(), {"scalars": json.dumps(state.scalars())})
         for old in self._states()[:-2]:
             old.unlink()
         return file
@@ -300,13 +296,9 @@ class RunFolder:
         if not states:
             return None
         try:
-            weights = read_weights(states[-1])
             with safe_open(states[-1], framework="numpy") as file:
-                statistics = Statistics(
-                    [w.shape for w in weights], with_inputs=True, vector=file.get_tensor("statistics")
-                )
-                scalars = _object(file.metadata()["scalars"].encode())
-                state = State(weights, statistics, file.get_tensor("generations"), **scalars)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                state = State.restore(tensors, _object(file.metadata()["scalars"].encode()))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"the state {states[-1]} is damaged: {error}; start again in another --run"

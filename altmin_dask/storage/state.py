@@ -7,8 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
+from altmin_dask.solvers.increments import Memory
 from altmin_dask.solvers.statistics import Statistics
+from altmin_dask.storage.model import layer_names, layer_tensors
+
+_ARRAYS = ("weights", "statistics", "generations", "memory")
 
 
 @dataclass
@@ -19,8 +24,8 @@ class State:
     ----------
     weights : tuple of ndarray
         W̃_1 … W̃_L.
-    statistics : Statistics
-        The sums over all chunks that have entered.
+    statistics : Statistics or None
+        The sums over all chunks that have entered; None where z is not kept.
     generations : ndarray of int64
         Which generation of z is valid for each group; −1 for groups that have not entered.
     cursor : int
@@ -35,10 +40,16 @@ class State:
         Length of the history that belongs to this state.
     stale : bool
         Whether the statistics are no longer those of z, and have to be summed anew.
+    records, best_record : int
+        Records of the history, and which of them (from 0) is the best.
+    best : float or None
+        The lowest loss of a record: of the validation samples if there are any, else of training samples.
+    memory : Memory or None
+        What increments remember from step to step.
     """
 
     weights: Weights
-    statistics: Statistics
+    statistics: Statistics | None
     generations: np.ndarray[Any, np.dtype[np.int64]]
     cursor: int = 0
     passes: int = 0
@@ -47,7 +58,41 @@ class State:
     wall_seconds: float = 0.0
     history_bytes: int = 0
     stale: bool = False
+    records: int = 0
+    best_record: int = 0
+    best: float | None = None
+    memory: Memory | None = None
 
-    def scalars(self) -> dict[str, int | float]:
-        """All that is not an array."""
-        return {field.name: getattr(self, field.name) for field in fields(self)[3:]}
+    def scalars(self) -> dict[str, Any]:
+        """All that is not an array, JSON-ready."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _ARRAYS}
+        return plain if self.memory is None else {**plain, "memory": self.memory.scalars()}
+
+    def tensors(self) -> dict[str, Array]:
+        """All arrays by name."""
+        found = {**layer_tensors(self.weights), "generations": self.generations}
+        if self.statistics is not None:
+            found["statistics"] = self.statistics.vector
+        if self.memory is not None:
+            found.update(self.memory.tensors())
+        return found
+
+    @classmethod
+    def restore(cls, tensors: dict[str, Array], scalars: dict[str, Any]) -> State:
+        """Undo `tensors` and `scalars`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If something is missing or does not fit.
+        """
+        scalars = dict(scalars)
+        layers = sum(name.startswith("layer_") for name in tensors)
+        weights = tuple(tensors[name] for name in layer_names(layers))
+        memory, statistics = scalars.pop("memory", None), None
+        if memory is None:
+            shapes = [w.shape for w in weights]
+            statistics = Statistics(shapes, with_inputs=True, vector=tensors["statistics"])
+        else:
+            memory = Memory.restore(tensors, memory)
+        return cls(weights, statistics, tensors["generations"], **scalars, memory=memory)

@@ -6,7 +6,9 @@ import os
 import socket
 import threading
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 import fsspec
 import safetensors.numpy
@@ -17,11 +19,14 @@ from altmin_dask.networks.chain import Weights
 from altmin_dask.storage.model import layer_names, layer_tensors
 from altmin_dask.storage.readers import is_url
 
+KEPT_READINGS = 4
+"""Files of weights that a process keeps in memory: those of this step and the last one, and what changes them."""
+
 _lock = threading.Lock()
 
 
 def read_weights(location: str | os.PathLike[str]) -> Weights:
-    """Weights W̃_1 … W̃_L of a committed state, a model, or what `publish_weights` wrote.
+    """Weights W̃_1 … W̃_L of a committed state, a model, or what an `Exchange` published.
 
     Raises
     ------
@@ -48,7 +53,7 @@ def _once(name: str, version: tuple[int, ...]) -> Weights:
         return _read(name, version)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=KEPT_READINGS)
 def _read(name: str, version: tuple[int, ...]) -> Weights:
     if is_url(name):
         with fsspec.open(name, "rb") as file:
@@ -59,25 +64,46 @@ def _read(name: str, version: tuple[int, ...]) -> Weights:
         return tuple(tensors.get_tensor(layer) for layer in layer_names(layers))
 
 
-def publish_weights(weights: Weights, folder: str, number: int) -> str:
-    """Put weights where workers without a common file system can read them; the two newest are kept.
+@dataclass
+class Exchange:
+    """A folder, local or at a URL, in which weights wait for the tasks that need them; nothing else is in it.
 
-    Parameters
-    ----------
-    weights : tuple of ndarray
-        W̃_1 … W̃_L.
-    folder : str
-        URL of a folder for nothing else.
-    number : int
-        Of the update; weights of the same number are the same.
-
-    Returns
-    -------
-    str
-        The URL for `read_weights`.
+    What is published can be lost with the machine: only a commit is for good.
     """
-    filesystem, root = fsspec.core.url_to_fs(folder)
-    filesystem.pipe_file(f"{root}/{number:08d}.safetensors", safetensors.numpy.save(layer_tensors(weights)))
-    with suppress(FileNotFoundError):
-        filesystem.rm_file(f"{root}/{number - 2:08d}.safetensors")
-    return f"{folder}/{number:08d}.safetensors"
+
+    folder: str
+    _held: list[str] = field(default_factory=list)
+
+    def publish(self, weights: Weights, name: str, keep: int) -> str:
+        """Put arrays where workers can read them by `read_weights`; the same name means the same values.
+
+        The `keep` files published before stay, older ones go.
+        """
+        location, tensors = f"{self.folder}/{name}.safetensors", layer_tensors(weights)
+        if is_url(self.folder):
+            filesystem, path = fsspec.core.url_to_fs(location)
+            filesystem.pipe_file(path, safetensors.numpy.save(tensors))
+        else:
+            Path(self.folder).mkdir(parents=True, exist_ok=True)
+            partial = f"{self.folder}/.{name}.partial"
+            safetensors.numpy.save_file(tensors, partial)
+            os.replace(partial, location)
+        if location not in self._held:
+            self._held.append(location)
+        for old in self._held[: -keep - 1]:
+            self._remove(old)
+        self._held = self._held[-keep - 1 :]
+        return location
+
+    def clear(self) -> None:
+        """Remove everything in the folder, also what a process that was killed has left."""
+        with suppress(FileNotFoundError):
+            filesystem, root = fsspec.core.url_to_fs(self.folder)
+            filesystem.rm(root, recursive=True)
+        self._held = []
+
+    @staticmethod
+    def _remove(location: str) -> None:
+        with suppress(FileNotFoundError):
+            filesystem, path = fsspec.core.url_to_fs(location)
+            filesystem.rm_file(path)

@@ -16,7 +16,7 @@ from typing import Any
 from zarr.storage import _local
 
 from altmin_dask.engine import sweep
-from altmin_dask.engine.training import Trainer
+from altmin_dask.engine.alternation import Alternation
 from altmin_dask.storage import atomic
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.run import RunFolder
@@ -28,7 +28,7 @@ PHASES = {
     "newton": (sweep, "visit_chunk", "after"),
     "write": (_local, "_put", "half"),
     "written": (ChunkView, "write", "after"),
-    "solve": (Trainer, "_solve", "before"),
+    "solve": (Alternation, "_solve", "before"),
     "commit": (atomic, "write_tensors", "half"),
     "committed": (RunFolder, "commit", "after"),
     "discard": (LatentStore, "discard", "before"),

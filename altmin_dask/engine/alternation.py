@@ -1,0 +1,266 @@
+"""Training with z that persists: z-updates of groups of chunks, and exact solves for W from the sums over all."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from altmin_dask.engine import sweep
+from altmin_dask.engine.initialization import initial_weights
+from altmin_dask.engine.problem import mu_of
+from altmin_dask.engine.session import Session
+from altmin_dask.engine.sweep import Step
+from altmin_dask.errors import ChunkError, RepairWarning, RunError
+from altmin_dask.networks.activations import Array
+from altmin_dask.networks.chain import Weights
+from altmin_dask.solvers.ridge import RidgeSystem, ridge_system
+from altmin_dask.solvers.schedules import Action, Enter, Visit, penalties, window_schedule
+from altmin_dask.solvers.statistics import Statistics
+from altmin_dask.storage.latent import LatentStore
+from altmin_dask.storage.readers import is_url
+from altmin_dask.storage.state import State
+
+SAMPLES_PER_UNKNOWN = 10
+"""How many samples for each unknown of a row of W the first window holds: fewer ruin the first solve for good."""
+
+
+class Alternation:
+    """Block coordinate descent on F, one action of `window_schedule` after the other."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        training, store = session.pipeline.training, session.problem.train.store
+        network = session.problem.kernel.network
+        self.latent = LatentStore(
+            session.run.latent,
+            store.rows,
+            sum(network.widths),
+            store.chunk_rows,
+            session.problem.kernel.dtype,
+        )
+        batch = training.schedule == "batch"
+        size = store.n_chunks if batch else training.group_chunks or 1
+        self.groups = session.in_groups(size, shuffled=not batch)
+        self.first_window = len(self.groups)
+        if training.schedule == "windows":
+            needed = SAMPLES_PER_UNKNOWN * max(k for _, k in network.shapes)
+            self.first_window = training.first_window or math.ceil(needed / (size * store.chunk_rows))
+        self.first_system: tuple[tuple[float, float], RidgeSystem] | None = None
+        self.weights_file = ""
+
+    @property
+    def weights(self) -> Weights:
+        """The weights to evaluate."""
+        return self.session.state.weights
+
+    @property
+    def group_count(self) -> int:
+        """How many groups are in the sums."""
+        return round(len(self.groups) * self.statistics.samples / self.session.rows)
+
+    @property
+    def statistics(self) -> Statistics:
+        """The sums over all that has entered."""
+        statistics = self.session.state.statistics
+        assert statistics is not None
+        return statistics
+
+    @property
+    def mu(self) -> tuple[float, ...]:
+        """μ_1 … μ_L of the current pass."""
+        layers = len(self.session.problem.kernel.network.widths)
+        return penalties(mu_of(self.session.pipeline), layers, self.session.state.passes)
+
+    def actions(self) -> Iterator[Action]:
+        """What to do, from the beginning."""
+        return window_schedule(
+            len(self.groups), self.first_window, self.session.pipeline.training.window_passes
+        )
+
+    def restore(self) -> None:
+        """Take up the last committed state, and remove what was written after it."""
+        run = self.session.run
+        run.sweep()
+        state = run.restore()
+        generations = np.full(len(self.groups), -1) if state is None else state.generations
+        self.latent.sweep(
+            {
+                chunk: int(generation)
+                for group, generation in zip(self.groups, generations, strict=True)
+                for chunk in group
+                if generation >= 0
+            }
+        )
+        if state is None:
+            chunks = tuple(chunk for group in self.groups[: self.first_window] for chunk in group)
+            weights = initial_weights(self.session, chunks)
+            statistics = Statistics(self.session.problem.kernel.network.shapes, with_inputs=True)
+            state = State(weights, statistics, generations)
+        self.session.state = state
+        self.commit()
+        if state.stale:
+            self._renew_statistics()
+
+    def commit(self) -> None:
+        """Make the state the one to go on from, and its weights those of the next step."""
+        state = self.session.state
+        self.weights_file = str(self.session.run.commit(state))
+        if is_url(self.latent.path):
+            self.weights_file = self.session.exchange.publish(state.weights, f"{state.cursor:08d}", keep=1)
+
+    def commit_is_due(self) -> bool:
+        """Whether to commit now: after every action, as z has changed."""
+        return True
+
+    def act(self, action: Action) -> None:
+        """Carry out an action."""
+        if isinstance(action, Enter):
+            self._enter(action)
+        elif isinstance(action, Visit):
+            self._visit(action)
+
+    def committed(self, action: Action) -> None:
+        """Remove the z that the committed one of a group has taken the place of."""
+        if isinstance(action, Visit):
+            generations = self.session.state.generations
+            old = generations[action.group] - 1
+            self.latent.discard(int(old), self.groups[action.group], whole=old not in generations)
+
+    def publish_evaluated(self) -> str:
+        """The file of the weights to evaluate."""
+        return self.weights_file
+
+    def describe(self) -> dict[str, Any]:
+        """What a record says of F."""
+        statistics, solver, state = self.statistics, self.session.pipeline.solver, self.session.state
+        found: dict[str, Any] = {
+            "relaxed_objective": None,
+            "residuals": None,
+            "shortened": None,
+            "samples_in_sum": int(statistics.samples),
+        }
+        if state.visits:
+            squares = statistics.residual_squares(state.weights)
+            found["relaxed_objective"] = statistics.objective(
+                state.weights, self.mu, solver.ridge, solver.penalize_bias
+            )
+            found["shortened"] = float(statistics.diagnostics[1])
+            found["residuals"] = np.sqrt(squares / statistics.samples).tolist()
+        return found
+
+    @property
+    def objective(self) -> float:
+        """Mean F_k of the last group after its z-update."""
+        return float(self.statistics.diagnostics[0])
+
+    def _compute(self, make: Callable[[Step], da.Array], chunks: tuple[int, ...]) -> Array:
+        """Carry out a step; where z was lost or altered meanwhile, make it anew first."""
+        while True:
+            try:
+                return self.session.compute(make, self.session.problem.train, chunks, self.weights_file)
+            except ChunkError as error:
+                self._repair(error)
+
+    def _repair(self, error: ChunkError) -> None:
+        """Make a chunk of z anew by a forward pass, and the sums that it is part of.
+
+        Raises
+        ------
+        ChunkError
+            If it is a chunk of the samples.
+        """
+        state = self.session.state
+        group = next((g for g, chunks in enumerate(self.groups) if error.chunk in chunks), None)
+        if group is None or self.latent.location(int(state.generations[group])) != error.location:
+            raise error
+        warnings.warn(
+            f"chunk {error.chunk} of z in {error.location} {error.reason}; "
+            "it is made anew by a forward pass, so the run may differ from one without the damage",
+            RepairWarning,
+            stacklevel=2,
+        )
+        state.stale = True  # from now on, until the sums are those of the new z
+        self.commit()
+        generation = int(state.generations[group])
+        self._compute(lambda step: sweep.enter(step, self.latent, generation), (error.chunk,))
+        self._renew_statistics()
+
+    def _renew_statistics(self) -> None:
+        """Sum the statistics of all z anew."""
+        state = self.session.state
+        statistics = Statistics(self.session.problem.kernel.network.shapes, with_inputs=True)
+        for group, generation in enumerate(state.generations):
+            if generation >= 0:
+                statistics.merge(self._unpack(self._collect(group, int(generation)), with_inputs=True))
+        statistics.diagnostics[:] = self.statistics.diagnostics
+        state.statistics, state.stale = statistics, False
+        self.first_system = None
+        self.commit()
+
+    def _collect(self, group: int, generation: int) -> Array:
+        return self._compute(lambda step: sweep.collect(step, self.latent, generation), self.groups[group])
+
+    def _enter(self, action: Enter) -> None:
+        """Bring new groups into the sums."""
+        chunks = tuple(chunk for group in self.groups[action.first : action.stop] for chunk in group)
+        if not chunks:
+            return
+        self.latent.prepare(0)
+        packed = self._compute(lambda step: sweep.enter(step, self.latent, 0), chunks)
+        self.statistics.merge(self._unpack(packed, with_inputs=True))
+        self.session.state.generations[action.first : action.stop] = 0
+
+    def _visit(self, action: Visit) -> None:
+        """Update z of a group, then W."""
+        state, chunks = self.session.state, self.groups[action.group]
+        state.passes = action.number
+        renew, generation = len(self.groups) == 1, int(state.generations[action.group])
+        self.latent.prepare(generation + 1)
+        packed = self._compute(
+            lambda step: sweep.visit(step, self.latent, generation, self.mu, renew=renew), chunks
+        )
+        change = self._unpack(packed, with_inputs=False)
+        if renew:
+            self.statistics.renew(change)
+        else:
+            self.statistics.merge(change)
+        state.generations[action.group] += 1
+        rows = self.session.group_rows(chunks)
+        state.visits += rows
+        state.weights = self._solve()
+        self.statistics.diagnostics /= rows
+
+    def _solve(self) -> Weights:
+        """The W-update of every layer."""
+        weights = []
+        for layer, old in enumerate(self.session.state.weights):
+            new = self._system(layer).solve(self.statistics.cross[layer], old).astype(old.dtype)
+            if not np.isfinite(new).all():
+                raise RunError(
+                    f"the weights of layer {layer + 1} are no longer finite; "
+                    "try a larger solver.ridge or solver.mu, or float64"
+                )
+            weights.append(new)
+        return tuple(weights)
+
+    def _system(self, layer: int) -> RidgeSystem:
+        """The factorised normal equations; the first layer's stay the same while no samples enter."""
+        solver, statistics = self.session.pipeline.solver, self.statistics
+        key = statistics.samples, self.mu[0]
+        if layer == 0 and self.first_system is not None and self.first_system[0] == key:
+            return self.first_system[1]
+        system = ridge_system(
+            statistics.gram[layer], solver.ridge / self.mu[layer], penalize_bias=solver.penalize_bias,
+            proximal=solver.proximal or 0.0, precision=float(np.finfo(self.session.problem.kernel.dtype).eps),
+        )  # fmt: skip
+        if layer == 0:
+            self.first_system = key, system
+        return system
+
+    def _unpack(self, packed: Array, with_inputs: bool) -> Statistics:
+        return Statistics(self.session.problem.kernel.network.shapes, with_inputs, packed)

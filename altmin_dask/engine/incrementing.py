@@ -1,0 +1,203 @@
+"""Training in increments: no z is kept, and W moves after every group of chunks (`altmin_dask.solvers.increments`)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from altmin_dask.engine import sweep
+from altmin_dask.engine.initialization import initial_weights
+from altmin_dask.engine.problem import mu_of
+from altmin_dask.engine.session import Session
+from altmin_dask.errors import RunError
+from altmin_dask.networks.chain import Weights
+from altmin_dask.solvers.increments import (
+    Ascent,
+    IncrementSettings,
+    Memory,
+    Metric,
+    Probe,
+    default_proximal,
+    renews,
+)
+from altmin_dask.solvers.schedules import Action, Increment, increment_schedule, penalties
+from altmin_dask.storage.state import State
+
+PROBE_EVERY = 4
+PROBE_ROWS = 500
+"""The model along the step is measured on every fourth sample of a group, but on so many at least."""
+COMMIT_SECONDS = 2.0
+COMMIT_SHARE = 0.05
+"""Commits are so far apart, and further where they would take more than this share of the time."""
+GROUP_ROWS = 2000
+"""About how many samples a step is made from, unless told otherwise."""
+KEPT_FILES = 4
+"""Files of weights that stay beside a new one: those before it, the step, the mean."""
+MAX_REFUSALS = 20
+"""After so many steps taken back in a row, training has diverged."""
+
+
+class Incrementing:
+    """Steps of W from the groups of `increment_schedule`, one after the other."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        pipeline, store = session.pipeline, session.problem.train.store
+        size = group_size(pipeline.training.group_chunks, store.chunk_rows)
+        self.groups = session.in_groups(size, shuffled=True)
+        solver, network = pipeline.solver, session.problem.kernel.network
+        rows = min(size * store.chunk_rows, session.rows)
+        self.settings = IncrementSettings(
+            default_proximal(network, rows) if solver.proximal is None else solver.proximal,
+            solver.metric_damping,
+            pipeline.training.averaging,
+            solver.ridge / session.rows,
+            solver.penalize_bias,
+        )
+        self.probe_every = max(1, min(PROBE_EVERY, rows // PROBE_ROWS))
+        self.metric: Metric | None = None
+        self.published: tuple[Weights, str] | None = None
+        self.commit_cost, self.last_commit = 0.0, time.monotonic()
+
+    @property
+    def weights(self) -> Weights:
+        """The weights to evaluate."""
+        return self.memory.average
+
+    @property
+    def memory(self) -> Memory:
+        """What is remembered from step to step."""
+        memory = self.session.state.memory
+        assert memory is not None
+        return memory
+
+    @property
+    def group_count(self) -> int:
+        """How many groups there are."""
+        return len(self.groups)
+
+    @property
+    def mu(self) -> tuple[float, ...] | None:
+        """μ_1 … μ_L of the current pass; None for μ → ∞."""
+        mu = self.session.pipeline.solver.mu
+        if mu == "auto":
+            return None
+        layers = len(self.session.problem.kernel.network.widths)
+        return penalties(mu_of(self.session.pipeline), layers, self.session.state.passes)
+
+    def actions(self) -> Iterator[Action]:
+        """What to do, from the beginning."""
+        return increment_schedule(len(self.groups), self.session.pipeline.training.seed)
+
+    def restore(self) -> None:
+        """Take up the last committed state, and remove what was written after it."""
+        run = self.session.run
+        run.sweep()
+        self.session.exchange.clear()
+        state = run.restore()
+        if state is None:
+            weights = initial_weights(self.session, self.groups[0])
+            state = State(weights, None, np.zeros(0, np.int64), memory=Memory.start(weights))
+        self.session.state = state
+        self.metric = Metric(self.memory, self.settings) if self.memory.renewals else None
+        self.commit()
+
+    def commit(self) -> None:
+        """Make the state the one to go on from."""
+        start = time.monotonic()
+        self.session.run.commit(self.session.state)
+        self.last_commit = time.monotonic()
+        self.commit_cost = self.last_commit - start
+
+    def commit_is_due(self) -> bool:
+        """Whether to commit now: what is lost in between is done again, to the same bits."""
+        since = time.monotonic() - self.last_commit
+        return since > max(COMMIT_SECONDS, self.commit_cost / COMMIT_SHARE)
+
+    def act(self, action: Action) -> None:
+        """Carry out an action."""
+        if isinstance(action, Increment):
+            self._increment(action)
+
+    def committed(self, action: Action) -> None:
+        """Nothing is left behind by a commit."""
+
+    def publish_evaluated(self) -> str:
+        """The file of the weights to evaluate."""
+        return self._put(self.weights, "mean")
+
+    def describe(self) -> dict[str, Any]:
+        """What a record says besides the nested loss: there is no F of all samples without their z."""
+        return {
+            "relaxed_objective": None,
+            "residuals": None,
+            "shortened": None,
+            "samples_in_sum": self.session.rows if self.session.state.visits else 0,
+        }
+
+    @property
+    def objective(self) -> float:
+        """Mean loss of the last groups."""
+        return self.memory.level
+
+    def _increment(self, action: Increment) -> None:
+        """Move W by what one group says."""
+        session, state, memory = self.session, self.session.state, self.memory
+        chunks, samples = self.groups[action.group], session.problem.train
+        state.passes = action.number
+        renewed = renews(memory.steps) or self.metric is None
+        weights, before = self._publish()
+        seed = (session.pipeline.training.seed, state.cursor) if renewed else None
+        packed = session.compute(lambda step: sweep.increment(step, self.mu, seed), samples, chunks, weights)
+        network = session.problem.kernel.network
+        ascent = Ascent(network.shapes, renewed, packed.dtype, packed)
+        state.visits += session.group_rows(chunks)
+        if memory.refuses(ascent):
+            state.weights = memory.take_back()
+            self.metric = Metric(memory, self.settings) if memory.renewals else None
+            self._check()
+            return
+        cautious = memory.caution
+        memory.renew(ascent)
+        if renewed or self.metric is None:
+            self.metric = Metric(memory, self.settings)
+        direction = self.metric.direction(ascent, state.weights)
+        change = self._put(direction, "step")
+        packed = session.compute(
+            lambda step: sweep.probe(step, change, before, self.probe_every), samples, chunks, weights
+        )
+        lengths = self.metric.lengths(Probe.unpack(packed), state.weights, direction, memory.before)
+        state.weights = memory.move(state.weights, direction, lengths, self.settings)
+        if memory.caution != cautious:
+            self.metric = Metric(memory, self.settings)
+        self._check()
+
+    def _publish(self) -> tuple[str, str]:
+        """Files of the weights and of those before the last step; what is there already stays."""
+        state, published = self.session.state, self.published
+        if published is not None and published[0] is self.memory.before:
+            before = published[1]
+        else:
+            before = self._put(self.memory.before, "before")
+        weights = self._put(state.weights, "weights")
+        self.published = state.weights, weights
+        return weights, before
+
+    def _put(self, weights: Weights, name: str) -> str:
+        return self.session.exchange.publish(weights, f"{self.session.state.cursor:08d}-{name}", KEPT_FILES)
+
+    def _check(self) -> None:
+        if self.memory.refusals > MAX_REFUSALS:
+            raise RunError(
+                f"the nested loss diverged: {self.memory.refusals} steps in a row were taken back; "
+                "try a larger solver.proximal or solver.metric_damping, or scale the samples"
+            )
+
+
+def group_size(wish: int | None, chunk_rows: int) -> int:
+    """How many chunks make a step."""
+    return wish or math.ceil(GROUP_ROWS / chunk_rows)

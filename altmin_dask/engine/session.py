@@ -1,0 +1,90 @@
+"""What both forms of training share: the settings, the data, where tasks run, and the state so far."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from itertools import count
+
+import dask.array as da
+import numpy as np
+
+from altmin_dask.config import Pipeline
+from altmin_dask.engine.executors import Executor
+from altmin_dask.engine.problem import Problem
+from altmin_dask.engine.sweep import Samples, Step
+from altmin_dask.networks.activations import Array
+from altmin_dask.solvers.chunks import Evaluation
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.state import State
+from altmin_dask.storage.weights import Exchange
+
+
+class Session:
+    """One run while it goes on.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        All settings.
+    problem : Problem
+        The checked data and network.
+    run : RunFolder
+        Where everything is kept; already claimed.
+    executor : Executor
+        Where the tasks run.
+
+    Attributes
+    ----------
+    state : State
+        Set by the form of training as soon as it is known.
+    exchange : Exchange
+        By which weights reach the tasks.
+    """
+
+    state: State
+
+    def __init__(self, pipeline: Pipeline, problem: Problem, run: RunFolder, executor: Executor) -> None:
+        self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
+        self.rows = problem.train.store.rows
+        self.exchange = Exchange(run.steps)
+        self._key, self._steps = uuid.uuid4().hex[:8], count()
+
+    def compute(
+        self,
+        make: Callable[[Step], da.Array],
+        samples: Samples,
+        chunks: tuple[int, ...],
+        weights: str = "",
+    ) -> Array:
+        """Carry out a step with the weights of a file."""
+        step = Step(
+            self.problem.kernel, samples, chunks, f"{self._key}-{next(self._steps)}", weights,
+            self.pipeline.cluster.split_every,
+        )  # fmt: skip
+        result: Array = self.executor.compute(make(step))
+        return result
+
+    def evaluate(
+        self, make: Callable[[Step], da.Array], samples: Samples, chunks: tuple[int, ...], weights: str
+    ) -> Evaluation:
+        """Quality of weights on some chunks."""
+        return Evaluation(*(float(value) for value in self.compute(make, samples, chunks, weights)))
+
+    def chunk_rows(self, chunk: int) -> int:
+        """Rows of a chunk of the training samples."""
+        size = self.problem.train.store.chunk_rows
+        return min(size, self.rows - chunk * size)
+
+    def group_rows(self, chunks: tuple[int, ...]) -> int:
+        """Rows of some chunks."""
+        return sum(self.chunk_rows(chunk) for chunk in chunks)
+
+    def in_groups(self, size: int, *, shuffled: bool) -> tuple[tuple[int, ...], ...]:
+        """All chunks, `size` at a time, in an order that the seed decides."""
+        order = np.arange(self.problem.train.store.n_chunks)
+        if shuffled:
+            order = np.random.default_rng([self.pipeline.training.seed, 1]).permutation(order)
+        return tuple(
+            tuple(int(i) for i in order[start : start + size]) for start in range(0, len(order), size)
+        )
