@@ -1,4 +1,4 @@
-"""What `time_to_quality.py` compares: the tasks, and one training run of one contestant in this process.
+"""One training run of one contestant of `time_to_quality.py`, in this process.
 
 The clock counts CPU seconds of this process while it trains; loading, evaluation and the making of stores are off it.
 Whatever PyTorch trains starts from the weights that altmin starts from with the same seed.
@@ -22,82 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from quality_tasks import TASKS, Task
 
 Array = np.ndarray[Any, Any]
 Curve = list[tuple[float, float, float]]
 """CPU seconds, held-out quality, passes over the training data."""
 
+SPENT, STOPPED = "budget spent", "stopped by itself"
 BATCH = 128
 SLICE = 2000
 """Samples of a forward pass where all count: larger ones leave the cache."""
 BATCH_ITERATIONS = 5
 """L-BFGS iterations on a mini-batch before the next one."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A network and what its held-out quality is: mean ½‖x̂−x‖², or accuracy in per cent."""
-
-    network: dict[str, Any]
-    """As in a pipeline."""
-    thresholds: tuple[float, ...]
-    moments: tuple[float, ...]
-    """CPU seconds at which the table shows the quality."""
-    rates: dict[str, tuple[float, ...]]
-    accuracy: bool = False
-
-    @property
-    def sizes(self) -> list[int]:
-        """Of all layers."""
-        return [784, *self.network["hidden_layer_sizes"], 10 if self.accuracy else 784]
-
-
-def rates(adam: tuple[float, ...], sgd: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
-    return {"adam": adam, "adam-cosine": adam, "sgd": sgd, "sklearn": adam}
-
-
-TASKS = {
-    "autoencoder": Task(
-        {
-            "kind": "autoencoder",
-            "hidden_layer_sizes": [300],
-            "activation": "sigmoid",
-            "output_activation": "sigmoid",
-        },
-        (1.02, 0.77, 0.49, 0.35),
-        (10, 30, 100, 300),
-        rates((3e-4, 1e-3, 3e-3, 1e-2), (0.01, 0.03, 0.1, 0.3)),
-    ),
-    "classifier": Task(
-        {"kind": "classifier", "hidden_layer_sizes": [256, 256], "activation": "relu"},
-        (97.5, 98.0, 98.2),
-        (5, 15, 60),
-        rates((3e-4, 1e-3, 3e-3, 1e-2), (0.01, 0.03, 0.1, 0.3)),
-        accuracy=True,
-    ),
-    "deep": Task(
-        {
-            "kind": "autoencoder",
-            "hidden_layer_sizes": [1000, 500, 250, 30, 250, 500, 1000],
-            "activation": ["tanh"] * 3 + ["identity"] + ["tanh"] * 3,
-            "output_activation": "sigmoid",
-        },
-        (6.9, 3.0, 2.0, 1.5),
-        (60, 300, 900, 1800),
-        rates((1e-4, 3e-4, 1e-3, 3e-3), (1e-3, 3e-3, 1e-2, 3e-2)),
-    ),
-}
-
-TUNED: dict[str, dict[str, dict[str, Any]]] = {
-    "autoencoder": {
-        "data": {"chunk_rows": 1250},
-        "network": {"initialization": "whitened"},
-        "solver": {"mu": 0.005, "ridge": 0.001, "cg_iterations": 1},
-        "training": {"schedule": "windows", "group_chunks": 2},
-    },
-}
-"""The settings of altmin-tuned, by task and table; `data.chunk_rows` is that of the store. A task that is not here has
-no such contestant."""
 
 
 @dataclass
@@ -107,7 +43,7 @@ class Run:
     seconds: float
     evaluate: Callable[[], float]
     curve: Curve = field(default_factory=list)
-    status: str = "budget spent"
+    status: str = SPENT
     samples: int = 60_000
     visited: int = 0
     """Samples whose gradient was taken."""
@@ -164,7 +100,8 @@ def by_torch(spec: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     torch.set_flush_denormal(True)  # moments of units that have died would slow everything down
     torch.manual_seed(spec["seed"])
     task, seconds = TASKS[spec["task"]], spec["seconds"]
-    x, labels, held_out, held_out_labels = (torch.from_numpy(array) for array in load(spec["mnist"]))
+    data: tuple[Any, ...] = tuple(torch.from_numpy(array) for array in load(spec["mnist"]))
+    x, labels, held_out, held_out_labels = data
     model = torch_model(task, spec["seed"])
 
     def loss(rows: Any, y: Any) -> Any:
@@ -225,7 +162,8 @@ def stochastic(
         optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
     run.off = time.process_time()
     while True:
-        for batch in torch.randperm(len(x)).split(BATCH):
+        order: Any = torch.randperm(len(x))
+        for batch in order.split(BATCH):
             if cosine:
                 progress = min(run.spent / run.seconds, 1.0)
                 optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * progress)) / 2
@@ -246,12 +184,12 @@ def lbfgs(run: Run, model: Any, loss: Callable[..., Any], x: Any, labels: Any, b
     import torch
 
     parameters = list(model.parameters())
-    optimizer = torch.optim.LBFGS(
+    optimizer: Any = torch.optim.LBFGS(
         parameters, history_size=20, max_iter=1, max_eval=25, tolerance_grad=0, tolerance_change=0,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
     known: list[tuple[Any, float, Any]] = []
-    rows = torch.arange(len(x))
+    rows: Any = torch.arange(len(x))
 
     def flat(tensors: Any) -> Any:
         return torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -276,7 +214,8 @@ def lbfgs(run: Run, model: Any, loss: Callable[..., Any], x: Any, labels: Any, b
 
     run.off = time.process_time()
     while True:
-        for some_rows in torch.randperm(len(x)).split(batch) if batch < len(x) else [rows]:
+        order: Any = torch.randperm(len(x))
+        for some_rows in order.split(batch) if batch < len(x) else [rows]:
             if batch < len(x):
                 rows = some_rows
                 known.clear()
@@ -346,6 +285,10 @@ def by_altmin(spec: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
         runs.train(Pipeline.model_validate(spec["pipeline"]), folder, Silent(), announce=lambda line: None)
     except AltMinError as error:
         run.status = str(error)
+    else:
+        records = folder.records()
+        if records[-1]["cpu_seconds"] < 0.95 * spec["seconds"]:
+            run.status = STOPPED
     key, unit = ("validation_accuracy", 100) if task.accuracy else ("validation_loss", 1)
     records = [r for r in folder.records() if r[key] is not None] if folder.history.exists() else []
     run.curve = thinned([(r["cpu_seconds"], unit * r[key], r["sweep"]) for r in records])
