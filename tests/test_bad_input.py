@@ -191,7 +191,7 @@ def test_run_folders_that_cannot_be_used(altmin, trained, tmp_path):
     )
     refused(
         altmin("train", file, "--run", trained / "autoencoder", "--resume", "solver.mu=7"),
-        "solver.mu: 0.03 there, 7.0 here",
+        "solver.mu: auto there, 7.0 here",
     )
     refused(altmin("train", file, "--run", "none", "--resume"), "no run to resume")
     refused(altmin("train", file, "--run", trained / "samples.zarr"), "not a run folder")

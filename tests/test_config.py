@@ -22,8 +22,9 @@ def file(tmp_path: Path) -> Path:
 def test_defaults(file):
     pipeline = load_pipeline(file)
     assert pipeline.network.hidden_layer_sizes == (100,)
-    assert pipeline.solver.mu == 0.03
-    assert pipeline.training.schedule == "windows"
+    assert pipeline.solver.mu == "auto"
+    assert pipeline.training.schedule == "auto"
+    assert pipeline.in_increments
     assert pipeline.cluster.kind == "threads"
     assert load_pipeline(str(file)) == pipeline
     assert Pipeline.model_validate(pipeline.model_dump()) == pipeline
@@ -35,6 +36,8 @@ def test_defaults(file):
     [
         ("solver.mu=0.5", "solver", "mu", 0.5),
         ("solver.mu = 2", "solver", "mu", 2.0),
+        ("solver.mu=auto", "solver", "mu", "auto"),
+        ("solver.metric_damping=inf", "solver", "metric_damping", float("inf")),
         ("solver.mu=[0.5, 1]", "solver", "mu", (0.5, 1.0)),
         ("solver.mu={start=1, factor=0.5, stop=0.1}", "solver", "mu", MuSchedule(start=1, factor=0.5, stop=0.1)),
         ("network.hidden_layer_sizes=[3,4]", "network", "hidden_layer_sizes", (3, 4)),

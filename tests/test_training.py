@@ -100,7 +100,7 @@ def test_objective_never_rises(schedule, kind, samples, make_store, pipeline, tm
         )
         if not groups:
             order = np.arange(7) if schedule == "batch" else np.random.default_rng([0, 1]).permutation(7)
-            size = {"batch": 7}.get(schedule, settings.training.group_chunks)
+            size = {"batch": 7}.get(schedule, settings.training.group_chunks or 1)
             groups = [order[i : i + size].tolist() for i in range(0, 7, size)]
         run, state, records = train(settings, tmp_path / "run", resume=step > 1)
         total, seen = sums_on_disk(run, state, store, groups, [0.1] * 3, 0.01)

@@ -162,7 +162,7 @@ class Incrementing:
             self._check()
             return
         cautious = memory.caution
-        memory.renew(ascent)
+        memory.renew(ascent, state.weights, self.settings.averaging)
         if renewed or self.metric is None:
             self.metric = Metric(memory, self.settings)
         direction = self.metric.direction(ascent, state.weights)
@@ -171,7 +171,7 @@ class Incrementing:
             lambda step: sweep.probe(step, change, before, self.probe_every), samples, chunks, weights
         )
         lengths = self.metric.lengths(Probe.unpack(packed), state.weights, direction, memory.before)
-        state.weights = memory.move(state.weights, direction, lengths, self.settings)
+        state.weights = memory.move(state.weights, direction, lengths)
         if memory.caution != cautious:
             self.metric = Metric(memory, self.settings)
         self._check()

@@ -28,8 +28,10 @@ class Pass:
         Targets.
     inputs : list of ndarray, (n, d_{i−1} + 1)
         Augmented inputs ã_{i−1} of each layer; the first holds the samples.
-    z, output : ndarray, (n, d_L)
-        z_L and φ_L(z_L).
+    output, gradient : ndarray, (n, d_L)
+        φ_L(z_L), and ∂ℓ/∂z_L.
+    loss : ndarray, (n,)
+        ℓ of every sample.
     work : Workspace
         Where arrays are kept until their next use.
     """
@@ -38,8 +40,9 @@ class Pass:
     weights: Weights
     y: Array
     inputs: list[Array]
-    z: Array
     output: Array
+    gradient: Array
+    loss: Array
     work: Workspace
 
     @classmethod
@@ -59,18 +62,13 @@ class Pass:
             layers.append(following)
         z = work.take("pass out", n, network.widths[-1], inputs.dtype)
         np.matmul(layers[-1], weights[-1].T, out=z)
-        output = work.like("pass output", z)
+        output, gradient = work.like("pass output", z), work.like("pass gradient", z)
+        loss = np.empty(n, z.dtype)
         for rows in strips(*z.shape):
-            network.loss.predict(z[rows], output[rows])
-        return cls(network, weights, y, layers, z, output, work)
-
-    def loss(self) -> Array:
-        """ℓ of every sample, (n,)."""
-        return self.network.loss.value(self.z, self.output, self.y, self.work)
-
-    def gradient(self) -> Array:
-        """∂ℓ/∂z_L, (n, d_L)."""
-        return self.network.loss.gradient(self.z, self.output, self.y, self.work)
+            a = network.loss.predict(z[rows], output[rows])
+            loss[rows] = network.loss.value(z[rows], a, y[rows], work)
+            gradient[rows] = network.loss.gradient(z[rows], a, y[rows], work)
+        return cls(network, weights, y, layers, output, gradient, loss, work)
 
     def curvature(self) -> Curvature:
         """The Gauss–Newton curvature of ℓ in z_L."""

@@ -149,17 +149,17 @@ def increment_chunk(
         inputs = augmented(x[rows], weights[0].dtype, work)
         target = _target(inputs, y, rows)
         nested = Pass.forward(network, weights, inputs, target, work)
-        loss = nested.loss()
+        loss = nested.loss
         sums.totals += (len(loss), loss.sum(dtype=np.float64), np.square(loss).sum(dtype=np.float64))
         if seed is not None:
-            noise = _signs([*seed, number], nested.z)
+            noise = _signs([*seed, number], nested.output)
             sampled = nested.curvature().sample(noise, work.like("sampled", noise))
             for total, vectors in zip(sums.metric, nested.backward(sampled), strict=True):
                 add_gram(total, vectors)
             for total, layer in zip(sums.gram, nested.inputs, strict=True):
                 add_gram(total, layer)
         if mu is None:
-            back = nested.backward(nested.gradient())
+            back = nested.backward(nested.gradient)
             for total, gradient, layer in zip(sums.pull, back, nested.inputs, strict=True):
                 add_product(total, -1.0, gradient, layer)
             continue
@@ -188,7 +188,7 @@ def probe_chunk(
         inputs = augmented(x[rows], weights[0].dtype, work)
         nested = Pass.forward(network, weights, inputs, _target(inputs, y, rows), work)
         ways = nested.directional(direction, "along"), nested.directional(repeated, "repeated")
-        curvature, gradient = nested.curvature(), nested.gradient()
+        curvature, gradient = nested.curvature(), nested.gradient
         for a, way in enumerate(ways):
             slope[a] += np.vdot(gradient, way)
             bent = curvature.apply(way, out=work.like("bent", way))

@@ -26,7 +26,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve
 
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain, Weights
@@ -170,7 +170,7 @@ class Memory:
     grams, metrics : list of ndarray
         Ḡ_i and S̄_i, lower triangles.
     before, average : tuple of ndarray
-        The weights before the last step, and their running mean.
+        The weights before the last step, and a running mean of those that were not taken back.
     steps, renewals, refusals : int
         Steps that moved the weights, measurements of curvature, and steps taken back one after the other.
     caution : float
@@ -236,8 +236,13 @@ class Memory:
         self.refusals += 1
         return self.average
 
-    def renew(self, ascent: Ascent) -> None:
-        """Take a group's samples into the means."""
+    def renew(self, ascent: Ascent, weights: Weights, averaging: float) -> None:
+        """Take a group's samples into the means, and the weights, which it did not refuse."""
+        keep = min(averaging, 1 - 1 / (1 + self.steps / 8))
+        self.average = tuple(
+            mean + mean.dtype.type(1 - keep) * (w - mean)
+            for mean, w in zip(self.average, weights, strict=True)
+        )
         loss = float(ascent.totals[1] / ascent.totals[0])
         self.level = loss if math.isnan(self.level) else 0.9 * self.level + 0.1 * loss
         if not ascent.curvature:
@@ -250,10 +255,8 @@ class Memory:
                 mean += mean.dtype.type(share) * total
         self.renewals += 1
 
-    def move(
-        self, weights: Weights, direction: Weights, lengths: Array, settings: IncrementSettings
-    ) -> Weights:
-        """The weights after a step of the lengths (α, β); before and average follow.
+    def move(self, weights: Weights, direction: Weights, lengths: Array) -> Weights:
+        """The weights after a step of the lengths (α, β).
 
         A step that is not finite is not made: it counts as one taken back.
         """
@@ -264,10 +267,6 @@ class Memory:
         )
         if not all(np.isfinite(w).all() for w in moved):
             return self.take_back()
-        keep = min(settings.averaging, 1 - 1 / (1 + self.steps / 8))
-        self.average = tuple(
-            mean + mean.dtype.type(1 - keep) * (w - mean) for mean, w in zip(self.average, moved, strict=True)
-        )
         self.before = weights
         self.steps += 1
         self.refusals = 0
@@ -339,17 +338,15 @@ class Metric:
 
 
 def _factor(lower: Array, damping: float) -> Any:
-    """Cholesky factor of a mean given by its lower triangle, made in float64, kept in the mean's own dtype."""
+    """Cholesky factor of a mean given by its lower triangle, made in float64, kept in the mean's own dtype.
+
+    Damping below the rounding of a sum in that dtype would leave noise to be inverted.
+    """
     matrix = lower.astype(np.float64)
-    matrix.flat[:: len(matrix) + 1] += max(damping, float(np.finfo(np.float64).tiny))
-    floor = 8 * len(matrix) * float(np.finfo(lower.dtype).eps) * float(np.diagonal(matrix).max())
-    while True:
-        try:
-            factor, _ = cho_factor(matrix, lower=True, check_finite=False)
-            return factor.astype(lower.dtype), True
-        except LinAlgError:  # singular to rounding
-            matrix.flat[:: len(matrix) + 1] += floor
-            floor *= 10
+    rounding = len(matrix) * float(np.finfo(lower.dtype).eps) * float(np.diagonal(matrix).max())
+    matrix.flat[:: len(matrix) + 1] += max(damping, rounding) or 1.0
+    factor, _ = cho_factor(matrix, lower=True, check_finite=False)
+    return factor.astype(lower.dtype), True
 
 
 def _dot(first: Weights, second: Weights) -> float:
