@@ -58,6 +58,7 @@ class Case:
 
 WHITENED = {"initialization": "whitened"}
 INCREMENTAL = {"schedule": "incremental"}
+INCREMENTS, AUTO = {"schedule": "increments", "max_sweeps": 2.0}, {"mu": "auto"}
 DEEP = (1000, 500, 250, 30, 250, 500, 1000)
 CASES = {
     "small chunks": Case((300,), chunk_rows=500, chunks=16),
@@ -81,6 +82,16 @@ CASES = {
     "two workers": Case((300,), chunk_rows=5000, chunks=12, workers=2, threads=1, network=WHITENED),
     "two workers, incremental, wide": Case(
         (1500,), workers=2, threads=1, chunks=12, training={**INCREMENTAL, "group_chunks": 4}
+    ),
+    "increments": Case((300,), training=INCREMENTS, solver=AUTO),
+    "increments, deep": Case(
+        DEEP, chunk_rows=2000, chunks=6, network={"activation": "tanh"}, training=INCREMENTS, solver=AUTO
+    ),
+    "increments, classifier": Case(
+        (256, 256), kind="classifier", chunk_rows=5000, training=INCREMENTS, solver=AUTO
+    ),
+    "increments, finite mu, two workers": Case(
+        (300,), chunk_rows=5000, chunks=12, workers=2, threads=1, training={**INCREMENTS, "group_chunks": 4}
     ),
 }  # fmt: skip
 

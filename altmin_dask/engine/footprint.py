@@ -50,6 +50,8 @@ class Workload:
         As in `[solver]`.
     split_every : int
         As in `[cluster]`.
+    increments, relaxed : bool
+        Whether W moves in increments and no z is kept, and whether μ is finite there.
     workers, threads : int
         Worker processes, and threads of each.
     in_process : bool
@@ -74,6 +76,8 @@ class Workload:
     incremental: bool = True
     newton_steps: int = 1
     split_every: int = 4
+    increments: bool = False
+    relaxed: bool = False
     workers: int = 1
     threads: int = 1
     in_process: bool = True
@@ -102,7 +106,7 @@ class Task:
 def visit_task(work: Workload) -> Task:
     """The z-update of a chunk: x, y and z as they are read, the new z as it is written, and in between Newton."""
     n, s, width = work.chunk_rows, work.itemsize, sum(work.sizes[1:])
-    scratch = _Scratch(work)
+    scratch = Scratch(work)
     scratch.point("start", with_z=False)
     for number in range(min(work.newton_steps, 2)):
         scratch.point(f"trial {number}", with_z=True)
@@ -128,14 +132,14 @@ def visit_task(work: Workload) -> Task:
 def enter_task(work: Workload) -> Task:
     """A forward pass, all that is known at its z, all statistics, and z as it is written."""
     n, s, width = work.chunk_rows, work.itemsize, sum(work.sizes[1:])
-    scratch, passing = _Scratch(work), _Scratch(work)
+    scratch, passing = Scratch(work), Scratch(work)
     scratch.statistics(with_inputs=True, moved=False)
     passing.point("", with_z=False)
     passing.common()
     x, y, z = n * work.x_bytes, n * work.y_bytes, n * s * width
     row = DOUBLE * packed_size(work.shapes, with_inputs=True)
     converted = n * s * work.sizes[-1] if work.y_converted else 0
-    computing = z + max(_forward(work), min(n, BLOCK_ROWS) * s * width + sum(passing.arrays.values()))
+    computing = z + max(forward_pass(work), min(n, BLOCK_ROWS) * s * width + sum(passing.arrays.values()))
     written = z * (3 if work.z_compressed else 2)
     held = max(x * (3 if work.compressed else 2), x + y + converted + row + max(computing, written))
     return Task(scratch.arrays, held, row, work.chunks)
@@ -147,7 +151,7 @@ def evaluate_task(work: Workload, chunk_rows: int) -> Task:
     x, y = n * work.x_bytes, n * work.y_bytes
     converted = n * work.itemsize * work.sizes[-1] if work.y_converted else 0
     loss = block * work.itemsize * (sum(work.sizes[1:]) + 3 * work.sizes[-1])
-    held = max(x * (3 if work.compressed else 2), x + y + converted + max(_forward(work), loss))
+    held = max(x * (3 if work.compressed else 2), x + y + converted + max(forward_pass(work), loss))
     return Task({}, held, 0, work.chunks)
 
 
@@ -160,14 +164,14 @@ def moments_task(work: Workload) -> Task:
     return Task({}, held, row, work.chunks)
 
 
-def _forward(work: Workload) -> int:
+def forward_pass(work: Workload) -> int:
     """Temporary arrays of a forward pass of a block: z of all layers, and the inputs of one or two."""
     block = min(work.chunk_rows, BLOCK_ROWS)
     inputs = [k for _, k in work.shapes]
     return block * work.itemsize * (sum(work.sizes[1:]) + inputs[0] + max(inputs[1:], default=0))
 
 
-class _Scratch:
+class Scratch:
     """The named arrays of a thread: their key is the name, the columns and the itemsize."""
 
     def __init__(self, work: Workload) -> None:
@@ -175,6 +179,7 @@ class _Scratch:
         self.arrays: dict[tuple[str, int, int], int] = {}
 
     def take(self, name: str, columns: int, itemsize: int | None = None, rows: int | None = None) -> None:
+        """Count an array of a block's rows, unless told otherwise."""
         size = itemsize or self.work.itemsize
         self.arrays[name, columns, size] = (self.rows if rows is None else rows) * columns * size
 
@@ -194,7 +199,7 @@ class _Scratch:
         self.take("inputs", self.work.sizes[0] + 1)
         self.take("drive", self.work.sizes[1])
         for name in ("loss error", "loss gradient", "loss curvature", "shift"):
-            self.take(name, self.work.sizes[-1], rows=self._strip(self.work.sizes[-1]))
+            self.take(name, self.work.sizes[-1], rows=self.strip(self.work.sizes[-1]))
 
     def newton(self) -> None:
         """Conjugate gradients, tangent and adjoint sweeps."""
@@ -207,7 +212,7 @@ class _Scratch:
             self.take(f"image {layer}", self.work.sizes[layer + 2])
         for d in self.work.sizes[1:]:
             for name in ("pull", "scaled"):
-                self.take(name, d, rows=self._strip(d))
+                self.take(name, d, rows=self.strip(d))
 
     def statistics(self, *, with_inputs: bool, moved: bool) -> None:
         """Float64 copies of z and inputs, and a product."""
@@ -219,7 +224,8 @@ class _Scratch:
         if moved:
             self.take("moved", self.work.sizes[1], DOUBLE)
 
-    def _strip(self, columns: int) -> int:
+    def strip(self, columns: int) -> int:
+        """Rows of a strip."""
         return min(self.rows, max(1, STRIP_SIZE // columns))
 
 
@@ -247,8 +253,9 @@ def trainer(work: Workload) -> tuple[int, int]:
     solving = statistics + weights + max(DOUBLE * (6 * k * k + 4 * d * k) for d, k in shapes)
     whitening = statistics + DOUBLE * 6 * shapes[0][1] ** 2 if work.whitened else 0
     committing = weights + statistics
-    # a chunk of the source, converted, and as it is written
-    ingesting = (
-        work.chunk_rows * (work.raw_bytes + 2 * (work.x_bytes + work.y_bytes)) if work.raw_bytes else 0
-    )
-    return resident, max(solving, committing, whitening, ingesting - resident)
+    return resident, max(solving, committing, whitening, ingesting(work) - resident)
+
+
+def ingesting(work: Workload) -> int:
+    """A chunk of the source, converted, and as it is written."""
+    return work.chunk_rows * (work.raw_bytes + 2 * (work.x_bytes + work.y_bytes)) if work.raw_bytes else 0

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from altmin_dask.engine.footprint import (
     DOUBLE,
+    Task,
     Workload,
     enter_task,
     evaluate_task,
@@ -22,7 +23,10 @@ from altmin_dask.engine.footprint import (
     trainer,
     visit_task,
 )
+from altmin_dask.engine.increment_footprint import increment_task, increment_trainer, probe_task
+from altmin_dask.solvers.increments import ascent_size
 from altmin_dask.solvers.statistics import packed_size
+from altmin_dask.storage.weights import KEPT_READINGS
 
 BASELINE = 200 << 20
 """Resident memory of a process that has imported everything and does nothing."""
@@ -81,10 +85,14 @@ class Projection:
 
 def project(work: Workload) -> Projection:
     """Project memory, disk and traffic of a run."""
-    statistics = DOUBLE * packed_size(work.shapes, with_inputs=False)
+    if work.increments:
+        statistics = work.itemsize * ascent_size(work.shapes, curvature=True)
+        tasks, z_row, readings, looks = [increment_task(work), probe_task(work)], 0, KEPT_READINGS, 2
+    else:
+        statistics = DOUBLE * packed_size(work.shapes, with_inputs=False)
+        tasks, z_row, readings, looks = _persistent(work), work.itemsize * sum(work.sizes[1:]), 2, 1
     group = min(work.group_chunks, work.chunks)
-    z_row = work.itemsize * sum(work.sizes[1:])
-    tasks = [visit_task(work), enter_task(work), evaluate_task(work, work.chunk_rows)]
+    tasks.append(evaluate_task(work, work.chunk_rows))
     if work.validation_chunk_rows:
         tasks.append(evaluate_task(work, work.validation_chunk_rows))
     if work.whitened:
@@ -94,8 +102,8 @@ def project(work: Workload) -> Projection:
     scratch = [sum({**kept, **task.scratch}.values()) for task in tasks]
     weights = work.itemsize * sum(d * k for d, k in work.shapes)
     thread = THREAD_ALLOWANCE + BLAS_PANEL_ROWS * DOUBLE * (max(work.sizes) + 1)
-    # two updates in the cache, one read twice by threads that begin together, and its file mapped meanwhile
-    shared = ALLOWANCE + (2 + work.threads) * weights
+    # updates in the cache, one read twice by threads that begin together, and its file mapped meanwhile
+    shared = ALLOWANCE + (readings + work.threads) * weights
     steps = []
     for task, own in zip(tasks, scratch, strict=True):
         busy = min(work.threads, task.chunks)
@@ -103,27 +111,32 @@ def project(work: Workload) -> Projection:
         steps.append(
             busy * task.held + own_threads * (own + thread) + task.row * _waiting(task.chunks, work) + shared
         )
-    resident, solving = trainer(work)
+    resident, solving = increment_trainer(work) if work.increments else trainer(work)
     worker, client = max(steps), ALLOWANCE + resident + solving
     if work.in_process:
-        worker, client = max(worker + resident, client), 0
+        beside = resident + solving if work.increments else resident
+        worker, client = max(worker + beside, client), 0
     data_row = work.x_bytes + work.y_bytes
     whole, rest = divmod(work.chunks, group)
     return Projection(
         chunk_rows=work.chunk_rows,
         chunks=work.chunks,
         groups=math.ceil(work.chunks / group),
-        tasks=whole * _tasks(group, work.split_every) + (_tasks(rest, work.split_every) if rest else 0),
+        tasks=looks * (whole * _tasks(group, work.split_every) + (_tasks(rest, work.split_every) if rest else 0)),
         task_peak=round(MARGIN * (max(task.held + own for task, own in zip(tasks, scratch, strict=True)) + thread)),
         worker_peak=round(MARGIN * worker),
         client_peak=round(MARGIN * client),
         data_disk=(work.rows + work.validation_rows) * data_row,
         z_disk=(work.rows + min(group * work.chunk_rows, work.rows)) * z_row,
-        sweep_read=work.rows * (data_row + z_row),
+        sweep_read=work.rows * (looks * data_row + z_row),
         sweep_written=work.rows * z_row,
         task_statistics=statistics,
         group_statistics=group * statistics,
     )  # fmt: skip
+
+
+def _persistent(work: Workload) -> list[Task]:
+    return [visit_task(work), enter_task(work)]
 
 
 def largest_chunk_rows(work: Workload, memory: float) -> int:

@@ -19,6 +19,7 @@ from zarr.codecs import Crc32cCodec
 from altmin_dask.config import ClusterTable, Pipeline
 from altmin_dask.engine.executors import Cluster, Executor
 from altmin_dask.engine.footprint import Workload
+from altmin_dask.engine.incrementing import group_size
 from altmin_dask.engine.plan import (
     BASELINE,
     USABLE,
@@ -242,6 +243,8 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
         validation_rows=0 if validation is None else validation.outline.rows,
         validation_chunk_rows=0 if validation is None else validation.chunk_rows,
         group_chunks=train.outline.rows if training.schedule == "batch" else training.group_chunks or 1,
+        increments=pipeline.in_increments,
+        relaxed=pipeline.in_increments and solver.mu != "auto",
         whitened=settings.initialization == "whitened",
         exact=solver.curvature == "exact",
         newton_steps=solver.newton_steps,
@@ -252,6 +255,8 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
     )
     if train.raw:
         work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
+    if work.increments:
+        work = replace(work, group_chunks=group_size(training.group_chunks, work.chunk_rows))
     work = replace(work, incremental=work.group_chunks < work.chunks)
     return Plan(work, project(work), place, train.raw)
 

@@ -1,0 +1,89 @@
+"""What the tasks of increments hold in memory at their worst, and the process that trains; see `footprint`."""
+
+from __future__ import annotations
+
+from altmin_dask.engine.footprint import (
+    DOUBLE,
+    Scratch,
+    Task,
+    Workload,
+    forward_pass,
+    ingesting,
+    visit_task,
+)
+from altmin_dask.solvers.chunks import BLOCK_ROWS
+from altmin_dask.solvers.increments import ascent_size
+
+PROBE_NUMBERS = 6
+
+
+def increment_task(work: Workload) -> Task:
+    """The samples of a chunk, a pass forward and two back block by block, and what is sent."""
+    n, s, block = work.chunk_rows, work.itemsize, min(work.chunk_rows, BLOCK_ROWS)
+    outputs = work.sizes[-1]
+    scratch = _pass(work)
+    for layer, d in enumerate(work.sizes[1:-1]):
+        scratch.take(f"back {layer}", d)
+    scratch.take("sampled", outputs)
+    scratch.take("loss curvature", outputs)
+    arrays, held = scratch.arrays, 0
+    if work.relaxed:
+        newton = visit_task(work)
+        arrays, held = {**arrays, **newton.scratch}, block * s * sum(work.sizes[1:])
+    row = s * ascent_size(work.shapes, curvature=True)
+    # signs as bytes, as numbers, and what is squared and added of them
+    noise = block * outputs * (1 + 2 * s)
+    computing = row + max(noise, held + forward_pass(work) if work.relaxed else 0)
+    return Task(arrays, _reading(work, n, computing), row, min(work.group_chunks, work.chunks))
+
+
+def probe_task(work: Workload) -> Task:
+    """The samples of a chunk, and two directions for a part of them, block by block."""
+    scratch = _pass(work)
+    for layer, d in enumerate(work.sizes[1:]):
+        scratch.take(f"along {layer}", d)
+        scratch.take(f"repeated {layer}", d)
+        scratch.take("tangent carried", d)
+    scratch.take("bent", work.sizes[-1])
+    scratch.take("loss curvature", work.sizes[-1])
+    repeated = work.itemsize * sum(d * k for d, k in work.shapes)
+    held = _reading(work, work.chunk_rows, repeated)
+    return Task(scratch.arrays, held, DOUBLE * PROBE_NUMBERS, min(work.group_chunks, work.chunks))
+
+
+def increment_trainer(work: Workload) -> tuple[int, int]:
+    """As `footprint.trainer`: three generations of weights, means and factors, and what a group has sent."""
+    s = work.itemsize
+    weights = s * sum(d * k for d, k in work.shapes)
+    squares = s * sum(k * k + d * d for d, k in work.shapes)
+    resident = 3 * weights + 2 * squares
+    row = s * ascent_size(work.shapes, curvature=True)
+    # a factor in float64 and its matrix, beside the old factors; or the step, its like and what becomes of them
+    factorising = squares + 2 * DOUBLE * max(max(k, d) ** 2 for d, k in work.shapes)
+    moving = 4 * weights
+    # what is freed between them is too small for the system to take it back
+    committing = 3 * weights + squares
+    return resident, max(row + factorising + moving + committing, ingesting(work) - resident)
+
+
+def _pass(work: Workload) -> Scratch:
+    """What `altmin_dask.networks.nested.Pass` keeps."""
+    scratch = Scratch(work)
+    scratch.take("inputs", work.sizes[0] + 1)
+    for layer, d in enumerate(work.sizes[1:-1]):
+        scratch.take("pass z", d)
+        scratch.take(f"pass inputs {layer}", d + 1)
+    for name in ("pass out", "pass output", "pass gradient"):
+        scratch.take(name, work.sizes[-1])
+    for d in work.sizes[1:]:
+        scratch.take("pass slope", d, rows=scratch.strip(d))
+    for name in ("loss error", "loss gradient"):
+        scratch.take(name, work.sizes[-1], rows=scratch.strip(work.sizes[-1]))
+    return scratch
+
+
+def _reading(work: Workload, n: int, computing: int) -> int:
+    """The samples as they are read, or with what is computed of them."""
+    x, y = n * work.x_bytes, n * work.y_bytes
+    converted = n * work.itemsize * work.sizes[-1] if work.y_converted else 0
+    return max(x * (3 if work.compressed else 2), x + y + converted + computing)
