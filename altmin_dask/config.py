@@ -142,6 +142,9 @@ class TrainingTable(Table):
     """Groups in the first window; by default about 10 samples for each unknown of a row of W."""
     window_passes: Annotated[int, Field(ge=1)] = 4
     """Passes over a window before it doubles."""
+    staleness: Annotated[int, Field(ge=0)] = 0
+    """How many groups may be under way with weights that others have moved meanwhile (increments), so that workers do
+    not wait for each other. Steps are then taken as groups finish, and what is computed depends on timing."""
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """Share of the running mean of the weights that stays in a step (increments); the mean is what is kept."""
     max_sweeps: Positive | None = None
@@ -204,6 +207,15 @@ class Pipeline(Table):
     training: TrainingTable = TrainingTable()
     cluster: ClusterTable = ClusterTable()
     output: OutputTable = OutputTable()
+
+    @model_validator(mode="after")
+    def _staleness_is_of_increments(self) -> Pipeline:
+        if self.training.staleness and not self.in_increments:
+            raise ValueError(
+                f"training.staleness is for increments; training.schedule = {self.training.schedule!r} "
+                "waits for every group"
+            )
+        return self
 
     @property
     def in_increments(self) -> bool:

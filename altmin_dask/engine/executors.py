@@ -7,7 +7,8 @@ import re
 import socket
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 import dask
-from distributed import Client, Future, LocalCluster, wait
+from distributed import Client, LocalCluster, wait
 
 from altmin_dask.config import ClusterTable
 from altmin_dask.engine.faults import KEPT
@@ -36,6 +37,15 @@ class Executor(Protocol):
 
     def compute(self, collection: Any) -> Any:
         """Compute a lazy Dask collection and return its value."""
+
+    def start(self, collection: Any) -> Any:
+        """Begin to compute a collection, for `first` or `abandon`."""
+
+    def first(self, started: Sequence[Any]) -> tuple[int, Any]:
+        """Wait for any of what was started: which it is, and its value."""
+
+    def abandon(self, started: Sequence[Any]) -> None:
+        """Wait until nothing of what was started runs any more, whatever comes of it."""
 
     def cpu_seconds(self) -> float:
         """CPU seconds of all processes that take part, since some fixed moment."""
@@ -58,6 +68,24 @@ class Threads:
         # writes to a folder that has been removed meanwhile
         with ThreadPoolExecutor(self.workers) as pool:
             return collection.compute(scheduler="threads", pool=pool)
+
+    def start(self, collection: Any) -> Any:
+        """Begin to compute in the background."""
+        starter = ThreadPoolExecutor(1)
+        try:
+            return starter.submit(self.compute, collection)
+        finally:
+            starter.shutdown(wait=False)
+
+    def first(self, started: Sequence[Any]) -> tuple[int, Any]:
+        """Wait for any of what was started: which it is, and its value."""
+        done, _ = futures.wait(started, return_when=futures.FIRST_COMPLETED)
+        index = next(i for i, future in enumerate(started) if future in done)
+        return index, started[index].result()
+
+    def abandon(self, started: Sequence[Any]) -> None:
+        """Wait until nothing of what was started runs any more."""
+        futures.wait(started)
 
     def cpu_seconds(self) -> float:
         """CPU seconds of this process."""
@@ -83,18 +111,32 @@ class Cluster:
         """Compute on the cluster; after an error or Ctrl-C, wait for the tasks that still run."""
         future = self.client.compute(collection)
         try:
-            self._wait(future)
-            return future.result()
+            return self.first([future])[1]
         except BaseException:
-            self._settle(future)
+            self._settle([future])
             raise
 
-    def _wait(self, future: Future[Any]) -> None:
-        """Wait for a step: workers may come and go, but one at least has to come."""
+    def start(self, collection: Any) -> Any:
+        """Send to the cluster."""
+        return self.client.compute(collection)
+
+    def first(self, started: Sequence[Any]) -> tuple[int, Any]:
+        """Wait for any of what was started: which it is, and its value."""
+        self._wait(started)
+        index = next(i for i, future in enumerate(started) if future.done())
+        return index, started[index].result()
+
+    def abandon(self, started: Sequence[Any]) -> None:
+        """Cancel what was started, and wait for the tasks that still run."""
+        if started:
+            self._settle(started)
+
+    def _wait(self, started: Sequence[Any]) -> None:
+        """Wait for any: workers may come and go, but one at least has to come."""
         alone_since = None
         while True:
             with suppress(TimeoutError):
-                wait(future, timeout=POLL_SECONDS)
+                wait(started, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
                 return
             if self.client.nthreads():
                 alone_since = None
@@ -106,10 +148,11 @@ class Cluster:
                     f"`dask worker {self.client.scheduler_info()['address']}`; {KEPT}"
                 )
 
-    def _settle(self, future: Future[Any]) -> None:
+    def _settle(self, started: Sequence[Any]) -> None:
         deadline = time.monotonic() + SETTLE_SECONDS
         with suppress(Exception):  # a cluster that is gone runs nothing
-            future.cancel()
+            for future in started:
+                future.cancel()
             while any(self.client.run(_executing, on_error="ignore").values()):
                 if time.monotonic() > deadline:
                     break

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from altmin_dask.engine.initialization import initial_weights
 from altmin_dask.engine.problem import mu_of
 from altmin_dask.engine.session import Session
 from altmin_dask.errors import RunError
+from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
 from altmin_dask.solvers.increments import (
     Ascent,
@@ -41,8 +45,17 @@ MAX_REFUSALS = 20
 """After so many steps taken back in a row, training has diverged."""
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A group that was sent out: its chunks, whether its curvature is measured, and what to wait for."""
+
+    chunks: tuple[int, ...]
+    renewed: bool
+    started: Any
+
+
 class Incrementing:
-    """Steps of W from the groups of `increment_schedule`, one after the other."""
+    """Steps of W from the groups of `increment_schedule`, one after the other, or as they finish."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -60,7 +73,9 @@ class Incrementing:
         )
         self.probe_every = max(1, min(PROBE_EVERY, rows // PROBE_ROWS))
         self.metric: Metric | None = None
-        self.published: tuple[Weights, str] | None = None
+        self.published: list[tuple[Weights, str]] = []
+        self.pending: list[Pending] = []
+        self.numbers = count()
         self.commit_cost, self.last_commit = 0.0, time.monotonic()
 
     @property
@@ -107,7 +122,8 @@ class Incrementing:
         self.commit()
 
     def commit(self) -> None:
-        """Make the state the one to go on from."""
+        """Make the state the one to go on from, with all groups that are under way."""
+        self._drain()
         start = time.monotonic()
         self.session.run.commit(self.session.state)
         self.last_commit = time.monotonic()
@@ -120,14 +136,21 @@ class Incrementing:
 
     def act(self, action: Action) -> None:
         """Carry out an action."""
-        if isinstance(action, Increment):
-            self._increment(action)
+        if not isinstance(action, Increment):
+            return
+        # the first step has no curvature to go by until it is done
+        ahead = self.session.pipeline.training.staleness if self.memory.renewals else 0
+        with self._abandoning():
+            self.pending.append(self._begin(action))
+            while len(self.pending) > ahead:
+                self._finish_first()
 
     def committed(self, action: Action) -> None:
         """Nothing is left behind by a commit."""
 
     def publish_evaluated(self) -> str:
-        """The file of the weights to evaluate."""
+        """The file of the weights to evaluate, when nothing is under way."""
+        self._drain()
         return self._put(self.weights, "mean")
 
     def describe(self) -> dict[str, Any]:
@@ -144,18 +167,32 @@ class Incrementing:
         """Mean loss of the last groups."""
         return self.memory.level
 
-    def _increment(self, action: Increment) -> None:
-        """Move W by what one group says."""
-        session, state, memory = self.session, self.session.state, self.memory
-        chunks, samples = self.groups[action.group], session.problem.train
-        state.passes = action.number
+    def _begin(self, action: Increment) -> Pending:
+        """Send out a group."""
+        session, memory = self.session, self.memory
+        session.state.passes = action.number
         renewed = renews(memory.steps) or self.metric is None
-        weights, before = self._publish()
-        seed = (session.pipeline.training.seed, state.cursor) if renewed else None
-        packed = session.compute(lambda step: sweep.increment(step, self.mu, seed), samples, chunks, weights)
+        seed = (session.pipeline.training.seed, session.state.cursor) if renewed else None
+        chunks = self.groups[action.group]
+        lazy = session.lazily(
+            lambda step: sweep.increment(step, self.mu, seed),
+            session.problem.train,
+            chunks,
+            self._publish()[0],
+        )
+        return Pending(chunks, renewed, session.executor.start(lazy))
+
+    def _finish_first(self) -> None:
+        """Take the step of the group that is done first."""
+        index, packed = self.session.executor.first([pending.started for pending in self.pending])
+        self._finish(self.pending.pop(index), packed)
+
+    def _finish(self, pending: Pending, packed: Array) -> None:
+        """Move W by what a group says."""
+        session, state, memory = self.session, self.session.state, self.memory
         network = session.problem.kernel.network
-        ascent = Ascent(network.shapes, renewed, packed.dtype, packed)
-        state.visits += session.group_rows(chunks)
+        ascent = Ascent(network.shapes, pending.renewed, packed.dtype, packed)
+        state.visits += session.group_rows(pending.chunks)
         if memory.refuses(ascent):
             state.weights = memory.take_back()
             self.metric = Metric(memory, self.settings) if memory.renewals else None
@@ -163,32 +200,50 @@ class Incrementing:
             return
         cautious = memory.caution
         memory.renew(ascent, state.weights, self.settings.averaging)
-        if renewed or self.metric is None:
+        if pending.renewed or self.metric is None:
             self.metric = Metric(memory, self.settings)
         direction = self.metric.direction(ascent, state.weights)
+        weights, before = self._publish()
         change = self._put(direction, "step")
         packed = session.compute(
-            lambda step: sweep.probe(step, change, before, self.probe_every), samples, chunks, weights
-        )
+            lambda step: sweep.probe(step, change, before, self.probe_every),
+            session.problem.train, pending.chunks, weights,
+        )  # fmt: skip
         lengths = self.metric.lengths(Probe.unpack(packed), state.weights, direction, memory.before)
         state.weights = memory.move(state.weights, direction, lengths)
         if memory.caution != cautious:
             self.metric = Metric(memory, self.settings)
         self._check()
 
+    def _drain(self) -> None:
+        """Take the steps of all groups that are under way."""
+        with self._abandoning():
+            while self.pending:
+                self._finish_first()
+
+    @contextmanager
+    def _abandoning(self) -> Iterator[None]:
+        """Leave no task behind when something goes wrong."""
+        try:
+            yield
+        except BaseException:
+            self.session.executor.abandon([pending.started for pending in self.pending])
+            self.pending.clear()
+            raise
+
     def _publish(self) -> tuple[str, str]:
         """Files of the weights and of those before the last step; what is there already stays."""
-        state, published = self.session.state, self.published
-        if published is not None and published[0] is self.memory.before:
-            before = published[1]
-        else:
-            before = self._put(self.memory.before, "before")
-        weights = self._put(state.weights, "weights")
-        self.published = state.weights, weights
-        return weights, before
+        weights, before = self.session.state.weights, self.memory.before
+        known = {id(array): file for array, file in self.published}
+        files = [known.get(id(part)) or self._put(part, "weights") for part in (before, weights)]
+        self.published = [(before, files[0]), (weights, files[1])]
+        return files[1], files[0]
 
     def _put(self, weights: Weights, name: str) -> str:
-        return self.session.exchange.publish(weights, f"{self.session.state.cursor:08d}-{name}", KEPT_FILES)
+        keep = KEPT_FILES * (1 + self.session.pipeline.training.staleness)
+        return self.session.exchange.publish(
+            weights, f"{self.session.key}-{next(self.numbers):08d}-{name}", keep
+        )
 
     def _check(self) -> None:
         if self.memory.refusals > MAX_REFUSALS:

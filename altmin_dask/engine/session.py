@@ -40,6 +40,8 @@ class Session:
         Set by the form of training as soon as it is known.
     exchange : Exchange
         By which weights reach the tasks.
+    key : str
+        Of what this process publishes and computes, and no other.
     """
 
     state: State
@@ -48,7 +50,7 @@ class Session:
         self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
         self.rows = problem.train.store.rows
         self.exchange = Exchange(run.steps)
-        self._key, self._steps = uuid.uuid4().hex[:8], count()
+        self.key, self._steps = uuid.uuid4().hex[:8], count()
 
     def compute(
         self,
@@ -58,12 +60,19 @@ class Session:
         weights: str = "",
     ) -> Array:
         """Carry out a step with the weights of a file."""
-        step = Step(
-            self.problem.kernel, samples, chunks, f"{self._key}-{next(self._steps)}", weights,
-            self.pipeline.cluster.split_every,
-        )  # fmt: skip
-        result: Array = self.executor.compute(make(step))
+        result: Array = self.executor.compute(self.lazily(make, samples, chunks, weights))
         return result
+
+    def lazily(
+        self, make: Callable[[Step], da.Array], samples: Samples, chunks: tuple[int, ...], weights: str
+    ) -> da.Array:
+        """Make a step with the weights of a file, not carried out."""
+        return make(
+            Step(
+                self.problem.kernel, samples, chunks, f"{self.key}-{next(self._steps)}", weights,
+                self.pipeline.cluster.split_every,
+            )
+        )  # fmt: skip
 
     def evaluate(
         self, make: Callable[[Step], da.Array], samples: Samples, chunks: tuple[int, ...], weights: str

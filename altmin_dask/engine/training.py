@@ -152,8 +152,8 @@ class Trainer:
         for action in islice(self.form.actions(), self.state.cursor, None):
             recording = isinstance(action, Record)
             if recording:
-                recorded_at = self.state.visits
                 self._record()
+                recorded_at = self.state.visits
             elif self._finished():
                 break
             else:
@@ -166,9 +166,10 @@ class Trainer:
                 self.form.commit()
                 self.form.committed(action)
                 check_interrupted()
+        self.form.commit()
         if recorded_at != self.state.visits:
             self._record()
-        self.form.commit()
+            self.form.commit()
         self.session.exchange.clear()
 
     def _finished(self) -> bool:
