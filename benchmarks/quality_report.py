@@ -275,7 +275,7 @@ def figure(name: str, results: Sequence[dict[str, Any]], seconds: float, file: P
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     task = TASKS[name]
     groups = group_runs(task, results, seconds)
@@ -307,6 +307,7 @@ def figure(name: str, results: Sequence[dict[str, Any]], seconds: float, file: P
         title=f"{name}: {'-'.join(map(str, task.sizes))}",
     )  # fmt: skip
     for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3, which="major")
