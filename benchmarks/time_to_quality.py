@@ -218,23 +218,31 @@ def commit() -> str:
         return "unknown"
 
 
+def short_runs(results: Sequence[dict[str, Any]], options: argparse.Namespace) -> list[str]:
+    """Sentences on settings that have not run for the whole budget."""
+    whole = {(r["contestant"], str(r["setting"])) for r in results if r["seconds"] == options.seconds}
+    cut = [r for r in results if (r["contestant"], str(r["setting"])) not in whole]
+    notes = []
+    for contestant in dict.fromkeys(r["contestant"] for r in cut):
+        settings = [setting for name, setting in whole if name == contestant]
+        budgets = sorted({r["seconds"] for r in cut if r["contestant"] == contestant})
+        ran = " and ".join(f"{seconds:g} s" for seconds in budgets)
+        if settings:
+            notes.append(
+                f"The learning rates of {contestant} were screened: all ran for {ran}, the best {len(settings)} of "
+                "them for the whole budget, too; what is shown of the others is from the shorter runs."
+            )
+        else:
+            notes.append(f"{contestant} has run for {ran} only.")
+    return notes
+
+
 def report(options: argparse.Namespace) -> str:
     """Write the table and the figure of what there is; the table."""
     results = collect(options)
     if not results:
         raise SystemExit(f"there are no runs of {options.task} within {options.seconds:g} s in {options.out}")
-    notes = []
-    whole = {result_file(r, options.out).stem for r in results if r["seconds"] == options.seconds}
-    cut = [
-        r for r in results if result_file({**r, "seconds": options.seconds}, options.out).stem not in whole
-    ]
-    if cut:
-        shares = sorted({f"{r['seconds']:g} s" for r in cut})
-        notes.append(
-            f"Learning rates were screened: all ran for {', '.join(shares)}, and only the best {FINALISTS} of each "
-            "contestant went on to the whole budget; the numbers of the others are from their shorter runs."
-        )
-    text = table(options.task, results, options.seconds, notes)
+    text = table(options.task, results, options.seconds, short_runs(results, options))
     (options.out / f"{options.task}.md").write_text(text, encoding="utf-8")
     figure(options.task, results, options.seconds, options.out / f"{options.task}.png")
     return text
