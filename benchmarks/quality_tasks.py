@@ -61,11 +61,10 @@ TASKS = {
 }
 
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
-    "autoencoder": {
-        "data": {"chunk_rows": 1250},
-        "network": {"initialization": "whitened"},
-        "solver": {"mu": 0.005, "ridge": 0.001, "cg_iterations": 1},
-        "training": {"schedule": "windows", "group_chunks": 2},
+    "deep": {
+        "data": {"chunk_rows": 1000},
+        "solver": {"ridge": 3.0},
+        "training": {"group_chunks": 1, "averaging": 0.98},
     },
 }
 """The settings of altmin-tuned, by task and table; `data.chunk_rows` is that of the store. A task that is not here has

@@ -202,7 +202,7 @@ def test_steps_lower_the_loss(loss):
         direction = metric.direction(ascent, weights)
         probe = probe_chunk(network, weights, direction, memory.before, x, y, 1)
         lengths = metric.lengths(probe, weights, direction, memory.before)
-        weights = memory.move(weights, direction, lengths)
+        weights = memory.move(weights, direction, memory.before, lengths)
     assert memory.steps == 30
     assert evaluate_chunk(network, weights, x, y).mean_loss < 0.7 * first
 
@@ -221,10 +221,10 @@ def test_a_step_that_made_things_worse_is_taken_back():
     assert (memory.caution, memory.refusals) == (CAUTION, 1)
     settings = IncrementSettings(0.1)
     assert Metric(memory, settings).sigma == CAUTION * settings.metric_damping
-    unmoved = memory.move(weights, tuple(np.full_like(w, np.inf) for w in weights), np.ones(2))
+    unmoved = memory.move(weights, tuple(np.full_like(w, np.inf) for w in weights), weights, np.ones(2))
     assert unmoved is memory.average
     assert memory.refusals == 2
-    memory.move(weights, weights, np.zeros(2))
+    memory.move(weights, weights, weights, np.zeros(2))
     assert memory.refusals == 0
     assert memory.caution < CAUTION**2
 

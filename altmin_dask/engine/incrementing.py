@@ -47,10 +47,24 @@ MAX_REFUSALS = 20
 
 @dataclass(frozen=True)
 class Pending:
-    """A group that was sent out: its chunks, whether its curvature is measured, and what to wait for."""
+    """A group that was sent out.
+
+    Attributes
+    ----------
+    chunks : tuple of int
+        The group.
+    renewed : bool
+        Whether its curvature is measured.
+    before : tuple of ndarray
+        The weights before those that it was sent out with. What has been done since, of which the group knew
+        nothing, is part of the step that is repeated, or undone, by as much as the model wants.
+    started : object
+        What to wait for.
+    """
 
     chunks: tuple[int, ...]
     renewed: bool
+    before: Weights
     started: Any
 
 
@@ -174,13 +188,11 @@ class Incrementing:
         renewed = renews(memory.steps) or self.metric is None
         seed = (session.pipeline.training.seed, session.state.cursor) if renewed else None
         chunks = self.groups[action.group]
+        file = self._publish(session.state.weights)
         lazy = session.lazily(
-            lambda step: sweep.increment(step, self.mu, seed),
-            session.problem.train,
-            chunks,
-            self._publish()[0],
+            lambda step: sweep.increment(step, self.mu, seed), session.problem.train, chunks, file
         )
-        return Pending(chunks, renewed, session.executor.start(lazy))
+        return Pending(chunks, renewed, memory.before, session.executor.start(lazy))
 
     def _finish_first(self) -> None:
         """Take the step of the group that is done first."""
@@ -203,14 +215,14 @@ class Incrementing:
         if pending.renewed or self.metric is None:
             self.metric = Metric(memory, self.settings)
         direction = self.metric.direction(ascent, state.weights)
-        weights, before = self._publish()
+        weights, before = self._publish(state.weights), self._publish(pending.before)
         change = self._put(direction, "step")
         packed = session.compute(
             lambda step: sweep.probe(step, change, before, self.probe_every),
             session.problem.train, pending.chunks, weights,
         )  # fmt: skip
-        lengths = self.metric.lengths(Probe.unpack(packed), state.weights, direction, memory.before)
-        state.weights = memory.move(state.weights, direction, lengths)
+        lengths = self.metric.lengths(Probe.unpack(packed), state.weights, direction, pending.before)
+        state.weights = memory.move(state.weights, direction, pending.before, lengths)
         if memory.caution != cautious:
             self.metric = Metric(memory, self.settings)
         self._check()
@@ -231,16 +243,18 @@ class Incrementing:
             self.pending.clear()
             raise
 
-    def _publish(self) -> tuple[str, str]:
-        """Files of the weights and of those before the last step; what is there already stays."""
-        weights, before = self.session.state.weights, self.memory.before
-        known = {id(array): file for array, file in self.published}
-        files = [known.get(id(part)) or self._put(part, "weights") for part in (before, weights)]
-        self.published = [(before, files[0]), (weights, files[1])]
-        return files[1], files[0]
+    def _publish(self, weights: Weights) -> str:
+        """The file of weights; what is there already stays."""
+        for known, file in self.published:
+            if known is weights:
+                return file
+        file = self._put(weights, "weights")
+        self.published.append((weights, file))
+        del self.published[: -2 - self.session.pipeline.training.staleness]
+        return file
 
     def _put(self, weights: Weights, name: str) -> str:
-        keep = KEPT_FILES * (1 + self.session.pipeline.training.staleness)
+        keep = KEPT_FILES * (2 + self.session.pipeline.training.staleness)
         return self.session.exchange.publish(
             weights, f"{self.session.key}-{next(self.numbers):08d}-{name}", keep
         )

@@ -255,15 +255,14 @@ class Memory:
                 mean += mean.dtype.type(share) * total
         self.renewals += 1
 
-    def move(self, weights: Weights, direction: Weights, lengths: Array) -> Weights:
+    def move(self, weights: Weights, direction: Weights, before: Weights, lengths: Array) -> Weights:
         """The weights after a step of the lengths (α, β).
 
         A step that is not finite is not made: it counts as one taken back.
         """
         alpha, beta = (weights[0].dtype.type(length) for length in lengths)
         moved = tuple(
-            w + alpha * d + beta * (w - old)
-            for w, d, old in zip(weights, direction, self.before, strict=True)
+            w + alpha * d + beta * (w - old) for w, d, old in zip(weights, direction, before, strict=True)
         )
         if not all(np.isfinite(w).all() for w in moved):
             return self.take_back()
