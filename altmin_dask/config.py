@@ -84,8 +84,18 @@ class NetworkTable(Table):
     output_activation: str | None = None
     loss: LossName | None = None
     dtype: Literal["float32", "float64"] = "float32"
-    initialization: Literal["random", "whitened"] = "random"
-    """Glorot or He by activation; or a first layer whitened, and an output bias set, from the first window."""
+    initialization: Literal["auto", "random", "whitened", "layerwise"] = "auto"
+    """Glorot or He by activation; or a first layer whitened, and an output bias set, from the first samples; or every
+    hidden layer trained by itself as a shallow auto-encoder of what is below. "auto" whitens auto-encoders of one
+    hidden layer, which begin close to principal components, and is random elsewhere."""
+
+
+    @property
+    def start(self) -> Literal["random", "whitened", "layerwise"]:
+        """The initialization, "auto" resolved."""
+        if self.initialization != "auto":
+            return self.initialization
+        return "whitened" if self.kind == "autoencoder" and len(self.hidden_layer_sizes) == 1 else "random"
 
 
 class MuSchedule(Table):

@@ -197,9 +197,9 @@ def test_settings_by_rule(store, pipeline, tmp_path):
     captured: list[IncrementSettings] = []
     original = Incrementing.restore
 
-    def restore(self: Incrementing) -> None:
+    def restore(self: Incrementing, initial: Any) -> None:
         captured.append(self.settings)
-        original(self)
+        original(self, initial)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Incrementing, "restore", restore)

@@ -11,7 +11,6 @@ import dask.array as da
 import numpy as np
 
 from altmin_dask.engine import sweep
-from altmin_dask.engine.initialization import initial_weights
 from altmin_dask.engine.problem import mu_of
 from altmin_dask.engine.session import Session
 from altmin_dask.engine.sweep import Step
@@ -82,8 +81,8 @@ class Alternation:
             len(self.groups), self.first_window, self.session.pipeline.training.window_passes
         )
 
-    def restore(self) -> None:
-        """Take up the last committed state, and remove what was written after it."""
+    def restore(self, initial: Callable[[Session, tuple[int, ...]], Weights]) -> None:
+        """Take up the last committed state, and remove what was written after it; or begin with initial weights."""
         run = self.session.run
         run.sweep()
         state = run.restore()
@@ -98,7 +97,7 @@ class Alternation:
         )
         if state is None:
             chunks = tuple(chunk for group in self.groups[: self.first_window] for chunk in group)
-            weights = initial_weights(self.session, chunks)
+            weights = initial(self.session, chunks)
             statistics = Statistics(self.session.problem.kernel.network.shapes, with_inputs=True)
             state = State(weights, statistics, generations)
         self.session.state = state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.engine import sweep
-from altmin_dask.engine.initialization import initial_weights
 from altmin_dask.engine.problem import mu_of
 from altmin_dask.engine.session import Session
 from altmin_dask.errors import RunError
@@ -122,14 +121,14 @@ class Incrementing:
         """What to do, from the beginning."""
         return increment_schedule(len(self.groups), self.session.pipeline.training.seed)
 
-    def restore(self) -> None:
-        """Take up the last committed state, and remove what was written after it."""
+    def restore(self, initial: Callable[[Session, tuple[int, ...]], Weights]) -> None:
+        """Take up the last committed state, and remove what was written after it; or begin with initial weights."""
         run = self.session.run
         run.sweep()
         self.session.exchange.clear()
         state = run.restore()
         if state is None:
-            weights = initial_weights(self.session, self.groups[0])
+            weights = initial(self.session, self.groups[0])
             state = State(weights, None, np.zeros(0, np.int64), memory=Memory.start(weights))
         self.session.state = state
         self.metric = Metric(self.memory, self.settings) if self.memory.renewals else None

@@ -245,7 +245,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
         group_chunks=train.outline.rows if training.schedule == "batch" else training.group_chunks or 1,
         increments=pipeline.in_increments,
         relaxed=pipeline.in_increments and solver.mu != "auto",
-        whitened=settings.initialization == "whitened",
+        whitened=settings.start == "whitened",
         exact=solver.curvature == "exact",
         newton_steps=solver.newton_steps,
         split_every=pipeline.cluster.split_every,

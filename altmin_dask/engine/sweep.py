@@ -63,15 +63,28 @@ class Samples:
 
 @dataclass(frozen=True)
 class Kernel:
-    """What every task of a run needs to know: a few kilobytes, weights excluded (they are read from a file)."""
+    """What every task of a run needs to know: a few kilobytes, weights excluded (they are read from a file).
+
+    Attributes
+    ----------
+    network, target, dtype, settings
+        What is trained, as in `Samples`, and how.
+    encoder : (Chain, str) or None
+        A network, and the file of its weights, whose outputs take the place of the samples.
+    """
 
     network: Chain
     target: str
     dtype: str
     settings: NewtonSettings = field(default_factory=NewtonSettings)
+    encoder: tuple[Chain, str] | None = None
 
     def arrange(self, x: Array, y: Array | None) -> tuple[Array, Array | None]:
-        """Targets in the shape and dtype the kernels want."""
+        """Samples and targets in the shape and dtype the kernels want."""
+        if self.encoder is not None:
+            network, file = self.encoder
+            with single_threaded_blas():
+                x = network.predict(read_weights(file), x)
         if y is None:
             return x, None
         return x, y[:, 0] if self.target == "labels" else y.astype(self.dtype, copy=False)

@@ -15,6 +15,7 @@ from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.engine.executors import Executor
 from altmin_dask.engine.faults import explained_faults
 from altmin_dask.engine.incrementing import Incrementing
+from altmin_dask.engine.initialization import initial_weights
 from altmin_dask.engine.interrupts import deferred_interrupts
 from altmin_dask.engine.problem import Problem
 from altmin_dask.engine.progress import Clock, Observer, Progress
@@ -57,7 +58,7 @@ class Form(Protocol):
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
 
-    def restore(self) -> None:
+    def restore(self, initial: Callable[[Session, tuple[int, ...]], Weights]) -> None:
         """Take up the last committed state, or make the first one."""
 
     def act(self, action: Action) -> None:
@@ -142,7 +143,7 @@ class Trainer:
 
     def _train(self, check_interrupted: Callable[[], None]) -> None:
         self.mark = Clock.now(self.executor)
-        self.form.restore()
+        self.form.restore(initial_weights)
         self.state = self.session.state
         self.begun = self.mark, self.state.visits
         records = self.run.records()
