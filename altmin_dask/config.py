@@ -89,7 +89,6 @@ class NetworkTable(Table):
     hidden layer trained by itself as a shallow auto-encoder of what is below. "auto" whitens auto-encoders of one
     hidden layer, which begin close to principal components, and is random elsewhere."""
 
-
     @property
     def start(self) -> Literal["random", "whitened", "layerwise"]:
         """The initialization, "auto" resolved."""

@@ -1,4 +1,4 @@
-"""Training in increments on real stores: same bits wherever it runs and is cut, the best model kept, divergence stopped."""
+"""Training in increments on real stores: the same bits wherever it runs and is cut, the best model, no divergence."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_divergence_ends_in_a_sentence_and_the_best_model(store, pipeline, tmp_p
     monkeypatch.setattr(incrementing.Metric, "lengths", uphill)
     run = RunFolder(tmp_path / "run")
     settings = pipeline(store.path, **{**AUTO, "training": {**STEPS, "max_sweeps": 200.0}})
-    with pytest.raises(RunError, match="the nested loss diverged.*try a larger solver"):
+    with pytest.raises(RunError, match=r"the nested loss diverged.*try a larger solver"):
         runs.train(settings, run, Quiet(), announce=lambda line: None)
     best = min(run.records(), key=lambda record: record["nested_loss"])
     model, x = Model.load(run.model), np.asarray(store.x[:])

@@ -58,6 +58,11 @@ class Alternation:
         return self.session.state.weights
 
     @property
+    def under_way(self) -> int:
+        """No samples: every group is waited for."""
+        return 0
+
+    @property
     def group_count(self) -> int:
         """How many groups are in the sums."""
         return round(len(self.groups) * self.statistics.samples / self.session.rows)

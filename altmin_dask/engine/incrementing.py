@@ -104,6 +104,11 @@ class Incrementing:
         return memory
 
     @property
+    def under_way(self) -> int:
+        """Samples of groups that were sent out."""
+        return sum(self.session.group_rows(pending.chunks) for pending in self.pending)
+
+    @property
     def group_count(self) -> int:
         """How many groups there are."""
         return len(self.groups)

@@ -52,6 +52,10 @@ class Form(Protocol):
         """What is shown of F in between records."""
 
     @property
+    def under_way(self) -> int:
+        """Samples whose visit has begun and is not over."""
+
+    @property
     def group_count(self) -> int:
         """How many groups a pass takes now."""
 
@@ -182,7 +186,7 @@ class Trainer:
         stale = state.records - 1 - state.best_record
         if limits.n_iter_no_change is not None and stale >= limits.n_iter_no_change:
             return True
-        return state.visits >= self.max_sweeps * self.rows
+        return state.visits + self.form.under_way >= self.max_sweeps * self.rows
 
     def _record(self) -> None:
         """Evaluate the network, off the clock, and write a record; of the best one also the model."""

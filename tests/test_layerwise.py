@@ -1,0 +1,91 @@
+"""A layer-wise start: each hidden layer a shallow auto-encoder of the activations below it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_training import Quiet, train
+
+from altmin_dask.engine import initialization
+from altmin_dask.engine.executors import Threads
+from altmin_dask.engine.initialization import _stage, layerwise_weights
+from altmin_dask.engine.problem import build_problem
+from altmin_dask.engine.session import Session
+from altmin_dask.networks.chain import Chain, augmented
+from altmin_dask.networks.nested import Pass
+from altmin_dask.storage.run import RunFolder
+
+DEEP = {"hidden_layer_sizes": (8, 3, 8), "activation": "tanh", "initialization": "layerwise"}
+SHORT = {"schedule": "increments", "max_sweeps": 1.0}
+
+
+@pytest.fixture
+def store(samples, make_store):
+    return make_store(samples, np.arange(200) % 3)
+
+
+def session_of(settings, store, folder):
+    run = RunFolder(folder)
+    executor = Threads(1)
+    run.claim({}, {})
+    return Session(settings, build_problem(settings, store, None, executor), run, executor)
+
+
+def shallow_loss(network, weights, x):
+    """Mean loss of a net that is to give back its samples."""
+    return float(Pass.forward(network, weights, augmented(x, np.float64), x).loss.mean())
+
+
+def test_every_layer_gives_back_what_is_below(store, samples, pipeline, tmp_path):
+    settings = pipeline(store.path, network=DEEP, solver={"mu": "auto"}, training=SHORT)
+    session = session_of(settings, store, tmp_path / "run")
+    network = session.problem.kernel.network
+    weights = layerwise_weights(session)
+    random = network.initial_weights(0, "float64")
+    assert [w.shape for w in weights] == list(network.shapes)
+    x = samples
+    for layer, (encode, decode) in enumerate(((0, 3), (1, 2))):
+        stage = _stage(network, layer, mirrored=True)
+        learned = shallow_loss(stage, (weights[encode], weights[decode]), x)
+        assert learned < 0.3 * shallow_loss(stage, (random[encode], random[decode]), x)
+        x = np.tanh(augmented(x, np.float64) @ weights[encode].T)
+    whole = [shallow_loss(network, w, samples) for w in (weights, random)]
+    assert whole[0] < 0.5 * whole[1]
+
+
+def test_other_nets_keep_random_layers_where_nothing_is_given_back(store, pipeline, tmp_path):
+    network = {**DEEP, "kind": "classifier", "hidden_layer_sizes": (8, 4)}
+    settings = pipeline(store.path, network=network, solver={"mu": "auto"}, training=SHORT)
+    session = session_of(settings, store, tmp_path / "run")
+    weights = layerwise_weights(session)
+    random = session.problem.kernel.network.initial_weights(0, "float64")
+    assert not np.array_equal(weights[0], random[0])
+    assert not np.array_equal(weights[1], random[1])
+    assert np.array_equal(weights[2], random[2])
+
+
+def test_stages():
+    mirror = Chain.build([6, 4, 2, 4, 6], ["relu", "identity", "tanh"], "binary_cross_entropy")
+    first, second = _stage(mirror, 0, True), _stage(mirror, 1, True)
+    assert first.describe() == Chain.build([6, 4, 6], "relu", "binary_cross_entropy").describe()
+    assert second.describe() == Chain.build([4, 2, 4], "identity", "squared", "relu").describe()
+    assert _stage(mirror, 0, False).loss.output_activation == "identity"
+
+
+def test_the_same_bits_on_threads_and_a_cluster(store, pipeline, tmp_path, cluster_address):
+    settings = pipeline(store.path, network=DEEP, solver={"mu": "auto"}, training=SHORT)
+    states = [
+        train(settings, tmp_path / name, **options)[1]
+        for name, options in (("threads", {}), ("cluster", {"scheduler": cluster_address}))
+    ]
+    for a, b in zip(*(state.tensors().values() for state in states), strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("schedule", ["windows", "batch"])
+def test_it_goes_with_every_schedule(schedule, store, pipeline, tmp_path, monkeypatch):
+    monkeypatch.setattr(initialization, "LAYER_STEPS", 3)
+    training = {"schedule": schedule, "max_sweeps": 1.0}
+    _, _, records = train(pipeline(store.path, network=DEEP, training=training), tmp_path / "run")
+    assert records[-1]["sweep"] >= 1
+    assert Quiet()

@@ -1,0 +1,89 @@
+"""Steps taken as groups finish: every group once a pass, bounded staleness, nothing left behind."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from test_training import train
+
+from altmin_dask.engine import sweep
+from altmin_dask.engine.incrementing import Incrementing
+from altmin_dask.errors import ChunkError
+from altmin_dask.storage.run import RunFolder
+
+STALE = {"schedule": "increments", "group_chunks": 1, "max_sweeps": 6.0, "staleness": 3}
+
+
+@pytest.fixture
+def store(samples, make_store):
+    return make_store(samples, np.arange(200) % 3)
+
+
+def stale(pipeline, path, **training):
+    return pipeline(path, solver={"mu": "auto"}, training={**STALE, **training}, cluster={"workers": 2})
+
+
+@pytest.mark.parametrize("place", ["threads", "cluster"])
+def test_every_group_takes_part_once_a_pass(place, store, pipeline, tmp_path, monkeypatch, cluster_address):
+    begun: list[tuple[int, ...]] = []
+    depth = []
+    begin, finish = Incrementing._begin, Incrementing._finish
+
+    def beginning(self, action):
+        begun.append(self.groups[action.group])
+        return begin(self, action)
+
+    def finishing(self, pending, packed):
+        depth.append(len(self.pending))
+        return finish(self, pending, packed)
+
+    monkeypatch.setattr(Incrementing, "_begin", beginning)
+    monkeypatch.setattr(Incrementing, "_finish", finishing)
+    options = {} if place == "threads" else {"scheduler": cluster_address}
+    _, state, records = train(stale(pipeline, store.path), tmp_path / "run", **options)
+    assert set(Counter(begun).values()) == {6}
+    assert state.visits == 6 * 200
+    assert state.memory.steps == 6 * 7
+    assert max(depth) == 3  # others under way when a step is taken
+    assert records[-1]["nested_loss"] < 0.8 * records[0]["nested_loss"]
+    assert records[-1]["sweep"] == 6
+
+
+def test_a_run_is_resumed_where_it_was_committed(store, pipeline, tmp_path):
+    train(stale(pipeline, store.path, max_sweeps=2.0), tmp_path / "run")
+    _, state, records = train(stale(pipeline, store.path), tmp_path / "run", resume=True)
+    assert state.visits == 6 * 200
+    assert [r["sweep"] for r in records] == sorted({r["sweep"] for r in records})
+
+
+def test_nothing_runs_on_after_an_error(store, pipeline, tmp_path, monkeypatch):
+    running, calls = [], Counter()
+    original = sweep.increment_chunk
+
+    def failing(*arguments):
+        calls["all"] += 1
+        running.append(1)
+        try:
+            if calls["all"] == 9:
+                raise ChunkError("x", 0, "is broken")
+            return original(*arguments)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(sweep, "increment_chunk", failing)
+    with pytest.raises(ChunkError, match="is broken"):
+        train(stale(pipeline, store.path), tmp_path / "run")
+    assert not running
+    seen = calls["all"]
+    time.sleep(0.3)
+    assert calls["all"] == seen
+    assert RunFolder(tmp_path / "run").started
+
+
+def test_other_schedules_wait_for_every_group(pipeline):
+    with pytest.raises(ValidationError, match=r"training.staleness is for increments; .* 'windows'"):
+        pipeline("x.zarr", training={"schedule": "windows", "staleness": 2})
