@@ -73,7 +73,8 @@ def main() -> None:
                         "data": {"train": str(home / "train.zarr"), "validation": str(home / "test.zarr")},
                         "network": {"kind": kind, **network},
                         "training": {
-                            "staleness": staleness, "max_sweeps": options.sweeps, "group_chunks": None if options.mnist else 1,
+                            "staleness": staleness, "max_sweeps": options.sweeps,
+                            "group_chunks": None if options.mnist else 1,
                         },
                     }
                 )  # fmt: skip
