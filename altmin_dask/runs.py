@@ -110,7 +110,10 @@ def train(
                     f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, "
                     f"{executor.description}"
                 )
-                return Trainer(pipeline, problem, run, executor, observer).train()
+                trainer = Trainer(pipeline, problem, run, executor, observer)
+                records = trainer.train()
+                announce(trainer.ending)
+                return records
         finally:
             if not begun and not run.started:
                 run.clear()

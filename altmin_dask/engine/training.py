@@ -108,6 +108,7 @@ class Trainer:
         self.observer = observer
         self.session = Session(pipeline, problem, run, executor)
         self.form: Form = (Incrementing if pipeline.in_increments else Alternation)(self.session)
+        self.why = ""
         self.rows, store = self.session.rows, problem.train.store
         order = [chunk for group in self.form.groups for chunk in group]
         wanted = max(1, math.ceil(pipeline.training.evaluation_rows / store.chunk_rows))
@@ -177,15 +178,27 @@ class Trainer:
             self.form.commit()
         self.session.exchange.clear()
 
+    @property
+    def ending(self) -> str:
+        """Why training ended, and which model it leaves, as a sentence."""
+        loss = "validation_loss" if self.problem.validation is not None else "nested_loss"
+        records = self.run.records()
+        best = min(records, key=lambda record: record[loss])
+        name = loss.replace("_", " ")
+        return f"{self.why}; the model is that of sweep {best['sweep']:.4g}, with the lowest {name}"
+
     def _finished(self) -> bool:
         limits, state = self.pipeline.training, self.state
         if limits.max_cpu_seconds is not None:
             self._charge()
             if state.cpu_seconds >= limits.max_cpu_seconds:
+                self.why = f"{limits.max_cpu_seconds:g} CPU seconds are spent"
                 return True
         stale = state.records - 1 - state.best_record
         if limits.n_iter_no_change is not None and stale >= limits.n_iter_no_change:
+            self.why = f"the loss has not improved in {stale} records"
             return True
+        self.why = f"{self.max_sweeps:g} sweeps are done"
         return state.visits + self.form.under_way >= self.max_sweeps * self.rows
 
     def _record(self) -> None:
