@@ -130,8 +130,9 @@ class SolverTable(Table):
     proximal: NonNegative | None = None
     """ρ relative to the mean diagonal of a Gram matrix; by default 0, and for increments a tenth of the unknowns for
     each target number of a group."""
-    metric_damping: Annotated[float, Field(gt=0)] = 0.03
-    """σ of increments, in units of the loss's curvature; inf leaves the curvature behind a layer out."""
+    metric_damping: Annotated[float, Field(gt=0)] | None = None
+    """σ of increments, in units of the loss's curvature; by default 0.03 for squared error and 0.003 for the cross
+    entropies; inf leaves the curvature behind a layer out."""
     newton_steps: Annotated[int, Field(ge=1)] = 1
     cg_iterations: Annotated[int, Field(ge=1)] = 2
     cg_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -25,6 +25,7 @@ from staleness import Quiet
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
+from altmin_dask.networks.losses import get_loss
 from altmin_dask.solvers.increments import UNKNOWNS_SHARE
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import ingest
@@ -40,13 +41,13 @@ SETS = {
 }
 
 
-def grid(unknowns: int, numbers: int) -> dict[str, dict[str, Any]]:
+def grid(unknowns: int, numbers: int, sigma: float) -> dict[str, dict[str, Any]]:
     """Settings by name, the defaults first."""
     rho = UNKNOWNS_SHARE * unknowns / numbers
     found: dict[str, dict[str, Any]] = {"defaults": {}}
     for a, b in product((0.2, 1, 5), (0.1, 1, 10)):
         if (a, b) != (1, 1):
-            found[f"ρ × {a:g}, σ × {b:g}"] = {"proximal": a * rho, "metric_damping": b * 0.03}
+            found[f"ρ × {a:g}, σ × {b:g}"] = {"proximal": a * rho, "metric_damping": b * sigma}
     found["μ = 10"] = {"mu": 10.0}
     return found
 
@@ -70,8 +71,9 @@ def main() -> None:
                 for split, rows, targets in (("train", parts[0], parts[2]), ("test", parts[1], parts[3])):
                     ingest(array_source(np.float32(scaler.transform(rows)), targets), home / f"{split}.zarr")
                 outputs = int(y.max()) + 1 if kind == "classifier" else 1
+                sigma = get_loss("cross_entropy" if kind == "classifier" else "squared").metric_damping
                 unknowns = 100 * (x.shape[1] + 1) + outputs * 101
-                for setting, solver in grid(unknowns, len(parts[0]) * outputs).items():
+                for setting, solver in grid(unknowns, len(parts[0]) * outputs, sigma).items():
                     pipeline = Pipeline.model_validate(
                         {
                             "data": {split: str(home / f"{file}.zarr") for split, file in SPLITS.items()},

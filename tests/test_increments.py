@@ -155,7 +155,7 @@ def test_the_direction_solves_the_kronecker_system(metric_damping, penalize_bias
 
 def test_the_lengths_minimise_the_model():
     network, weights, x, y = problem(seed=3)
-    settings = IncrementSettings(0.1, ridge=0.01)
+    settings = IncrementSettings(0.1, 0.03, ridge=0.01)
     _, ascent, metric = measured(network, weights, x, y, settings)
     direction = metric.direction(ascent, weights)
     before = tuple(w - 0.1 * np.random.default_rng(5).normal(size=w.shape) for w in weights)
@@ -181,7 +181,7 @@ def test_the_lengths_minimise_the_model():
 
 def test_without_a_step_before_only_the_direction_counts():
     network, weights, x, y = problem()
-    _, ascent, metric = measured(network, weights, x, y, IncrementSettings(0.1))
+    _, ascent, metric = measured(network, weights, x, y, IncrementSettings(0.1, 0.03))
     direction = metric.direction(ascent, weights)
     probe = Probe.unpack(probe_chunk(network, weights, direction, weights, x, y, 1).pack())
     alpha, beta = metric.lengths(probe, weights, direction, weights)
@@ -192,7 +192,7 @@ def test_without_a_step_before_only_the_direction_counts():
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
 def test_steps_lower_the_loss(loss):
     network, weights, x, y = problem(loss, rows=200)
-    settings = IncrementSettings(default_proximal(network, 200))
+    settings = IncrementSettings(default_proximal(network, 200), network.loss.metric_damping)
     memory = Memory.start(weights)
     first = evaluate_chunk(network, weights, x, y).mean_loss
     for step in range(30):
@@ -209,7 +209,7 @@ def test_steps_lower_the_loss(loss):
 
 def test_a_step_that_made_things_worse_is_taken_back():
     network, weights, x, y = problem()
-    memory, ascent, _ = measured(network, weights, x, y, IncrementSettings(0.1))
+    memory, ascent, _ = measured(network, weights, x, y, IncrementSettings(0.1, 0.03))
     assert not memory.refuses(ascent)
     worse = Ascent(ascent.shapes, True, np.float64, ascent.vector.copy())
     worse.totals[1:] *= (20, 400)
@@ -219,7 +219,7 @@ def test_a_step_that_made_things_worse_is_taken_back():
     assert memory.refuses(lost)
     assert memory.take_back() is memory.average is memory.before
     assert (memory.caution, memory.refusals) == (CAUTION, 1)
-    settings = IncrementSettings(0.1)
+    settings = IncrementSettings(0.1, 0.03)
     assert Metric(memory, settings).sigma == CAUTION * settings.metric_damping
     unmoved = memory.move(weights, tuple(np.full_like(w, np.inf) for w in weights), weights, np.ones(2))
     assert unmoved is memory.average
@@ -231,7 +231,7 @@ def test_a_step_that_made_things_worse_is_taken_back():
 
 def test_the_memory_comes_back():
     network, weights, x, y = problem()
-    memory, _, _ = measured(network, weights, x, y, IncrementSettings(0.1))
+    memory, _, _ = measured(network, weights, x, y, IncrementSettings(0.1, 0.03))
     memory.take_back()
     back = Memory.restore(dict(memory.tensors()), memory.scalars())
     assert back.scalars() == memory.scalars()
@@ -245,7 +245,7 @@ def test_samples_without_information_leave_finite_steps(value):
     network = Chain.build([3, 2, 2], "relu")
     weights = tuple(np.zeros((d, k), np.float32) for d, k in network.shapes)
     x = np.full((10, 3), value, np.float32)
-    settings = IncrementSettings(0.0)
+    settings = IncrementSettings(0.0, 0.03)
     _, ascent, metric = measured(network, weights, x, np.zeros((10, 2), np.float32), settings)
     direction = metric.direction(ascent, weights)
     assert all(np.isfinite(d).all() for d in direction)

@@ -79,7 +79,7 @@ class Incrementing:
         rows = min(size * store.chunk_rows, session.rows)
         self.settings = IncrementSettings(
             default_proximal(network, rows) if solver.proximal is None else solver.proximal,
-            solver.metric_damping,
+            solver.metric_damping or network.loss.metric_damping,
             pipeline.training.averaging,
             solver.ridge / session.rows,
             solver.penalize_bias,

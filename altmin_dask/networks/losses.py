@@ -92,6 +92,10 @@ class Loss(Protocol):
     def target(self) -> str:
         """What y must be: "real", "unit" (in [0, 1]) or "labels" (integers 0 … d − 1)."""
 
+    @property
+    def metric_damping(self) -> float:
+        """σ of increments in units of its curvature, unless told otherwise."""
+
     def predict(self, z: Array, out: Array | None = None) -> Array:
         """A = φ_L(z)."""
 
@@ -117,6 +121,7 @@ class Squared:
 
     activation: Activation
     name: str = "squared"
+    metric_damping: float = 0.03
 
     @property
     def output_activation(self) -> str:
@@ -160,6 +165,7 @@ class BinaryCrossEntropy:
     name: str = "binary_cross_entropy"
     output_activation: str = "sigmoid"
     target: str = "unit"
+    metric_damping: float = 0.003  # its curvature fades as samples are fitted
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
         return sigmoid(z, out)
@@ -190,6 +196,7 @@ class CrossEntropy:
     name: str = "cross_entropy"
     output_activation: str = "softmax"
     target: str = "labels"
+    metric_damping: float = 0.003
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
         p = np.subtract(z, z.max(axis=1, keepdims=True), out=out)

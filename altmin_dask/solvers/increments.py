@@ -64,7 +64,7 @@ class IncrementSettings:
     """
 
     proximal: float
-    metric_damping: float = 0.03
+    metric_damping: float
     averaging: float = 0.95
     ridge: float = 0.0
     penalize_bias: bool = True
