@@ -74,6 +74,14 @@ class Pass:
         """The Gauss–Newton curvature of ℓ in z_L."""
         return self.network.loss.curvature(self.output, self.y, self.work)
 
+    def sample(self, noise: Array) -> Array:
+        """Vectors u with E[u uᵀ] = H in z_L, from independent noise of mean 0 and variance 1, (n, d_L)."""
+        sampled = self.work.like("sampled", noise)
+        for rows in strips(*noise.shape):
+            curvature = self.network.loss.curvature(self.output[rows], self.y[rows], self.work)
+            curvature.sample(noise[rows], sampled[rows])
+        return sampled
+
     def backward(self, at_output: Array, name: str = "back") -> list[Array]:
         """Carry rows (n, d_L) at the output back to every layer: J_iᵀ of each sample, with J_i = ∂z_L/∂z_i."""
         found = [at_output]

@@ -17,6 +17,8 @@ from altmin_dask.solvers.products import add_gram, add_product
 from altmin_dask.solvers.statistics import Statistics
 
 BLOCK_ROWS = 1024
+_SIGNS = 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32) - 1
+"""The eight signs in each byte."""
 
 
 def split_layers(z: Array, widths: Sequence[int]) -> list[Array]:
@@ -153,8 +155,7 @@ def increment_chunk(
         sums.totals += (len(loss), loss.sum(dtype=np.float64), np.square(loss).sum(dtype=np.float64))
         if seed is not None:
             noise = _signs([*seed, number], nested.output)
-            sampled = nested.curvature().sample(noise, work.like("sampled", noise))
-            for total, vectors in zip(sums.metric, nested.backward(sampled), strict=True):
+            for total, vectors in zip(sums.metric, nested.backward(nested.sample(noise)), strict=True):
                 add_gram(total, vectors)
             for total, layer in zip(sums.gram, nested.inputs, strict=True):
                 add_gram(total, layer)
@@ -206,11 +207,8 @@ def _target(inputs: Array, y: Array | None, rows: slice) -> Array:
 
 def _signs(seed: Sequence[int], like: Array) -> Array:
     """Independent signs, as many as the elements of an array."""
-    bits = np.frombuffer(np.random.default_rng(seed).bytes((like.size + 7) // 8), np.uint8)
-    signs = np.unpackbits(bits, count=like.size).reshape(like.shape).astype(like.dtype)
-    signs *= 2
-    signs -= 1
-    return signs
+    random = np.frombuffer(np.random.default_rng(seed).bytes((like.size + 7) // 8), np.uint8)
+    return _SIGNS.astype(like.dtype, copy=False)[random].ravel()[: like.size].reshape(like.shape)
 
 
 @dataclass(frozen=True)
