@@ -130,9 +130,9 @@ class SolverTable(Table):
     proximal: NonNegative | None = None
     """ρ relative to the mean diagonal of a Gram matrix; by default 0, and for increments a tenth of the unknowns for
     each target number of a group."""
-    metric_damping: Annotated[float, Field(gt=0)] | None = None
+    metric_damping: Positive | None = None
     """σ of increments, in units of the loss's curvature; by default 0.03 for squared error and 0.003 for the cross
-    entropies; inf leaves the curvature behind a layer out."""
+    entropies."""
     newton_steps: Annotated[int, Field(ge=1)] = 1
     cg_iterations: Annotated[int, Field(ge=1)] = 2
     cg_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -297,4 +297,6 @@ def _describe(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{place} is missing"
     message = problem["msg"].removeprefix("Value error, ")
+    if not place:  # of settings that do not go together
+        return message
     return f"{place} = {problem['input']!r}: {message[0].lower()}{message[1:]}"

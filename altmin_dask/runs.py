@@ -13,6 +13,7 @@ from altmin_dask.engine.allocator import return_freed_arrays
 from altmin_dask.engine.executors import Executor, open_executor
 from altmin_dask.engine.problem import Problem, build_problem, find_store
 from altmin_dask.engine.progress import Observer
+from altmin_dask.engine.session import Session
 from altmin_dask.engine.survey import Plan, make_plan, place_of
 from altmin_dask.engine.training import Trainer
 from altmin_dask.storage.atomic import missing_folders, remove_empty
@@ -110,7 +111,7 @@ def train(
                     f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, "
                     f"{executor.description}"
                 )
-                trainer = Trainer(pipeline, problem, run, executor, observer)
+                trainer = Trainer(Session(pipeline, problem, run, executor), observer)
                 records = trainer.train()
                 announce(trainer.ending)
                 return records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_training import Quiet, train
+from test_training import train
 
 from altmin_dask.engine import initialization
 from altmin_dask.engine.executors import Threads
@@ -82,10 +82,10 @@ def test_the_same_bits_on_threads_and_a_cluster(store, pipeline, tmp_path, clust
         assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize("schedule", ["windows", "batch"])
-def test_it_goes_with_every_schedule(schedule, store, pipeline, tmp_path, monkeypatch):
+@pytest.mark.parametrize("schedule", ["windows", "batch", "increments"])
+@pytest.mark.parametrize("mu", [0.1, (5.0, 4.0, 3.0, 2.0)])
+def test_it_goes_with_every_schedule_and_penalty(schedule, mu, store, pipeline, tmp_path, monkeypatch):
     monkeypatch.setattr(initialization, "LAYER_STEPS", 3)
     training = {"schedule": schedule, "max_sweeps": 1.0}
-    _, _, records = train(pipeline(store.path, network=DEEP, training=training), tmp_path / "run")
-    assert records[-1]["sweep"] >= 1
-    assert Quiet()
+    settings = pipeline(store.path, network=DEEP, solver={"mu": mu}, training=training)
+    assert train(settings, tmp_path / "run")[2][-1]["sweep"] >= 1

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
+from command import refused, write_pipeline
 from test_training import train
 
 from altmin_dask.engine import sweep
@@ -84,6 +85,9 @@ def test_nothing_runs_on_after_an_error(store, pipeline, tmp_path, monkeypatch):
     assert RunFolder(tmp_path / "run").started
 
 
-def test_other_schedules_wait_for_every_group(pipeline):
-    with pytest.raises(ValidationError, match=r"training.staleness is for increments; .* 'windows'"):
-        pipeline("x.zarr", training={"schedule": "windows", "staleness": 2})
+def test_other_schedules_wait_for_every_group(altmin, store):
+    file = write_pipeline(Path("p.toml"), store.path)
+    refused(
+        altmin("train", file, "--set", "training.staleness=2"),
+        "altmin: p.toml: training.staleness is for increments; training.schedule = 'incremental' waits for every group",
+    )

@@ -94,14 +94,15 @@ def _stage(network: Chain, layer: int, mirrored: bool) -> Chain:
 def _train(session: Session, kernel: sweep.Kernel, layer: int) -> Weights:
     """Some increments of a shallow net, whose mean weights are returned."""
     pipeline, problem = session.pipeline, session.problem
-    own = Session(
-        pipeline.model_copy(
-            update={
-                "training": pipeline.training.model_copy(
-                    update={"staleness": 0, "seed": pipeline.training.seed + layer}
-                )
-            }
+    # in turn and by exact constraints, however the whole network is trained
+    tables = {
+        "training": pipeline.training.model_copy(
+            update={"staleness": 0, "seed": pipeline.training.seed + layer}
         ),
+        "solver": pipeline.solver.model_copy(update={"mu": "auto"}),
+    }
+    own = Session(
+        pipeline.model_copy(update=tables),
         Problem(kernel, sweep.Samples(problem.train.store, "inputs"), None, problem.scale),
         session.run,
         session.executor,

@@ -8,23 +8,19 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Protocol
 
-from altmin_dask.config import Pipeline
 from altmin_dask.engine import sweep
 from altmin_dask.engine.alternation import Alternation
 from altmin_dask.engine.blas import single_threaded_blas
-from altmin_dask.engine.executors import Executor
 from altmin_dask.engine.faults import explained_faults
 from altmin_dask.engine.incrementing import Incrementing
 from altmin_dask.engine.initialization import initial_weights
 from altmin_dask.engine.interrupts import deferred_interrupts
-from altmin_dask.engine.problem import Problem
 from altmin_dask.engine.progress import Clock, Observer, Progress
 from altmin_dask.engine.session import Session
 from altmin_dask.errors import RunError
 from altmin_dask.networks.chain import Weights
 from altmin_dask.solvers.schedules import Action, Record
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.run import RunFolder
 
 SWEEPS = 10.0
 """Where z persists, unless told otherwise."""
@@ -89,29 +85,21 @@ class Trainer:
 
     Parameters
     ----------
-    pipeline : Pipeline
-        All settings.
-    problem : Problem
-        The checked data and network.
-    run : RunFolder
-        Where everything is kept; already claimed.
-    executor : Executor
-        Where the tasks run.
+    session : Session
+        The settings, the data, the claimed folder, and where the tasks run.
     observer : Observer
         Told about progress and records.
     """
 
-    def __init__(
-        self, pipeline: Pipeline, problem: Problem, run: RunFolder, executor: Executor, observer: Observer
-    ) -> None:
-        self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
-        self.observer = observer
-        self.session = Session(pipeline, problem, run, executor)
-        self.form: Form = (Incrementing if pipeline.in_increments else Alternation)(self.session)
+    def __init__(self, session: Session, observer: Observer) -> None:
+        self.session, self.observer = session, observer
+        self.pipeline, self.problem = session.pipeline, session.problem
+        self.run, self.executor = session.run, session.executor
+        self.form: Form = (Incrementing if session.pipeline.in_increments else Alternation)(self.session)
         self.why = ""
-        self.rows, store = self.session.rows, problem.train.store
+        self.rows, store = session.rows, session.problem.train.store
         order = [chunk for group in self.form.groups for chunk in group]
-        wanted = max(1, math.ceil(pipeline.training.evaluation_rows / store.chunk_rows))
+        wanted = max(1, math.ceil(self.pipeline.training.evaluation_rows / store.chunk_rows))
         self.evaluated = tuple(order[:wanted])
 
     def train(self) -> list[dict[str, Any]]:

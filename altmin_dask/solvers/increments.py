@@ -54,7 +54,7 @@ class IncrementSettings:
     proximal : float
         ρ_i relative to the mean diagonal of Ḡ_i.
     metric_damping : float
-        σ, in units of the loss's curvature; infinity leaves S̄ out.
+        σ, in units of the loss's curvature.
     averaging : float
         Share of the mean weights that stays in a step.
     ridge : float
@@ -282,10 +282,7 @@ class Metric:
         self.rho = [caution * settings.proximal * float(np.trace(g)) / len(g) for g in memory.grams]
         self.sigma = caution * settings.metric_damping
         self.inner = [_factor(gram, rho) for gram, rho in zip(memory.grams, self.rho, strict=True)]
-        two_sided = math.isfinite(self.sigma)
-        self.outer = (
-            [_factor(m, self.sigma) for m in memory.metrics] if two_sided else [None] * len(self.inner)
-        )
+        self.outer = [_factor(metric, self.sigma) for metric in memory.metrics]
 
     def direction(self, ascent: Ascent, weights: Weights) -> Weights:
         """D_1 … D_L."""
@@ -298,9 +295,7 @@ class Metric:
             if self.settings.ridge:
                 d -= w.dtype.type(2 * self.settings.ridge) * w
             d = cho_solve(inner, d.T, overwrite_b=True, check_finite=False).T
-            if outer is not None:
-                d = cho_solve(outer, d, check_finite=False)
-            found.append(np.ascontiguousarray(d))
+            found.append(np.ascontiguousarray(cho_solve(outer, d, check_finite=False)))
         return tuple(found)
 
     def lengths(self, probe: Probe, weights: Weights, direction: Weights, before: Weights) -> Array:
@@ -316,7 +311,7 @@ class Metric:
             for b, other in enumerate(ways):
                 ridge = 2 * self.settings.ridge * _dot(self._penalized(way), self._penalized(other))
                 bend[a, b] += ridge + sum(
-                    rho * (self.sigma if math.isfinite(self.sigma) else 0.0) * float(np.vdot(u, v))
+                    rho * self.sigma * float(np.vdot(u, v))
                     for rho, u, v in zip(self.rho, way, other, strict=True)
                 )
         if not (np.isfinite(bend).all() and np.isfinite(slope).all() and bend[0, 0] > 0):
