@@ -95,7 +95,7 @@ def measure_increments(chain: Chain, rows: int, rounds: int) -> tuple[float, ...
     def four_steps() -> None:
         for step in range(4):
             increment_chunk(chain, weights, None, x, y, settings, None if step else [0])
-            probe_chunk(chain, weights, before, before, x, y, 4)
+            probe_chunk(chain, weights, before, before, x[::4], None if y is None else y[::4])
 
     four_steps()
     ours, theirs = [], []

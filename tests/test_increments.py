@@ -123,7 +123,7 @@ def test_chunks_add_up_and_blocks_do_not_matter():
     assert whole.vector.size == ascent_size(network.shapes, curvature=False)
     d = tuple(rng.normal(size=w.shape) for w in weights)
     probes = [
-        probe_chunk(network, weights, d, tuple(0.5 * w for w in weights), x[rows], y[rows], 1).pack()
+        probe_chunk(network, weights, d, tuple(0.5 * w for w in weights), x[rows], y[rows]).pack()
         for rows in (slice(None), slice(cut), slice(cut, None))
     ]
     assert np.allclose(probes[0], probes[1] + probes[2], rtol=1e-10)
@@ -159,7 +159,7 @@ def test_the_lengths_minimise_the_model():
     _, ascent, metric = measured(network, weights, x, y, settings)
     direction = metric.direction(ascent, weights)
     before = tuple(w - 0.1 * np.random.default_rng(5).normal(size=w.shape) for w in weights)
-    probe = Probe.unpack(probe_chunk(network, weights, direction, before, x, y, 1).pack())
+    probe = Probe.unpack(probe_chunk(network, weights, direction, before, x, y).pack())
     lengths = metric.lengths(probe, weights, direction, before)
     repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
     found = Pass.forward(network, weights, augmented(x, np.float64), y)
@@ -183,7 +183,7 @@ def test_without_a_step_before_only_the_direction_counts():
     network, weights, x, y = problem()
     _, ascent, metric = measured(network, weights, x, y, IncrementSettings(0.1, 0.03))
     direction = metric.direction(ascent, weights)
-    probe = Probe.unpack(probe_chunk(network, weights, direction, weights, x, y, 1).pack())
+    probe = Probe.unpack(probe_chunk(network, weights, direction, weights, x, y).pack())
     alpha, beta = metric.lengths(probe, weights, direction, weights)
     assert alpha > 0
     assert beta == 0
@@ -200,7 +200,7 @@ def test_steps_lower_the_loss(loss):
         memory.renew(ascent, weights, 0.95)
         metric = Metric(memory, settings)
         direction = metric.direction(ascent, weights)
-        probe = probe_chunk(network, weights, direction, memory.before, x, y, 1)
+        probe = probe_chunk(network, weights, direction, memory.before, x, y)
         lengths = metric.lengths(probe, weights, direction, memory.before)
         weights = memory.move(weights, direction, memory.before, lengths)
     assert memory.steps == 30
@@ -250,6 +250,6 @@ def test_samples_without_information_leave_finite_steps(value):
     direction = metric.direction(ascent, weights)
     assert all(np.isfinite(d).all() for d in direction)
     probe = Probe.unpack(
-        probe_chunk(network, weights, direction, weights, x, np.zeros((10, 2), np.float32), 1).pack()
+        probe_chunk(network, weights, direction, weights, x, np.zeros((10, 2), np.float32)).pack()
     )
     assert np.isfinite(metric.lengths(probe, weights, direction, weights)).all()

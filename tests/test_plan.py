@@ -14,10 +14,12 @@ import dask
 import numpy as np
 import pytest
 from command import LABELS, Altmin, X, files_below, foreign, refused, write_pipeline
+from dask.callbacks import Callback
 from hypothesis import given
 from hypothesis import strategies as st
 
 from altmin_dask.engine import plan, survey, sweep
+from altmin_dask.engine.executors import Threads
 from altmin_dask.engine.footprint import Workload, enter_task, visit_task
 from altmin_dask.engine.plan import largest_chunk_rows, project
 from altmin_dask.engine.survey import Place
@@ -28,6 +30,7 @@ from altmin_dask.solvers.newton import NewtonSettings
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.samples import SampleStore
+from altmin_dask.storage.weights import Exchange
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "memory.py"
 MIB = 1 << 20
@@ -177,6 +180,40 @@ def test_tasks_of_a_sweep_are_those_of_its_graph(make_store, chunks, split_every
     statistics = Statistics(network.shapes, with_inputs=False)
     assert planned.task_statistics == statistics.vector.nbytes
     assert planned.group_statistics == chunks * statistics.vector.nbytes
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 5, 17])
+@pytest.mark.parametrize("labels", [False, True])
+def test_tasks_of_increments_are_those_that_run(make_store, tmp_path, chunks, labels):
+    rng = np.random.default_rng(0)
+    store = make_store(
+        rng.random((2 * chunks, 3)), rng.integers(0, 3, 2 * chunks) if labels else None, chunk_rows=2
+    )
+    network = Chain.build([3, 2, 3], loss="cross_entropy" if labels else "squared")
+    target = "labels" if labels else "inputs"
+    weights = Exchange(str(tmp_path)).publish(network.initial_weights(0, "float32"), "weights", 1)
+    step = sweep.Step(
+        sweep.Kernel(network, target, "float32"),
+        sweep.Samples(store, target),
+        tuple(range(chunks)),
+        "t",
+        weights,
+    )
+    threads, seen = Threads(1), []
+
+    def note(key, graph, state):
+        if isinstance(graph[key], dask._task_spec.Task):  # no mere alias
+            seen.append(key)
+
+    with Callback(pretask=note):
+        started = threads.start(*sweep.increment(step, None, (0,), 2))
+        threads.first([started])
+        threads.compute(sweep.probe(replace(step, token="p"), started.kept(), weights, weights))
+    work = Workload(
+        network.sizes, store.rows, 2, 24, 8 * labels, group_chunks=chunks, increments=True, itemsize=4
+    )
+    # Dask's own last step may be fused with ours, or not
+    assert abs(project(work).tasks - len(seen)) <= 1, seen
 
 
 def test_disk_is_what_a_run_takes(altmin: Altmin, tmp_path):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from distributed import LocalCluster
 from zarr.storage import LocalStore
 
 from altmin_dask import runs
@@ -103,6 +105,39 @@ def test_a_sweep_reads_x_y_and_z_once_and_writes_z_once(training, store, pipelin
         sweep = (thrice[key] - once[key]) / 2 - evaluated.get(key, 0)
         assert sweep == pytest.approx(SIZES[key[1]], rel=0.05), (key, sweep)
     assert set(thrice) == {("read", "x"), ("read", "y"), ("read", "z"), ("written", "z")}
+
+
+@pytest.mark.parametrize("group_chunks", [1, 4])
+@pytest.mark.parametrize("place", ["threads", "cluster"])
+def test_increments_read_x_and_y_once(place, group_chunks, store, pipeline, monkeypatch, tmp_path):
+    """Although a step has two parts, and the second asks for samples again."""
+    traffic = Traffic(monkeypatch)
+
+    def moved(folder: Path, sweeps: float) -> tuple[Counter[tuple[str, str]], int]:
+        settings = pipeline(
+            store.path,
+            network={"kind": "regressor", "hidden_layer_sizes": (HIDDEN,)},
+            training={
+                "schedule": "increments", "group_chunks": group_chunks, "max_sweeps": sweeps, "evaluation_rows": 1
+            },
+            solver={"mu": "auto"},
+        )  # fmt: skip
+        traffic.bytes.clear()
+        records = runs.train(
+            settings, RunFolder(folder), Quiet(), scheduler=scheduler, announce=lambda line: None
+        )
+        return Counter(traffic.bytes), len(records)
+
+    with ExitStack() as stack:
+        scheduler = None
+        if place == "cluster":  # workers in this process, where bytes are counted
+            cluster = LocalCluster(n_workers=2, processes=False, protocol="tcp", dashboard_address=":0")
+            scheduler = stack.enter_context(cluster).scheduler_address
+        (once, few), (thrice, more) = moved(tmp_path / "once", 1), moved(tmp_path / "thrice", 3)
+    assert set(thrice) == {("read", "x"), ("read", "y")}
+    for key, columns in {("read", "x"): FEATURES, ("read", "y"): OUTPUTS}.items():
+        evaluated = (more - few) * 64 * columns * 8
+        assert thrice[key] - once[key] - evaluated == pytest.approx(2 * SIZES[key[1]], rel=0.05), key
 
 
 class Quiet:

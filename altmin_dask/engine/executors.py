@@ -7,7 +7,7 @@ import re
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -16,7 +16,8 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 import dask
-from distributed import Client, LocalCluster, wait
+from dask.base import persist
+from distributed import Client, Future, LocalCluster, futures_of, wait
 
 from altmin_dask.config import ClusterTable
 from altmin_dask.engine.faults import KEPT
@@ -26,6 +27,25 @@ CONNECT_SECONDS = 10
 POLL_SECONDS = 5
 SETTLE_SECONDS = 30
 _ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?([^\s/:\[\]]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A computation that goes on.
+
+    Attributes
+    ----------
+    done : Any
+        The future to wait for.
+    kept : callable
+        Gives, once it is done, the collections that stay where they were computed, for as long as they are held.
+    futures : list
+        Everything that belongs to it, on a cluster.
+    """
+
+    done: Any
+    kept: Callable[[], tuple[Any, ...]]
+    futures: list[Future[Any]] = field(default_factory=list)
 
 
 class Executor(Protocol):
@@ -38,13 +58,13 @@ class Executor(Protocol):
     def compute(self, collection: Any) -> Any:
         """Compute a lazy Dask collection and return its value."""
 
-    def start(self, collection: Any) -> Any:
-        """Begin to compute a collection, for `first` or `abandon`."""
+    def start(self, collection: Any, *kept: Any) -> Started:
+        """Begin to compute a collection of one block, and others that are kept, for `first` or `abandon`."""
 
-    def first(self, started: Sequence[Any]) -> tuple[int, Any]:
+    def first(self, started: Sequence[Started]) -> tuple[int, Any]:
         """Wait for any of what was started: which it is, and its value."""
 
-    def abandon(self, started: Sequence[Any]) -> None:
+    def abandon(self, started: Sequence[Started]) -> None:
         """Wait until nothing of what was started runs any more, whatever comes of it."""
 
     def cpu_seconds(self) -> float:
@@ -69,27 +89,33 @@ class Threads:
         with ThreadPoolExecutor(self.workers) as pool:
             return collection.compute(scheduler="threads", pool=pool)
 
-    def start(self, collection: Any) -> Any:
+    def start(self, collection: Any, *kept: Any) -> Started:
         """Begin to compute in the background."""
         starter = ThreadPoolExecutor(1)
         try:
-            return starter.submit(self.compute, collection)
+            future = starter.submit(self._persist, collection, *kept)
         finally:
             starter.shutdown(wait=False)
+        return Started(future, lambda: future.result()[1:])
 
-    def first(self, started: Sequence[Any]) -> tuple[int, Any]:
+    def first(self, started: Sequence[Started]) -> tuple[int, Any]:
         """Wait for any of what was started: which it is, and its value."""
-        done, _ = futures.wait(started, return_when=futures.FIRST_COMPLETED)
-        index = next(i for i, future in enumerate(started) if future in done)
-        return index, started[index].result()
+        done, _ = futures.wait([each.done for each in started], return_when=futures.FIRST_COMPLETED)
+        index = next(i for i, each in enumerate(started) if each.done in done)
+        return index, started[index].done.result()[0].compute(scheduler="sync")
 
-    def abandon(self, started: Sequence[Any]) -> None:
+    def abandon(self, started: Sequence[Started]) -> None:
         """Wait until nothing of what was started runs any more."""
-        futures.wait(started)
+        futures.wait([each.done for each in started])
 
     def cpu_seconds(self) -> float:
         """CPU seconds of this process."""
         return time.process_time()
+
+    def _persist(self, *collections: Any) -> tuple[Any, ...]:
+        with ThreadPoolExecutor(self.workers) as pool:
+            found: tuple[Any, ...] = persist(*collections, scheduler="threads", pool=pool)
+        return found
 
 
 @dataclass
@@ -110,28 +136,31 @@ class Cluster:
     def compute(self, collection: Any) -> Any:
         """Compute on the cluster; after an error or Ctrl-C, wait for the tasks that still run."""
         future = self.client.compute(collection)
+        started = Started(future, lambda: (), [future])
         try:
-            return self.first([future])[1]
+            return self.first([started])[1]
         except BaseException:
-            self._settle([future])
+            self.abandon([started])
             raise
 
-    def start(self, collection: Any) -> Any:
-        """Send to the cluster."""
-        return self.client.compute(collection)
+    def start(self, collection: Any, *kept: Any) -> Started:
+        """Send to the cluster, all at once: what they have in common is done once."""
+        sent, *stay = self.client.persist([collection, *kept])
+        (done,) = futures_of(sent)
+        return Started(done, lambda: tuple(stay), futures_of([sent, *stay]))
 
-    def first(self, started: Sequence[Any]) -> tuple[int, Any]:
+    def first(self, started: Sequence[Started]) -> tuple[int, Any]:
         """Wait for any of what was started: which it is, and its value."""
-        self._wait(started)
-        index = next(i for i, future in enumerate(started) if future.done())
-        return index, started[index].result()
+        self._wait([each.done for each in started])
+        index = next(i for i, each in enumerate(started) if each.done.done())
+        return index, started[index].done.result()
 
-    def abandon(self, started: Sequence[Any]) -> None:
+    def abandon(self, started: Sequence[Started]) -> None:
         """Cancel what was started, and wait for the tasks that still run."""
         if started:
-            self._settle(started)
+            self._settle([future for each in started for future in each.futures])
 
-    def _wait(self, started: Sequence[Any]) -> None:
+    def _wait(self, started: Sequence[Future[Any]]) -> None:
         """Wait for any: workers may come and go, but one at least has to come."""
         alone_since = None
         while True:
@@ -148,7 +177,7 @@ class Cluster:
                     f"`dask worker {self.client.scheduler_info()['address']}`; {KEPT}"
                 )
 
-    def _settle(self, started: Sequence[Any]) -> None:
+    def _settle(self, started: Sequence[Future[Any]]) -> None:
         deadline = time.monotonic() + SETTLE_SECONDS
         with suppress(Exception):  # a cluster that is gone runs nothing
             for future in started:

@@ -52,6 +52,8 @@ class Workload:
         As in `[cluster]`.
     increments, relaxed : bool
         Whether W moves in increments and no z is kept, and whether μ is finite there.
+    probe_every, staleness : int
+        Which part of a group's samples is kept for the probe, and how many more groups are under way.
     workers, threads : int
         Worker processes, and threads of each.
     in_process : bool
@@ -78,6 +80,8 @@ class Workload:
     split_every: int = 4
     increments: bool = False
     relaxed: bool = False
+    probe_every: int = 1
+    staleness: int = 0
     workers: int = 1
     threads: int = 1
     in_process: bool = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from altmin_dask.engine.footprint import (
     DOUBLE,
     Scratch,
@@ -38,7 +40,7 @@ def increment_task(work: Workload) -> Task:
 
 
 def probe_task(work: Workload) -> Task:
-    """The samples of a chunk, and two directions for a part of them, block by block."""
+    """Two directions for samples that are in memory, block by block."""
     scratch = _pass(work)
     for layer, d in enumerate(work.sizes[1:]):
         scratch.take(f"along {layer}", d)
@@ -47,8 +49,15 @@ def probe_task(work: Workload) -> Task:
     scratch.take("bent", work.sizes[-1])
     scratch.take("loss curvature", work.sizes[-1])
     repeated = work.itemsize * sum(d * k for d, k in work.shapes)
-    held = _reading(work, work.chunk_rows, repeated)
+    rows = math.ceil(work.chunk_rows / work.probe_every)
+    held = repeated + (rows * work.itemsize * work.sizes[-1] if work.y_converted else 0)
     return Task(scratch.arrays, held, DOUBLE * PROBE_NUMBERS, min(work.group_chunks, work.chunks))
+
+
+def kept_samples(work: Workload) -> int:
+    """What is kept of the groups under way for their probes: at worst all by one worker."""
+    rows = math.ceil(work.chunk_rows / work.probe_every) * min(work.group_chunks, work.chunks)
+    return (1 + work.staleness) * rows * (work.x_bytes + work.y_bytes)
 
 
 def increment_trainer(work: Workload) -> tuple[int, int]:

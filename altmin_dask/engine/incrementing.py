@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.engine import sweep
+from altmin_dask.engine.executors import Started
 from altmin_dask.engine.problem import mu_of
 from altmin_dask.engine.session import Session
 from altmin_dask.errors import RunError
@@ -31,8 +32,8 @@ from altmin_dask.solvers.schedules import Action, Increment, increment_schedule,
 from altmin_dask.storage.state import State
 
 PROBE_EVERY = 4
-PROBE_ROWS = 500
-"""The model along the step is measured on every fourth sample of a group, but on so many at least."""
+PROBE_ROWS = 500, 8192
+"""The model along the step is measured on every fourth sample of a group, but on so many at least and at most."""
 COMMIT_SECONDS = 2.0
 COMMIT_SHARE = 0.05
 """Commits are so far apart, and further where they would take more than this share of the time."""
@@ -57,14 +58,14 @@ class Pending:
     before : tuple of ndarray
         The weights before those that it was sent out with. What has been done since, of which the group knew
         nothing, is part of the step that is repeated, or undone, by as much as the model wants.
-    started : object
-        What to wait for.
+    started : Started
+        What to wait for; it keeps the samples of the probe.
     """
 
     chunks: tuple[int, ...]
     renewed: bool
     before: Weights
-    started: Any
+    started: Started
 
 
 class Incrementing:
@@ -84,7 +85,7 @@ class Incrementing:
             solver.ridge / session.rows,
             solver.penalize_bias,
         )
-        self.probe_every = max(1, min(PROBE_EVERY, rows // PROBE_ROWS))
+        self.probe_every = probe_every(rows)
         self.metric: Metric | None = None
         self.published: list[tuple[Weights, str]] = []
         self.pending: list[Pending] = []
@@ -193,10 +194,9 @@ class Incrementing:
         seed = (session.pipeline.training.seed, session.state.cursor) if renewed else None
         chunks = self.groups[action.group]
         file = self._publish(session.state.weights)
-        lazy = session.lazily(
-            lambda step: sweep.increment(step, self.mu, seed), session.problem.train, chunks, file
-        )
-        return Pending(chunks, renewed, memory.before, session.executor.start(lazy))
+        step = session.step(session.problem.train, chunks, file)
+        started = session.executor.start(*sweep.increment(step, self.mu, seed, self.probe_every))
+        return Pending(chunks, renewed, memory.before, started)
 
     def _finish_first(self) -> None:
         """Take the step of the group that is done first."""
@@ -222,7 +222,7 @@ class Incrementing:
         weights, before = self._publish(state.weights), self._publish(pending.before)
         change = self._put(direction, "step")
         packed = session.compute(
-            lambda step: sweep.probe(step, change, before, self.probe_every),
+            lambda step: sweep.probe(step, pending.started.kept(), change, before),
             session.problem.train, pending.chunks, weights,
         )  # fmt: skip
         lengths = self.metric.lengths(Probe.unpack(packed), state.weights, direction, pending.before)
@@ -274,3 +274,9 @@ class Incrementing:
 def group_size(wish: int | None, chunk_rows: int) -> int:
     """How many chunks make a step."""
     return wish or math.ceil(GROUP_ROWS / chunk_rows)
+
+
+def probe_every(rows: int) -> int:
+    """Which part of a group of so many samples the model along the step is measured on: every so many-th."""
+    least, most = PROBE_ROWS
+    return max(1, min(PROBE_EVERY, rows // least), math.ceil(rows / most))

@@ -23,7 +23,7 @@ from altmin_dask.engine.footprint import (
     trainer,
     visit_task,
 )
-from altmin_dask.engine.increment_footprint import increment_task, increment_trainer, probe_task
+from altmin_dask.engine.increment_footprint import increment_task, increment_trainer, kept_samples, probe_task
 from altmin_dask.solvers.increments import ascent_size
 from altmin_dask.solvers.statistics import packed_size
 from altmin_dask.storage.weights import KEPT_READINGS
@@ -87,10 +87,12 @@ def project(work: Workload) -> Projection:
     """Project memory, disk and traffic of a run."""
     if work.increments:
         statistics = work.itemsize * ascent_size(work.shapes, curvature=True)
-        tasks, z_row, readings, looks = [increment_task(work), probe_task(work)], 0, KEPT_READINGS, 2
+        tasks, z_row, readings = [increment_task(work), probe_task(work)], 0, KEPT_READINGS
+        kept = kept_samples(work)
     else:
         statistics = DOUBLE * packed_size(work.shapes, with_inputs=False)
-        tasks, z_row, readings, looks = _persistent(work), work.itemsize * sum(work.sizes[1:]), 2, 1
+        tasks, z_row, readings = _persistent(work), work.itemsize * sum(work.sizes[1:]), 2
+        kept = 0
     group = min(work.group_chunks, work.chunks)
     tasks.append(evaluate_task(work, work.chunk_rows))
     if work.validation_chunk_rows:
@@ -98,12 +100,12 @@ def project(work: Workload) -> Projection:
     if work.whitened:
         tasks.append(moments_task(work))
     # threads of our own end with a step, and their scratch arrays with them; those of a worker live on
-    kept = {} if work.in_process else {k: v for task in tasks for k, v in task.scratch.items()}
-    scratch = [sum({**kept, **task.scratch}.values()) for task in tasks]
+    living = {} if work.in_process else {k: v for task in tasks for k, v in task.scratch.items()}
+    scratch = [sum({**living, **task.scratch}.values()) for task in tasks]
     weights = work.itemsize * sum(d * k for d, k in work.shapes)
     thread = THREAD_ALLOWANCE + BLAS_PANEL_ROWS * DOUBLE * (max(work.sizes) + 1)
     # updates in the cache, one read twice by threads that begin together, and its file mapped meanwhile
-    shared = ALLOWANCE + (readings + work.threads) * weights
+    shared = ALLOWANCE + (readings + work.threads) * weights + kept
     steps = []
     for task, own in zip(tasks, scratch, strict=True):
         busy = min(work.threads, task.chunks)
@@ -122,13 +124,13 @@ def project(work: Workload) -> Projection:
         chunk_rows=work.chunk_rows,
         chunks=work.chunks,
         groups=math.ceil(work.chunks / group),
-        tasks=looks * (whole * _tasks(group, work.split_every) + (_tasks(rest, work.split_every) if rest else 0)),
+        tasks=whole * _tasks(group, work) + (_tasks(rest, work) if rest else 0),
         task_peak=round(MARGIN * (max(task.held + own for task, own in zip(tasks, scratch, strict=True)) + thread)),
         worker_peak=round(MARGIN * worker),
         client_peak=round(MARGIN * client),
         data_disk=(work.rows + work.validation_rows) * data_row,
         z_disk=(work.rows + min(group * work.chunk_rows, work.rows)) * z_row,
-        sweep_read=work.rows * (looks * data_row + z_row),
+        sweep_read=work.rows * (data_row + z_row),
         sweep_written=work.rows * z_row,
         task_statistics=statistics,
         group_statistics=group * statistics,
@@ -183,7 +185,13 @@ def _waiting(chunks: int, work: Workload) -> int:
     return waiting + 1
 
 
-def _tasks(chunks: int, split_every: int) -> int:
+def _tasks(chunks: int, work: Workload) -> int:
+    """Those of a group: of a step, and in increments also those that read and keep samples, and the probe's."""
+    summed = _summed(chunks, work.split_every)
+    return 2 * summed + 2 * (1 + bool(work.y_bytes)) * chunks if work.increments else summed
+
+
+def _summed(chunks: int, split_every: int) -> int:
     """One for each chunk, and the tree that adds up their statistics."""
     tasks = chunks
     alone = False

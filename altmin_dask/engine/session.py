@@ -60,18 +60,14 @@ class Session:
         weights: str = "",
     ) -> Array:
         """Carry out a step with the weights of a file."""
-        result: Array = self.executor.compute(self.lazily(make, samples, chunks, weights))
+        result: Array = self.executor.compute(make(self.step(samples, chunks, weights)))
         return result
 
-    def lazily(
-        self, make: Callable[[Step], da.Array], samples: Samples, chunks: tuple[int, ...], weights: str
-    ) -> da.Array:
-        """Make a step with the weights of a file, not carried out."""
-        return make(
-            Step(
-                self.problem.kernel, samples, chunks, f"{self.key}-{next(self._steps)}", weights,
-                self.pipeline.cluster.split_every,
-            )
+    def step(self, samples: Samples, chunks: tuple[int, ...], weights: str) -> Step:
+        """Make a step with the weights of a file."""
+        return Step(
+            self.problem.kernel, samples, chunks, f"{self.key}-{next(self._steps)}", weights,
+            self.pipeline.cluster.split_every,
         )  # fmt: skip
 
     def evaluate(

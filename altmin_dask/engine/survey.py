@@ -19,7 +19,7 @@ from zarr.codecs import Crc32cCodec
 from altmin_dask.config import ClusterTable, Pipeline
 from altmin_dask.engine.executors import Cluster, Executor
 from altmin_dask.engine.footprint import Workload
-from altmin_dask.engine.incrementing import group_size
+from altmin_dask.engine.incrementing import group_size, probe_every
 from altmin_dask.engine.plan import (
     BASELINE,
     USABLE,
@@ -256,7 +256,9 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
     if train.raw:
         work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
     if work.increments:
-        work = replace(work, group_chunks=group_size(training.group_chunks, work.chunk_rows))
+        size = group_size(training.group_chunks, work.chunk_rows)
+        every = probe_every(min(size * work.chunk_rows, work.rows))
+        work = replace(work, group_chunks=size, probe_every=every, staleness=training.staleness)
     work = replace(work, incremental=work.group_chunks < work.chunks)
     return Plan(work, project(work), place, train.raw)
 

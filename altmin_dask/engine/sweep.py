@@ -125,14 +125,19 @@ class Step:
         self, name: str, block: Callable[..., Array], columns: int, *z: da.Array, **settings: Any
     ) -> da.Array:
         """One task a chunk, of x, y and what else is given, and the sum of their rows."""
-        x, y = self.samples.arrays(self.chunks, self.token)
+        return self.sum_of(
+            name, block, columns, *self.samples.arrays(self.chunks, self.token), *z, **settings
+        )
+
+    def sum_of(
+        self, name: str, block: Callable[..., Array], columns: int, *arrays: da.Array | None, **settings: Any
+    ) -> da.Array:
+        """One task a chunk of the arrays, which are read already, and the sum of their rows."""
         if self.weights:
             settings["weights"] = self.weights
         rows = per_chunk(
             block,
-            x,
-            y,
-            *z,
+            *arrays,
             name=f"altmin_{name}-{self.token}",
             columns=columns,
             kernel=self.kernel,
@@ -174,15 +179,32 @@ def visit(
     )  # fmt: skip
 
 
-def increment(step: Step, mu: tuple[float, ...] | None, seed: tuple[int, ...] | None) -> da.Array:
-    """Packed `altmin_dask.solvers.increments.Ascent` of chunks; with curvature where there is a seed for its noise."""
+def increment(
+    step: Step, mu: tuple[float, ...] | None, seed: tuple[int, ...] | None, every: int
+) -> tuple[da.Array, ...]:
+    """What chunks say about the weights, and the part of their samples that `probe` will ask for, x and y.
+
+    The first is packed, `altmin_dask.solvers.increments.Ascent`; with curvature where there is a seed for its noise.
+    The samples are every `every`-th: kept where they were read, so that no chunk is read twice.
+    """
     columns = ascent_size(step.kernel.network.shapes, seed is not None)
-    return step.sum("increment", _increment_block, columns, mu=mu, seed=seed, chunks_taken=step.chunks)
+    arrays = step.samples.arrays(step.chunks, step.token)
+    total = step.sum_of(
+        "increment", _increment_block, columns, *arrays, mu=mu, seed=seed, chunks_taken=step.chunks
+    )
+    return total, *(
+        da.map_blocks(
+            _thin, array, every, name=f"altmin_keep_{name}-{step.token}", dtype=array.dtype, meta=array._meta,
+            chunks=(tuple(-(-n // every) for n in array.chunks[0]), array.chunks[1]),
+        )
+        for name, array in zip("xy", arrays, strict=True) if array is not None
+    )  # fmt: skip
 
 
-def probe(step: Step, direction: str, before: str, every: int) -> da.Array:
-    """Packed `altmin_dask.solvers.increments.Probe` of chunks, along what the files hold."""
-    return step.sum("probe", _probe_block, 6, direction=direction, before=before, every=every)
+def probe(step: Step, kept: tuple[da.Array, ...], direction: str, before: str) -> da.Array:
+    """Packed `altmin_dask.solvers.increments.Probe` of samples, along what the files hold."""
+    x, y = (*kept, None)[:2]
+    return step.sum_of("probe", _probe_block, 6, x, y, direction=direction, before=before)
 
 
 def evaluate(step: Step) -> da.Array:
@@ -269,13 +291,18 @@ def _increment_block(
     return ascent.vector[None]
 
 
+def _thin(array: Array, every: int) -> Array:
+    # not a view, which would hold on to the whole chunk
+    return array[::every].copy()
+
+
 def _probe_block(
-    x: Array, y: Array | None, *, kernel: Kernel, weights: str, direction: str, before: str, every: int
+    x: Array, y: Array | None, *, kernel: Kernel, weights: str, direction: str, before: str
 ) -> Array:
     x, y = kernel.arrange(x, y)
     now, along, old = (read_weights(file) for file in (weights, direction, before))
     with single_threaded_blas():
-        return probe_chunk(kernel.network, now, along, old, x, y, every).pack()[None]
+        return probe_chunk(kernel.network, now, along, old, x, y).pack()[None]
 
 
 def _evaluate_block(x: Array, y: Array | None, *, kernel: Kernel, weights: str) -> Array:

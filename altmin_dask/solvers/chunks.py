@@ -178,13 +178,11 @@ def probe_chunk(
     before: Weights,
     x: Array,
     y: Array | None,
-    every: int,
 ) -> Probe:
-    """The model of the nested loss along `direction` and `weights` − `before`, on every `every`-th sample."""
+    """The model of the nested loss along `direction` and `weights` − `before`, on some samples."""
     work = thread_workspace()
     repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
     slope, bend = np.zeros(2), np.zeros((2, 2))
-    x, y = x[::every], None if y is None else y[::every]
     for rows in _blocks(len(x)):
         inputs = augmented(x[rows], weights[0].dtype, work)
         nested = Pass.forward(network, weights, inputs, _target(inputs, y, rows), work)
