@@ -114,7 +114,8 @@ class MuSchedule(Table):
 class SolverTable(Table):
     """`[solver]`: the relaxation, the z-update and the W-update."""
 
-    penalty: Literal["l2"] = "l2"
+    penalty: Literal["l2", "l1", "multipliers"] = "l2"
+    """How residuals are held: Σ μ_i ‖r_i‖², Σ μ_i ‖r_i‖₁, or at zero, by multipliers."""
     mu: Annotated[
         Annotated[Positive, Tag("<one>")]
         | Annotated[tuple[Positive, ...], Field(strict=False, min_length=1), Tag("<each>")]
@@ -123,7 +124,14 @@ class SolverTable(Table):
         Discriminator(_mu_form),
     ] = "auto"
     """μ of all layers, of each layer, or a schedule; "auto": the limit of exact constraints for increments, which
-    restart z by a forward pass, and 0.03 where z persists."""
+    restart z by a forward pass, 0.03 where z persists, and 0.1 for L1. For multipliers it is what the quadratic begins
+    with."""
+    augmentation: Positive | None = None
+    """ρ of the quadratic by which L1 is split, at first; by default 0.03."""
+    balancing: bool = True
+    """Whether ρ of L1 and multipliers follows their residuals."""
+    residual_tol: NonNegative = 1e-4
+    """Training with L1 or multipliers stops when every layer's primal and dual residuals are relatively smaller."""
     ridge: NonNegative = 0.005
     """λ of F; the Gram matrix of layer i gets λ/μ_i."""
     penalize_bias: bool = True
@@ -144,7 +152,7 @@ class TrainingTable(Table):
     """`[training]`: the schedule and when to stop."""
 
     schedule: Literal["auto", "increments", "windows", "incremental", "batch"] = "auto"
-    """"auto" are increments."""
+    """"auto" are increments, and windows for L1 and multipliers."""
     group_chunks: Annotated[int, Field(ge=1)] | None = None
     """Chunks that are visited between two solves for W; by default 1, and for increments as many as hold about 2,000
     samples."""
@@ -227,10 +235,34 @@ class Pipeline(Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _penalty_has_its_schedule(self) -> Pipeline:
+        penalty = self.solver.penalty
+        if penalty != "l2" and self.in_increments:
+            raise ValueError(
+                f"solver.penalty = {penalty!r} keeps z, which training.schedule = 'increments' does not; "
+                "write 'windows', 'incremental' or 'batch'"
+            )
+        if penalty != "l1" and self.solver.augmentation is not None:
+            raise ValueError(f"solver.augmentation is for penalty = 'l1'; solver.penalty is {penalty!r}")
+        if penalty == "multipliers" and isinstance(self.solver.mu, MuSchedule):
+            raise ValueError(
+                "solver.mu is only what multipliers begin with; write one number, or one for each layer"
+            )
+        return self
+
+    @property
+    def schedule(self) -> Literal["increments", "windows", "incremental", "batch"]:
+        """The schedule, "auto" resolved: increments, but windows for penalties that need z."""
+        wish = self.training.schedule
+        if wish != "auto":
+            return wish
+        return "increments" if self.solver.penalty == "l2" else "windows"
+
     @property
     def in_increments(self) -> bool:
         """Whether W moves in increments, and no z is kept."""
-        return self.training.schedule in ("auto", "increments")
+        return self.schedule == "increments"
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed: all but where it runs, when it stops and what it leaves."""

@@ -27,6 +27,7 @@ from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.workspace import thread_workspace
 from altmin_dask.solvers.chunks import enter_chunk, visit_chunk
 from altmin_dask.solvers.newton import NewtonSettings
+from altmin_dask.solvers.penalties import Penalty
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.samples import SampleStore
@@ -169,7 +170,8 @@ def test_tasks_of_a_sweep_are_those_of_its_graph(make_store, chunks, split_every
     step = sweep.Step(
         kernel, sweep.Samples(store, "inputs"), tuple(range(chunks)), "t", "/nowhere/w", split_every
     )
-    (graph,) = dask.optimize(sweep.visit(step, latent, 0, (1.0, 1.0), renew=True))
+    l2 = Penalty("l2", (1.0, 1.0))
+    (graph,) = dask.optimize(sweep.visit(step, latent, 0, l2, l2, renew=True))
     tasks = [task for task in dict(graph.dask).values() if not isinstance(task, dask._task_spec.DataNode)]
     planned = project(
         Workload(

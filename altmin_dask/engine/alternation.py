@@ -11,15 +11,17 @@ import dask.array as da
 import numpy as np
 
 from altmin_dask.engine import sweep
-from altmin_dask.engine.problem import mu_of
+from altmin_dask.engine.problem import AUTO_MU, mu_of
 from altmin_dask.engine.session import Session
 from altmin_dask.engine.sweep import Step
 from altmin_dask.errors import ChunkError, RepairWarning, RunError
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
+from altmin_dask.solvers.chunks import latent_width
+from altmin_dask.solvers.penalties import Kind, Penalty, Splitting, measures_size
 from altmin_dask.solvers.ridge import RidgeSystem, ridge_system
 from altmin_dask.solvers.schedules import Action, Enter, Visit, penalties, window_schedule
-from altmin_dask.solvers.statistics import Statistics
+from altmin_dask.solvers.statistics import Statistics, ridge_term
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.readers import is_url
 from altmin_dask.storage.state import State
@@ -38,15 +40,15 @@ class Alternation:
         self.latent = LatentStore(
             session.run.latent,
             store.rows,
-            sum(network.widths),
+            latent_width(network, splits=session.pipeline.solver.penalty != "l2"),
             store.chunk_rows,
             session.problem.kernel.dtype,
         )
-        batch = training.schedule == "batch"
+        batch = session.pipeline.schedule == "batch"
         size = store.n_chunks if batch else training.group_chunks or 1
         self.groups = session.in_groups(size, shuffled=not batch)
         self.first_window = len(self.groups)
-        if training.schedule == "windows":
+        if session.pipeline.schedule == "windows":
             needed = SAMPLES_PER_UNKNOWN * max(k for _, k in network.shapes)
             self.first_window = training.first_window or math.ceil(needed / (size * store.chunk_rows))
         self.first_system: tuple[tuple[float, float], RidgeSystem] | None = None
@@ -76,9 +78,38 @@ class Alternation:
 
     @property
     def mu(self) -> tuple[float, ...]:
-        """μ_1 … μ_L of the current pass."""
+        """μ_1 … μ_L of the current pass; for multipliers ρ."""
+        splitting = self.session.state.splitting
+        if self.kind == "multipliers" and splitting is not None:
+            return splitting.penalty(self.kind, ()).rho
         layers = len(self.session.problem.kernel.network.widths)
         return penalties(mu_of(self.session.pipeline), layers, self.session.state.passes)
+
+    @property
+    def kind(self) -> Kind:
+        """How residuals are held."""
+        return self.session.pipeline.solver.penalty
+
+    @property
+    def penalty(self) -> Penalty:
+        """That of the current pass."""
+        splitting = self.session.state.splitting
+        return Penalty("l2", self.mu) if splitting is None else splitting.penalty(self.kind, self.mu)
+
+    @property
+    def settled(self) -> bool:
+        """Whether ADMM has come to rest."""
+        splitting = self.session.state.splitting
+        return (
+            splitting is not None
+            and splitting.gap is not None
+            and (splitting.gap < self.session.pipeline.solver.residual_tol)
+        )
+
+    def _before(self, group: int) -> Penalty:
+        """The penalty under which a group was visited last."""
+        splitting = self.session.state.splitting
+        return self.penalty if splitting is None else splitting.before(self.kind, group)
 
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
@@ -105,6 +136,12 @@ class Alternation:
             weights = initial(self.session, chunks)
             statistics = Statistics(self.session.problem.kernel.network.shapes, with_inputs=True)
             state = State(weights, statistics, generations)
+            self.session.state = state
+            if self.kind != "l2":
+                rho = self.mu
+                if self.kind == "l1":
+                    rho = (self.session.pipeline.solver.augmentation or AUTO_MU,) * len(weights)
+                state.splitting = Splitting.start(rho, len(self.groups), weights)
         self.session.state = state
         self.commit()
         if state.stale:
@@ -140,21 +177,42 @@ class Alternation:
         return self.weights_file
 
     def describe(self) -> dict[str, Any]:
-        """What a record says of F."""
+        """What a record says of F and of the residuals.
+
+        Where samples remember more than z, it is what the last visits found, before they moved z.
+        """
         statistics, solver, state = self.statistics, self.session.pipeline.solver, self.session.state
-        found: dict[str, Any] = {
-            "relaxed_objective": None,
-            "residuals": None,
-            "shortened": None,
-            "samples_in_sum": int(statistics.samples),
-        }
-        if state.visits:
+        found: dict[str, Any] = dict.fromkeys(
+            (
+                "relaxed_objective",
+                "ridge_term",
+                "residuals",
+                "relative_residuals",
+                "zero_residuals",
+                "shortened",
+            )
+        )
+        found["samples_in_sum"] = int(statistics.samples)
+        if not state.visits:
+            return found
+        found["shortened"] = float(statistics.diagnostics[1])
+        ridge = ridge_term(state.weights, solver.ridge, solver.penalize_bias) / statistics.samples
+        found["ridge_term"] = ridge
+        if state.splitting is None:
+            rows, norms = statistics.samples, statistics.squares
             squares = statistics.residual_squares(state.weights)
             found["relaxed_objective"] = statistics.objective(
                 state.weights, self.mu, solver.ridge, solver.penalize_bias
             )
-            found["shortened"] = float(statistics.diagnostics[1])
-            found["residuals"] = np.sqrt(squares / statistics.samples).tolist()
+        else:
+            total = state.splitting.total
+            rows, norms, squares = max(float(total.totals[0]), 1.0), total.squares, total.residuals
+            found["relaxed_objective"] = total.objective + ridge
+            if self.kind == "l1":
+                widths = np.array(self.session.problem.kernel.network.widths)
+                found["zero_residuals"] = (total.zeros / (rows * widths)).tolist()
+        found["residuals"] = np.sqrt(squares / rows).tolist()
+        found["relative_residuals"] = np.sqrt(squares / np.maximum(norms, np.finfo(float).tiny)).tolist()
         return found
 
     @property
@@ -207,7 +265,10 @@ class Alternation:
         self.commit()
 
     def _collect(self, group: int, generation: int) -> Array:
-        return self._compute(lambda step: sweep.collect(step, self.latent, generation), self.groups[group])
+        penalty = self._before(group)
+        return self._compute(
+            lambda step: sweep.collect(step, self.latent, generation, penalty), self.groups[group]
+        )
 
     def _enter(self, action: Enter) -> None:
         """Bring new groups into the sums."""
@@ -217,17 +278,28 @@ class Alternation:
         self.latent.prepare(0)
         packed = self._compute(lambda step: sweep.enter(step, self.latent, 0), chunks)
         self.statistics.merge(self._unpack(packed, with_inputs=True))
-        self.session.state.generations[action.first : action.stop] = 0
+        state = self.session.state
+        state.generations[action.first : action.stop] = 0
+        if state.splitting is not None:
+            for group in range(action.first, action.stop):
+                state.splitting.hold(group, self.penalty)
 
     def _visit(self, action: Visit) -> None:
         """Update z of a group, then W."""
-        state, chunks = self.session.state, self.groups[action.group]
+        state, chunks, splitting = self.session.state, self.groups[action.group], self.session.state.splitting
+        if splitting is not None and action.number > state.passes:
+            splitting.balance(self.statistics, state.weights, move=self.session.pipeline.solver.balancing)
         state.passes = action.number
         renew, generation = len(self.groups) == 1, int(state.generations[action.group])
         self.latent.prepare(generation + 1)
+        penalty, before = self.penalty, self._before(action.group)
         packed = self._compute(
-            lambda step: sweep.visit(step, self.latent, generation, self.mu, renew=renew), chunks
+            lambda step: sweep.visit(step, self.latent, generation, penalty, before, renew=renew), chunks
         )
+        if splitting is not None:
+            measures = measures_size(len(penalty.rho))
+            packed, measured = packed[:-measures], packed[-measures:]
+            splitting.hold(action.group, penalty, measured)
         change = self._unpack(packed, with_inputs=False)
         if renew:
             self.statistics.renew(change)
@@ -255,11 +327,12 @@ class Alternation:
     def _system(self, layer: int) -> RidgeSystem:
         """The factorised normal equations; the first layer's stay the same while no samples enter."""
         solver, statistics = self.session.pipeline.solver, self.statistics
-        key = statistics.samples, self.mu[0]
+        rho = self.penalty.rho[layer]
+        key = statistics.samples, rho
         if layer == 0 and self.first_system is not None and self.first_system[0] == key:
             return self.first_system[1]
         system = ridge_system(
-            statistics.gram[layer], solver.ridge / self.mu[layer], penalize_bias=solver.penalize_bias,
+            statistics.gram[layer], solver.ridge / rho, penalize_bias=solver.penalize_bias,
             proximal=solver.proximal or 0.0, precision=float(np.finfo(self.session.problem.kernel.dtype).eps),
         )  # fmt: skip
         if layer == 0:

@@ -176,10 +176,18 @@ class Incrementing:
         """What a record says besides the nested loss: there is no F of all samples without their z."""
         return {
             "relaxed_objective": None,
+            "ridge_term": None,
             "residuals": None,
+            "relative_residuals": None,
+            "zero_residuals": None,
             "shortened": None,
             "samples_in_sum": self.session.rows if self.session.state.visits else 0,
         }
+
+    @property
+    def settled(self) -> bool:
+        """Never: a loss that does not improve any more ends it."""
+        return False
 
     @property
     def objective(self) -> float:

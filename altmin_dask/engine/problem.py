@@ -24,7 +24,8 @@ from altmin_dask.storage.summaries import is_labels
 
 TARGETS = {"autoencoder": "inputs", "classifier": "labels", "regressor": "real"}
 AUTO_MU = 0.03
-"""μ where z persists, unless told otherwise."""
+"""μ where z persists, and ρ that L1 and multipliers begin with, unless told otherwise."""
+AUTO_MU_L1 = 0.1
 DEFAULT_LOSS = {"autoencoder": "squared", "classifier": "cross_entropy", "regressor": "squared"}
 
 
@@ -269,5 +270,5 @@ def mu_of(pipeline: Pipeline) -> Any:
     """The pipeline's μ as `altmin_dask.solvers.schedules.penalties` takes it, where it is finite."""
     mu = pipeline.solver.mu
     if mu == "auto":
-        return AUTO_MU
+        return AUTO_MU_L1 if pipeline.solver.penalty == "l1" else AUTO_MU
     return Geometric(mu.start, mu.factor, mu.stop) if isinstance(mu, MuSchedule) else mu

@@ -242,7 +242,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
         z_compressed=pipeline.output.z is not None and is_url(pipeline.output.z),
         validation_rows=0 if validation is None else validation.outline.rows,
         validation_chunk_rows=0 if validation is None else validation.chunk_rows,
-        group_chunks=train.outline.rows if training.schedule == "batch" else training.group_chunks or 1,
+        group_chunks=train.outline.rows if pipeline.schedule == "batch" else training.group_chunks or 1,
         increments=pipeline.in_increments,
         relaxed=pipeline.in_increments and solver.mu != "auto",
         whitened=settings.start == "whitened",

@@ -21,12 +21,15 @@ from altmin_dask.solvers.chunks import (
     enter_chunk,
     evaluate_chunk,
     increment_chunk,
+    latent_width,
     moments_chunk,
     probe_chunk,
+    split_visit_chunk,
     visit_chunk,
 )
 from altmin_dask.solvers.increments import ascent_size
 from altmin_dask.solvers.newton import NewtonSettings
+from altmin_dask.solvers.penalties import Penalty, measures_size
 from altmin_dask.solvers.statistics import packed_size
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.samples import SampleStore
@@ -158,24 +161,33 @@ def moments(step: Step) -> da.Array:
 
 def enter(step: Step, latent: LatentStore, generation: int) -> da.Array:
     """Bring chunks into the sums: their z by a forward pass, written as `generation`; packed statistics."""
-    columns = packed_size(step.kernel.network.shapes, with_inputs=True)
-    return step.sum("enter", _enter_block, columns, written=latent.view(generation, step.chunks))
+    network = step.kernel.network
+    columns = packed_size(network.shapes, with_inputs=True)
+    splits = latent.width == latent_width(network, splits=True)
+    return step.sum(
+        "enter", _enter_block, columns, written=latent.view(generation, step.chunks), splits=splits
+    )
 
 
-def collect(step: Step, latent: LatentStore, generation: int) -> da.Array:
-    """Packed statistics, as of `enter`, of the z that is there."""
+def collect(step: Step, latent: LatentStore, generation: int, penalty: Penalty) -> da.Array:
+    """Packed statistics, as of `enter`, of the z that is there, last visited under `penalty`."""
     columns = packed_size(step.kernel.network.shapes, with_inputs=True)
-    return step.sum("collect", _collect_block, columns, step.latent(latent, generation))
+    return step.sum("collect", _collect_block, columns, step.latent(latent, generation), penalty=penalty)
 
 
 def visit(
-    step: Step, latent: LatentStore, generation: int, mu: tuple[float, ...], *, renew: bool
+    step: Step, latent: LatentStore, generation: int, penalty: Penalty, before: Penalty, *, renew: bool
 ) -> da.Array:
-    """Update z of chunks from `generation` to the next; packed statistics, or their change unless `renew`."""
-    columns = packed_size(step.kernel.network.shapes, with_inputs=False)
+    """Update z of chunks from `generation`, last visited under `before`, to the next.
+
+    Gives packed statistics, or their change unless `renew`, and behind them `Measures` where the penalty splits.
+    """
+    network = step.kernel.network
+    columns = packed_size(network.shapes, with_inputs=False)
+    columns += measures_size(len(network.widths)) if penalty.splits else 0
     return step.sum(
         "newton", _visit_block, columns, step.latent(latent, generation),
-        written=latent.view(generation + 1, step.chunks), mu=mu, renew=renew,
+        written=latent.view(generation + 1, step.chunks), penalty=penalty, before=before, renew=renew,
     )  # fmt: skip
 
 
@@ -238,17 +250,28 @@ def _moments_block(x: Array, y: Array | None, *, kernel: Kernel) -> Array:
 
 
 def _enter_block(
-    x: Array, y: Array | None, *, block_id: tuple[int, int], kernel: Kernel, weights: str, written: ChunkView
+    x: Array,
+    y: Array | None,
+    *,
+    block_id: tuple[int, int],
+    kernel: Kernel,
+    weights: str,
+    written: ChunkView,
+    splits: bool,
 ) -> Array:
     with single_threaded_blas():
-        z, statistics = enter_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y))
+        z, statistics = enter_chunk(
+            kernel.network, read_weights(weights), *kernel.arrange(x, y), splits=splits
+        )
     written.write(block_id[0], z)
     return statistics.vector[None]
 
 
-def _collect_block(x: Array, y: Array | None, z: Array, *, kernel: Kernel, weights: str) -> Array:
+def _collect_block(
+    x: Array, y: Array | None, z: Array, *, kernel: Kernel, weights: str, penalty: Penalty
+) -> Array:
     with single_threaded_blas():
-        statistics = collect_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), z)
+        statistics = collect_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), z, penalty)
     return statistics.vector[None]
 
 
@@ -261,16 +284,25 @@ def _visit_block(
     kernel: Kernel,
     weights: str,
     written: ChunkView,
-    mu: tuple[float, ...],
+    penalty: Penalty,
+    before: Penalty,
     renew: bool,
 ) -> Array:
     x, y = kernel.arrange(x, y)
+    now = read_weights(weights)
     with single_threaded_blas():
-        new, statistics = visit_chunk(
-            kernel.network, read_weights(weights), mu, x, y, z, kernel.settings, renew=renew
-        )
+        if penalty.splits:
+            new, statistics, measures = split_visit_chunk(
+                kernel.network, now, penalty, before, x, y, z, kernel.settings, renewed=renew
+            )
+            row = np.concatenate([statistics.vector, measures.vector])
+        else:
+            new, statistics = visit_chunk(
+                kernel.network, now, penalty.rho, x, y, z, kernel.settings, renew=renew
+            )
+            row = statistics.vector
     written.write(block_id[0], new)
-    return statistics.vector[None]
+    return row[None]
 
 
 def _increment_block(

@@ -44,6 +44,10 @@ class Form(Protocol):
         """μ_1 … μ_L now; None for exact constraints."""
 
     @property
+    def settled(self) -> bool:
+        """Whether there is nothing more to gain."""
+
+    @property
     def objective(self) -> float:
         """What is shown of F in between records."""
 
@@ -185,6 +189,9 @@ class Trainer:
         stale = state.records - 1 - state.best_record
         if limits.n_iter_no_change is not None and stale >= limits.n_iter_no_change:
             self.why = f"the loss has not improved in {stale} records"
+            return True
+        if self.form.settled:
+            self.why = "the constraints are met and the multipliers at rest (solver.residual_tol)"
             return True
         self.why = f"{self.max_sweeps:g} sweeps are done"
         return state.visits + self.form.under_way >= self.max_sweeps * self.rows

@@ -217,6 +217,7 @@ class Chain:
         z: list[Array],
         work: Workspace | None = None,
         name: str = "",
+        offsets: Sequence[Array] | None = None,
     ) -> Point:
         """Everything at z.
 
@@ -232,6 +233,8 @@ class Chain:
             Pre-activations.
         work, name : Workspace, str
             Where the point's arrays are kept, and a name that no other point in use has there.
+        offsets : sequence of ndarray, (n, d_i), optional
+            o_1 … o_L: what the point calls residuals is r_i + o_i then.
         """
         work = work or Workspace()
         n, dtype = drive.shape[0], drive.dtype
@@ -242,21 +245,27 @@ class Chain:
         layers_in = [inputs]
         for layer, activation in enumerate(self.activations):
             following = work.take(f"{name} inputs {layer}", n, self.shapes[layer + 1][1], dtype)
-            for rows, z_rows in self._residual(z[layer], drive, residuals[layer], squares[layer]):
+            offset = None if offsets is None else offsets[layer]
+            for rows, z_rows in self._residual(z[layer], drive, residuals[layer], squares[layer], offset):
                 self._inputs(activation, z_rows, following[rows])
             layers_in.append(following)
             drive = np.matmul(following, weights[layer + 1].T, out=residuals[layer + 1])
         output, loss = work.like(f"{name} output", residuals[-1]), np.empty(n, dtype)
-        for rows, z_rows in self._residual(z[-1], drive, residuals[-1], squares[-1]):
+        offset = None if offsets is None else offsets[-1]
+        for rows, z_rows in self._residual(z[-1], drive, residuals[-1], squares[-1], offset):
             self.loss.predict(z_rows, output[rows])
             loss[rows] = self.loss.value(z_rows, output[rows], y[rows], work)
         return Point(z, layers_in, residuals, squares, output, loss)
 
     @staticmethod
-    def _residual(z: Array, prediction: Array, out: Array, squares: Array) -> Iterator[tuple[slice, Array]]:
+    def _residual(
+        z: Array, prediction: Array, out: Array, squares: Array, offset: Array | None
+    ) -> Iterator[tuple[slice, Array]]:
         """Fill in a layer's residuals and their squared norms strip by strip, yielding each strip of z while at it."""
         for rows in strips(*out.shape):
             np.subtract(z[rows], prediction[rows], out=out[rows])
+            if offset is not None:
+                out[rows] += offset[rows]
             np.vecdot(out[rows], out[rows], out=squares[rows])
             yield rows, z[rows]
 

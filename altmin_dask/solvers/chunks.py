@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Chain, Weights, augmented
+from altmin_dask.networks.chain import Chain, Point, Weights, augmented
 from altmin_dask.networks.nested import Pass
 from altmin_dask.networks.workspace import Workspace, thread_workspace
 from altmin_dask.solvers.increments import Ascent, Probe
 from altmin_dask.solvers.newton import NewtonSettings, update
+from altmin_dask.solvers.penalties import Measures, Penalty, offsets_of, renew
 from altmin_dask.solvers.products import add_gram, add_product
 from altmin_dask.solvers.statistics import Statistics
 
@@ -43,24 +44,41 @@ def moments_chunk(network: Chain, x: Array, y: Array | None) -> tuple[Array, Arr
     return gram, total
 
 
-def enter_chunk(network: Chain, weights: Weights, x: Array, y: Array | None) -> tuple[Array, Statistics]:
-    """Bring a chunk into the sums: z by a forward pass, (n, Σ d_i), and its statistics with the input Gram matrix."""
+def latent_width(network: Chain, *, splits: bool) -> int:
+    """Numbers that are kept of a sample: Σ d_i of z, and as many more of what `Penalty` remembers."""
+    return sum(network.widths) * (2 if splits else 1)
+
+
+def enter_chunk(
+    network: Chain, weights: Weights, x: Array, y: Array | None, *, splits: bool = False
+) -> tuple[Array, Statistics]:
+    """Bring a chunk into the sums: z by a forward pass, and its statistics with the input Gram matrix.
+
+    Of a penalty that `splits`, what is remembered of every sample stands beside z, zero at first.
+    """
     statistics = Statistics(network.shapes, with_inputs=True)
-    z = np.empty((len(x), sum(network.widths)), weights[0].dtype)
+    z = np.zeros((len(x), latent_width(network, splits=splits)), weights[0].dtype)
     for rows in _blocks(len(x)):
         layers = network.forward(weights, x[rows])
         _add_block(statistics, network, weights, x[rows], None if y is None else y[rows], layers, layers[0])
-        np.concatenate(layers, axis=1, out=z[rows])
+        np.concatenate(layers, axis=1, out=z[rows, : sum(network.widths)])
     return z, statistics
 
 
-def collect_chunk(network: Chain, weights: Weights, x: Array, y: Array | None, z: Array) -> Statistics:
-    """Statistics, with the input Gram matrix, of a chunk whose z (n, Σ d_i) is given."""
-    statistics = Statistics(network.shapes, with_inputs=True)
+def collect_chunk(
+    network: Chain, weights: Weights, x: Array, y: Array | None, z: Array, penalty: Penalty | None = None
+) -> Statistics:
+    """Statistics, with the input Gram matrix, of a chunk whose z, and what `penalty` remembers, are given."""
+    statistics, work = Statistics(network.shapes, with_inputs=True), thread_workspace()
+    z, s = _halves(network, z, penalty)
     for rows in _blocks(len(x)):
         layers = split_layers(z[rows], network.widths)
         drive = augmented(x[rows], z.dtype) @ weights[0].T
-        _add_block(statistics, network, weights, x[rows], None if y is None else y[rows], layers, drive)
+        offsets = None
+        if penalty is not None and s is not None:
+            offsets = offsets_of(penalty, s[rows], network.widths, work, "old offset")
+        target = None if y is None else y[rows]
+        _add_block(statistics, network, weights, x[rows], target, layers, drive, offsets)
     return statistics
 
 
@@ -72,10 +90,20 @@ def _add_block(
     y: Array | None,
     layers: list[Array],
     drive: Array,
+    offsets: list[Array] | None = None,
 ) -> None:
     inputs = augmented(x, drive.dtype)
     target = inputs[:, :-1] if y is None else y
-    statistics.add(network.evaluate(weights, inputs, drive, target, layers), thread_workspace())
+    point = network.evaluate(weights, inputs, drive, target, layers)
+    statistics.add(point, thread_workspace(), offsets)
+
+
+def _halves(network: Chain, z: Array, penalty: Penalty | None) -> tuple[Array, Array | None]:
+    """Split what is kept of samples into z and what a penalty remembers."""
+    if penalty is None or not penalty.splits:
+        return z, None
+    width = sum(network.widths)
+    return z[:, :width], z[:, width:]
 
 
 def visit_chunk(
@@ -121,6 +149,59 @@ def visit_chunk(
         statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
         np.concatenate(result.end.z, axis=1, out=out[rows])
     return out, statistics
+
+
+def split_visit_chunk(
+    network: Chain,
+    weights: Weights,
+    penalty: Penalty,
+    before: Penalty,
+    x: Array,
+    y: Array | None,
+    z: Array,
+    settings: NewtonSettings,
+    *,
+    renewed: bool,
+) -> tuple[Array, Statistics, Measures]:
+    """Renew what L1 or multipliers remember of a chunk, and update its z.
+
+    Parameters
+    ----------
+    network, weights, settings, x, y, renewed
+        As in `visit_chunk` (`renew` there).
+    penalty, before : Penalty
+        Of this visit, and of the last one.
+    z : ndarray, (n, 2 Σ d_i)
+        z and what is remembered, side by side.
+
+    Returns
+    -------
+    z : ndarray, (n, 2 Σ d_i)
+    statistics : Statistics
+        Without the input Gram matrix; z_i + o_i in place of z_i.
+    measures : Measures
+    """
+    work = thread_workspace()
+    statistics, measures = Statistics(network.shapes, with_inputs=False), Measures(len(network.widths))
+    out = np.empty_like(z)
+    width = sum(network.widths)
+    for rows in _blocks(len(x)):
+        layers, s = split_layers(z[rows, :width], network.widths), z[rows, width:]
+        target, new = None if y is None else y[rows], out[rows, width:]
+
+        def shift(point: Point, s: Array = s, new: Array = new) -> list[Array]:
+            return renew(penalty, before, point, s, new, measures, work)
+
+        result = update(network, weights, penalty.rho, x[rows], target, layers, settings, work, shift)
+        offsets = [work.like(f"offset {layer}", r) for layer, r in enumerate(result.end.residuals)]
+        if renewed:
+            statistics.add(result.end, work, offsets)
+        else:
+            old = offsets_of(before, s, network.widths, work, "old offset")
+            statistics.replace(result.start, result.end, work, old, offsets)
+        statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
+        np.concatenate(result.end.z, axis=1, out=out[rows, :width])
+    return out, statistics, measures
 
 
 def increment_chunk(

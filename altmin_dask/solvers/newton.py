@@ -14,7 +14,7 @@ is one tangent and one adjoint sweep, two matrix products a layer for the whole 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -97,6 +97,7 @@ def update(
     z: list[Array],
     settings: NewtonSettings,
     work: Workspace | None = None,
+    shift: Callable[[Point], list[Array]] | None = None,
 ) -> ZUpdate:
     """Improve z for a block of samples; the arrays given are not changed.
 
@@ -116,6 +117,9 @@ def update(
         How far to go.
     work : Workspace, optional
         Where the arrays of the result are kept, until its next use; by default they are the caller's.
+    shift : callable, optional
+        Gets the point at the given z, changes its residuals (and their squares) to r_i + o_i, and returns o_1 … o_L,
+        which are added to all residuals from then on.
 
     Returns
     -------
@@ -130,6 +134,8 @@ def update(
     block = _Block(network, weights, mu, inputs, np.matmul(inputs, weights[0].T, out=drive), target, work)
     step = exact_step if settings.curvature == "exact" else partial(gauss_newton_step, work=work)
     start = point = block.evaluate(z, "start")
+    if shift is not None:
+        block = replace(block, offsets=shift(start))
     before = after = objective(start, mu)
     shortened = 0
     for number in range(settings.newton_steps):
@@ -150,12 +156,18 @@ class _Block:
     drive: Array
     y: Array
     work: Workspace
+    offsets: list[Array] | None = None
 
     def evaluate(self, z: list[Array], name: str) -> Point:
-        return self.network.evaluate(self.weights, self.inputs, self.drive, self.y, z, self.work, name)
+        return self.network.evaluate(
+            self.weights, self.inputs, self.drive, self.y, z, self.work, name, self.offsets
+        )
 
     def rows(self, rows: Array) -> _Block:
-        return replace(self, inputs=self.inputs[rows], drive=self.drive[rows], y=self.y[rows])
+        offsets = None if self.offsets is None else [offset[rows] for offset in self.offsets]
+        return replace(
+            self, inputs=self.inputs[rows], drive=self.drive[rows], y=self.y[rows], offsets=offsets
+        )
 
 
 def gauss_newton_step(

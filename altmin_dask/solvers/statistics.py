@@ -75,29 +75,43 @@ class Statistics:
         """How many samples are in the sums."""
         return float(self.totals[1])
 
-    def add(self, point: Point, work: Workspace | None = None) -> None:
-        """Add a block of samples at `point`; `work` keeps the float64 copies."""
+    def add(
+        self, point: Point, work: Workspace | None = None, offsets: Sequence[Array] | None = None
+    ) -> None:
+        """Add a block of samples at `point`, with z_i + o_i in place of z_i; `work` keeps the float64 copies."""
         work = work or Workspace()
         self.totals += (point.loss.sum(dtype=np.float64), len(point.loss))
-        self._add(point, 1.0, work)
+        self._add(point, 1.0, work, offsets)
 
-    def replace(self, old: Point, new: Point, work: Workspace | None = None) -> None:
+    def replace(
+        self,
+        old: Point,
+        new: Point,
+        work: Workspace | None = None,
+        old_offsets: Sequence[Array] | None = None,
+        offsets: Sequence[Array] | None = None,
+    ) -> None:
         """Add the difference that moving a block from `old` to `new` makes; the samples are the same."""
         work = work or Workspace()
         self.totals[0] += new.loss.sum(dtype=np.float64) - old.loss.sum(dtype=np.float64)
-        self._add(new, 1.0, work, first=1)
-        self._add(old, -1.0, work, first=1)
+        self._add(new, 1.0, work, offsets, first=1)
+        self._add(old, -1.0, work, old_offsets, first=1)
         # the first layer's inputs do not move: one product does
-        self.squares[0] += _sum_of_squares(new.z[0]) - _sum_of_squares(old.z[0])
-        moved = work.like("moved", new.z[0], np.float64)
-        np.subtract(new.z[0], old.z[0], out=moved)
-        add_product(self.cross[0], 1.0, moved, _double(new.inputs[0], "inputs64", work))
+        before, after = (
+            _target(point, o, 0, name, work)
+            for point, o, name in ((old, old_offsets, "z64"), (new, offsets, "moved"))
+        )
+        self.squares[0] += _sum_of_squares(after) - _sum_of_squares(before)
+        after -= before
+        add_product(self.cross[0], 1.0, after, _double(new.inputs[0], "inputs64", work))
 
-    def _add(self, point: Point, sign: float, work: Workspace, first: int = 0) -> None:
+    def _add(
+        self, point: Point, sign: float, work: Workspace, offsets: Sequence[Array] | None, first: int = 0
+    ) -> None:
         for layer in range(first, len(self.shapes)):
-            z = _double(point.z[layer], "z64", work)
+            z = _target(point, offsets, layer, "z64", work)
             inputs = _double(point.inputs[layer], "inputs64", work)
-            self.squares[layer] += sign * _sum_of_squares(point.z[layer])
+            self.squares[layer] += sign * _sum_of_squares(z)
             add_product(self.cross[layer], sign, z, inputs)
             if self.gram[layer].size:
                 gram = np.matmul(inputs.T, inputs, out=work.like("gram", self.gram[layer]))
@@ -134,8 +148,13 @@ class Statistics:
     ) -> float:
         """The relaxed objective F as a mean over samples, the ridge term λ Σ ‖W̃_i‖² / n included."""
         fit = self.totals[0] + np.dot(mu, self.residual_squares(weights))
-        penalized = weights if penalize_bias else tuple(w[:, :-1] for w in weights)
-        return float(fit + ridge * sum(_sum_of_squares(w) for w in penalized)) / self.samples
+        return float(fit + ridge_term(weights, ridge, penalize_bias)) / self.samples
+
+
+def ridge_term(weights: Weights, ridge: float, penalize_bias: bool = True) -> float:
+    """λ Σ ‖W̃_i‖², with or without the biases."""
+    penalized = weights if penalize_bias else tuple(w[:, :-1] for w in weights)
+    return ridge * sum(_sum_of_squares(w) for w in penalized)
 
 
 def packed_size(shapes: Sequence[tuple[int, int]], with_inputs: bool) -> int:
@@ -146,6 +165,14 @@ def packed_size(shapes: Sequence[tuple[int, int]], with_inputs: bool) -> int:
 
 def _sum_of_squares(array: Array) -> float:
     return float(np.vecdot(array, array).sum(dtype=np.float64))
+
+
+def _target(point: Point, offsets: Sequence[Array] | None, layer: int, name: str, work: Workspace) -> Array:
+    """z_i + o_i in float64: what W̃_i ã is to give."""
+    target = _double(point.z[layer], name, work)
+    if offsets is not None:
+        target += offsets[layer]
+    return target
 
 
 def _double(array: Array, name: str, work: Workspace) -> Array:

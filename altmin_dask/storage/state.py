@@ -10,10 +10,11 @@ import numpy as np
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
 from altmin_dask.solvers.increments import Memory
+from altmin_dask.solvers.penalties import Splitting
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.model import layer_names, layer_tensors
 
-_ARRAYS = ("weights", "statistics", "generations", "memory")
+_ARRAYS = ("weights", "statistics", "generations", "memory", "splitting")
 
 
 @dataclass
@@ -46,6 +47,8 @@ class State:
         The lowest loss of a record: of the validation samples if there are any, else of training samples.
     memory : Memory or None
         What increments remember from step to step.
+    splitting : Splitting or None
+        What L1 or multipliers remember besides every sample's own.
     """
 
     weights: Weights
@@ -62,11 +65,16 @@ class State:
     best_record: int = 0
     best: float | None = None
     memory: Memory | None = None
+    splitting: Splitting | None = None
 
     def scalars(self) -> dict[str, Any]:
         """All that is not an array, JSON-ready."""
         plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _ARRAYS}
-        return plain if self.memory is None else {**plain, "memory": self.memory.scalars()}
+        if self.memory is not None:
+            plain["memory"] = self.memory.scalars()
+        if self.splitting is not None:
+            plain["splitting"] = self.splitting.scalars()
+        return plain
 
     def tensors(self) -> dict[str, Array]:
         """All arrays by name."""
@@ -75,6 +83,8 @@ class State:
             found["statistics"] = self.statistics.vector
         if self.memory is not None:
             found.update(self.memory.tensors())
+        if self.splitting is not None:
+            found.update(self.splitting.tensors())
         return found
 
     @classmethod
@@ -90,9 +100,12 @@ class State:
         layers = sum(name.startswith("layer_") for name in tensors)
         weights = tuple(tensors[name] for name in layer_names(layers))
         memory, statistics = scalars.pop("memory", None), None
+        splitting = scalars.pop("splitting", None)
+        if splitting is not None:
+            splitting = Splitting.restore(tensors, splitting)
         if memory is None:
             shapes = [w.shape for w in weights]
             statistics = Statistics(shapes, with_inputs=True, vector=tensors["statistics"])
         else:
             memory = Memory.restore(tensors, memory)
-        return cls(weights, statistics, tensors["generations"], **scalars, memory=memory)
+        return cls(weights, statistics, tensors["generations"], **scalars, memory=memory, splitting=splitting)
