@@ -83,6 +83,11 @@ CASES = {
     "two workers, incremental, wide": Case(
         (1500,), workers=2, threads=1, chunks=12, training={**INCREMENTAL, "group_chunks": 4}
     ),
+    "multipliers": Case((300,), training=INCREMENTAL, solver={"penalty": "multipliers"}),
+    "L1, deep": Case(
+        DEEP, chunk_rows=2000, chunks=6, network={"activation": "tanh"}, training={**INCREMENTAL, "group_chunks": 2},
+        solver={"penalty": "l1"},
+    ),
     "increments": Case((300,), training=INCREMENTS, solver=AUTO),
     "increments, deep": Case(
         DEEP, chunk_rows=2000, chunks=6, network={"activation": "tanh"}, training=INCREMENTS, solver=AUTO

@@ -75,13 +75,20 @@ def store(make_store: Any) -> SampleStore:
     return make_store(rng.random((ROWS, FEATURES)), rng.random((ROWS, OUTPUTS)), chunk_rows=64)
 
 
+@pytest.mark.parametrize("penalty", ["l2", "l1", "multipliers"])
 @pytest.mark.parametrize(
     "training",
     [{"schedule": "batch"}, {"schedule": "incremental"}, {"schedule": "incremental", "group_chunks": 4}],
     ids=["batch", "incremental", "groups of 4"],
 )
-def test_a_sweep_reads_x_y_and_z_once_and_writes_z_once(training, store, pipeline, monkeypatch, tmp_path):
-    """Sweeps after the first by the difference of two runs; each record evaluates one chunk."""
+def test_a_sweep_reads_x_y_and_z_once_and_writes_z_once(
+    training, penalty, store, pipeline, monkeypatch, tmp_path
+):
+    """Sweeps after the first by the difference of two runs; each record evaluates one chunk.
+
+    L1 and multipliers keep as many numbers again as z has, and no more.
+    """
+    sizes = {**SIZES, "z": SIZES["z"] * (1 if penalty == "l2" else 2)}
     traffic = Traffic(monkeypatch)
 
     def moved(folder: Path, sweeps: float) -> Counter[tuple[str, str]]:
@@ -90,6 +97,7 @@ def test_a_sweep_reads_x_y_and_z_once_and_writes_z_once(training, store, pipelin
             store.path,
             network={"kind": "regressor", "hidden_layer_sizes": (HIDDEN,)},
             training={**training, "max_sweeps": sweeps, "evaluation_rows": 1},
+            solver={"penalty": penalty, "mu": 0.1},
         )
         traffic.bytes.clear()
         runs.train(settings, RunFolder(folder / "run"), Quiet(), announce=lambda line: None)
@@ -100,10 +108,10 @@ def test_a_sweep_reads_x_y_and_z_once_and_writes_z_once(training, store, pipelin
     # the run of one sweep: z is written when samples enter, and by the sweep; x and y are read by both
     for key, times in {("read", "x"): 2, ("read", "y"): 2, ("read", "z"): 1, ("written", "z"): 2}.items():
         bytes_ = once[key] - 2 * evaluated.get(key, 0)
-        assert bytes_ == pytest.approx(times * SIZES[key[1]], rel=0.05), (key, bytes_)
+        assert bytes_ == pytest.approx(times * sizes[key[1]], rel=0.05), (key, bytes_)
     for key in [("read", "x"), ("read", "y"), ("read", "z"), ("written", "z")]:
         sweep = (thrice[key] - once[key]) / 2 - evaluated.get(key, 0)
-        assert sweep == pytest.approx(SIZES[key[1]], rel=0.05), (key, sweep)
+        assert sweep == pytest.approx(sizes[key[1]], rel=0.05), (key, sweep)
     assert set(thrice) == {("read", "x"), ("read", "y"), ("read", "z"), ("written", "z")}
 
 

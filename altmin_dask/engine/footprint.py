@@ -50,6 +50,8 @@ class Workload:
         As in `[solver]`.
     split_every : int
         As in `[cluster]`.
+    splits : bool
+        Whether as many numbers as z has are remembered beside it (L1, multipliers).
     increments, relaxed : bool
         Whether W moves in increments and no z is kept, and whether μ is finite there.
     probe_every, staleness : int
@@ -78,6 +80,7 @@ class Workload:
     incremental: bool = True
     newton_steps: int = 1
     split_every: int = 4
+    splits: bool = False
     increments: bool = False
     relaxed: bool = False
     probe_every: int = 1
@@ -90,6 +93,11 @@ class Workload:
     def chunks(self) -> int:
         """How many chunks there are."""
         return math.ceil(self.rows / self.chunk_rows)
+
+    @property
+    def latent_bytes(self) -> int:
+        """What is kept of a sample from one visit to the next."""
+        return self.itemsize * sum(self.sizes[1:]) * (2 if self.splits else 1)
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -119,11 +127,14 @@ def visit_task(work: Workload) -> Task:
     if not work.exact:
         scratch.newton()
     scratch.statistics(with_inputs=False, moved=work.incremental)
+    if work.splits:
+        scratch.offsets()
     block = min(n, BLOCK_ROWS)
-    # samples that are cut are copied out: their inputs, drive, targets and trial z
+    # samples that are cut are copied out: their inputs, drive, targets and trial z, and offsets
     cut = block * s * (work.sizes[0] + 1 + work.sizes[1] + work.sizes[-1] + width + 2 * max(work.sizes[1:]))
+    cut += block * s * width if work.splits else 0
     newton = max(cut, _exact(work, block)) if work.exact else cut
-    x, y, z = n * work.x_bytes, n * work.y_bytes, n * s * width
+    x, y, z = n * work.x_bytes, n * work.y_bytes, n * work.latent_bytes
     reading = max(x * (3 if work.compressed else 2), x + y + z * (3 if work.z_compressed else 2))
     row = DOUBLE * packed_size(work.shapes, with_inputs=False)
     converted = n * s * work.sizes[-1] if work.y_converted else 0
@@ -140,7 +151,7 @@ def enter_task(work: Workload) -> Task:
     scratch.statistics(with_inputs=True, moved=False)
     passing.point("", with_z=False)
     passing.common()
-    x, y, z = n * work.x_bytes, n * work.y_bytes, n * s * width
+    x, y, z = n * work.x_bytes, n * work.y_bytes, n * work.latent_bytes
     row = DOUBLE * packed_size(work.shapes, with_inputs=True)
     converted = n * s * work.sizes[-1] if work.y_converted else 0
     computing = z + max(forward_pass(work), min(n, BLOCK_ROWS) * s * width + sum(passing.arrays.values()))
@@ -228,6 +239,14 @@ class Scratch:
         if moved:
             self.take("moved", self.work.sizes[1], DOUBLE)
 
+    def offsets(self) -> None:
+        """What residuals are shifted by, now and at the last visit, and arrays of one strip."""
+        for layer, d in enumerate(self.work.sizes[1:]):
+            self.take(f"offset {layer}", d)
+            self.take(f"old offset {layer}", d)
+            for name in ("multiplier", "split"):
+                self.take(name, d, rows=self.strip(d))
+
     def strip(self, columns: int) -> int:
         """Rows of a strip."""
         return min(self.rows, max(1, STRIP_SIZE // columns))
@@ -253,6 +272,7 @@ def trainer(work: Workload) -> tuple[int, int]:
     weights = work.itemsize * sum(d * k for d, k in shapes)
     statistics = DOUBLE * packed_size(shapes, with_inputs=True)
     resident = weights + statistics + DOUBLE * shapes[0][1] ** 2  # a factor, kept while no samples enter
+    resident += weights if work.splits else 0  # those when ρ was balanced
     # a copy, its factor, and where that fails eigenvectors, LAPACK's work space and a basis
     solving = statistics + weights + max(DOUBLE * (6 * k * k + 4 * d * k) for d, k in shapes)
     whitening = statistics + DOUBLE * 6 * shapes[0][1] ** 2 if work.whitened else 0

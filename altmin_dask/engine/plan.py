@@ -91,7 +91,7 @@ def project(work: Workload) -> Projection:
         kept = kept_samples(work)
     else:
         statistics = DOUBLE * packed_size(work.shapes, with_inputs=False)
-        tasks, z_row, readings = _persistent(work), work.itemsize * sum(work.sizes[1:]), 2
+        tasks, z_row, readings = _persistent(work), work.latent_bytes, 2
         kept = 0
     group = min(work.group_chunks, work.chunks)
     tasks.append(evaluate_task(work, work.chunk_rows))

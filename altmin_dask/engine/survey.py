@@ -248,6 +248,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
         whitened=settings.start == "whitened",
         exact=solver.curvature == "exact",
         newton_steps=solver.newton_steps,
+        splits=solver.penalty != "l2",
         split_every=pipeline.cluster.split_every,
         workers=place.workers,
         threads=place.threads,
