@@ -34,6 +34,7 @@ from altmin_dask.engine.problem import build_problem
 from altmin_dask.engine.sweep import Kernel, Step, enter, per_chunk, tree_sum, visit
 from altmin_dask.solvers.chunks import visit_chunk
 from altmin_dask.solvers.ridge import ridge_system
+from altmin_dask.solvers.penalties import Penalty
 from altmin_dask.solvers.statistics import Statistics, packed_size
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.run import RunFolder
@@ -69,6 +70,7 @@ class Bench:
         self.samples, self.kernel = self.problem.train, self.problem.kernel
         network = self.kernel.network
         self.mu = (MU,) * len(network.widths)
+        self.penalty = Penalty("l2", self.mu)
         self.run = RunFolder(self.folder / "run")
         self.run.path.mkdir()
         statistics = Statistics(network.shapes, with_inputs=True)
@@ -97,7 +99,9 @@ class Bench:
 
     def sweep(self, executor: Executor, chunks: tuple[int, ...] | None = None) -> np.ndarray:
         """By Dask."""
-        return executor.compute(visit(self.step(chunks), self.latent, 0, self.mu, renew=False))
+        return executor.compute(
+            visit(self.step(chunks), self.latent, 0, self.penalty, self.penalty, renew=False)
+        )
 
     def loop(self, kernel: Kernel) -> tuple[np.ndarray, list[float]]:
         """By a loop; the statistics, and the seconds of each chunk."""
