@@ -33,8 +33,8 @@ from altmin_dask.engine.executors import Executor, open_executor
 from altmin_dask.engine.problem import build_problem
 from altmin_dask.engine.sweep import Kernel, Step, enter, per_chunk, tree_sum, visit
 from altmin_dask.solvers.chunks import visit_chunk
-from altmin_dask.solvers.ridge import ridge_system
 from altmin_dask.solvers.penalties import Penalty
+from altmin_dask.solvers.ridge import ridge_system
 from altmin_dask.solvers.statistics import Statistics, packed_size
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.run import RunFolder
