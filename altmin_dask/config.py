@@ -166,7 +166,7 @@ class TrainingTable(Table):
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """Share of the running mean of the weights that stays in a step (increments); the mean is what is kept."""
     max_sweeps: Positive | None = None
-    """By default 10, and for increments 20 or as many as 300 steps take."""
+    """By default 10, for L1 and multipliers 80, and for increments 20 or as many as 300 steps take."""
     max_cpu_seconds: Positive | None = None
     n_iter_no_change: Annotated[int, Field(ge=1)] | None = 10
     """Training stops when the nested loss (of the validation samples, if there are any) has not improved by `tol`

@@ -22,8 +22,8 @@ from altmin_dask.networks.chain import Weights
 from altmin_dask.solvers.schedules import Action, Record
 from altmin_dask.storage.model import Model
 
-SWEEPS = 10.0
-"""Where z persists, unless told otherwise."""
+SWEEPS, SPLIT_SWEEPS = 10.0, 80.0
+"""Where z persists, and with L1 and multipliers, unless told otherwise."""
 INCREMENT_SWEEPS, INCREMENT_STEPS = 20.0, 300
 """Increments take so many sweeps, or as many as so many steps take, unless told otherwise."""
 DIVERGED = 10.0
@@ -136,7 +136,7 @@ class Trainer:
             return wish
         if self.pipeline.in_increments:
             return max(INCREMENT_SWEEPS, math.ceil(INCREMENT_STEPS / len(self.form.groups)))
-        return SWEEPS
+        return SWEEPS if self.pipeline.solver.penalty == "l2" else SPLIT_SWEEPS
 
     def _train(self, check_interrupted: Callable[[], None]) -> None:
         self.mark = Clock.now(self.executor)
