@@ -34,6 +34,8 @@ BALANCE = 3.0
 """ρ_i moves when one relative residual exceeds this multiple of the other."""
 STEP = 2.0
 """By at most this factor a pass, and less and less: ADMM converges once ρ rests."""
+RANGE = 1e3
+"""ρ_i stays within this factor of what it began with: where W dies, there is nothing to balance."""
 SETTLE = 20
 """Passes after which changes of ρ begin to shrink."""
 FALL, GROWTH = 0.95, 1.2
@@ -200,6 +202,8 @@ class Splitting:
         ρ_i and μ_i at the last visit of each group.
     measures : ndarray, (groups, 2 + 5L)
         `Measures` of the last visit of each group.
+    first : ndarray, (L,)
+        ρ_i at first.
     best : ndarray, (L,)
         The smallest primal gaps so far.
     anchor : tuple of ndarray
@@ -213,6 +217,7 @@ class Splitting:
     rho: Array
     held: Array
     measures: Array
+    first: Array
     best: Array
     anchor: Weights
     balanced: int = 0
@@ -226,6 +231,7 @@ class Splitting:
             np.array(rho, np.float64),
             np.ones((groups, 2, layers)),
             np.zeros((groups, measures_size(layers))),
+            np.array(rho, np.float64),
             np.full(layers, np.finfo(float).max),
             weights,
         )
@@ -284,6 +290,7 @@ class Splitting:
                 self.rho[layer] /= largest
             elif p > FALL * self.best[layer]:
                 self.rho[layer] *= GROWTH
+        np.clip(self.rho, self.first / RANGE, self.first * RANGE, out=self.rho)
         self.best = np.minimum(self.best, primal)
         self.anchor = weights
         self.balanced += 1
@@ -291,7 +298,7 @@ class Splitting:
     def tensors(self) -> dict[str, Array]:
         """All arrays by name."""
         anchor = {f"anchor_{layer}": w for layer, w in enumerate(self.anchor)}
-        return {name: getattr(self, name) for name in ("rho", "held", "measures", "best")} | anchor
+        return {name: getattr(self, name) for name in ("rho", "held", "measures", "first", "best")} | anchor
 
     def scalars(self) -> dict[str, Any]:
         """All that is not an array."""
@@ -302,7 +309,9 @@ class Splitting:
         """Undo `tensors` and `scalars`."""
         rho = tensors["rho"]
         anchor = tuple(tensors[f"anchor_{layer}"] for layer in range(rho.size))
-        return cls(rho, tensors["held"], tensors["measures"], tensors["best"], anchor, **scalars)
+        return cls(
+            rho, tensors["held"], tensors["measures"], tensors["first"], tensors["best"], anchor, **scalars
+        )
 
 
 def offsets_of(penalty: Penalty, s: Array, widths: Sequence[int], work: Workspace, name: str) -> list[Array]:
