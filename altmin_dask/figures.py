@@ -101,6 +101,16 @@ def layer_columns(records: Sequence[Record], key: str) -> Array:
     return table
 
 
+def gap(records: Sequence[Record]) -> Array:
+    """Return relaxed objective without its ridge / nested loss − 1 of every record, NaN where it is not known.
+
+    It goes to zero as the constraints are met.
+    """
+    relaxed = column(records, "relaxed_objective") - column(records, "ridge_term")
+    nested = column(records, "nested_loss")
+    return relaxed / np.where(nested > 0, nested, np.nan) - 1
+
+
 def number(value: float) -> str:
     """Format a quantity for people, with four significant digits."""
     return f"{value:,.0f}" if 10_000 <= abs(value) < 1e12 else f"{value:.4g}"
@@ -143,7 +153,7 @@ def convergence(records: Sequence[Record], theme: Theme) -> Figure:
         _log_scale(grid[0, place], losses)
         _curves(grid[0, place], x, losses)
         if accuracies:
-            _accuracy_scale(grid[1, place], accuracies)
+            _share_scale(grid[1, place], accuracies)
             _curves(grid[1, place], x, accuracies)
         grid[-1, place].set_xlabel(name)
     grid[0, 0].set_title("Loss, mean over samples")
@@ -165,16 +175,46 @@ def residuals(records: Sequence[Record], theme: Theme) -> Figure:
     panels = [("Residual ‖rᵢ‖ of each layer, root mean square", layer_columns(records, "residuals"))]
     if any(len(set(values[np.isfinite(values)])) > 1 for values in mu.T):
         panels.append(("Penalty μ of each layer", mu))
-    figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    figure, axes = _side_by_side(len(panels))
     for panel, (title, table) in zip(axes, panels, strict=True):
         lines = _layer_lines(table, theme)
         _log_scale(panel, lines)
-        _curves(panel, sweeps, lines)
-        panel.set_title(title)
-        panel.set_xlabel("sweeps")
-        _label_ends(panel, sweeps, lines, number)
+        _layer_panel(panel, title, sweeps, lines, number)
     return figure
+
+
+def has_feasibility(records: Sequence[Record]) -> bool:
+    """Whether there is anything to draw in `feasibility`."""
+    return bool(np.any(layer_columns(records, "relative_residuals") > 0))
+
+
+def feasibility(records: Sequence[Record], theme: Theme) -> Figure:
+    """Relative residuals of every layer over sweeps, and the share of exact zeros where L1 makes some."""
+    sweeps = column(records, "sweep")
+    zeros = _layer_lines(layer_columns(records, "zero_residuals"), theme)
+    figure, axes = _side_by_side(2 if zeros else 1)
+    relative = _layer_lines(layer_columns(records, "relative_residuals"), theme)
+    _log_scale(axes[0], relative)
+    _layer_panel(axes[0], "Relative residual ‖rᵢ‖ / ‖zᵢ‖ of each layer", sweeps, relative, number)
+    if zeros:
+        _share_scale(axes[1], zeros)
+        _layer_panel(axes[1], "Share of residuals that are zero", sweeps, zeros, "{:.1%}".format)
+    return figure
+
+
+def _side_by_side(panels: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
+    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
+
+
+def _layer_panel(
+    axes: Axes, title: str, sweeps: Array, lines: Sequence[_Line], show: Callable[[float], str]
+) -> None:
+    """Draw lines of layers, on a scale that is there already."""
+    _curves(axes, sweeps, lines)
+    axes.set_title(title)
+    axes.set_xlabel("sweeps")
+    _label_ends(axes, sweeps, lines, show)
 
 
 def _layer_lines(table: Array, theme: Theme) -> list[_Line]:
@@ -254,7 +294,7 @@ def _tick_label(value: float) -> str:
     return f"${factor}10^{{{exponent}}}$"
 
 
-def _accuracy_scale(axes: Axes, lines: Iterable[_Line]) -> None:
+def _share_scale(axes: Axes, lines: Iterable[_Line]) -> None:
     values = np.concatenate([line.values for line in lines])
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     margin = max(0.06 * (high - low), 0.005)

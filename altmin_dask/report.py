@@ -23,7 +23,7 @@ from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore
 
-_PICTURES = ("convergence", "residuals", "reconstructions", "predictions")
+_PICTURES = ("convergence", "residuals", "feasibility", "reconstructions", "predictions")
 _MEASURES = (
     ("relaxed objective", "relaxed_objective", number, min),
     ("nested loss", "nested_loss", number, min),
@@ -37,6 +37,14 @@ _COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("wall s", "wall_seconds", "{:,.2f}".format),
     *((label, key, show) for label, key, show, _ in _MEASURES),
     ("steps cut short", "shortened", "{:.1%}".format),
+)
+_GAP, _SHOW_GAP = "gap of relaxed to nested", "{:+.2%}".format
+_MOST_LAYERS = 8
+"""Layers that are told one by one in the summary."""
+_LAYERS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("residual", "residuals", number),
+    ("relative residual", "relative_residuals", "{:.2g}".format),
+    ("zero residuals", "zero_residuals", "{:.1%}".format),
 )
 
 
@@ -149,6 +157,22 @@ def summary_table(records: Sequence[Record]) -> list[tuple[str, str]]:
         if key != "relaxed_objective":  # F under one μ says nothing about F under another
             at = best(there, key=lambda i: values[i])
             rows.append((f"best {label}", f"{show(values[at])} (sweep {number(sweeps[at])})"))
+    gaps = figures.gap(records)
+    rows += [(_GAP, _SHOW_GAP(value)) for value in gaps[np.isfinite(gaps)][-1:]]
+    return rows + _last_of_layers(records)
+
+
+def _last_of_layers(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Label how far the constraints are met in the last record that says so, layer by layer."""
+    rows = []
+    for label, key, show in _LAYERS[1:]:
+        table = figures.layer_columns(records, key)
+        there = np.flatnonzero(np.isfinite(table).any(axis=1))
+        if there.size:
+            values = table[there[-1]]
+            name = f"{label} by layer" if values.size > 1 else label
+            shown = [_cell(value, show) for value in values[:_MOST_LAYERS]]
+            rows.append((name, ", ".join(shown + ["…"] * (values.size > _MOST_LAYERS))))
     return rows
 
 
@@ -179,6 +203,14 @@ def _curves(records: Sequence[Record]) -> list[Picture]:
                 partial(figures.residuals, records),
             )
         )
+    if figures.has_feasibility(records):
+        about = (
+            "The residuals of each layer relative to its pre-activations, on a logarithmic scale: at zero the "
+            "relaxed network is the real one, and the relaxed objective without its ridge is the nested loss."
+        )
+        if np.isfinite(figures.layer_columns(records, "zero_residuals")).any():
+            about += " Of L1 also the share of residuals that are exactly zero."
+        pictures.append(Picture("feasibility", "Feasibility", about, partial(figures.feasibility, records)))
     return pictures
 
 
@@ -267,8 +299,17 @@ def _table(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
         values = column(records, key)
         if np.isfinite(values).any():
             head.append(label)
-            columns.append([show(value) if np.isfinite(value) else "–" for value in values])
-    for layer, values in enumerate(figures.layer_columns(records, "residuals").T, 1):
-        head.append(f"residual {layer}")
-        columns.append([number(value) if np.isfinite(value) else "–" for value in values])
+            columns.append([_cell(value, show) for value in values])
+    gaps = figures.gap(records)
+    if np.isfinite(gaps).any():
+        head.append(_GAP)
+        columns.append([_cell(value, _SHOW_GAP) for value in gaps])
+    for label, key, show in _LAYERS:
+        for layer, values in enumerate(figures.layer_columns(records, key).T, 1):
+            head.append(f"{label} {layer}")
+            columns.append([_cell(value, show) for value in values])
     return head, [list(row) for row in zip(*columns, strict=True)]
+
+
+def _cell(value: float, show: Callable[[float], str]) -> str:
+    return show(value) if np.isfinite(value) else "–"

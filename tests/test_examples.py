@@ -35,6 +35,7 @@ def run_script(*words: Any, cwd: Path, **environment: str) -> subprocess.Complet
 def test_every_example_is_tested():
     assert {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".yaml", ".ipynb")} == {
         "digits_autoencoder.py",
+        "penalties_outliers.py",
         "slurm_cluster.py",
         "kubernetes_cluster.yaml",
     }
@@ -44,6 +45,13 @@ def test_digits_autoencoder(tmp_path):
     done = run_script(EXAMPLES / "digits_autoencoder.py", tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("*.png"))
+
+
+def test_penalties_outliers(tmp_path):
+    done = run_script(EXAMPLES / "penalties_outliers.py", "--out", tmp_path, "--sweeps", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("L1, μ = ") == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["penalties_outliers.png"]
 
 
 @needs_jobqueue

@@ -152,6 +152,35 @@ def test_mu_is_shown_where_it_changes(mu, labels):
     assert len(panels) == 1 + (labels is not None)
 
 
+def test_feasibility():
+    records: list[dict[str, Any]] = [
+        {"sweep": 0.0, "relative_residuals": None, "zero_residuals": None},
+        {"sweep": 1.0, "relative_residuals": [0.1, 0.02], "zero_residuals": [0.25, 0.5]},
+        {"sweep": 2.0, "relative_residuals": [0.001, 0.0], "zero_residuals": [0.75, 1.0]},
+    ]
+    relative, zeros = figures.feasibility(records, figures.LIGHT).axes
+    assert relative.get_yscale() == "log"
+    assert zeros.get_yscale() == "linear"
+    np.testing.assert_array_equal(relative.lines[0].get_ydata(), [np.nan, 0.1, 0.001])
+    np.testing.assert_array_equal(relative.lines[1].get_ydata()[1:], [0.02, relative.get_ylim()[0]])
+    np.testing.assert_array_equal(zeros.lines[1].get_ydata(), [np.nan, 0.5, 1])
+    assert [text.get_text() for text in zeros.texts] == ["layer 1  75.0%", "layer 2  100.0%"]
+    assert figures.has_feasibility(records)
+    assert pixels(lambda theme: figures.feasibility(records, theme), figures.DARK).shape == (555, 1500, 3)
+    for record in records:
+        record["zero_residuals"] = None
+    assert len(figures.feasibility(records, figures.LIGHT).axes) == 1
+    assert not figures.has_feasibility([{"relative_residuals": [0.0]}, {}])
+
+
+def test_gap():
+    whole = {"relaxed_objective": 3.5, "ridge_term": 0.5, "nested_loss": 2.0}
+    records = [whole] + [whole | {key: value} for key in whole for value in (None, 0.0)] + [{}]
+    # without a ridge term, as older versions wrote records, the gap is not known
+    expected = [0.5, np.nan, -1.25, np.nan, 0.75, np.nan, np.nan, np.nan]
+    np.testing.assert_array_equal(figures.gap(records), expected)
+
+
 @pytest.mark.parametrize(
     ("low", "high"), [(1, 2), (0.9, 101), (1e-12, 1e12), (3.01, 3.05), (0.2, 9), (1e-3, 0.5)]
 )

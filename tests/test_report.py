@@ -326,6 +326,80 @@ def test_only_the_record_before_training(tmp_path, digits):
     assert "relaxed objective" not in " ".join(label for label, _ in summary_table(RECORDS[:1]))
 
 
+def feasible(sweep: float, **extra: Any) -> dict[str, Any]:
+    """A record of L1."""
+    started = sweep > 0
+    return record(
+        sweep,
+        ridge_term=0.5**sweep if started else None,
+        relative_residuals=[0.1**sweep, 0.2 * 0.3**sweep] if started else None,
+        zero_residuals=[0.5, 1 - 0.5**sweep] if started else None,
+        **extra,
+    )
+
+
+def test_feasibility(tmp_path, digits):
+    page = write_report(make_run(tmp_path / "run", store=digits, records=[feasible(i) for i in range(4)]))
+    assert pictures(page) == ["convergence.png", "feasibility.png", "reconstructions.png", "residuals.png"]
+    assert check_png((page.parent / "feasibility.png").read_bytes()) == (1500, 555)
+    text = text_of(page)
+    # (4 − 1) · 0.5³ / (5 · 0.6³) − 1
+    assert "gap of relaxed to nested -65.28% relative residual by layer 0.001, 0.0054" in text
+    assert "zero residuals by layer 50.0%, 87.5% Convergence" in text
+    assert "Of L1 also the share of residuals that are exactly zero." in text
+    assert (
+        "steps cut short gap of relaxed to nested residual 1 residual 2 relative residual 1 "
+        "relative residual 2 zero residuals 1 zero residuals 2 0 0.00" in text
+    )
+    assert "-50.00% 1.6 0.7 0.1 0.06 50.0% 50.0%" in text
+
+
+def test_feasibility_without_zeros(tmp_path, digits):
+    records = [feasible(i) | {"zero_residuals": None} for i in range(3)]
+    page = write_report(make_run(tmp_path / "run", store=digits, records=records))
+    assert "feasibility.png" in pictures(page)
+    assert "zero residuals" not in text_of(page)
+    assert "Of L1" not in text_of(page)
+
+
+def test_a_report_takes_the_place_of_one_with_more_pictures(tmp_path, digits):
+    run = make_run(tmp_path / "run", store=digits, records=[feasible(i) for i in range(3)])
+    write_report(run)
+    run.history.write_text("".join(json.dumps(each) + "\n" for each in RECORDS))
+    assert pictures(write_report(run)) == ["convergence.png", "reconstructions.png", "residuals.png"]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"relative_residuals": None, "zero_residuals": None, "ridge_term": None},
+        {"relative_residuals": [0.0, 0.0], "zero_residuals": [1.0, 1.0]},
+        {"relative_residuals": [0.1], "zero_residuals": [0.5, 0.5, 0.5]},
+        {"relative_residuals": [None, 0.1], "zero_residuals": []},
+        {"relative_residuals": 0.1, "zero_residuals": 1, "ridge_term": None},
+        {"nested_loss": 0.0, "validation_loss": 0.0},
+        {"relaxed_objective": None},
+    ],
+)
+def test_records_that_say_little_of_feasibility(tmp_path, digits, extra):
+    # what of a run was recorded by an older version, and what a newer one goes on with
+    records = [record(0.0), record(1.0), feasible(2.0) | extra]
+    page = write_report(make_run(tmp_path / "run", store=digits, records=records))
+    assert "nan" not in text_of(page).lower().split("settings")[0]
+
+
+def test_summary_of_feasibility():
+    assert summary_table([feasible(0.0), feasible(1.0), record(2.0)])[-3:] == [
+        ("gap of relaxed to nested", "-50.00%"),
+        ("relative residual by layer", "0.1, 0.06"),
+        ("zero residuals by layer", "50.0%, 50.0%"),
+    ]
+    one = feasible(1.0) | {"relative_residuals": [1e-5], "zero_residuals": None}
+    assert summary_table([one])[-1] == ("relative residual", "1e-05")
+    many = feasible(1.0) | {"relative_residuals": [0.5] * 20, "zero_residuals": None}
+    assert summary_table([many])[-1] == ("relative residual by layer", "0.5, " * 8 + "…")
+
+
 def test_summary():
     records = [record(0.0), record(1.5), record(3.0, validation_loss=9.0, cpu_seconds=123456.7)]
     assert summary_table(records) == [

@@ -189,6 +189,7 @@ class Alternation:
                 "residuals",
                 "relative_residuals",
                 "zero_residuals",
+                "rho",
                 "shortened",
             )
         )
@@ -208,6 +209,7 @@ class Alternation:
             total = state.splitting.total
             rows, norms, squares = max(float(total.totals[0]), 1.0), total.squares, total.residuals
             found["relaxed_objective"] = total.objective + ridge
+            found["rho"] = state.splitting.rho.tolist()
             if self.kind == "l1":
                 widths = np.array(self.session.problem.kernel.network.widths)
                 found["zero_residuals"] = (total.zeros / (rows * widths)).tolist()
@@ -288,7 +290,10 @@ class Alternation:
         """Update z of a group, then W."""
         state, chunks, splitting = self.session.state, self.groups[action.group], self.session.state.splitting
         if splitting is not None and action.number > state.passes:
-            splitting.balance(self.statistics, state.weights, move=self.session.pipeline.solver.balancing)
+            solver = self.session.pipeline.solver
+            splitting.balance(
+                self.statistics, state.weights, move=solver.balancing, enough=solver.residual_tol
+            )
         state.passes = action.number
         renew, generation = len(self.groups) == 1, int(state.generations[action.group])
         self.latent.prepare(generation + 1)

@@ -180,6 +180,7 @@ class Incrementing:
             "residuals": None,
             "relative_residuals": None,
             "zero_residuals": None,
+            "rho": None,
             "shortened": None,
             "samples_in_sum": self.session.rows if self.session.state.visits else 0,
         }

@@ -34,8 +34,8 @@ BALANCE = 3.0
 """ρ_i moves when one relative residual exceeds this multiple of the other."""
 STEP = 2.0
 """By at most this factor a pass, and less and less: ADMM converges once ρ rests."""
-RANGE = 1e3
-"""ρ_i stays within this factor of what it began with: where W dies, there is nothing to balance."""
+RANGE = 3.0, 1e3
+"""ρ_i falls by the first factor at most, else z follows the targets and W whatever z does; and grows by the second."""
 SETTLE = 20
 """Passes after which changes of ρ begin to shrink."""
 FALL, GROWTH = 0.95, 1.2
@@ -96,12 +96,12 @@ class Measures:
     ----------
     layers : int
         L.
-    vector : ndarray, (2 + 5L,)
+    vector : ndarray, (2 + 6L,)
         All of it.
     totals : ndarray, (2,)
         Number of samples, and the relaxed objective without its ridge: Σ ℓ and what the penalty costs.
-    primal, change : ndarray, (L,)
-        Σ ‖r_i − e_i‖² and Σ ‖e_i − e_i before‖², when s_i is renewed.
+    primal, change, multipliers : ndarray, (L,)
+        Σ ‖r_i − e_i‖², Σ ‖e_i − e_i before‖² and Σ ‖u_i‖², when s_i is renewed.
     zeros : ndarray, (L,)
         How many elements of e_i are exactly zero.
     residuals, squares : ndarray, (L,)
@@ -113,6 +113,7 @@ class Measures:
     totals: Array = field(init=False, repr=False)
     primal: Array = field(init=False, repr=False)
     change: Array = field(init=False, repr=False)
+    multipliers: Array = field(init=False, repr=False)
     zeros: Array = field(init=False, repr=False)
     residuals: Array = field(init=False, repr=False)
     squares: Array = field(init=False, repr=False)
@@ -121,8 +122,8 @@ class Measures:
         if self.vector is None:
             self.vector = np.zeros(measures_size(self.layers))  # type: ignore[unreachable]
         self.totals = self.vector[:2]
-        parts = self.vector[2:].reshape(5, self.layers)
-        self.primal, self.change, self.zeros, self.residuals, self.squares = parts
+        parts = self.vector[2:].reshape(6, self.layers)
+        self.primal, self.change, self.multipliers, self.zeros, self.residuals, self.squares = parts
 
     @property
     def objective(self) -> float:
@@ -132,7 +133,7 @@ class Measures:
 
 def measures_size(layers: int) -> int:
     """How many numbers `Measures` has."""
-    return 2 + 5 * layers
+    return 2 + 6 * layers
 
 
 def renew(
@@ -175,6 +176,7 @@ def renew(
             cost += penalty.value(layer, r, u)
             np.add(u, r, out=new)
             now = penalty.clipped(layer, new, offset[rows])
+            measures.multipliers[layer] += np.vdot(now, now)
             u -= now
             measures.primal[layer] += np.vdot(u, u)
             if penalty.kind == "l1":
@@ -200,7 +202,7 @@ class Splitting:
         ρ_i now.
     held : ndarray, (groups, 2, L)
         ρ_i and μ_i at the last visit of each group.
-    measures : ndarray, (groups, 2 + 5L)
+    measures : ndarray, (groups, 2 + 6L)
         `Measures` of the last visit of each group.
     first : ndarray, (L,)
         ρ_i at first.
@@ -211,7 +213,7 @@ class Splitting:
     balanced : int
         How often it was.
     gap : float or None
-        The largest relative gap of any layer then.
+        The largest relative gap of any layer then: the primal one, or the dual one in units of ‖u_i‖.
     """
 
     rho: Array
@@ -273,24 +275,29 @@ class Splitting:
         dual = np.sqrt((moved + total.change) / np.maximum(total.squares, tiny))
         return primal, dual
 
-    def balance(self, statistics: Statistics, weights: Weights, *, move: bool) -> None:
+    def balance(self, statistics: Statistics, weights: Weights, *, move: bool, enough: float = 0.0) -> None:
         """Measure the gaps after a pass over all samples in the sums, and `move` ρ.
 
-        Towards equal gaps; and upwards by a little where the primal one does not fall, as augmented Lagrangians do.
+        Towards equal gaps; and upwards by a little where the primal one does not fall, as augmented Lagrangians do,
+        but not below `enough`: a large ρ ends all motion without being a solution.
         """
         primal, dual = self.gaps(statistics, weights)
-        self.gap = float(max(primal.max(), dual.max()))
+        total = self.total
+        rest = dual * np.sqrt(total.squares) / np.sqrt(np.maximum(total.multipliers, np.finfo(float).tiny))
+        self.gap = float(max(primal.max(), rest.max()))
         largest = STEP ** min(1.0, SETTLE / (1 + self.balanced))
         for layer, (p, d) in enumerate(zip(primal, dual, strict=True)):
             if not move:
                 continue
-            if p > BALANCE * d:
+            if p < enough:
+                self.rho[layer] /= largest if d > BALANCE * p else 1.0
+            elif p > BALANCE * d:
                 self.rho[layer] *= largest
             elif d > BALANCE * p:
                 self.rho[layer] /= largest
             elif p > FALL * self.best[layer]:
                 self.rho[layer] *= GROWTH
-        np.clip(self.rho, self.first / RANGE, self.first * RANGE, out=self.rho)
+        np.clip(self.rho, self.first / RANGE[0], self.first * RANGE[1], out=self.rho)
         self.best = np.minimum(self.best, primal)
         self.anchor = weights
         self.balanced += 1

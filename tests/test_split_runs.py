@@ -1,0 +1,174 @@
+"""Runs with L1 and multipliers: the same bits wherever they run and however often they are cut, and constraints met."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from command import LABELS, Altmin, X, foreign, refused, write_pipeline
+from sklearn.datasets import load_digits
+from test_training import train
+from zoo import PAIRINGS
+
+from altmin_dask.errors import RepairWarning
+from altmin_dask.storage.latent import LatentStore
+
+KINDS = ("l1", "multipliers")
+SCHEDULES = {
+    "batch": {"schedule": "batch"},
+    "incremental": {"schedule": "incremental", "group_chunks": 2},
+    "windows": {"schedule": "windows", "first_window": 2, "window_passes": 2},
+}
+
+
+def same(first, second):
+    """All that two runs are at their end, but for times."""
+    ours, theirs = first.tensors(), second.tensors()
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        assert np.array_equal(array, theirs[name]), name
+    assert first.splitting.scalars() == second.splitting.scalars()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_resuming_equals_no_interruption(kind, schedule, samples, make_store, pipeline, tmp_path):
+    store = make_store(samples)
+
+    def settings(sweeps):
+        return pipeline(
+            store.path, solver={"penalty": kind}, training={**SCHEDULES[schedule], "max_sweeps": sweeps}
+        )
+
+    _, whole, records = train(settings(5.0), tmp_path / "whole")
+    for sweeps in (0.6, 2.3):
+        train(settings(sweeps), tmp_path / "cut", resume=sweeps > 0.6)
+    run, state, _ = train(settings(5.0), tmp_path / "cut", resume=True)
+    same(whole, state)
+    for chunk in range(store.n_chunks):
+        group = next(i for i, chunks in enumerate(groups_of(settings(5.0), store)) if chunk in chunks)
+        generation = int(state.generations[group])
+        z, other = (
+            LatentStore(folder.latent, 200, 34, store.chunk_rows, "float64")
+            .view(generation, (chunk,))
+            .read(0)
+            for folder in (run, type(run)(tmp_path / "whole"))
+        )
+        assert np.array_equal(z, other)
+    assert records[-1]["relative_residuals"] is not None
+    assert (records[-1]["zero_residuals"] is None) == (kind == "multipliers")
+    assert state.splitting.balanced >= 3
+
+
+def groups_of(settings, store):
+    """Groups of chunks as training makes them."""
+    order = np.arange(store.n_chunks)
+    batch = settings.schedule == "batch"
+    if not batch:
+        order = np.random.default_rng([settings.training.seed, 1]).permutation(order)
+    size = store.n_chunks if batch else settings.training.group_chunks or 1
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_and_cluster_give_the_same_bits(
+    kind, samples, make_store, pipeline, tmp_path, cluster_address
+):
+    settings = pipeline(make_store(samples).path, solver={"penalty": kind}, training={"group_chunks": 2})
+    _, threads, _ = train(settings, tmp_path / "threads")
+    _, cluster, _ = train(settings, tmp_path / "cluster", scheduler=cluster_address)
+    same(threads, cluster)
+
+
+EVERY = [
+    *(
+        ("squared", "identity", name)
+        for name in ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "softplus")
+    ),
+    *((loss, output, "tanh") for loss, output in PAIRINGS if (loss, output) != ("squared", "identity")),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("loss", "output", "activation"), EVERY, ids=["-".join(e) for e in EVERY])
+def test_every_network_learns_and_comes_closer_to_its_constraints(
+    kind, loss, output, activation, samples, make_store, pipeline, tmp_path
+):
+    classes = loss == "cross_entropy"
+    store = make_store(samples, samples[:, :3].argmax(axis=1) if classes else samples[:, :2], chunk_rows=100)
+    settings = pipeline(
+        store.path,
+        network={
+            "kind": "classifier" if classes else "regressor", "activation": activation, "loss": loss,
+            **({} if classes else {"output_activation": output}),
+        },
+        solver={"penalty": kind, "mu": 0.5},
+        training={"max_sweeps": 30.0, "n_iter_no_change": None},
+        cluster={"workers": 1},
+    )  # fmt: skip
+    records = train(settings, tmp_path / "run")[2]
+    assert records[-1]["nested_loss"] < records[0]["nested_loss"]
+    if kind == "multipliers":  # L1 leaves residuals where they are worth their price
+        early, late = (max(records[i]["relative_residuals"]) for i in (3, -1))
+        assert late < max(0.5 * early, 1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lost_chunk_is_made_anew(kind, samples, make_store, pipeline, tmp_path):
+    store = make_store(samples)
+    tables = {"solver": {"penalty": kind}}
+    run, state, records = train(pipeline(store.path, **tables), tmp_path / "run")
+    groups = groups_of(pipeline(store.path, **tables), store)
+    generation = int(state.generations[[3 in group for group in groups].index(True)])
+    latent = LatentStore(run.latent, 200, 34, store.chunk_rows, "float64")
+    latent.discard(generation, (3,), whole=False)
+    with pytest.warns(RepairWarning, match="made anew"):
+        _, _, after = train(
+            pipeline(store.path, **tables, training={"max_sweeps": 6.0}), tmp_path / "run", resume=True
+        )
+    assert after[-1]["nested_loss"] < 1.1 * records[-1]["nested_loss"]
+
+
+def test_a_run_ends_when_nothing_moves_any_more(samples, make_store, pipeline, tmp_path):
+    settings = pipeline(
+        make_store(samples).path,
+        solver={"penalty": "multipliers", "residual_tol": 0.05},
+        training={"max_sweeps": 200.0, "n_iter_no_change": None},
+    )
+    _, state, records = train(settings, tmp_path / "run")
+    assert records[-1]["sweep"] < 150
+    assert state.splitting.gap < 0.05
+
+
+def test_multipliers_make_the_relaxed_network_the_real_one(make_store, pipeline, tmp_path):
+    """Digits 64-32-64: every residual below a thousandth, relaxed and nested loss equal within one per cent."""
+    store = make_store(load_digits().data.astype("f4") / 16, chunk_rows=180, dtype="float32")
+    settings = pipeline(
+        store.path,
+        network={"hidden_layer_sizes": (32,), "dtype": "float32"},
+        solver={"penalty": "multipliers", "mu": 0.03, "ridge": 0.005},
+        training={"max_sweeps": 80.0, "n_iter_no_change": None},
+    )
+    last = train(settings, tmp_path / "run")[2][-1]
+    assert max(last["relative_residuals"]) < 1e-3
+    assert last["relaxed_objective"] - last["ridge_term"] == pytest.approx(last["nested_loss"], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("solver", "training", "message"),
+    [
+        ({"penalty": "l1"}, {"schedule": "increments"}, "keeps z"),
+        ({"augmentation": 1.0}, {}, "augmentation is for penalty = 'l1'"),
+        ({"penalty": "l1"}, {"staleness": 2}, "staleness is for increments"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(solver, training, message, altmin: Altmin, tmp_path):
+    foreign(tmp_path / "samples.zarr", X, LABELS)
+    write_pipeline(tmp_path / "job.toml", "samples.zarr", solver=solver, training=training)
+    refused(altmin("train", "job.toml"), message)
+
+
+def test_multipliers_take_no_schedule_of_mu(altmin: Altmin, tmp_path):
+    foreign(tmp_path / "samples.zarr", X, LABELS)
+    write_pipeline(tmp_path / "job.toml", "samples.zarr", solver={"penalty": "multipliers"})
+    moving = "solver.mu={start = 1.0, factor = 0.5, stop = 0.1}"
+    refused(altmin("train", "job.toml", "--set", moving), "only what multipliers begin with")
