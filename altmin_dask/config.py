@@ -125,9 +125,9 @@ class SolverTable(Table):
     ] = "auto"
     """μ of all layers, of each layer, or a schedule; "auto": the limit of exact constraints for increments, which
     restart z by a forward pass, 0.03 where z persists, and 0.1 for L1. For multipliers it is what the quadratic begins
-    with."""
+    with: 0.03, but 0.5 for squared error of an output that is no sigmoid."""
     augmentation: Positive | None = None
-    """ρ of the quadratic by which L1 is split, at first; by default 0.03."""
+    """ρ of the quadratic by which L1 is split, at first; by default as for multipliers."""
     balancing: bool = True
     """Whether ρ of L1 and multipliers follows their residuals."""
     residual_tol: NonNegative = 1e-4
@@ -298,11 +298,29 @@ def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
     for override in overrides:
         _apply(settings, override)
+    return make_pipeline(settings, f"{file}: ")
+
+
+def make_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
+    """Make a pipeline of tables of settings.
+
+    Parameters
+    ----------
+    settings : dict
+        A dict of settings for every table.
+    where : str
+        What messages begin with.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or has a wrong value; every such place is named.
+    """
     try:
         return Pipeline.model_validate(settings)
     except ValidationError as error:
         places = "; ".join(dict.fromkeys(_describe(problem) for problem in error.errors()))
-        raise ConfigError(f"{file}: {places}") from None
+        raise ConfigError(f"{where}{places}") from None
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:

@@ -11,7 +11,7 @@ import dask.array as da
 import numpy as np
 
 from altmin_dask.engine import sweep
-from altmin_dask.engine.problem import AUTO_MU, mu_of
+from altmin_dask.engine.problem import mu_of
 from altmin_dask.engine.session import Session
 from altmin_dask.engine.sweep import Step
 from altmin_dask.errors import ChunkError, RepairWarning, RunError
@@ -138,9 +138,10 @@ class Alternation:
             state = State(weights, statistics, generations)
             self.session.state = state
             if self.kind != "l2":
+                solver, loss = self.session.pipeline.solver, self.session.problem.kernel.network.loss
                 rho = self.mu
-                if self.kind == "l1":
-                    rho = (self.session.pipeline.solver.augmentation or AUTO_MU,) * len(weights)
+                if self.kind == "l1" or solver.mu == "auto":
+                    rho = (solver.augmentation or loss.splitting_rho,) * len(weights)
                 state.splitting = Splitting.start(rho, len(self.groups), weights)
         self.session.state = state
         self.commit()

@@ -205,15 +205,15 @@ def _process_clock() -> tuple[tuple[str, int], float]:
 
 
 @contextmanager
-def open_executor(settings: ClusterTable, scheduler: str | None = None) -> Iterator[Executor]:
+def open_executor(settings: ClusterTable, scheduler: str | Client | None = None) -> Iterator[Executor]:
     """Make the place to run, and take it down again if it was made here.
 
     Parameters
     ----------
     settings : ClusterTable
         The pipeline's `[cluster]`.
-    scheduler : str, optional
-        Address of a running scheduler, which goes before `settings`.
+    scheduler : str or Client, optional
+        Address of a running scheduler, or a client of it that stays open; goes before `settings`.
 
     Raises
     ------
@@ -222,7 +222,10 @@ def open_executor(settings: ClusterTable, scheduler: str | None = None) -> Itera
     SchedulerError
         If nothing answers at that address within ten seconds, or it has no workers.
     """
-    if scheduler is not None:
+    if isinstance(scheduler, Client):
+        _check_workers(scheduler)
+        yield Cluster(scheduler, settings.patience)
+    elif scheduler is not None:
         with _connect(scheduler) as client:
             yield Cluster(client, settings.patience)
     elif settings.kind == "local":

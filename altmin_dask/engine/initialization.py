@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import takewhile
 
@@ -11,6 +12,7 @@ from altmin_dask.engine import sweep
 from altmin_dask.engine.incrementing import Incrementing
 from altmin_dask.engine.problem import Problem
 from altmin_dask.engine.session import Session
+from altmin_dask.errors import ConfigError
 from altmin_dask.networks.chain import Chain, Weights
 from altmin_dask.networks.whitening import whitened_weights
 from altmin_dask.solvers.increments import Memory
@@ -41,6 +43,27 @@ def initial_weights(session: Session, chunks: tuple[int, ...]) -> Weights:
     k = kernel.network.shapes[0][1]
     gram, targets = packed[: k * k].reshape(k, k), packed[k * k :]
     return whitened_weights(kernel.network, gram, targets / gram[-1, -1], seed, kernel.dtype)
+
+
+def given_weights(weights: Weights) -> Callable[[Session, tuple[int, ...]], Weights]:
+    """Weights that are there already, in place of `initial_weights`.
+
+    Raises
+    ------
+    ConfigError
+        When they are asked for, if they are not of the network's shapes.
+    """
+
+    def initial(session: Session, chunks: tuple[int, ...]) -> Weights:
+        kernel = session.problem.kernel
+        if tuple(w.shape for w in weights) != kernel.network.shapes:
+            raise ConfigError(
+                f"the weights to begin with have the shapes {[w.shape for w in weights]}, "
+                f"and the network's are {list(kernel.network.shapes)}"
+            )
+        return tuple(w.astype(kernel.dtype) for w in weights)
+
+    return initial
 
 
 def layerwise_weights(session: Session) -> Weights:

@@ -24,7 +24,7 @@ from altmin_dask.storage.summaries import is_labels
 
 TARGETS = {"autoencoder": "inputs", "classifier": "labels", "regressor": "real"}
 AUTO_MU = 0.03
-"""μ where z persists, and ρ that L1 and multipliers begin with, unless told otherwise."""
+"""μ where z persists, unless told otherwise."""
 AUTO_MU_L1 = 0.1
 DEFAULT_LOSS = {"autoencoder": "squared", "classifier": "cross_entropy", "regressor": "squared"}
 

@@ -13,7 +13,7 @@ from altmin_dask.engine.alternation import Alternation
 from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.engine.faults import explained_faults
 from altmin_dask.engine.incrementing import Incrementing
-from altmin_dask.engine.initialization import initial_weights
+from altmin_dask.engine.initialization import given_weights, initial_weights
 from altmin_dask.engine.interrupts import deferred_interrupts
 from altmin_dask.engine.progress import Clock, Observer, Progress
 from altmin_dask.engine.session import Session
@@ -93,10 +93,13 @@ class Trainer:
         The settings, the data, the claimed folder, and where the tasks run.
     observer : Observer
         Told about progress and records.
+    initial : tuple of ndarray, optional
+        Weights that a new run begins with, in place of those of ``[network] initialization``.
     """
 
-    def __init__(self, session: Session, observer: Observer) -> None:
+    def __init__(self, session: Session, observer: Observer, initial: Weights | None = None) -> None:
         self.session, self.observer = session, observer
+        self.initial = initial_weights if initial is None else given_weights(initial)
         self.pipeline, self.problem = session.pipeline, session.problem
         self.run, self.executor = session.run, session.executor
         self.form: Form = (Incrementing if session.pipeline.in_increments else Alternation)(self.session)
@@ -140,7 +143,7 @@ class Trainer:
 
     def _train(self, check_interrupted: Callable[[], None]) -> None:
         self.mark = Clock.now(self.executor)
-        self.form.restore(initial_weights)
+        self.form.restore(self.initial)
         self.state = self.session.state
         self.begun = self.mark, self.state.visits
         records = self.run.records()

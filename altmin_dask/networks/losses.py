@@ -96,6 +96,10 @@ class Loss(Protocol):
     def metric_damping(self) -> float:
         """σ of increments in units of its curvature, unless told otherwise."""
 
+    @property
+    def splitting_rho(self) -> float:
+        """ρ that L1 and multipliers begin with, unless told otherwise: too little against its curvature diverges."""
+
     def predict(self, z: Array, out: Array | None = None) -> Array:
         """A = φ_L(z)."""
 
@@ -122,6 +126,10 @@ class Squared:
     activation: Activation
     name: str = "squared"
     metric_damping: float = 0.03
+
+    @property
+    def splitting_rho(self) -> float:
+        return 0.03 if self.activation.name == "sigmoid" else 0.5
 
     @property
     def output_activation(self) -> str:
@@ -166,6 +174,7 @@ class BinaryCrossEntropy:
     output_activation: str = "sigmoid"
     target: str = "unit"
     metric_damping: float = 0.003  # its curvature fades as samples are fitted
+    splitting_rho: float = 0.03
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
         return sigmoid(z, out)
@@ -197,6 +206,7 @@ class CrossEntropy:
     output_activation: str = "softmax"
     target: str = "labels"
     metric_damping: float = 0.003
+    splitting_rho: float = 0.03
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
         p = np.subtract(z, z.max(axis=1, keepdims=True), out=out)
