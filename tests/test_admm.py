@@ -96,7 +96,7 @@ def linear(n=40, outliers=0):
     return Chain.build([3, 2], [], "squared", "identity"), x, y
 
 
-@pytest.mark.parametrize("mu", [0.05, 0.3, 5.0])
+@pytest.mark.parametrize("mu", [0.05, 0.3, pytest.param(5.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("outliers", [0, 6])
 def test_l1_of_one_linear_layer_is_the_optimum_of_a_convex_programme(mu, outliers):
     cvxpy = pytest.importorskip("cvxpy")
@@ -131,6 +131,7 @@ def nonlinear(hidden, loss):
     return Chain.build([4, 3, 2], [hidden], loss, "identity"), x, rng.normal(size=(12, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hidden", "loss"), [("tanh", "squared"), ("sigmoid", "cross_entropy"), ("sigmoid", "squared")]
 )
