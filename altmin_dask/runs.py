@@ -8,6 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from distributed import Client
+
 from altmin_dask.config import Pipeline
 from altmin_dask.engine.allocator import return_freed_arrays
 from altmin_dask.engine.executors import Executor, open_executor
@@ -16,6 +18,7 @@ from altmin_dask.engine.progress import Observer
 from altmin_dask.engine.session import Session
 from altmin_dask.engine.survey import Plan, make_plan, place_of
 from altmin_dask.engine.training import Trainer
+from altmin_dask.networks.chain import Weights
 from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.run import RunFolder
 
@@ -49,7 +52,8 @@ def train(
     observer: Observer,
     *,
     resume: bool = False,
-    scheduler: str | None = None,
+    scheduler: str | Client | None = None,
+    initial: Weights | None = None,
     announce: Callable[[str], object] = print,
 ) -> list[dict[str, Any]]:
     """Train a pipeline in a run folder.
@@ -67,8 +71,10 @@ def train(
         Told about progress and records.
     resume : bool
         Go on with the run in the folder.
-    scheduler : str, optional
-        Address of a running Dask scheduler.
+    scheduler : str or Client, optional
+        Address of a running Dask scheduler, or a client of it.
+    initial : tuple of ndarray, optional
+        Weights W̃_1 … W̃_L that a new run begins with, in place of those of ``[network] initialization``.
     announce : callable
         Told a few lines at the start.
 
@@ -111,7 +117,7 @@ def train(
                     f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, "
                     f"{executor.description}"
                 )
-                trainer = Trainer(Session(pipeline, problem, run, executor), observer)
+                trainer = Trainer(Session(pipeline, problem, run, executor), observer, initial)
                 records = trainer.train()
                 announce(trainer.ending)
                 return records
