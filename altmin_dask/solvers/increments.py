@@ -29,7 +29,8 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Chain, Weights
+from altmin_dask.networks.chain import Weights
+from altmin_dask.networks.network import Network
 
 UNKNOWNS_SHARE = 0.1
 """ρ relative to a mean diagonal, for one unknown per target number."""
@@ -70,7 +71,7 @@ class IncrementSettings:
     penalize_bias: bool = True
 
 
-def default_proximal(network: Chain, rows: int) -> float:
+def default_proximal(network: Network, rows: int) -> float:
     """A tenth of the unknowns per target number of a group of `rows` samples."""
     unknowns = sum(d * k for d, k in network.shapes)
     return UNKNOWNS_SHARE * unknowns / (rows * network.widths[-1])
@@ -248,11 +249,13 @@ class Memory:
         if not ascent.curvature:
             return
         keep = min(KEPT_CURVATURE, 1 - 1 / (self.renewals + 1))
-        share = (1 - keep) / float(ascent.totals[0])
-        for means, sums in ((self.grams, ascent.gram), (self.metrics, ascent.metric)):
+        samples = float(ascent.totals[0])
+        for means, sums, inputs in ((self.grams, ascent.gram, True), (self.metrics, ascent.metric, False)):
             for mean, total in zip(means, sums, strict=True):
+                # Σ 1·1, the rows that were summed: of a recurrent network every step is one
+                rows = float(total[-1, -1]) if inputs else samples
                 mean *= keep
-                mean += mean.dtype.type(share) * total
+                mean += mean.dtype.type((1 - keep) / rows) * total
         self.renewals += 1
 
     def move(self, weights: Weights, direction: Weights, before: Weights, lengths: Array) -> Weights:
