@@ -112,7 +112,9 @@ class NetworkTable(Table):
                     "network.recurrent_initialization"
                 )
             if not self.hidden_layer_sizes:
-                raise ValueError("network.hidden_layer_sizes is empty; give a recurrent network one layer or more")
+                raise ValueError(
+                    "network.hidden_layer_sizes is empty; give a recurrent network one layer or more"
+                )
             return self
         for name in ("head_layer_sizes", "steps", "loss_at", "recurrent_initialization"):
             if getattr(self, name):
@@ -181,8 +183,8 @@ class SolverTable(Table):
     """ρ relative to the mean diagonal of a Gram matrix; by default 0, and for increments a tenth of the unknowns for
     each target number of a group."""
     metric_damping: Positive | None = None
-    """σ of increments, in units of the loss's curvature; by default 0.03 for squared error and 0.003 for the cross
-    entropies."""
+    """σ of increments, in units of the loss's curvature; by default 0.03 for squared error and recurrent networks,
+    and 0.003 for the cross entropies of chains."""
     newton_steps: Annotated[int, Field(ge=1)] = 1
     cg_iterations: Annotated[int, Field(ge=1)] = 2
     cg_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from zoo import NETWORKS, make_case, targets
 
-from altmin_dask.networks.chain import Chain, augmented
+from altmin_dask.networks.chain import BLOCK_ROWS, Chain, augmented
 from altmin_dask.networks.nested import Pass
-from altmin_dask.networks.chain import BLOCK_ROWS
 from altmin_dask.solvers.chunks import evaluate_chunk, increment_chunk, probe_chunk
 from altmin_dask.solvers.increments import (
     CAUTION,

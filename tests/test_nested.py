@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from zoo import NETWORKS, PAIRINGS, Case, cases, make_case
 
-from altmin_dask.networks.chain import Weights, augmented
+from altmin_dask.networks.chain import Weights
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.nested import Pass
 

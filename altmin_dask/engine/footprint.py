@@ -173,7 +173,9 @@ def enter_task(work: Workload) -> Task:
     x, y, z = n * work.x_bytes, n * work.y_bytes, n * work.latent_bytes
     row = DOUBLE * packed_size(work.shapes, with_inputs=True)
     converted = n * s * work.widths[-1] if work.y_converted else 0
-    computing = z + max(forward_pass(work), min(n, work.block_rows) * s * width + sum(passing.arrays.values()))
+    computing = z + max(
+        forward_pass(work), min(n, work.block_rows) * s * width + sum(passing.arrays.values())
+    )
     written = z * (3 if work.z_compressed else 2)
     held = max(x * (3 if work.compressed else 2), x + y + converted + row + max(computing, written))
     return Task(scratch.arrays, held, row, work.chunks)

@@ -27,6 +27,7 @@ from altmin_dask.solvers.increments import (
     Memory,
     Metric,
     Probe,
+    default_damping,
     default_proximal,
     renews,
 )
@@ -83,7 +84,7 @@ class Incrementing:
         rows = min(size * store.chunk_rows, session.rows)
         self.settings = IncrementSettings(
             default_proximal(network, rows) if solver.proximal is None else solver.proximal,
-            solver.metric_damping or network.loss.metric_damping,
+            solver.metric_damping or default_damping(network),
             pipeline.training.averaging,
             solver.ridge / session.rows,
             solver.penalize_bias,

@@ -39,7 +39,9 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     model = Model.load(run.model)
     target, network = TARGETS[model.kind], fitted(model.network, store)
     check_targets(network, target, store, ranges_of(store, executor))
-    step = Step(_kernel(model, network), Samples(store, target), _all(store), uuid.uuid4().hex[:8], str(run.weights))
+    step = Step(
+        _kernel(model, network), Samples(store, target), _all(store), uuid.uuid4().hex[:8], str(run.weights)
+    )
     packed = executor.compute(evaluate(step))
     return Evaluation(*(float(value) for value in packed))
 

@@ -95,9 +95,7 @@ def outline_of(store: SampleStore, ranges: Summary | None) -> Outline:
     shape = None if store.y is None else store.y.shape[1:]
     integer = store.y is not None and is_labels(store.y.dtype)
     y_max = None if ranges is None else ranges.y_max
-    return Outline(
-        store.path, store.rows, store.sample_shape, shape, integer, y_max, tuple(store.beside)
-    )
+    return Outline(store.path, store.rows, store.sample_shape, shape, integer, y_max, tuple(store.beside))
 
 
 def is_store(spec: str) -> bool:
@@ -304,9 +302,7 @@ def make_network(settings: NetworkTable, samples: Outline) -> Network:
     activation = settings.hidden_activation
     if settings.recurrent:
         return _make_recurrent(settings, samples, activation, outputs, loss, output_activation)
-    return Chain.build(
-        [features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation
-    )
+    return Chain.build([features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation)
 
 
 def _make_recurrent(
@@ -331,18 +327,18 @@ def _make_recurrent(
         )
     y_shape = samples.y_shape or ()
     labels = TARGETS[settings.kind] == "labels"
-    where = settings.loss_at or "auto"
-    if where == "auto":
+    every = settings.loss_at == "every"
+    if settings.loss_at in (None, "auto"):
         every = len(y_shape) == (1 if labels else 2) and y_shape[0] == steps
-    else:
-        every = where == "every"
     if every and (not y_shape or y_shape[0] != steps):
         raise DataError(
             f"y of {samples.name} has shape {y_shape} for every sample, not one target for each of {steps} steps; "
             'give such targets, or set network.loss_at = "last"'
         )
     if labels and not every and y_shape:
-        raise DataError(f"y of {samples.name} has shape {y_shape} for every sample; the last step needs one label")
+        raise DataError(
+            f"y of {samples.name} has shape {y_shape} for every sample; the last step needs one label"
+        )
     rectifier = activation in RECTIFIERS or (isinstance(activation, list) and activation[0] in RECTIFIERS)
     start = settings.recurrent_initialization or "auto"
     return Recurrent.build(

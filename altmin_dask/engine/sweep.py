@@ -58,11 +58,9 @@ class Samples:
 
         Behind x stand the lengths and states of sequences, where the store has them.
         """
-        view: ChunkView | JoinedView = self._view(self.store.x, "x", chunks)
-        if self.store.beside:
-            others = (self._view(array, name, chunks) for name, array in self.store.beside.items())
-            view = JoinedView((view, *others))
-        x = lazy(view, f"altmin_read_x-{token}")
+        first = self._view(self.store.x, "x", chunks)
+        others = [self._view(array, name, chunks) for name, array in self.store.beside.items()]
+        x = lazy(JoinedView((first, *others)) if others else first, f"altmin_read_x-{token}")
         if self.target == "inputs" or self.store.y is None:
             return x, None
         return x, lazy(self._view(self.store.y, "y", chunks), f"altmin_read_y-{token}")

@@ -77,9 +77,7 @@ class SequencePass:
     def backward(self, at_output: Array) -> list[Array]:
         """Carry what is at the output back to every layer and step, (n T, d_i) or (n, d_i)."""
         found = [*self.linear.adjoint(at_output), at_output]
-        return [
-            back.reshape(-1, layer.width) for back, layer in zip(found, self.network.layers, strict=True)
-        ]
+        return [back.reshape(-1, layer.width) for back, layer in zip(found, self.network.layers, strict=True)]
 
     def directional(self, change: Weights, name: str = "tangent") -> Array:
         """The derivative of z_L along a change of all weights at once, shaped as the output."""

@@ -1,4 +1,4 @@
-"""Recurrent networks, z_i^t = W_i φ_{i−1}(z_{i−1}^t) + V_i s_i^{t−1} + b_i with s_i^t = φ_i(z_i^t), for whole sequences.
+"""Recurrent networks, z_i^t = W_i φ_{i−1}(z_{i−1}^t) + V_i s_i^{t−1} + b_i with s_i^t = φ_i(z_i^t).
 
 A sample is a sequence of T steps. Stacked recurrent layers may have a chain on top, which reads the last step or
 every step. Weights are shared over time and kept as W̃_i = [W_i V_i b_i], which act on ã = [φ(z_{i−1}^t); s_i^{t−1}; 1],
@@ -228,11 +228,13 @@ class Recurrent:
             values = None
             if i < len(self.activations):
                 activation = self.activations[i]
-                values = work.take(f"pass values {i}", n, layer.steps * layer.width, dtype).reshape(drive.shape)
+                values = work.take(f"pass values {i}", n, layer.steps * layer.width, dtype).reshape(
+                    drive.shape
+                )
                 if layer.loops:
                     across, first = w[:, layer.below : -1], layer.below
                     product = work.take("across", n, layer.width, dtype)
-                    state = np.ascontiguousarray(inputs[:, 0, first:-1])
+                    state = inputs[:, 0, first:-1].copy()  # of one sample even a slice is contiguous
                     if sequences.states is not None:
                         drive[:, 0] += np.matmul(state, across.T, out=product)
                     for t in range(layer.steps):
@@ -245,10 +247,9 @@ class Recurrent:
                 else:
                     activation.value(drive.reshape(n, -1), out=values.reshape(n, -1))
                 sequences.masked(values)
-                if layer.loops:
-                    sequences.masked(inputs)
                 point.values.append(values.reshape(n, -1))
                 below = values
+            sequences.masked(inputs)
             sequences.masked(drive)
             z.append(drive.reshape(n, -1))
             point.inputs.append(inputs.reshape(n, -1))

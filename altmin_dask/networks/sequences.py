@@ -110,7 +110,9 @@ class SequenceLinearisation:
                 below = self._slope_times(i - 1, delta)
                 image = self.work.take(f"image {i - 1}", n, columns, delta.dtype)
                 np.matmul(
-                    self._read(i, below).reshape(-1, layer.below), self.down[i].T, out=image.reshape(-1, layer.width)
+                    self._read(i, below).reshape(-1, layer.below),
+                    self.down[i].T,
+                    out=image.reshape(-1, layer.width),
                 )
                 if i == len(self.layers) - 1:
                     return steps, image
@@ -127,6 +129,7 @@ class SequenceLinearisation:
                 for t in range(1, layer.steps):
                     np.multiply(slope[:, t - 1], moving[:, t - 1], out=carried)
                     moving[:, t] += np.matmul(carried, across.T, out=product)
+                self.sequences.masked(moving)
             steps.append(delta)
         raise AssertionError  # the last layer has no loop
 

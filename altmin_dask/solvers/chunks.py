@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -94,7 +94,8 @@ def _add_block(
     offsets: list[Array] | None = None,
 ) -> None:
     target = _target(x, y, slice(None), weights[0].dtype)
-    point = network.evaluate(weights, network.prepare(weights, x, Workspace()), target, layers)
+    fixed: Any = network.prepare(weights, x, Workspace())
+    point = network.evaluate(weights, fixed, target, layers)
     statistics.add(point, thread_workspace(), offsets)
 
 
@@ -182,7 +183,10 @@ def split_visit_chunk(
     measures : Measures
     """
     work = thread_workspace()
-    statistics, measures = Statistics(network.shapes, with_inputs=network.inputs_move), Measures(len(network.widths))
+    statistics, measures = (
+        Statistics(network.shapes, with_inputs=network.inputs_move),
+        Measures(len(network.widths)),
+    )
     out = np.empty_like(z)
     width = sum(network.widths)
     for rows in _blocks(len(x), network):
@@ -265,9 +269,7 @@ def probe_chunk(
     repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
     slope, bend = np.zeros(2), np.zeros((2, 2))
     for rows in _blocks(len(x), network):
-        nested = nested_pass(
-            network, weights, x[rows], _target(x[rows], y, rows, weights[0].dtype), work
-        )
+        nested = nested_pass(network, weights, x[rows], _target(x[rows], y, rows, weights[0].dtype), work)
         ways = nested.directional(direction, "along"), nested.directional(repeated, "repeated")
         curvature, gradient = nested.curvature(), nested.gradient
         for a, way in enumerate(ways):

@@ -133,7 +133,7 @@ def update(
     if np.issubdtype(target.dtype, np.floating):
         target = target.astype(weights[0].dtype, copy=False)
     block = _Block(network, weights, mu, network.prepare(weights, x, work), target, work)
-    step = exact_step if settings.curvature == "exact" else partial(gauss_newton_step, work=work)
+    step: Any = exact_step if settings.curvature == "exact" else partial(gauss_newton_step, work=work)
     start = point = block.evaluate(z, "start")
     if shift is not None:
         block = replace(block, offsets=shift(start))
@@ -217,7 +217,9 @@ class _OutputStep:
     smoothed: Curvature
 
 
-def _output_step(network: Network, mu: float, m: float, point: Point, y: Array, work: Workspace) -> _OutputStep:
+def _output_step(
+    network: Network, mu: float, m: float, point: Point, y: Array, work: Workspace
+) -> _OutputStep:
     residual = point.residuals[-1]
     step, gradient, smoothed = (work.like(name, residual) for name in ("step", "at output", "smoothed"))
     slope = np.empty_like(point.loss)
@@ -237,7 +239,10 @@ def _output_step(network: Network, mu: float, m: float, point: Point, y: Array, 
 
 
 def _conjugate_gradients(
-    linearisation: Linearisation | SequenceLinearisation, curvature: Curvature, gradient: list[Array], settings: NewtonSettings
+    linearisation: Linearisation | SequenceLinearisation,
+    curvature: Curvature,
+    gradient: list[Array],
+    settings: NewtonSettings,
 ) -> tuple[list[Array], Array, Array]:
     """Minimise gradientᵀu + ½‖u‖² + ½ (Ku)ᵀH̃(Ku) from u = 0, each sample by itself.
 

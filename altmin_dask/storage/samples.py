@@ -225,7 +225,7 @@ def ingest(
     if dtype not in ("float32", "float64"):
         raise ConfigError(f"dtype is {dtype}; samples are stored as float32 or float64")
     if source.y is not None:
-        _check_targets(source.y.shape, source.y.dtype, source.y.label)
+        _check_targets(source.y.shape, source.y.dtype, source.y.label, source.x_shape)
     _check_beside(source)
     rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)
 
@@ -276,7 +276,10 @@ def _write(
     if source.y is not None:
         y_array = create("y", source.y.shape[1:], "int64" if is_labels(source.y.dtype) else dtype)
     beside = {
-        name: (create(name, reader.shape[1:], "int64" if name == "lengths" else dtype), reader.blocks(chunk_rows))
+        name: (
+            create(name, reader.shape[1:], "int64" if name == "lengths" else dtype),
+            reader.blocks(chunk_rows),
+        )
         for name, reader in source.beside.items()
     }
 
@@ -367,20 +370,16 @@ def _check_layout(
     arrays = {"x": x} | ({} if y is None else {"y": y}) | beside
     readers = {name: read_zarr(array, f"{name} of {location}") for name, array in arrays.items()}
     # a source has the same demands on dtypes and shapes
-    _check_beside(
-        Source(location, readers["x"], readers.get("y"), {name: readers[name] for name in beside})
-    )
+    _check_beside(Source(location, readers["x"], readers.get("y"), {name: readers[name] for name in beside}))
     for name, array in arrays.items():
         label = f"{name} of {location}"
-        if any(
-            chunk < size for chunk, size in zip(array.chunks[1:], array.shape[1:], strict=True)
-        ):
+        if any(chunk < size for chunk, size in zip(array.chunks[1:], array.shape[1:], strict=True)):
             raise DataError(
                 f"{label} has chunks of {array.chunks}, which cut through samples of {array.shape[1:]}; "
                 "`altmin ingest` it into a new store"
             )
     if y is not None:
-        _check_targets(y.shape, y.dtype, f"y of {location}")
+        _check_targets(y.shape, y.dtype, f"y of {location}", x.shape[1:])
     rows = x.shape[0]
     for name, array in arrays.items():
         x_rows, other_rows = min(x.chunks[0], rows), min(array.chunks[0], rows)
@@ -391,13 +390,17 @@ def _check_layout(
             )
 
 
-def _check_targets(shape: tuple[int, ...], dtype: np.dtype[Any], label: str) -> None:
+def _check_targets(
+    shape: tuple[int, ...], dtype: np.dtype[Any], label: str, sample_shape: tuple[int, ...]
+) -> None:
     """Refuse targets that are neither labels, nor numbers, nor rows of numbers, nor those of every step."""
-    if is_labels(dtype) and len(shape) > 2:
+    stepwise = len(sample_shape) > 1 and shape[1:2] == sample_shape[:1]
+    if is_labels(dtype) and len(shape) > (2 if stepwise else 1):
         raise DataError(
-            f"{label} has integers of shape {shape}; give labels of shape (rows,) or, of sequences, (rows, steps)"
+            f"{label} has integers of shape {shape}; give labels of shape (rows,) or, of sequences, (rows, steps), "
+            "or floats to fit"
         )
-    if len(shape) > 3 or 0 in shape:
+    if len(shape) > (3 if stepwise else 2) or 0 in shape:
         raise DataError(
             f"{label} has shape {shape}; give targets of shape (rows,), (rows, outputs) or, of sequences, "
             "(rows, steps, outputs)"
