@@ -71,16 +71,20 @@ class DataTable(Table):
 
 
 class NetworkTable(Table):
-    """`[network]`: the chain; input and output widths follow from the data."""
+    """`[network]`: a chain or a recurrent network; input and output widths follow from the data."""
 
-    kind: Literal["autoencoder", "classifier", "regressor"]
+    kind: Literal["autoencoder", "classifier", "regressor", "recurrent_classifier", "recurrent_regressor"]
     hidden_layer_sizes: tuple[Width, ...] = Field(strict=False, default=(100,))
-    activation: Annotated[
-        Annotated[ActivationName, Tag("<one>")]
-        | Annotated[tuple[ActivationName, ...], Field(strict=False), Tag("<each>")],
-        Discriminator(_form),
-    ] = "sigmoid"
-    """One for all hidden layers, or one for each."""
+    """Of recurrent networks, the recurrent layers."""
+    activation: (
+        Annotated[
+            Annotated[ActivationName, Tag("<one>")]
+            | Annotated[tuple[ActivationName, ...], Field(strict=False), Tag("<each>")],
+            Discriminator(_form),
+        ]
+        | None
+    ) = None
+    """One for all hidden layers, or one for each; by default sigmoid, and tanh in recurrent networks."""
     output_activation: str | None = None
     loss: LossName | None = None
     dtype: Literal["float32", "float64"] = "float32"
@@ -88,6 +92,46 @@ class NetworkTable(Table):
     """Glorot or He by activation; or a first layer whitened, and an output bias set, from the first samples; or every
     hidden layer trained by itself as a shallow auto-encoder of what is below. "auto" whitens auto-encoders of one
     hidden layer, which begin close to principal components, and is random elsewhere."""
+    head_layer_sizes: tuple[Width, ...] = Field(strict=False, default=())
+    """Hidden layers on top of the recurrent ones."""
+    steps: Width | None = None
+    """Time steps of a sample, where x is (samples, values); by default x is (samples, steps, features)."""
+    loss_at: Literal["auto", "last", "every"] | None = None
+    """Whether recurrent networks have a target at the last step of a sequence, or at every step; "auto", which they
+    have by default, goes by the shape of y: labels (samples, steps), or numbers (samples, steps, outputs), are one
+    for each step."""
+    recurrent_initialization: Literal["auto", "orthogonal", "identity"] | None = None
+    """What V_i are at first; "auto", the default, is the identity for rectifiers and orthogonal elsewhere."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> NetworkTable:
+        if self.recurrent:
+            if self.initialization in ("whitened", "layerwise"):
+                raise ValueError(
+                    f"network.initialization = {self.initialization!r} is for chains; leave it out, and see "
+                    "network.recurrent_initialization"
+                )
+            if not self.hidden_layer_sizes:
+                raise ValueError(
+                    "network.hidden_layer_sizes is empty; give a recurrent network one layer or more"
+                )
+            return self
+        for name in ("head_layer_sizes", "steps", "loss_at", "recurrent_initialization"):
+            if getattr(self, name):
+                raise ValueError(f"network.{name} is for recurrent networks; network.kind is {self.kind!r}")
+        return self
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether samples are sequences."""
+        return self.kind.startswith("recurrent_")
+
+    @property
+    def hidden_activation(self) -> str | list[str]:
+        """One activation, or one for each hidden layer."""
+        if self.activation is None:
+            return "tanh" if self.recurrent else "sigmoid"
+        return self.activation if isinstance(self.activation, str) else list(self.activation)
 
     @property
     def start(self) -> Literal["random", "whitened", "layerwise"]:
@@ -139,8 +183,8 @@ class SolverTable(Table):
     """ρ relative to the mean diagonal of a Gram matrix; by default 0, and for increments a tenth of the unknowns for
     each target number of a group."""
     metric_damping: Positive | None = None
-    """σ of increments, in units of the loss's curvature; by default 0.03 for squared error and 0.003 for the cross
-    entropies."""
+    """σ of increments, in units of the loss's curvature; by default 0.03 for squared error and recurrent networks,
+    and 0.003 for the cross entropies of chains."""
     newton_steps: Annotated[int, Field(ge=1)] = 1
     cg_iterations: Annotated[int, Field(ge=1)] = 2
     cg_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -249,6 +293,12 @@ class Pipeline(Table):
             raise ValueError(
                 "solver.mu is only what multipliers begin with; write one number, or one for each layer"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _curvature_is_known(self) -> Pipeline:
+        if self.network.recurrent and self.solver.curvature == "exact":
+            raise ValueError("solver.curvature = 'exact' is for chains; leave it out for recurrent networks")
         return self
 
     @property

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.engine.blas import single_threaded_blas
-from altmin_dask.networks.chain import Chain
-from altmin_dask.solvers.chunks import BLOCK_ROWS, enter_chunk, increment_chunk, probe_chunk, visit_chunk
+from altmin_dask.networks.chain import BLOCK_ROWS, Chain
+from altmin_dask.solvers.chunks import enter_chunk, increment_chunk, probe_chunk, visit_chunk
 from altmin_dask.solvers.newton import NewtonSettings
 
 CASES = {

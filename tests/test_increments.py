@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from zoo import NETWORKS, make_case, targets
 
-from altmin_dask.networks.chain import Chain, augmented
+from altmin_dask.networks.chain import BLOCK_ROWS, Chain, augmented
 from altmin_dask.networks.nested import Pass
-from altmin_dask.solvers.chunks import BLOCK_ROWS, evaluate_chunk, increment_chunk, probe_chunk
+from altmin_dask.solvers.chunks import evaluate_chunk, increment_chunk, probe_chunk
 from altmin_dask.solvers.increments import (
     CAUTION,
     Ascent,
@@ -48,7 +48,7 @@ def test_the_limit_is_the_gradient_of_the_nested_loss(name):
     assert -sum(np.vdot(p, d) for p, d in zip(ascent.pull, change, strict=True)) == pytest.approx(
         slope, rel=1e-5
     )
-    losses = Pass.forward(case.network, case.weights, augmented(case.x, np.float64), case.y).loss
+    losses = Pass.forward(case.network, case.weights, case.x, case.y).loss
     assert ascent.totals == pytest.approx([30, losses.sum(), (losses**2).sum()])
 
 
@@ -91,7 +91,7 @@ def test_curvature_is_that_of_the_loss_in_z(loss, output):
         ascent = increment_chunk(network, weights, None, x, y, PLAIN, [seed])
         for total, metric in zip(mean, ascent.metric, strict=True):
             total += symmetric(metric) / repeats
-    found = Pass.forward(network, weights, augmented(x, np.float64), y)
+    found = Pass.forward(network, weights, x, y)
     h = np.stack([found.curvature().apply(np.tile(row, (len(x), 1))) for row in np.eye(3)], axis=2)
     for layer, metric in enumerate(mean):
         jacobian = np.stack(
@@ -162,7 +162,7 @@ def test_the_lengths_minimise_the_model():
     probe = Probe.unpack(probe_chunk(network, weights, direction, before, x, y).pack())
     lengths = metric.lengths(probe, weights, direction, before)
     repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
-    found = Pass.forward(network, weights, augmented(x, np.float64), y)
+    found = Pass.forward(network, weights, x, y)
     ways = [found.directional(direction, "a").copy(), found.directional(repeated, "b").copy()]
 
     def model(alpha, beta):

@@ -315,10 +315,10 @@ def test_settings_that_cannot_be_used(tmp_path, setting, sentence):
     ("y", "sentence"),
     [
         (
-            np.zeros((23, 2), int),
-            r"y of the given arrays has integers of shape \(23, 2\); give labels of shape",
+            np.zeros((23, 4), int),
+            r"y of the given arrays has integers of shape \(23, 4\); give labels of shape",
         ),
-        (np.zeros((23, 2, 2)), r"y of the given arrays has shape \(23, 2, 2\); give targets of shape"),
+        (np.zeros((23, 4, 2)), r"y of the given arrays has shape \(23, 4, 2\); give targets of shape"),
         (np.zeros((23, 0)), r"y of the given arrays has shape \(23, 0\); give targets of shape"),
     ],
 )
@@ -372,7 +372,7 @@ def test_open_refuses_what_is_missing_or_no_group(tmp_path):
     ("arrays", "sentence"),
     [
         ({"x": X, "y": Y[:-1]}, "x of .* has 23 rows and y of .* has 22; give x and y that belong together"),
-        ({"x": X, "y": np.stack([Y, Y], 1)}, r"y of .* has integers of shape \(23, 2\)"),
+        ({"x": X, "y": np.stack([Y] * 4, 1)}, r"y of .* has integers of shape \(23, 4\)"),
         ({"x": Y}, "x of .* has rank 1; x needs rank 2 or more"),
         (
             {"x": X.astype(complex)},

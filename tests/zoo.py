@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_softmax, softmax
 
 from altmin_dask.networks.activations import ACTIVATIONS
-from altmin_dask.networks.chain import Chain, Point, Weights, augmented
+from altmin_dask.networks.chain import Chain, Point, Weights
+from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.ridge import ridge_system
 
 ACTIVATION_NAMES = tuple(ACTIVATIONS)
@@ -45,9 +46,8 @@ class Case:
 
     def point(self, z: list[np.ndarray] | None = None) -> Point:
         """The network evaluated at z (default: the case's own)."""
-        inputs = augmented(self.x, self.weights[0].dtype)
-        drive = inputs @ self.weights[0].T
-        return self.network.evaluate(self.weights, inputs, drive, self.y, self.z if z is None else z)
+        fixed = self.network.prepare(self.weights, self.x, Workspace())
+        return self.network.evaluate(self.weights, fixed, self.y, self.z if z is None else z)
 
     def rows(self, taken) -> Case:
         """The same for some of the samples."""

@@ -306,7 +306,7 @@ class Alternation:
             measures = measures_size(len(penalty.rho))
             packed, measured = packed[:-measures], packed[-measures:]
             splitting.hold(action.group, penalty, measured)
-        change = self._unpack(packed, with_inputs=False)
+        change = self._unpack(packed, with_inputs=self.session.problem.kernel.network.inputs_move)
         if renew:
             self.statistics.renew(change)
         else:
@@ -335,7 +335,8 @@ class Alternation:
         solver, statistics = self.session.pipeline.solver, self.statistics
         rho = self.penalty.rho[layer]
         key = statistics.samples, rho
-        if layer == 0 and self.first_system is not None and self.first_system[0] == key:
+        stays = layer == 0 and not self.session.problem.kernel.network.inputs_move
+        if stays and self.first_system is not None and self.first_system[0] == key:
             return self.first_system[1]
         system = ridge_system(
             statistics.gram[layer], solver.ridge / rho, penalize_bias=solver.penalize_bias,

@@ -6,14 +6,13 @@ import math
 
 from altmin_dask.engine.footprint import (
     DOUBLE,
-    Scratch,
     Task,
     Workload,
     forward_pass,
     ingesting,
+    scratch_of,
     visit_task,
 )
-from altmin_dask.solvers.chunks import BLOCK_ROWS
 from altmin_dask.solvers.increments import ascent_size
 
 PROBE_NUMBERS = 6
@@ -21,17 +20,15 @@ PROBE_NUMBERS = 6
 
 def increment_task(work: Workload) -> Task:
     """The samples of a chunk, a pass forward and two back block by block, and what is sent."""
-    n, s, block = work.chunk_rows, work.itemsize, min(work.chunk_rows, BLOCK_ROWS)
-    outputs = work.sizes[-1]
-    scratch = _pass(work)
-    for layer, d in enumerate(work.sizes[1:-1]):
-        scratch.take(f"back {layer}", d)
-    scratch.take("sampled", outputs)
-    scratch.take("loss curvature", outputs)
+    n, s, block = work.chunk_rows, work.itemsize, min(work.chunk_rows, work.block_rows)
+    outputs = work.widths[-1]
+    scratch = scratch_of(work)
+    scratch.passing()
+    scratch.backward()
     arrays, held = scratch.arrays, 0
     if work.relaxed:
         newton = visit_task(work)
-        arrays, held = {**arrays, **newton.scratch}, block * s * sum(work.sizes[1:])
+        arrays, held = {**arrays, **newton.scratch}, block * s * sum(work.widths)
     row = s * ascent_size(work.shapes, curvature=True)
     # signs as bytes, as numbers, and what is squared and added of them
     noise = block * outputs * (1 + 2 * s)
@@ -41,16 +38,12 @@ def increment_task(work: Workload) -> Task:
 
 def probe_task(work: Workload) -> Task:
     """Two directions for samples that are in memory, block by block."""
-    scratch = _pass(work)
-    for layer, d in enumerate(work.sizes[1:]):
-        scratch.take(f"along {layer}", d)
-        scratch.take(f"repeated {layer}", d)
-        scratch.take("tangent carried", d)
-    scratch.take("bent", work.sizes[-1])
-    scratch.take("loss curvature", work.sizes[-1])
+    scratch = scratch_of(work)
+    scratch.passing()
+    scratch.directions()
     repeated = work.itemsize * sum(d * k for d, k in work.shapes)
     rows = math.ceil(work.chunk_rows / work.probe_every)
-    held = repeated + (rows * work.itemsize * work.sizes[-1] if work.y_converted else 0)
+    held = repeated + (rows * work.itemsize * work.widths[-1] if work.y_converted else 0)
     return Task(scratch.arrays, held, DOUBLE * PROBE_NUMBERS, min(work.group_chunks, work.chunks))
 
 
@@ -75,24 +68,8 @@ def increment_trainer(work: Workload) -> tuple[int, int]:
     return resident, max(row + factorising + moving + committing, ingesting(work) - resident)
 
 
-def _pass(work: Workload) -> Scratch:
-    """What `altmin_dask.networks.nested.Pass` keeps."""
-    scratch = Scratch(work)
-    scratch.take("inputs", work.sizes[0] + 1)
-    for layer, d in enumerate(work.sizes[1:-1]):
-        scratch.take("pass z", d)
-        scratch.take(f"pass inputs {layer}", d + 1)
-    for name in ("pass out", "pass output", "pass gradient"):
-        scratch.take(name, work.sizes[-1])
-    for d in work.sizes[1:]:
-        scratch.take("pass slope", d, rows=scratch.strip(d))
-    for name in ("loss error", "loss gradient"):
-        scratch.take(name, work.sizes[-1], rows=scratch.strip(work.sizes[-1]))
-    return scratch
-
-
 def _reading(work: Workload, n: int, computing: int) -> int:
     """The samples as they are read, or with what is computed of them."""
     x, y = n * work.x_bytes, n * work.y_bytes
-    converted = n * work.itemsize * work.sizes[-1] if work.y_converted else 0
+    converted = n * work.itemsize * work.widths[-1] if work.y_converted else 0
     return max(x * (3 if work.compressed else 2), x + y + converted + computing)

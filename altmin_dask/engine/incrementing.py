@@ -19,12 +19,15 @@ from altmin_dask.engine.session import Session
 from altmin_dask.errors import RunError
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.increments import (
     Ascent,
     IncrementSettings,
     Memory,
     Metric,
     Probe,
+    default_damping,
     default_proximal,
     renews,
 )
@@ -38,7 +41,8 @@ COMMIT_SECONDS = 2.0
 COMMIT_SHARE = 0.05
 """Commits are so far apart, and further where they would take more than this share of the time."""
 GROUP_ROWS = 2000
-"""About how many samples a step is made from, unless told otherwise."""
+GROUP_SEQUENCES = 1000
+"""About how many samples, or sequences, a step is made from, unless told otherwise."""
 KEPT_FILES = 4
 """Files of weights that stay beside a new one: those before it, the step, the mean."""
 MAX_REFUSALS = 20
@@ -74,18 +78,18 @@ class Incrementing:
     def __init__(self, session: Session) -> None:
         self.session = session
         pipeline, store = session.pipeline, session.problem.train.store
-        size = group_size(pipeline.training.group_chunks, store.chunk_rows)
-        self.groups = session.in_groups(size, shuffled=True)
         solver, network = pipeline.solver, session.problem.kernel.network
+        size = group_size(pipeline.training.group_chunks, store.chunk_rows, network)
+        self.groups = session.in_groups(size, shuffled=True)
         rows = min(size * store.chunk_rows, session.rows)
         self.settings = IncrementSettings(
             default_proximal(network, rows) if solver.proximal is None else solver.proximal,
-            solver.metric_damping or network.loss.metric_damping,
+            solver.metric_damping or default_damping(network),
             pipeline.training.averaging,
             solver.ridge / session.rows,
             solver.penalize_bias,
         )
-        self.probe_every = probe_every(rows)
+        self.probe_every = probe_every(rows, network)
         self.metric: Metric | None = None
         self.published: list[tuple[Weights, str]] = []
         self.pending: list[Pending] = []
@@ -280,12 +284,18 @@ class Incrementing:
             )
 
 
-def group_size(wish: int | None, chunk_rows: int) -> int:
+def group_rows(network: Network) -> int:
+    """About how many samples a step is made from."""
+    return GROUP_SEQUENCES if isinstance(network, Recurrent) else GROUP_ROWS
+
+
+def group_size(wish: int | None, chunk_rows: int, network: Network) -> int:
     """How many chunks make a step."""
-    return wish or math.ceil(GROUP_ROWS / chunk_rows)
+    return wish or math.ceil(group_rows(network) / chunk_rows)
 
 
-def probe_every(rows: int) -> int:
+def probe_every(rows: int, network: Network) -> int:
     """Which part of a group of so many samples the model along the step is measured on: every so many-th."""
     least, most = PROBE_ROWS
+    least = least * group_rows(network) // GROUP_ROWS
     return max(1, min(PROBE_EVERY, rows // least), math.ceil(rows / most))

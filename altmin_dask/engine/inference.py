@@ -11,10 +11,12 @@ import zarr
 
 from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.engine.executors import Executor
-from altmin_dask.engine.problem import TARGETS, check_targets, ranges_of
+from altmin_dask.engine.problem import TARGETS, check_targets, fitted, ranges_of
 from altmin_dask.engine.sweep import Kernel, Samples, Step, evaluate, per_chunk
-from altmin_dask.errors import ConfigError, DataError, ExistsError
+from altmin_dask.errors import ConfigError, ExistsError
 from altmin_dask.networks.activations import Array
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.chunks import Evaluation
 from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.checked import storage_options
@@ -35,9 +37,11 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
         If the store does not fit the model or has no targets.
     """
     model = Model.load(run.model)
-    target = TARGETS[model.kind]
-    check_targets(model.network, target, store, ranges_of(store, executor))
-    step = Step(_kernel(model), Samples(store, target), _all(store), uuid.uuid4().hex[:8], str(run.weights))
+    target, network = TARGETS[model.kind], fitted(model.network, store)
+    check_targets(network, target, store, ranges_of(store, executor))
+    step = Step(
+        _kernel(model, network), Samples(store, target), _all(store), uuid.uuid4().hex[:8], str(run.weights)
+    )
     packed = executor.compute(evaluate(step))
     return Evaluation(*(float(value) for value in packed))
 
@@ -53,7 +57,8 @@ def predict_store(
     """Write a model's outputs for every sample of a store.
 
     The destination is a zarr group with ``prediction`` (rows, outputs), for classifiers the class probabilities
-    with their ``label`` (rows,) beside them. It appears when it is complete.
+    with their ``label`` (rows,) beside them; of networks with an output at every step (rows, steps, outputs) and
+    (rows, steps). It appears when it is complete.
 
     Raises
     ------
@@ -65,10 +70,7 @@ def predict_store(
         If the destination is a URL.
     """
     model = Model.load(run.model)
-    if store.features != model.network.sizes[0]:
-        raise DataError(
-            f"{store.path} has samples of {store.features} values; the model reads {model.network.sizes[0]}"
-        )
+    network = fitted(model.network, store)
     location = locate(dest)
     if is_url(location):
         raise ConfigError(f"predictions are not written to a URL like {location}; give a path")
@@ -78,14 +80,17 @@ def predict_store(
         raise ExistsError(f"{location} holds the samples themselves; give another destination")
     with new_folder(final, replace=replace) as partial:
         group = zarr.create_group(partial)
-        outputs, labels = model.network.widths[-1], TARGETS[model.kind] == "labels"
+        labels = TARGETS[model.kind] == "labels"
+        every = isinstance(network, Recurrent) and network.every
+        steps = (network.steps,) if isinstance(network, Recurrent) and every else ()
+        shape = (*steps, network.shapes[-1][0])
         group.create_array(
-            "prediction", shape=(store.rows, outputs), chunks=(store.chunk_rows, outputs),
+            "prediction", shape=(store.rows, *shape), chunks=(store.chunk_rows, *shape),
             **storage_options(model.weights[0].dtype, compress=False),
         )  # fmt: skip
         if labels:
             group.create_array(
-                "label", shape=(store.rows,), chunks=(store.chunk_rows,),
+                "label", shape=(store.rows, *steps), chunks=(store.chunk_rows, *steps),
                 **storage_options("int64", compress=False),
             )  # fmt: skip
         x, _ = Samples(store, "inputs").arrays(_all(store), uuid.uuid4().hex[:8])
@@ -97,14 +102,14 @@ def predict_store(
         }
         done = per_chunk(
             _predict_block, x, name=f"altmin_predict-{uuid.uuid4().hex[:8]}", columns=1,
-            kernel=_kernel(model), weights=str(run.weights), written=written, label=store.path,
+            kernel=_kernel(model, network), weights=str(run.weights), written=written, label=store.path,
         )  # fmt: skip
         executor.compute(done)
     return final
 
 
-def _kernel(model: Model) -> Kernel:
-    return Kernel(model.network, TARGETS[model.kind], str(model.weights[0].dtype))
+def _kernel(model: Model, network: Network) -> Kernel:
+    return Kernel(network, TARGETS[model.kind], str(model.weights[0].dtype))
 
 
 def _all(store: SampleStore) -> tuple[int, ...]:
@@ -125,5 +130,6 @@ def _predict_block(
         output = kernel.network.predict(read_weights(weights), x)
     written["prediction"].write(block_id[0], output)
     if "label" in written:
-        written["label"].write(block_id[0], output.argmax(axis=1))
+        classes = kernel.network.shapes[-1][0]
+        written["label"].write(block_id[0], output.reshape(len(x), -1, classes).argmax(axis=2))
     return np.zeros((1, 1))

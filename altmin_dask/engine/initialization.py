@@ -37,6 +37,7 @@ def initial_weights(session: Session, chunks: tuple[int, ...]) -> Weights:
     how = session.pipeline.network.start
     if how == "random":
         return kernel.network.initial_weights(seed, kernel.dtype)
+    assert isinstance(kernel.network, Chain)  # settings of others are refused
     if how == "layerwise":
         return layerwise_weights(session)
     packed = session.compute(sweep.moments, session.problem.train, chunks)
@@ -76,10 +77,9 @@ def layerwise_weights(session: Session) -> Weights:
     networks", with auto-encoders in place of Boltzmann machines; DESIGN section 5.)
     """
     kernel = session.problem.kernel
-    network, weights = (
-        kernel.network,
-        list(kernel.network.initial_weights(session.pipeline.training.seed, kernel.dtype)),
-    )
+    network = kernel.network
+    assert isinstance(network, Chain)
+    weights = list(network.initial_weights(session.pipeline.training.seed, kernel.dtype))
     mirrored = kernel.target == "inputs" and network.sizes == network.sizes[::-1]
     hidden = len(network.activations)
     depth = (hidden + 1) // 2 if mirrored else hidden

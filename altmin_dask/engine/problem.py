@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,27 @@ from altmin_dask.engine.sweep import Kernel, Samples, per_chunk
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.newton import NewtonSettings
 from altmin_dask.solvers.schedules import Geometric
 from altmin_dask.storage.readers import is_url, is_zarr_folder, locate
 from altmin_dask.storage.samples import SampleStore, Summary, check_finite, ingest
 from altmin_dask.storage.sources import open_source
-from altmin_dask.storage.summaries import is_labels
+from altmin_dask.storage.summaries import check_lengths, is_labels
 
-TARGETS = {"autoencoder": "inputs", "classifier": "labels", "regressor": "real"}
+TARGETS = {
+    "autoencoder": "inputs",
+    "classifier": "labels",
+    "regressor": "real",
+    "recurrent_classifier": "labels",
+    "recurrent_regressor": "real",
+}
 AUTO_MU = 0.03
 """μ where z persists, unless told otherwise."""
 AUTO_MU_L1 = 0.1
-DEFAULT_LOSS = {"autoencoder": "squared", "classifier": "cross_entropy", "regressor": "squared"}
+RECTIFIERS = ("relu", "leaky_relu")
+DEFAULT_LOSS = {"inputs": "squared", "labels": "cross_entropy", "real": "squared"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,31 +67,35 @@ class Outline:
     ----------
     name : str
         What messages call the samples.
-    rows, features : int
-        Samples, and values in one.
+    rows : int
+        How many samples.
+    sample_shape : tuple of int
+        Shape of one.
     y_shape : tuple of int or None
         Shape of one target, None without targets.
     y_integer : bool
         Whether targets are integer labels.
     y_max : float or None
         The largest target.
+    beside : tuple of str
+        What sequences have beside x and y: lengths, states.
     """
 
     name: str
     rows: int
-    features: int
+    sample_shape: tuple[int, ...]
     y_shape: tuple[int, ...] | None
     y_integer: bool
     y_max: float | None
+    beside: tuple[str, ...] = ()
 
 
 def outline_of(store: SampleStore, ranges: Summary | None) -> Outline:
     """Outline a store, whose ranges may not be known."""
     shape = None if store.y is None else store.y.shape[1:]
     integer = store.y is not None and is_labels(store.y.dtype)
-    return Outline(
-        store.path, store.rows, store.features, shape, integer, None if ranges is None else ranges.y_max
-    )
+    y_max = None if ranges is None else ranges.y_max
+    return Outline(store.path, store.rows, store.sample_shape, shape, integer, y_max, tuple(store.beside))
 
 
 def is_store(spec: str) -> bool:
@@ -128,6 +142,7 @@ def build_problem(
     for store in (train, validation):
         if store is not None:
             ranges = summary if store is train else ranges_of(store, executor)
+            check_layout(network, store)
             check_targets(network, target, store, ranges)
     if isinstance(pipeline.solver.mu, tuple) and len(pipeline.solver.mu) != len(network.widths):
         raise ConfigError(
@@ -149,25 +164,78 @@ def build_problem(
     )
 
 
-def check_targets(network: Chain, target: str, store: SampleStore, ranges: Summary) -> None:
-    """Refuse samples and targets that the network cannot have been made for."""
+def fitted(network: Network, store: SampleStore) -> Network:
+    """The network as it reads a store: of the same weights, but for sequences as long as those there.
+
+    Raises
+    ------
+    DataError
+        If the samples do not fit.
+    """
+    if isinstance(network, Recurrent):
+        steps = store.features // network.features
+        if len(store.sample_shape) > 1 and steps != network.steps and store.sample_shape[0] == steps:
+            network = network.with_steps(steps)
+        network = replace(network, lengths="lengths" in store.beside, states="states" in store.beside)
+    check_layout(network, store)
+    return network
+
+
+def check_layout(network: Network, store: SampleStore) -> None:
+    """Refuse samples of another size than the network reads, and what belongs to other sequences.
+
+    Raises
+    ------
+    DataError
+        If they do not fit.
+    """
     if store.features != network.sizes[0]:
         raise DataError(
             f"{store.path} has samples of {store.features} values; the network reads {network.sizes[0]}"
         )
-    outputs = network.widths[-1]
+    if not isinstance(network, Recurrent):
+        if store.beside:
+            raise DataError(
+                f"{store.path} has {' and '.join(store.beside)} of sequences, which only a recurrent network reads"
+            )
+        return
+    for name, wanted in (("lengths", network.lengths), ("states", network.states)):
+        if wanted != (name in store.beside):
+            has, others = ("no", "have") if wanted else ("an", "have not")
+            raise DataError(f"{store.path} has {has} array {name}, which the samples for training {others}")
+    lengths, states = store.beside.get("lengths"), store.beside.get("states")
+    if states is not None and states.shape[1] != sum(network.recurrent_sizes):
+        raise DataError(
+            f"states of {store.path} have {states.shape[1]} values; the recurrent layers have "
+            f"{sum(network.recurrent_sizes)} together"
+        )
+    if lengths is not None and store.summary is None:
+        for start in range(0, store.rows, store.chunk_rows):
+            values = np.asarray(lengths[start : start + store.chunk_rows])
+            check_lengths(values, network.steps, start, store.path)
+
+
+def check_targets(network: Network, target: str, store: SampleStore, ranges: Summary) -> None:
+    """Refuse targets that the network cannot have been made for."""
+    outputs = network.shapes[-1][0]
+    every = isinstance(network, Recurrent) and network.every
     if target == "inputs":
         name, low, high = "x", ranges.x_min, ranges.x_max
     else:
         if store.y is None or ranges.y_min is None or ranges.y_max is None:
             raise DataError(f"{store.path} has no targets y; ingest it again with --y NAME")
         name, low, high = "y", ranges.y_min, ranges.y_max
-        columns = 1 if store.y.ndim == 1 else store.y.shape[1]
+        columns = prod(store.y.shape[1:])
         if target == "labels":
-            _check_labels(store, ranges, outputs)
+            steps = network.steps if isinstance(network, Recurrent) and every else 1
+            if columns != steps:
+                raise DataError(f"y of {store.path} has {columns} labels a sample; the network gives {steps}")
+            _check_labels(store, ranges, outputs, every)
             return
-        if columns != outputs:
-            raise DataError(f"y of {store.path} has {columns} columns; the network has {outputs} outputs")
+        if columns != network.widths[-1]:
+            raise DataError(
+                f"y of {store.path} has {columns} columns; the network has {network.widths[-1]} outputs"
+            )
     if network.loss.target == "unit" and (low < 0 or high > 1):
         raise DataError(
             f"{name} of {store.path} runs from {low:g} to {high:g}, but a sigmoid output only reaches [0, 1]; "
@@ -175,7 +243,7 @@ def check_targets(network: Chain, target: str, store: SampleStore, ranges: Summa
         )
 
 
-def _check_labels(store: SampleStore, ranges: Summary, classes: int) -> None:
+def _check_labels(store: SampleStore, ranges: Summary, classes: int, every: bool) -> None:
     if not ranges.y_integer:
         raise DataError(
             f"y of {store.path} has dtype {store.y.dtype if store.y is not None else None}; "
@@ -185,7 +253,7 @@ def _check_labels(store: SampleStore, ranges: Summary, classes: int) -> None:
         raise DataError(f"y of {store.path} is boolean; `altmin ingest` it, which makes it labels 0 and 1")
     assert ranges.y_min is not None
     assert ranges.y_max is not None
-    if ranges.y_min < 0:
+    if ranges.y_min < (-1 if every else 0):  # −1 is no target of a step
         raise DataError(f"y of {store.path} has the label {ranges.y_min:g}; classes are numbered from 0")
     if ranges.y_max >= classes:
         raise DataError(
@@ -193,7 +261,7 @@ def _check_labels(store: SampleStore, ranges: Summary, classes: int) -> None:
         )
 
 
-def make_network(settings: NetworkTable, samples: Outline) -> Chain:
+def make_network(settings: NetworkTable, samples: Outline) -> Network:
     """Make the network that fits samples.
 
     Raises
@@ -203,19 +271,25 @@ def make_network(settings: NetworkTable, samples: Outline) -> Chain:
     ConfigError
         If settings do not fit the kind of network, or each other.
     """
-    loss = settings.loss or DEFAULT_LOSS[settings.kind]
+    target = TARGETS[settings.kind]
+    loss = settings.loss or DEFAULT_LOSS[target]
     output_activation = settings.output_activation
-    if settings.kind == "autoencoder":
-        outputs = samples.features
+    features = prod(samples.sample_shape)
+    if target == "inputs":
+        outputs = features
         if output_activation is None and loss == "squared":
             output_activation = "sigmoid"
     elif samples.y_shape is None:
         raise DataError(
             f"{samples.name} has no targets y, which a {settings.kind} needs; ingest it with --y NAME"
         )
-    elif settings.kind == "classifier":
+    elif target == "labels":
         if loss != "cross_entropy":
             raise ConfigError(f"network.loss = '{loss}' does not fit a classifier; use 'cross_entropy'")
+        if samples.y_integer and samples.y_shape and not settings.recurrent:
+            raise DataError(
+                f"y of {samples.name} has labels of shape {samples.y_shape} for every sample; a classifier needs one"
+            )
         outputs = max(2, int(samples.y_max or 0) + 1)
         if samples.y_integer and outputs > max(2, samples.rows):
             raise DataError(
@@ -224,11 +298,55 @@ def make_network(settings: NetworkTable, samples: Outline) -> Chain:
     else:
         if loss == "cross_entropy":
             raise ConfigError("network.loss = 'cross_entropy' needs labels; a regressor uses 'squared'")
-        outputs = samples.y_shape[0] if samples.y_shape else 1
-    activation = settings.activation if isinstance(settings.activation, str) else list(settings.activation)
-    return Chain.build(
-        [samples.features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation
-    )
+        outputs = prod(samples.y_shape)
+    activation = settings.hidden_activation
+    if settings.recurrent:
+        return _make_recurrent(settings, samples, activation, outputs, loss, output_activation)
+    return Chain.build([features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation)
+
+
+def _make_recurrent(
+    settings: NetworkTable,
+    samples: Outline,
+    activation: str | list[str],
+    outputs: int,
+    loss: str,
+    output_activation: str | None,
+) -> Recurrent:
+    """Make the recurrent network that fits sequences."""
+    features = prod(samples.sample_shape)
+    if settings.steps is None and len(samples.sample_shape) < 2:
+        raise DataError(
+            f"{samples.name} has samples of shape {samples.sample_shape}, which are no sequences; give "
+            "x of shape (samples, steps, features), or set network.steps"
+        )
+    steps = settings.steps or samples.sample_shape[0]
+    if features % steps or (samples.beside and steps != samples.sample_shape[0]):
+        raise ConfigError(
+            f"network.steps = {steps} does not fit samples of shape {samples.sample_shape} in {samples.name}"
+        )
+    y_shape = samples.y_shape or ()
+    labels = TARGETS[settings.kind] == "labels"
+    every = settings.loss_at == "every"
+    if settings.loss_at in (None, "auto"):
+        every = len(y_shape) == (1 if labels else 2) and y_shape[0] == steps
+    if every and (not y_shape or y_shape[0] != steps):
+        raise DataError(
+            f"y of {samples.name} has shape {y_shape} for every sample, not one target for each of {steps} steps; "
+            'give such targets, or set network.loss_at = "last"'
+        )
+    if labels and not every and y_shape:
+        raise DataError(
+            f"y of {samples.name} has shape {y_shape} for every sample; the last step needs one label"
+        )
+    rectifier = activation in RECTIFIERS or (isinstance(activation, list) and activation[0] in RECTIFIERS)
+    start = settings.recurrent_initialization or "auto"
+    return Recurrent.build(
+        features // steps, steps, settings.hidden_layer_sizes, outputs // steps if every and not labels else outputs,
+        settings.head_layer_sizes, activation, loss, output_activation, every=every,
+        start=("identity" if rectifier else "orthogonal") if start == "auto" else start,
+        lengths="lengths" in samples.beside, states="states" in samples.beside,
+    )  # fmt: skip
 
 
 def ranges_of(store: SampleStore, executor: Executor) -> Summary:

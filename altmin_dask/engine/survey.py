@@ -30,6 +30,7 @@ from altmin_dask.engine.plan import (
 )
 from altmin_dask.engine.problem import TARGETS, Outline, is_store, make_network, outline_of
 from altmin_dask.errors import ConfigError
+from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.storage.readers import is_url, locate, read_zarr
 from altmin_dask.storage.samples import SampleStore, default_chunk_rows
 from altmin_dask.storage.sources import Source, open_source
@@ -231,6 +232,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
     itemsize = np.dtype(settings.dtype).itemsize
     work = Workload(
         sizes=network.sizes,
+        layers=network.layers if isinstance(network, Recurrent) else (),
         itemsize=itemsize,
         rows=train.outline.rows,
         chunk_rows=train.chunk_rows,
@@ -257,8 +259,8 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
     if train.raw:
         work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
     if work.increments:
-        size = group_size(training.group_chunks, work.chunk_rows)
-        every = probe_every(min(size * work.chunk_rows, work.rows))
+        size = group_size(training.group_chunks, work.chunk_rows, network)
+        every = probe_every(min(size * work.chunk_rows, work.rows), network)
         work = replace(work, group_chunks=size, probe_every=every, staleness=training.staleness)
     work = replace(work, incremental=work.group_chunks < work.chunks)
     return Plan(work, project(work), place, train.raw)
@@ -330,13 +332,18 @@ def _look(spec: str, name: str, data: Path | None) -> _Data:
         y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
         source = Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
         return _Data(
-            outline_of(store, store.summary), store.chunk_rows, store.x.dtype.itemsize * store.features, y_bytes,
-            _compressed(store.x), source,
+            outline_of(store, store.summary), store.chunk_rows,
+            store.x.dtype.itemsize * (store.features + sum(prod(a.shape[1:]) for a in store.beside.values())),
+            y_bytes, _compressed(store.x), source,
         )  # fmt: skip
     source = open_source(spec)
-    features, labels = prod(source.x_shape), source.y_dtype is not None and is_labels(source.y_dtype)
+    # what sequences have beside x is read as part of it
+    features = prod(source.x_shape) + sum(prod(array.shape[1:]) for array in source.beside.values())
+    labels = source.y_dtype is not None and is_labels(source.y_dtype)
     y_bytes = 0 if source.y_shape is None else prod(source.y_shape) * (8 if labels else 4)
-    outline = Outline(source.name, source.rows, features, source.y_shape, labels, None)
+    outline = Outline(
+        source.name, source.rows, source.x_shape, source.y_shape, labels, None, tuple(source.beside)
+    )
     raw_bytes = source.x_dtype.itemsize * features
     if source.y_dtype is not None:
         raw_bytes += source.y_dtype.itemsize * prod(source.y_shape or ())

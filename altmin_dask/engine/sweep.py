@@ -16,6 +16,7 @@ import numpy as np
 from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.network import Network
 from altmin_dask.solvers.chunks import (
     collect_chunk,
     enter_chunk,
@@ -33,7 +34,7 @@ from altmin_dask.solvers.penalties import Penalty, measures_size
 from altmin_dask.solvers.statistics import packed_size
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.samples import SampleStore
-from altmin_dask.storage.views import ChunkView
+from altmin_dask.storage.views import ChunkView, JoinedView
 from altmin_dask.storage.weights import read_weights
 
 
@@ -53,8 +54,13 @@ class Samples:
     target: str
 
     def arrays(self, chunks: tuple[int, ...], token: str) -> tuple[da.Array, da.Array | None]:
-        """X as (n, d_0) and y as (n, outputs) or None, lazily, of the chunks named."""
-        x = lazy(self._view(self.store.x, "x", chunks), f"altmin_read_x-{token}")
+        """X as (n, d_0) and y as (n, outputs) or None, lazily, of the chunks named.
+
+        Behind x stand the lengths and states of sequences, where the store has them.
+        """
+        first = self._view(self.store.x, "x", chunks)
+        others = [self._view(array, name, chunks) for name, array in self.store.beside.items()]
+        x = lazy(JoinedView((first, *others)) if others else first, f"altmin_read_x-{token}")
         if self.target == "inputs" or self.store.y is None:
             return x, None
         return x, lazy(self._view(self.store.y, "y", chunks), f"altmin_read_y-{token}")
@@ -76,7 +82,7 @@ class Kernel:
         A network, and the file of its weights, whose outputs take the place of the samples.
     """
 
-    network: Chain
+    network: Network
     target: str
     dtype: str
     settings: NewtonSettings = field(default_factory=NewtonSettings)
@@ -90,10 +96,14 @@ class Kernel:
                 x = network.predict(read_weights(file), x)
         if y is None:
             return x, None
-        return x, y[:, 0] if self.target == "labels" else y.astype(self.dtype, copy=False)
+        if self.target == "real":
+            y = y.astype(self.dtype, copy=False)
+        elif y.shape[1] == 1:
+            y = y[:, 0]
+        return x, self.network.targets(x, y)
 
 
-def lazy(view: ChunkView, name: str) -> da.Array:
+def lazy(view: ChunkView | JoinedView, name: str) -> da.Array:
     """A view as a Dask array; the name must say which generation of the values is meant."""
     meta = np.empty((0, 0), view.dtype)
     return da.from_array(view, chunks=view.chunks, name=name, asarray=False, fancy=False, meta=meta)
@@ -183,7 +193,7 @@ def visit(
     Gives packed statistics, or their change unless `renew`, and behind them `Measures` where the penalty splits.
     """
     network = step.kernel.network
-    columns = packed_size(network.shapes, with_inputs=False)
+    columns = packed_size(network.shapes, with_inputs=network.inputs_move)
     columns += measures_size(len(network.widths)) if penalty.splits else 0
     return step.sum(
         "newton", _visit_block, columns, step.latent(latent, generation),

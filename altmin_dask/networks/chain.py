@@ -7,7 +7,7 @@ and the least-squares statistics are plain matrix products with no separate bias
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ from altmin_dask.networks.workspace import Workspace, strips
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+BLOCK_ROWS = 1024
+"""How many samples are best computed with at a time."""
 
 Weights = tuple[Array, ...]
 """W̃_1 … W̃_L, each of shape (d_i, d_{i−1} + 1), the bias in the last column."""
@@ -52,6 +55,10 @@ class Point:
         φ_L(z_L).
     loss : ndarray, (n,)
         ℓ(φ_L(z_L), y).
+    values : list of ndarray
+        φ_i(z_i) of the hidden layers of a recurrent network; a chain finds them in its inputs.
+    sequences : Any
+        What a recurrent network knows of its samples (`altmin_dask.networks.sequences`).
     """
 
     z: list[Array]
@@ -60,6 +67,8 @@ class Point:
     squares: list[Array]
     output: Array
     loss: Array
+    values: list[Array] = field(default_factory=list)
+    sequences: Any = None
 
     def assign(self, rows: Array, other: Point, taken: Array | slice = slice(None)) -> None:
         """Overwrite `rows` of this point by the rows `taken` of another."""
@@ -67,8 +76,21 @@ class Point:
             mine[rows] = theirs[taken]
 
     def _arrays(self) -> Iterable[Array]:
-        # inputs[0] holds the samples themselves: the same at every point
-        return (*self.z, *self.inputs[1:], *self.residuals, *self.squares, self.output, self.loss)
+        # a chain's inputs[0] holds the samples themselves: the same at every point
+        inputs = self.inputs if self.values else self.inputs[1:]
+        return (*self.z, *inputs, *self.residuals, *self.squares, self.output, self.loss, *self.values)
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What does not depend on z: the augmented samples, (n, d_0 + 1), and inputs W̃_1ᵀ, (n, d_1)."""
+
+    inputs: Array
+    drive: Array
+
+    def rows(self, rows: Array) -> Drive:
+        """Some of the samples."""
+        return Drive(self.inputs[rows], self.drive[rows])
 
 
 @dataclass(frozen=True)
@@ -125,6 +147,10 @@ class Chain:
     sizes: tuple[int, ...]
     activations: tuple[Activation, ...]
     loss: Loss
+
+    inputs_move = False
+    """The first layer's inputs are the samples."""
+    block_rows = BLOCK_ROWS
 
     @classmethod
     def build(
@@ -204,15 +230,24 @@ class Chain:
             z.append(self._inputs(activation, z[layer], following) @ weights[layer + 1].T)
         return z
 
+    def targets(self, x: Array, y: Array) -> Array:
+        """Targets of samples: as they are."""
+        return y
+
     def predict(self, weights: Weights, x: Array) -> Array:
         """φ_L of a forward pass, (n, d_L)."""
         return self.loss.predict(self.forward(weights, x)[-1])
 
+    def prepare(self, weights: Weights, x: Array, work: Workspace) -> Drive:
+        """What does not depend on z, of samples (n, …)."""
+        inputs = augmented(x, weights[0].dtype, work)
+        drive = work.take("drive", len(x), self.widths[0], inputs.dtype)
+        return Drive(inputs, np.matmul(inputs, weights[0].T, out=drive))
+
     def evaluate(
         self,
         weights: Weights,
-        inputs: Array,
-        drive: Array,
+        fixed: Drive,
         y: Array,
         z: list[Array],
         work: Workspace | None = None,
@@ -225,8 +260,8 @@ class Chain:
         ----------
         weights : tuple of ndarray
             W̃_1 … W̃_L.
-        inputs, drive : ndarray, (n, d_0 + 1) and (n, d_1)
-            The augmented samples, and inputs W̃_1ᵀ: what does not depend on z.
+        fixed : Drive
+            As `prepare` gives it.
         y : ndarray, (n, d_L) or labels (n,)
             Targets.
         z : list of ndarray, (n, d_i)
@@ -237,12 +272,13 @@ class Chain:
             o_1 … o_L: what the point calls residuals is r_i + o_i then.
         """
         work = work or Workspace()
+        drive = fixed.drive
         n, dtype = drive.shape[0], drive.dtype
         residuals = [
             work.take(f"{name} residual {layer}", n, d, dtype) for layer, d in enumerate(self.widths)
         ]
         squares = [np.empty(n, dtype) for _ in residuals]
-        layers_in = [inputs]
+        layers_in = [fixed.inputs]
         for layer, activation in enumerate(self.activations):
             following = work.take(f"{name} inputs {layer}", n, self.shapes[layer + 1][1], dtype)
             offset = None if offsets is None else offsets[layer]

@@ -7,7 +7,7 @@ row, and return one value, gradient or curvature a row; nothing is averaged here
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -32,38 +32,36 @@ class Curvature:
         The non-negative q of every sample.
     centred : bool
         Whether the weighted mean is taken out.
+    steps : int
+        How many such matrices a sample has side by side, one for each time step; they act on d / steps columns each.
     """
 
     weights: Array
     centred: bool = False
+    steps: int = 1
 
     def __getitem__(self, rows: slice) -> Curvature:
         """The matrices of some samples."""
-        return Curvature(self.weights[rows], self.centred)
+        return replace(self, weights=self.weights[rows])
 
     def apply(self, v: Array, out: Array | None = None) -> Array:
         """H v for every sample; `v`, result: (n, d)."""
         out = np.multiply(self.weights, v, out=out)
-        if self.centred:
-            mean = out.sum(axis=1) / self.weights.sum(axis=1)
-            out -= self.weights * mean[:, None]
-        return out
+        return self._centre(out) if self.centred else out
 
     def sample(self, noise: Array, out: Array | None = None) -> Array:
         """Vectors u with E[u uᵀ] = H, from independent noise of mean 0 and variance 1, (n, d)."""
         out = np.sqrt(self.weights, out=out)
         out *= noise
-        if self.centred:
-            out -= self.weights * (out.sum(axis=1) / self.weights.sum(axis=1))[:, None]
-        return out
+        return self._centre(out) if self.centred else out
 
     def solve(self, m: float, v: Array, out: Array | None = None) -> Array:
         """(m I + H)⁻¹ v for m > 0; by Sherman–Morrison where centred."""
         out = np.add(self.weights, m, out=out)
         np.divide(v, out, out=out)
         if self.centred:
-            q = self.smoothed(m).weights
-            out += q * (np.vecdot(q, v) / (m * m * q.sum(axis=1)))[:, None]
+            q, moved = self._matrices(self.smoothed(m).weights), self._matrices(out)
+            moved += q * (np.vecdot(q, self._matrices(v)) / (m * m * _positive(q.sum(axis=2))))[:, :, None]
         return out
 
     def smoothed(self, m: float, out: Array | None = None) -> Curvature:
@@ -71,7 +69,21 @@ class Curvature:
         out = np.add(self.weights, m, out=out)
         np.divide(m, out, out=out)
         out *= self.weights
-        return Curvature(out, self.centred)
+        return replace(self, weights=out)
+
+    def _centre(self, out: Array) -> Array:
+        """Take Σ out / Σq times q out of every matrix's rows, in place."""
+        q, rows = self._matrices(self.weights), self._matrices(out)
+        rows -= q * (rows.sum(axis=2) / _positive(q.sum(axis=2)))[:, :, None]
+        return out
+
+    def _matrices(self, rows: Array) -> Array:
+        return rows.reshape(len(rows), self.steps, -1)
+
+
+def _positive(sums: Array) -> Array:
+    """Sums of non-negative numbers, or something above zero in place of zero."""
+    return np.maximum(sums, np.finfo(sums.dtype).tiny)
 
 
 class Loss(Protocol):
@@ -117,6 +129,9 @@ class Loss(Protocol):
 
     def hessian(self, a: Array, y: Array) -> Curvature:
         """The exact second derivative in the same form; its weights may be negative."""
+
+    def hits(self, z: Array, y: Array) -> Array:
+        """Share of each sample's labels that are the largest output, (n,); of other targets 0."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +180,9 @@ class Squared:
         weights = self.curvature(a, y).weights
         return Curvature(weights + (a - y) * self.activation.second_derivative(a))
 
+    def hits(self, z: Array, y: Array) -> Array:
+        return np.zeros(len(z))
+
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy:
@@ -196,6 +214,9 @@ class BinaryCrossEntropy:
 
     def hessian(self, a: Array, y: Array) -> Curvature:
         return self.curvature(a, y)
+
+    def hits(self, z: Array, y: Array) -> Array:
+        return np.zeros(len(z))
 
 
 @dataclass(frozen=True)
@@ -234,6 +255,9 @@ class CrossEntropy:
 
     def hessian(self, a: Array, y: Array) -> Curvature:
         return self.curvature(a, y)
+
+    def hits(self, z: Array, y: Array) -> Array:
+        return np.asarray(z.argmax(axis=1) == y, np.float64)
 
 
 def _only(loss: BinaryCrossEntropy | CrossEntropy) -> Callable[[str | None], Loss]:

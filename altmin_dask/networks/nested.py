@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Chain, Weights
+from altmin_dask.networks.chain import Chain, Weights, augmented
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.workspace import Workspace, strips
 
@@ -47,10 +47,11 @@ class Pass:
 
     @classmethod
     def forward(
-        cls, network: Chain, weights: Weights, inputs: Array, y: Array, work: Workspace | None = None
+        cls, network: Chain, weights: Weights, x: Array, y: Array, work: Workspace | None = None
     ) -> Pass:
-        """Pass augmented samples, (n, d_0 + 1), through the network."""
+        """Pass samples, (n, …), through the network."""
         work = work or Workspace()
+        inputs = augmented(x, weights[0].dtype, work)
         n, layers = len(inputs), [inputs]
         for layer, activation in enumerate(network.activations):
             d = network.widths[layer]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Chain, Point, Weights, augmented
-from altmin_dask.networks.nested import Pass
+from altmin_dask.networks.chain import Point, Weights, augmented
+from altmin_dask.networks.network import Network, nested_pass
 from altmin_dask.networks.workspace import Workspace, thread_workspace
 from altmin_dask.solvers.increments import Ascent, Probe
 from altmin_dask.solvers.newton import NewtonSettings, update
@@ -17,7 +18,9 @@ from altmin_dask.solvers.penalties import Measures, Penalty, offsets_of, renew
 from altmin_dask.solvers.products import add_gram, add_product
 from altmin_dask.solvers.statistics import Statistics
 
-BLOCK_ROWS = 1024
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 _SIGNS = 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32) - 1
 """The eight signs in each byte."""
 
@@ -27,12 +30,12 @@ def split_layers(z: Array, widths: Sequence[int]) -> list[Array]:
     return np.split(z, np.cumsum(widths)[:-1], axis=1)
 
 
-def moments_chunk(network: Chain, x: Array, y: Array | None) -> tuple[Array, Array]:
+def moments_chunk(network: Network, x: Array, y: Array | None) -> tuple[Array, Array]:
     """First and second moments of a chunk, in float64: Σ x̃ x̃ᵀ (d_0 + 1, d_0 + 1), and Σ of the targets (d_L,)."""
     total = np.zeros(network.widths[-1])
     gram = np.zeros((network.shapes[0][1],) * 2)
     product, work = np.empty_like(gram), Workspace()
-    for rows in _blocks(len(x)):
+    for rows in _blocks(len(x), network):
         inputs = augmented(x[rows], np.float64, work)
         gram += np.matmul(inputs.T, inputs, out=product)
         if y is None:
@@ -44,13 +47,13 @@ def moments_chunk(network: Chain, x: Array, y: Array | None) -> tuple[Array, Arr
     return gram, total
 
 
-def latent_width(network: Chain, *, splits: bool) -> int:
+def latent_width(network: Network, *, splits: bool) -> int:
     """Numbers that are kept of a sample: Σ d_i of z, and as many more of what `Penalty` remembers."""
     return sum(network.widths) * (2 if splits else 1)
 
 
 def enter_chunk(
-    network: Chain, weights: Weights, x: Array, y: Array | None, *, splits: bool = False
+    network: Network, weights: Weights, x: Array, y: Array | None, *, splits: bool = False
 ) -> tuple[Array, Statistics]:
     """Bring a chunk into the sums: z by a forward pass, and its statistics with the input Gram matrix.
 
@@ -58,47 +61,45 @@ def enter_chunk(
     """
     statistics = Statistics(network.shapes, with_inputs=True)
     z = np.zeros((len(x), latent_width(network, splits=splits)), weights[0].dtype)
-    for rows in _blocks(len(x)):
+    for rows in _blocks(len(x), network):
         layers = network.forward(weights, x[rows])
-        _add_block(statistics, network, weights, x[rows], None if y is None else y[rows], layers, layers[0])
+        _add_block(statistics, network, weights, x[rows], None if y is None else y[rows], layers)
         np.concatenate(layers, axis=1, out=z[rows, : sum(network.widths)])
     return z, statistics
 
 
 def collect_chunk(
-    network: Chain, weights: Weights, x: Array, y: Array | None, z: Array, penalty: Penalty | None = None
+    network: Network, weights: Weights, x: Array, y: Array | None, z: Array, penalty: Penalty | None = None
 ) -> Statistics:
     """Statistics, with the input Gram matrix, of a chunk whose z, and what `penalty` remembers, are given."""
     statistics, work = Statistics(network.shapes, with_inputs=True), thread_workspace()
     z, s = _halves(network, z, penalty)
-    for rows in _blocks(len(x)):
+    for rows in _blocks(len(x), network):
         layers = split_layers(z[rows], network.widths)
-        drive = augmented(x[rows], z.dtype) @ weights[0].T
         offsets = None
         if penalty is not None and s is not None:
             offsets = offsets_of(penalty, s[rows], network.widths, work, "old offset")
         target = None if y is None else y[rows]
-        _add_block(statistics, network, weights, x[rows], target, layers, drive, offsets)
+        _add_block(statistics, network, weights, x[rows], target, layers, offsets)
     return statistics
 
 
 def _add_block(
     statistics: Statistics,
-    network: Chain,
+    network: Network,
     weights: Weights,
     x: Array,
     y: Array | None,
     layers: list[Array],
-    drive: Array,
     offsets: list[Array] | None = None,
 ) -> None:
-    inputs = augmented(x, drive.dtype)
-    target = inputs[:, :-1] if y is None else y
-    point = network.evaluate(weights, inputs, drive, target, layers)
+    target = _target(x, y, slice(None), weights[0].dtype)
+    fixed: Any = network.prepare(weights, x, Workspace())
+    point = network.evaluate(weights, fixed, target, layers)
     statistics.add(point, thread_workspace(), offsets)
 
 
-def _halves(network: Chain, z: Array, penalty: Penalty | None) -> tuple[Array, Array | None]:
+def _halves(network: Network, z: Array, penalty: Penalty | None) -> tuple[Array, Array | None]:
     """Split what is kept of samples into z and what a penalty remembers."""
     if penalty is None or not penalty.splits:
         return z, None
@@ -107,7 +108,7 @@ def _halves(network: Chain, z: Array, penalty: Penalty | None) -> tuple[Array, A
 
 
 def visit_chunk(
-    network: Chain,
+    network: Network,
     weights: Weights,
     mu: Sequence[float],
     x: Array,
@@ -133,12 +134,12 @@ def visit_chunk(
     -------
     z : ndarray, (n, Σ d_i)
     statistics : Statistics
-        Without the input Gram matrix.
+        Without the input Gram matrix, unless it moves.
     """
     work = thread_workspace()
-    statistics = Statistics(network.shapes, with_inputs=False)
+    statistics = Statistics(network.shapes, with_inputs=network.inputs_move)
     out = np.empty_like(z)
-    for rows in _blocks(len(x)):
+    for rows in _blocks(len(x), network):
         layers = split_layers(z[rows], network.widths)
         target = None if y is None else y[rows]
         result = update(network, weights, mu, x[rows], target, layers, settings, work)
@@ -152,7 +153,7 @@ def visit_chunk(
 
 
 def split_visit_chunk(
-    network: Chain,
+    network: Network,
     weights: Weights,
     penalty: Penalty,
     before: Penalty,
@@ -182,10 +183,13 @@ def split_visit_chunk(
     measures : Measures
     """
     work = thread_workspace()
-    statistics, measures = Statistics(network.shapes, with_inputs=False), Measures(len(network.widths))
+    statistics, measures = (
+        Statistics(network.shapes, with_inputs=network.inputs_move),
+        Measures(len(network.widths)),
+    )
     out = np.empty_like(z)
     width = sum(network.widths)
-    for rows in _blocks(len(x)):
+    for rows in _blocks(len(x), network):
         layers, s = split_layers(z[rows, :width], network.widths), z[rows, width:]
         target, new = None if y is None else y[rows], out[rows, width:]
 
@@ -205,7 +209,7 @@ def split_visit_chunk(
 
 
 def increment_chunk(
-    network: Chain,
+    network: Network,
     weights: Weights,
     mu: Sequence[float] | None,
     x: Array,
@@ -228,10 +232,9 @@ def increment_chunk(
     """
     work = thread_workspace()
     sums = Ascent(network.shapes, seed is not None, weights[0].dtype)
-    for number, rows in enumerate(_blocks(len(x))):
-        inputs = augmented(x[rows], weights[0].dtype, work)
-        target = _target(inputs, y, rows)
-        nested = Pass.forward(network, weights, inputs, target, work)
+    for number, rows in enumerate(_blocks(len(x), network)):
+        target = _target(x[rows], y, rows, weights[0].dtype)
+        nested = nested_pass(network, weights, x[rows], target, work)
         loss = nested.loss
         sums.totals += (len(loss), loss.sum(dtype=np.float64), np.square(loss).sum(dtype=np.float64))
         if seed is not None:
@@ -248,12 +251,13 @@ def increment_chunk(
         z = network.forward(weights, x[rows])
         end = update(network, weights, mu, x[rows], None if y is None else y[rows], z, settings, work).end
         for total, m, residual, layer in zip(sums.pull, mu, end.residuals, end.inputs, strict=True):
-            add_product(total, 2 * m, residual, layer)
+            d, k = total.shape
+            add_product(total, 2 * m, residual.reshape(-1, d), layer.reshape(-1, k))
     return sums
 
 
 def probe_chunk(
-    network: Chain,
+    network: Network,
     weights: Weights,
     direction: Weights,
     before: Weights,
@@ -264,9 +268,8 @@ def probe_chunk(
     work = thread_workspace()
     repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
     slope, bend = np.zeros(2), np.zeros((2, 2))
-    for rows in _blocks(len(x)):
-        inputs = augmented(x[rows], weights[0].dtype, work)
-        nested = Pass.forward(network, weights, inputs, _target(inputs, y, rows), work)
+    for rows in _blocks(len(x), network):
+        nested = nested_pass(network, weights, x[rows], _target(x[rows], y, rows, weights[0].dtype), work)
         ways = nested.directional(direction, "along"), nested.directional(repeated, "repeated")
         curvature, gradient = nested.curvature(), nested.gradient
         for a, way in enumerate(ways):
@@ -277,11 +280,10 @@ def probe_chunk(
     return Probe(float(len(x)), slope, bend)
 
 
-def _target(inputs: Array, y: Array | None, rows: slice) -> Array:
+def _target(x: Array, y: Array | None, rows: slice, dtype: npt.DTypeLike) -> Array:
     """Targets of a block in the dtype of the computation; the samples themselves where there are none."""
-    if y is None:
-        return inputs[:, :-1]
-    return y[rows].astype(inputs.dtype, copy=False) if np.issubdtype(y.dtype, np.floating) else y[rows]
+    target = x.reshape(len(x), -1) if y is None else y[rows]
+    return target.astype(dtype, copy=False) if y is None or np.issubdtype(y.dtype, np.floating) else target
 
 
 def _signs(seed: Sequence[int], like: Array) -> Array:
@@ -315,17 +317,17 @@ class Evaluation:
         return self.correct / self.samples
 
 
-def evaluate_chunk(network: Chain, weights: Weights, x: Array, y: Array | None) -> Evaluation:
+def evaluate_chunk(network: Network, weights: Weights, x: Array, y: Array | None) -> Evaluation:
     """The nested loss, and for labels the hits, of a chunk."""
     loss = correct = 0.0
-    for rows in _blocks(len(x)):
+    for rows in _blocks(len(x), network):
         z = network.forward(weights, x[rows])[-1]
         target = x[rows].reshape(len(z), -1).astype(z.dtype, copy=False) if y is None else y[rows]
         loss += float(network.loss.value(z, network.loss.predict(z), target).sum(dtype=np.float64))
-        if network.loss.target == "labels":
-            correct += float(np.count_nonzero(z.argmax(axis=1) == target))
+        correct += float(network.loss.hits(z, target).sum())
     return Evaluation(float(len(x)), loss, correct)
 
 
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS))
+def _blocks(n: int, network: Network) -> Iterator[slice]:
+    size = network.block_rows
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))

@@ -29,10 +29,15 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Chain, Weights
+from altmin_dask.networks.chain import Weights
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.recurrent import Recurrent
 
 UNKNOWNS_SHARE = 0.1
-"""ρ relative to a mean diagonal, for one unknown per target number."""
+SEQUENCE_SHARE = 0.2
+"""ρ relative to a mean diagonal, for one unknown per target number; of chains and of recurrent networks."""
+SEQUENCE_DAMPING = 0.03
+"""σ of recurrent networks: that the steps of a sequence hang together is not in the factors."""
 RENEW_EVERY = 4
 """Curvature is measured in every fourth step, and more often in the first ones."""
 EARLY = (1, 2, 3, 5)
@@ -70,10 +75,16 @@ class IncrementSettings:
     penalize_bias: bool = True
 
 
-def default_proximal(network: Chain, rows: int) -> float:
-    """A tenth of the unknowns per target number of a group of `rows` samples."""
+def default_proximal(network: Network, rows: int) -> float:
+    """A tenth (recurrent: fifth) of the unknowns per target number of a group of `rows` samples."""
     unknowns = sum(d * k for d, k in network.shapes)
-    return UNKNOWNS_SHARE * unknowns / (rows * network.widths[-1])
+    share = SEQUENCE_SHARE if isinstance(network, Recurrent) else UNKNOWNS_SHARE
+    return share * unknowns / (rows * network.widths[-1])
+
+
+def default_damping(network: Network) -> float:
+    """σ, by the loss, or for sequences."""
+    return SEQUENCE_DAMPING if isinstance(network, Recurrent) else network.loss.metric_damping
 
 
 @dataclass
@@ -248,11 +259,13 @@ class Memory:
         if not ascent.curvature:
             return
         keep = min(KEPT_CURVATURE, 1 - 1 / (self.renewals + 1))
-        share = (1 - keep) / float(ascent.totals[0])
-        for means, sums in ((self.grams, ascent.gram), (self.metrics, ascent.metric)):
+        samples = float(ascent.totals[0])
+        for means, sums, inputs in ((self.grams, ascent.gram, True), (self.metrics, ascent.metric, False)):
             for mean, total in zip(means, sums, strict=True):
+                # Σ 1·1, the rows that were summed: of a recurrent network every step is one
+                rows = float(total[-1, -1]) if inputs else samples
                 mean *= keep
-                mean += mean.dtype.type(share) * total
+                mean += mean.dtype.type((1 - keep) / rows) * total
         self.renewals += 1
 
     def move(self, weights: Weights, direction: Weights, before: Weights, lengths: Array) -> Weights:

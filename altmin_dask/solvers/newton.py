@@ -17,12 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Chain, Linearisation, Point, Weights, augmented
+from altmin_dask.networks.chain import Linearisation, Point, Weights
 from altmin_dask.networks.losses import Curvature
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.sequences import SequenceLinearisation
 from altmin_dask.networks.workspace import Workspace, strips
 from altmin_dask.solvers.exact import exact_step
 
@@ -89,7 +92,7 @@ def objective(point: Point, mu: Sequence[float]) -> Array:
 
 
 def update(
-    network: Chain,
+    network: Network,
     weights: Weights,
     mu: Sequence[float],
     x: Array,
@@ -103,7 +106,7 @@ def update(
 
     Parameters
     ----------
-    network, weights : Chain, tuple of ndarray
+    network, weights : Network, tuple of ndarray
         The model; the weights' dtype is that of the computation.
     mu : sequence of float
         μ_1 … μ_L.
@@ -126,13 +129,11 @@ def update(
     ZUpdate
     """
     work = work or Workspace()
-    inputs = augmented(x, weights[0].dtype, work)
     target = x.reshape(len(x), -1) if y is None else y
     if np.issubdtype(target.dtype, np.floating):
-        target = target.astype(inputs.dtype, copy=False)
-    drive = work.take("drive", len(x), network.widths[0], inputs.dtype)
-    block = _Block(network, weights, mu, inputs, np.matmul(inputs, weights[0].T, out=drive), target, work)
-    step = exact_step if settings.curvature == "exact" else partial(gauss_newton_step, work=work)
+        target = target.astype(weights[0].dtype, copy=False)
+    block = _Block(network, weights, mu, network.prepare(weights, x, work), target, work)
+    step: Any = exact_step if settings.curvature == "exact" else partial(gauss_newton_step, work=work)
     start = point = block.evaluate(z, "start")
     if shift is not None:
         block = replace(block, offsets=shift(start))
@@ -149,29 +150,24 @@ def update(
 class _Block:
     """What is fixed while the z of a block of samples moves."""
 
-    network: Chain
+    network: Network
     weights: Weights
     mu: Sequence[float]
-    inputs: Array
-    drive: Array
+    fixed: Any
     y: Array
     work: Workspace
     offsets: list[Array] | None = None
 
     def evaluate(self, z: list[Array], name: str) -> Point:
-        return self.network.evaluate(
-            self.weights, self.inputs, self.drive, self.y, z, self.work, name, self.offsets
-        )
+        return self.network.evaluate(self.weights, self.fixed, self.y, z, self.work, name, self.offsets)
 
     def rows(self, rows: Array) -> _Block:
         offsets = None if self.offsets is None else [offset[rows] for offset in self.offsets]
-        return replace(
-            self, inputs=self.inputs[rows], drive=self.drive[rows], y=self.y[rows], offsets=offsets
-        )
+        return replace(self, fixed=self.fixed.rows(rows), y=self.y[rows], offsets=offsets)
 
 
 def gauss_newton_step(
-    network: Chain,
+    network: Network,
     weights: Weights,
     mu: Sequence[float],
     point: Point,
@@ -221,7 +217,9 @@ class _OutputStep:
     smoothed: Curvature
 
 
-def _output_step(network: Chain, mu: float, m: float, point: Point, y: Array, work: Workspace) -> _OutputStep:
+def _output_step(
+    network: Network, mu: float, m: float, point: Point, y: Array, work: Workspace
+) -> _OutputStep:
     residual = point.residuals[-1]
     step, gradient, smoothed = (work.like(name, residual) for name in ("step", "at output", "smoothed"))
     slope = np.empty_like(point.loss)
@@ -241,7 +239,10 @@ def _output_step(network: Chain, mu: float, m: float, point: Point, y: Array, wo
 
 
 def _conjugate_gradients(
-    linearisation: Linearisation, curvature: Curvature, gradient: list[Array], settings: NewtonSettings
+    linearisation: Linearisation | SequenceLinearisation,
+    curvature: Curvature,
+    gradient: list[Array],
+    settings: NewtonSettings,
 ) -> tuple[list[Array], Array, Array]:
     """Minimise gradientᵀu + ½‖u‖² + ½ (Ku)ᵀH̃(Ku) from u = 0, each sample by itself.
 

@@ -5,7 +5,8 @@ G_i = Σ ã ãᵀ and Σ ‖z‖²; with them come Σ ℓ and the number of samp
 chunks add up in any tree, and a group of chunks is replaced exactly by adding the difference of its statistics.
 The relaxed objective of *any* weights follows from them, without another look at the samples.
 
-The first layer's Gram matrix depends on the samples alone, so it is summed once, when samples enter the sum.
+The first layer's Gram matrix of a chain depends on the samples alone, so it is summed once, when samples enter the
+sum. A recurrent network's rows are the steps of all samples, and its first Gram matrix holds states, which move.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Statistics:
     shapes : sequence of (int, int)
         The shape of each W̃_i.
     with_inputs : bool
-        Whether the first Gram matrix is part of the vector.
+        Whether the first Gram matrix is part of the vector: when samples enter, and always where it moves with z.
     vector : ndarray, float64
         All statistics, packed; zeros by default.
     cross, gram : list of ndarray
@@ -91,9 +92,16 @@ class Statistics:
         old_offsets: Sequence[Array] | None = None,
         offsets: Sequence[Array] | None = None,
     ) -> None:
-        """Add the difference that moving a block from `old` to `new` makes; the samples are the same."""
+        """Add the difference that moving a block from `old` to `new` makes; the samples are the same.
+
+        With inputs they are taken to move too.
+        """
         work = work or Workspace()
         self.totals[0] += new.loss.sum(dtype=np.float64) - old.loss.sum(dtype=np.float64)
+        if self.with_inputs:
+            self._add(new, 1.0, work, offsets)
+            self._add(old, -1.0, work, old_offsets)
+            return
         self._add(new, 1.0, work, offsets, first=1)
         self._add(old, -1.0, work, old_offsets, first=1)
         # the first layer's inputs do not move: one product does
@@ -109,8 +117,10 @@ class Statistics:
         self, point: Point, sign: float, work: Workspace, offsets: Sequence[Array] | None, first: int = 0
     ) -> None:
         for layer in range(first, len(self.shapes)):
-            z = _target(point, offsets, layer, "z64", work)
-            inputs = _double(point.inputs[layer], "inputs64", work)
+            d, k = self.shapes[layer]
+            # of a recurrent network every step is a row
+            z = _target(point, offsets, layer, "z64", work).reshape(-1, d)
+            inputs = _double(point.inputs[layer], "inputs64", work).reshape(-1, k)
             self.squares[layer] += sign * _sum_of_squares(z)
             add_product(self.cross[layer], sign, z, inputs)
             if self.gram[layer].size:
@@ -129,8 +139,8 @@ class Statistics:
             self.gram[0] += other.gram[0]
 
     def renew(self, other: Statistics) -> None:
-        """Become `other`, which covers the same samples, keeping the input Gram matrix."""
-        inputs = self.gram[0].copy()
+        """Become `other`, which covers the same samples, keeping the input Gram matrix unless it has one."""
+        inputs = 0.0 if other.with_inputs else self.gram[0].copy()
         self.vector[:] = 0
         self.merge(other)
         self.gram[0] += inputs

@@ -15,11 +15,12 @@ from safetensors.numpy import load_file
 
 from altmin_dask.errors import DataError, MissingError
 from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Chain, Weights
+from altmin_dask.networks.chain import Weights
+from altmin_dask.networks.network import Network, build_network, describe_network
 from altmin_dask.storage.atomic import write_json, write_tensors
 
 VERSION = 1
-KINDS = ("autoencoder", "classifier", "regressor")
+KINDS = ("autoencoder", "classifier", "regressor", "recurrent_classifier", "recurrent_regressor")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +29,9 @@ class Model:
 
     Attributes
     ----------
-    kind : {"autoencoder", "classifier", "regressor"}
+    kind : {"autoencoder", "classifier", "regressor", "recurrent_classifier", "recurrent_regressor"}
         What its output is compared with: the samples, labels, or real targets.
-    network : Chain
+    network : Network
         The architecture and loss.
     weights : tuple of ndarray
         W̃_1 … W̃_L.
@@ -41,7 +42,7 @@ class Model:
     """
 
     kind: str
-    network: Chain
+    network: Network
     weights: Weights
     sample_shape: tuple[int, ...]
     scale: float = 1.0
@@ -59,7 +60,7 @@ class Model:
             {
                 "version": VERSION,
                 "kind": self.kind,
-                "network": self.network.describe(),
+                "network": describe_network(self.network),
                 "sample_shape": list(self.sample_shape),
                 "scale": self.scale,
             },
@@ -92,7 +93,7 @@ class Model:
                 )
             if settings["kind"] not in KINDS:
                 raise ValueError(f"its kind is {settings['kind']!r}")
-            network = Chain.build(**settings["network"])
+            network = build_network(settings["network"])
             weights = tuple(tensors[name] for name in layer_names(len(network.widths)))
             if tuple(w.shape for w in weights) != network.shapes:
                 raise ValueError("the weights' shapes are not the network's")

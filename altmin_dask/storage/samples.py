@@ -22,8 +22,15 @@ from altmin_dask.storage.atomic import new_folder, sweep_killed
 from altmin_dask.storage.checked import storage_options
 from altmin_dask.storage.readers import Array, is_url, is_zarr_folder, locate, open_zarr, read_zarr
 from altmin_dask.storage.remote import explained_errors
-from altmin_dask.storage.sources import Source
-from altmin_dask.storage.summaries import Summary, check_finite, check_labels, is_labels, summarise
+from altmin_dask.storage.sources import BESIDE, Source
+from altmin_dask.storage.summaries import (
+    Summary,
+    check_finite,
+    check_labels,
+    check_lengths,
+    is_labels,
+    summarise,
+)
 
 __all__ = [
     "SampleStore",
@@ -53,7 +60,10 @@ class SampleStore:
     x : zarr.Array
         Inputs ``(rows, *sample_shape)``, numeric, chunked along rows.
     y : zarr.Array or None
-        Targets, chunked like x: integer labels ``(rows,)``, or floats ``(rows,)`` or ``(rows, outputs)``.
+        Targets, chunked like x: integer labels ``(rows,)``, or floats ``(rows,)`` or ``(rows, outputs)``; of sequences
+        also one for each step, ``(rows, steps)`` or ``(rows, steps, outputs)``.
+    beside : dict of str to zarr.Array
+        ``lengths`` and ``states`` of sequences, as in `altmin_dask.storage.sources.Source`, chunked like x.
     attributes : dict
         What `ingest` recorded: version, source, scale, sample_shape, summary, complete. Empty for a store
         that another program wrote.
@@ -63,6 +73,7 @@ class SampleStore:
     x: zarr.Array[Any]
     y: zarr.Array[Any] | None
     attributes: dict[str, Any] = field(default_factory=dict)
+    beside: dict[str, zarr.Array[Any]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> SampleStore:
@@ -97,8 +108,9 @@ class SampleStore:
             names = ", ".join(sorted(group.array_keys())) or "no arrays"
             raise DataError(f"{location} has no array called x (it has {names}); `altmin ingest` it first")
         targets = y if isinstance(y, zarr.Array) else None
-        _check_layout(location, x, targets)
-        return cls(location, x, targets, dict(attributes))
+        beside = {name: array for name in BESIDE if isinstance(array := group.get(name), zarr.Array)}
+        _check_layout(location, x, targets, beside)
+        return cls(location, x, targets, dict(attributes), beside)
 
     @property
     def rows(self) -> int:
@@ -213,7 +225,8 @@ def ingest(
     if dtype not in ("float32", "float64"):
         raise ConfigError(f"dtype is {dtype}; samples are stored as float32 or float64")
     if source.y is not None:
-        _check_targets(source.y.shape, source.y.dtype, source.y.label)
+        _check_targets(source.y.shape, source.y.dtype, source.y.label, source.x_shape)
+    _check_beside(source)
     rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)
 
     location = locate(dest)
@@ -262,6 +275,13 @@ def _write(
     y_array = None
     if source.y is not None:
         y_array = create("y", source.y.shape[1:], "int64" if is_labels(source.y.dtype) else dtype)
+    beside = {
+        name: (
+            create(name, reader.shape[1:], "int64" if name == "lengths" else dtype),
+            reader.blocks(chunk_rows),
+        )
+        for name, reader in source.beside.items()
+    }
 
     def convert(start: int, raw_x: Array, raw_y: Array | None) -> tuple[Array, Array | None]:
         if raw_y is not None and is_labels(raw_y.dtype):
@@ -277,6 +297,13 @@ def _write(
         x_array[rows] = x
         if y is not None and y_array is not None:
             y_array[rows] = y
+        for name, (array, others) in beside.items():
+            values = next(others)
+            if name == "lengths":
+                check_lengths(values, source.x_shape[0], start, source.name)
+            else:
+                check_finite(values, None, start, source.name, name)
+            array[rows] = values
         return summarise(x, y)
 
     blocks = source.blocks(chunk_rows)
@@ -336,36 +363,64 @@ def _check_attributes(attributes: dict[str, Any], location: str) -> None:
         raise DataError(f"{location} was written by a later version of altmin-dask; install that version")
 
 
-def _check_layout(location: str, x: zarr.Array[Any], y: zarr.Array[Any] | None) -> None:
+def _check_layout(
+    location: str, x: zarr.Array[Any], y: zarr.Array[Any] | None, beside: dict[str, zarr.Array[Any]]
+) -> None:
     """Refuse arrays that cannot be read as chunks of whole samples."""
-    x_label, y_label = f"x of {location}", f"y of {location}"
+    arrays = {"x": x} | ({} if y is None else {"y": y}) | beside
+    readers = {name: read_zarr(array, f"{name} of {location}") for name, array in arrays.items()}
     # a source has the same demands on dtypes and shapes
-    Source(location, read_zarr(x, x_label), None if y is None else read_zarr(y, y_label))
-    for array, label in ((x, x_label), (y, y_label)):
-        if array is not None and any(
-            chunk < size for chunk, size in zip(array.chunks[1:], array.shape[1:], strict=True)
-        ):
+    _check_beside(Source(location, readers["x"], readers.get("y"), {name: readers[name] for name in beside}))
+    for name, array in arrays.items():
+        label = f"{name} of {location}"
+        if any(chunk < size for chunk, size in zip(array.chunks[1:], array.shape[1:], strict=True)):
             raise DataError(
                 f"{label} has chunks of {array.chunks}, which cut through samples of {array.shape[1:]}; "
                 "`altmin ingest` it into a new store"
             )
-    if y is None:
-        return
-    _check_targets(y.shape, y.dtype, y_label)
+    if y is not None:
+        _check_targets(y.shape, y.dtype, f"y of {location}", x.shape[1:])
     rows = x.shape[0]
-    x_rows, y_rows = min(x.chunks[0], rows), min(y.chunks[0], rows)
-    if x_rows != y_rows:
+    for name, array in arrays.items():
+        x_rows, other_rows = min(x.chunks[0], rows), min(array.chunks[0], rows)
+        if x_rows != other_rows:
+            raise DataError(
+                f"{location} has {x_rows} rows in a chunk of x and {other_rows} in one of {name}; "
+                "`altmin ingest` it into a new store"
+            )
+
+
+def _check_targets(
+    shape: tuple[int, ...], dtype: np.dtype[Any], label: str, sample_shape: tuple[int, ...]
+) -> None:
+    """Refuse targets that are neither labels, nor numbers, nor rows of numbers, nor those of every step."""
+    stepwise = len(sample_shape) > 1 and shape[1:2] == sample_shape[:1]
+    if is_labels(dtype) and len(shape) > (2 if stepwise else 1):
         raise DataError(
-            f"{location} has {x_rows} rows in a chunk of x and {y_rows} in one of y; "
-            "`altmin ingest` it into a new store"
+            f"{label} has integers of shape {shape}; give labels of shape (rows,) or, of sequences, (rows, steps), "
+            "or floats to fit"
+        )
+    if len(shape) > (3 if stepwise else 2) or 0 in shape:
+        raise DataError(
+            f"{label} has shape {shape}; give targets of shape (rows,), (rows, outputs) or, of sequences, "
+            "(rows, steps, outputs)"
         )
 
 
-def _check_targets(shape: tuple[int, ...], dtype: np.dtype[Any], label: str) -> None:
-    """Refuse targets that are neither labels, nor numbers, nor rows of numbers."""
-    if is_labels(dtype) and len(shape) != 1:
-        raise DataError(
-            f"{label} has integers of shape {shape}; give labels of shape (rows,), or floats to fit"
-        )
-    if len(shape) > 2 or 0 in shape:
-        raise DataError(f"{label} has shape {shape}; give targets of shape (rows,) or (rows, outputs)")
+def _check_beside(source: Source) -> None:
+    """Refuse lengths and states of a wrong shape, or where there are no sequences."""
+    for name, reader in source.beside.items():
+        if len(source.x_shape) < 2:
+            raise DataError(
+                f"{reader.label} belongs to sequences, and {source.x.label} has shape {source.x.shape}; "
+                f"give x of shape (rows, steps, features), or leave out {name}"
+            )
+        if name == "lengths" and (len(reader.shape) != 1 or not is_labels(reader.dtype)):
+            raise DataError(
+                f"{reader.label} has dtype {reader.dtype} and shape {reader.shape}; give integers of shape (rows,)"
+            )
+        if name == "states" and len(reader.shape) != 2:
+            raise DataError(
+                f"{reader.label} has shape {reader.shape}; give one row for each sequence, the states of all "
+                "recurrent layers side by side"
+            )

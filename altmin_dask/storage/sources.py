@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import zarr
 from numpy.typing import ArrayLike
 
 from altmin_dask.errors import ConfigError, DataError, MissingError
+from altmin_dask.storage.adding import Adding
 from altmin_dask.storage.readers import (
     Array,
     RowReader,
@@ -35,6 +36,8 @@ from altmin_dask.storage.readers import (
 )
 from altmin_dask.storage.synthetic import Synthetic
 
+BESIDE = ("lengths", "states")
+"""Arrays that sequences may have beside x and y."""
 _DIGITS_TRAIN_ROWS = 1437
 _SPLIT = re.compile(r"(?P<base>.+):(?P<split>train|test)", re.DOTALL)
 _IDX_NAME = re.compile(r"(?P<part>.*?)[-_.]?(?P<role>images|labels)[-.]idx\d+-[a-z]+(\.gz)?")
@@ -53,16 +56,20 @@ class Source:
         The inputs, of rank 2 or more: one row per sample.
     y : RowReader or None
         The targets, of rank 1 or more.
+    beside : mapping of str to RowReader
+        Of sequences: ``lengths`` (rows,), integers from 1 to the number of steps, where they are padded; ``states``
+        (rows, Σ d_i), where they begin with given states.
 
     Raises
     ------
     DataError
-        If ``x`` has rank 1, its samples are empty, or ``x`` and ``y`` differ in length.
+        If ``x`` has rank 1, its samples are empty, or the arrays differ in length.
     """
 
     name: str
     x: RowReader
     y: RowReader | None = None
+    beside: Mapping[str, RowReader] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.x.shape) < 2:
@@ -77,6 +84,12 @@ class Source:
                 f"{self.x.label} has {self.rows} rows and {self.y.label} has {self.y.shape[0]}; "
                 "give x and y that belong together"
             )
+        for array in self.beside.values():
+            if array.shape[0] != self.rows:
+                raise DataError(
+                    f"{self.x.label} has {self.rows} rows and {array.label} has {array.shape[0]}; "
+                    "give arrays that belong together"
+                )
 
     @property
     def rows(self) -> int:
@@ -134,7 +147,9 @@ class Source:
             yield next(x_blocks), next(y_blocks)
 
 
-def array_source(x: ArrayLike, y: ArrayLike | None = None, *, name: str = "the given arrays") -> Source:
+def array_source(
+    x: ArrayLike, y: ArrayLike | None = None, *, name: str = "the given arrays", **beside: ArrayLike | None
+) -> Source:
     """Make a source of arrays in memory.
 
     Parameters
@@ -145,6 +160,8 @@ def array_source(x: ArrayLike, y: ArrayLike | None = None, *, name: str = "the g
         Targets ``(rows,)`` or ``(rows, …)``.
     name : str
         What messages call it.
+    **beside : array_like
+        ``lengths`` and ``states`` of sequences, as in `Source`.
 
     Raises
     ------
@@ -152,7 +169,12 @@ def array_source(x: ArrayLike, y: ArrayLike | None = None, *, name: str = "the g
         If the arrays cannot be samples.
     """
     targets = None if y is None else read_memory(np.asarray(y), f"y of {name}")
-    return Source(name, read_memory(np.asarray(x), f"x of {name}"), targets)
+    others = {
+        key: read_memory(np.asarray(values), f"{key} of {name}")
+        for key, values in beside.items()
+        if values is not None
+    }
+    return Source(name, read_memory(np.asarray(x), f"x of {name}"), targets, others)
 
 
 def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | None = None) -> Source:
@@ -167,6 +189,7 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
         * ``synthetic:rows=100000,features=784,classes=10,seed=0``: made on the way, by a seeded teacher that a
           network can learn (`altmin_dask.storage.synthetic`), with labels (``classes=K``), real targets
           (``outputs=M``) or neither; ``latent`` and ``noise`` may be given too;
+        * ``adding:rows=20000,steps=30,seed=0``: sequences of the adding problem (`altmin_dask.storage.adding`);
         * a ``.npz`` file: its arrays ``x`` and ``y``, those named by `x` and `y`, or its only array as x;
         * a ``.npy`` file: x, with y in another ``.npy`` file named by `y`;
         * a folder of idx files like ``train-images-idx3-ubyte.gz`` and ``train-labels-idx1-ubyte.gz``;
@@ -177,6 +200,8 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
         of ``synthetic:`` different samples of the same teacher, of a ``.npz`` file ``x_train`` and
         ``y_train`` or ``x_test`` and ``y_test``, of an idx folder the files of ``train`` or of ``t10k`` or
         ``test``. A local file called ``digits`` is ``./digits``.
+
+        Arrays ``lengths`` and ``states`` beside x in a ``.npz`` file or a zarr group belong to its sequences.
     x, y : str, optional
         Names of arrays in the file (`y` of a ``.npy`` file: a path). Without `y`, an array called ``y`` is
         taken where there is one.
@@ -201,6 +226,9 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
         return Source(
             name, *Synthetic.parse(base.removeprefix("synthetic").removeprefix(":"), split).readers(name)
         )
+    if base == "adding" or base.startswith("adding:"):
+        _refuse_names(base, x, y)
+        return Source(name, *Adding.parse(base.removeprefix("adding").removeprefix(":"), split).readers(name))
     base = base.removeprefix("file://")
     if is_url(base):
         _refuse_split(base, split)
@@ -251,12 +279,13 @@ def _npz(name: str, path: Path, split: str | None, x: str | None, y: str | None)
     for wanted in (x_name, y_name):
         if wanted is not None and wanted not in names:
             raise _no_array(str(path), wanted, names)
-    return Source(name, read_npz(path, x_name), None if y_name is None else read_npz(path, y_name))
+    beside = {key: read_npz(path, key) for key in BESIDE if key in names and key not in (x_name, y_name)}
+    return Source(name, read_npz(path, x_name), None if y_name is None else read_npz(path, y_name), beside)
 
 
 def _npz_inputs(path: Path, names: list[str], y: str | None) -> str:
     """Choose the array that is x where the user named none."""
-    others = [name for name in names if name != y]
+    others = [name for name in names if name != y and name not in BESIDE]
     if "x" in others:
         return "x"
     if len(others) == 1:
@@ -317,7 +346,8 @@ def _zarr(name: str, location: str, x: str | None, y: str | None) -> Source:
         return Source(name, read_zarr(node, f"the array at {location}"))
     y_name = y or ("y" if "y" in node and x != "y" else None)
     inputs = _zarr_array(node, x or "x", location)
-    return Source(name, inputs, None if y_name is None else _zarr_array(node, y_name, location))
+    beside = {key: _zarr_array(node, key, location) for key in BESIDE if key in node and key not in (x, y)}
+    return Source(name, inputs, None if y_name is None else _zarr_array(node, y_name, location), beside)
 
 
 def _zarr_array(group: zarr.Group, name: str, location: str) -> RowReader:

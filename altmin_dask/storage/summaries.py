@@ -78,7 +78,7 @@ def summarise(x_block: Array, y_block: Array | None) -> Summary:
     return Summary(x_min, x_max, y_block.min().item(), y_block.max().item(), is_labels(y_block.dtype))
 
 
-def check_finite(x: Array, y: Array | None, first_row: int, name: str) -> None:
+def check_finite(x: Array, y: Array | None, first_row: int, name: str, x_name: str = "x") -> None:
     """Refuse samples with NaN or infinity.
 
     Parameters
@@ -87,15 +87,15 @@ def check_finite(x: Array, y: Array | None, first_row: int, name: str) -> None:
         Inputs and targets ``(rows, …)``, numeric; y may be None.
     first_row : int
         Which row of the data the first one is.
-    name : str
-        What the data is called in the message.
+    name, x_name : str
+        What the data, and the array x in it, are called in the message.
 
     Raises
     ------
     DataError
         Naming the first rows of the block that are not finite.
     """
-    for what, values in (("x", x), ("y", y)):
+    for what, values in ((x_name, x), ("y", y)):
         # the extremes are finite only if all values are, and need no temporary array
         if values is None or (np.isfinite(values.min()) and np.isfinite(values.max())):
             continue
@@ -132,6 +132,31 @@ def check_labels(y: Array, first_row: int, name: str) -> None:
         raise DataError(
             f"row {first_row + row} of {name} has the label {y[row]}, which cannot be stored; "
             "number the classes from 0"
+        )
+
+
+def check_lengths(lengths: Array, steps: int, first_row: int, name: str) -> None:
+    """Refuse lengths of sequences that are not from 1 to `steps`.
+
+    Parameters
+    ----------
+    lengths : numpy.ndarray, (rows,)
+        Integers.
+    steps, first_row : int
+        Steps there is room for, and which row of the data the first one is.
+    name : str
+        What the data is called in the message.
+
+    Raises
+    ------
+    DataError
+        Naming the first such row.
+    """
+    bad = np.flatnonzero((lengths < 1) | (lengths > steps))
+    if bad.size:
+        raise DataError(
+            f"row {first_row + bad[0]} of {name} has the length {lengths[bad[0]]}; "
+            f"sequences have 1 to {steps} steps here"
         )
 
 

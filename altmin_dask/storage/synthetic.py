@@ -14,20 +14,17 @@ they are read, and the first rows of a longer set are those of a shorter one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from functools import cache, cached_property
-from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from altmin_dask.errors import DataError
+from altmin_dask.storage.made import PARTS, made_in_blocks, parse_settings, parse_whole
 from altmin_dask.storage.readers import Array, RowReader
 
 EXAMPLE = "synthetic:rows=1e5,features=784,classes=10"
-_PARTS = {None: 0, "train": 0, "test": 1}
 _KEYS = ("rows", "features", "classes", "outputs", "seed", "latent", "noise")
 _LATENT = 16
 _NOISE = 0.02
@@ -76,23 +73,11 @@ class Synthetic:
         DataError
             If a key is unknown, missing or given twice, or its value cannot be used.
         """
-        found: dict[str, str] = {}
-        for word in filter(None, (word.strip() for word in text.split(","))):
-            key, equals, value = (piece.strip() for piece in word.partition("="))
-            if not equals or not value:
-                raise _refused(f"{word!r} is not of the form key=value")
-            if key not in _KEYS:
-                raise _refused(f"{key} is not one of {', '.join(_KEYS)}")
-            if key in found:
-                raise _refused(f"{key} is given twice")
-            found[key] = value
-        for key in ("rows", "features"):
-            if key not in found:
-                raise _refused(f"{key} is missing")
+        found = parse_settings(text, _KEYS, ("rows", "features"), _refused)
         if "classes" in found and "outputs" in found:
             raise _refused("classes make labels and outputs make real targets; give one of them")
         whole = {
-            key: _whole(key, found[key], least)
+            key: parse_whole(key, found[key], least, _refused)
             for key, least in (
                 ("rows", 1), ("features", 1), ("classes", 2), ("outputs", 1), ("seed", 0), ("latent", 1)
             )
@@ -108,48 +93,23 @@ class Synthetic:
             raise _refused(f"{whole['rows']} rows of {features} features fit on no disk")
         return cls(
             whole["rows"], features, classes, whole.get("outputs"), whole.get("seed", 0), latent,
-            _noise(found.get("noise")), _PARTS[split],
+            _noise(found.get("noise")), PARTS[split],
         )  # fmt: skip
 
     def readers(self, name: str) -> tuple[RowReader, RowReader | None]:
         """X, float32 in [0, 1], and the labels (int64) or targets (float32) that belong to it."""
-        x = self._reader(f"x of {name}", (self.features,), np.dtype(np.float32), self._fill_x)
+        size, single = (self.rows, self.block_rows), np.dtype(np.float32)
+        x = made_in_blocks(f"x of {name}", *size, (self.features,), single, self._fill_x)
         if self.classes is not None:
-            return x, self._reader(f"y of {name}", (), np.dtype(np.int64), self._fill_labels)
+            return x, made_in_blocks(f"y of {name}", *size, (), np.dtype(np.int64), self._fill_labels)
         if self.outputs is not None:
-            shape = (self.outputs,)
-            return x, self._reader(f"y of {name}", shape, np.dtype(np.float32), self._fill_targets)
+            return x, made_in_blocks(f"y of {name}", *size, (self.outputs,), single, self._fill_targets)
         return x, None
 
     @property
     def block_rows(self) -> int:
         """Rows that share a random stream: about 1 MiB of x, which stays in a core's cache."""
         return max(1, min(_BLOCK_ROWS, _BLOCK_VALUES // self.features))
-
-    def _reader(
-        self, label: str, sample: tuple[int, ...], dtype: np.dtype[Any], fill: Callable[[int, Array], None]
-    ) -> RowReader:
-        def blocks(rows: int) -> Iterator[Array]:
-            made, kept = -1, np.empty(0, dtype)
-            for start in range(0, self.rows, rows):
-                values = np.empty((min(rows, self.rows - start), *sample), dtype)
-                row = start
-                while row < start + len(values):
-                    block, offset = divmod(row, self.block_rows)
-                    target = values[row - start : row - start + self.block_rows - offset]
-                    if len(target) == self.block_rows:
-                        fill(block, target)
-                    else:  # a block's stream is always used whole, or what follows would depend on the cut
-                        if made != block:
-                            kept = np.empty((self.block_rows, *sample), dtype)
-                            fill(block, kept)
-                            made = block
-                        target[...] = kept[offset : offset + len(target)]
-                    row += len(target)
-                yield values
-                del values  # or it would live on while the next one is made
-
-        return RowReader(label, (self.rows, *sample), dtype, blocks)
 
     @cached_property
     def _teacher(self) -> tuple[Array, Array, Array]:
@@ -225,19 +185,6 @@ def _threadpools() -> ThreadpoolController:
 
 def _gaussian(rng: np.random.Generator, shape: tuple[int, int], gain: float) -> Array:
     return rng.standard_normal(shape, np.float32) * np.float32(gain / math.sqrt(shape[0]))
-
-
-def _whole(key: str, text: str, least: int) -> int:
-    try:
-        number = Decimal(text)
-        # exponents first: to make an int of 1e999999999 takes for ever
-        if not number.is_finite() or number.adjusted() > 18 or number != int(number):
-            raise ValueError
-    except (InvalidOperation, ValueError):
-        raise _refused(f"{key} is {text}, not a whole number") from None
-    if number < least:
-        raise _refused(f"{key} is {text}, less than {least}")
-    return int(number)
 
 
 def _noise(text: str | None) -> float:

@@ -142,3 +142,34 @@ class ChunkView:
             raise MissingError(
                 f"{socket.gethostname()} sees no array at {self.location}; put it where every worker sees it"
             ) from None
+
+
+@dataclass(frozen=True)
+class JoinedView:
+    """The same chunks of several arrays, side by side in the dtype of the first."""
+
+    views: tuple[ChunkView, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows of the selected chunks, and all columns."""
+        return self.views[0].shape[0], sum(view.columns for view in self.views)
+
+    @property
+    def ndim(self) -> int:
+        """Always 2."""
+        return 2
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the first array, or float32 if it is no float, which numbers beside it may be."""
+        dtype = self.views[0].dtype
+        return dtype if dtype.kind == "f" else np.dtype(np.float32)
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], tuple[int]]:
+        """Dask's form of the chunking."""
+        return self.views[0].sizes, (self.shape[1],)
+
+    def __getitem__(self, key: tuple[slice, ...]) -> Array:
+        return np.concatenate([view[key] for view in self.views], axis=1, dtype=self.dtype, casting="unsafe")
