@@ -87,6 +87,8 @@ class NetworkTable(Table):
     """One for all hidden layers, or one for each; by default sigmoid, and tanh in recurrent networks."""
     output_activation: str | None = None
     loss: LossName | None = None
+    classes: Annotated[int, Field(ge=2)] | None = None
+    """How many classes a classifier tells apart; by default one more than the largest label for training."""
     dtype: Literal["float32", "float64"] = "float32"
     initialization: Literal["auto", "random", "whitened", "layerwise"] = "auto"
     """Glorot or He by activation; or a first layer whitened, and an output bias set, from the first samples; or every

@@ -19,6 +19,7 @@ from altmin_dask.engine.session import Session
 from altmin_dask.engine.survey import Plan, make_plan, place_of
 from altmin_dask.engine.training import Trainer
 from altmin_dask.networks.chain import Weights
+from altmin_dask.solvers.increments import Memory
 from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.run import RunFolder
 
@@ -54,6 +55,7 @@ def train(
     resume: bool = False,
     scheduler: str | Client | None = None,
     initial: Weights | None = None,
+    memory: Memory | None = None,
     announce: Callable[[str], object] = print,
 ) -> list[dict[str, Any]]:
     """Train a pipeline in a run folder.
@@ -75,6 +77,8 @@ def train(
         Address of a running Dask scheduler, or a client of it.
     initial : tuple of ndarray, optional
         Weights W̃_1 … W̃_L that a new run begins with, in place of those of ``[network] initialization``.
+    memory : Memory, optional
+        What increments that gave these weights, on other samples, remember.
     announce : callable
         Told a few lines at the start.
 
@@ -117,7 +121,7 @@ def train(
                     f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, "
                     f"{executor.description}"
                 )
-                trainer = Trainer(Session(pipeline, problem, run, executor), observer, initial)
+                trainer = Trainer(Session(pipeline, problem, run, executor, memory), observer, initial)
                 records = trainer.train()
                 announce(trainer.ending)
                 return records

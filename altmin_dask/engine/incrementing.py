@@ -139,7 +139,9 @@ class Incrementing:
         state = run.restore()
         if state is None:
             weights = initial(self.session, self.groups[0])
-            state = State(weights, None, np.zeros(0, np.int64), memory=Memory.start(weights))
+            state = State(
+                weights, None, np.zeros(0, np.int64), memory=self.session.memory or Memory.start(weights)
+            )
         self.session.state = state
         self.metric = Metric(self.memory, self.settings) if self.memory.renewals else None
         self.commit()
@@ -221,8 +223,11 @@ class Incrementing:
         session, state, memory = self.session, self.session.state, self.memory
         network = session.problem.kernel.network
         ascent = Ascent(network.shapes, pending.renewed, packed.dtype, packed)
-        state.visits += session.group_rows(pending.chunks)
-        if memory.refuses(ascent):
+        rows = session.group_rows(pending.chunks)
+        state.visits += rows
+        # of a stream of samples, these are always a part
+        share = 0.0 if session.memory is not None else rows / session.rows
+        if memory.refuses(ascent, share):
             state.weights = memory.take_back()
             self.metric = Metric(memory, self.settings) if memory.renewals else None
             self._check()

@@ -142,6 +142,13 @@ scheduler, workers, temporary_folder, settings, verbose
         """
         return self._fit(X, None)
 
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Go on with one pass over some more samples; arguments as of `fit`.
+
+        Curvature and mean weights are remembered from call to call, though not by `save`. Nothing is held out.
+        """
+        return self._fit(X, None, partial=True)
+
     def transform(self, X: Any) -> Any:
         """Encode.
 

@@ -6,6 +6,8 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -14,31 +16,33 @@ from typing import Any, ClassVar, Self
 import dask
 import dask.array as da
 import numpy as np
-from distributed import Client, get_worker
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from altmin_dask import runs
-from altmin_dask.config import Pipeline, make_pipeline
 from altmin_dask.engine.problem import is_store
-from altmin_dask.engine.progress import Progress
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators import folder
 from altmin_dask.estimators.forward import Forward
-from altmin_dask.estimators.input import as_dask, is_lazy, open_samples, outline, split, store_source
+from altmin_dask.estimators.input import as_dask, is_lazy, open_samples, outline, sliced, split, store_source
+from altmin_dask.estimators.settings import dtype_of, pipeline_of, place_of
+from altmin_dask.estimators.watch import CallbackSupportMixin, Stop, Watch, with_callbacks
+from altmin_dask.estimators.weighting import weighted
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
+from altmin_dask.solvers.increments import Memory
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.readers import RowReader, locate
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore, ingest
 from altmin_dask.storage.sources import Source, array_source
 
+GIVEN = "the given arrays"
 FLOATS = (np.float64, np.float32)
 
 
-class AltMinEstimator(BaseEstimator):  # type: ignore[misc]
+class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """Parameters and methods that all estimators have; use one of them.
 
     Samples are taken as they are: put a `StandardScaler` in front where features differ in scale.
@@ -217,51 +221,93 @@ class AltMinEstimator(BaseEstimator):  # type: ignore[misc]
         model: Model = self.model_
         return model
 
-    def _targets(self, y: RowReader) -> RowReader:
-        """Targets as the store is to hold them; learns what there is to know of them."""
+    def _targets(self, y: RowReader, begun: bool) -> RowReader:
+        """Targets as the store is to hold them; learns what there is to know of them, unless that has begun."""
         return y
 
     def _network(self) -> dict[str, Any]:
         """More of the table `[network]`."""
         return {}
 
-    def _fit(self, X: Any, y: Any) -> Self:
-        seed = self._seed()
+    @with_callbacks
+    def _fit(self, X: Any, y: Any, sample_weight: Any = None, *, partial: bool = False) -> Self:
+        """Train on all samples, or go on with one pass over some more of them."""
+        begun = partial and hasattr(self, "model_")
+        streamed: tuple[Weights, Memory] | None = getattr(self, "_streamed", None) if begun else None
+        seed = self._seed() + (0 if streamed is None else streamed[1].steps)
         location = self.temporary_folder or dask.config.get("temporary-directory", None)
         with tempfile.TemporaryDirectory(prefix="altmin-", dir=location) as home:
-            train, validation = self._stores(X, y, Path(home), seed)
-            pipeline = self._pipeline(train, validation, seed)
+            train, validation = self._stores(X, y, sample_weight, Path(home), seed, partial, begun)
+            pipeline = pipeline_of(self, train, validation, seed, partial=partial)
             run = RunFolder(Path(home) / "run")
-            records = runs.train(
-                pipeline, run, _Watch(self.verbose), scheduler=_place(self.scheduler),
-                initial=self._initial(), announce=print if self.verbose else lambda line: None,
-            )  # fmt: skip
-            self.model_ = Model.load(run.model)
-            held_out = "nested_loss" if validation is None else "validation_loss"
-            self.history_ = records
-            self.loss_curve_ = [record["nested_loss"] for record in records]
-            self.best_loss_ = min(record[held_out] for record in records)
+            initial = self.model_.weights if begun or (self.warm_start and hasattr(self, "model_")) else None
+
+            def learnt() -> dict[str, Any]:
+                held_out = "nested_loss" if validation is None else "validation_loss"
+                records = run.records()
+                return {
+                    "model_": Model.load(run.model),
+                    "history_": records,
+                    "loss_curve_": [record["nested_loss"] for record in records],
+                    "best_loss_": min(record[held_out] for record in records),
+                    "n_iter_": max(1, math.ceil(records[-1]["sweep"])),
+                }
+
+            watch = Watch(self, learnt, X, y, callbacks=not partial)
+            with suppress(Stop):
+                runs.train(
+                    pipeline, run, watch, scheduler=place_of(self.scheduler),
+                    initial=streamed[0] if streamed else initial, memory=streamed[1] if streamed else None,
+                    announce=print if self.verbose else lambda line: None,
+                )  # fmt: skip
+            found = learnt()
+            if partial:
+                found = self._streaming(run, found, pipeline.training.averaging, begun)
+            else:
+                self.__dict__.pop("_streamed", None)
+            for name, value in found.items():
+                setattr(self, name, value)
             self.best_validation_score_ = None if validation is None else self._score_of(validation)
-            self.n_iter_ = max(1, math.ceil(records[-1]["sweep"]))
+            watch.ended()
         return self
 
-    def _stores(self, X: Any, y: Any, home: Path, seed: int) -> tuple[SampleStore, SampleStore | None]:
+    def _streaming(
+        self, run: RunFolder, found: dict[str, Any], averaging: float, begun: bool
+    ) -> dict[str, Any]:
+        """What is known after some more samples: the last weights in place of those best on them."""
+        state = run.restore()
+        assert state is not None
+        assert state.memory is not None
+        self._streamed = state.weights, state.memory
+        weights = state.memory.averaged(state.weights, averaging)
+        before = (self.history_, self.loss_curve_, self.n_iter_) if begun else ([], [], 0)
+        return {
+            **found,
+            "model_": replace(found["model_"], weights=weights),
+            "history_": [*before[0], *found["history_"]],
+            "loss_curve_": [*before[1], *found["loss_curve_"]],
+            "n_iter_": before[2] + 1,
+        }
+
+    def _stores(
+        self, X: Any, y: Any, sample_weight: Any, home: Path, seed: int, partial_fit: bool, begun: bool
+    ) -> tuple[SampleStore, SampleStore | None]:
         """The samples as stores: the user's own, if it will do, or new ones."""
-        given = None
+        given, held_out = None, self.early_stopping and not partial_fit
         if is_lazy(X):
-            source = open_samples(X, y)
-            self._learn_features(X, prod(source.x_shape), reset=True)
-            if source.rows < 2:
+            raw = open_samples(X, y, sample_weight)
+            self._learn_features(X, prod(raw.x_shape), reset=not begun)
+            if raw.rows < 2 and not partial_fit:
                 raise DataError("X has 1 sample; training needs at least 2")
             if y is None and isinstance(X, str | os.PathLike) and is_store(os.fspath(X)):
-                given = SampleStore.open(X) if locate(X) == source.name else None
+                given = SampleStore.open(X) if locate(X) == raw.name else None
         else:
-            source = self._in_memory(X, y)
-        kept, source = source.y, self._with_targets(source)
-        if given is not None and not self.early_stopping and self.chunk_rows is None and source.y is kept:
+            raw = self._in_memory(X, y, sample_weight, least=1 if partial_fit else 2, reset=not begun)
+        source = self._with_targets(raw, begun)
+        if given is not None and not held_out and self.chunk_rows is None and source is raw:
             return given, None
-        write = partial(ingest, chunk_rows=self.chunk_rows, dtype=self._dtype(source.x_dtype))
-        if not self.early_stopping:
+        write = partial(ingest, chunk_rows=self.chunk_rows, dtype=dtype_of(self, source.x_dtype))
+        if not held_out:
             return write(source, home / "train.zarr"), None
         if is_lazy(X) and given is None:  # computed once, and read again
             source = store_source(write(source, home / "all.zarr"))
@@ -275,71 +321,31 @@ class AltMinEstimator(BaseEstimator):  # type: ignore[misc]
         )
         return train, validation
 
-    def _in_memory(self, X: Any, y: Any) -> Source:
+    def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         if self._kind == "autoencoder":
-            return array_source(validate_data(self, X, dtype=FLOATS, ensure_min_samples=2))
-        X, y = validate_data(self, X, y, dtype=FLOATS, ensure_min_samples=2, **self._checks)
-        y = np.asarray(y)
-        targets = RowReader(
-            "y", y.shape, y.dtype, lambda rows: (y[i : i + rows] for i in range(0, len(y), rows))
-        )
-        return Source("the given arrays", array_source(X).x, targets)
+            return array_source(
+                validate_data(self, X, dtype=FLOATS, ensure_min_samples=least, reset=reset), name=GIVEN
+            )
+        X, y = validate_data(self, X, y, dtype=FLOATS, ensure_min_samples=least, reset=reset, **self._checks)
+        weights = None
+        if sample_weight is not None:
+            weights = sliced(_check_sample_weight(sample_weight, X, dtype=np.float64), "sample_weight")
+        return Source(GIVEN, array_source(X).x, sliced(np.asarray(y), "y"), weights=weights)
 
-    def _with_targets(self, source: Source) -> Source:
+    def _with_targets(self, source: Source, begun: bool) -> Source:
+        """Targets as the store is to hold them, and weights with mean 1; learns what there is to know of them."""
         if self._kind == "autoencoder":
             return source
         if source.y is None:
             raise DataError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None, and {source.name} holds none"
             )
-        return Source(source.name, source.x, self._targets(source.y))
+        y = self._targets(source.y, begun)
+        source = source if y is source.y else replace(source, y=y)
+        return weighted(source, getattr(self, "class_weight", None), getattr(self, "classes_", None))
 
     def _learn_features(self, X: Any, features: int, *, reset: bool) -> None:
         validate_data(self, outline(X, features), skip_check_array=True, reset=reset)
-
-    def _dtype(self, given: np.dtype[Any]) -> str:
-        if self.dtype == "auto":
-            return "float32" if given == np.float32 else "float64"
-        return self.dtype
-
-    def _pipeline(self, train: SampleStore, validation: SampleStore | None, seed: int) -> Pipeline:
-        """The settings of a run; a wrong one is refused by its name."""
-        hidden = self.hidden_layer_sizes
-        tables: dict[str, dict[str, Any]] = {
-            "data": {"train": train.path, "validation": None if validation is None else validation.path},
-            "network": {
-                "kind": self._kind,
-                "hidden_layer_sizes": (hidden,) if np.ndim(hidden) == 0 else tuple(hidden),  # type: ignore[arg-type]
-                "activation": self.activation,
-                "initialization": self.initialization,
-                "dtype": self._dtype(train.x.dtype),
-                **self._network(),
-            },
-            "solver": {
-                name: getattr(self, name) for name in ("penalty", "mu", "ridge", "proximal")
-            },
-            "training": {
-                **{
-                    name: getattr(self, name)
-                    for name in (
-                        "schedule", "max_sweeps", "n_iter_no_change", "tol", "group_chunks", "staleness",
-                    )
-                },
-                "seed": seed,
-            },
-            "cluster": {"workers": self.workers},
-        }  # fmt: skip
-        for name, value in (self.settings or {}).items():
-            table, dot, key = name.partition(".")
-            if not dot or table in ("data", "output"):
-                raise ConfigError(
-                    f"settings has {name!r}; write 'network.…', 'solver.…', 'training.…' or 'cluster.…'"
-                )
-            tables.setdefault(table, {})[key] = value
-        return make_pipeline(_plain(tables))
-
-    def _initial(self) -> Weights | None:
-        return self.model_.weights if self.warm_start and hasattr(self, "model_") else None
 
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
@@ -377,45 +383,3 @@ class AltMinEstimator(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = False
         return tags
-
-
-class _Watch:
-    """Prints records, if at all."""
-
-    def __init__(self, verbose: bool) -> None:
-        self.verbose = verbose
-
-    def progressed(self, progress: Progress) -> None:
-        """Nothing is shown between records."""
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        """Print a line."""
-        if self.verbose:
-            held_out = record["validation_loss"]
-            more = "" if held_out is None else f", held-out loss {held_out:.6g}"
-            print(f"sweep {record['sweep']:.4g}: loss {record['nested_loss']:.6g}{more}")
-
-
-def _place(scheduler: str | None) -> str | Client | None:
-    """The client that is active, an address, or None for threads."""
-    if scheduler is not None:
-        return None if scheduler == "threads" else scheduler
-    try:
-        get_worker()
-    except ValueError:
-        try:
-            return Client.current()
-        except ValueError:
-            return None
-    return None  # within a task: one that waited for tasks of its own could wait forever
-
-
-def _plain(value: Any) -> Any:
-    """Settings without NumPy scalars, which a grid search makes."""
-    if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(_plain(each) for each in value)
-    if isinstance(value, np.ndarray):
-        return tuple(value.tolist())
-    return value.item() if isinstance(value, np.generic) else value

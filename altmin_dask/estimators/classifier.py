@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -25,6 +26,8 @@ class AltMinClassifier(ClassifierMixin, AltMinEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
+    class_weight : dict, "balanced" or None
+        How much samples of a class count, besides their own weights; "balanced" gives all classes the same.
     hidden_layer_sizes, activation, initialization, penalty, mu, ridge, proximal, schedule, max_sweeps, \
 early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, chunk_rows, group_chunks, staleness, dtype, \
 random_state, scheduler, workers, temporary_folder, settings, verbose
@@ -37,10 +40,6 @@ random_state, scheduler, workers, temporary_folder, settings, verbose
     model_, coefs_, intercepts_, history_, loss_curve_, best_loss_, best_validation_score_, n_iter_, n_features_in_, \
 feature_names_in_
         As those of `AltMinAutoencoder`; scores are accuracies.
-
-    Notes
-    -----
-    There are no sample weights and no class weights yet.
 
     Examples
     --------
@@ -59,7 +58,46 @@ feature_names_in_
     _kind = "classifier"
     classes_: Array
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def __init__(
+        self,
+        hidden_layer_sizes: int | tuple[int, ...] = (100,),
+        activation: str | tuple[str, ...] = "relu",
+        *,
+        class_weight: Any = None,
+        initialization: str = "auto",
+        penalty: str = "l2",
+        mu: Any = "auto",
+        ridge: float = 0.005,
+        proximal: float | None = None,
+        schedule: str = "auto",
+        max_sweeps: float | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | None = 10,
+        tol: float = 1e-3,
+        warm_start: bool = False,
+        chunk_rows: int | None = None,
+        group_chunks: int | None = None,
+        staleness: int = 0,
+        dtype: str = "auto",
+        random_state: Any = None,
+        scheduler: str | None = None,
+        workers: int | None = None,
+        temporary_folder: str | os.PathLike[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes, activation, initialization=initialization, penalty=penalty, mu=mu, ridge=ridge,
+            proximal=proximal, schedule=schedule, max_sweeps=max_sweeps, early_stopping=early_stopping,
+            validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, tol=tol, warm_start=warm_start,
+            chunk_rows=chunk_rows, group_chunks=group_chunks, staleness=staleness, dtype=dtype,
+            random_state=random_state, scheduler=scheduler, workers=workers, temporary_folder=temporary_folder,
+            settings=settings, verbose=verbose,
+        )  # fmt: skip
+        self.class_weight = class_weight
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train.
 
         Parameters
@@ -69,6 +107,9 @@ feature_names_in_
             goes on; a sample store itself is trained on where it is.
         y : array_like, dask array or series, zarr.Array
             Labels (rows,). None only if X is the path of a store or file that holds them too.
+        sample_weight : as y, optional
+            Weights (rows,): 2 counts as the sample twice, 0 as none. Only their ratios matter. They need increments
+            at ``mu="auto"``, which is the default.
 
         Returns
         -------
@@ -83,7 +124,38 @@ feature_names_in_
         RunError
             If training diverges.
         """
-        return self._fit(X, y)
+        return self._fit(X, y, sample_weight)
+
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Go on with one pass over some more samples.
+
+        Curvature and mean weights are remembered from call to call, though not by `save`. Nothing is held out.
+
+        Parameters
+        ----------
+        X, y, sample_weight : as in `fit`
+            Samples (rows, features), labels (rows,) and weights (rows,).
+        classes : array_like, (classes,)
+            All labels there will be; needed in the first call.
+
+        Raises
+        ------
+        DataError
+            If there are no classes in the first call, or others than in the first call.
+        """
+        if classes is not None:
+            announced = np.unique(np.asarray(classes))
+            if hasattr(self, "model_") and not np.array_equal(announced, self.classes_):
+                raise DataError(
+                    f"classes are {announced.tolist()}, and were {self.classes_.tolist()} in the first call"
+                )
+            self._announced = announced
+        elif not hasattr(self, "model_"):
+            raise DataError("classes must be passed on the first call to partial_fit")
+        try:
+            return self._fit(X, y, sample_weight, partial=True)
+        finally:
+            self.__dict__.pop("_announced", None)
 
     def predict(self, X: Any) -> Any:
         """Classify.
@@ -129,7 +201,7 @@ feature_names_in_
         forward = self._forward(classes=self.classes_)
         return lazy_accuracy(targets_like(X, y, samples), forward.lazily(samples))
 
-    def _targets(self, y: RowReader) -> RowReader:
+    def _targets(self, y: RowReader, begun: bool) -> RowReader:
         if len(y.shape) != 1:
             raise DataError(
                 f"y should be a 1d array, got an array of shape {y.shape} instead; give one label a row"
@@ -140,17 +212,30 @@ feature_names_in_
             found = own if found is None else np.union1d(found, own)
         assert found is not None
         check_classification_targets(found)
-        if len(found) < 2:
-            raise DataError(f"y has only one class, {found.tolist()[0]!r}; a classifier needs at least two")
-        if self.warm_start and hasattr(self, "model_") and not np.array_equal(found, self.classes_):
+        classes = self.classes_ if begun else getattr(self, "_announced", found)
+        if len(classes) < 2:
+            raise DataError(f"y has only one class, {classes.tolist()[0]!r}; a classifier needs at least two")
+        if classes is not found and not np.isin(found, classes).all():
+            raise DataError(
+                f"y has the labels {found.tolist()}, which are not all among the classes {classes.tolist()}"
+            )
+        if (
+            self.warm_start
+            and not begun
+            and hasattr(self, "model_")
+            and not np.array_equal(found, self.classes_)
+        ):
             raise DataError(
                 f"warm_start goes on with the classes {self.classes_.tolist()}, and y has {found.tolist()}; "
                 "give samples of all of them, or warm_start=False"
             )
-        self.classes_ = found
-        if y.dtype.kind in "iu" and np.array_equal(found, np.arange(len(found))):
+        self.classes_ = classes
+        if y.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):
             return y
-        return mapped(y, lambda block: np.asarray(np.searchsorted(found, block)), np.int64)
+        return mapped(y, lambda block: np.asarray(np.searchsorted(classes, block)), np.int64)
+
+    def _network(self) -> dict[str, Any]:
+        return {"classes": len(self.classes_)}
 
     def _score_of(self, store: SampleStore) -> float:
         samples = known(self._samples(store.path))

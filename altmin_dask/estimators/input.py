@@ -75,7 +75,7 @@ def as_dask(X: Any) -> da.Array:
     return x if x.ndim == 2 else x.reshape(x.shape[0], prod(x.shape[1:]))
 
 
-def open_samples(X: Any, y: Any) -> Source:
+def open_samples(X: Any, y: Any, sample_weight: Any = None) -> Source:
     """Lazy samples, and targets of any kind, as a source that a store is written from.
 
     Parameters
@@ -84,6 +84,8 @@ def open_samples(X: Any, y: Any) -> Source:
         Samples (rows, …).
     y : array_like, dask array, dask series or frame, zarr.Array, None
         Targets (rows,) or (rows, outputs). None takes those that are in the store or file X, if there are any.
+    sample_weight : as y
+        Weights (rows,).
 
     Raises
     ------
@@ -98,7 +100,13 @@ def open_samples(X: Any, y: Any) -> Source:
         source = Source("the zarr array X", read_zarr(X, "the zarr array X"))
     else:
         source = Source("the dask collection X", _read_dask(known(as_dask(X)), "X"))
-    return source if y is None else replace(source, y=_open_targets(y))
+    if y is not None:
+        source = replace(source, y=_open_targets(y))
+    return (
+        source
+        if sample_weight is None
+        else replace(source, weights=_open_targets(sample_weight, "sample_weight"))
+    )
 
 
 def _open_location(name: str) -> Source:
@@ -113,21 +121,29 @@ def _open_location(name: str) -> Source:
 def store_source(store: SampleStore) -> Source:
     """The samples of a store, to be read once more."""
     y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
-    return Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
+    weights = None if store.weights is None else read_zarr(store.weights, f"sample_weight of {store.path}")
+    return Source(store.path, read_zarr(store.x, f"x of {store.path}"), y, weights=weights)
 
 
-def _open_targets(y: Any) -> RowReader:
+def _open_targets(y: Any, name: str = "y") -> RowReader:
     if isinstance(y, str | os.PathLike):
-        raise DataError("y is a path; give an array, or a path for X alone whose store holds the targets too")
+        raise DataError(
+            f"{name} is a path; give an array, or a path for X alone whose store holds {name} too"
+        )
     if isinstance(y, zarr.Array):
-        return read_zarr(y, "the zarr array y")
+        return read_zarr(y, f"the zarr array {name}")
     if is_dask_collection(y):
-        return _read_dask(known(_of_collection(y, "y", labels=True)), "y")
+        return _read_dask(known(_of_collection(y, name, labels=True)), name)
     values = np.asarray(y)
     if values.ndim == 0:
-        raise DataError(f"y is {y!r}; give one target for each row of X")
+        raise DataError(f"{name} is {y!r}; give one for each row of X")
+    return sliced(values, name)
+
+
+def sliced(values: Array, label: str) -> RowReader:
+    """Read an array in memory, of any dtype."""
     return RowReader(
-        "y",
+        label,
         values.shape,
         values.dtype,
         lambda rows: (values[i : i + rows] for i in range(0, len(values), rows)),
@@ -247,7 +263,12 @@ def split(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
         return replace(reader, shape=(rows, *reader.shape[1:]), blocks=blocks)
 
     train, validation = (
-        Source(source.name, part(source.x, held_out), None if source.y is None else part(source.y, held_out))
+        Source(
+            source.name,
+            part(source.x, held_out),
+            None if source.y is None else part(source.y, held_out),
+            weights=None if source.weights is None else part(source.weights, held_out),
+        )
         for held_out in (False, True)
     )
     return train, validation

@@ -43,10 +43,6 @@ random_state, scheduler, workers, temporary_folder, settings, verbose
 feature_names_in_
         As those of `AltMinAutoencoder`; scores are R².
 
-    Notes
-    -----
-    There are no sample weights yet.
-
     Examples
     --------
     >>> import numpy as np
@@ -104,7 +100,7 @@ feature_names_in_
         self.output_activation = output_activation
         self.loss = loss
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train.
 
         Parameters
@@ -114,6 +110,9 @@ feature_names_in_
             goes on; a sample store itself is trained on where it is.
         y : array_like, frame, dask array, series or frame, zarr.Array
             Targets (rows,) or (rows, outputs). None only if X is the path of a store or file that holds them too.
+        sample_weight : as y, optional
+            Weights (rows,): 2 counts as the sample twice, 0 as none. Only their ratios matter. They need increments
+            at ``mu="auto"``, which is the default.
 
         Returns
         -------
@@ -128,7 +127,14 @@ feature_names_in_
         RunError
             If training diverges.
         """
-        return self._fit(X, y)
+        return self._fit(X, y, sample_weight)
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Go on with one pass over some more samples; arguments as of `fit`.
+
+        Curvature and mean weights are remembered from call to call, though not by `save`. Nothing is held out.
+        """
+        return self._fit(X, y, sample_weight, partial=True)
 
     def predict(self, X: Any) -> Any:
         """Predict targets.
@@ -162,13 +168,17 @@ feature_names_in_
         samples = known(self._samples(X))
         return lazy_r2(targets_like(X, y, samples), self._forward(flat=self._flat).lazily(samples))
 
-    def _targets(self, y: RowReader) -> RowReader:
+    def _targets(self, y: RowReader, begun: bool) -> RowReader:
         if len(y.shape) > 2 or y.dtype.kind not in "biuf":
             raise DataError(
                 f"y has shape {y.shape} and dtype {y.dtype}; give numbers of shape (rows,) or (rows, outputs)"
             )
-        self._flat = len(y.shape) == 1
-        self.n_outputs_ = 1 if self._flat else y.shape[1]
+        outputs = y.shape[1] if len(y.shape) == 2 else 1
+        if begun and (outputs, len(y.shape) == 1) != (self.n_outputs_, self._flat):
+            raise DataError(
+                f"y has shape {y.shape}, and was of {self.n_outputs_} outputs before; give such targets"
+            )
+        self.n_outputs_, self._flat = outputs, len(y.shape) == 1
         if y.dtype.kind == "f":
             return y
         return mapped(y, partial(np.asarray, dtype=np.float64), np.float64)

@@ -230,14 +230,17 @@ class Memory:
         grams, metrics, before, average = ([tensors[f"{kind}_{i}"] for i in range(layers)] for kind in kinds)
         return cls(grams, metrics, tuple(before), tuple(average), **scalars)
 
-    def refuses(self, ascent: Ascent) -> bool:
-        """Whether the weights have become worse than chance would have it, so that the last step is taken back."""
+    def refuses(self, ascent: Ascent, share: float = 0.0) -> bool:
+        """Whether the weights have become worse than chance would have it, so that the last step is taken back.
+
+        `share` is how much of all samples the group is: the whole of them leaves nothing to chance.
+        """
         n, loss, squares = (float(total) for total in ascent.totals)
         if not np.isfinite(ascent.vector).all():
             return True
         if math.isnan(self.level):
             return False
-        error = math.sqrt(max(squares / n - (loss / n) ** 2, 0.0) / n)
+        error = math.sqrt(max(squares / n - (loss / n) ** 2, 0.0) / n * max(1 - share, 0.0))
         return loss / n > REFUSED * self.level + 6 * error
 
     def take_back(self) -> Weights:
@@ -247,13 +250,17 @@ class Memory:
         self.refusals += 1
         return self.average
 
-    def renew(self, ascent: Ascent, weights: Weights, averaging: float) -> None:
-        """Take a group's samples into the means, and the weights, which it did not refuse."""
+    def averaged(self, weights: Weights, averaging: float) -> Weights:
+        """The mean with these weights in it, too: in the first steps they are most of it."""
         keep = min(averaging, 1 - 1 / (1 + self.steps / 8))
-        self.average = tuple(
+        return tuple(
             mean + mean.dtype.type(1 - keep) * (w - mean)
             for mean, w in zip(self.average, weights, strict=True)
         )
+
+    def renew(self, ascent: Ascent, weights: Weights, averaging: float) -> None:
+        """Take a group's samples into the means, and the weights, which it did not refuse."""
+        self.average = self.averaged(weights, averaging)
         loss = float(ascent.totals[1] / ascent.totals[0])
         self.level = loss if math.isnan(self.level) else 0.9 * self.level + 0.1 * loss
         if not ascent.curvature:

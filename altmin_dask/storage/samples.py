@@ -22,12 +22,13 @@ from altmin_dask.storage.atomic import new_folder, sweep_killed
 from altmin_dask.storage.checked import storage_options
 from altmin_dask.storage.readers import Array, is_url, is_zarr_folder, locate, open_zarr, read_zarr
 from altmin_dask.storage.remote import explained_errors
-from altmin_dask.storage.sources import BESIDE, Source
+from altmin_dask.storage.sources import BESIDE, WEIGHTS, Source
 from altmin_dask.storage.summaries import (
     Summary,
     check_finite,
     check_labels,
     check_lengths,
+    check_weights,
     is_labels,
     summarise,
 )
@@ -64,6 +65,8 @@ class SampleStore:
         also one for each step, ``(rows, steps)`` or ``(rows, steps, outputs)``.
     beside : dict of str to zarr.Array
         ``lengths`` and ``states`` of sequences, as in `altmin_dask.storage.sources.Source`, chunked like x.
+    weights : zarr.Array or None
+        ``sample_weight``, (rows,): how much every sample counts, 1 on average; chunked like x.
     attributes : dict
         What `ingest` recorded: version, source, scale, sample_shape, summary, complete. Empty for a store
         that another program wrote.
@@ -74,6 +77,7 @@ class SampleStore:
     y: zarr.Array[Any] | None
     attributes: dict[str, Any] = field(default_factory=dict)
     beside: dict[str, zarr.Array[Any]] = field(default_factory=dict)
+    weights: zarr.Array[Any] | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> SampleStore:
@@ -109,8 +113,9 @@ class SampleStore:
             raise DataError(f"{location} has no array called x (it has {names}); `altmin ingest` it first")
         targets = y if isinstance(y, zarr.Array) else None
         beside = {name: array for name in BESIDE if isinstance(array := group.get(name), zarr.Array)}
-        _check_layout(location, x, targets, beside)
-        return cls(location, x, targets, dict(attributes), beside)
+        weights = array if isinstance(array := group.get(WEIGHTS), zarr.Array) else None
+        _check_layout(location, x, targets, beside, weights)
+        return cls(location, x, targets, dict(attributes), beside, weights)
 
     @property
     def rows(self) -> int:
@@ -282,6 +287,8 @@ def _write(
         )
         for name, reader in source.beside.items()
     }
+    if source.weights is not None:
+        beside[WEIGHTS] = create(WEIGHTS, (), dtype), source.weights.blocks(chunk_rows)
 
     def convert(start: int, raw_x: Array, raw_y: Array | None) -> tuple[Array, Array | None]:
         if raw_y is not None and is_labels(raw_y.dtype):
@@ -301,6 +308,8 @@ def _write(
             values = next(others)
             if name == "lengths":
                 check_lengths(values, source.x_shape[0], start, source.name)
+            elif name == WEIGHTS:
+                check_weights(values, start, source.name)
             else:
                 check_finite(values, None, start, source.name, name)
             array[rows] = values
@@ -364,13 +373,19 @@ def _check_attributes(attributes: dict[str, Any], location: str) -> None:
 
 
 def _check_layout(
-    location: str, x: zarr.Array[Any], y: zarr.Array[Any] | None, beside: dict[str, zarr.Array[Any]]
+    location: str,
+    x: zarr.Array[Any],
+    y: zarr.Array[Any] | None,
+    beside: dict[str, zarr.Array[Any]],
+    weights: zarr.Array[Any] | None,
 ) -> None:
     """Refuse arrays that cannot be read as chunks of whole samples."""
     arrays = {"x": x} | ({} if y is None else {"y": y}) | beside
+    arrays |= {} if weights is None else {WEIGHTS: weights}
     readers = {name: read_zarr(array, f"{name} of {location}") for name, array in arrays.items()}
     # a source has the same demands on dtypes and shapes
-    _check_beside(Source(location, readers["x"], readers.get("y"), {name: readers[name] for name in beside}))
+    sequences = {name: readers[name] for name in beside}
+    _check_beside(Source(location, readers["x"], readers.get("y"), sequences, readers.get(WEIGHTS)))
     for name, array in arrays.items():
         label = f"{name} of {location}"
         if any(chunk < size for chunk, size in zip(array.chunks[1:], array.shape[1:], strict=True)):
@@ -408,7 +423,11 @@ def _check_targets(
 
 
 def _check_beside(source: Source) -> None:
-    """Refuse lengths and states of a wrong shape, or where there are no sequences."""
+    """Refuse weights, lengths and states of a wrong shape, or where there are no sequences."""
+    if source.weights is not None and len(source.weights.shape) != 1:
+        raise DataError(
+            f"{source.weights.label} has shape {source.weights.shape}; give one weight for each sample, (rows,)"
+        )
     for name, reader in source.beside.items():
         if len(source.x_shape) < 2:
             raise DataError(

@@ -38,6 +38,8 @@ from altmin_dask.storage.synthetic import Synthetic
 
 BESIDE = ("lengths", "states")
 """Arrays that sequences may have beside x and y."""
+WEIGHTS = "sample_weight"
+"""The array that says how much every sample counts."""
 _DIGITS_TRAIN_ROWS = 1437
 _SPLIT = re.compile(r"(?P<base>.+):(?P<split>train|test)", re.DOTALL)
 _IDX_NAME = re.compile(r"(?P<part>.*?)[-_.]?(?P<role>images|labels)[-.]idx\d+-[a-z]+(\.gz)?")
@@ -59,6 +61,8 @@ class Source:
     beside : mapping of str to RowReader
         Of sequences: ``lengths`` (rows,), integers from 1 to the number of steps, where they are padded; ``states``
         (rows, Σ d_i), where they begin with given states.
+    weights : RowReader or None
+        How much every sample counts, (rows,), if not all the same.
 
     Raises
     ------
@@ -70,6 +74,7 @@ class Source:
     x: RowReader
     y: RowReader | None = None
     beside: Mapping[str, RowReader] = field(default_factory=dict)
+    weights: RowReader | None = None
 
     def __post_init__(self) -> None:
         if len(self.x.shape) < 2:
@@ -84,7 +89,7 @@ class Source:
                 f"{self.x.label} has {self.rows} rows and {self.y.label} has {self.y.shape[0]}; "
                 "give x and y that belong together"
             )
-        for array in self.beside.values():
+        for array in (*self.beside.values(), *([] if self.weights is None else [self.weights])):
             if array.shape[0] != self.rows:
                 raise DataError(
                     f"{self.x.label} has {self.rows} rows and {array.label} has {array.shape[0]}; "
@@ -201,7 +206,8 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
         ``y_train`` or ``x_test`` and ``y_test``, of an idx folder the files of ``train`` or of ``t10k`` or
         ``test``. A local file called ``digits`` is ``./digits``.
 
-        Arrays ``lengths`` and ``states`` beside x in a ``.npz`` file or a zarr group belong to its sequences.
+        Arrays ``lengths`` and ``states`` beside x in a ``.npz`` file or a zarr group belong to its sequences, and
+        ``sample_weight`` says how much every sample counts.
     x, y : str, optional
         Names of arrays in the file (`y` of a ``.npy`` file: a path). Without `y`, an array called ``y`` is
         taken where there is one.
@@ -280,12 +286,14 @@ def _npz(name: str, path: Path, split: str | None, x: str | None, y: str | None)
         if wanted is not None and wanted not in names:
             raise _no_array(str(path), wanted, names)
     beside = {key: read_npz(path, key) for key in BESIDE if key in names and key not in (x_name, y_name)}
-    return Source(name, read_npz(path, x_name), None if y_name is None else read_npz(path, y_name), beside)
+    weights = read_npz(path, WEIGHTS) if WEIGHTS in names and WEIGHTS not in (x_name, y_name) else None
+    targets = None if y_name is None else read_npz(path, y_name)
+    return Source(name, read_npz(path, x_name), targets, beside, weights)
 
 
 def _npz_inputs(path: Path, names: list[str], y: str | None) -> str:
     """Choose the array that is x where the user named none."""
-    others = [name for name in names if name != y and name not in BESIDE]
+    others = [name for name in names if name != y and name not in (*BESIDE, WEIGHTS)]
     if "x" in others:
         return "x"
     if len(others) == 1:
@@ -347,7 +355,9 @@ def _zarr(name: str, location: str, x: str | None, y: str | None) -> Source:
     y_name = y or ("y" if "y" in node and x != "y" else None)
     inputs = _zarr_array(node, x or "x", location)
     beside = {key: _zarr_array(node, key, location) for key in BESIDE if key in node and key not in (x, y)}
-    return Source(name, inputs, None if y_name is None else _zarr_array(node, y_name, location), beside)
+    weights = _zarr_array(node, WEIGHTS, location) if WEIGHTS in node and WEIGHTS not in (x, y) else None
+    targets = None if y_name is None else _zarr_array(node, y_name, location)
+    return Source(name, inputs, targets, beside, weights)
 
 
 def _zarr_array(group: zarr.Group, name: str, location: str) -> RowReader:
