@@ -18,9 +18,10 @@ import dask.array as da
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from altmin_dask import runs
+from altmin_dask.engine.incrementing import GROUP_ROWS
 from altmin_dask.engine.problem import is_store
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators import folder
@@ -39,6 +40,8 @@ from altmin_dask.storage.samples import SampleStore, ingest
 from altmin_dask.storage.sources import Source, array_source
 
 GIVEN = "the given arrays"
+SMALL = 1 << 20
+"""Samples of no more numbers than these get chunks of a whole group: more tasks would take longer."""
 FLOATS = (np.float64, np.float32)
 
 
@@ -80,7 +83,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
     warm_start : bool
         Whether another `fit` begins with the weights of the last one. Only weights are taken over.
     chunk_rows : int, optional
-        Rows in a chunk of the temporary store, of which each is a task; None is about 8 MiB.
+        Rows in a chunk of the temporary store, of which each is a task; None is about 8 MiB, and of small data sets
+        2,000 rows.
     group_chunks : int, optional
         Chunks that make a step; None is as many as hold about 2,000 samples (increments), or 1.
     staleness : int
@@ -93,7 +97,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         Where is trained: None is the Dask client that is active (``Client(...)``, ``client.as_current()``), or else
         threads of this process; "threads" is always these; otherwise the address of a scheduler.
     workers : int, optional
-        Threads of this process; None is one for each core. Weights do not depend on it.
+        Threads of this process; None is one for each core, or one if there is but one chunk. Weights do not depend
+        on it.
     temporary_folder : path, optional
         Where the store and the run are while `fit` goes on, and which the workers of a cluster have to see; None is
         Dask's ``temporary-directory``, or else the system's.
@@ -229,7 +234,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         """More of the table `[network]`."""
         return {}
 
-    @with_callbacks
+    @with_callbacks  # type: ignore[untyped-decorator]
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, *, partial: bool = False) -> Self:
         """Train on all samples, or go on with one pass over some more of them."""
         begun = partial and hasattr(self, "model_")
@@ -306,7 +311,9 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         source = self._with_targets(raw, begun)
         if given is not None and not held_out and self.chunk_rows is None and source is raw:
             return given, None
-        write = partial(ingest, chunk_rows=self.chunk_rows, dtype=dtype_of(self, source.x_dtype))
+        small = source.rows * prod(source.x_shape) <= SMALL
+        chunk_rows = min(source.rows, GROUP_ROWS) if self.chunk_rows is None and small else self.chunk_rows
+        write = partial(ingest, chunk_rows=chunk_rows, dtype=dtype_of(self, source.x_dtype))
         if not held_out:
             return write(source, home / "train.zarr"), None
         if is_lazy(X) and given is None:  # computed once, and read again
@@ -329,7 +336,10 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         X, y = validate_data(self, X, y, dtype=FLOATS, ensure_min_samples=least, reset=reset, **self._checks)
         weights = None
         if sample_weight is not None:
-            weights = sliced(_check_sample_weight(sample_weight, X, dtype=np.float64), "sample_weight")
+            given = np.full(len(X), sample_weight) if np.ndim(sample_weight) == 0 else sample_weight
+            weights = sliced(
+                check_array(given, ensure_2d=False, dtype=np.float64, input_name="sample_weight"), "sample_weight"
+            )
         return Source(GIVEN, array_source(X).x, sliced(np.asarray(y), "y"), weights=weights)
 
     def _with_targets(self, source: Source, begun: bool) -> Source:

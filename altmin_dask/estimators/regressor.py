@@ -57,6 +57,8 @@ feature_names_in_
     """
 
     _kind = "regressor"
+    n_outputs_: int
+    _flat: bool
     _checks = {"multi_output": True, "y_numeric": True}  # noqa: RUF012 - declared above
 
     def __init__(

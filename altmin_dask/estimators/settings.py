@@ -47,7 +47,7 @@ def pipeline_of(
         },
         "solver": {name: getattr(estimator, name) for name in _SOLVER},
         "training": {**{name: getattr(estimator, name) for name in _TRAINING}, "seed": seed},
-        "cluster": {"workers": estimator.workers},
+        "cluster": {"workers": estimator.workers or (1 if train.n_chunks == 1 else None)},
     }
     for name, value in (estimator.settings or {}).items():
         table, dot, key = name.partition(".")

@@ -15,7 +15,7 @@ except ImportError:  # before scikit-learn 1.9
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Nothing: this scikit-learn has no callbacks."""
 
-    def with_callbacks(method: F_) -> F_:  # type: ignore[no-redef]
+    def with_callbacks(method: F_) -> F_:
         """The method itself."""
         return method
 
