@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from altmin_dask.estimators import AltMinAutoencoder, AltMinClassifier, AltMinRegressor
+    from altmin_dask.estimators import AltMinAutoencoder, AltMinClassifier, AltMinRegressor, StandardScaler
 
-__all__ = ["AltMinAutoencoder", "AltMinClassifier", "AltMinRegressor"]
+__all__ = ["AltMinAutoencoder", "AltMinClassifier", "AltMinRegressor", "StandardScaler"]
 
 
 def __getattr__(name: str) -> Any:

@@ -66,7 +66,12 @@ def test_columns_of_a_frame():
     fitted = make_pipeline(columns, classifier()).fit(frame, NAMES)
     assert fitted.predict(frame).shape == (150,)
     names = fitted[0].get_feature_names_out().tolist()
-    assert names == ["codes__altminautoencoder0", "codes__altminautoencoder1", "kind__kind_big", "kind__kind_small"]
+    assert names == [
+        "codes__altminautoencoder0",
+        "codes__altminautoencoder1",
+        "kind__kind_big",
+        "kind__kind_small",
+    ]
     assert fitted[0].named_transformers_["codes"].feature_names_in_.tolist() == ["a", "b", "c"]
 
 

@@ -37,7 +37,9 @@ def test_whole_weights_are_repetitions(loss):
     network, weights, x, y, w = problem(loss)
     weighted = replace(network, loss=WeightedLoss(network.loss))
     found = increment_chunk(weighted, weights, None, x, behind(y, w), NewtonSettings())
-    wanted = increment_chunk(network, weights, None, x.repeat(w, axis=0), y.repeat(w, axis=0), NewtonSettings())
+    wanted = increment_chunk(
+        network, weights, None, x.repeat(w, axis=0), y.repeat(w, axis=0), NewtonSettings()
+    )
     np.testing.assert_allclose(found.totals[1], wanted.totals[1])
     for mine, theirs in zip(found.pull, wanted.pull, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-12)

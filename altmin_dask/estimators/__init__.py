@@ -3,5 +3,6 @@
 from altmin_dask.estimators.autoencoder import AltMinAutoencoder
 from altmin_dask.estimators.classifier import AltMinClassifier
 from altmin_dask.estimators.regressor import AltMinRegressor
+from altmin_dask.estimators.scaling import StandardScaler
 
-__all__ = ["AltMinAutoencoder", "AltMinClassifier", "AltMinRegressor"]
+__all__ = ["AltMinAutoencoder", "AltMinClassifier", "AltMinRegressor", "StandardScaler"]

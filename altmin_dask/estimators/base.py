@@ -338,7 +338,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         if sample_weight is not None:
             given = np.full(len(X), sample_weight) if np.ndim(sample_weight) == 0 else sample_weight
             weights = sliced(
-                check_array(given, ensure_2d=False, dtype=np.float64, input_name="sample_weight"), "sample_weight"
+                check_array(given, ensure_2d=False, dtype=np.float64, input_name="sample_weight"),
+                "sample_weight",
             )
         return Source(GIVEN, array_source(X).x, sliced(np.asarray(y), "y"), weights=weights)
 
