@@ -1,4 +1,4 @@
-"""The command line: `altmin ingest`, `plan`, `train`, `evaluate`, `predict`, `report`."""
+"""The command line: `altmin ingest`, `plan`, `train`, `evaluate`, `predict`, `report`, `export`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,18 @@ from altmin_dask.engine.faults import sentence
 from altmin_dask.engine.inference import evaluate_store, predict_store
 from altmin_dask.engine.problem import find_store
 from altmin_dask.engine.survey import make_plan, place_of
-from altmin_dask.errors import AltMinError, AltMinWarning, MissingError, RunError
+from altmin_dask.errors import (
+    AltMinError,
+    AltMinWarning,
+    ConfigError,
+    ExistsError,
+    MissingError,
+    RunError,
+)
+from altmin_dask.export.onnx import write_onnx
+from altmin_dask.export.torch import state_dict
 from altmin_dask.report import summary_table, write_report
+from altmin_dask.storage.atomic import write_tensors
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore, ingest
@@ -200,6 +210,32 @@ def predict(
 def report(run: RunArgument) -> None:
     """Write the report of a run: a self-contained HTML page and PNG figures."""
     typer.echo(str(write_report(RunFolder(run))))
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="FILE.onnx, or FILE.safetensors with PyTorch's names of weights."
+        ),
+    ],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write the trained network for other programs."""
+    model = Model.load(RunFolder(run).model)
+    if file.is_dir() or (file.exists() and not overwrite):
+        raise ExistsError(f"{file} exists already; give another name, or --overwrite to replace a file")
+    if not file.parent.is_dir():
+        raise MissingError(f"there is no folder {file.parent}; make it first")
+    if file.suffix == ".onnx":
+        write_onnx(model, file)
+    elif file.suffix == ".safetensors":
+        write_tensors(file, state_dict(model))
+    else:
+        raise ConfigError(f"{file} ends in no format known here; write FILE.onnx or FILE.safetensors")
+    typer.echo(f"{file}: {'-'.join(map(str, model.network.sizes))} {model.kind}")
 
 
 @contextmanager

@@ -182,7 +182,8 @@ def tasks_of(client: Client) -> set[str]:
     """Keys of what a cluster has done since it was last asked."""
 
     def told(dask_scheduler: Any) -> set[str]:
-        keys = {str(entry[0]) for entry in dask_scheduler.transition_log}
+        log = dask_scheduler.transition_log
+        keys = {str(entry[0]) for entry in log if entry[2] == "processing"}
         dask_scheduler.transition_log.clear()
         return keys
 

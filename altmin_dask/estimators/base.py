@@ -213,9 +213,25 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         MissingError
             If PyTorch is not installed.
         """
-        from altmin_dask.estimators.torch import sequential
+        from altmin_dask.export.torch import sequential
 
         return sequential(self._fitted)
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the network as an ONNX file of float32 (`altmin_dask.export.onnx.write_onnx`); replaces a file.
+
+        Its input ``x`` are samples (rows, features); its outputs ``output`` (rows, outputs) and, of a classifier,
+        ``label`` (rows,), an index into `classes_`, which are in the file's metadata ``classes``, too.
+
+        Raises
+        ------
+        MissingError
+            If the package onnx is not installed.
+        """
+        from altmin_dask.export.onnx import write_onnx
+
+        classes = getattr(self, "classes_", None)
+        write_onnx(self._fitted, path, None if classes is None else classes.tolist())
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
