@@ -53,7 +53,16 @@ class Case:
         sizes, head, activation, loss, every, lengths, states = NETWORKS[name]
         rng = np.random.default_rng(seed)
         self.network = Recurrent.build(
-            FEATURES, STEPS, sizes, OUTPUTS, head, activation, loss, every=every, lengths=lengths, states=states
+            FEATURES,
+            STEPS,
+            sizes,
+            OUTPUTS,
+            head,
+            activation,
+            loss,
+            every=every,
+            lengths=lengths,
+            states=states,
         )
         self.weights = tuple(
             (w + 0.3 * rng.normal(size=w.shape)).astype(dtype)
@@ -246,7 +255,9 @@ def test_converged_step_is_the_dense_gauss_newton_step(name, damping):
         full = gradient + 2 * jacobian.T @ (m * r)
         matrix = curvature + 2 * (1 + damping) * jacobian.T @ (m[:, None] * jacobian)
         expected = np.linalg.solve(matrix, -full)
-        found = np.concatenate([d[k][np.broadcast_to(case.valid(i)[k], d[k].shape) > 0] for i, d in enumerate(delta)])
+        found = np.concatenate(
+            [d[k][np.broadcast_to(case.valid(i)[k], d[k].shape) > 0] for i, d in enumerate(delta)]
+        )
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
         assert slope[k] == pytest.approx(float(full @ expected), rel=1e-6)
         # and nothing moves in the padding
@@ -254,7 +265,9 @@ def test_converged_step_is_the_dense_gauss_newton_step(name, damping):
             assert not (d[k] * (1 - np.broadcast_to(case.valid(i)[k], d[k].shape))).any()
 
 
-@given(name=st.sampled_from(sorted(NETWORKS)), seed=st.integers(0, 1000), scale=st.sampled_from([1e-2, 1.0, 1e2]))
+@given(
+    name=st.sampled_from(sorted(NETWORKS)), seed=st.integers(0, 1000), scale=st.sampled_from([1e-2, 1.0, 1e2])
+)
 def test_z_updates_never_raise_f(name, seed, scale):
     case = Case(name, seed)
     mu = [scale * m for m in case.mu]
@@ -282,7 +295,9 @@ def test_derivatives_of_the_nested_loss_are_those_of_differences(name):
     found = nested_pass(case.network, case.weights, case.x, case.targets)
     for k in range(N):
         assert found.loss[k] == pytest.approx(naive(case, k, None)[1], rel=1e-12)
-    np.testing.assert_allclose(np.vecdot(found.gradient, found.directional(change)), slope, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        np.vecdot(found.gradient, found.directional(change)), slope, rtol=1e-6, atol=1e-8
+    )
     sums = increment_chunk(case.network, case.weights, None, case.x, case.targets, CONVERGED, (0,))
     along = sum(float(np.vdot(p, d)) for p, d in zip(sums.pull, change, strict=True))
     assert along == pytest.approx(-slope.sum(), rel=1e-6)
@@ -366,7 +381,9 @@ def test_a_batch_of_different_lengths_equals_one_at_a_time(name):
     case = Case(name, 5)
     settings = NewtonSettings(newton_steps=2)
     z, _ = enter_chunk(case.network, case.weights, case.x, case.targets)
-    _, together = visit_chunk(case.network, case.weights, case.mu, case.x, case.targets, z, settings, renew=True)
+    _, together = visit_chunk(
+        case.network, case.weights, case.mu, case.x, case.targets, z, settings, renew=True
+    )
     pulled = increment_chunk(case.network, case.weights, None, case.x, case.targets, settings)
     total, pull, loss = 0.0, [np.zeros_like(p) for p in pulled.pull], 0.0
     for k in range(N):
@@ -395,7 +412,9 @@ def test_what_stands_in_the_padding_is_never_seen():
     case, other = Case("lengths, every step"), Case("lengths, every step")
     steps = other.x[:, :-1].reshape(N, STEPS, FEATURES)
     steps[np.arange(STEPS) >= other.lengths[:, None]] = 1e6
-    other.y[np.arange(STEPS) >= other.lengths[:, None]] = 1 - other.y[np.arange(STEPS) >= other.lengths[:, None]]
+    other.y[np.arange(STEPS) >= other.lengths[:, None]] = (
+        1 - other.y[np.arange(STEPS) >= other.lengths[:, None]]
+    )
     results = [
         increment_chunk(c.network, c.weights, None, c.x, c.network.targets(c.x, c.y), CONVERGED, (1,)).vector
         for c in (case, other)
@@ -418,9 +437,13 @@ def test_a_step_without_a_target_counts_for_nothing():
 def test_float32_stays_float32():
     case = Case("two layers and a head, every step", dtype=np.float32)
     result = update(case.network, case.weights, case.mu, case.x, case.targets, case.z, NewtonSettings())
-    assert {a.dtype for a in (*result.end.z, *result.end.residuals, result.end.loss)} == {np.dtype(np.float32)}
+    assert {a.dtype for a in (*result.end.z, *result.end.residuals, result.end.loss)} == {
+        np.dtype(np.float32)
+    }
     double = Case("two layers and a head, every step")
-    exact = update(double.network, double.weights, double.mu, double.x, double.targets, double.z, NewtonSettings())
+    exact = update(
+        double.network, double.weights, double.mu, double.x, double.targets, double.z, NewtonSettings()
+    )
     np.testing.assert_allclose(result.objective_after, exact.objective_after, rtol=1e-4)
 
 
@@ -463,7 +486,9 @@ def test_what_cannot_be_built(arguments, sentence):
 
 def test_the_slope_is_that_of_f_along_the_step():
     case = Case("lengths and states", 4)
-    delta, slope = gauss_newton_step(case.network, case.weights, case.mu, case.point(), case.targets, CONVERGED)
+    delta, slope = gauss_newton_step(
+        case.network, case.weights, case.mu, case.point(), case.targets, CONVERGED
+    )
 
     def f(t):
         return objective(case.point([z + t * d for z, d in zip(case.z, delta, strict=True)]), case.mu)

@@ -121,11 +121,12 @@ class Incrementing:
     @property
     def mu(self) -> tuple[float, ...] | None:
         """μ_1 … μ_L of the current pass; None for μ → ∞."""
-        mu = self.session.pipeline.solver.mu
-        if mu == "auto":
+        if self.session.pipeline.solver.mu == "auto":
             return None
-        layers = len(self.session.problem.kernel.network.widths)
-        return penalties(mu_of(self.session.pipeline), layers, self.session.state.passes)
+        network = self.session.problem.kernel.network
+        return penalties(
+            mu_of(self.session.pipeline, network), len(network.widths), self.session.state.passes
+        )
 
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
