@@ -210,7 +210,15 @@ def projection(case: Case, folder: Path) -> dict[str, int]:
 
 def run(case: Case, folder: Path) -> dict[str, int]:
     """Measure a case in a process of its own."""
-    tiny = Case(**{**asdict(case), "chunk_rows": 16, "chunks": 2, "hidden": (4,), "features": 6 * case.network.get("steps", 1)})
+    tiny = Case(
+        **{
+            **asdict(case),
+            "chunk_rows": 16,
+            "chunks": 2,
+            "hidden": (4,),
+            "features": 6 * case.network.get("steps", 1),
+        }
+    )
     make_store(tiny, folder / "tiny.zarr")
     make_store(case, folder / "samples.zarr")
     (folder / "case.json").write_text(json.dumps(asdict(case)))
