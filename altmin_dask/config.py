@@ -170,8 +170,9 @@ class SolverTable(Table):
         Discriminator(_mu_form),
     ] = "auto"
     """μ of all layers, of each layer, or a schedule; "auto": the limit of exact constraints for increments, which
-    restart z by a forward pass, 0.03 where z persists, and 0.1 for L1. For multipliers it is what the quadratic begins
-    with: 0.03, but 0.5 for squared error of an output that is no sigmoid."""
+    restart z by a forward pass, 0.03 where z persists (100 for recurrent layers, 10 for those on top of them), and 0.1
+    for L1. For multipliers it is what the quadratic begins with: 0.03, but 0.5 for squared error of an output that is
+    no sigmoid, and 10 for recurrent networks."""
     augmentation: Positive | None = None
     """ρ of the quadratic by which L1 is split, at first; by default as for multipliers."""
     balancing: bool = True

@@ -59,6 +59,7 @@ class Case:
 WHITENED = {"initialization": "whitened"}
 INCREMENTAL = {"schedule": "incremental"}
 INCREMENTS, AUTO = {"schedule": "increments", "max_sweeps": 2.0}, {"mu": "auto"}
+ROWS = {"steps": 28}
 DEEP = (1000, 500, 250, 30, 250, 500, 1000)
 CASES = {
     "small chunks": Case((300,), chunk_rows=500, chunks=16),
@@ -98,6 +99,20 @@ CASES = {
     "increments, finite mu, two workers": Case(
         (300,), chunk_rows=5000, chunks=12, workers=2, threads=1, training={**INCREMENTS, "group_chunks": 4}
     ),
+    "increments, finite mu": Case((300,), chunk_rows=2000, training=INCREMENTS),
+    "rows of digits": Case(
+        (128,), kind="recurrent_classifier", chunk_rows=1000, network=ROWS, training=INCREMENTS, solver=AUTO
+    ),
+    "rows of digits, finite mu": Case(
+        (128,), kind="recurrent_classifier", chunk_rows=2000, network=ROWS, training=INCREMENTS, solver={"mu": 50.0}
+    ),
+    "rows of digits, incremental": Case(
+        (128,), kind="recurrent_classifier", chunk_rows=1000, network=ROWS, training=INCREMENTAL
+    ),
+    "rows of digits, multipliers": Case(
+        (64, 64), kind="recurrent_classifier", chunk_rows=1000, network={**ROWS, "head_layer_sizes": (32,)},
+        training=INCREMENTAL, solver={"penalty": "multipliers", "mu": 10.0},
+    ),
 }  # fmt: skip
 
 
@@ -118,7 +133,8 @@ def make_store(case: Case, store: Path, chunks: int | None = None) -> None:
 
         return RowReader("random", (rows, *shape), np.dtype(dtype), blocks)
 
-    y = {"classifier": ((), "int64"), "regressor": ((5,), "float32")}.get(case.kind)
+    targets = {"classifier": ((), "int64"), "regressor": ((5,), "float32")}
+    y = targets.get(case.kind.removeprefix("recurrent_"))
     ingest(
         Source("random", reader((case.features,), "float32"), y and reader(*y)),
         store,
@@ -194,7 +210,15 @@ def projection(case: Case, folder: Path) -> dict[str, int]:
 
 def run(case: Case, folder: Path) -> dict[str, int]:
     """Measure a case in a process of its own."""
-    tiny = Case(**{**asdict(case), "chunk_rows": 16, "chunks": 2, "hidden": (4,), "features": 6})
+    tiny = Case(
+        **{
+            **asdict(case),
+            "chunk_rows": 16,
+            "chunks": 2,
+            "hidden": (4,),
+            "features": 6 * case.network.get("steps", 1),
+        }
+    )
     make_store(tiny, folder / "tiny.zarr")
     make_store(case, folder / "samples.zarr")
     (folder / "case.json").write_text(json.dumps(asdict(case)))

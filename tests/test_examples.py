@@ -34,6 +34,7 @@ def run_script(*words: Any, cwd: Path, **environment: str) -> subprocess.Complet
 
 def test_every_example_is_tested():
     assert {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".yaml", ".ipynb")} == {
+        "adding_problem.py",
         "digits_autoencoder.py",
         "penalties_outliers.py",
         "slurm_cluster.py",
@@ -45,6 +46,14 @@ def test_digits_autoencoder(tmp_path):
     done = run_script(EXAMPLES / "digits_autoencoder.py", tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("*.png"))
+
+
+def test_adding_problem(tmp_path):
+    done = run_script(EXAMPLES / "adding_problem.py", tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split("mean squared error ")[1].split()
+    assert float(words[0].rstrip(";")) < 0.01
+    assert (tmp_path / "adding.png").exists()
 
 
 def test_penalties_outliers(tmp_path):

@@ -447,6 +447,31 @@ def test_float32_stays_float32():
     np.testing.assert_allclose(result.objective_after, exact.objective_after, rtol=1e-4)
 
 
+# sequences cut along time
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+def test_the_state_is_handed_over(cut):
+    case = Case("two layers and a head, every step")
+    whole = case.network.predict(case.weights, case.x).reshape(N, STEPS, OUTPUTS)
+    first, second = (
+        np.ascontiguousarray(part).reshape(N, -1) for part in np.split(case.inputs, [cut], axis=1)
+    )
+    states = case.network.with_steps(cut).states_after(case.weights, first)
+    rest = replace(case.network.with_steps(STEPS - cut), states=True)
+    found = rest.predict(case.weights, np.concatenate([second, states], axis=1))
+    np.testing.assert_allclose(found.reshape(N, STEPS - cut, OUTPUTS), whole[:, cut:], rtol=1e-12)
+
+
+def test_states_after_sequences_of_different_lengths():
+    case = Case("lengths, last step")
+    states = case.network.states_after(case.weights, case.x)
+    for k in range(N):
+        z = naive(case, k, None)[2]
+        expected = np.concatenate([np.tanh(z[0][-1]), np.tanh(z[1][-1])])
+        np.testing.assert_allclose(states[k], expected, rtol=1e-12)
+
+
 # building
 
 

@@ -11,7 +11,7 @@ import dask.array as da
 import numpy as np
 
 from altmin_dask.engine import sweep
-from altmin_dask.engine.problem import mu_of
+from altmin_dask.engine.problem import mu_of, splitting_rho
 from altmin_dask.engine.session import Session
 from altmin_dask.engine.sweep import Step
 from altmin_dask.errors import ChunkError, RepairWarning, RunError
@@ -82,8 +82,9 @@ class Alternation:
         splitting = self.session.state.splitting
         if self.kind == "multipliers" and splitting is not None:
             return splitting.penalty(self.kind, ()).rho
-        layers = len(self.session.problem.kernel.network.widths)
-        return penalties(mu_of(self.session.pipeline), layers, self.session.state.passes)
+        network = self.session.problem.kernel.network
+        mu = mu_of(self.session.pipeline, network)
+        return penalties(mu, len(network.widths), self.session.state.passes)
 
     @property
     def kind(self) -> Kind:
@@ -138,10 +139,12 @@ class Alternation:
             state = State(weights, statistics, generations)
             self.session.state = state
             if self.kind != "l2":
-                solver, loss = self.session.pipeline.solver, self.session.problem.kernel.network.loss
+                solver = self.session.pipeline.solver
                 rho = self.mu
                 if self.kind == "l1" or solver.mu == "auto":
-                    rho = (solver.augmentation or loss.splitting_rho,) * len(weights)
+                    rho = (solver.augmentation or splitting_rho(self.session.problem.kernel.network),) * len(
+                        weights
+                    )
                 state.splitting = Splitting.start(rho, len(self.groups), weights)
         self.session.state = state
         self.commit()

@@ -121,11 +121,12 @@ class Incrementing:
     @property
     def mu(self) -> tuple[float, ...] | None:
         """μ_1 … μ_L of the current pass; None for μ → ∞."""
-        mu = self.session.pipeline.solver.mu
-        if mu == "auto":
+        if self.session.pipeline.solver.mu == "auto":
             return None
-        layers = len(self.session.problem.kernel.network.widths)
-        return penalties(mu_of(self.session.pipeline), layers, self.session.state.passes)
+        network = self.session.problem.kernel.network
+        return penalties(
+            mu_of(self.session.pipeline, network), len(network.widths), self.session.state.passes
+        )
 
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
@@ -223,11 +224,8 @@ class Incrementing:
         session, state, memory = self.session, self.session.state, self.memory
         network = session.problem.kernel.network
         ascent = Ascent(network.shapes, pending.renewed, packed.dtype, packed)
-        rows = session.group_rows(pending.chunks)
-        state.visits += rows
-        # of a stream of samples, these are always a part
-        share = 0.0 if session.memory is not None else rows / session.rows
-        if memory.refuses(ascent, share):
+        state.visits += session.group_rows(pending.chunks)
+        if memory.refuses(ascent):
             state.weights = memory.take_back()
             self.metric = Metric(memory, self.settings) if memory.renewals else None
             self._check()

@@ -36,6 +36,9 @@ TARGETS = {
 AUTO_MU = 0.03
 """μ where z persists, unless told otherwise."""
 AUTO_MU_L1 = 0.1
+AUTO_MU_SEQUENCES = 100.0, 10.0
+"""Of recurrent layers and of those on top: small residuals add up over the steps."""
+SPLITTING_RHO_SEQUENCES = 10.0
 RECTIFIERS = ("relu", "leaky_relu")
 DEFAULT_LOSS = {"inputs": "squared", "labels": "cross_entropy", "real": "squared"}
 
@@ -409,9 +412,18 @@ def _ranges_block(x: Array, y: Array | None) -> Array:
     return np.array([ranges], dtype=np.float64)
 
 
-def mu_of(pipeline: Pipeline) -> Any:
+def splitting_rho(network: Network) -> float:
+    """ρ that L1 and multipliers begin with, unless told otherwise."""
+    return SPLITTING_RHO_SEQUENCES if isinstance(network, Recurrent) else network.loss.splitting_rho
+
+
+def mu_of(pipeline: Pipeline, network: Network) -> Any:
     """The pipeline's μ as `altmin_dask.solvers.schedules.penalties` takes it, where it is finite."""
     mu = pipeline.solver.mu
     if mu == "auto":
-        return AUTO_MU_L1 if pipeline.solver.penalty == "l1" else AUTO_MU
+        if pipeline.solver.penalty == "l1":
+            return AUTO_MU_L1
+        if isinstance(network, Recurrent):
+            return tuple(AUTO_MU_SEQUENCES[not layer.loops] for layer in network.layers)
+        return AUTO_MU
     return Geometric(mu.start, mu.factor, mu.stop) if isinstance(mu, MuSchedule) else mu

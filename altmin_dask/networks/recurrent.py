@@ -206,6 +206,13 @@ class Recurrent:
         """φ_L of a forward pass, (n, d_L) or (n, T d_L); of a padded step that of zero z."""
         return self.loss.predict(self.forward(weights, x)[-1])
 
+    def states_after(self, weights: Weights, x: Array) -> Array:
+        """s_i at the last step of every sequence, (n, Σ d_i) over recurrent layers: `states` of what follows it."""
+        sequences = self.unpack(x, weights[0].dtype)
+        values = self.passed(weights, sequences, Workspace()).values
+        looped = [v for v, layer in zip(values, self.layers, strict=False) if layer.loops]
+        return np.concatenate([sequences.final(v.reshape(len(v), self.steps, -1)) for v in looped], axis=1)
+
     def prepare(self, weights: Weights, x: Array, work: Workspace) -> Sequences:
         """What does not depend on z."""
         return self.unpack(x, weights[0].dtype)

@@ -21,6 +21,8 @@ from altmin_dask.solvers.statistics import Statistics
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+_numbers_may_overflow = np.errstate(over="ignore", invalid="ignore")
+"""Of weights that explode: the sums are not finite then, and the step that led there is taken back."""
 _SIGNS = 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32) - 1
 """The eight signs in each byte."""
 
@@ -208,6 +210,7 @@ def split_visit_chunk(
     return out, statistics, measures
 
 
+@_numbers_may_overflow
 def increment_chunk(
     network: Network,
     weights: Weights,
@@ -256,6 +259,7 @@ def increment_chunk(
     return sums
 
 
+@_numbers_may_overflow
 def probe_chunk(
     network: Network,
     weights: Weights,
@@ -317,6 +321,7 @@ class Evaluation:
         return self.correct / self.samples
 
 
+@_numbers_may_overflow
 def evaluate_chunk(network: Network, weights: Weights, x: Array, y: Array | None) -> Evaluation:
     """The nested loss, and for labels the hits, of a chunk."""
     loss = correct = 0.0

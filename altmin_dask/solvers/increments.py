@@ -26,7 +26,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
@@ -44,7 +44,7 @@ EARLY = (1, 2, 3, 5)
 KEPT_CURVATURE = 0.8
 """Share of the running means that stays when curvature is measured again."""
 REFUSED = 2.0
-"""A step is taken back when the loss exceeds this multiple of its running mean, and six standard errors."""
+"""A step is taken back when the loss exceeds this multiple of its running mean, and six of its standard errors."""
 CAUTION = 4.0
 """Factor of ρ and σ after a step was taken back; it fades with steps that are not."""
 FADE = 0.95
@@ -188,6 +188,8 @@ class Memory:
         Factor of the damping, 1 unless a step was taken back lately.
     level : float
         Running mean of the loss before each step; NaN at first.
+    spread : float
+        Running mean of its variance over samples. That of a group whose loss has exploded would excuse it.
     """
 
     grams: list[Array]
@@ -199,6 +201,7 @@ class Memory:
     refusals: int = 0
     caution: float = 1.0
     level: float = math.nan
+    spread: float = 0.0
 
     @classmethod
     def start(cls, weights: Weights) -> Memory:
@@ -219,7 +222,7 @@ class Memory:
 
     def scalars(self) -> dict[str, int | float]:
         """All that is not an array; the level only when there is one."""
-        names = ("steps", "renewals", "refusals", "caution", "level")
+        names = ("steps", "renewals", "refusals", "caution", "level", "spread")
         return {name: value for name in names if not math.isnan(value := getattr(self, name))}
 
     @classmethod
@@ -230,18 +233,14 @@ class Memory:
         grams, metrics, before, average = ([tensors[f"{kind}_{i}"] for i in range(layers)] for kind in kinds)
         return cls(grams, metrics, tuple(before), tuple(average), **scalars)
 
-    def refuses(self, ascent: Ascent, share: float = 0.0) -> bool:
-        """Whether the weights have become worse than chance would have it, so that the last step is taken back.
-
-        `share` is how much of all samples the group is: the whole of them leaves nothing to chance.
-        """
-        n, loss, squares = (float(total) for total in ascent.totals)
+    def refuses(self, ascent: Ascent) -> bool:
+        """Whether the weights have become worse than chance would have it, so that the last step is taken back."""
+        n, loss, _ = (float(total) for total in ascent.totals)
         if not np.isfinite(ascent.vector).all():
             return True
         if math.isnan(self.level):
             return False
-        error = math.sqrt(max(squares / n - (loss / n) ** 2, 0.0) / n * max(1 - share, 0.0))
-        return loss / n > REFUSED * self.level + 6 * error
+        return loss / n > REFUSED * self.level + 6 * math.sqrt(self.spread / n)
 
     def take_back(self) -> Weights:
         """The mean weights, to go on from with more damping."""
@@ -261,8 +260,11 @@ class Memory:
     def renew(self, ascent: Ascent, weights: Weights, averaging: float) -> None:
         """Take a group's samples into the means, and the weights, which it did not refuse."""
         self.average = self.averaged(weights, averaging)
-        loss = float(ascent.totals[1] / ascent.totals[0])
-        self.level = loss if math.isnan(self.level) else 0.9 * self.level + 0.1 * loss
+        n, loss, squares = (float(total) for total in ascent.totals)
+        variance = max(squares / n - (loss / n) ** 2, 0.0)
+        keep_level = 0.0 if math.isnan(self.level) else 0.9
+        self.level = loss / n if not keep_level else keep_level * self.level + 0.1 * loss / n
+        self.spread = keep_level * self.spread + (1 - keep_level) * variance
         if not ascent.curvature:
             return
         keep = min(KEPT_CURVATURE, 1 - 1 / (self.renewals + 1))
@@ -354,13 +356,20 @@ class Metric:
 def _factor(lower: Array, damping: float) -> Any:
     """Cholesky factor of a mean given by its lower triangle, made in float64, kept in the mean's own dtype.
 
-    Damping below the rounding of a sum in that dtype would leave noise to be inverted.
+    Damping below the rounding of a sum in that dtype would leave noise to be inverted, and what many rows have added
+    up to may be more than one expects: then it grows until there is a factor.
     """
     matrix = lower.astype(np.float64)
     rounding = len(matrix) * float(np.finfo(lower.dtype).eps) * float(np.diagonal(matrix).max())
-    matrix.flat[:: len(matrix) + 1] += max(damping, rounding) or 1.0
-    factor, _ = cho_factor(matrix, lower=True, check_finite=False)
-    return factor.astype(lower.dtype), True
+    added = max(damping, rounding) or 1.0
+    while True:
+        matrix.flat[:: len(matrix) + 1] += added
+        try:
+            factor, _ = cho_factor(matrix, lower=True, check_finite=False)
+        except LinAlgError:
+            added *= 10
+            continue
+        return factor.astype(lower.dtype), True
 
 
 def _dot(first: Weights, second: Weights) -> float:
