@@ -55,6 +55,8 @@ class DataTable(Table):
     validation: str | None = None
     scale: Positive = 1.0
     """What raw sources are divided by; a store has been scaled already."""
+    standardize: bool = False
+    """Whether every number of raw sources, and real targets, are brought to mean 0 and variance 1 instead."""
     chunk_rows: int | Literal["auto"] | None = None
     """Rows in a chunk of stores made from raw sources; by default about 8 MiB of x, wherever the run takes place.
 

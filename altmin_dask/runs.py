@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -143,11 +144,11 @@ def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor, plan: 
     """Open the stores, or make them, and check that everything fits together."""
     data = pipeline.data
     chunk_rows = plan.work.chunk_rows if data.chunk_rows == "auto" else data.chunk_rows
-    train, validation = (
-        None if source is None else find_store(source, name, run.data, data.scale, chunk_rows)
-        for name, source in (("train", data.train), ("validation", data.validation))
-    )
-    assert train is not None
+    find = partial(find_store, data=run.data, scale=data.scale, chunk_rows=chunk_rows)
+    train = find(data.train, "train", standardize=data.standardize)
+    validation = None
+    if data.validation is not None:
+        validation = find(data.validation, "validation", like=train.preparation)
     return build_problem(pipeline, train, validation, executor)
 
 

@@ -39,7 +39,7 @@ def scores(kind: Any, x: Any, y: Any, folds: int, seeds: int) -> tuple[list[floa
     found: list[float] = []
     seconds: list[float] = []
     splitter = KFold if kind.__name__.endswith("Regressor") else StratifiedKFold
-    for seed in range(seeds):
+    for seed in range(1, seeds + 1):  # the defaults were chosen on the folds of seed 0
         estimator = make_pipeline(StandardScaler(), kind(random_state=seed))
         result = cross_validate(estimator, x, y, cv=splitter(folds, shuffle=True, random_state=seed))
         found += result["test_score"].tolist()

@@ -21,6 +21,7 @@ from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.networks.weighted_loss import WeightedLoss
 from altmin_dask.solvers.newton import NewtonSettings
 from altmin_dask.solvers.schedules import Geometric
+from altmin_dask.storage.preparation import Preparation, prepared
 from altmin_dask.storage.readers import is_url, is_zarr_folder, locate
 from altmin_dask.storage.samples import SampleStore, Summary, check_finite, ingest
 from altmin_dask.storage.sources import open_source
@@ -55,12 +56,15 @@ class Problem:
         The stores.
     scale : float
         What raw samples were divided by before they came into the training store.
+    preparation : Preparation or None
+        What else was done to them.
     """
 
     kernel: Kernel
     train: Samples
     validation: Samples | None
     scale: float
+    preparation: Preparation | None = None
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,19 @@ def is_store(spec: str) -> bool:
     return is_url(location) or (spec != "digits" and is_zarr_folder(Path(location)))
 
 
-def find_store(spec: str, name: str, data: Path, scale: float, chunk_rows: int | None) -> SampleStore:
+def find_store(
+    spec: str,
+    name: str,
+    data: Path,
+    scale: float,
+    chunk_rows: int | None,
+    *,
+    standardize: bool = False,
+    like: Preparation | None = None,
+) -> SampleStore:
     """Open a sample store; any other source is first ingested as ``<data>/<name>.zarr`` (once).
+
+    With `standardize`, or prepared `like` other samples.
 
     Raises
     ------
@@ -121,7 +136,10 @@ def find_store(spec: str, name: str, data: Path, scale: float, chunk_rows: int |
     made = data / f"{name}.zarr"
     if made.exists():
         return SampleStore.open(made)
-    return ingest(open_source(spec), made, scale=scale, chunk_rows=chunk_rows)
+    if like is None:
+        return ingest(open_source(spec), made, scale=scale, chunk_rows=chunk_rows, standardize=standardize)
+    source = open_source(spec, like=like)
+    return ingest(prepared(replace(source, preparation=like)), made, scale=scale, chunk_rows=chunk_rows)
 
 
 def build_problem(
@@ -154,6 +172,10 @@ def build_problem(
         raise DataError(
             f"of {train.path} and {validation.path}, only one has an array sample_weight; give both or none"
         )
+    if validation is not None and train.preparation != validation.preparation:
+        raise DataError(
+            f"{validation.path} was prepared otherwise than {train.path}; name the raw data as data.validation"
+        )
     if isinstance(pipeline.solver.mu, tuple) and len(pipeline.solver.mu) != len(network.widths):
         raise ConfigError(
             f"solver.mu has {len(pipeline.solver.mu)} values for {len(network.widths)} layers; give one for each"
@@ -171,6 +193,7 @@ def build_problem(
         Samples(train, target),
         None if validation is None else Samples(validation, target),
         float(train.attributes.get("scale", 1.0)),
+        train.preparation,
     )
 
 

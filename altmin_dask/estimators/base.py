@@ -26,7 +26,7 @@ from altmin_dask.engine.problem import is_store
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators import folder
 from altmin_dask.estimators.forward import Forward
-from altmin_dask.estimators.input import as_dask, is_lazy, open_samples, outline, sliced, split, store_source
+from altmin_dask.estimators.input import as_dask, is_lazy, open_samples, outline, split, store_source
 from altmin_dask.estimators.settings import dtype_of, pipeline_of, place_of
 from altmin_dask.estimators.watch import CallbackSupportMixin, Stop, Watch, with_callbacks
 from altmin_dask.estimators.weighting import weighted
@@ -38,6 +38,7 @@ from altmin_dask.storage.readers import RowReader, locate
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore, ingest
 from altmin_dask.storage.sources import Source, array_source
+from altmin_dask.storage.streams import sliced
 
 GIVEN = "the given arrays"
 SMALL = 1 << 20
@@ -63,13 +64,15 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
     mu : float, tuple of float, dict or "auto"
         Weight of the penalty, of all layers or of each; "auto" is exact constraints for increments.
     ridge : float
-        λ of λ Σ_i ‖[W_i b_i]‖² beside the sum of all losses (scikit-learn's ``alpha`` is 2 λ).
+        λ of λ Σ_i ‖[W_i b_i]‖² beside the sum of all losses (scikit-learn's ``alpha`` is 2 λ). By default 1 for
+        classifiers and regressors: small data sets need it, large ones hardly notice; 0.005 for auto-encoders.
     proximal : float, optional
         ρ of the steps relative to the mean diagonal of a Gram matrix; None follows from the network and the group.
     schedule : {"auto", "increments", "windows", "incremental", "batch"}
         How sweeps over the chunks go; "auto" are increments for "l2", and windows elsewhere.
     max_sweeps : float, optional
-        Passes over the samples, at most; None are 20 for increments, or as many as 300 steps take.
+        Passes over the samples, at most: by default 30; for auto-encoders None, which are 20 for increments, or as
+        many as 300 steps take.
     early_stopping : bool
         Hold `validation_fraction` of the samples out (drawn at random, not by class), stop on their loss and keep the
         model that was best on them. Otherwise the same goes by the loss of the samples trained on.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -24,6 +24,7 @@ from altmin_dask.networks.activations import Array
 from altmin_dask.storage.readers import RowReader, locate, open_zarr, read_zarr
 from altmin_dask.storage.samples import SampleStore
 from altmin_dask.storage.sources import Source, open_source
+from altmin_dask.storage.streams import regrouped, sliced
 
 AT_ONCE = 32 << 20
 """Bytes of a dask array that are computed at once while it is written to a store; one block at least."""
@@ -140,16 +141,6 @@ def _open_targets(y: Any, name: str = "y") -> RowReader:
     return sliced(values, name)
 
 
-def sliced(values: Array, label: str) -> RowReader:
-    """Read an array in memory, of any dtype."""
-    return RowReader(
-        label,
-        values.shape,
-        values.dtype,
-        lambda rows: (values[i : i + rows] for i in range(0, len(values), rows)),
-    )
-
-
 def _of_collection(X: Any, name: str, *, labels: bool = False) -> da.Array:
     """A dask array of an array or a frame."""
     if hasattr(X, "to_dask_array"):
@@ -212,29 +203,6 @@ def _batches(sizes: Sequence[int], rows: int) -> Iterator[list[int]]:
         batch.append(number)
         count += size
     yield batch
-
-
-def regrouped(pieces: Iterable[Array], rows: int) -> Iterator[Array]:
-    """The same rows in blocks of `rows`, the last of which may be shorter."""
-    held: list[Array] = []
-    count = 0
-    for piece in pieces:
-        while count + len(piece) >= rows:
-            taken = rows - count
-            yield np.concatenate([*held, piece[:taken]]) if held else piece[:taken]
-            piece, held, count = piece[taken:], [], 0
-        if len(piece):
-            held.append(piece)
-            count += len(piece)
-    if held:
-        yield np.concatenate(held)
-
-
-def mapped(reader: RowReader, function: Callable[[Array], Array], dtype: Any) -> RowReader:
-    """Every block through a function that keeps its shape."""
-    return replace(
-        reader, dtype=np.dtype(dtype), blocks=lambda rows: (function(block) for block in reader.blocks(rows))
-    )
 
 
 def split(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:

@@ -13,10 +13,11 @@ from sklearn.utils import Tags
 
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.base import AltMinEstimator
-from altmin_dask.estimators.input import is_lazy, known, mapped, targets_like
+from altmin_dask.estimators.input import is_lazy, known, targets_like
 from altmin_dask.estimators.scoring import lazy_r2
 from altmin_dask.storage.readers import RowReader
 from altmin_dask.storage.samples import SampleStore
+from altmin_dask.storage.streams import mapped
 
 
 class AltMinRegressor(RegressorMixin, AltMinEstimator):  # type: ignore[misc]
@@ -71,10 +72,10 @@ feature_names_in_
         initialization: str = "auto",
         penalty: str = "l2",
         mu: Any = "auto",
-        ridge: float = 0.005,
+        ridge: float = 1.0,
         proximal: float | None = None,
         schedule: str = "auto",
-        max_sweeps: float | None = None,
+        max_sweeps: float | None = 30,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int | None = 10,

@@ -32,8 +32,9 @@ _OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
 def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any] | None = None) -> Path:
     """Write an ONNX file of float32.
 
-    Its input ``x`` are raw samples (rows, *sample_shape), which it divides by the scale of the training data itself;
-    its outputs ``output`` (rows, d_L) and, of a classifier, ``label`` (rows,), the index of the largest one.
+    Its input ``x`` are raw samples (rows, *sample_shape), which it scales itself as the training data were; of a table
+    with text, numbers stand for the values of a column already. Its outputs are ``output`` (rows, d_L), in the units
+    of the raw data, and, of a classifier, ``label`` (rows,), the index of the largest one.
 
     Parameters
     ----------
@@ -70,13 +71,30 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
         scale = constant("scale", np.float32(model.scale))
         nodes.append(helper.make_node("Div", [values, scale], ["scaled"]))
         values = "scaled"
+    how = model.preparation
+    if how is not None and how.x is not None:
+        shift, scale = (
+            constant("x_shift", np.array(how.x.shift, np.float32)),
+            constant("x_scale", np.array(how.x.scale, np.float32)),
+        )
+        nodes.append(helper.make_node("Sub", [values, shift], ["shifted"]))
+        nodes.append(helper.make_node("Div", ["shifted", scale], ["standardized"]))
+        values = "standardized"
+    units = model.output_scaling
     for number, layer in enumerate(layers, 1):
         weight = constant(f"weight_{number}", layer.weight.astype(np.float32))
         bias = constant(f"bias_{number}", layer.bias.astype(np.float32))
         nodes.append(helper.make_node("Gemm", [values, weight, bias], [f"z_{number}"], transB=1))
         operator, settings = _OPERATORS[layer.activation]
-        values = "output" if number == len(layers) else f"a_{number}"
+        values = "output" if number == len(layers) and units is None else f"a_{number}"
         nodes.append(helper.make_node(operator, [f"z_{number}"], [values], **settings))
+    if units is not None:
+        shift, scale = (
+            constant("shift", np.array(units.shift, np.float32)),
+            constant("unit", np.array(units.scale, np.float32)),
+        )
+        nodes.append(helper.make_node("Mul", [values, scale], ["multiplied"]))
+        nodes.append(helper.make_node("Add", ["multiplied", shift], ["output"]))
     outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["rows", model.network.sizes[-1]])]
     if model.kind == "classifier":
         nodes.append(helper.make_node("ArgMax", ["output"], ["label"], axis=1, keepdims=0))

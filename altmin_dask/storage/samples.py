@@ -20,6 +20,7 @@ import zarr
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import new_folder, sweep_killed
 from altmin_dask.storage.checked import storage_options
+from altmin_dask.storage.preparation import Preparation, standardized
 from altmin_dask.storage.readers import Array, is_url, is_zarr_folder, locate, open_zarr, read_zarr
 from altmin_dask.storage.remote import explained_errors
 from altmin_dask.storage.sources import BESIDE, WEIGHTS, Source
@@ -143,6 +144,20 @@ class SampleStore:
         return math.prod(self.sample_shape)
 
     @property
+    def preparation(self) -> Preparation | None:
+        """What was done to samples before they were stored.
+
+        Raises
+        ------
+        DataError
+            If the record of it is damaged.
+        """
+        try:
+            return Preparation.from_json(self.attributes.get("preparation"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{self.path} has a damaged record of its preparation: {error!r}") from None
+
+    @property
     def summary(self) -> Summary | None:
         """Ranges that were recorded by `ingest`, None for a store that another program wrote."""
         fields = self.attributes.get("summary")
@@ -178,6 +193,7 @@ def ingest(
     chunk_rows: int | None = None,
     overwrite: bool = False,
     dtype: str = "float32",
+    standardize: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SampleStore:
     """Stream a source into a new sample store, holding a few chunks at a time.
@@ -201,6 +217,9 @@ def ingest(
         Replace a zarr store that is there already. Anything else that is there is never replaced.
     dtype : {"float32", "float64"}
         Dtype of x, and of y where it is not integer. Integer labels become int64.
+    standardize : bool
+        Bring every number of x, and of y where that is real, to mean 0 and variance 1; the source is read twice. What
+        was done is recorded, goes along with models, and is undone in what they predict.
     progress : callable, optional
         Called as ``progress(rows_done, rows)`` after each chunk.
 
@@ -229,9 +248,12 @@ def ingest(
         raise ConfigError(f"chunk_rows is {chunk_rows}; a chunk needs at least 1 row")
     if dtype not in ("float32", "float64"):
         raise ConfigError(f"dtype is {dtype}; samples are stored as float32 or float64")
+    if standardize and scale != 1:
+        raise ConfigError(f"scale is {scale}, which standardize finds by itself; leave one of them out")
     if source.y is not None:
         _check_targets(source.y.shape, source.y.dtype, source.y.label, source.x_shape)
     _check_beside(source)
+    source = standardized(source) if standardize else source
     rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)
 
     location = locate(dest)
@@ -264,6 +286,7 @@ def _write(
         "source": source.name,
         "scale": float(scale),
         "sample_shape": list(source.x_shape),
+        "preparation": None if source.preparation is None else source.preparation.to_json(),
         "complete": False,
     }
     group = zarr.create_group(location, zarr_format=3, overwrite=replace, attributes={_KEY: attributes})

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from altmin_dask.errors import ConfigError, DataError, MissingError
 from altmin_dask.storage.adding import Adding
+from altmin_dask.storage.preparation import Preparation
 from altmin_dask.storage.readers import (
     Array,
     RowReader,
@@ -63,6 +64,8 @@ class Source:
         (rows, Σ d_i), where they begin with given states.
     weights : RowReader or None
         How much every sample counts, (rows,), if not all the same.
+    preparation : Preparation or None
+        What the columns and classes are, and how their numbers are to be scaled.
 
     Raises
     ------
@@ -75,6 +78,7 @@ class Source:
     y: RowReader | None = None
     beside: Mapping[str, RowReader] = field(default_factory=dict)
     weights: RowReader | None = None
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
         if len(self.x.shape) < 2:
@@ -182,7 +186,13 @@ def array_source(
     return Source(name, read_memory(np.asarray(x), f"x of {name}"), targets, others)
 
 
-def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | None = None) -> Source:
+def open_source(
+    spec: str | os.PathLike[str],
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    like: Preparation | None = None,
+) -> Source:
     """Open the samples that a user names; only headers are read.
 
     Parameters
@@ -198,6 +208,10 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
         * a ``.npz`` file: its arrays ``x`` and ``y``, those named by `x` and `y`, or its only array as x;
         * a ``.npy`` file: x, with y in another ``.npy`` file named by `y`;
         * a folder of idx files like ``train-images-idx3-ubyte.gz`` and ``train-labels-idx1-ubyte.gz``;
+        * a ``.csv`` (or ``.csv.gz``) or ``.parquet`` file, or a folder of such: its column ``y``, or those named by `y`
+          with commas in between, are the targets, all others, or those named by `x`, the inputs; columns of text
+          become a number for each of their values;
+        * a folder of images of equal size, or of folders of them, which are the classes;
         * a path or URL of a zarr group with arrays ``x`` and ``y``, or those named by `x` and `y`, or of a
           zarr array, which is x.
 
@@ -211,6 +225,8 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
     x, y : str, optional
         Names of arrays in the file (`y` of a ``.npy`` file: a path). Without `y`, an array called ``y`` is
         taken where there is one.
+    like : Preparation, optional
+        Of the samples that these are to go with: the same columns, values and classes.
 
     Raises
     ------
@@ -241,6 +257,8 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
         return _zarr(name, base, x, y)
 
     path = Path(base).expanduser()
+    from altmin_dask.storage import images, tables  # which give sources themselves
+
     if not path.exists():
         raise MissingError(f"there is no file or folder {path}; check the path")
     if path.is_file() and path.suffix == ".npz":
@@ -254,9 +272,16 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
     if path.is_dir() and (sets := _idx_sets(path)):
         _refuse_names(base, x, y)
         return _idx(name, path, sets, split)
+    if tables.is_table(path):
+        _refuse_split(base, split)
+        return tables.read_table(name, path, x, y, like)
+    if path.is_dir() and images.images_of(path):
+        _refuse_split(base, split)
+        _refuse_names(base, x, y)
+        return images.read_images(name, path, like)
     raise DataError(
-        f"{path} is not a kind of data that can be read; give `digits`, `synthetic:…`, a .npz or .npy file, a "
-        "folder of idx files (…-images-idx3-ubyte) or a zarr store"
+        f"{path} is not a kind of data that can be read; give `digits`, `synthetic:…`, a .npz, .npy, .csv "
+        "or .parquet file, a folder of idx files (…-images-idx3-ubyte), of tables or of images, or a zarr store"
     )
 
 
