@@ -164,7 +164,7 @@ class Cluster:
         """Wait for any: workers may come and go, but one at least has to come."""
         alone_since = None
         while True:
-            with suppress(TimeoutError):
+            with suppress(TimeoutError), self.client.as_current():  # which need not be anybody's default
                 wait(started, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
                 return
             if self.client.nthreads():
