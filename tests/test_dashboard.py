@@ -27,6 +27,7 @@ from altmin_dask.config import Pipeline
 from altmin_dask.dashboard.board import Board
 from altmin_dask.dashboard.plugin import install
 from altmin_dask.dashboard.publisher import pictures
+from altmin_dask.errors import SchedulerError
 from altmin_dask.storage.run import RunFolder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -145,7 +146,7 @@ def test_a_run_installs_the_page_and_tells_its_url(client, tmp_path):
     assert install(client) == urls[0]  # again, and there is still one
     records = RunFolder(tmp_path / "run").records()
     state = on_board(client, tmp_path)
-    assert state.records == records
+    assert json.loads(json.dumps(state.records)) == records  # tuples on the way
     assert state.plan["worker_memory"] > 2**20
     assert "sweeps are done" in state.status
     assert [len(row) for row in state.pictures] == [10, 10]
@@ -156,7 +157,7 @@ def test_a_resumed_run_is_one_curve(client, tmp_path):
     train(pipeline(), tmp_path / "run", client)
     train(pipeline(max_sweeps=4.0), tmp_path / "run", client, resume=True)
     state = on_board(client, tmp_path)
-    assert state.records == RunFolder(tmp_path / "run").records()
+    assert json.loads(json.dumps(state.records)) == RunFolder(tmp_path / "run").records()
     assert state.records[-1]["sweep"] == pytest.approx(4.0)
 
 
@@ -280,9 +281,14 @@ def test_the_code_is_sent_to_a_scheduler_that_has_it_not(tmp_path):
         Client(address, set_as_default=False) as client,
     ):
         client.wait_for_workers(1, timeout=60)
-        lines = train(pipeline(max_sweeps=1.0), tmp_path / "run", client)
-        (url,) = [line.removeprefix("dashboard: ") for line in lines if line.startswith("dashboard: ")]
+        url = install(client)
+        assert url is not None
         assert "bokeh" in fetch(url)
+        client.log_event("altmin", begin(str(tmp_path)))
+        assert on_board(client, tmp_path).rows == 100
+        # its tasks it could not read
+        with pytest.raises(SchedulerError, match="install it there as here"):
+            train(pipeline(max_sweeps=1.0), tmp_path / "run", client)
 
 
 def test_preload_and_prefix(tmp_path):

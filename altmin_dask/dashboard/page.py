@@ -36,7 +36,7 @@ LOSSES = (
 STYLE = """
 <style>
   :root { color-scheme: light dark; }
-  .altmin-note { font-size: 90%; opacity: 0.75; }
+  body { background: #fafafa; color: #222222; }
   @media (prefers-color-scheme: dark) {
     body { background: #15191c; color: #e0e0e0; }
     .navbar, .navbar ul, .dropdown-content { background-color: #2b3035 !important; }
@@ -85,7 +85,7 @@ def document(doc: Any, board: Board, cluster: Cluster | None, base: Any = None, 
     view = View(doc, board, cluster)
     doc.title = "altmin"
     if base is None:
-        doc.template = "{% extends base %}{% block postamble %}" + STYLE + "{% endblock %}"
+        doc.template = "{% block postamble %}" + STYLE + "{% endblock %}"
     else:
         doc.template = base.environment.from_string(
             '{% extends "base.html" %}{% block extra_resources %}' + STYLE + "{% endblock %}"

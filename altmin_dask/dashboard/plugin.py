@@ -33,7 +33,7 @@ class RunBoard(SchedulerPlugin):
         if self.started:  # --preload calls it twice
             return
         self.started = True
-        if "dashboard" not in scheduler.services:
+        if _pages(scheduler) is None:
             return
         try:
             _add_page(scheduler, self.board)
@@ -54,10 +54,7 @@ def _add_page(scheduler: Any, board: Board) -> None:
     from distributed.dashboard.scheduler import template_variables
     from tornado.ioloop import IOLoop
 
-    # that of the pages that are there
-    prefix = next(
-        (app.prefix for app in scheduler.http_application.applications if hasattr(app, "app_paths")), ""
-    )
+    prefix = _pages(scheduler).prefix
     variables = template_variables(scheduler)
     if PAGE not in variables["pages"]:  # all pages share the list: the link appears on each of them
         variables["pages"].append(PAGE)
@@ -128,7 +125,11 @@ def install(client: Client) -> str | None:
 
 def _page_prefix(dask_scheduler: Any) -> str | None:
     """The prefix of all pages, None where there are none."""
-    for application in dask_scheduler.http_application.applications:
-        if f"/{PAGE}" in "".join(getattr(application, "app_paths", ())):
-            return str(application.prefix)
-    return None
+    pages = _pages(dask_scheduler)
+    return None if pages is None or f"/{PAGE}" not in pages.app_paths else str(pages.prefix)
+
+
+def _pages(scheduler: Any) -> Any:
+    """The Bokeh application that came last, Dask's own or ours; None where the dashboard is off."""
+    found = [app for app in scheduler.http_application.applications if hasattr(app, "app_paths")]
+    return found[-1] if found else None

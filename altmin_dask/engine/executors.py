@@ -271,8 +271,14 @@ def _connect(address: str) -> Iterator[Client]:
 
 
 def _check_workers(client: Client) -> None:
-    """Refuse workers that lack the package, or have another version of what the bits depend on."""
+    """Refuse a scheduler or workers that lack the package, or workers of other versions than the bits depend on."""
     ours = _versions()
+    try:
+        client.run_on_scheduler(_versions)
+    except Exception as error:
+        raise SchedulerError(
+            f"the scheduler cannot read tasks of altmin_dask ({error}); install it there as here"
+        ) from None
     for worker, theirs in client.run(_versions, on_error="return").items():
         if isinstance(theirs, Exception):
             raise SchedulerError(

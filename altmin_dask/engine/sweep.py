@@ -157,7 +157,7 @@ class Step:
             kernel=self.kernel,
             **settings,
         )
-        return tree_sum(rows, self.split_every)
+        return tree_sum(rows, self.split_every, f"altmin_{name}")
 
     def latent(self, latent: LatentStore, generation: int) -> da.Array:
         """The z of the chunks, lazily."""
@@ -235,11 +235,14 @@ def evaluate(step: Step) -> da.Array:
     return step.sum("evaluate", _evaluate_block, 3)
 
 
-def tree_sum(rows: da.Array, split_every: int) -> da.Array:
-    """Sum over the chunks, `split_every` at a time up a tree of fixed shape, so that rounding is always the same."""
+def tree_sum(rows: da.Array, split_every: int, name: str = "altmin_sum") -> da.Array:
+    """Sum over the chunks, `split_every` at a time up a tree of fixed shape, so that rounding is always the same.
+
+    Dask makes one task of a chunk's and of the first of the sum, and calls it by the `name` of the latter.
+    """
     return da.reduction(
         rows, chunk=_keep, combine=_add, aggregate=_add, axis=0, split_every=split_every,
-        dtype=rows.dtype, concatenate=False, name="altmin_sum", meta=np.empty((0,)),
+        dtype=rows.dtype, concatenate=False, name=name, meta=np.empty((0,)),
     )  # fmt: skip
 
 
