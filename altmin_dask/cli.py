@@ -245,6 +245,20 @@ def export(
     typer.echo(f"{file}: {'-'.join(map(str, model.network.sizes))} {model.kind}")
 
 
+@app.command()
+def dashboard(
+    run: RunArgument,
+    address: Annotated[
+        str, typer.Option(help="Where to listen; by default this machine can open the page, and no other.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any that is free.")] = 5006,
+) -> None:
+    """Serve the page of a run, as it is in the Dask dashboard: live, or after the fact."""
+    from altmin_dask.dashboard.server import serve  # bokeh is slow to import
+
+    serve(RunFolder(run), address, port, lambda line: typer.echo(line))
+
+
 @contextmanager
 def _opened(folder: RunFolder, source: str) -> Iterator[SampleStore]:
     """A source as a store, scaled as the run's training data were; what is not a store lives for this command."""

@@ -24,6 +24,16 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def shares(seconds: dict[str, float], most: int = 3) -> list[str]:
+    """The activities that took most of the time, as shares of all but waiting."""
+    busy = {name: value for name, value in seconds.items() if name != "wait"}
+    total = sum(busy.values())
+    if total <= 0:
+        return []
+    first = sorted(busy, key=lambda name: -busy[name])[:most]
+    return [f"{name} {busy[name] / total:.0%}" for name in first]
+
+
 class Lines:
     """A plain line per record."""
 
@@ -60,8 +70,11 @@ class Live(Lines):
         parts = [
             f"sweep {progress.sweep:.2f} of {progress.max_sweeps:g}",
             f"group {progress.group}/{progress.groups}",
-            f"relaxed {_shown(progress.relaxed_objective)}",
+            f"loss of the group {_shown(progress.relaxed_objective)}",
             f"nested {_shown(progress.nested_loss)}",
+            f"validation {_shown(progress.validation_loss)}",
+            f"{_shown(progress.rows_per_second)} rows/s",
+            *shares(progress.seconds),
             f"{duration(progress.seconds_left)} left",
         ]
         self.bar.update(

@@ -12,6 +12,7 @@ from typing import Any
 from distributed import Client
 
 from altmin_dask.config import Pipeline
+from altmin_dask.dashboard.publisher import published
 from altmin_dask.engine.allocator import return_freed_arrays
 from altmin_dask.engine.executors import Executor, open_executor
 from altmin_dask.engine.problem import Problem, build_problem, find_store
@@ -104,9 +105,8 @@ def train(
             run.claim(settings, identity, z=pipeline.output.z)
         try:
             with open_executor(pipeline.cluster, scheduler) as executor:
-                problem = _open_problem(
-                    pipeline, run, executor, plan or _checked_plan(pipeline, run, executor)
-                )
+                plan = plan or _checked_plan(pipeline, run, executor)
+                problem = _open_problem(pipeline, run, executor, plan)
                 store, network = problem.train.store, problem.kernel.network
                 run.claim(
                     settings,
@@ -122,8 +122,11 @@ def train(
                     f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, "
                     f"{executor.description}"
                 )
-                trainer = Trainer(Session(pipeline, problem, run, executor, memory), observer, initial)
-                records = trainer.train()
+                session = Session(pipeline, problem, run, executor, memory)
+                with published(session, observer, plan, announce) as watched:
+                    trainer = Trainer(session, watched, initial)
+                    records = trainer.train()
+                    watched.ended(trainer.ending)
                 announce(trainer.ending)
                 return records
         finally:

@@ -27,7 +27,9 @@ REAL = X @ [1.0, 0.5, -1.0, 0.2] + np.sin(X[:, 0])
 
 
 def classifier(**settings: Any) -> AltMinClassifier:
-    return AltMinClassifier(8, **{"max_sweeps": 10, "random_state": 0, "workers": 1, **settings})
+    return AltMinClassifier(
+        8, **{"max_sweeps": 10, "ridge": 0.01, "random_state": 0, "workers": 1, **settings}
+    )
 
 
 def test_labels_of_any_type_and_their_probabilities():

@@ -18,6 +18,9 @@ from altmin_dask.storage.preparation import Preparation, Scaling
 from altmin_dask.storage.samples import SampleStore, ingest
 from altmin_dask.storage.sources import array_source, open_source
 
+# of dask with the newest pandas
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
+
 RNG = np.random.default_rng(4)
 FRAME = pd.DataFrame(
     {

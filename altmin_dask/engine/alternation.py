@@ -11,6 +11,7 @@ import dask.array as da
 import numpy as np
 
 from altmin_dask.engine import sweep
+from altmin_dask.engine.activities import activity
 from altmin_dask.engine.problem import mu_of, splitting_rho
 from altmin_dask.engine.session import Session
 from altmin_dask.engine.sweep import Step
@@ -154,7 +155,8 @@ class Alternation:
     def commit(self) -> None:
         """Make the state the one to go on from, and its weights those of the next step."""
         state = self.session.state
-        self.weights_file = str(self.session.run.commit(state))
+        with activity("commit"):
+            self.weights_file = str(self.session.run.commit(state))
         if is_url(self.latent.path):
             self.weights_file = self.session.exchange.publish(state.weights, f"{state.cursor:08d}", keep=1)
 
@@ -317,7 +319,8 @@ class Alternation:
         state.generations[action.group] += 1
         rows = self.session.group_rows(chunks)
         state.visits += rows
-        state.weights = self._solve()
+        with activity("solve"):
+            state.weights = self._solve()
         self.statistics.diagnostics /= rows
 
     def _solve(self) -> Weights:

@@ -173,7 +173,7 @@ class Cluster:
         """Wait for any: workers may come and go, but one at least has to come."""
         alone_since = None
         while True:
-            with suppress(TimeoutError):
+            with suppress(TimeoutError), self.client.as_current():  # which need not be anybody's default
                 wait(started, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
                 return
             if self.client.nthreads():
@@ -280,8 +280,14 @@ def _connect(address: str) -> Iterator[Client]:
 
 
 def _check_workers(client: Client) -> None:
-    """Refuse workers that lack the package, or have another version of what the bits depend on."""
+    """Refuse a scheduler or workers that lack the package, or workers of other versions than the bits depend on."""
     ours = _versions()
+    try:
+        client.run_on_scheduler(_versions)
+    except Exception as error:
+        raise SchedulerError(
+            f"the scheduler cannot read tasks of altmin_dask ({error}); install it there as here"
+        ) from None
     for worker, theirs in client.run(_versions, on_error="return").items():
         if isinstance(theirs, Exception):
             raise SchedulerError(

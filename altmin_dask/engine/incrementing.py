@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.engine import sweep
+from altmin_dask.engine.activities import activity
 from altmin_dask.engine.executors import Started
 from altmin_dask.engine.problem import mu_of
 from altmin_dask.engine.session import Session
@@ -36,7 +37,9 @@ from altmin_dask.storage.state import State
 
 PROBE_EVERY = 4
 PROBE_ROWS = 500, 8192
-"""The model along the step is measured on every fourth sample of a group, but on so many at least and at most."""
+PROBE_EVERY_SEQUENCE, PROBE_SEQUENCES = 8, 125
+"""The model along the step is measured on every fourth sample of a group, but on so many at least and at most; on every
+eighth sequence, but on so many at least."""
 COMMIT_SECONDS = 2.0
 COMMIT_SHARE = 0.05
 """Commits are so far apart, and further where they would take more than this share of the time."""
@@ -151,7 +154,8 @@ class Incrementing:
         """Make the state the one to go on from, with all groups that are under way."""
         self._drain()
         start = time.monotonic()
-        self.session.run.commit(self.session.state)
+        with activity("commit"):
+            self.session.run.commit(self.session.state)
         self.last_commit = time.monotonic()
         self.commit_cost = self.last_commit - start
 
@@ -211,12 +215,14 @@ class Incrementing:
         chunks = self.groups[action.group]
         file = self._publish(session.state.weights)
         step = session.step(session.problem.train, chunks, file)
-        started = session.executor.start(*sweep.increment(step, self.mu, seed, self.probe_every))
+        with session.span():
+            started = session.executor.start(*sweep.increment(step, self.mu, seed, self.probe_every))
         return Pending(chunks, renewed, memory.before, started)
 
     def _finish_first(self) -> None:
         """Take the step of the group that is done first."""
-        index, packed = self.session.executor.first([pending.started for pending in self.pending])
+        with activity("wait"):
+            index, packed = self.session.executor.first([pending.started for pending in self.pending])
         self._finish(self.pending.pop(index), packed)
 
     def _finish(self, pending: Pending, packed: Array) -> None:
@@ -232,9 +238,10 @@ class Incrementing:
             return
         cautious = memory.caution
         memory.renew(ascent, state.weights, self.settings.averaging)
-        if pending.renewed or self.metric is None:
-            self.metric = Metric(memory, self.settings)
-        direction = self.metric.direction(ascent, state.weights)
+        with activity("solve"):
+            if pending.renewed or self.metric is None:
+                self.metric = Metric(memory, self.settings)
+            direction = self.metric.direction(ascent, state.weights)
         weights, before = self._publish(state.weights), self._publish(pending.before)
         change = self._put(direction, "step")
         packed = session.compute(
@@ -287,18 +294,15 @@ class Incrementing:
             )
 
 
-def group_rows(network: Network) -> int:
-    """About how many samples a step is made from."""
-    return GROUP_SEQUENCES if isinstance(network, Recurrent) else GROUP_ROWS
-
-
 def group_size(wish: int | None, chunk_rows: int, network: Network) -> int:
     """How many chunks make a step."""
-    return wish or math.ceil(group_rows(network) / chunk_rows)
+    rows = GROUP_SEQUENCES if isinstance(network, Recurrent) else GROUP_ROWS
+    return wish or math.ceil(rows / chunk_rows)
 
 
 def probe_every(rows: int, network: Network) -> int:
     """Which part of a group of so many samples the model along the step is measured on: every so many-th."""
-    least, most = PROBE_ROWS
-    least = least * group_rows(network) // GROUP_ROWS
-    return max(1, min(PROBE_EVERY, rows // least), math.ceil(rows / most))
+    (least, most), every = PROBE_ROWS, PROBE_EVERY
+    if isinstance(network, Recurrent):
+        least, every = PROBE_SEQUENCES, PROBE_EVERY_SEQUENCE
+    return max(1, min(every, rows // least), math.ceil(rows / most))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from altmin_dask.engine.executors import Executor
@@ -25,6 +25,10 @@ class Progress:
         Of the last record.
     cpu_seconds, seconds_left : float
         CPU seconds of training so far; estimate of the wall seconds to the end.
+    rows_per_second : float
+        Samples visited in a second of training, since this process began.
+    seconds : dict of str to float
+        What this process has spent its time with: `altmin_dask.engine.activities`.
     """
 
     sweep: float
@@ -36,6 +40,8 @@ class Progress:
     validation_loss: float | None
     cpu_seconds: float
     seconds_left: float
+    rows_per_second: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Observer(Protocol):

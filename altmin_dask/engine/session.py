@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count
+from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask import annotate  # type: ignore[attr-defined]
 
 from altmin_dask.config import Pipeline
-from altmin_dask.engine.executors import Executor
+from altmin_dask.engine.activities import activity
+from altmin_dask.engine.executors import Executor, Threads
 from altmin_dask.engine.problem import Problem
 from altmin_dask.engine.sweep import Samples, Step
 from altmin_dask.networks.activations import Array
@@ -62,6 +67,7 @@ class Session:
         self.rows = problem.train.store.rows
         self.exchange = Exchange(run.steps)
         self.key, self._steps = uuid.uuid4().hex[:8], count()
+        self._span = -1, ""
 
     def compute(
         self,
@@ -71,8 +77,27 @@ class Session:
         weights: str = "",
     ) -> Array:
         """Carry out a step with the weights of a file."""
-        result: Array = self.executor.compute(make(self.step(samples, chunks, weights)))
+        with self.span():
+            collection = make(self.step(samples, chunks, weights))
+            with activity("wait"):
+                result: Array = self.executor.compute(collection)
         return result
+
+    @property
+    def root_span(self) -> str:
+        """Name of the run's tasks on a scheduler: its folder, and a mark of the whole path."""
+        path = self.run.path.resolve()
+        return f"altmin {path.name} {hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+
+    def span(self) -> AbstractContextManager[Any]:
+        """Put tasks that are made in a block into the span of the current sweep, on a cluster."""
+        if isinstance(self.executor, Threads):
+            return nullcontext()
+        number = self.state.visits // self.rows + 1 if hasattr(self, "state") else 0
+        if self._span[0] != number:
+            self._span = number, uuid.uuid4().hex
+        names = self.root_span, f"sweep {number}"
+        return annotate(span={"name": names, "ids": (self.key, self._span[1])})
 
     def step(self, samples: Samples, chunks: tuple[int, ...], weights: str) -> Step:
         """Make a step with the weights of a file."""

@@ -13,6 +13,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from altmin_dask.engine.activities import Metered, activity, meter_kernels
 from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain
@@ -112,7 +113,7 @@ class Kernel:
 def lazy(view: ChunkView | JoinedView, name: str) -> da.Array:
     """A view as a Dask array; the name must say which generation of the values is meant."""
     meta = np.empty((0, 0), view.dtype)
-    return da.from_array(view, chunks=view.chunks, name=name, asarray=False, fancy=False, meta=meta)
+    return da.from_array(Metered(view), chunks=view.chunks, name=name, asarray=False, fancy=False, meta=meta)
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Step:
             kernel=self.kernel,
             **settings,
         )
-        return tree_sum(rows, self.split_every)
+        return tree_sum(rows, self.split_every, f"altmin_{name}")
 
     def latent(self, latent: LatentStore, generation: int) -> da.Array:
         """The z of the chunks, lazily."""
@@ -240,11 +241,14 @@ def evaluate(step: Step) -> da.Array:
     return step.sum("evaluate", _evaluate_block, 3)
 
 
-def tree_sum(rows: da.Array, split_every: int) -> da.Array:
-    """Sum over the chunks, `split_every` at a time up a tree of fixed shape, so that rounding is always the same."""
+def tree_sum(rows: da.Array, split_every: int, name: str = "altmin_sum") -> da.Array:
+    """Sum over the chunks, `split_every` at a time up a tree of fixed shape, so that rounding is always the same.
+
+    Dask makes one task of a chunk's and of the first of the sum, and calls it by the `name` of the latter.
+    """
     return da.reduction(
         rows, chunk=_keep, combine=_add, aggregate=_add, axis=0, split_every=split_every,
-        dtype=rows.dtype, concatenate=False, name="altmin_sum", meta=np.empty((0,)),
+        dtype=rows.dtype, concatenate=False, name=name, meta=np.empty((0,)),
     )  # fmt: skip
 
 
@@ -282,7 +286,8 @@ def _enter_block(
         z, statistics = enter_chunk(
             kernel.network, read_weights(weights), *kernel.arrange(x, y), splits=splits
         )
-    written.write(block_id[0], z)
+    with activity("write"):
+        written.write(block_id[0], z)
     return statistics.vector[None]
 
 
@@ -307,6 +312,7 @@ def _visit_block(
     before: Penalty,
     renew: bool,
 ) -> Array:
+    meter_kernels()
     x, y = kernel.arrange(x, y)
     now = read_weights(weights)
     with single_threaded_blas():
@@ -320,7 +326,8 @@ def _visit_block(
                 kernel.network, now, penalty.rho, x, y, z, kernel.settings, renew=renew
             )
             row = statistics.vector
-    written.write(block_id[0], new)
+    with activity("write"):
+        written.write(block_id[0], new)
     return row[None]
 
 
@@ -335,6 +342,7 @@ def _increment_block(
     seed: tuple[int, ...] | None,
     chunks_taken: tuple[int, ...],
 ) -> Array:
+    meter_kernels()
     x, y = kernel.arrange(x, y)
     noise = None if seed is None else [*seed, chunks_taken[block_id[0]]]
     with single_threaded_blas():
@@ -352,12 +360,12 @@ def _probe_block(
 ) -> Array:
     x, y = kernel.arrange(x, y)
     now, along, old = (read_weights(file) for file in (weights, direction, before))
-    with single_threaded_blas():
+    with single_threaded_blas(), activity("probe"):
         return probe_chunk(kernel.network, now, along, old, x, y).pack()[None]
 
 
 def _evaluate_block(x: Array, y: Array | None, *, kernel: Kernel, weights: str) -> Array:
-    with single_threaded_blas():
+    with single_threaded_blas(), activity("evaluate"):
         sums = evaluate_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y))
     return np.array([[sums.samples, sums.loss, sums.correct]])
 

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from altmin_dask.engine import sweep
+from altmin_dask.engine.activities import seconds_spent
 from altmin_dask.engine.alternation import Alternation
 from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.engine.faults import explained_faults
@@ -146,6 +147,7 @@ class Trainer:
         self.form.restore(self.initial)
         self.state = self.session.state
         self.begun = self.mark, self.state.visits
+        self.spent_before = seconds_spent()
         records = self.run.records()
         self.last, self.first = (records or [{}])[-1], (records or [{}])[0]
         # a run that is resumed with nothing left to do is not recorded once more
@@ -262,6 +264,8 @@ class Trainer:
             Progress(
                 state.visits / self.rows, self.max_sweeps, group + 1, self.form.group_count, self.form.objective,
                 self.last.get("nested_loss"), self.last.get("validation_loss"), state.cpu_seconds, max(left, 0.0),
+                done / max(time.perf_counter() - clock.wall, 1e-9),
+                {name: value - self.spent_before.get(name, 0.0) for name, value in seconds_spent().items()},
             )
         )  # fmt: skip
 

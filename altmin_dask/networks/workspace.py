@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ class Workspace:
     """Named arrays, each made once and handed out again under its name with whatever it holds."""
 
     def __init__(self) -> None:
+        # told what is done for as long as a block lasts; by default nobody is
+        self.activity: Callable[[str], AbstractContextManager[Any]] = nullcontext
         self._arrays: dict[tuple[str, int, np.dtype[Any]], Array] = {}
 
     def take(self, name: str, rows: int, columns: int, dtype: npt.DTypeLike) -> Array:

@@ -144,11 +144,13 @@ def visit_chunk(
     for rows in _blocks(len(x), network):
         layers = split_layers(z[rows], network.widths)
         target = None if y is None else y[rows]
-        result = update(network, weights, mu, x[rows], target, layers, settings, work)
-        if renew:
-            statistics.add(result.end, work)
-        else:
-            statistics.replace(result.start, result.end, work)
+        with work.activity("newton"):
+            result = update(network, weights, mu, x[rows], target, layers, settings, work)
+        with work.activity("statistics"):
+            if renew:
+                statistics.add(result.end, work)
+            else:
+                statistics.replace(result.start, result.end, work)
         statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
         np.concatenate(result.end.z, axis=1, out=out[rows])
     return out, statistics
@@ -198,13 +200,15 @@ def split_visit_chunk(
         def shift(point: Point, s: Array = s, new: Array = new) -> list[Array]:
             return renew(penalty, before, point, s, new, measures, work)
 
-        result = update(network, weights, penalty.rho, x[rows], target, layers, settings, work, shift)
+        with work.activity("newton"):
+            result = update(network, weights, penalty.rho, x[rows], target, layers, settings, work, shift)
         offsets = [work.like(f"offset {layer}", r) for layer, r in enumerate(result.end.residuals)]
-        if renewed:
-            statistics.add(result.end, work, offsets)
-        else:
-            old = offsets_of(before, s, network.widths, work, "old offset")
-            statistics.replace(result.start, result.end, work, old, offsets)
+        with work.activity("statistics"):
+            if renewed:
+                statistics.add(result.end, work, offsets)
+            else:
+                old = offsets_of(before, s, network.widths, work, "old offset")
+                statistics.replace(result.start, result.end, work, old, offsets)
         statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
         np.concatenate(result.end.z, axis=1, out=out[rows, :width])
     return out, statistics, measures
@@ -237,25 +241,33 @@ def increment_chunk(
     sums = Ascent(network.shapes, seed is not None, weights[0].dtype)
     for number, rows in enumerate(_blocks(len(x), network)):
         target = _target(x[rows], y, rows, weights[0].dtype)
-        nested = nested_pass(network, weights, x[rows], target, work)
+        with work.activity("newton"):
+            nested = nested_pass(network, weights, x[rows], target, work)
         loss = nested.loss
         sums.totals += (len(loss), loss.sum(dtype=np.float64), np.square(loss).sum(dtype=np.float64))
         if seed is not None:
             noise = _signs([*seed, number], nested.output)
-            for total, vectors in zip(sums.metric, nested.backward(nested.sample(noise)), strict=True):
-                add_gram(total, vectors)
-            for total, layer in zip(sums.gram, nested.inputs, strict=True):
-                add_gram(total, layer)
+            with work.activity("newton"):
+                sampled = nested.backward(nested.sample(noise))
+            with work.activity("statistics"):
+                for total, vectors in zip(sums.metric, sampled, strict=True):
+                    add_gram(total, vectors)
+                for total, layer in zip(sums.gram, nested.inputs, strict=True):
+                    add_gram(total, layer)
         if mu is None:
-            back = nested.backward(nested.gradient)
-            for total, gradient, layer in zip(sums.pull, back, nested.inputs, strict=True):
-                add_product(total, -1.0, gradient, layer)
+            with work.activity("newton"):
+                back = nested.backward(nested.gradient)
+            with work.activity("statistics"):
+                for total, gradient, layer in zip(sums.pull, back, nested.inputs, strict=True):
+                    add_product(total, -1.0, gradient, layer)
             continue
-        z = network.forward(weights, x[rows])
-        end = update(network, weights, mu, x[rows], None if y is None else y[rows], z, settings, work).end
-        for total, m, residual, layer in zip(sums.pull, mu, end.residuals, end.inputs, strict=True):
-            d, k = total.shape
-            add_product(total, 2 * m, residual.reshape(-1, d), layer.reshape(-1, k))
+        with work.activity("newton"):
+            z = network.forward(weights, x[rows])
+            end = update(network, weights, mu, x[rows], None if y is None else y[rows], z, settings, work).end
+        with work.activity("statistics"):
+            for total, m, residual, layer in zip(sums.pull, mu, end.residuals, end.inputs, strict=True):
+                d, k = total.shape
+                add_product(total, 2 * m, residual.reshape(-1, d), layer.reshape(-1, k))
     return sums
 
 

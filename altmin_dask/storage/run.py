@@ -231,6 +231,16 @@ class RunFolder:
         home = self.path.absolute()
         return {role: path if is_url(path) else str(home / path) for role, path in stores.items() if path}
 
+    def shapes(self) -> dict[str, Any]:
+        """Rows, rows of a chunk and widths of the network, as far as they are known.
+
+        Raises
+        ------
+        MissingError
+            If this is not a run folder.
+        """
+        return self._claims().get("shapes") or {}
+
     def append(self, record: Mapping[str, Any]) -> int:
         """Add a record to the history; returns its new length in bytes."""
         with self.history.open("ab") as file:

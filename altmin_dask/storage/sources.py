@@ -257,8 +257,6 @@ def open_source(
         return _zarr(name, base, x, y)
 
     path = Path(base).expanduser()
-    from altmin_dask.storage import images, tables  # which give sources themselves
-
     if not path.exists():
         raise MissingError(f"there is no file or folder {path}; check the path")
     if path.is_file() and path.suffix == ".npz":
@@ -272,6 +270,8 @@ def open_source(
     if path.is_dir() and (sets := _idx_sets(path)):
         _refuse_names(base, x, y)
         return _idx(name, path, sets, split)
+    from altmin_dask.storage import images, tables  # which give sources themselves, and bring dask along
+
     if tables.is_table(path):
         _refuse_split(base, split)
         return tables.read_table(name, path, x, y, like)

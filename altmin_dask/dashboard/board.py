@@ -1,0 +1,118 @@
+"""What is known of runs, from the messages of those that train: all of it, however late somebody looks."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+TOPIC = "altmin"
+KEPT_RUNS = 50
+RATE_SECONDS = 10.0
+"""Over which rows per second are measured."""
+
+
+@dataclass
+class RunState:
+    """One run.
+
+    Attributes
+    ----------
+    run : str
+        What tells it apart: host and folder.
+    title, description : str
+        For people.
+    records : list of dict
+        The whole history, as in ``history.jsonl``.
+    progress : dict
+        Of the last group: as `altmin_dask.engine.progress.Progress`.
+    client_seconds : dict of str to float
+        What the process that trains spent its time with.
+    plan : dict
+        ``worker_memory`` and ``memory_limit`` in bytes, where known.
+    pictures : list
+        Rows of images, each ``(height, width, bytes)`` with values 0 … 255; the first row is what is to be had.
+    span : str
+        Name of the span that the tasks of the run have on the scheduler.
+    status : str
+        "running", or how it ended.
+    rows : int
+        Samples of the training store.
+    """
+
+    run: str
+    title: str = ""
+    description: str = ""
+    records: list[dict[str, Any]] = field(default_factory=list)
+    progress: dict[str, Any] = field(default_factory=dict)
+    client_seconds: dict[str, float] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
+    pictures: list[list[tuple[int, int, bytes]]] = field(default_factory=list)
+    span: str = ""
+    status: str = "running"
+    rows: int = 0
+    begun: float = 0.0
+    version: int = 0
+    marks: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=200))
+
+    def apply(self, message: dict[str, Any]) -> None:
+        """Take in what a message says."""
+        kind = message["kind"]
+        if kind == "begin":
+            for name in ("title", "description", "plan", "span", "rows"):
+                setattr(self, name, message[name])
+            # of a run that is resumed, what had been written before
+            self.records, self.status, self.begun = list(message["records"]), "running", time.time()
+            self.progress, self.client_seconds = {}, {}
+            self.marks.clear()
+        elif kind == "record":
+            record = message["record"]
+            # a run that was killed goes on from its last commit
+            while self.records and self.records[-1]["sweep"] >= record["sweep"]:
+                self.records.pop()
+            self.records.append(record)
+        elif kind == "progress":
+            self.progress, self.client_seconds = message["progress"], message["client_seconds"]
+            self.marks.append((time.time(), self.progress["sweep"]))
+        elif kind == "pictures":
+            self.pictures = message["pictures"]
+        elif kind == "end":
+            self.status = message["status"]
+        self.version += 1
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """Samples visited in a second, lately; None if nothing is known of it."""
+        if len(self.marks) < 2:
+            return None
+        last, sweep = self.marks[-1]
+        first, since = next(mark for mark in self.marks if last - mark[0] <= RATE_SECONDS)
+        return None if last <= first else (sweep - since) * self.rows / (last - first)
+
+    def series(self, name: str) -> list[float | None]:
+        """One number of every record; None where it is not known."""
+        return [record.get(name) for record in self.records]
+
+
+class Board:
+    """All runs by name, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, RunState] = {}
+
+    def apply(self, message: dict[str, Any]) -> None:
+        """Take in a message; one of a run that is not known is left alone unless it begins it."""
+        run = message["run"]
+        if message["kind"] == "begin":
+            known = self.runs.pop(run, None)
+            self.runs[run] = known or RunState(run)
+            for old in list(self.runs)[:-KEPT_RUNS]:
+                del self.runs[old]
+        if run in self.runs:
+            self.runs[run].apply(message)
+
+    @property
+    def version(self) -> int:
+        """Changes whenever something has."""
+        return sum(state.version + 1 for state in self.runs.values())

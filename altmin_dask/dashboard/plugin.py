@@ -1,0 +1,135 @@
+"""The page in a scheduler's own dashboard: listens to runs, remembers them, and serves the page."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import partial
+from typing import Any
+
+import cloudpickle
+from distributed import Client
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from altmin_dask.dashboard.board import TOPIC, Board
+from altmin_dask.dashboard.page import Cluster, document
+
+PAGE = "altmin"
+_log = logging.getLogger("distributed.scheduler")
+
+
+class RunBoard(SchedulerPlugin):
+    """Keeps a `Board` on the scheduler, and adds the page to its dashboard if there is one."""
+
+    name = "altmin-dashboard"
+    idempotent = True
+
+    def __init__(self) -> None:
+        self.board = Board()
+        self.started = False
+
+    async def start(self, scheduler: Any) -> None:
+        """Add the page; without bokeh, or a dashboard, only remember."""
+        if self.started:  # --preload calls it twice
+            return
+        self.started = True
+        if _pages(scheduler) is None:
+            return
+        try:
+            _add_page(scheduler, self.board)
+        except Exception:  # a dashboard that cannot be had must not stop a scheduler
+            _log.warning("the page /%s could not be added to the dashboard", PAGE, exc_info=True)
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Take in what a run says."""
+        if topic == TOPIC:
+            try:
+                self.board.apply(msg)
+            except (KeyError, TypeError, ValueError):
+                _log.warning("a message of a run could not be understood", exc_info=True)
+
+
+def _add_page(scheduler: Any, board: Board) -> None:
+    from distributed.dashboard.core import BokehApplication
+    from distributed.dashboard.scheduler import template_variables
+    from tornado.ioloop import IOLoop
+
+    prefix = _pages(scheduler).prefix
+    variables = template_variables(scheduler)
+    if PAGE not in variables["pages"]:  # all pages share the list: the link appears on each of them
+        variables["pages"].append(PAGE)
+    cluster = SchedulerCluster(scheduler)
+    application = BokehApplication(
+        {f"/{PAGE}": partial(_page, board, cluster)}, scheduler, prefix=prefix, template_variables=variables
+    )
+    scheduler.http_application.add_application(application)
+    application.initialize(IOLoop.current())
+    application.start()
+
+
+def _page(board: Board, cluster: Cluster, scheduler: Any, extra: dict[str, Any], doc: Any) -> None:
+    from distributed.dashboard.components.scheduler import env
+
+    document(doc, board, cluster, env.get_template("base.html"), extra)
+
+
+class SchedulerCluster:
+    """What a scheduler knows of its workers."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+
+    def memory(self) -> list[tuple[str, float, float]]:
+        """Name, bytes in use and limit of every worker."""
+        return [
+            (str(worker.name), float(worker.metrics.get("memory", 0)), float(worker.memory_limit or 0))
+            for worker in self.scheduler.workers.values()
+        ]
+
+    def seconds(self, span: str) -> dict[str, float]:
+        """What the workers spent their time with on the tasks of a run."""
+        spans = self.scheduler.extensions.get("spans")
+        total: dict[str, float] = {}
+        if spans is None:
+            return total
+        for found in spans.spans_search_by_name.get((span,), ()):
+            for part in found.traverse_spans():
+                for key, value in part._cumulative_worker_metrics.items():
+                    if key[0] == "execute" and key[-1] == "seconds":
+                        total[str(key[-2])] = total.get(str(key[-2]), 0.0) + float(value)
+        return total
+
+
+def install(client: Client) -> str | None:
+    """Bring the page to a client's scheduler, by value, as it may not have the package; the page's URL, if any."""
+    from altmin_dask.dashboard import board, page
+
+    modules = board, page, sys.modules[__name__]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        client.register_plugin(RunBoard())
+        prefix = client.run_on_scheduler(_page_prefix)
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+    link = client.dashboard_link
+    if prefix is None or not link:
+        return None
+    base = link.removesuffix("/").removesuffix("/status").rstrip("/")
+    prefix = prefix.strip("/")
+    if prefix and not base.endswith(f"/{prefix}"):  # which the client does not know of
+        base = f"{base}/{prefix}"
+    return f"{base}/{PAGE}"
+
+
+def _page_prefix(dask_scheduler: Any) -> str | None:
+    """The prefix of all pages, None where there are none."""
+    pages = _pages(dask_scheduler)
+    return None if pages is None or f"/{PAGE}" not in pages.app_paths else str(pages.prefix)
+
+
+def _pages(scheduler: Any) -> Any:
+    """The Bokeh application that came last, Dask's own or ours; None where the dashboard is off."""
+    found = [app for app in scheduler.http_application.applications if hasattr(app, "app_paths")]
+    return found[-1] if found else None

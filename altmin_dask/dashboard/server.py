@@ -1,0 +1,127 @@
+"""The same page on a server of its own, from a run folder: after the fact, or while the run goes on elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from bokeh.application import Application
+from bokeh.application.handlers.function import FunctionHandler
+from bokeh.server.server import Server
+
+from altmin_dask.dashboard.board import Board
+from altmin_dask.dashboard.page import document
+from altmin_dask.dashboard.publisher import PICTURES, pictures
+from altmin_dask.errors import AltMinError, ConfigError
+from altmin_dask.storage.model import Model
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.samples import SampleStore
+
+PAGE = "/altmin"
+
+
+class Follower:
+    """A board that follows a run folder.
+
+    Parameters
+    ----------
+    run : RunFolder
+        Which.
+
+    Raises
+    ------
+    MissingError
+        If it holds no run.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run, self.board, self.known = run, Board(), 0
+        settings, shapes, self.stores = run.settings(), run.shapes(), run.stores()
+        self.name = str(run.path.resolve())
+        sizes = "-".join(map(str, shapes.get("network", ())))
+        self.board.apply(
+            {
+                "run": self.name,
+                "kind": "begin",
+                "title": settings["output"]["title"] or run.path.resolve().name,
+                "description": f"{self.name}: {sizes} {settings['network']['kind']}",
+                "plan": {},
+                "span": "",
+                "rows": shapes.get("rows", 0),
+                "records": [],
+            }
+        )
+        self.board.runs[self.name].status = ""
+
+    def follow(self) -> None:
+        """Take in what has been written since the last time."""
+        records = self.run.records()
+        if len(records) < self.known:  # of a run that went back to its last commit
+            self.board.runs[self.name].records.clear()
+            self.known = 0
+        for record in records[self.known :]:
+            self.board.apply({"run": self.name, "kind": "record", "record": record})
+        if len(records) != self.known:
+            self.known = len(records)
+            self._draw()
+
+    def _draw(self) -> None:
+        try:
+            model = Model.load(self.run.model)
+            if model.kind != "autoencoder":
+                return
+            store = SampleStore.open(self.stores.get("validation") or self.stores["train"])
+            samples = np.asarray(store.x[: min(PICTURES, store.rows)])
+            rows = pictures(samples, model.predict(samples))
+        except (AltMinError, OSError, KeyError, ValueError):  # there may be no model yet, or samples no more
+            return
+        self.board.apply({"run": self.name, "kind": "pictures", "pictures": rows})
+
+
+def serve(run: RunFolder, address: str, port: int, announce: Callable[[str], object]) -> None:
+    """Serve the page of a run folder until interrupted.
+
+    Parameters
+    ----------
+    run : RunFolder
+        Which.
+    address : str
+        Where to listen: "127.0.0.1" is this machine only.
+    port : int
+        0 for any that is free.
+    announce : callable
+        Told the URL.
+
+    Raises
+    ------
+    MissingError
+        If the folder holds no run.
+    ConfigError
+        If the address or the port cannot be had.
+    """
+    follower = Follower(run)
+    follower.follow()
+    application = Application(FunctionHandler(partial(_page, follower)))
+    host = "localhost" if address in ("127.0.0.1", "::1") else address
+    try:
+        server = Server({PAGE: application}, address=address, port=port, allow_websocket_origin=["*"] if (
+            address == "0.0.0.0"
+        ) else None)  # fmt: skip
+    except OSError as error:
+        raise ConfigError(
+            f"{address}:{port} cannot be listened at ({error.strerror}); give another --port"
+        ) from None
+    reach = "this machine only" if host == "localhost" else f"whoever reaches {address}"
+    announce(f"dashboard: http://{host}:{server.port}{PAGE}  (for {reach}; Ctrl-C ends it)")
+    server.start()
+    try:
+        server.io_loop.start()
+    except KeyboardInterrupt:
+        server.stop()
+
+
+def _page(follower: Follower, doc: Any) -> None:
+    document(doc, follower.board, None)
+    doc.add_periodic_callback(follower.follow, 1000)

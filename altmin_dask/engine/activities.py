@@ -1,0 +1,75 @@
+"""What time is spent with, by name: read, newton, statistics, write in tasks; solve, wait, commit where one trains.
+
+In a Dask worker the times of tasks appear on the page of fine performance metrics; in any process they add up here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from distributed.metrics import context_meter
+
+from altmin_dask.networks.activations import Array
+from altmin_dask.networks.workspace import thread_workspace
+
+_lock = Lock()
+_spent: dict[str, float] = {}
+
+
+@contextmanager
+def activity(name: str) -> Iterator[None]:
+    """Count the wall time of a block, once if blocks are nested in others of the same thread."""
+    start = time.perf_counter()
+    try:
+        with context_meter.meter(name):
+            yield
+    finally:
+        taken = time.perf_counter() - start
+        with _lock:
+            _spent[name] = _spent.get(name, 0.0) + taken
+
+
+def seconds_spent() -> dict[str, float]:
+    """Seconds of this process so far, by name; of several threads they add up."""
+    with _lock:
+        return dict(_spent)
+
+
+def meter_kernels() -> None:
+    """Let the kernels that run in this thread tell what they do."""
+    thread_workspace().activity = activity
+
+
+@dataclass(frozen=True)
+class Metered:
+    """A view of chunks whose reading counts."""
+
+    view: Any
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """That of the view."""
+        shape: tuple[int, int] = self.view.shape
+        return shape
+
+    @property
+    def ndim(self) -> int:
+        """Always 2."""
+        return 2
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the view."""
+        dtype: np.dtype[Any] = self.view.dtype
+        return dtype
+
+    def __getitem__(self, key: tuple[slice, ...]) -> Array:
+        with activity("read"):
+            values: Array = self.view[key]
+        return values
