@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRegressor
+from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRegressor, StandardScaler
 
 # quick: every step of tiny data is mostly Dask's
-ESTIMATORS = [
+CLASSIFIER = AltMinClassifier(10, max_sweeps=9, ridge=0.005, workers=1)
+OTHERS = [
     AltMinAutoencoder(4, max_sweeps=8, workers=1),
-    AltMinClassifier(10, max_sweeps=12, workers=1),
-    AltMinRegressor(10, max_sweeps=12, workers=1),
+    AltMinRegressor(10, max_sweeps=12, ridge=0.005, workers=1),
+    StandardScaler(),
 ]
 WEIGHTS = (
     "a weight of 2 is the sample twice in the loss, its gradient and curvature (test_weights.py), but the noise by "
@@ -22,12 +23,22 @@ WEIGHTS = (
 
 
 def expected_failures(estimator: Any) -> dict[str, str]:
-    if isinstance(estimator, AltMinAutoencoder):
+    if not isinstance(estimator, AltMinClassifier | AltMinRegressor):
         return {}
     return {"check_sample_weight_equivalence_on_dense_data": WEIGHTS}
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
-def test_scikit_learn_checks(estimator, check):
+skips = pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+
+
+@skips
+@parametrize_with_checks([CLASSIFIER], expected_failed_checks=expected_failures)
+def test_scikit_learn_checks_of_the_classifier(estimator, check):
+    check(estimator)
+
+
+@skips
+@pytest.mark.slow
+@parametrize_with_checks(OTHERS, expected_failed_checks=expected_failures)
+def test_scikit_learn_checks_of_the_others(estimator, check):
     check(estimator)

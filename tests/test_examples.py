@@ -35,7 +35,12 @@ def run_script(*words: Any, cwd: Path, **environment: str) -> subprocess.Complet
 def test_every_example_is_tested():
     assert {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".yaml", ".ipynb")} == {
         "adding_problem.py",
+        "classifier_pipeline.ipynb",
+        "classifier_pipeline.py",
+        "digits_autoencoder.ipynb",
         "digits_autoencoder.py",
+        "larger_than_memory.py",
+        "resume_after_kill.py",
         "penalties_outliers.py",
         "slurm_cluster.py",
         "kubernetes_cluster.yaml",
@@ -46,6 +51,43 @@ def test_digits_autoencoder(tmp_path):
     done = run_script(EXAMPLES / "digits_autoencoder.py", tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("*.png"))
+
+
+def test_classifier_pipeline(tmp_path):
+    done = run_script(EXAMPLES / "classifier_pipeline.py", tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split("held-out samples: ")[1].split()[0]) > 0.93
+    assert (tmp_path / "classifier.onnx").exists()
+
+
+@pytest.mark.slow
+def test_larger_than_memory(tmp_path):
+    options = ("--rows", "12000", "--memory", "1 GiB", "--workers", "1")
+    done = run_script(EXAMPLES / "larger_than_memory.py", tmp_path, *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split("accuracy on all samples: ")[1].split()[0]) > 0.95
+    assert "12000 labels" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"samples.zarr", "labels.zarr"}
+
+
+@pytest.mark.slow
+def test_resume_after_kill(tmp_path):
+    done = run_script(EXAMPLES / "resume_after_kill.py", tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "equal, bit by bit" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["digits_autoencoder", "classifier_pipeline"])
+def test_notebooks(name, tmp_path, monkeypatch):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells)
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert len(shown) >= 3
+    assert not [output for output in shown if output.output_type == "error"]
 
 
 def test_adding_problem(tmp_path):
