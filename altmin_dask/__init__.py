@@ -1,21 +1,57 @@
 """Neural networks trained by alternating minimisation, out of core, on Dask and zarr."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from altmin_dask.config import Pipeline, load_pipeline, make_pipeline
     from altmin_dask.estimators import AltMinAutoencoder, AltMinClassifier, AltMinRegressor, StandardScaler
+    from altmin_dask.export import sequential, state_dict, write_onnx
+    from altmin_dask.runs import train
+    from altmin_dask.storage.model import Model
+    from altmin_dask.storage.run import RunFolder
+    from altmin_dask.storage.samples import SampleStore, ingest
+    from altmin_dask.storage.sources import array_source, open_source
 
-__all__ = ["AltMinAutoencoder", "AltMinClassifier", "AltMinRegressor", "StandardScaler"]
+__all__ = [
+    "AltMinAutoencoder",
+    "AltMinClassifier",
+    "AltMinRegressor",
+    "Model",
+    "Pipeline",
+    "RunFolder",
+    "SampleStore",
+    "StandardScaler",
+    "array_source",
+    "ingest",
+    "load_pipeline",
+    "make_pipeline",
+    "open_source",
+    "sequential",
+    "state_dict",
+    "train",
+    "write_onnx",
+]
+
+_HOMES = {
+    "config": ("Pipeline", "load_pipeline", "make_pipeline"),
+    "estimators": ("AltMinAutoencoder", "AltMinClassifier", "AltMinRegressor", "StandardScaler"),
+    "export": ("sequential", "state_dict", "write_onnx"),
+    "runs": ("train",),
+    "storage.model": ("Model",),
+    "storage.run": ("RunFolder",),
+    "storage.samples": ("SampleStore", "ingest"),
+    "storage.sources": ("array_source", "open_source"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import estimators when they are asked for: scikit-learn and Dask take a second."""
-    if name in __all__:
-        from altmin_dask import estimators
-
-        return getattr(estimators, name)
+    """Import what is asked for when it is asked for: scikit-learn and Dask take a second."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"altmin_dask.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

@@ -266,7 +266,16 @@ class OutputTable(Table):
 
 
 class Pipeline(Table):
-    """A whole pipeline."""
+    """A whole pipeline: the tables of a TOML file.
+
+    Examples
+    --------
+    >>> from altmin_dask import Pipeline
+    >>> network = {"kind": "classifier", "hidden_layer_sizes": [20]}
+    >>> pipeline = Pipeline.model_validate({"data": {"train": "digits:train"}, "network": network})
+    >>> pipeline.schedule, pipeline.solver.mu
+    ('increments', 'auto')
+    """
 
     data: DataTable
     network: NetworkTable
@@ -328,7 +337,7 @@ class Pipeline(Table):
 
 
 def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
-    """Read a pipeline from a TOML file.
+    r"""Read a pipeline from a TOML file.
 
     Parameters
     ----------
@@ -343,6 +352,14 @@ def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
         If the file does not exist.
     ConfigError
         If it is not TOML, or a key is unknown or has a wrong value; every such place is named.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from altmin_dask import load_pipeline
+    >>> _ = Path("p.toml").write_text('[data]\ntrain = "digits:train"\n[network]\nkind = "autoencoder"')
+    >>> load_pipeline("p.toml", ["solver.ridge=0.1"]).solver.ridge
+    0.1
     """
     file = Path(file)
     try:
@@ -370,6 +387,15 @@ def make_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
     ------
     ConfigError
         If a key is unknown or has a wrong value; every such place is named.
+
+    Examples
+    --------
+    >>> from altmin_dask import make_pipeline
+    >>> make_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder"}}).network.start
+    'whitened'
+    >>> make_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder", "width": 3}})
+    Traceback (most recent call last):
+    altmin_dask.errors.ConfigError: network.width is not a setting
     """
     try:
         return Pipeline.model_validate(settings)

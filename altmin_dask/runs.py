@@ -16,7 +16,7 @@ from altmin_dask.dashboard.publisher import published
 from altmin_dask.engine.allocator import return_freed_arrays
 from altmin_dask.engine.executors import Executor, open_executor
 from altmin_dask.engine.problem import Problem, build_problem, find_store
-from altmin_dask.engine.progress import Observer
+from altmin_dask.engine.progress import Observer, Unwatched
 from altmin_dask.engine.session import Session
 from altmin_dask.engine.survey import Plan, make_plan, place_of
 from altmin_dask.engine.training import Trainer
@@ -52,7 +52,7 @@ def default_run(pipeline: Pipeline, file: Path, resume: bool) -> Path:
 def train(
     pipeline: Pipeline,
     run: RunFolder,
-    observer: Observer,
+    observer: Observer | None = None,
     *,
     resume: bool = False,
     scheduler: str | Client | None = None,
@@ -71,7 +71,7 @@ def train(
         What to train on what.
     run : RunFolder
         Where everything is kept.
-    observer : Observer
+    observer : Observer, optional
         Told about progress and records.
     resume : bool
         Go on with the run in the folder.
@@ -93,6 +93,24 @@ def train(
     ------
     AltMinError
         If a setting, the data, the run folder or the scheduler cannot be used, or training could not go on.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from altmin_dask import Model, RunFolder, make_pipeline, train
+    >>> pipeline = make_pipeline(
+    ...     {
+    ...         "data": {"train": "digits:train", "scale": 16.0},
+    ...         "network": {"kind": "autoencoder", "hidden_layer_sizes": [16]},
+    ...         "training": {"max_sweeps": 3.0},
+    ...     }
+    ... )
+    >>> run = RunFolder(Path("run"))
+    >>> records = train(pipeline, run, announce=lambda line: None)
+    >>> records[-1]["nested_loss"] < records[0]["nested_loss"]
+    True
+    >>> Model.load(run.model).network.sizes
+    (64, 16, 64)
     """
     identity, settings = pipeline.identity(), pipeline.model_dump(mode="json")
     run.check(identity, resume)
@@ -123,7 +141,7 @@ def train(
                     f"{executor.description}"
                 )
                 session = Session(pipeline, problem, run, executor, memory)
-                with published(session, observer, plan, announce) as watched:
+                with published(session, observer or Unwatched(), plan, announce) as watched:
                     trainer = Trainer(session, watched, initial)
                     records = trainer.train()
                     watched.ended(trainer.ending)

@@ -54,6 +54,16 @@ class Observer(Protocol):
         """A record was added to the history."""
 
 
+class Unwatched:
+    """Nobody watches."""
+
+    def progressed(self, progress: Progress) -> None:
+        """Nothing happens."""
+
+    def recorded(self, record: dict[str, Any]) -> None:
+        """Nothing happens."""
+
+
 @dataclass(frozen=True)
 class Clock:
     """Two times at one moment: CPU seconds of all processes that take part, and wall seconds."""

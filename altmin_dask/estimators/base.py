@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from math import prod
+from numbers import Number
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -355,7 +356,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         X, y = validate_data(self, X, y, dtype=FLOATS, ensure_min_samples=least, reset=reset, **self._checks)
         weights = None
         if sample_weight is not None:
-            given = np.full(len(X), sample_weight) if np.ndim(sample_weight) == 0 else sample_weight
+            given = np.full(len(X), sample_weight) if isinstance(sample_weight, Number) else sample_weight
             weights = sliced(
                 check_array(given, ensure_2d=False, dtype=np.float64, input_name="sample_weight"),
                 "sample_weight",

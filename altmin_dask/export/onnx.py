@@ -32,9 +32,9 @@ _OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
 def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any] | None = None) -> Path:
     """Write an ONNX file of float32.
 
-    Its input ``x`` are raw samples (rows, *sample_shape), which it scales itself as the training data were; of a table
-    with text, numbers stand for the values of a column already. Its outputs are ``output`` (rows, d_L), in the units
-    of the raw data, and, of a classifier, ``label`` (rows,), the index of the largest one.
+    Its input ``x`` are raw samples ``(rows, *sample_shape)``, which it scales itself as the training data were; of a
+    table with text, numbers stand for the values of a column already. Its outputs are ``output`` (rows, d_L), in the
+    units of the raw data, and, of a classifier, ``label`` (rows,), the index of the largest one.
 
     Parameters
     ----------
@@ -51,6 +51,19 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
         If the package onnx is not installed.
     ConfigError
         If the network is recurrent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from altmin_dask import AltMinRegressor, write_onnx
+    >>> x = np.random.default_rng(0).normal(size=(100, 4))
+    >>> model = AltMinRegressor(5, "tanh", max_sweeps=3, random_state=0).fit(x, x[:, 0]).model_
+    >>> write_onnx(model, "model.onnx").stat().st_size > 100
+    True
+    >>> import onnxruntime
+    >>> session = onnxruntime.InferenceSession("model.onnx")
+    >>> session.run(["output"], {"x": x.astype(np.float32)})[0].shape
+    (100, 1)
     """
     layers = layers_of(model)
     try:

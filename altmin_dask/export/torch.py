@@ -22,6 +22,20 @@ def sequential(model: Model) -> Any:
         If PyTorch is not installed.
     ConfigError
         If the network is recurrent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from altmin_dask import AltMinRegressor, sequential
+    >>> x = np.random.default_rng(0).normal(size=(100, 4))
+    >>> model = AltMinRegressor(5, "tanh", max_sweeps=3, random_state=0).fit(x, x[:, 0]).model_
+    >>> sequential(model)  # doctest: +SKIP
+    Sequential(
+      (0): Linear(in_features=4, out_features=5, bias=True)
+      (1): Tanh()
+      (2): Linear(in_features=5, out_features=1, bias=True)
+      (3): Identity()
+    )
     """
     layers = layers_of(model)
     try:
@@ -58,6 +72,15 @@ def state_dict(model: Model) -> dict[str, Array]:
     ------
     ConfigError
         If the network is recurrent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from altmin_dask import AltMinRegressor, state_dict
+    >>> x = np.random.default_rng(0).normal(size=(100, 4))
+    >>> model = AltMinRegressor(5, "tanh", max_sweeps=3, random_state=0).fit(x, x[:, 0]).model_
+    >>> {name: values.shape for name, values in state_dict(model).items()}
+    {'0.weight': (5, 4), '0.bias': (5,), '2.weight': (1, 5), '2.bias': (1,)}
     """
     found: dict[str, Array] = {}
     for number, layer in enumerate(layers_of(model)):

@@ -42,6 +42,18 @@ class Model:
         What raw samples were divided by before training.
     preparation : Preparation or None
         What else was done to them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from altmin_dask import AltMinAutoencoder, Model
+    >>> x = np.random.default_rng(0).normal(size=(100, 6))
+    >>> AltMinAutoencoder(3, max_sweeps=3, random_state=0).fit(x).save("saved")
+    >>> model = Model.load("saved")
+    >>> [weights.shape for weights in model.weights]  # biases in the last column
+    [(3, 7), (6, 4)]
+    >>> model.predict(x).shape
+    (100, 6)
     """
 
     kind: str
@@ -59,7 +71,7 @@ class Model:
         return self.preparation.x if self.kind == "autoencoder" else self.preparation.y
 
     def predict(self, x: Array) -> Array:
-        """Network outputs φ_L of a forward pass, (n, d_L); x: (n, *sample_shape), already scaled."""
+        """Network outputs φ_L of a forward pass, (n, d_L); x: ``(n, *sample_shape)``, already scaled."""
         return self.network.predict(self.weights, x)
 
     def save(self, folder: Path) -> None:

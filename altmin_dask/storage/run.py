@@ -36,7 +36,21 @@ from altmin_dask.storage.state import State
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and files of one run."""
+    """Paths and files of one run.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from altmin_dask import RunFolder
+    >>> run = RunFolder(Path("runs/digits"))
+    >>> run.started, run.records()
+    (False, [])
+    """
 
     path: Path
 

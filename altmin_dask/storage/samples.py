@@ -71,6 +71,17 @@ class SampleStore:
     attributes : dict
         What `ingest` recorded: version, source, scale, sample_shape, summary, complete. Empty for a store
         that another program wrote.
+
+    Examples
+    --------
+    >>> import zarr
+    >>> from altmin_dask import SampleStore
+    >>> group = zarr.create_group("mine.zarr")
+    >>> _ = group.create_array("x", shape=(1000, 20), chunks=(250, 20), dtype="float32")
+    >>> _ = group.create_array("y", shape=(1000,), chunks=(250,), dtype="int64")
+    >>> store = SampleStore.open("mine.zarr")
+    >>> store.rows, store.features, store.n_chunks
+    (1000, 20, 4)
     """
 
     path: str
@@ -241,6 +252,13 @@ def ingest(
         If a chunk of a source that is a store was altered or lost.
     MissingError
         If a bucket, or the package that reads URLs of its kind, is not there.
+
+    Examples
+    --------
+    >>> from altmin_dask import ingest, open_source
+    >>> store = ingest(open_source("digits:train"), "digits.zarr", scale=16)
+    >>> store.x.shape, store.y.shape, store.n_chunks
+    ((1437, 8, 8), (1437,), 8)
     """
     if not (math.isfinite(scale) and scale > 0):
         raise ConfigError(f"scale is {scale}; x can only be divided by a finite number above 0")

@@ -176,6 +176,14 @@ def array_source(
     ------
     DataError
         If the arrays cannot be samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from altmin_dask import array_source
+    >>> source = array_source(np.zeros((10, 28, 28), np.uint8), np.arange(10))
+    >>> source.rows, source.x_shape, source.y_dtype
+    (10, (28, 28), dtype('int64'))
     """
     targets = None if y is None else read_memory(np.asarray(y), f"y of {name}")
     others = {
@@ -234,6 +242,18 @@ def open_source(
         If the file, or an array in it, does not exist.
     DataError
         If the file is damaged, is of an unknown kind, has no such part, or its arrays cannot be samples.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from altmin_dask import open_source
+    >>> pd.DataFrame({"size": [30.0, 80.0], "town": ["Ulm", "Bonn"], "y": [300.0, 900.0]}).to_csv("t.csv", index=False)
+    >>> source = open_source("t.csv")
+    >>> source.preparation.names
+    ['size', 'town=Bonn', 'town=Ulm']
+    >>> next(source.blocks(2))
+    (array([[30.,  0.,  1.],
+           [80.,  1.,  0.]]), array([300., 900.]))
     """
     name = os.fspath(spec)
     base, split = name, None
