@@ -1,4 +1,4 @@
-"""The command line: `altmin ingest`, `plan`, `train`, `evaluate`, `predict`, `report`."""
+"""The command line: `altmin ingest`, `plan`, `train`, `evaluate`, `predict`, `report`, `export`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,19 @@ from altmin_dask.engine.faults import sentence
 from altmin_dask.engine.inference import evaluate_store, predict_store
 from altmin_dask.engine.problem import find_store
 from altmin_dask.engine.survey import make_plan, place_of
-from altmin_dask.errors import AltMinError, AltMinWarning, MissingError, RunError
+from altmin_dask.errors import (
+    AltMinError,
+    AltMinWarning,
+    ConfigError,
+    DataError,
+    ExistsError,
+    MissingError,
+    RunError,
+)
+from altmin_dask.export.onnx import write_onnx
+from altmin_dask.export.torch import state_dict
 from altmin_dask.report import summary_table, write_report
+from altmin_dask.storage.atomic import write_tensors
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore, ingest
@@ -48,8 +59,8 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="digits, synthetic:rows=N,features=N, a .npz or .npy file, a folder of idx files, or a zarr path or URL; "
-        "append :train or :test for a split",
+        help="digits, synthetic:rows=N,features=N, a .npz, .npy, .csv or .parquet file, a folder of idx files, tables "
+        "or images, or a zarr path or URL; append :train or :test for a split",
     ),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `altmin train` made.")]
@@ -72,9 +83,15 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a za
 def ingest_command(
     source: SourceArgument,
     dest: Annotated[str, typer.Argument(metavar="DEST.zarr", help="The sample store to write.")],
-    x: Annotated[str | None, typer.Option(help="Name of the array of samples.")] = None,
-    y: Annotated[str | None, typer.Option(help="Name of the array of targets.")] = None,
+    x: Annotated[
+        str | None, typer.Option(help="Name of the array of samples, or of columns: NAME,NAME,…")
+    ] = None,
+    y: Annotated[str | None, typer.Option(help="Name of the array of targets, or of columns.")] = None,
     scale: Annotated[float, typer.Option(metavar="DIVISOR", help="Divide samples by this.")] = 1.0,
+    standardize: Annotated[
+        bool,
+        typer.Option("--standardize", help="Bring every number, and real targets, to mean 0, variance 1."),
+    ] = False,
     chunk_rows: Annotated[
         int | None, typer.Option(metavar="N", help="Rows in a chunk; by default about 8 MiB.")
     ] = None,
@@ -86,7 +103,7 @@ def ingest_command(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"ingest {source}", total=opened.rows)
         store = ingest(
-            opened, dest, scale=scale, chunk_rows=chunk_rows, overwrite=overwrite,
+            opened, dest, scale=scale, chunk_rows=chunk_rows, overwrite=overwrite, standardize=standardize,
             progress=lambda done, _: bar.update(task, completed=done),
         )  # fmt: skip
     targets = "no targets" if store.y is None else f"targets {store.y.dtype}"
@@ -203,6 +220,32 @@ def report(run: RunArgument) -> None:
 
 
 @app.command()
+def export(
+    run: RunArgument,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="FILE.onnx, or FILE.safetensors with PyTorch's names of weights."
+        ),
+    ],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write the trained network for other programs."""
+    model = Model.load(RunFolder(run).model)
+    if file.is_dir() or (file.exists() and not overwrite):
+        raise ExistsError(f"{file} exists already; give another name, or --overwrite to replace a file")
+    if not file.parent.is_dir():
+        raise MissingError(f"there is no folder {file.parent}; make it first")
+    if file.suffix == ".onnx":
+        write_onnx(model, file)
+    elif file.suffix == ".safetensors":
+        write_tensors(file, state_dict(model))
+    else:
+        raise ConfigError(f"{file} ends in no format known here; write FILE.onnx or FILE.safetensors")
+    typer.echo(f"{file}: {'-'.join(map(str, model.network.sizes))} {model.kind}")
+
+
+@app.command()
 def dashboard(
     run: RunArgument,
     address: Annotated[
@@ -223,7 +266,13 @@ def _opened(folder: RunFolder, source: str) -> Iterator[SampleStore]:
         raise MissingError(f"{folder.path} is not a run folder; name one that `altmin train` made")
     model = Model.load(folder.model)
     with tempfile.TemporaryDirectory(prefix="altmin-") as temporary:
-        yield find_store(source, "source", Path(temporary), model.scale, None)
+        store = find_store(source, "source", Path(temporary), model.scale, None, like=model.preparation)
+        if store.preparation != model.preparation:
+            raise DataError(
+                f"{source} was prepared otherwise than the samples for training; name the raw data, or a store of the "
+                "same kind"
+            )
+        yield store
 
 
 def main() -> None:

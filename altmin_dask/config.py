@@ -55,6 +55,8 @@ class DataTable(Table):
     validation: str | None = None
     scale: Positive = 1.0
     """What raw sources are divided by; a store has been scaled already."""
+    standardize: bool = False
+    """Whether every number of raw sources, and real targets, are brought to mean 0 and variance 1 instead."""
     chunk_rows: int | Literal["auto"] | None = None
     """Rows in a chunk of stores made from raw sources; by default about 8 MiB of x, wherever the run takes place.
 
@@ -87,6 +89,8 @@ class NetworkTable(Table):
     """One for all hidden layers, or one for each; by default sigmoid, and tanh in recurrent networks."""
     output_activation: str | None = None
     loss: LossName | None = None
+    classes: Annotated[int, Field(ge=2)] | None = None
+    """How many classes a classifier tells apart; by default one more than the largest label for training."""
     dtype: Literal["float32", "float64"] = "float32"
     initialization: Literal["auto", "random", "whitened", "layerwise"] = "auto"
     """Glorot or He by activation; or a first layer whitened, and an output bias set, from the first samples; or every

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from distributed import performance_report
+from distributed import Client, performance_report
 
 from altmin_dask.config import Pipeline
 from altmin_dask.dashboard.publisher import published
@@ -19,6 +20,8 @@ from altmin_dask.engine.progress import Observer
 from altmin_dask.engine.session import Session
 from altmin_dask.engine.survey import Plan, make_plan, place_of
 from altmin_dask.engine.training import Trainer
+from altmin_dask.networks.chain import Weights
+from altmin_dask.solvers.increments import Memory
 from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.run import RunFolder
 
@@ -52,7 +55,9 @@ def train(
     observer: Observer,
     *,
     resume: bool = False,
-    scheduler: str | None = None,
+    scheduler: str | Client | None = None,
+    initial: Weights | None = None,
+    memory: Memory | None = None,
     announce: Callable[[str], object] = print,
 ) -> list[dict[str, Any]]:
     """Train a pipeline in a run folder.
@@ -70,8 +75,12 @@ def train(
         Told about progress and records.
     resume : bool
         Go on with the run in the folder.
-    scheduler : str, optional
-        Address of a running Dask scheduler.
+    scheduler : str or Client, optional
+        Address of a running Dask scheduler, or a client of it.
+    initial : tuple of ndarray, optional
+        Weights W̃_1 … W̃_L that a new run begins with, in place of those of ``[network] initialization``.
+    memory : Memory, optional
+        What increments that gave these weights, on other samples, remember.
     announce : callable
         Told a few lines at the start.
 
@@ -113,9 +122,9 @@ def train(
                     f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, "
                     f"{executor.description}"
                 )
-                session = Session(pipeline, problem, run, executor)
+                session = Session(pipeline, problem, run, executor, memory)
                 with published(session, observer, plan, announce) as watched, _performance(session):
-                    trainer = Trainer(session, watched)
+                    trainer = Trainer(session, watched, initial)
                     records = trainer.train()
                     watched.ended(trainer.ending)
                 announce(trainer.ending)
@@ -138,11 +147,11 @@ def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor, plan: 
     """Open the stores, or make them, and check that everything fits together."""
     data = pipeline.data
     chunk_rows = plan.work.chunk_rows if data.chunk_rows == "auto" else data.chunk_rows
-    train, validation = (
-        None if source is None else find_store(source, name, run.data, data.scale, chunk_rows)
-        for name, source in (("train", data.train), ("validation", data.validation))
-    )
-    assert train is not None
+    find = partial(find_store, data=run.data, scale=data.scale, chunk_rows=chunk_rows)
+    train = find(data.train, "train", standardize=data.standardize)
+    validation = None
+    if data.validation is not None:
+        validation = find(data.validation, "validation", like=train.preparation)
     return build_problem(pipeline, train, validation, executor)
 
 

@@ -54,7 +54,7 @@ def cluster_address() -> Iterator[str]:
     """A scheduler with two worker processes."""
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
         client.wait_for_workers(2, timeout=60)
         yield cluster.scheduler_address

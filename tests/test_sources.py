@@ -474,11 +474,11 @@ def test_what_does_not_exist(tmp_path):
 
 
 def test_what_is_of_no_known_kind(tmp_path):
-    (tmp_path / "data.csv").write_text("1,2")
-    for path in (tmp_path, tmp_path / "data.csv"):
+    (tmp_path / "data.doc").write_text("1,2")
+    for path in (tmp_path, tmp_path / "data.doc"):
         with pytest.raises(
             DataError,
-            match=r"is not a kind of data that can be read; give `digits`, `synthetic:…`, a .npz or",
+            match=r"is not a kind of data that can be read; give `digits`, `synthetic:…`, a .npz, ",
         ):
             open_source(path)
 

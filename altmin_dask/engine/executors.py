@@ -84,13 +84,22 @@ class Threads:
 
     def compute(self, collection: Any) -> Any:
         """Compute on this process's threads, whatever client may be around."""
+        if self.workers == 1:  # handing tasks to a thread takes longer than small ones themselves
+            return collection.compute(scheduler="sync")
         # a pool of our own is left only when every task has ended, also after an error or Ctrl-C: none of them
         # writes to a folder that has been removed meanwhile
         with ThreadPoolExecutor(self.workers) as pool:
             return collection.compute(scheduler="threads", pool=pool)
 
     def start(self, collection: Any, *kept: Any) -> Started:
-        """Begin to compute in the background."""
+        """Begin to compute in the background, or with one thread do it at once."""
+        if self.workers == 1:
+            done: futures.Future[tuple[Any, ...]] = futures.Future()
+            try:
+                done.set_result(persist(collection, *kept, scheduler="sync"))
+            except Exception as error:
+                done.set_exception(error)
+            return Started(done, lambda: done.result()[1:])
         starter = ThreadPoolExecutor(1)
         try:
             future = starter.submit(self._persist, collection, *kept)

@@ -143,7 +143,9 @@ class Incrementing:
         state = run.restore()
         if state is None:
             weights = initial(self.session, self.groups[0])
-            state = State(weights, None, np.zeros(0, np.int64), memory=Memory.start(weights))
+            state = State(
+                weights, None, np.zeros(0, np.int64), memory=self.session.memory or Memory.start(weights)
+            )
         self.session.state = state
         self.metric = Metric(self.memory, self.settings) if self.memory.renewals else None
         self.commit()

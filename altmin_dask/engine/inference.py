@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -21,6 +22,7 @@ from altmin_dask.solvers.chunks import Evaluation
 from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.checked import storage_options
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.preparation import Scaling
 from altmin_dask.storage.readers import is_url, locate
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore, check_destination, check_finite
@@ -58,7 +60,8 @@ def predict_store(
 
     The destination is a zarr group with ``prediction`` (rows, outputs), for classifiers the class probabilities
     with their ``label`` (rows,) beside them; of networks with an output at every step (rows, steps, outputs) and
-    (rows, steps). It appears when it is complete.
+    (rows, steps). What was standardized gets its own units again; names of classes or columns are attributes. It
+    appears when it is complete.
 
     Raises
     ------
@@ -79,7 +82,7 @@ def predict_store(
     if final == Path(os.path.realpath(store.path)):
         raise ExistsError(f"{location} holds the samples themselves; give another destination")
     with new_folder(final, replace=replace) as partial:
-        group = zarr.create_group(partial)
+        group = zarr.create_group(partial, attributes=_named(model))
         labels = TARGETS[model.kind] == "labels"
         every = isinstance(network, Recurrent) and network.every
         steps = (network.steps,) if isinstance(network, Recurrent) and every else ()
@@ -103,9 +106,21 @@ def predict_store(
         done = per_chunk(
             _predict_block, x, name=f"altmin_predict-{uuid.uuid4().hex[:8]}", columns=1,
             kernel=_kernel(model, network), weights=str(run.weights), written=written, label=store.path,
+            scaling=model.output_scaling,
         )  # fmt: skip
         executor.compute(done)
     return final
+
+
+def _named(model: Model) -> dict[str, Any]:
+    """Names of the classes, or of the numbers of a prediction, where they have some."""
+    how = model.preparation
+    if how is None:
+        return {}
+    if TARGETS[model.kind] == "labels":
+        return {} if how.classes is None else {"classes": list(how.classes)}
+    names = how.names if model.kind == "autoencoder" else list(how.targets)
+    return {"columns": names} if names else {}
 
 
 def _kernel(model: Model, network: Network) -> Kernel:
@@ -124,11 +139,13 @@ def _predict_block(
     weights: str,
     written: dict[str, ChunkView],
     label: str,
+    scaling: Scaling | None,
 ) -> Array:
     check_finite(x, None, written["prediction"].starts[block_id[0]], label)
     with single_threaded_blas():
         output = kernel.network.predict(read_weights(weights), x)
-    written["prediction"].write(block_id[0], output)
+    units = output if scaling is None else scaling.undo(output)
+    written["prediction"].write(block_id[0], units)
     if "label" in written:
         classes = kernel.network.shapes[-1][0]
         written["label"].write(block_id[0], output.reshape(len(x), -1, classes).argmax(axis=2))

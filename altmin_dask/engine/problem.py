@@ -18,8 +18,10 @@ from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.networks.weighted_loss import WeightedLoss
 from altmin_dask.solvers.newton import NewtonSettings
 from altmin_dask.solvers.schedules import Geometric
+from altmin_dask.storage.preparation import Preparation, prepared
 from altmin_dask.storage.readers import is_url, is_zarr_folder, locate
 from altmin_dask.storage.samples import SampleStore, Summary, check_finite, ingest
 from altmin_dask.storage.sources import open_source
@@ -54,12 +56,15 @@ class Problem:
         The stores.
     scale : float
         What raw samples were divided by before they came into the training store.
+    preparation : Preparation or None
+        What else was done to them.
     """
 
     kernel: Kernel
     train: Samples
     validation: Samples | None
     scale: float
+    preparation: Preparation | None = None
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,19 @@ def is_store(spec: str) -> bool:
     return is_url(location) or (spec != "digits" and is_zarr_folder(Path(location)))
 
 
-def find_store(spec: str, name: str, data: Path, scale: float, chunk_rows: int | None) -> SampleStore:
+def find_store(
+    spec: str,
+    name: str,
+    data: Path,
+    scale: float,
+    chunk_rows: int | None,
+    *,
+    standardize: bool = False,
+    like: Preparation | None = None,
+) -> SampleStore:
     """Open a sample store; any other source is first ingested as ``<data>/<name>.zarr`` (once).
+
+    With `standardize`, or prepared `like` other samples.
 
     Raises
     ------
@@ -120,7 +136,10 @@ def find_store(spec: str, name: str, data: Path, scale: float, chunk_rows: int |
     made = data / f"{name}.zarr"
     if made.exists():
         return SampleStore.open(made)
-    return ingest(open_source(spec), made, scale=scale, chunk_rows=chunk_rows)
+    if like is None:
+        return ingest(open_source(spec), made, scale=scale, chunk_rows=chunk_rows, standardize=standardize)
+    source = open_source(spec, like=like)
+    return ingest(prepared(replace(source, preparation=like)), made, scale=scale, chunk_rows=chunk_rows)
 
 
 def build_problem(
@@ -147,6 +166,16 @@ def build_problem(
             ranges = summary if store is train else ranges_of(store, executor)
             check_layout(network, store)
             check_targets(network, target, store, ranges)
+    if train.weights is not None:
+        network = _weighted(network, pipeline)
+    if validation is not None and (train.weights is None) != (validation.weights is None):
+        raise DataError(
+            f"of {train.path} and {validation.path}, only one has an array sample_weight; give both or none"
+        )
+    if validation is not None and train.preparation != validation.preparation:
+        raise DataError(
+            f"{validation.path} was prepared otherwise than {train.path}; name the raw data as data.validation"
+        )
     if isinstance(pipeline.solver.mu, tuple) and len(pipeline.solver.mu) != len(network.widths):
         raise ConfigError(
             f"solver.mu has {len(pipeline.solver.mu)} values for {len(network.widths)} layers; give one for each"
@@ -164,7 +193,26 @@ def build_problem(
         Samples(train, target),
         None if validation is None else Samples(validation, target),
         float(train.attributes.get("scale", 1.0)),
+        train.preparation,
     )
+
+
+def _weighted(network: Network, pipeline: Pipeline) -> Network:
+    """The network of a loss in which samples count by their weights.
+
+    Raises
+    ------
+    ConfigError
+        If something other than the loss would have to be weighted, too.
+    """
+    if isinstance(network, Recurrent) or TARGETS[pipeline.network.kind] == "inputs":
+        raise ConfigError(f"a {pipeline.network.kind} takes no weights of samples; leave them out")
+    if not pipeline.in_increments or pipeline.solver.mu != "auto":
+        raise ConfigError(
+            "weights of samples are for the limit of exact constraints only: write penalty = 'l2', "
+            "schedule = 'increments' and mu = 'auto', or leave them out"
+        )
+    return replace(network, loss=WeightedLoss(network.loss))
 
 
 def fitted(network: Network, store: SampleStore) -> Network:
@@ -293,8 +341,8 @@ def make_network(settings: NetworkTable, samples: Outline) -> Network:
             raise DataError(
                 f"y of {samples.name} has labels of shape {samples.y_shape} for every sample; a classifier needs one"
             )
-        outputs = max(2, int(samples.y_max or 0) + 1)
-        if samples.y_integer and outputs > max(2, samples.rows):
+        outputs = settings.classes or max(2, int(samples.y_max or 0) + 1)
+        if settings.classes is None and samples.y_integer and outputs > max(2, samples.rows):
             raise DataError(
                 f"y of {samples.name} has labels up to {outputs - 1} in {samples.rows} rows: these are not classes"
             )

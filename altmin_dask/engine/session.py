@@ -20,6 +20,7 @@ from altmin_dask.engine.problem import Problem
 from altmin_dask.engine.sweep import Samples, Step
 from altmin_dask.networks.activations import Array
 from altmin_dask.solvers.chunks import Evaluation
+from altmin_dask.solvers.increments import Memory
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.state import State
 from altmin_dask.storage.weights import Exchange
@@ -38,6 +39,8 @@ class Session:
         Where everything is kept; already claimed.
     executor : Executor
         Where the tasks run.
+    memory : Memory, optional
+        What earlier increments on other samples remember, where these go on from them.
 
     Attributes
     ----------
@@ -51,7 +54,15 @@ class Session:
 
     state: State
 
-    def __init__(self, pipeline: Pipeline, problem: Problem, run: RunFolder, executor: Executor) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        problem: Problem,
+        run: RunFolder,
+        executor: Executor,
+        memory: Memory | None = None,
+    ) -> None:
+        self.memory = memory
         self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
         self.rows = problem.train.store.rows
         self.exchange = Exchange(run.steps)

@@ -329,6 +329,7 @@ def _look(spec: str, name: str, data: Path | None) -> _Data:
     if is_store(spec) or (made is not None and made.exists()):
         store = SampleStore.open(locate(spec) if is_store(spec) or made is None else made)
         y_bytes = 0 if store.y is None else store.y.dtype.itemsize * prod(store.y.shape[1:])
+        y_bytes += 0 if store.weights is None else store.weights.dtype.itemsize
         y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
         source = Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
         return _Data(

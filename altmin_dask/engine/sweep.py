@@ -18,6 +18,7 @@ from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.network import Network
+from altmin_dask.networks.weighted_loss import WeightedLoss
 from altmin_dask.solvers.chunks import (
     collect_chunk,
     enter_chunk,
@@ -35,6 +36,7 @@ from altmin_dask.solvers.penalties import Penalty, measures_size
 from altmin_dask.solvers.statistics import packed_size
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.samples import SampleStore
+from altmin_dask.storage.sources import WEIGHTS
 from altmin_dask.storage.views import ChunkView, JoinedView
 from altmin_dask.storage.weights import read_weights
 
@@ -57,14 +59,18 @@ class Samples:
     def arrays(self, chunks: tuple[int, ...], token: str) -> tuple[da.Array, da.Array | None]:
         """X as (n, d_0) and y as (n, outputs) or None, lazily, of the chunks named.
 
-        Behind x stand the lengths and states of sequences, where the store has them.
+        Behind x stand the lengths and states of sequences, behind y the weights of samples, where the store has them.
         """
         first = self._view(self.store.x, "x", chunks)
         others = [self._view(array, name, chunks) for name, array in self.store.beside.items()]
         x = lazy(JoinedView((first, *others)) if others else first, f"altmin_read_x-{token}")
         if self.target == "inputs" or self.store.y is None:
             return x, None
-        return x, lazy(self._view(self.store.y, "y", chunks), f"altmin_read_y-{token}")
+        y = self._view(self.store.y, "y", chunks)
+        if self.store.weights is None:
+            return x, lazy(y, f"altmin_read_y-{token}")
+        weights = self._view(self.store.weights, WEIGHTS, chunks)
+        return x, lazy(JoinedView((y, weights)), f"altmin_read_y-{token}")
 
     def _view(self, array: Any, name: str, chunks: tuple[int, ...]) -> ChunkView:
         location = f"{self.store.path.rstrip('/')}/{name}"
@@ -258,8 +264,11 @@ def per_chunk(
 
 
 def _moments_block(x: Array, y: Array | None, *, kernel: Kernel) -> Array:
+    x, y = kernel.arrange(x, y)
+    if y is not None and isinstance(loss := kernel.network.loss, WeightedLoss):
+        y, _ = loss.split(y)  # where training begins does not hang on weights
     with single_threaded_blas():
-        gram, targets = moments_chunk(kernel.network, *kernel.arrange(x, y))
+        gram, targets = moments_chunk(kernel.network, x, y)
     return np.concatenate([gram.ravel(), targets])[None]
 
 

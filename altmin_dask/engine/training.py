@@ -228,7 +228,7 @@ class Trainer:
         if state.best is None or loss < state.best:
             Model(
                 self.pipeline.network.kind, problem.kernel.network, self.form.weights,
-                problem.train.store.sample_shape, problem.scale,
+                problem.train.store.sample_shape, problem.scale, problem.preparation,
             ).save(self.run.model)  # fmt: skip
             if state.best is None or loss < (1 - self.pipeline.training.tol) * state.best:
                 state.best_record = state.records

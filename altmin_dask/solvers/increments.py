@@ -249,13 +249,17 @@ class Memory:
         self.refusals += 1
         return self.average
 
-    def renew(self, ascent: Ascent, weights: Weights, averaging: float) -> None:
-        """Take a group's samples into the means, and the weights, which it did not refuse."""
+    def averaged(self, weights: Weights, averaging: float) -> Weights:
+        """The mean with these weights in it, too: in the first steps they are most of it."""
         keep = min(averaging, 1 - 1 / (1 + self.steps / 8))
-        self.average = tuple(
+        return tuple(
             mean + mean.dtype.type(1 - keep) * (w - mean)
             for mean, w in zip(self.average, weights, strict=True)
         )
+
+    def renew(self, ascent: Ascent, weights: Weights, averaging: float) -> None:
+        """Take a group's samples into the means, and the weights, which it did not refuse."""
+        self.average = self.averaged(weights, averaging)
         n, loss, squares = (float(total) for total in ascent.totals)
         variance = max(squares / n - (loss / n) ** 2, 0.0)
         keep_level = 0.0 if math.isnan(self.level) else 0.9

@@ -35,6 +35,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a binary file."""
+    _replace(path, lambda partial: partial.write_bytes(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file."""
     _replace(path, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -18,6 +18,7 @@ from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
 from altmin_dask.networks.network import Network, build_network, describe_network
 from altmin_dask.storage.atomic import write_json, write_tensors
+from altmin_dask.storage.preparation import Preparation, Scaling
 
 VERSION = 1
 KINDS = ("autoencoder", "classifier", "regressor", "recurrent_classifier", "recurrent_regressor")
@@ -39,6 +40,8 @@ class Model:
         Shape of one sample, e.g. (28, 28).
     scale : float
         What raw samples were divided by before training.
+    preparation : Preparation or None
+        What else was done to them.
     """
 
     kind: str
@@ -46,6 +49,14 @@ class Model:
     weights: Weights
     sample_shape: tuple[int, ...]
     scale: float = 1.0
+    preparation: Preparation | None = None
+
+    @property
+    def output_scaling(self) -> Scaling | None:
+        """What gives outputs the units of the raw data."""
+        if self.preparation is None:
+            return None
+        return self.preparation.x if self.kind == "autoencoder" else self.preparation.y
 
     def predict(self, x: Array) -> Array:
         """Network outputs φ_L of a forward pass, (n, d_L); x: (n, *sample_shape), already scaled."""
@@ -63,6 +74,7 @@ class Model:
                 "network": describe_network(self.network),
                 "sample_shape": list(self.sample_shape),
                 "scale": self.scale,
+                "preparation": None if self.preparation is None else self.preparation.to_json(),
             },
         )
 
@@ -104,7 +116,8 @@ class Model:
                 raise ValueError(f"samples of shape {sample_shape} do not fit {network.sizes[0]} inputs")
             if not 0 < scale < math.inf:
                 raise ValueError(f"samples cannot be divided by {scale}")
-            return cls(settings["kind"], network, weights, sample_shape, scale)
+            preparation = Preparation.from_json(settings.get("preparation"))
+            return cls(settings["kind"], network, weights, sample_shape, scale, preparation)
         except DataError:
             raise
         except (KeyError, TypeError, ValueError) as error:

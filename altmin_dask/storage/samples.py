@@ -20,14 +20,16 @@ import zarr
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import new_folder, sweep_killed
 from altmin_dask.storage.checked import storage_options
+from altmin_dask.storage.preparation import Preparation, standardized
 from altmin_dask.storage.readers import Array, is_url, is_zarr_folder, locate, open_zarr, read_zarr
 from altmin_dask.storage.remote import explained_errors
-from altmin_dask.storage.sources import BESIDE, Source
+from altmin_dask.storage.sources import BESIDE, WEIGHTS, Source
 from altmin_dask.storage.summaries import (
     Summary,
     check_finite,
     check_labels,
     check_lengths,
+    check_weights,
     is_labels,
     summarise,
 )
@@ -64,6 +66,8 @@ class SampleStore:
         also one for each step, ``(rows, steps)`` or ``(rows, steps, outputs)``.
     beside : dict of str to zarr.Array
         ``lengths`` and ``states`` of sequences, as in `altmin_dask.storage.sources.Source`, chunked like x.
+    weights : zarr.Array or None
+        ``sample_weight``, (rows,): how much every sample counts, 1 on average; chunked like x.
     attributes : dict
         What `ingest` recorded: version, source, scale, sample_shape, summary, complete. Empty for a store
         that another program wrote.
@@ -74,6 +78,7 @@ class SampleStore:
     y: zarr.Array[Any] | None
     attributes: dict[str, Any] = field(default_factory=dict)
     beside: dict[str, zarr.Array[Any]] = field(default_factory=dict)
+    weights: zarr.Array[Any] | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> SampleStore:
@@ -109,8 +114,9 @@ class SampleStore:
             raise DataError(f"{location} has no array called x (it has {names}); `altmin ingest` it first")
         targets = y if isinstance(y, zarr.Array) else None
         beside = {name: array for name in BESIDE if isinstance(array := group.get(name), zarr.Array)}
-        _check_layout(location, x, targets, beside)
-        return cls(location, x, targets, dict(attributes), beside)
+        weights = array if isinstance(array := group.get(WEIGHTS), zarr.Array) else None
+        _check_layout(location, x, targets, beside, weights)
+        return cls(location, x, targets, dict(attributes), beside, weights)
 
     @property
     def rows(self) -> int:
@@ -136,6 +142,20 @@ class SampleStore:
     def features(self) -> int:
         """How many values one input has."""
         return math.prod(self.sample_shape)
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """What was done to samples before they were stored.
+
+        Raises
+        ------
+        DataError
+            If the record of it is damaged.
+        """
+        try:
+            return Preparation.from_json(self.attributes.get("preparation"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{self.path} has a damaged record of its preparation: {error!r}") from None
 
     @property
     def summary(self) -> Summary | None:
@@ -173,6 +193,7 @@ def ingest(
     chunk_rows: int | None = None,
     overwrite: bool = False,
     dtype: str = "float32",
+    standardize: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SampleStore:
     """Stream a source into a new sample store, holding a few chunks at a time.
@@ -196,6 +217,9 @@ def ingest(
         Replace a zarr store that is there already. Anything else that is there is never replaced.
     dtype : {"float32", "float64"}
         Dtype of x, and of y where it is not integer. Integer labels become int64.
+    standardize : bool
+        Bring every number of x, and of y where that is real, to mean 0 and variance 1; the source is read twice. What
+        was done is recorded, goes along with models, and is undone in what they predict.
     progress : callable, optional
         Called as ``progress(rows_done, rows)`` after each chunk.
 
@@ -224,9 +248,12 @@ def ingest(
         raise ConfigError(f"chunk_rows is {chunk_rows}; a chunk needs at least 1 row")
     if dtype not in ("float32", "float64"):
         raise ConfigError(f"dtype is {dtype}; samples are stored as float32 or float64")
+    if standardize and scale != 1:
+        raise ConfigError(f"scale is {scale}, which standardize finds by itself; leave one of them out")
     if source.y is not None:
         _check_targets(source.y.shape, source.y.dtype, source.y.label, source.x_shape)
     _check_beside(source)
+    source = standardized(source) if standardize else source
     rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)
 
     location = locate(dest)
@@ -259,6 +286,7 @@ def _write(
         "source": source.name,
         "scale": float(scale),
         "sample_shape": list(source.x_shape),
+        "preparation": None if source.preparation is None else source.preparation.to_json(),
         "complete": False,
     }
     group = zarr.create_group(location, zarr_format=3, overwrite=replace, attributes={_KEY: attributes})
@@ -282,6 +310,8 @@ def _write(
         )
         for name, reader in source.beside.items()
     }
+    if source.weights is not None:
+        beside[WEIGHTS] = create(WEIGHTS, (), dtype), source.weights.blocks(chunk_rows)
 
     def convert(start: int, raw_x: Array, raw_y: Array | None) -> tuple[Array, Array | None]:
         if raw_y is not None and is_labels(raw_y.dtype):
@@ -301,6 +331,8 @@ def _write(
             values = next(others)
             if name == "lengths":
                 check_lengths(values, source.x_shape[0], start, source.name)
+            elif name == WEIGHTS:
+                check_weights(values, start, source.name)
             else:
                 check_finite(values, None, start, source.name, name)
             array[rows] = values
@@ -364,13 +396,19 @@ def _check_attributes(attributes: dict[str, Any], location: str) -> None:
 
 
 def _check_layout(
-    location: str, x: zarr.Array[Any], y: zarr.Array[Any] | None, beside: dict[str, zarr.Array[Any]]
+    location: str,
+    x: zarr.Array[Any],
+    y: zarr.Array[Any] | None,
+    beside: dict[str, zarr.Array[Any]],
+    weights: zarr.Array[Any] | None,
 ) -> None:
     """Refuse arrays that cannot be read as chunks of whole samples."""
     arrays = {"x": x} | ({} if y is None else {"y": y}) | beside
+    arrays |= {} if weights is None else {WEIGHTS: weights}
     readers = {name: read_zarr(array, f"{name} of {location}") for name, array in arrays.items()}
     # a source has the same demands on dtypes and shapes
-    _check_beside(Source(location, readers["x"], readers.get("y"), {name: readers[name] for name in beside}))
+    sequences = {name: readers[name] for name in beside}
+    _check_beside(Source(location, readers["x"], readers.get("y"), sequences, readers.get(WEIGHTS)))
     for name, array in arrays.items():
         label = f"{name} of {location}"
         if any(chunk < size for chunk, size in zip(array.chunks[1:], array.shape[1:], strict=True)):
@@ -408,7 +446,11 @@ def _check_targets(
 
 
 def _check_beside(source: Source) -> None:
-    """Refuse lengths and states of a wrong shape, or where there are no sequences."""
+    """Refuse weights, lengths and states of a wrong shape, or where there are no sequences."""
+    if source.weights is not None and len(source.weights.shape) != 1:
+        raise DataError(
+            f"{source.weights.label} has shape {source.weights.shape}; give one weight for each sample, (rows,)"
+        )
     for name, reader in source.beside.items():
         if len(source.x_shape) < 2:
             raise DataError(

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from altmin_dask.errors import ConfigError, DataError, MissingError
 from altmin_dask.storage.adding import Adding
+from altmin_dask.storage.preparation import Preparation
 from altmin_dask.storage.readers import (
     Array,
     RowReader,
@@ -38,6 +39,8 @@ from altmin_dask.storage.synthetic import Synthetic
 
 BESIDE = ("lengths", "states")
 """Arrays that sequences may have beside x and y."""
+WEIGHTS = "sample_weight"
+"""The array that says how much every sample counts."""
 _DIGITS_TRAIN_ROWS = 1437
 _SPLIT = re.compile(r"(?P<base>.+):(?P<split>train|test)", re.DOTALL)
 _IDX_NAME = re.compile(r"(?P<part>.*?)[-_.]?(?P<role>images|labels)[-.]idx\d+-[a-z]+(\.gz)?")
@@ -59,6 +62,10 @@ class Source:
     beside : mapping of str to RowReader
         Of sequences: ``lengths`` (rows,), integers from 1 to the number of steps, where they are padded; ``states``
         (rows, Σ d_i), where they begin with given states.
+    weights : RowReader or None
+        How much every sample counts, (rows,), if not all the same.
+    preparation : Preparation or None
+        What the columns and classes are, and how their numbers are to be scaled.
 
     Raises
     ------
@@ -70,6 +77,8 @@ class Source:
     x: RowReader
     y: RowReader | None = None
     beside: Mapping[str, RowReader] = field(default_factory=dict)
+    weights: RowReader | None = None
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
         if len(self.x.shape) < 2:
@@ -84,7 +93,7 @@ class Source:
                 f"{self.x.label} has {self.rows} rows and {self.y.label} has {self.y.shape[0]}; "
                 "give x and y that belong together"
             )
-        for array in self.beside.values():
+        for array in (*self.beside.values(), *([] if self.weights is None else [self.weights])):
             if array.shape[0] != self.rows:
                 raise DataError(
                     f"{self.x.label} has {self.rows} rows and {array.label} has {array.shape[0]}; "
@@ -177,7 +186,13 @@ def array_source(
     return Source(name, read_memory(np.asarray(x), f"x of {name}"), targets, others)
 
 
-def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | None = None) -> Source:
+def open_source(
+    spec: str | os.PathLike[str],
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    like: Preparation | None = None,
+) -> Source:
     """Open the samples that a user names; only headers are read.
 
     Parameters
@@ -193,6 +208,10 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
         * a ``.npz`` file: its arrays ``x`` and ``y``, those named by `x` and `y`, or its only array as x;
         * a ``.npy`` file: x, with y in another ``.npy`` file named by `y`;
         * a folder of idx files like ``train-images-idx3-ubyte.gz`` and ``train-labels-idx1-ubyte.gz``;
+        * a ``.csv`` (or ``.csv.gz``) or ``.parquet`` file, or a folder of such: its column ``y``, or those named by `y`
+          with commas in between, are the targets, all others, or those named by `x`, the inputs; columns of text
+          become a number for each of their values;
+        * a folder of images of equal size, or of folders of them, which are the classes;
         * a path or URL of a zarr group with arrays ``x`` and ``y``, or those named by `x` and `y`, or of a
           zarr array, which is x.
 
@@ -201,10 +220,13 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
         ``y_train`` or ``x_test`` and ``y_test``, of an idx folder the files of ``train`` or of ``t10k`` or
         ``test``. A local file called ``digits`` is ``./digits``.
 
-        Arrays ``lengths`` and ``states`` beside x in a ``.npz`` file or a zarr group belong to its sequences.
+        Arrays ``lengths`` and ``states`` beside x in a ``.npz`` file or a zarr group belong to its sequences, and
+        ``sample_weight`` says how much every sample counts.
     x, y : str, optional
         Names of arrays in the file (`y` of a ``.npy`` file: a path). Without `y`, an array called ``y`` is
         taken where there is one.
+    like : Preparation, optional
+        Of the samples that these are to go with: the same columns, values and classes.
 
     Raises
     ------
@@ -248,9 +270,18 @@ def open_source(spec: str | os.PathLike[str], *, x: str | None = None, y: str | 
     if path.is_dir() and (sets := _idx_sets(path)):
         _refuse_names(base, x, y)
         return _idx(name, path, sets, split)
+    from altmin_dask.storage import images, tables  # which give sources themselves, and bring dask along
+
+    if tables.is_table(path):
+        _refuse_split(base, split)
+        return tables.read_table(name, path, x, y, like)
+    if path.is_dir() and images.images_of(path):
+        _refuse_split(base, split)
+        _refuse_names(base, x, y)
+        return images.read_images(name, path, like)
     raise DataError(
-        f"{path} is not a kind of data that can be read; give `digits`, `synthetic:…`, a .npz or .npy file, a "
-        "folder of idx files (…-images-idx3-ubyte) or a zarr store"
+        f"{path} is not a kind of data that can be read; give `digits`, `synthetic:…`, a .npz, .npy, .csv "
+        "or .parquet file, a folder of idx files (…-images-idx3-ubyte), of tables or of images, or a zarr store"
     )
 
 
@@ -280,12 +311,14 @@ def _npz(name: str, path: Path, split: str | None, x: str | None, y: str | None)
         if wanted is not None and wanted not in names:
             raise _no_array(str(path), wanted, names)
     beside = {key: read_npz(path, key) for key in BESIDE if key in names and key not in (x_name, y_name)}
-    return Source(name, read_npz(path, x_name), None if y_name is None else read_npz(path, y_name), beside)
+    weights = read_npz(path, WEIGHTS) if WEIGHTS in names and WEIGHTS not in (x_name, y_name) else None
+    targets = None if y_name is None else read_npz(path, y_name)
+    return Source(name, read_npz(path, x_name), targets, beside, weights)
 
 
 def _npz_inputs(path: Path, names: list[str], y: str | None) -> str:
     """Choose the array that is x where the user named none."""
-    others = [name for name in names if name != y and name not in BESIDE]
+    others = [name for name in names if name != y and name not in (*BESIDE, WEIGHTS)]
     if "x" in others:
         return "x"
     if len(others) == 1:
@@ -347,7 +380,9 @@ def _zarr(name: str, location: str, x: str | None, y: str | None) -> Source:
     y_name = y or ("y" if "y" in node and x != "y" else None)
     inputs = _zarr_array(node, x or "x", location)
     beside = {key: _zarr_array(node, key, location) for key in BESIDE if key in node and key not in (x, y)}
-    return Source(name, inputs, None if y_name is None else _zarr_array(node, y_name, location), beside)
+    weights = _zarr_array(node, WEIGHTS, location) if WEIGHTS in node and WEIGHTS not in (x, y) else None
+    targets = None if y_name is None else _zarr_array(node, y_name, location)
+    return Source(name, inputs, targets, beside, weights)
 
 
 def _zarr_array(group: zarr.Group, name: str, location: str) -> RowReader:

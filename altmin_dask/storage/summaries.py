@@ -135,6 +135,22 @@ def check_labels(y: Array, first_row: int, name: str) -> None:
         )
 
 
+def check_weights(weights: Array, first_row: int, name: str) -> None:
+    """Refuse weights of samples, (rows,), that are negative or not finite; arguments as of `check_labels`.
+
+    Raises
+    ------
+    DataError
+        Naming the first such row.
+    """
+    usable = np.isfinite(weights) & (weights >= 0)
+    if not usable.all():
+        row = int(np.argmin(usable))
+        raise DataError(
+            f"row {first_row + row} of {name} has the weight {weights[row]:g}; give weights from 0 on"
+        )
+
+
 def check_lengths(lengths: Array, steps: int, first_row: int, name: str) -> None:
     """Refuse lengths of sequences that are not from 1 to `steps`.
 

@@ -1,0 +1,103 @@
+"""A fitted estimator as a folder: the model's two files, and ``estimator.json`` for all the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from altmin_dask.errors import DataError, ExistsError, MissingError
+from altmin_dask.storage.atomic import new_folder, write_json
+from altmin_dask.storage.model import Model
+from altmin_dask.storage.run import read_json
+
+if TYPE_CHECKING:
+    from altmin_dask.estimators.base import AltMinEstimator
+
+VERSION = 1
+_FILE = "estimator.json"
+_PLAIN = ("history_", "loss_curve_", "best_loss_", "best_validation_score_", "n_iter_", "n_features_in_")
+E_ = TypeVar("E_", bound="AltMinEstimator")
+
+
+def save(estimator: AltMinEstimator, model: Model, path: str | os.PathLike[str], overwrite: bool) -> None:
+    """Write a fitted estimator.
+
+    Raises
+    ------
+    ExistsError
+        If there is something that may not be replaced.
+    """
+    final = Path(os.path.realpath(os.path.expanduser(path)))
+    replace = os.path.lexists(final)
+    if replace and not (overwrite and (final / _FILE).is_file()):
+        advice = "give overwrite=True to replace it" if (final / _FILE).is_file() else "give another path"
+        raise ExistsError(f"{final} exists already; {advice}")
+    names = getattr(estimator, "feature_names_in_", None)
+    content = {
+        "version": VERSION,
+        "estimator": type(estimator).__name__,
+        "parameters": {
+            name: _plain(value) for name, value in estimator.get_params(deep=False).items()
+        },
+        "learnt": {name: _plain(getattr(estimator, name)) for name in _PLAIN},
+        "feature_names": None if names is None else names.tolist(),
+        "more": estimator._saved(),
+    }  # fmt: skip
+    with new_folder(final, replace=replace) as partial:
+        model.save(partial)
+        write_json(partial / _FILE, content)
+
+
+def load(kind: type[E_], path: str | os.PathLike[str]) -> E_:
+    """Read a fitted estimator.
+
+    Raises
+    ------
+    MissingError
+        If there is none.
+    DataError
+        If it is damaged, of a later version, or of another kind.
+    """
+    folder = Path(path).expanduser()
+    if not (folder / _FILE).is_file():
+        raise MissingError(f"{folder} holds no saved estimator: {_FILE} is missing")
+    content = read_json(folder / _FILE)
+    model = Model.load(folder)
+    try:
+        if content["version"] > VERSION:
+            raise DataError(f"{folder} was saved by a later version of altmin-dask; install that version")
+        if content["estimator"] != kind.__name__ or model.kind != kind._kind:
+            raise DataError(f"{folder} holds a {content['estimator']}; load it as one")
+        estimator = kind(**{name: _tupled(value) for name, value in content["parameters"].items()})
+        estimator.model_ = model
+        for name in _PLAIN:
+            setattr(estimator, name, content["learnt"][name])
+        if content["feature_names"] is not None:
+            estimator.feature_names_in_ = np.array(content["feature_names"], dtype=object)
+        estimator._restore(content["more"])
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / _FILE} is damaged: {error}") from None
+    return estimator
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; None for what JSON cannot hold, such as a generator of random numbers."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return None
+    return value
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(each) for each in value) if isinstance(value, list) else value

@@ -1,0 +1,256 @@
+"""What users have as samples: arrays and frames in memory, dask collections, zarr arrays, names of stores and files.
+
+In memory is what scikit-learn's `validate_data` takes. Everything else is *lazy*: it is read in blocks of rows to be
+trained on, and seen as a dask array to be predicted for.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import zarr
+from dask.base import compute, is_dask_collection
+
+from altmin_dask.engine.problem import is_store
+from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.networks.activations import Array
+from altmin_dask.storage.readers import RowReader, locate, open_zarr, read_zarr
+from altmin_dask.storage.samples import SampleStore
+from altmin_dask.storage.sources import Source, open_source
+from altmin_dask.storage.streams import regrouped, sliced
+
+AT_ONCE = 32 << 20
+"""Bytes of a dask array that are computed at once while it is written to a store; one block at least."""
+PIECE = 1000
+"""Rows within each of which the same share is held out."""
+
+
+def is_lazy(X: Any) -> bool:
+    """Tell whether samples are read piece by piece: dask, zarr, or a path or URL."""
+    return isinstance(X, str | os.PathLike | zarr.Array | zarr.Group) or is_dask_collection(X)
+
+
+def outline(X: Any, features: int) -> Any:
+    """Something empty with the columns of lazy samples, for scikit-learn's checks of their number and names."""
+    meta = getattr(X, "_meta", None)
+    return np.empty((0, features)) if meta is None or not hasattr(meta, "columns") else meta
+
+
+def as_dask(X: Any) -> da.Array:
+    """Lazy samples as a dask array (rows, features), in blocks of whole rows.
+
+    Raises
+    ------
+    DataError
+        If they are not rows of numbers.
+    """
+    if isinstance(X, str | os.PathLike):
+        name = os.fspath(X)
+        if not is_store(name):
+            raise DataError(
+                f"predictions are made for arrays, frames and zarr stores, not for {name}; "
+                "`altmin ingest` it into a store first"
+            )
+        node = open_zarr(locate(name))
+        X = node if isinstance(node, zarr.Array) else SampleStore.open(name).x
+    if isinstance(X, zarr.Group):
+        raise DataError("X is a zarr group; give its path, or the array in it that holds the samples")
+    if isinstance(X, zarr.Array):
+        # a name of its own: the array may have changed since it was last read
+        x = da.from_array(X, chunks=X.chunks, name=f"altmin_samples-{uuid.uuid4().hex}")
+    else:
+        x = _of_collection(X, "X")
+    if x.ndim < 2:
+        raise DataError(
+            f"Expected 2D array, got {x.ndim}D array instead: X has shape {x.shape}; "
+            "Reshape your data to (rows, features)"
+        )
+    x = x.rechunk(dict.fromkeys(range(1, x.ndim), -1))
+    return x if x.ndim == 2 else x.reshape(x.shape[0], prod(x.shape[1:]))
+
+
+def open_samples(X: Any, y: Any, sample_weight: Any = None) -> Source:
+    """Lazy samples, and targets of any kind, as a source that a store is written from.
+
+    Parameters
+    ----------
+    X : path, zarr.Array, dask array or dask dataframe
+        Samples (rows, …).
+    y : array_like, dask array, dask series or frame, zarr.Array, None
+        Targets (rows,) or (rows, outputs). None takes those that are in the store or file X, if there are any.
+    sample_weight : as y
+        Weights (rows,).
+
+    Raises
+    ------
+    AltMinError
+        If something cannot be read, or they do not belong together.
+    """
+    if isinstance(X, str | os.PathLike):
+        source = _open_location(os.fspath(X))
+    elif isinstance(X, zarr.Group):
+        raise DataError("X is a zarr group; give its path, or the array in it that holds the samples")
+    elif isinstance(X, zarr.Array):
+        source = Source("the zarr array X", read_zarr(X, "the zarr array X"))
+    else:
+        source = Source("the dask collection X", _read_dask(known(as_dask(X)), "X"))
+    if y is not None:
+        source = replace(source, y=_open_targets(y))
+    return (
+        source
+        if sample_weight is None
+        else replace(source, weights=_open_targets(sample_weight, "sample_weight"))
+    )
+
+
+def _open_location(name: str) -> Source:
+    if not is_store(name):
+        return open_source(name)
+    node = open_zarr(locate(name))
+    if isinstance(node, zarr.Array):
+        return Source(name, read_zarr(node, f"the array at {name}"))
+    return store_source(SampleStore.open(name))
+
+
+def store_source(store: SampleStore) -> Source:
+    """The samples of a store, to be read once more."""
+    y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
+    weights = None if store.weights is None else read_zarr(store.weights, f"sample_weight of {store.path}")
+    return Source(store.path, read_zarr(store.x, f"x of {store.path}"), y, weights=weights)
+
+
+def _open_targets(y: Any, name: str = "y") -> RowReader:
+    if isinstance(y, str | os.PathLike):
+        raise DataError(
+            f"{name} is a path; give an array, or a path for X alone whose store holds {name} too"
+        )
+    if isinstance(y, zarr.Array):
+        return read_zarr(y, f"the zarr array {name}")
+    if is_dask_collection(y):
+        return _read_dask(known(_of_collection(y, name, labels=True)), name)
+    values = np.asarray(y)
+    if values.ndim == 0:
+        raise DataError(f"{name} is {y!r}; give one for each row of X")
+    return sliced(values, name)
+
+
+def _of_collection(X: Any, name: str, *, labels: bool = False) -> da.Array:
+    """A dask array of an array or a frame."""
+    if hasattr(X, "to_dask_array"):
+        X = X.to_dask_array()
+    if not isinstance(X, da.Array):
+        raise DataError(f"{name} is a {type(X).__name__}; give a dask array or a dask dataframe")
+    if not labels and X.dtype.kind not in "biuf":
+        raise DataError(
+            f"{name} has dtype {X.dtype}; only integers and real numbers can be used: encode other columns first"
+        )
+    return X
+
+
+def targets_like(X: Any, y: Any, rows: da.Array) -> da.Array:
+    """Targets as a dask array in the blocks of lazy samples of known length, as far as rows go."""
+    if y is None and isinstance(X, str | os.PathLike):
+        y = SampleStore.open(X).y
+    if y is None:
+        raise DataError("there are no targets y to compare predictions with; give them")
+    if isinstance(y, zarr.Array):
+        y = da.from_array(y, chunks=y.chunks, name=f"altmin_targets-{uuid.uuid4().hex}")
+    elif is_dask_collection(y):
+        y = known(_of_collection(y, "y", labels=True))
+    else:
+        y = da.from_array(np.asarray(y), chunks=-1)
+    if y.shape[0] != rows.shape[0]:
+        raise DataError(f"X has {rows.shape[0]} rows and y has {y.shape[0]}; give those that belong together")
+    return y.rechunk({0: rows.chunks[0]})
+
+
+def known(array: da.Array) -> da.Array:
+    """A dask array whose length is known, if need be by going through it once."""
+    if any(np.isnan(size) for size in array.shape):
+        array = array.copy().compute_chunk_sizes()  # which changes the array itself
+    return array
+
+
+def _read_dask(array: da.Array, label: str) -> RowReader:
+    """Read a dask array of known length, a few blocks of rows at a time."""
+    array = array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
+
+    row_bytes = max(1, prod(array.shape[1:]) * array.dtype.itemsize)
+
+    def computed() -> Iterator[Array]:
+        for numbers in _batches(array.chunks[0], AT_ONCE // row_bytes):
+            for block in compute(*(array.blocks[number] for number in numbers)):
+                yield np.asarray(block)
+
+    return RowReader(label, array.shape, array.dtype, lambda rows: regrouped(computed(), rows))
+
+
+def _batches(sizes: Sequence[int], rows: int) -> Iterator[list[int]]:
+    """Numbers of consecutive blocks that have no more than so many rows together, but one at least."""
+    batch: list[int] = []
+    count = 0
+    for number, size in enumerate(sizes):
+        if batch and count + size > rows:
+            yield batch
+            batch, count = [], 0
+        batch.append(number)
+        count += size
+    yield batch
+
+
+def split(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
+    """Divide samples into those to train on and those held out, drawn at random from every thousand rows.
+
+    Both parts read the whole source, block by block.
+
+    Raises
+    ------
+    ConfigError
+        If a part would be empty.
+    """
+    count = _held_out(source.rows, fraction)
+    if not 0 < count < source.rows:
+        raise ConfigError(
+            f"validation_fraction = {fraction} of {source.rows} samples leaves no sample to "
+            f"{'train on' if count else 'hold out'}; give another, or early_stopping=False"
+        )
+
+    def part(reader: RowReader, held_out: bool) -> RowReader:
+        def blocks(rows: int) -> Iterator[Array]:
+            pieces = zip(reader.blocks(PIECE), _masks(source.rows, fraction, seed), strict=True)
+            return regrouped((piece[mask == held_out] for piece, mask in pieces), rows)
+
+        rows = count if held_out else source.rows - count
+        return replace(reader, shape=(rows, *reader.shape[1:]), blocks=blocks)
+
+    train, validation = (
+        Source(
+            source.name,
+            part(source.x, held_out),
+            None if source.y is None else part(source.y, held_out),
+            weights=None if source.weights is None else part(source.weights, held_out),
+        )
+        for held_out in (False, True)
+    )
+    return train, validation
+
+
+def _held_out(rows: int, fraction: float) -> int:
+    """How many of the first rows are held out."""
+    return int(rows * fraction + 1e-9)
+
+
+def _masks(rows: int, fraction: float, seed: int) -> Iterator[Array]:
+    for start in range(0, rows, PIECE):
+        stop = min(start + PIECE, rows)
+        mask = np.zeros(stop - start, bool)
+        chosen = np.random.default_rng([seed, start]).permutation(stop - start)
+        mask[chosen[: _held_out(stop, fraction) - _held_out(start, fraction)]] = True
+        yield mask

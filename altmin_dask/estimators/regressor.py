@@ -1,0 +1,204 @@
+"""The regressor: one output or several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils import Tags
+
+from altmin_dask.errors import DataError
+from altmin_dask.estimators.base import AltMinEstimator
+from altmin_dask.estimators.input import is_lazy, known, targets_like
+from altmin_dask.estimators.scoring import lazy_r2
+from altmin_dask.storage.readers import RowReader
+from altmin_dask.storage.samples import SampleStore
+from altmin_dask.storage.streams import mapped
+
+
+class AltMinRegressor(RegressorMixin, AltMinEstimator):  # type: ignore[misc]
+    """Regressor of one or several outputs trained by alternating minimisation, out of core where the samples are.
+
+    Targets are taken as they are, as samples are.
+
+    Parameters
+    ----------
+    output_activation : str, optional
+        None is "identity" for the squared loss; "sigmoid" for targets in [0, 1].
+    loss : {"squared", "binary_cross_entropy"}
+        ½ ‖ŷ − y‖², or with sigmoid outputs the cross entropy, for targets in [0, 1].
+    hidden_layer_sizes, activation, initialization, penalty, mu, ridge, proximal, schedule, max_sweeps, \
+early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, chunk_rows, group_chunks, staleness, dtype, \
+random_state, scheduler, workers, temporary_folder, settings, verbose
+        See `AltMinEstimator`.
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Columns of y.
+    model_, coefs_, intercepts_, history_, loss_curve_, best_loss_, best_validation_score_, n_iter_, n_features_in_, \
+feature_names_in_
+        As those of `AltMinAutoencoder`; scores are R².
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from altmin_dask import AltMinRegressor
+    >>> x = np.random.default_rng(0).normal(size=(400, 3))
+    >>> y = np.sin(x[:, 0]) + x[:, 1] * x[:, 2]
+    >>> regressor = AltMinRegressor(30, max_sweeps=60, random_state=0).fit(x, y)
+    >>> regressor.predict(x).shape
+    (400,)
+    >>> regressor.score(x, y) > 0.9
+    True
+    """
+
+    _kind = "regressor"
+    n_outputs_: int
+    _flat: bool
+    _checks = {"multi_output": True, "y_numeric": True}  # noqa: RUF012 - declared above
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | tuple[int, ...] = (100,),
+        activation: str | tuple[str, ...] = "relu",
+        *,
+        output_activation: str | None = None,
+        loss: str = "squared",
+        initialization: str = "auto",
+        penalty: str = "l2",
+        mu: Any = "auto",
+        ridge: float = 1.0,
+        proximal: float | None = None,
+        schedule: str = "auto",
+        max_sweeps: float | None = 30,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | None = 10,
+        tol: float = 1e-3,
+        warm_start: bool = False,
+        chunk_rows: int | None = None,
+        group_chunks: int | None = None,
+        staleness: int = 0,
+        dtype: str = "auto",
+        random_state: Any = None,
+        scheduler: str | None = None,
+        workers: int | None = None,
+        temporary_folder: str | os.PathLike[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes, activation, initialization=initialization, penalty=penalty, mu=mu, ridge=ridge,
+            proximal=proximal, schedule=schedule, max_sweeps=max_sweeps, early_stopping=early_stopping,
+            validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, tol=tol, warm_start=warm_start,
+            chunk_rows=chunk_rows, group_chunks=group_chunks, staleness=staleness, dtype=dtype,
+            random_state=random_state, scheduler=scheduler, workers=workers, temporary_folder=temporary_folder,
+            settings=settings, verbose=verbose,
+        )  # fmt: skip
+        self.output_activation = output_activation
+        self.loss = loss
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Train.
+
+        Parameters
+        ----------
+        X : array_like, frame, dask array or frame, zarr.Array, path or URL
+            Samples (rows, features). What is lazy is written, block by block, to a store that is there while training
+            goes on; a sample store itself is trained on where it is.
+        y : array_like, frame, dask array, series or frame, zarr.Array
+            Targets (rows,) or (rows, outputs). None only if X is the path of a store or file that holds them too.
+        sample_weight : as y, optional
+            Weights (rows,): 2 counts as the sample twice, 0 as none. Only their ratios matter. They need increments
+            at ``mu="auto"``, which is the default.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If samples or targets cannot be used.
+        ConfigError
+            If a parameter cannot.
+        RunError
+            If training diverges.
+        """
+        return self._fit(X, y, sample_weight)
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Go on with one pass over some more samples; arguments as of `fit`.
+
+        Curvature and mean weights are remembered from call to call, though not by `save`. Nothing is held out.
+        """
+        return self._fit(X, y, sample_weight, partial=True)
+
+    def predict(self, X: Any) -> Any:
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Samples (rows, features).
+
+        Returns
+        -------
+        ndarray or dask array
+            (rows,) or (rows, outputs), as y was; lazy where X is a dask collection, zarr or a path.
+        """
+        return self._predict(X, self._forward(flat=getattr(self, "_flat", False)))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """R² of the predictions, averaged over outputs.
+
+        Parameters
+        ----------
+        X, y : as in `fit`
+            Samples (rows, features) and targets.
+        sample_weight : array_like, optional
+            Weights (rows,); only for samples in memory.
+        """
+        if not is_lazy(X):
+            return float(super().score(X, y, sample_weight))
+        if sample_weight is not None:
+            raise DataError("sample_weight needs samples in memory; these are lazy, leave it out")
+        samples = known(self._samples(X))
+        return lazy_r2(targets_like(X, y, samples), self._forward(flat=self._flat).lazily(samples))
+
+    def _targets(self, y: RowReader, begun: bool) -> RowReader:
+        if len(y.shape) > 2 or y.dtype.kind not in "biuf":
+            raise DataError(
+                f"y has shape {y.shape} and dtype {y.dtype}; give numbers of shape (rows,) or (rows, outputs)"
+            )
+        outputs = y.shape[1] if len(y.shape) == 2 else 1
+        if begun and (outputs, len(y.shape) == 1) != (self.n_outputs_, self._flat):
+            raise DataError(
+                f"y has shape {y.shape}, and was of {self.n_outputs_} outputs before; give such targets"
+            )
+        self.n_outputs_, self._flat = outputs, len(y.shape) == 1
+        if y.dtype.kind == "f":
+            return y
+        return mapped(y, partial(np.asarray, dtype=np.float64), np.float64)
+
+    def _network(self) -> dict[str, Any]:
+        return {"output_activation": self.output_activation, "loss": self.loss}
+
+    def _score_of(self, store: SampleStore) -> float:
+        return self.score(store.path)
+
+    def _saved(self) -> dict[str, Any]:
+        return {"outputs": self.n_outputs_, "flat": self._flat}
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        self.n_outputs_, self._flat = int(saved["outputs"]), bool(saved["flat"])
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -1,0 +1,99 @@
+"""From an estimator's parameters to the settings of a run, and where it takes place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from distributed import Client, get_worker
+
+from altmin_dask.config import Pipeline, make_pipeline
+from altmin_dask.errors import ConfigError
+from altmin_dask.storage.samples import SampleStore
+
+if TYPE_CHECKING:
+    from altmin_dask.estimators.base import AltMinEstimator
+
+_SOLVER = ("penalty", "mu", "ridge", "proximal")
+_TRAINING = ("schedule", "max_sweeps", "n_iter_no_change", "tol", "group_chunks", "staleness")
+
+
+def pipeline_of(
+    estimator: AltMinEstimator,
+    train: SampleStore,
+    validation: SampleStore | None,
+    seed: int,
+    *,
+    partial: bool,
+) -> Pipeline:
+    """The settings of a run; `partial` is one pass over the samples.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter cannot be used, which is named.
+    """
+    hidden: Any = estimator.hidden_layer_sizes
+    tables: dict[str, dict[str, Any]] = {
+        "data": {"train": train.path, "validation": None if validation is None else validation.path},
+        "network": {
+            "kind": estimator._kind,
+            "hidden_layer_sizes": (hidden,) if np.ndim(hidden) == 0 else tuple(hidden),
+            "activation": estimator.activation,
+            "initialization": estimator.initialization,
+            "dtype": dtype_of(estimator, train.x.dtype),
+            **estimator._network(),
+        },
+        "solver": {name: getattr(estimator, name) for name in _SOLVER},
+        "training": {**{name: getattr(estimator, name) for name in _TRAINING}, "seed": seed},
+        "cluster": {"workers": estimator.workers or (1 if train.n_chunks == 1 else None)},
+    }
+    for name, value in (estimator.settings or {}).items():
+        table, dot, key = name.partition(".")
+        if not dot or table in ("data", "output"):
+            raise ConfigError(
+                f"settings has {name!r}; write 'network.…', 'solver.…', 'training.…' or 'cluster.…'"
+            )
+        tables.setdefault(table, {})[key] = value
+    if partial:
+        tables["training"] |= {"max_sweeps": 1.0, "n_iter_no_change": None, "max_cpu_seconds": None}
+    pipeline = make_pipeline(_plain(tables))
+    if partial and not pipeline.in_increments:
+        raise ConfigError(
+            f"partial_fit takes increments, and penalty = {pipeline.solver.penalty!r} with "
+            f"schedule = {pipeline.schedule!r} keeps z of all samples; use fit, or penalty='l2', schedule='increments'"
+        )
+    return pipeline
+
+
+def dtype_of(estimator: AltMinEstimator, given: np.dtype[Any]) -> str:
+    """In which is computed."""
+    if estimator.dtype == "auto":
+        return "float32" if given == np.float32 else "float64"
+    return estimator.dtype
+
+
+def place_of(scheduler: str | None) -> str | Client | None:
+    """The client that is active, an address, or None for threads."""
+    if scheduler is not None:
+        return None if scheduler == "threads" else scheduler
+    try:
+        get_worker()
+    except ValueError:
+        try:
+            return Client.current()
+        except ValueError:
+            return None
+    return None  # within a task: one that waited for tasks of its own could wait forever
+
+
+def _plain(value: Any) -> Any:
+    """Settings without NumPy scalars, which a grid search makes."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_plain(each) for each in value)
+    if isinstance(value, np.ndarray):
+        return tuple(value.tolist())
+    return value.item() if isinstance(value, np.generic) else value

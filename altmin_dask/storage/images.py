@@ -1,0 +1,106 @@
+"""A folder of images of equal size as samples; folders in it are classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from altmin_dask.errors import DataError, MissingError
+from altmin_dask.storage.preparation import Preparation
+from altmin_dask.storage.readers import Array, RowReader
+from altmin_dask.storage.remote import reason
+from altmin_dask.storage.sources import Source
+from altmin_dask.storage.streams import sliced
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_MODES = {"1": "L", "P": "RGB", "CMYK": "RGB", "LA": "L", "PA": "RGB", "RGBA": "RGB", "YCbCr": "RGB"}
+
+
+def images_of(folder: Path) -> dict[str, list[Path]]:
+    """The images of every class, in order; of those that lie in the folder itself, the class is ""."""
+    found = {"": _images(folder)}
+    if not found[""]:
+        found = {sub.name: _images(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
+    return {name: files for name, files in found.items() if files}
+
+
+def read_images(name: str, folder: Path, like: Preparation | None = None) -> Source:
+    """Read images as x of shape (rows, height, width), or (rows, height, width, 3) if they are coloured, of 0 to 255.
+
+    Parameters
+    ----------
+    name : str
+        What messages call them.
+    folder : Path
+        Where they are; where they lie in folders of their own, these are the classes.
+    like : Preparation, optional
+        With the classes of earlier images.
+
+    Raises
+    ------
+    DataError
+        If sizes differ, a file is no image, or there is a class that was not there.
+    MissingError
+        If Pillow is not installed.
+    """
+    found = images_of(folder)
+    files = [file for some in found.values() for file in some]
+    shape, mode = _header(files[0])
+    for file in files[1:]:
+        other, _ = _header(file)
+        if other != shape:
+            raise DataError(
+                f"{file} has {other[1]}×{other[0]} pixels and {files[0].name} has {shape[1]}×{shape[0]}; "
+                "bring all images to the same size"
+            )
+    shape = (*shape, 3) if mode == "RGB" else shape
+
+    def blocks(rows: int) -> Iterator[Array]:
+        for start in range(0, len(files), rows):
+            yield np.stack([_pixels(file, mode) for file in files[start : start + rows]])
+
+    x = RowReader(f"the images in {folder}", (len(files), *shape), np.dtype(np.uint8), blocks)
+    if "" in found:
+        return Source(name, x)
+    classes = tuple(found) if like is None or like.classes is None else like.classes
+    if unknown := [label for label in found if label not in classes]:
+        raise DataError(f"{name} has the class {unknown[0]!r}, which the data for training had not")
+    labels = np.repeat([classes.index(label) for label in found], [len(some) for some in found.values()])
+    return Source(
+        name,
+        x,
+        sliced(labels.astype(np.int64), f"classes of {folder}"),
+        preparation=Preparation(classes=classes),
+    )
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS and file.is_file())
+
+
+def _opened(file: Path) -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingError(f"{file} cannot be read; `pip install 'altmin-dask[images]'`") from None
+    try:
+        return Image.open(file)
+    except Exception as error:
+        raise DataError(f"{file} cannot be read as an image: {reason(error)}") from error
+
+
+def _header(file: Path) -> tuple[tuple[int, ...], str]:
+    """Height and width, and whether it is coloured ("RGB") or grey ("L")."""
+    with _opened(file) as image:
+        return (image.height, image.width), "RGB" if _MODES.get(image.mode, image.mode) == "RGB" else "L"
+
+
+def _pixels(file: Path, mode: str) -> Array:
+    with _opened(file) as image:
+        try:
+            return np.asarray(image if image.mode == mode else image.convert(mode), np.uint8)
+        except Exception as error:  # a file that was cut short is noticed here
+            raise DataError(f"{file} cannot be read as an image: {reason(error)}") from error

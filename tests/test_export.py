@@ -1,0 +1,167 @@
+"""Models leave: saved folders, PyTorch, ONNX, safetensors; every activation and loss gives the same outputs there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from safetensors.numpy import load_file
+
+from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRegressor
+from altmin_dask.errors import DataError, ExistsError, MissingError
+from altmin_dask.export.onnx import write_onnx
+from altmin_dask.export.torch import sequential, state_dict
+from altmin_dask.networks.activations import ACTIVATIONS
+from altmin_dask.networks.chain import Chain
+from altmin_dask.storage.model import Model
+
+try:
+    import torch
+except ImportError:  # of some hundred MB, so it is not installed for tests alone
+    torch = None
+needs_torch = pytest.mark.skipif(torch is None, reason="needs PyTorch")
+
+X = np.random.default_rng(2).normal(size=(60, 5))
+NAMES = np.array(["no", "yes", "maybe"])[np.arange(60) % 3]
+OUTPUTS = [("squared", name) for name in ACTIVATIONS] + [
+    ("binary_cross_entropy", None),
+    ("cross_entropy", None),
+]
+
+
+def model(activation: str, loss: str, output: str | None, dtype: Any = np.float32) -> Model:
+    network = Chain.build([12, 7, 6, 3], activation, loss, output)
+    kind = "classifier" if loss == "cross_entropy" else "regressor"
+    rng = np.random.default_rng(1)
+    weights = tuple(
+        w + rng.normal(size=w.shape, scale=0.3).astype(dtype) for w in network.initial_weights(0, dtype)
+    )
+    return Model(kind, network, weights, (3, 4), 8.0)
+
+
+def run_onnx(file: Any, x: np.ndarray) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    found: list[np.ndarray] = session.run(None, {"x": x.astype(np.float32)})
+    return found
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("loss", "output"), OUTPUTS)
+def test_onnx_gives_the_same_outputs(activation, loss, output, tmp_path):
+    trained = model(activation, loss, output)
+    raw = 8 * np.random.default_rng(0).normal(size=(20, 3, 4), scale=2).astype(np.float32)
+    wanted = trained.predict(raw / 8)
+    found = run_onnx(write_onnx(trained, tmp_path / "net.onnx"), raw)
+    np.testing.assert_allclose(found[0], wanted, rtol=1e-5, atol=1e-5)
+    if loss == "cross_entropy":
+        np.testing.assert_array_equal(found[1], wanted.argmax(axis=1))
+
+
+@needs_torch
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("loss", "output"), OUTPUTS)
+def test_torch_gives_the_same_outputs(activation, loss, output):
+    trained = model(activation, loss, output)
+    x = np.random.default_rng(0).normal(size=(20, 12), scale=2).astype(np.float32)
+    wanted, network = trained.predict(x), sequential(trained)
+    with torch.no_grad():
+        outputs = network(torch.tensor(x)).numpy()
+    np.testing.assert_allclose(outputs, wanted, rtol=1e-5, atol=1e-6)
+    network.load_state_dict({name: torch.tensor(value) for name, value in state_dict(trained).items()})
+
+
+@needs_torch
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_estimators_in_torch(dtype):
+    x = X.astype(dtype)
+    classifier = AltMinClassifier(4, max_sweeps=2, random_state=0).fit(x, NAMES)
+    with torch.no_grad():
+        outputs = classifier.to_torch()(torch.tensor(x)).numpy()
+    assert outputs.dtype == dtype
+    np.testing.assert_allclose(
+        outputs, classifier.predict_proba(x), rtol=1e-5 if dtype == "float32" else 1e-12
+    )
+
+
+def test_estimators_in_onnx(tmp_path):
+    classifier = AltMinClassifier(4, max_sweeps=2, random_state=0).fit(X, NAMES)
+    classifier.to_onnx(tmp_path / "c.onnx")
+    probabilities, labels = run_onnx(tmp_path / "c.onnx", X)
+    np.testing.assert_allclose(probabilities, classifier.predict_proba(X), atol=1e-5)
+    classes = json.loads({p.key: p.value for p in onnx.load(tmp_path / "c.onnx").metadata_props}["classes"])
+    assert [classes[label] for label in labels] == classifier.predict(X).tolist()
+    autoencoder = AltMinAutoencoder(2, max_sweeps=2, random_state=0).fit(X)
+    autoencoder.to_onnx(tmp_path / "a.onnx")
+    np.testing.assert_allclose(run_onnx(tmp_path / "a.onnx", X)[0], autoencoder.reconstruct(X), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [AltMinAutoencoder, AltMinClassifier, AltMinRegressor])
+def test_saved_estimators_are_the_same(kind, tmp_path):
+    settings: dict[str, Any] = {"hidden_layer_sizes": (4, 3), "max_sweeps": 2, "random_state": 0}
+    fitted = kind(**settings)
+    _ = fitted.fit(X, NAMES) if kind is AltMinClassifier else fitted.fit(X, X[:, 0])
+    fitted.save(tmp_path / "saved")
+    assert sorted(path.suffix for path in (tmp_path / "saved").iterdir()) == [
+        ".json",
+        ".json",
+        ".safetensors",
+    ]
+    again = kind.load(tmp_path / "saved")
+    assert again.get_params() == fitted.get_params()
+    assert again.history_ == fitted.history_
+    assert again.n_features_in_ == 5
+    if kind is AltMinAutoencoder:
+        np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
+    else:
+        np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
+
+    with pytest.raises(ExistsError, match="overwrite=True"):
+        fitted.save(tmp_path / "saved")
+    fitted.save(tmp_path / "saved", overwrite=True)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ExistsError, match="give another path"):
+        fitted.save(tmp_path / "mine", overwrite=True)
+
+
+def test_saved_estimators_that_cannot_be_loaded(tmp_path):
+    fitted = AltMinRegressor(3, max_sweeps=1, random_state=0).fit(X, X[:, 0])
+    fitted.save(tmp_path / "saved")
+    with pytest.raises(DataError, match="holds a AltMinRegressor"):
+        AltMinClassifier.load(tmp_path / "saved")
+    with pytest.raises(MissingError, match="no saved estimator"):
+        AltMinRegressor.load(tmp_path)
+    file = tmp_path / "saved" / "estimator.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "version": 99}))
+    with pytest.raises(DataError, match="later version"):
+        AltMinRegressor.load(tmp_path / "saved")
+    file.write_text(json.dumps({key: value for key, value in content.items() if key != "learnt"}))
+    with pytest.raises(DataError, match="is damaged"):
+        AltMinRegressor.load(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "classifier"])
+def test_a_run_is_exported(kind, trained, altmin, tmp_path):
+    run = trained / kind
+    wanted = Model.load(run / "model")
+    x = np.random.default_rng(0).random((7, *wanted.sample_shape)).astype(np.float32)
+    assert altmin("export", run, "net.onnx").code == 0
+    np.testing.assert_allclose(run_onnx("net.onnx", x)[0], wanted.predict(x / wanted.scale), atol=1e-5)
+    assert altmin("export", run, "net.safetensors").code == 0
+    tensors = load_file("net.safetensors")
+    np.testing.assert_array_equal(tensors["0.weight"], wanted.weights[0][:, :-1])
+
+    for words, message in (
+        (("net.onnx",), "exists already"),
+        (("net.pt",), "no format known here"),
+        (("nowhere/net.onnx",), "there is no folder"),
+    ):
+        outcome = altmin("export", run, *words)
+        assert outcome.code == 2
+        assert message in outcome.err
+    assert altmin("export", run, "net.onnx", "--overwrite").code == 0
+    assert "holds no trained model" in altmin("export", tmp_path, "other.onnx").err

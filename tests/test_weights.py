@@ -1,0 +1,127 @@
+"""Samples that count by weights: in the loss, its derivatives, what a chunk says, whole runs and the estimators."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_classification
+
+from altmin_dask import AltMinClassifier, AltMinRegressor
+from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.weighted_loss import WeightedLoss
+from altmin_dask.solvers.chunks import evaluate_chunk, increment_chunk, probe_chunk
+from altmin_dask.solvers.newton import NewtonSettings
+
+LOSSES = ["squared", "binary_cross_entropy", "cross_entropy"]
+
+
+def problem(loss: str) -> tuple[Chain, Any, np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    network = Chain.build([4, 5, 3], "tanh", loss)
+    x, w = rng.normal(size=(30, 4)), rng.integers(0, 4, 30)
+    y = rng.integers(0, 3, 30) if loss == "cross_entropy" else rng.random((30, 3))
+    return network, network.initial_weights(0, np.float64), x, y, w
+
+
+def behind(y: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Weights behind the targets."""
+    return np.column_stack([y, w]).astype(float)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_whole_weights_are_repetitions(loss):
+    network, weights, x, y, w = problem(loss)
+    weighted = replace(network, loss=WeightedLoss(network.loss))
+    found = increment_chunk(weighted, weights, None, x, behind(y, w), NewtonSettings())
+    wanted = increment_chunk(
+        network, weights, None, x.repeat(w, axis=0), y.repeat(w, axis=0), NewtonSettings()
+    )
+    np.testing.assert_allclose(found.totals[1], wanted.totals[1])
+    for mine, theirs in zip(found.pull, wanted.pull, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-12)
+
+    direction = network.initial_weights(1, np.float64)
+    mine = probe_chunk(weighted, weights, direction, direction, x, behind(y, w))
+    theirs = probe_chunk(network, weights, direction, direction, x.repeat(w, axis=0), y.repeat(w, axis=0))
+    np.testing.assert_allclose(mine.slope, theirs.slope)
+    np.testing.assert_allclose(mine.bend, theirs.bend)
+
+    quality = evaluate_chunk(weighted, weights, x, behind(y, w))
+    wanted_quality = evaluate_chunk(network, weights, x.repeat(w, axis=0), y.repeat(w, axis=0))
+    assert quality.loss == pytest.approx(wanted_quality.loss)
+    assert quality.correct == pytest.approx(wanted_quality.correct)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_derivatives_of_a_weighted_loss(loss):
+    network, weights, x, y, w = problem(loss)
+    weighted = WeightedLoss(network.loss)
+    targets, z = behind(y, w), network.forward(weights, x)[-1]
+    a, h = weighted.predict(z), 1e-6
+    gradient = weighted.gradient(z, a, targets)
+    hessian = weighted.hessian(a, targets)
+    for column in range(3):
+        e = np.zeros_like(z)
+        e[:, column] = h
+        up, down = (weighted.predict(z + s * e) for s in (1, -1))
+        slope = (weighted.value(z + e, up, targets) - weighted.value(z - e, down, targets)) / (2 * h)
+        np.testing.assert_allclose(gradient[:, column], slope, atol=1e-7)
+        bend = (weighted.gradient(z + e, up, targets) - weighted.gradient(z - e, down, targets)) / (2 * h)
+        np.testing.assert_allclose(hessian.apply(e / h), bend, atol=1e-6)
+
+
+def test_regressor_of_weights_and_of_repetitions_agree_where_training_converges():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 3))
+    y = x @ [1.0, -2.0, 0.5] + rng.normal(size=80)
+    w = rng.integers(0, 4, 80)
+    settings: dict[str, Any] = {"tol": 0.0, "max_sweeps": 40, "random_state": 0, "ridge": 0.5}
+    one = AltMinRegressor(3, "identity", **settings).fit(x, y, sample_weight=7.0 * w)
+    # ridge is for the sum over samples, with mean weight 1
+    other = AltMinRegressor(3, "identity", **settings).set_params(ridge=0.5 * w.sum() / 80)
+    other.fit(x.repeat(w, axis=0), y.repeat(w, axis=0))
+    plain = AltMinRegressor(3, "identity", **settings).fit(x, y)
+    np.testing.assert_allclose(one.predict(x), other.predict(x), atol=0.02)
+    assert np.abs(one.predict(x) - plain.predict(x)).max() > 0.5
+
+
+def test_balanced_classes_count_the_same():
+    x, y = make_classification(600, weights=[0.95], class_sep=0.5, random_state=1)
+    settings: dict[str, Any] = {"max_sweeps": 15, "random_state": 0, "ridge": 1.0}
+    plain = AltMinClassifier(5, **settings).fit(x, y)
+    balanced = AltMinClassifier(5, class_weight="balanced", **settings).fit(x, y)
+    counts = np.bincount(y)
+    by_hand = AltMinClassifier(5, **settings).fit(x, y, sample_weight=300 / counts[y])
+    np.testing.assert_allclose(balanced.predict_proba(x), by_hand.predict_proba(x), rtol=1e-5)
+    assert (balanced.predict(x) == 1).sum() > 1.5 * (plain.predict(x) == 1).sum()
+
+
+def test_weights_and_held_out_samples_go_together(make_store):
+    rng = np.random.default_rng(0)
+    x, y, w = rng.normal(size=(200, 3)), rng.integers(0, 2, 200), rng.random(200)
+    classifier = AltMinClassifier(4, max_sweeps=4, random_state=0, early_stopping=True)
+    classifier.fit(x, y, sample_weight=w)
+    again = AltMinClassifier(4, max_sweeps=4, random_state=0, early_stopping=True)
+    again.fit(make_store(x, y).path, sample_weight=w)
+    assert classifier.best_loss_ == pytest.approx(again.best_loss_, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights", "error", "words"),
+    [
+        ({"schedule": "windows"}, np.ones(40), ConfigError, "mu = 'auto'"),
+        ({"mu": 1.0}, np.ones(40), ConfigError, "schedule = 'increments'"),
+        ({}, np.zeros(40), DataError, "all weights of samples are zero"),
+        ({}, -np.ones(40), DataError, "from 0 on"),
+        ({"class_weight": {5: 1.0}}, None, ConfigError, "none of the classes"),
+        ({"class_weight": "even"}, None, ConfigError, "'balanced'"),
+    ],
+)
+def test_weights_that_cannot_be_used(settings, weights, error, words):
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    with pytest.raises(error, match=words):
+        AltMinClassifier(2, max_sweeps=1, **settings).fit(x, x[:, 0] > 0, sample_weight=weights)
