@@ -3,9 +3,23 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from altmin_dask.estimators import AltMinAutoencoder, AltMinClassifier, AltMinRegressor, StandardScaler
+    from altmin_dask.estimators import (
+        AltMinAutoencoder,
+        AltMinClassifier,
+        AltMinRecurrentClassifier,
+        AltMinRecurrentRegressor,
+        AltMinRegressor,
+        StandardScaler,
+    )
 
-__all__ = ["AltMinAutoencoder", "AltMinClassifier", "AltMinRegressor", "StandardScaler"]
+__all__ = [
+    "AltMinAutoencoder",
+    "AltMinClassifier",
+    "AltMinRecurrentClassifier",
+    "AltMinRecurrentRegressor",
+    "AltMinRegressor",
+    "StandardScaler",
+]
 
 
 def __getattr__(name: str) -> Any:
