@@ -7,13 +7,22 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRegressor
+from altmin_dask import (
+    AltMinAutoencoder,
+    AltMinClassifier,
+    AltMinRecurrentClassifier,
+    AltMinRecurrentRegressor,
+    AltMinRegressor,
+)
 
 # quick: every step of tiny data is mostly Dask's
 ESTIMATORS = [
     AltMinAutoencoder(4, max_sweeps=8, workers=1),
     AltMinClassifier(10, max_sweeps=12, workers=1),
     AltMinRegressor(10, max_sweeps=12, workers=1),
+    # sequences of one step are samples as others are
+    AltMinRecurrentClassifier(10, steps=1, max_sweeps=12, workers=1),
+    AltMinRecurrentRegressor(10, steps=1, max_sweeps=12, workers=1),
 ]
 WEIGHTS = (
     "a weight of 2 is the sample twice in the loss, its gradient and curvature (test_weights.py), but the noise by "
@@ -24,6 +33,8 @@ WEIGHTS = (
 def expected_failures(estimator: Any) -> dict[str, str]:
     if isinstance(estimator, AltMinAutoencoder):
         return {}
+    if isinstance(estimator, AltMinRecurrentClassifier | AltMinRecurrentRegressor):
+        return {"check_supervised_y_2d": "targets of two dimensions are one for each step, and no mistake"}
     return {"check_sample_weight_equivalence_on_dense_data": WEIGHTS}
 
 

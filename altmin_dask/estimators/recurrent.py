@@ -13,6 +13,7 @@ from dask.base import tokenize
 from dask.delayed import delayed
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import r2_score
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, validate_data
 
 from altmin_dask.engine.blas import single_threaded_blas
@@ -120,8 +121,10 @@ class RecurrentEstimator(AltMinEstimator):
             raise DataError(
                 f"X has shape {shape}, which are no sequences; give X of shape (rows, steps, features), or set steps"
             )
-        if len(shape) not in (2, 3) or 0 in shape[1:]:
-            raise DataError(f"X has shape {shape}; give sequences of shape (rows, steps, features)")
+        if len(shape) not in (2, 3) or (len(shape) == 3 and 0 in shape[1:]):
+            raise DataError(
+                f"X has shape {shape}; Reshape your data to sequences of shape (rows, steps, features)"
+            )
         steps = self.steps if len(shape) == 2 else shape[1]
         assert steps is not None
         values = int(np.prod(shape[1:]))
@@ -130,6 +133,11 @@ class RecurrentEstimator(AltMinEstimator):
         features = values // steps
         if reset:
             self.n_steps_in_, self.n_step_features_in_ = steps, features
+        elif features != self.n_step_features_in_ and len(shape) == 2:
+            raise DataError(
+                f"X has {values} features, but {type(self).__name__} is expecting {self.n_features_in_} features "
+                "as input"
+            )
         elif features != self.n_step_features_in_:
             raise DataError(
                 f"X has {features} features in a step, but {type(self).__name__} is expecting "
@@ -153,6 +161,10 @@ class RecurrentEstimator(AltMinEstimator):
             raise DataError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         x = validate_data(self, X, dtype=FLOATS, ensure_min_samples=least, reset=reset)
         values = np.asarray(y)
+        if values.dtype.kind == "O" and self._kind == "recurrent_regressor":
+            values = np.asarray(
+                check_array(values, ensure_2d=False, allow_nd=True, dtype=np.float64, input_name="y")
+            )
         if values.dtype.kind == "f":
             check_finite(x, values, 0, GIVEN)
         return Source(GIVEN, array_source(x).x, sliced(values, "y"))
@@ -383,6 +395,7 @@ verbose
             own = np.unique(block)
             found = own if found is None else np.union1d(found, own)
         assert found is not None
+        check_classification_targets(found)
         if len(found) < 2:
             raise DataError(f"y has only one class, {found.tolist()[0]!r}; a classifier needs at least two")
         if self.warm_start and hasattr(self, "model_") and not np.array_equal(found, self.classes_):
