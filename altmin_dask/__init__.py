@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from altmin_dask.config import Pipeline, load_pipeline, make_pipeline
-    from altmin_dask.estimators import AltMinAutoencoder, AltMinClassifier, AltMinRegressor, StandardScaler
+    from altmin_dask.estimators import (
+        AltMinAutoencoder,
+        AltMinClassifier,
+        AltMinRecurrentClassifier,
+        AltMinRecurrentRegressor,
+        AltMinRegressor,
+        StandardScaler,
+    )
     from altmin_dask.export import sequential, state_dict, write_onnx
     from altmin_dask.runs import train
     from altmin_dask.storage.model import Model
@@ -16,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AltMinAutoencoder",
     "AltMinClassifier",
+    "AltMinRecurrentClassifier",
+    "AltMinRecurrentRegressor",
     "AltMinRegressor",
     "Model",
     "Pipeline",
@@ -35,7 +44,14 @@ __all__ = [
 
 _HOMES = {
     "config": ("Pipeline", "load_pipeline", "make_pipeline"),
-    "estimators": ("AltMinAutoencoder", "AltMinClassifier", "AltMinRegressor", "StandardScaler"),
+    "estimators": (
+        "AltMinAutoencoder",
+        "AltMinClassifier",
+        "AltMinRecurrentClassifier",
+        "AltMinRecurrentRegressor",
+        "AltMinRegressor",
+        "StandardScaler",
+    ),
     "export": ("sequential", "state_dict", "write_onnx"),
     "runs": ("train",),
     "storage.model": ("Model",),

@@ -262,6 +262,8 @@ class OutputTable(Table):
     """Folder or URL under which z is kept, such as s3://bucket/scratch; by default the run folder."""
     report: bool = True
     """Write the report when training has ended."""
+    performance: bool = False
+    """On a cluster, leave Dask's performance report of the training in the report folder."""
     title: str | None = None
 
 

@@ -121,6 +121,7 @@ def write_report(run: RunFolder) -> Path:
     page = template.render(
         title=settings.get("output", {}).get("title") or name,
         folder=name,
+        performance="performance.html" if (run.report / "performance.html").exists() else "",
         network=f"{'-'.join(map(str, model.network.sizes))} {model.kind}",
         summary=summary_table(records),
         pictures=shown,

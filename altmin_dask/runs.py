@@ -9,12 +9,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from distributed import Client
+from distributed import Client, performance_report
 
 from altmin_dask.config import Pipeline
 from altmin_dask.dashboard.publisher import published
 from altmin_dask.engine.allocator import return_freed_arrays
-from altmin_dask.engine.executors import Executor, open_executor
+from altmin_dask.engine.executors import Cluster, Executor, open_executor
 from altmin_dask.engine.problem import Problem, build_problem, find_store
 from altmin_dask.engine.progress import Observer, Unwatched
 from altmin_dask.engine.session import Session
@@ -141,7 +141,10 @@ def train(
                     f"{executor.description}"
                 )
                 session = Session(pipeline, problem, run, executor, memory)
-                with published(session, observer or Unwatched(), plan, announce) as watched:
+                with (
+                    published(session, observer or Unwatched(), plan, announce) as watched,
+                    _performance(session),
+                ):
                     trainer = Trainer(session, watched, initial)
                     records = trainer.train()
                     watched.ended(trainer.ending)
@@ -171,6 +174,19 @@ def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor, plan: 
     if data.validation is not None:
         validation = find(data.validation, "validation", like=train.preparation)
     return build_problem(pipeline, train, validation, executor)
+
+
+@contextmanager
+def _performance(session: Session) -> Iterator[None]:
+    """Leave Dask's own report of what its workers did meanwhile, if it is wanted and there is a cluster."""
+    executor = session.executor
+    if not (session.pipeline.output.performance and isinstance(executor, Cluster)):
+        yield
+        return
+    folder = session.run.report
+    folder.mkdir(parents=True, exist_ok=True)
+    with executor.client.as_current(), performance_report(filename=str(folder / "performance.html")):
+        yield
 
 
 @contextmanager

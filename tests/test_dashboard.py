@@ -28,6 +28,7 @@ from altmin_dask.dashboard.board import Board
 from altmin_dask.dashboard.plugin import install
 from altmin_dask.dashboard.publisher import pictures
 from altmin_dask.errors import SchedulerError
+from altmin_dask.report import write_report
 from altmin_dask.storage.run import RunFolder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -195,6 +196,15 @@ def test_spans_and_activities(client, tmp_path):
     assert {"sweep 1", "sweep 2", "sweep 3"} <= set(sweeps)
     assert {"read", "newton", "statistics", "write", "evaluate"} <= activities
     assert {"altmin_newton", "altmin_evaluate", "altmin_enter"} <= prefixes
+
+
+def test_a_performance_report_is_part_of_the_report(client, tmp_path):
+    made = pipeline(max_sweeps=1.0)
+    made = made.model_copy(update={"output": made.output.model_copy(update={"performance": True})})
+    train(made, tmp_path / "run", client)
+    assert "altmin_newton" in (tmp_path / "run" / "report" / "performance.html").read_text()
+    page = write_report(RunFolder(tmp_path / "run")).read_text()
+    assert '<a href="performance.html">' in page
 
 
 def test_without_a_dashboard_training_goes_on(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import altmin_dask
 
 ROOT = Path(__file__).parents[1]
-ESTIMATORS = ("AltMinAutoencoder", "AltMinClassifier", "AltMinRegressor")
+ESTIMATORS = [name for name in altmin_dask.__all__ if name.startswith("AltMin")]
 
 
 @pytest.mark.parametrize("name", altmin_dask.__all__)

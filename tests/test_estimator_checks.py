@@ -7,13 +7,23 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRegressor, StandardScaler
+from altmin_dask import (
+    AltMinAutoencoder,
+    AltMinClassifier,
+    AltMinRecurrentClassifier,
+    AltMinRecurrentRegressor,
+    AltMinRegressor,
+    StandardScaler,
+)
 
 # quick: every step of tiny data is mostly Dask's
 CLASSIFIER = AltMinClassifier(10, max_sweeps=9, ridge=0.005, workers=1)
 OTHERS = [
     AltMinAutoencoder(4, max_sweeps=8, workers=1),
     AltMinRegressor(10, max_sweeps=12, ridge=0.005, workers=1),
+    # sequences of one step are samples as others are
+    AltMinRecurrentClassifier(10, steps=1, max_sweeps=12, workers=1),
+    AltMinRecurrentRegressor(10, steps=1, max_sweeps=12, workers=1),
     StandardScaler(),
 ]
 WEIGHTS = (
@@ -23,6 +33,8 @@ WEIGHTS = (
 
 
 def expected_failures(estimator: Any) -> dict[str, str]:
+    if isinstance(estimator, AltMinRecurrentClassifier | AltMinRecurrentRegressor):
+        return {"check_supervised_y_2d": "targets of two dimensions are one for each step, and no mistake"}
     if not isinstance(estimator, AltMinClassifier | AltMinRegressor):
         return {}
     return {"check_sample_weight_equivalence_on_dense_data": WEIGHTS}

@@ -4,6 +4,7 @@ project = "altmin_dask"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
 autodoc_typehints = "none"  # docstrings say more
 # whose text is scikit-learn's, and points to its pages
+_METHODS = ("fit", "partial_fit", "predict", "predict_proba", "score", "transform", "inverse_transform")
 _THEIRS = [
     f"set_{method}_request" for method in ("fit", "partial_fit", "score", "transform", "inverse_transform")
 ]

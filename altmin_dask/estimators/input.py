@@ -123,7 +123,8 @@ def store_source(store: SampleStore) -> Source:
     """The samples of a store, to be read once more."""
     y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
     weights = None if store.weights is None else read_zarr(store.weights, f"sample_weight of {store.path}")
-    return Source(store.path, read_zarr(store.x, f"x of {store.path}"), y, weights=weights)
+    beside = {name: read_zarr(array, f"{name} of {store.path}") for name, array in store.beside.items()}
+    return Source(store.path, read_zarr(store.x, f"x of {store.path}"), y, beside, weights=weights)
 
 
 def _open_targets(y: Any, name: str = "y") -> RowReader:
@@ -235,6 +236,7 @@ def split(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
             source.name,
             part(source.x, held_out),
             None if source.y is None else part(source.y, held_out),
+            {name: part(reader, held_out) for name, reader in source.beside.items()},
             weights=None if source.weights is None else part(source.weights, held_out),
         )
         for held_out in (False, True)

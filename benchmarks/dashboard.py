@@ -1,0 +1,111 @@
+"""What it costs to watch: CPU of training on a cluster with the page open in a browser, and without.
+
+    python benchmarks/dashboard.py mnist.npz [--repeats 3] [--sweeps 3] [--screenshot FILE]
+
+A scheduler, in this process, and two workers train 784-300-784 by increments and by z that persists, with nobody
+watching and with the page open in Debian's chromium (driven by playwright, in processes whose CPU does not count), in
+turn. Counted are the CPU seconds of this process and of the workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from distributed import Client, LocalCluster
+
+from altmin_dask import runs
+from altmin_dask.config import Pipeline
+from altmin_dask.dashboard.plugin import install
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.samples import ingest
+from altmin_dask.storage.sources import open_source
+
+
+class Quiet:
+    """Nobody on the terminal."""
+
+    def progressed(self, progress: Any) -> None:
+        """Nothing."""
+
+    def recorded(self, record: dict[str, Any]) -> None:
+        """Nothing."""
+
+
+def cpu_seconds(client: Client) -> float:
+    """Of this process, which is the scheduler's too, and of the workers."""
+    workers = client.run(lambda: sum(psutil.Process().cpu_times()[:2]))
+    return sum(psutil.Process().cpu_times()[:2]) + sum(workers.values())
+
+
+@contextmanager
+def watched(url: str | None) -> Any:
+    """The page in a browser, if there is a URL."""
+    if url is None:
+        yield None
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1300, "height": 1180})
+        page.goto(url)
+        yield page
+        browser.close()
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("mnist", type=Path)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sweeps", type=float, default=3.0)
+    parser.add_argument("--screenshot", type=Path)
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
+        folder = Path(name)
+        stores = {}
+        for part in ("train", "test"):
+            stores[part] = str(folder / f"{part}.zarr")
+            ingest(open_source(f"{options.mnist}:{part}"), stores[part], scale=255, chunk_rows=2500)
+        url = install(client)
+        print("| schedule | CPU s alone | watched | ratio |\n| --- | --- | --- | --- |")
+        for schedule in ("increments", "windows"):
+            spent: dict[bool, list[float]] = {False: [], True: []}
+            for number in range(options.repeats + 1):
+                for watching in (False, True):
+                    pipeline = Pipeline.model_validate(
+                        {
+                            "data": {"train": stores["train"], "validation": stores["test"]},
+                            "network": {"kind": "autoencoder", "hidden_layer_sizes": (300,)},
+                            "training": {"schedule": schedule, "max_sweeps": options.sweeps, "n_iter_no_change": None},
+                            "output": {"title": f"MNIST 784-300-784, {schedule} {number}"},
+                        }
+                    )  # fmt: skip
+                    with watched(url if watching else None) as page:
+                        before = cpu_seconds(client)
+                        run = RunFolder(folder / f"{schedule}-{number}-{watching}")
+                        runs.train(pipeline, run, Quiet(), scheduler=client, announce=lambda line: None)
+                        if number:  # the first ones load what there is to load
+                            spent[watching].append(cpu_seconds(client) - before)
+                        if page is not None and options.screenshot:
+                            page.wait_for_timeout(1500)
+                            page.screenshot(path=str(options.screenshot))
+            alone, seen = (statistics.median(spent[watching]) for watching in (False, True))
+            ratios = [b / a for a, b in zip(spent[False], spent[True], strict=True)]
+            print(f"| {schedule} | {alone:.1f} | {seen:.1f} | {statistics.median(ratios):.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Estimators of sequences: arrays, stores and dask arrays; lengths; what scikit-learn does with estimators."""
+
+from __future__ import annotations
+
+import pickle
+
+import dask.array as da
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from altmin_dask import AltMinRecurrentClassifier, AltMinRecurrentRegressor
+from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.storage.samples import ingest
+from altmin_dask.storage.sources import array_source
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(240, 6, 2))
+WORDS = np.where(X[:, :, 0].sum(axis=1) > 0, "up", "down")
+EVERY = np.where(np.cumsum(X[:, :, 0], axis=1) > 0, "up", "down")
+SUMS = X[:, :, 0].sum(axis=1)
+RUNNING = np.cumsum(X, axis=1)
+LENGTHS = RNG.integers(2, 7, len(X))
+QUICK = {"max_sweeps": 25, "random_state": 0, "hidden_layer_sizes": 8}
+
+
+def classifier(**options):
+    return AltMinRecurrentClassifier(**{**QUICK, **options})
+
+
+def regressor(**options):
+    return AltMinRecurrentRegressor(**{**QUICK, **options})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return classifier().fit(X, WORDS)
+
+
+def test_a_label_for_each_sequence(fitted):
+    assert fitted.score(X, WORDS) > 0.9
+    probabilities = fitted.predict_proba(X)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-9)
+    np.testing.assert_array_equal(fitted.predict(X), fitted.classes_[probabilities.argmax(axis=1)])
+    assert (fitted.n_steps_in_, fitted.n_step_features_in_) == (6, 2)
+
+
+def test_labels_and_numbers_at_every_step():
+    every = classifier().fit(X, EVERY)
+    assert every.predict(X).shape == EVERY.shape
+    assert every.score(X, EVERY) > 0.85
+    numbers = regressor().fit(X, RUNNING)
+    assert numbers.predict(X[:, :4]).shape == (240, 4, 2)  # of any number of steps
+    assert numbers.score(X, RUNNING) > 0.9
+    single = regressor(activation="relu", head_layer_sizes=4).fit(X, SUMS)
+    assert single.predict(X).shape == SUMS.shape
+    assert single.score(X, SUMS) > 0.8
+
+
+def test_padding_is_never_seen():
+    padded = X.copy()
+    padded[np.arange(6) >= LENGTHS[:, None]] = 1e3
+    a, b = (classifier(early_stopping=True).fit(x, EVERY, lengths=LENGTHS) for x in (X, padded))
+    assert a.best_validation_score_ == b.best_validation_score_
+    np.testing.assert_array_equal(a.model_.weights[0], b.model_.weights[0])
+    there = np.arange(6) < LENGTHS[:, None]
+    np.testing.assert_allclose(
+        a.predict_proba(X, LENGTHS)[there], b.predict_proba(padded, LENGTHS)[there], rtol=1e-12
+    )
+    hits = (a.predict(X, LENGTHS) == EVERY)[there].mean()
+    assert a.score(X, EVERY, lengths=LENGTHS) == pytest.approx(hits)
+
+
+def test_dask_arrays_and_stores_are_lazy_and_the_same(fitted, tmp_path):
+    lazy = da.from_array(X, chunks=(100, -1, -1))
+    other = classifier(chunk_rows=240).fit(lazy, WORDS)
+    same = classifier(chunk_rows=240).fit(X, WORDS)
+    np.testing.assert_array_equal(other.model_.weights[0], same.model_.weights[0])
+    for found, expected in (
+        (fitted.predict(lazy), fitted.predict(X)),
+        (fitted.predict_proba(lazy), fitted.predict_proba(X)),
+    ):
+        assert isinstance(found, da.Array)
+        assert found.chunks[0] == (100, 100, 40)
+        assert found.shape == expected.shape
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found.compute(), expected)
+    every = classifier(max_sweeps=2).fit(X, EVERY)
+    found = every.predict_proba(lazy)
+    assert found.shape == (240, 6, 2)
+    np.testing.assert_array_equal(found.compute(), every.predict_proba(X))
+    np.testing.assert_array_equal(every.predict(lazy).compute(), every.predict(X))
+    store = ingest(array_source(X, RUNNING), tmp_path / "s.zarr", chunk_rows=80, dtype="float64")
+    stored = regressor().fit(store.path)
+    np.testing.assert_allclose(stored.predict(store.path).compute(), stored.predict(X), rtol=1e-12)
+
+
+def test_what_scikit_learn_does_with_estimators(fitted, tmp_path):
+    assert clone(fitted).get_params() == fitted.get_params()
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
+    fitted.save(tmp_path / "model")
+    loaded = AltMinRecurrentClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+    flat = X.reshape(240, -1)
+    search = GridSearchCV(classifier(steps=6, max_sweeps=3), {"ridge": [0.1, 1.0]}, cv=2).fit(flat, WORDS)
+    assert set(search.best_params_) == {"ridge"}
+    assert cross_val_score(regressor(max_sweeps=5), X, SUMS, cv=2).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (lambda: classifier().fit(X[:, 0], WORDS), DataError, "are no sequences; give X of shape"),
+        (
+            lambda: classifier(steps=5).fit(X[:, 0], WORDS),
+            ConfigError,
+            "steps = 5 does not divide the 2 values",
+        ),
+        (lambda: classifier().fit(X, EVERY[:, :3]), DataError, "for every step"),
+        (lambda: classifier().fit(X, WORDS[:9]), DataError, "belong together"),
+        (lambda: classifier().fit(X, None), DataError, "requires y to be passed"),
+        (
+            lambda: classifier().fit(X, WORDS, lengths=LENGTHS * 3),
+            DataError,
+            "sequences have 1 to 6 steps here",
+        ),
+        (lambda: classifier().fit(X, WORDS, lengths=LENGTHS / 2), DataError, "one whole number for each row"),
+        (lambda: classifier().fit(np.where(X > 2, np.nan, X), WORDS), ValueError, "NaN"),
+        (
+            lambda: regressor().fit(X, np.where(RUNNING > 2, np.nan, RUNNING)),
+            DataError,
+            "NaN or infinity in y",
+        ),
+        (lambda: classifier().fit(X, np.full(240, "up")), DataError, "only one class"),
+    ],
+)
+def test_what_cannot_be_used(call, error, sentence):
+    with pytest.raises(error, match=sentence):
+        call()
+
+
+def test_other_features_are_refused(fitted):
+    with pytest.raises(DataError, match="X has 3 features in a step"):
+        fitted.predict(np.zeros((4, 6, 3)))
+    with pytest.raises(ConfigError, match="recurrent"):
+        fitted.to_onnx("model.onnx")
