@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,15 @@ def test_examples_of_public_names_run(name, tmp_path, monkeypatch):
     told: list[str] = []
     doctest.DocTestRunner(optionflags=flags).run(test, out=told.append)
     assert not told, "".join(told)
+
+
+def test_python_of_the_readme_runs(tmp_path):
+    code = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

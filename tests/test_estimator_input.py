@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRegressor, StandardScaler
 from altmin_dask.errors import AltMinError, DataError
 from altmin_dask.storage.samples import ingest
-from altmin_dask.storage.sources import array_source
+from altmin_dask.storage.sources import array_source, open_source
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(400, 6))
@@ -235,3 +235,26 @@ def test_scaler_in_front_of_lazy_samples():
     assert named.transform(dd.from_pandas(frame(raw), npartitions=2)).compute().mean() == pytest.approx(
         0, abs=1e-6
     )
+
+
+def test_classes_of_a_table_keep_their_names(tmp_path):
+    colours = np.array(["blue", "green", "red"])[LABELS]
+    frame(X).assign(y=colours).to_csv(tmp_path / "t.csv", index=False)
+    settings = {"class_weight": {"blue": 2.0}, "early_stopping": True}
+    for x in (tmp_path / "t.csv", ingest(open_source(tmp_path / "t.csv"), tmp_path / "t.zarr").path):
+        for more in ({}, settings):
+            fitted = classifier(**more).fit(x)
+            assert fitted.classes_.tolist() == ["blue", "green", "red"]
+            assert fitted.score(X, colours) > 0.4
+    assert fitted.score(tmp_path / "t.zarr") == pytest.approx(fitted.score(X, colours))
+    assert set(fitted.predict(tmp_path / "t.zarr").compute()) <= set(colours)
+
+
+def test_what_was_done_to_a_store_is_not_done_twice(tmp_path):
+    store = ingest(array_source(255 * X, LABELS), tmp_path / "s.zarr", scale=255, dtype="float64")
+    fitted = classifier().fit(store.path)
+    np.testing.assert_allclose(fitted.predict_proba(X), fitted.predict_proba(store.path).compute())
+    assert fitted.model_.scale == 1
+    images = ingest(array_source(X.reshape(400, 2, 3), LABELS), tmp_path / "i.zarr", standardize=True)
+    model = classifier().fit(images.path).model_
+    assert (model.sample_shape, model.preparation) == ((6,), None)

@@ -5,9 +5,7 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
 autodoc_typehints = "none"  # docstrings say more
 # whose text is scikit-learn's, and points to its pages
 _METHODS = ("fit", "partial_fit", "predict", "predict_proba", "score", "transform", "inverse_transform")
-_THEIRS = [
-    f"set_{method}_request" for method in ("fit", "partial_fit", "score", "transform", "inverse_transform")
-]
+_THEIRS = [f"set_{method}_request" for method in _METHODS]
 _THEIRS += ["get_metadata_routing", "set_output"]
 autodoc_default_options = {"members": True, "exclude-members": ", ".join(_THEIRS)}
 autosummary_generate = False

@@ -22,13 +22,12 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from altmin_dask import runs
-from altmin_dask.engine.incrementing import GROUP_ROWS
 from altmin_dask.engine.problem import is_store
-from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.errors import DataError
 from altmin_dask.estimators import folder
-from altmin_dask.estimators.forward import Forward
+from altmin_dask.estimators.forward import Forward, as_given
 from altmin_dask.estimators.input import as_dask, is_lazy, open_samples, outline, split, store_source
-from altmin_dask.estimators.settings import dtype_of, pipeline_of, place_of
+from altmin_dask.estimators.settings import chunk_rows_of, dtype_of, pipeline_of, place_of, share_held_out
 from altmin_dask.estimators.watch import CallbackSupportMixin, Stop, Watch, with_callbacks
 from altmin_dask.estimators.weighting import weighted
 from altmin_dask.networks.activations import Array
@@ -42,8 +41,6 @@ from altmin_dask.storage.sources import Source, array_source
 from altmin_dask.storage.streams import sliced
 
 GIVEN = "the given arrays"
-SMALL = 1 << 20
-"""Samples of no more numbers than these get chunks of a whole group: more tasks would take longer."""
 FLOATS = (np.float64, np.float32)
 
 
@@ -113,6 +110,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
     """
 
     _kind: ClassVar[str]
+    classes_: Array
     _checks: ClassVar[dict[str, Any]] = {}
     """More arguments of `validate_data` for samples and targets in memory."""
 
@@ -271,7 +269,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
                 held_out = "nested_loss" if validation is None else "validation_loss"
                 records = run.records()
                 return {
-                    "model_": Model.load(run.model),
+                    "model_": as_given(Model.load(run.model)),
                     "history_": records,
                     "loss_curve_": [record["nested_loss"] for record in records],
                     "best_loss_": min(record[held_out] for record in records),
@@ -331,17 +329,13 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         source = self._with_targets(raw, begun)
         if given is not None and not held_out and self.chunk_rows is None and source is raw:
             return given, None
-        small = source.rows * prod(source.x_shape) <= SMALL
-        chunk_rows = min(source.rows, GROUP_ROWS) if self.chunk_rows is None and small else self.chunk_rows
-        write = partial(ingest, chunk_rows=chunk_rows, dtype=dtype_of(self, source.x_dtype))
+        source = replace(source, preparation=None)
+        write = partial(ingest, chunk_rows=chunk_rows_of(self, source), dtype=dtype_of(self, source.x_dtype))
         if not held_out:
             return write(source, home / "train.zarr"), None
         if is_lazy(X) and given is None:  # computed once, and read again
             source = store_source(write(source, home / "all.zarr"))
-        fraction = self.validation_fraction
-        if not (isinstance(fraction, float | np.floating) and 0 < fraction < 1):
-            raise ConfigError(f"validation_fraction = {fraction!r}: give a number between 0 and 1")
-        parts = split(source, float(fraction), seed)
+        parts = split(source, share_held_out(self), seed)
         train, validation = (
             write(part, home / f"{name}.zarr")
             for name, part in zip(("train", "validation"), parts, strict=True)
@@ -372,6 +366,9 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
                 f"{type(self).__name__} requires y to be passed, but the target y is None, and {source.name} holds none"
             )
         y = self._targets(source.y, begun)
+        how = source.preparation
+        if how is not None and how.classes is not None and hasattr(self, "classes_") and not begun:
+            self.classes_ = np.array(how.classes)[self.classes_]
         source = source if y is source.y else replace(source, y=y)
         return weighted(source, getattr(self, "class_weight", None), getattr(self, "classes_", None))
 

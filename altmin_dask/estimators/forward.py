@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import dask.array as da
@@ -13,6 +14,7 @@ from dask.delayed import delayed
 from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.errors import DataError
 from altmin_dask.networks.activations import Array
+from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.storage.model import Model
 
 STRIP_ROWS = 8192
@@ -88,3 +90,9 @@ def _block(x: Any, *, forward: Forward) -> Array:
         raise DataError("Input X contains NaN or infinity; repair those rows, or leave them out")
     with single_threaded_blas():
         return forward(values)
+
+
+def as_given(model: Model) -> Model:
+    """A model of samples as they were given, whatever was done to them before they came into a store."""
+    shape = model.sample_shape if isinstance(model.network, Recurrent) else (prod(model.sample_shape),)
+    return replace(model, sample_shape=shape, scale=1.0, preparation=None)

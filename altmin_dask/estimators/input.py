@@ -62,11 +62,7 @@ def as_dask(X: Any) -> da.Array:
         X = node if isinstance(node, zarr.Array) else SampleStore.open(name).x
     if isinstance(X, zarr.Group):
         raise DataError("X is a zarr group; give its path, or the array in it that holds the samples")
-    if isinstance(X, zarr.Array):
-        # a name of its own: the array may have changed since it was last read
-        x = da.from_array(X, chunks=X.chunks, name=f"altmin_samples-{uuid.uuid4().hex}")
-    else:
-        x = _of_collection(X, "X")
+    x = _lazy(X) if isinstance(X, zarr.Array) else _of_collection(X, "X")
     if x.ndim < 2:
         raise DataError(
             f"Expected 2D array, got {x.ndim}D array instead: X has shape {x.shape}; "
@@ -102,7 +98,7 @@ def open_samples(X: Any, y: Any, sample_weight: Any = None) -> Source:
     else:
         source = Source("the dask collection X", _read_dask(known(as_dask(X)), "X"))
     if y is not None:
-        source = replace(source, y=_open_targets(y))
+        source = replace(source, y=_open_targets(y), preparation=None)
     return (
         source
         if sample_weight is None
@@ -124,7 +120,8 @@ def store_source(store: SampleStore) -> Source:
     y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
     weights = None if store.weights is None else read_zarr(store.weights, f"sample_weight of {store.path}")
     beside = {name: read_zarr(array, f"{name} of {store.path}") for name, array in store.beside.items()}
-    return Source(store.path, read_zarr(store.x, f"x of {store.path}"), y, beside, weights=weights)
+    x = read_zarr(store.x, f"x of {store.path}")
+    return Source(store.path, x, y, beside, weights, store.preparation)
 
 
 def _open_targets(y: Any, name: str = "y") -> RowReader:
@@ -158,11 +155,15 @@ def _of_collection(X: Any, name: str, *, labels: bool = False) -> da.Array:
 def targets_like(X: Any, y: Any, rows: da.Array) -> da.Array:
     """Targets as a dask array in the blocks of lazy samples of known length, as far as rows go."""
     if y is None and isinstance(X, str | os.PathLike):
-        y = SampleStore.open(X).y
+        store = SampleStore.open(X)
+        y, how = store.y, store.preparation
+        if y is not None and how is not None and how.classes is not None:
+            names = np.array(how.classes)
+            y = da.map_blocks(names.__getitem__, _lazy(y), dtype=names.dtype, meta=names[:0])
     if y is None:
         raise DataError("there are no targets y to compare predictions with; give them")
     if isinstance(y, zarr.Array):
-        y = da.from_array(y, chunks=y.chunks, name=f"altmin_targets-{uuid.uuid4().hex}")
+        y = _lazy(y)
     elif is_dask_collection(y):
         y = known(_of_collection(y, "y", labels=True))
     else:
@@ -170,6 +171,11 @@ def targets_like(X: Any, y: Any, rows: da.Array) -> da.Array:
     if y.shape[0] != rows.shape[0]:
         raise DataError(f"X has {rows.shape[0]} rows and y has {y.shape[0]}; give those that belong together")
     return y.rechunk({0: rows.chunks[0]})
+
+
+def _lazy(array: zarr.Array[Any]) -> da.Array:
+    """A zarr array as a dask array of a name of its own: it may have changed since it was last read."""
+    return da.from_array(array, chunks=array.chunks, name=f"altmin_zarr-{uuid.uuid4().hex}")
 
 
 def known(array: da.Array) -> da.Array:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from distributed import Client, get_worker
 
 from altmin_dask.config import Pipeline, make_pipeline
+from altmin_dask.engine.incrementing import GROUP_ROWS
 from altmin_dask.errors import ConfigError
 from altmin_dask.storage.samples import SampleStore
+from altmin_dask.storage.sources import Source
 
 if TYPE_CHECKING:
     from altmin_dask.estimators.base import AltMinEstimator
+
+SMALL = 1 << 20
+"""Samples of no more numbers than these get chunks of a whole group: more tasks would take longer."""
 
 _SOLVER = ("penalty", "mu", "ridge", "proximal")
 _TRAINING = ("schedule", "max_sweeps", "n_iter_no_change", "tol", "group_chunks", "staleness")
@@ -65,6 +71,27 @@ def pipeline_of(
             f"schedule = {pipeline.schedule!r} keeps z of all samples; use fit, or penalty='l2', schedule='increments'"
         )
     return pipeline
+
+
+def chunk_rows_of(estimator: AltMinEstimator, source: Source) -> int | None:
+    """Rows in a chunk of a temporary store; None is for `ingest` to choose."""
+    if estimator.chunk_rows is not None or source.rows * prod(source.x_shape) > SMALL:
+        return estimator.chunk_rows
+    return min(source.rows, GROUP_ROWS)
+
+
+def share_held_out(estimator: AltMinEstimator) -> float:
+    """The validation fraction.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    fraction = estimator.validation_fraction
+    if not (isinstance(fraction, float | np.floating) and 0 < fraction < 1):
+        raise ConfigError(f"validation_fraction = {fraction!r}: give a number between 0 and 1")
+    return float(fraction)
 
 
 def dtype_of(estimator: AltMinEstimator, given: np.dtype[Any]) -> str:
