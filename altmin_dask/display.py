@@ -70,12 +70,13 @@ class Live(Lines):
         parts = [
             f"sweep {progress.sweep:.2f} of {progress.max_sweeps:g}",
             f"group {progress.group}/{progress.groups}",
-            f"loss of the group {_shown(progress.relaxed_objective)}",
+            f"relaxed {_shown(progress.relaxed_objective)}",
             f"nested {_shown(progress.nested_loss)}",
+            f"{duration(progress.seconds_left)} left",
+            # where the terminal is wide enough
             f"validation {_shown(progress.validation_loss)}",
             f"{_shown(progress.rows_per_second)} rows/s",
             *shares(progress.seconds),
-            f"{duration(progress.seconds_left)} left",
         ]
         self.bar.update(
             self.task, completed=progress.sweep, total=progress.max_sweeps, detail="  ".join(parts)

@@ -46,10 +46,12 @@ STYLE = """
 """
 CHOICE_STYLE = ".bk-input { color: #222222; background-color: #ffffff; }"
 TABLE_STYLE = """
-:host { color: #222222; }
+:host { color: #222222; max-height: 300px; overflow-y: auto; }
 :host(.dark) { color: #e0e0e0; }
 table { border-collapse: collapse; width: 100%; font-size: 13px; }
-th, td { text-align: left; padding: 3px 12px 3px 0; border-bottom: 1px solid #88888855; white-space: nowrap; }
+th, td { text-align: left; padding: 3px 12px 3px 0; border-bottom: 1px solid #88888855; }
+td { white-space: nowrap; }
+td:last-child { white-space: normal; }
 .bar { display: inline-block; width: 120px; height: 9px; background: #88888844; vertical-align: middle; }
 .bar { margin-right: 8px; }
 .bar i { display: block; height: 100%; }
@@ -330,7 +332,7 @@ def _table(runs: list[RunState]) -> str:
 def _line(number: int, state: RunState) -> str:
     progress = state.progress
     last = state.records[-1] if state.records else {}
-    sweep = progress.get("sweep", last.get("sweep"))
+    sweep = max((v for v in (progress.get("sweep"), last.get("sweep")) if v is not None), default=None)
     most = progress.get("max_sweeps")
     color = Category10_10[number % 10]
     share = 100 * min(1.0, sweep / most) if sweep is not None and most else 0
