@@ -416,6 +416,7 @@ def test_a_curve_grows_in_a_browser_and_runs_stand_side_by_side(client, tmp_path
         assert errors == []
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_readable_in_both_themes(client, tmp_path, scheme):
@@ -432,6 +433,7 @@ def test_the_page_is_readable_in_both_themes(client, tmp_path, scheme):
         assert errors == []
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_run_folder_is_shown_and_followed(client, tmp_path):
     train(pipeline(), tmp_path / "run", client)
