@@ -54,7 +54,7 @@ def pipeline(title: str = "digits", **training: Any) -> Pipeline:
     )
 
 
-def train(made: Pipeline, folder: Path, client: Client, **options: Any) -> list[str]:
+def train(made: Pipeline, folder: Path, client: Client | None, **options: Any) -> list[str]:
     lines: list[str] = []
     runs.train(made, RunFolder(folder), Quiet(), scheduler=client, announce=lines.append, **options)
     return lines
@@ -160,6 +160,21 @@ def test_a_resumed_run_is_one_curve(client, tmp_path):
     state = on_board(client, tmp_path)
     assert json.loads(json.dumps(state.records)) == RunFolder(tmp_path / "run").records()
     assert state.records[-1]["sweep"] == pytest.approx(4.0)
+
+
+def test_a_run_that_was_killed_while_it_wrote_a_record_goes_on(client, tmp_path):
+    for name, where in (("cluster", client), ("threads", None)):
+        run = RunFolder(tmp_path / name)
+        train(pipeline(), run.path, where)
+        before = run.records()
+        with run.history.open("ab") as file:
+            file.write(b'{"sweep": 3.0, "cpu_')
+        assert run.records(whole=True) == before
+        train(pipeline(max_sweeps=4.0), run.path, where, resume=True)
+        assert run.records()[: len(before)] == before
+        assert run.records()[-1]["sweep"] == pytest.approx(4.0)
+    state = on_board(client, tmp_path)
+    assert json.loads(json.dumps(state.records)) == RunFolder(tmp_path / "cluster").records()
 
 
 def test_watching_changes_no_bit(client, tmp_path):

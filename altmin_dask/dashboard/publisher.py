@@ -18,6 +18,7 @@ from altmin_dask.engine.executors import Cluster
 from altmin_dask.engine.progress import Observer, Progress
 from altmin_dask.engine.session import Session
 from altmin_dask.engine.survey import Plan
+from altmin_dask.errors import AltMinError
 from altmin_dask.networks.activations import Array
 from altmin_dask.storage.model import Model
 
@@ -77,8 +78,18 @@ class Publisher:
             plan={"worker_memory": plan.worker_memory},
             span=session.root_span,
             rows=session.rows,
-            records=_plain(session.run.records()),
+            records=self._history(),
         )
+
+    def _history(self) -> list[dict[str, Any]]:
+        """What was written before, but for what a kill left of a record: it is cut off as soon as training goes on."""
+        if self.send is None:
+            return []
+        try:
+            records: list[dict[str, Any]] = _plain(self.session.run.records(whole=True))
+        except (AltMinError, OSError):  # which training says itself, and better
+            return []
+        return records
 
     def ended(self, status: str) -> None:
         """The run came to its end, or to a sentence."""

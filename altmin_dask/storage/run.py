@@ -263,8 +263,13 @@ class RunFolder:
             os.fsync(file.fileno())  # a commit names the length of the history
             return file.tell()
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self, *, whole: bool = False) -> list[dict[str, Any]]:
         """All records so far.
+
+        Parameters
+        ----------
+        whole : bool
+            Leave out a last line that is not whole: somebody may be writing it, or was killed doing so.
 
         Raises
         ------
@@ -273,8 +278,10 @@ class RunFolder:
         """
         if not self.history.exists():
             return []
-        records = []
-        for number, line in enumerate(self.history.read_bytes().splitlines(), 1):
+        records, text = [], self.history.read_bytes()
+        if whole:
+            text = text[: text.rfind(b"\n") + 1]
+        for number, line in enumerate(text.splitlines(), 1):
             try:
                 records.append(_object(line))
             except ValueError as error:
