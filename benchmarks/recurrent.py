@@ -204,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("mnist", type=Path, nargs="?")
+    parser.add_argument("mnist", type=Path, nargs="?", help="only for rows")
     parser.add_argument("--parts", nargs="+", choices=("rows", "adding"), default=["rows", "adding"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=40.0)

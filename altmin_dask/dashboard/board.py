@@ -54,6 +54,8 @@ class RunState:
     rows: int = 0
     begun: float = 0.0
     version: int = 0
+    records_version: int = 0
+    pictures_version: int = 0
     marks: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=200))
 
     def apply(self, message: dict[str, Any]) -> None:
@@ -66,17 +68,20 @@ class RunState:
             self.records, self.status, self.begun = list(message["records"]), "running", time.time()
             self.progress, self.client_seconds = {}, {}
             self.marks.clear()
+            self.records_version += 1
         elif kind == "record":
             record = message["record"]
             # a run that was killed goes on from its last commit
             while self.records and self.records[-1]["sweep"] >= record["sweep"]:
                 self.records.pop()
             self.records.append(record)
+            self.records_version += 1
         elif kind == "progress":
             self.progress, self.client_seconds = message["progress"], message["client_seconds"]
             self.marks.append((time.time(), self.progress["sweep"]))
         elif kind == "pictures":
             self.pictures = message["pictures"]
+            self.pictures_version += 1
         elif kind == "end":
             self.status = message["status"]
         self.version += 1

@@ -27,7 +27,9 @@ from bokeh.plotting import figure
 
 from altmin_dask.dashboard.board import Board, RunState
 
-INTERVAL_MS = 500
+INTERVAL_MS = 1000
+WORKERS_EVERY = 3
+"""How often is drawn what has changed, and every how many times what the workers do."""
 LOSSES = (
     ("relaxed_objective", "relaxed", "dotted"),
     ("nested_loss", "nested", "solid"),
@@ -104,7 +106,8 @@ class View:
 
     def __init__(self, doc: Any, board: Board, cluster: Cluster | None) -> None:
         self.doc, self.board, self.cluster = doc, board, cluster
-        self.seen: tuple[int, str] | None = None
+        self.drawn: dict[str, Any] = {}
+        self.ticks = 0
         self.table = Div(stylesheets=[TABLE_STYLE], sizing_mode="stretch_width", name="altmin-runs")
         self.choice = Select(
             title="Details of", options=[], width=420, name="altmin-choice", stylesheets=[CHOICE_STYLE]
@@ -160,11 +163,16 @@ class View:
             if options and (fresh or self.choice.value not in self.board.runs):
                 self.choice.value = options[0][0]
         chosen = self.board.runs.get(self.choice.value)
-        self._draw_workers(chosen)
-        if (now := (self.board.version, self.choice.value)) == self.seen:
+        if self.ticks % WORKERS_EVERY == 0 or self._new("workers", self.choice.value):
+            self._draw_workers(chosen)
+        self.ticks += 1
+        if self._new("table", self.board.version):
+            self.table.text = _table(runs)
+        # to send curves and pictures is the most of what watching costs
+        if self._new("pictures", (self.choice.value, chosen and chosen.pictures_version)):
+            self._draw_pictures(chosen)
+        if not self._new("curves", (self.choice.value, [(s.run, s.title, s.records_version) for s in runs])):
             return
-        self.seen = now
-        self.table.text = _table(runs)
         for source, shown, curves in (
             (self.by_sweep, self.losses[0], _curves(runs, "sweep")),
             (self.by_time, self.losses[1], _curves(runs, "cpu_seconds")),
@@ -173,7 +181,12 @@ class View:
         ):
             source.data = _lines(curves)
             shown.visible = bool(curves)  # increments know of no residuals, and of μ only where it is finite
-        self._draw_pictures(chosen)
+
+    def _new(self, what: str, state: Any) -> bool:
+        """Whether something is to be drawn, as it has another state than when it was drawn last."""
+        changed = what not in self.drawn or self.drawn[what] != state
+        self.drawn[what] = state
+        return changed
 
     def _draw_workers(self, chosen: RunState | None) -> None:
         seconds: dict[str, float] = {}

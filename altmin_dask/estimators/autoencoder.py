@@ -59,6 +59,10 @@ scheduler, workers, temporary_folder, settings, verbose
     feature_names_in_ : ndarray of str
         Their names, where X was a frame.
 
+    Notes
+    -----
+    Like scikit-learn's transformers, it takes no weights of samples.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits

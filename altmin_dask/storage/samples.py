@@ -304,9 +304,10 @@ def _write(
         "source": source.name,
         "scale": float(scale),
         "sample_shape": list(source.x_shape),
-        "preparation": None if source.preparation is None else source.preparation.to_json(),
         "complete": False,
     }
+    if source.preparation is not None:
+        attributes["preparation"] = source.preparation.to_json()
     group = zarr.create_group(location, zarr_format=3, overwrite=replace, attributes={_KEY: attributes})
 
     def create(name: str, sample_shape: tuple[int, ...], stored: str) -> zarr.Array[Any]:
