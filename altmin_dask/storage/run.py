@@ -2,6 +2,7 @@
 
     RUN/pipeline.json             what was asked for, every default filled in
     RUN/history.jsonl             one JSON object per record
+    RUN/progress.json             where it is between two records, for those who watch the folder
     RUN/state/00000042.safetensors    the last commits: weights, statistics, generations, clocks
     RUN/z/00000n.zarr             pre-activations of every sample, an array for each generation
     RUN/steps/                    weights on their way to the tasks of a step
@@ -291,6 +292,20 @@ class RunFolder:
                 ) from None
         return records
 
+    def note(self, progress: Mapping[str, Any]) -> None:
+        """Leave word of the progress for those who watch the folder; training never reads it."""
+        write_json(self._note_file, progress)
+
+    def noted(self) -> dict[str, Any]:
+        """Read what was noted of the progress; empty where nothing was.
+
+        Raises
+        ------
+        DataError
+            If the file is damaged.
+        """
+        return read_json(self._note_file) if self._note_file.exists() else {}
+
     def state_file(self, cursor: int) -> Path:
         """Where the state after `cursor` actions is committed."""
         return self.path.absolute() / "state" / f"{cursor:08d}.safetensors"
@@ -345,6 +360,10 @@ class RunFolder:
     @property
     def _claim_file(self) -> Path:
         return self.path / "pipeline.json"
+
+    @property
+    def _note_file(self) -> Path:
+        return self.path / "progress.json"
 
     @property
     def _lock_file(self) -> Path:
