@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import signal
@@ -19,14 +20,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bokeh.document import Document
 from command import start
 from distributed import Client, LocalCluster
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
-from altmin_dask.dashboard.board import Board
+from altmin_dask.dashboard.board import Board, by_activity
+from altmin_dask.dashboard.page import POINTS as MOST_POINTS
+from altmin_dask.dashboard.page import View
+from altmin_dask.dashboard.pictures import pictures
 from altmin_dask.dashboard.plugin import install
-from altmin_dask.dashboard.publisher import pictures
+from altmin_dask.dashboard.server import Follower
+from altmin_dask.engine.activities import activity, seconds_spent
+from altmin_dask.engine.progress import Progress
 from altmin_dask.errors import SchedulerError
 from altmin_dask.report import write_report
 from altmin_dask.storage.run import RunFolder
@@ -54,7 +61,7 @@ def pipeline(title: str = "digits", **training: Any) -> Pipeline:
     )
 
 
-def train(made: Pipeline, folder: Path, client: Client, **options: Any) -> list[str]:
+def train(made: Pipeline, folder: Path, client: Client | None, **options: Any) -> list[str]:
     lines: list[str] = []
     runs.train(made, RunFolder(folder), Quiet(), scheduler=client, announce=lines.append, **options)
     return lines
@@ -127,10 +134,45 @@ def test_pictures_are_of_what_are_pictures():
     x = np.random.default_rng(0).random((3, 64))
     rows = pictures(x, x)
     assert [len(row) for row in rows] == [3, 3]
-    height, width, values = rows[0][0]
-    assert (height, width, len(values)) == (8, 8, 64)
-    assert pictures(x[:, :60], x[:, :60]) == []
-    assert pictures(x.reshape(3, 4, 4, 4), x) == []
+    assert rows[0][0][:3] == (8, 8, 1)
+    assert rows[0][0][3] == (255 * (x[0] - x.min()) / (x.max() - x.min())).astype(np.uint8).tobytes()
+    # no image: a stripe; colours first or last; an image of any size is small
+    shapes = {(60,): (1, 60, 1), (3, 8, 9): (8, 9, 3), (8, 9, 3): (8, 9, 3), (512, 300): (64, 38, 1)}
+    for shape, drawn in shapes.items():
+        samples = np.linspace(0, 1, 2 * math.prod(shape), dtype=np.float32).reshape(2, *shape)
+        for row in pictures(samples, samples.reshape(2, -1)):
+            assert [picture[:3] for picture in row] == [drawn, drawn]
+            assert all(len(picture[3]) == math.prod(drawn) for picture in row)
+
+
+def test_activities_are_counted_once():
+    before = seconds_spent()
+    with activity("outer test"):
+        time.sleep(0.02)
+        with activity("inner test"):
+            time.sleep(0.1)
+    spent = {name: value - before.get(name, 0.0) for name, value in seconds_spent().items()}
+    assert spent["inner test"] >= 0.1
+    assert 0.02 <= spent["outer test"] < 0.1
+    assert by_activity({"read": 1.0, "executor": 2.0}, {"read": 3.0, "wait": 0.0}) == {
+        "read": 4.0,
+        "other": 2.0,
+    }
+
+
+def test_long_histories_are_thinned():
+    board = Board()
+    for run in ("a", "b"):
+        records = [{"sweep": float(i), "nested_loss": 1.0 + 1 / (i + 1)} for i in range(5000)]
+        board.apply(begin(run, [*records, {"sweep": 5000.0, "nested_loss": 0.0}]))
+    document = Document()
+    view = View(document, board, None)
+    view.update()
+    xs, ys = view.by_sweep.data["xs"], view.by_sweep.data["ys"]
+    assert [len(x) for x in xs] == [len(y) for y in ys] == [MOST_POINTS, MOST_POINTS]
+    assert (xs[0][0], xs[0][-1]) == (0.0, 5000.0)
+    assert np.isnan(ys[0][-1])  # which has no logarithm
+    assert np.isfinite(ys[0][:-1]).all()
 
 
 # on a scheduler
@@ -160,6 +202,21 @@ def test_a_resumed_run_is_one_curve(client, tmp_path):
     state = on_board(client, tmp_path)
     assert json.loads(json.dumps(state.records)) == RunFolder(tmp_path / "run").records()
     assert state.records[-1]["sweep"] == pytest.approx(4.0)
+
+
+def test_a_run_that_was_killed_while_it_wrote_a_record_goes_on(client, tmp_path):
+    for name, where in (("cluster", client), ("threads", None)):
+        run = RunFolder(tmp_path / name)
+        train(pipeline(), run.path, where)
+        before = run.records()
+        with run.history.open("ab") as file:
+            file.write(b'{"sweep": 3.0, "cpu_')
+        assert run.records(whole=True) == before
+        train(pipeline(max_sweeps=4.0), run.path, where, resume=True)
+        assert run.records()[: len(before)] == before
+        assert run.records()[-1]["sweep"] == pytest.approx(4.0)
+    state = on_board(client, tmp_path)
+    assert json.loads(json.dumps(state.records)) == RunFolder(tmp_path / "cluster").records()
 
 
 def test_watching_changes_no_bit(client, tmp_path):
@@ -196,6 +253,60 @@ def test_spans_and_activities(client, tmp_path):
     assert {"sweep 1", "sweep 2", "sweep 3"} <= set(sweeps)
     assert {"read", "newton", "statistics", "write", "evaluate"} <= activities
     assert {"altmin_newton", "altmin_evaluate", "altmin_enter"} <= prefixes
+
+
+def test_what_workers_do_comes_back_to_the_terminal_and_the_run_folder(client, tmp_path):
+    class Seen(Quiet):
+        last: Progress
+
+        def progressed(self, progress: Progress) -> None:
+            self.last = progress
+
+    def client_seconds(dask_scheduler: Any) -> dict[str, float]:
+        metrics = dask_scheduler.cumulative_worker_metrics.items()
+        return {key[2]: value for key, value in metrics if key[:2] == ("execute", "altmin_client")}
+
+    before = client.run_on_scheduler(client_seconds)
+    seen = Seen()
+    # workers say every half a second what they have done
+    runs.train(
+        pipeline(max_sweeps=400.0, max_cpu_seconds=5.0), RunFolder(tmp_path / "run"), seen, scheduler=client,
+        announce=lambda line: None,
+    )  # fmt: skip
+    assert {"read", "newton", "statistics", "write", "solve", "wait", "commit"} <= set(seen.last.seconds)
+    assert len(seen.last.memory) == 2
+    assert all(used > 2**20 for _, used, _ in seen.last.memory)
+    assert seen.last.planned_memory > 2**20
+    after = client.run_on_scheduler(client_seconds)
+    gained = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
+    assert set(gained) == {"solve", "wait", "commit"}
+    assert gained["wait"] == pytest.approx(seen.last.seconds["wait"])
+    note = RunFolder(tmp_path / "run").noted()
+    assert "CPU seconds are spent" in note["status"]
+    assert note["progress"]["seconds"]["newton"] == pytest.approx(seen.last.seconds["newton"])
+
+
+def test_a_scheduler_that_knows_of_no_page_stops_nothing(client, tmp_path, monkeypatch):
+    monkeypatch.setattr("altmin_dask.dashboard.publisher._installed", lambda client: None)
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as bare,
+    ):
+        train(pipeline(max_sweeps=1.0), tmp_path / "run", bare)
+    assert RunFolder(tmp_path / "run").records()
+
+
+def test_a_run_folder_that_takes_no_note_stops_nothing(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".lock").touch()
+
+    class Obstructing(Quiet):
+        def recorded(self, record: dict[str, Any]) -> None:
+            (folder / "progress.json").mkdir(exist_ok=True)
+
+    runs.train(pipeline(), RunFolder(folder), Obstructing(), announce=lambda line: None)
+    assert RunFolder(folder).records()[-1]["sweep"] == pytest.approx(2.0)
 
 
 def test_a_performance_report_is_part_of_the_report(client, tmp_path):
@@ -294,7 +405,7 @@ def test_the_code_is_sent_to_a_scheduler_that_has_it_not(tmp_path):
         url = install(client)
         assert url is not None
         assert "bokeh" in fetch(url)
-        client.log_event("altmin", begin(str(tmp_path)))
+        client.sync(client.scheduler.altmin_tell, message=begin(str(tmp_path)))
         assert on_board(client, tmp_path).rows == 100
         # its tasks it could not read
         with pytest.raises(SchedulerError, match="install it there as here"):
@@ -333,6 +444,43 @@ def test_a_run_folder_is_served(client, tmp_path):
     with served(tmp_path / "run") as url:
         assert url.startswith("http://localhost:")
         assert "bokeh" in fetch(url)
+
+
+def test_a_run_folder_says_as_much_as_a_scheduler(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    runs.train(pipeline(), folder, Quiet(), announce=lambda line: None)
+    follower = Follower(folder)
+    follower.follow()
+    state = follower.board.runs[follower.name]
+    assert state.records == folder.records()
+    assert state.progress["max_sweeps"] == 2.0
+    assert {"read", "newton", "statistics", "write", "solve", "wait"} <= set(state.progress["seconds"])
+    ((name, used, _),) = state.progress["memory"]
+    assert (name, used > 2**20) == ("this process", True)
+    assert state.plan["worker_memory"] > 2**20
+    assert "sweeps are done" in state.status
+    assert [len(row) for row in state.pictures] == [10, 10]
+    view = View(Document(), follower.board, None)
+    view.update()
+    assert view.memory.data["name"] == ["this process"]
+    assert view.planned.visible
+    assert "newton" in view.activities.data["name"]
+
+    # somebody is writing a record, or was killed doing so
+    with folder.history.open("ab") as file:
+        file.write(b'{"sweep": 3.0, "cpu_')
+    follower.follow()
+    assert len(state.records) == len(folder.records(whole=True))
+    assert "sweeps are done" in state.status
+    # of a run that went back to its last commit
+    whole = folder.history.read_bytes().splitlines(keepends=True)
+    folder.history.write_bytes(b"".join(whole[:2]))
+    follower.follow()
+    assert len(state.records) == 2
+    # and one that was killed
+    folder.note({**folder.noted(), "status": "running", "time": time.time() - 3600})
+    follower.follow()
+    assert state.status == "nothing was heard of it for 1 h 0 min"
 
 
 def test_what_is_no_run_is_refused(altmin, tmp_path):

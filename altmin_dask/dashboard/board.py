@@ -7,7 +7,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-TOPIC = "altmin"
+ACTIVITIES = ("read", "newton", "statistics", "probe", "evaluate", "write", "solve", "wait", "commit")
+"""What time is spent with; what else Dask counts is "other"."""
 KEPT_RUNS = 50
 RATE_SECONDS = 10.0
 """Over which rows per second are measured."""
@@ -28,17 +29,20 @@ class RunState:
     progress : dict
         Of the last group: as `altmin_dask.engine.progress.Progress`.
     client_seconds : dict of str to float
-        What the process that trains spent its time with.
+        What the process that trains spent its time with; ``progress["seconds"]`` is of all processes.
     plan : dict
-        ``worker_memory`` and ``memory_limit`` in bytes, where known.
+        ``worker_memory`` in bytes, where known.
     pictures : list
-        Rows of images, each ``(height, width, bytes)`` with values 0 … 255; the first row is what is to be had.
+        Rows of images, each ``(height, width, colours, bytes)`` with values 0 … 255 and one colour or three; the first
+        row is what is to be had.
     span : str
         Name of the span that the tasks of the run have on the scheduler.
     status : str
         "running", or how it ended.
     rows : int
         Samples of the training store.
+    version, records_version, pictures_version : int
+        Change whenever anything has, the records, the pictures.
     """
 
     run: str
@@ -48,11 +52,10 @@ class RunState:
     progress: dict[str, Any] = field(default_factory=dict)
     client_seconds: dict[str, float] = field(default_factory=dict)
     plan: dict[str, Any] = field(default_factory=dict)
-    pictures: list[list[tuple[int, int, bytes]]] = field(default_factory=list)
+    pictures: list[list[tuple[int, int, int, bytes]]] = field(default_factory=list)
     span: str = ""
     status: str = "running"
     rows: int = 0
-    begun: float = 0.0
     version: int = 0
     records_version: int = 0
     pictures_version: int = 0
@@ -65,7 +68,7 @@ class RunState:
             for name in ("title", "description", "plan", "span", "rows"):
                 setattr(self, name, message[name])
             # of a run that is resumed, what had been written before
-            self.records, self.status, self.begun = list(message["records"]), "running", time.time()
+            self.records, self.status = list(message["records"]), "running"
             self.progress, self.client_seconds = {}, {}
             self.marks.clear()
             self.records_version += 1
@@ -85,6 +88,12 @@ class RunState:
         elif kind == "end":
             self.status = message["status"]
         self.version += 1
+
+    @property
+    def sweep(self) -> float | None:
+        """Where it is; messages of progress come now and then, those of records always."""
+        known = [self.progress.get("sweep"), self.records[-1]["sweep"] if self.records else None]
+        return max((sweep for sweep in known if sweep is not None), default=None)
 
     @property
     def rows_per_second(self) -> float | None:
@@ -121,3 +130,12 @@ class Board:
     def version(self) -> int:
         """Changes whenever something has."""
         return sum(state.version + 1 for state in self.runs.values())
+
+
+def by_activity(*parts: dict[str, float]) -> dict[str, float]:
+    """Add up seconds by activity, in the order of `ACTIVITIES`; all that is none of them is "other"."""
+    total = dict.fromkeys((*ACTIVITIES, "other"), 0.0)
+    for part in parts:
+        for name, seconds in part.items():
+            total[name if name in total else "other"] += seconds
+    return {name: seconds for name, seconds in total.items() if seconds > 0}

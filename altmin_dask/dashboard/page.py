@@ -25,8 +25,10 @@ from bokeh.models import (
 from bokeh.palettes import Category10_10
 from bokeh.plotting import figure
 
-from altmin_dask.dashboard.board import Board, RunState
+from altmin_dask.dashboard.board import ACTIVITIES, Board, RunState, by_activity
 
+POINTS, ALL_POINTS = 600, 20_000
+"""A curve has no more points than that, nor have all curves together (but for a hundred each)."""
 INTERVAL_MS = 1000
 WORKERS_EVERY = 3
 """How often is drawn what has changed, and every how many times what the workers do."""
@@ -35,6 +37,7 @@ LOSSES = (
     ("nested_loss", "nested", "solid"),
     ("validation_loss", "validation", "dashed"),
 )
+ACTIVITY_COLORS = dict(zip((*ACTIVITIES, "other"), Category10_10, strict=True))
 STYLE = """
 <style>
   :root { color-scheme: light dark; }
@@ -190,22 +193,21 @@ class View:
 
     def _draw_workers(self, chosen: RunState | None) -> None:
         seconds: dict[str, float] = {}
-        if chosen is not None:
-            seconds = dict(chosen.client_seconds)
-            for name, value in (self.cluster.seconds(chosen.span) if self.cluster else {}).items():
-                seconds[name] = seconds.get(name, 0.0) + value
-        names = sorted(
-            (name for name, value in seconds.items() if value >= 0.01), key=lambda name: seconds[name]
-        )
+        if chosen is not None and self.cluster:
+            seconds = by_activity(chosen.client_seconds, self.cluster.seconds(chosen.span))
+        elif chosen is not None:
+            seconds = by_activity(chosen.progress.get("seconds") or {})
+        names = [name for name, value in seconds.items() if value >= 0.01][::-1]
         data = {
             "name": names,
             "seconds": [seconds[name] for name in names],
-            "color": [Category10_10[sum(map(ord, name)) % 10] for name in names],
+            "color": [ACTIVITY_COLORS[name] for name in names],
         }
         if data != self.activities.data:
             self.activity_figure.y_range.factors = names
             self.activities.data = data
-        workers = self.cluster.memory() if self.cluster else []
+        noted = chosen.progress.get("memory") or [] if chosen is not None else []
+        workers = self.cluster.memory() if self.cluster else noted
         self.memory_figure.visible = bool(workers)
         if not workers:
             return
@@ -234,9 +236,8 @@ class View:
         self.pictures.visible = bool(rows)
         image, x, y = [], [], []
         for line, images in enumerate(rows):
-            for place, (height, width, values) in enumerate(images):
-                # Bokeh's images begin at the bottom
-                image.append(np.frombuffer(values, np.uint8).reshape(height, width)[::-1])
+            for place, (height, width, colours, values) in enumerate(images):
+                image.append(_rgba(height, width, colours, values))
                 x.append(1.05 * place)
                 y.append(-1.05 * line)
         self.images.data = {"image": image, "x": x, "y": y}
@@ -246,27 +247,35 @@ class View:
         self.table.css_classes = ["dark"] if dark else []
 
 
-def _curves(runs: list[RunState], along: str) -> list[tuple[list[Any], list[Any], str, str, str]]:
-    """Losses of all runs: x, y, colour, dashes and a name of each curve."""
+Curve = tuple[list[Any], list[Any], str, str, str]
+"""x, y, colour, dashes and name; what is unknown is None."""
+
+
+def _curves(runs: list[RunState], along: str) -> list[Curve]:
+    """Losses of all runs."""
     found = []
+    most = max(100, min(POINTS, ALL_POINTS // max(1, len(LOSSES) * len(runs))))
     for number, state in enumerate(runs):
+        records = _thinned(state.records, most)
         for name, label, dash in LOSSES:
-            y = state.series(name)
+            y = [record.get(name) for record in records]
             if any(value is not None for value in y):
                 full = f"{state.title or state.run}: {label}"
-                found.append((state.series(along), y, Category10_10[number % 10], dash, full))
+                x = [record.get(along) for record in records]
+                found.append((x, y, Category10_10[number % 10], dash, full))
     return found
 
 
-def _layers(state: RunState | None, name: str) -> list[tuple[list[Any], list[Any], str, str, str]]:
+def _layers(state: RunState | None, name: str) -> list[Curve]:
     """One number of every layer of a run."""
     if state is None:
         return []
-    values = [record.get(name) for record in state.records]
+    records = _thinned(state.records, POINTS)
+    sweeps, values = ([record.get(key) for record in records] for key in ("sweep", name))
     layers = max((len(value) for value in values if value), default=0)
     return [
         (
-            state.series("sweep"),
+            sweeps,
             [value[layer] if value else None for value in values],
             Category10_10[layer % 10],
             "solid",
@@ -276,19 +285,34 @@ def _layers(state: RunState | None, name: str) -> list[tuple[list[Any], list[Any
     ]
 
 
-def _lines(curves: list[tuple[list[Any], list[Any], str, str, str]]) -> dict[str, list[Any]]:
+def _thinned(records: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """No more than so many of the records, evenly, with the first and the last."""
+    if len(records) <= most:
+        return records
+    return [records[round(i * (len(records) - 1) / (most - 1))] for i in range(most)]
+
+
+def _lines(curves: list[Curve]) -> dict[str, list[Any]]:
     """Data of a multi-line glyph; what is unknown, or has no logarithm, is a gap."""
 
-    def drawn(value: Any) -> float:
-        return float(value) if value is not None and value > 0 and math.isfinite(value) else math.nan
+    def drawn(values: list[Any]) -> Any:
+        # binary arrays are sent as they are
+        return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
     return {
-        "xs": [[float(v) for v in x] for x, _, _, _, _ in curves],
-        "ys": [[drawn(v) for v in y] for _, y, _, _, _ in curves],
+        "xs": [drawn(x) for x, _, _, _, _ in curves],
+        "ys": [np.where(np.isfinite(y := drawn(v)) & (y > 0), y, math.nan) for _, v, _, _, _ in curves],
         "color": [color for _, _, color, _, _ in curves],
         "dash": [dash for _, _, _, dash, _ in curves],
         "label": [label for _, _, _, _, label in curves],
     }
+
+
+def _rgba(height: int, width: int, colours: int, values: bytes) -> Any:
+    """A picture as Bokeh wants it, beginning at the bottom."""
+    made = np.full((height, width, 4), 255, np.uint8)
+    made[:, :, :3] = np.frombuffer(values, np.uint8).reshape(height, width, colours)
+    return made.view(np.uint32)[::-1, :, 0]
 
 
 def _line_figure(title: str, along: str, source: ColumnDataSource, legend: bool = False) -> Any:
@@ -329,7 +353,7 @@ def _picture_figure(source: ColumnDataSource) -> Any:
     )  # fmt: skip
     made.axis.visible = False
     made.grid.visible = False
-    made.image("image", x="x", y="y", dw=1, dh=1, palette="Greys256", source=source)
+    made.image_rgba("image", x="x", y="y", dw=1, dh=1, source=source)
     return made
 
 
@@ -345,7 +369,7 @@ def _table(runs: list[RunState]) -> str:
 def _line(number: int, state: RunState) -> str:
     progress = state.progress
     last = state.records[-1] if state.records else {}
-    sweep = max((v for v in (progress.get("sweep"), last.get("sweep")) if v is not None), default=None)
+    sweep = state.sweep
     most = progress.get("max_sweeps")
     color = Category10_10[number % 10]
     share = 100 * min(1.0, sweep / most) if sweep is not None and most else 0
@@ -353,7 +377,7 @@ def _line(number: int, state: RunState) -> str:
     cells = [
         f'<b style="color:{color}">■</b> <b>{escape(state.title or state.run)}</b>',
         f"{bar}{_number(sweep)}" + (f" of {most:g}" if most else ""),
-        f"{progress['group']} of {progress['groups']}" if progress else "",
+        f"{progress['group']} of {progress['groups']}" if progress and state.status == "running" else "",
         _number(last.get("nested_loss")),
         _number(last.get("validation_loss")),
         _number(state.rows_per_second) if state.status == "running" else "",

@@ -11,10 +11,12 @@ import cloudpickle
 from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from altmin_dask.dashboard.board import TOPIC, Board
+from altmin_dask.dashboard.board import Board, by_activity
 from altmin_dask.dashboard.page import Cluster, document
 
 PAGE = "altmin"
+CLIENT = "altmin_client"
+"""What fine performance metrics call the process that trains."""
 _log = logging.getLogger("distributed.scheduler")
 
 
@@ -26,30 +28,44 @@ class RunBoard(SchedulerPlugin):
 
     def __init__(self) -> None:
         self.board = Board()
-        self.started = False
+        self.cluster: SchedulerCluster | None = None
 
     async def start(self, scheduler: Any) -> None:
         """Add the page; without bokeh, or a dashboard, only remember."""
-        if self.started:  # --preload calls it twice
+        if self.cluster is not None:  # --preload calls it twice
             return
-        self.started = True
+        self.cluster = SchedulerCluster(scheduler)
+        scheduler.handlers["altmin_tell"] = self.tell
         if _pages(scheduler) is None:
             return
         try:
-            _add_page(scheduler, self.board)
+            _add_page(scheduler, self.board, self.cluster)
         except Exception:  # a dashboard that cannot be had must not stop a scheduler
             _log.warning("the page /%s could not be added to the dashboard", PAGE, exc_info=True)
 
-    def log_event(self, topic: str, msg: Any) -> None:
-        """Take in what a run says."""
-        if topic == TOPIC:
-            try:
-                self.board.apply(msg)
-            except (KeyError, TypeError, ValueError):
-                _log.warning("a message of a run could not be understood", exc_info=True)
+    def tell(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Take in what a run says; the answer is what the workers are at.
+
+        Not an event: the scheduler would keep the last thousand of these.
+        """
+        assert self.cluster is not None
+        self._account(message)
+        self.board.apply(message)
+        return {"seconds": self.cluster.seconds(message["span"]), "memory": self.cluster.memory()}
+
+    def _account(self, message: dict[str, Any]) -> None:
+        """Add what the process that trains spent its time with to Dask's fine performance metrics."""
+        assert self.cluster is not None
+        known = self.board.runs.get(message["run"])
+        if known is None or message["kind"] != "progress":
+            return
+        metrics = self.cluster.scheduler.cumulative_worker_metrics
+        for name, seconds in message["client_seconds"].items():
+            key = "execute", CLIENT, name, "seconds"
+            metrics[key] += max(0.0, seconds - known.client_seconds.get(name, 0.0))
 
 
-def _add_page(scheduler: Any, board: Board) -> None:
+def _add_page(scheduler: Any, board: Board, cluster: SchedulerCluster) -> None:
     from distributed.dashboard.core import BokehApplication
     from distributed.dashboard.scheduler import template_variables
     from tornado.ioloop import IOLoop
@@ -58,7 +74,6 @@ def _add_page(scheduler: Any, board: Board) -> None:
     variables = template_variables(scheduler)
     if PAGE not in variables["pages"]:  # all pages share the list: the link appears on each of them
         variables["pages"].append(PAGE)
-    cluster = SchedulerCluster(scheduler)
     application = BokehApplication(
         {f"/{PAGE}": partial(_page, board, cluster)}, scheduler, prefix=prefix, template_variables=variables
     )
@@ -89,15 +104,15 @@ class SchedulerCluster:
     def seconds(self, span: str) -> dict[str, float]:
         """What the workers spent their time with on the tasks of a run."""
         spans = self.scheduler.extensions.get("spans")
-        total: dict[str, float] = {}
-        if spans is None:
-            return total
-        for found in spans.spans_search_by_name.get((span,), ()):
+        parts: list[dict[str, float]] = []
+        for found in spans.spans_search_by_name.get((span,), ()) if spans else ():
             for part in found.traverse_spans():
-                for key, value in part._cumulative_worker_metrics.items():
-                    if key[0] == "execute" and key[-1] == "seconds":
-                        total[str(key[-2])] = total.get(str(key[-2]), 0.0) + float(value)
-        return total
+                parts += (
+                    {str(key[-2]): float(value)}
+                    for key, value in part._cumulative_worker_metrics.items()
+                    if key[0] == "execute" and key[-1] == "seconds"
+                )
+        return by_activity(*parts)
 
 
 def install(client: Client) -> str | None:

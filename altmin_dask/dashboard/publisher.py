@@ -1,4 +1,4 @@
-"""Tells the page of a run; whatever goes wrong with that, training goes on."""
+"""Tells the page of a run, and the run folder; whatever goes wrong with that, training goes on."""
 
 from __future__ import annotations
 
@@ -7,29 +7,56 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import psutil
 from distributed import Client
 
-from altmin_dask.dashboard.board import TOPIC
+from altmin_dask.dashboard.board import by_activity
+from altmin_dask.dashboard.pictures import PICTURES, pictures
 from altmin_dask.engine.executors import Cluster
 from altmin_dask.engine.progress import Observer, Progress
 from altmin_dask.engine.session import Session
 from altmin_dask.engine.survey import Plan
+from altmin_dask.errors import AltMinError
 from altmin_dask.networks.activations import Array
 from altmin_dask.storage.model import Model
 
-INTERVAL = 0.5
-PICTURES_INTERVAL = 5.0
-"""Seconds between two messages of progress, and of pictures, at least."""
-PICTURES = 10
+TELL_SECONDS, NOTE_SECONDS, DRAW_SECONDS = 0.5, 2.0, 5.0
+"""Between two messages of progress, two notes in the run folder, and two rows of pictures, at least."""
+SHARE = 0.005
+"""All of these are further apart where they would take more than this share of the time."""
+CLIENT = ("solve", "wait", "commit")
+"""What is done by the process that trains, wherever tasks run."""
 _log = logging.getLogger("altmin_dask")
 
 
+class Rhythm:
+    """When something is done that is done now and then."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.next = seconds, 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time."""
+        return time.monotonic() >= self.next
+
+    @contextmanager
+    def beat(self) -> Iterator[None]:
+        """Do it in this block."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            end = time.monotonic()
+            self.next = end + max(self.seconds, (end - start) / SHARE)
+
+
 class Publisher:
-    """An observer that passes on what it hears, and tells the page, too.
+    """An observer that passes on what it hears, with what is known of workers, and tells the page, too.
 
     Parameters
     ----------
@@ -37,68 +64,128 @@ class Publisher:
         The run.
     observer : Observer
         Who is told first.
-    send : callable or None
-        Takes a message; None where there is no page.
+    plan : Plan
+        What was expected.
     """
 
-    def __init__(
-        self, session: Session, observer: Observer, send: Callable[[dict[str, Any]], Any] | None
-    ) -> None:
-        self.session, self.observer, self.send = session, observer, send
-        self.sent = self.drawn = 0.0
+    def __init__(self, session: Session, observer: Observer, plan: Plan) -> None:
+        self.session, self.observer, self.plan = session, observer, plan
+        self.client: Client | None = None
+        self.telling, self.noting, self.drawing = map(Rhythm, (TELL_SECONDS, NOTE_SECONDS, DRAW_SECONDS))
+        self.process = psutil.Process()
         self.samples: Array | None = None
+        self.workers: dict[str, Any] = {}
+        self.last: Progress | None = None
 
     def progressed(self, progress: Progress) -> None:
         """A group was done."""
-        self.observer.progressed(progress)
-        if time.monotonic() - self.sent >= INTERVAL:
-            self.sent = time.monotonic()
-            numbers = asdict(progress)
-            seconds = {name: numbers["seconds"].get(name, 0.0) for name in ("solve", "wait", "commit")}
-            del numbers["seconds"]
-            self._tell("progress", progress=_plain(numbers), client_seconds=_plain(seconds))
+        self.last = self._completed(progress)
+        self.observer.progressed(self.last)
+        if self.telling.due:
+            with self.telling.beat():
+                self._progress(self.last)
+        if self.noting.due:
+            with self.noting.beat():
+                self._note("running")
 
     def recorded(self, record: dict[str, Any]) -> None:
         """A record was added to the history."""
         self.observer.recorded(record)
         self._tell("record", record=_plain(record))
-        if self.send is not None and time.monotonic() - self.drawn >= PICTURES_INTERVAL:
-            self._draw()
+        if self.client is not None and self.drawing.due:
+            with self.drawing.beat():
+                self._draw()
 
-    def begun(self, plan: Plan) -> None:
+    def begun(self) -> None:
         """Tell what there is to know before anything is computed, and the history of a run that goes on."""
         session = self.session
-        pipeline, network = session.pipeline, session.problem.kernel.network
+        pipeline, network, folder = (
+            session.pipeline,
+            session.problem.kernel.network,
+            session.run.path.resolve(),
+        )
         self._tell(
             "begin",
-            title=pipeline.output.title or session.run.path.resolve().name,
-            description=f"{session.run.path.resolve()}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
+            title=pipeline.output.title or folder.name,
+            description=f"{folder}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
             f"{session.rows:,} samples",
-            plan={"worker_memory": plan.worker_memory},
+            plan={"worker_memory": self.plan.worker_memory},
             span=session.root_span,
             rows=session.rows,
-            records=_plain(session.run.records()),
+            records=self._history(),
         )
 
     def ended(self, status: str) -> None:
         """The run came to its end, or to a sentence."""
+        if self.last is not None:
+            self._progress(self.last)
         self._draw()
         self._tell("end", status=status)
+        self._note(status)
+
+    def _completed(self, progress: Progress) -> Progress:
+        """Progress with what is known of other processes."""
+        if isinstance(self.session.executor, Cluster):
+            seconds = by_activity(self._own(progress.seconds), self.workers.get("seconds", {}))
+            memory = tuple(tuple(worker) for worker in self.workers.get("memory", ()))
+        else:
+            seconds = by_activity(progress.seconds)
+            limit = float(self.plan.place.memory_limit or 0)
+            memory = (("this process", float(self.process.memory_info().rss), limit),)
+        return replace(
+            progress, seconds=seconds, memory=memory, planned_memory=float(self.plan.worker_memory)
+        )
+
+    def _own(self, seconds: dict[str, float]) -> dict[str, float]:
+        # workers may be threads of this process
+        return {name: seconds[name] for name in CLIENT if name in seconds}
+
+    def _progress(self, progress: Progress) -> None:
+        self._tell(
+            "progress", progress=_plain(asdict(progress)), client_seconds=_plain(self._own(progress.seconds))
+        )
 
     def _tell(self, kind: str, **content: Any) -> None:
-        if self.send is None:
+        """Send a message; the answer says what the workers are at."""
+        if self.client is None:
             return
         run = f"{socket.gethostname()}:{self.session.run.path.resolve()}"
+        message = {"run": run, "kind": kind, "span": self.session.root_span, **content}
+        scheduler: Any = self.client.scheduler
         try:
-            self.send({"run": run, "kind": kind, **content})
+            self.workers = self.client.sync(scheduler.altmin_tell, message=message) or {}
         except Exception:
-            self.send = None
+            self.client = None
             _log.debug("the dashboard is told no more", exc_info=True)
+
+    def _history(self) -> list[dict[str, Any]]:
+        """What was written before, but for what a kill left of a record: it is cut off as soon as training goes on."""
+        if self.client is None:
+            return []
+        try:
+            records: list[dict[str, Any]] = _plain(self.session.run.records(whole=True))
+        except (AltMinError, OSError):  # which training says itself, and better
+            return []
+        return records
+
+    def _note(self, status: str) -> None:
+        """Leave in the run folder what `altmin dashboard` shows besides the history."""
+        try:
+            self.session.run.note(
+                {
+                    "status": status,
+                    "time": time.time(),
+                    "plan": {"worker_memory": self.plan.worker_memory},
+                    "progress": None if self.last is None else _plain(asdict(self.last)),
+                }
+            )
+        except (OSError, ValueError):
+            _log.debug("no note of the progress", exc_info=True)
 
     def _draw(self) -> None:
         """Some samples of an auto-encoder, and what the best model so far makes of them."""
         problem = self.session.problem
-        if self.send is None or problem.kernel.target != "inputs":
+        if self.client is None or problem.kernel.target != "inputs":
             return
         try:
             if self.samples is None:
@@ -106,31 +193,10 @@ class Publisher:
                 self.samples = np.asarray(store.x[: min(PICTURES, store.rows)])
             model = Model.load(self.session.run.model)
             rows = pictures(self.samples, model.predict(self.samples))
-        except Exception:  # no model yet, or samples that are no pictures
+        except Exception:  # no model yet, or samples that are no more to be had
             _log.debug("no pictures for the dashboard", exc_info=True)
             return
-        self.drawn = time.monotonic()
-        if rows:
-            self._tell("pictures", pictures=rows)
-
-
-def pictures(samples: Array, made: Array) -> list[list[tuple[int, int, bytes]]]:
-    """Samples above what was made of them as grey pictures; none where they are no pictures.
-
-    Samples of one dimension are if their number of values is a square.
-    """
-    shape = samples.shape[1:]
-    if len(shape) == 1:
-        side = round(shape[0] ** 0.5)
-        shape = (side, side)
-    if len(shape) != 2 or shape[0] * shape[1] != made.shape[1] or min(shape) < 4:
-        return []
-    low, high = float(samples.min()), float(samples.max())
-    rows = []
-    for values in (samples, made):
-        grey = np.clip((values.reshape(len(values), *shape) - low) / ((high - low) or 1.0), 0, 1)
-        rows.append([(shape[0], shape[1], image.tobytes()) for image in (255 * grey).astype(np.uint8)])
-    return rows
+        self._tell("pictures", pictures=rows)
 
 
 @contextmanager
@@ -138,13 +204,12 @@ def published(
     session: Session, observer: Observer, plan: Plan, announce: Callable[[str], object]
 ) -> Iterator[Publisher]:
     """Tell the page of the cluster's dashboard, if there is one, of a run for as long as a block lasts."""
-    publisher = Publisher(session, observer, None)
+    publisher = Publisher(session, observer, plan)
     if isinstance(session.executor, Cluster):
-        client = session.executor.client
-        publisher.send = lambda message: client.log_event(TOPIC, message)
-        if (url := _installed(client)) is not None:
+        publisher.client = session.executor.client
+        if (url := _installed(session.executor.client)) is not None:
             announce(f"dashboard: {url}")
-    publisher.begun(plan)
+    publisher.begun()
     try:
         yield publisher
     except BaseException as error:
@@ -164,9 +229,11 @@ def _installed(client: Client) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's, which is all that messages carry."""
+    """NumPy's numbers as Python's, which is all that messages carry; what is not finite as None."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,13 +14,16 @@ from bokeh.server.server import Server
 
 from altmin_dask.dashboard.board import Board
 from altmin_dask.dashboard.page import document
-from altmin_dask.dashboard.publisher import PICTURES, pictures
+from altmin_dask.dashboard.pictures import PICTURES, pictures
+from altmin_dask.display import duration
 from altmin_dask.errors import AltMinError, ConfigError
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore
 
 PAGE = "/altmin"
+SILENT_SECONDS = 60.0
+"""After so long a run that said nothing may be none any more."""
 
 
 class Follower:
@@ -37,35 +41,59 @@ class Follower:
     """
 
     def __init__(self, run: RunFolder) -> None:
-        self.run, self.board, self.known = run, Board(), 0
+        self.run, self.board, self.noted_at = run, Board(), 0.0
         settings, shapes, self.stores = run.settings(), run.shapes(), run.stores()
         self.name = str(run.path.resolve())
         sizes = "-".join(map(str, shapes.get("network", ())))
-        self.board.apply(
-            {
-                "run": self.name,
-                "kind": "begin",
-                "title": settings["output"]["title"] or run.path.resolve().name,
-                "description": f"{self.name}: {sizes} {settings['network']['kind']}",
-                "plan": {},
-                "span": "",
-                "rows": shapes.get("rows", 0),
-                "records": [],
-            }
+        self._tell(
+            "begin",
+            title=settings["output"]["title"] or run.path.resolve().name,
+            description=f"{self.name}: {sizes} {settings['network']['kind']}",
+            plan={},
+            span="",
+            rows=shapes.get("rows", 0),
+            records=[],
         )
         self.board.runs[self.name].status = ""
 
     def follow(self) -> None:
         """Take in what has been written since the last time."""
-        records = self.run.records()
-        if len(records) < self.known:  # of a run that went back to its last commit
-            self.board.runs[self.name].records.clear()
-            self.known = 0
-        for record in records[self.known :]:
-            self.board.apply({"run": self.name, "kind": "record", "record": record})
-        if len(records) != self.known:
-            self.known = len(records)
+        state = self.board.runs[self.name]
+        try:
+            records = self.run.records(whole=True)
+        except (AltMinError, OSError) as error:  # of a folder that is damaged, or gone
+            self._tell("end", status=str(error))
+            return
+        if records[: len(state.records)] != state.records:  # of a run that went back to its last commit
+            state.records.clear()
+        fresh = records[len(state.records) :]
+        for record in fresh:
+            self._tell("record", record=record)
+        self._follow_note()
+        if fresh:
             self._draw()
+
+    def _follow_note(self) -> None:
+        """Take in what the process that trains has noted besides."""
+        state = self.board.runs[self.name]
+        try:
+            note = self.run.noted()
+        except (AltMinError, OSError):
+            return
+        if not note:
+            return
+        if note["time"] != self.noted_at:
+            self.noted_at, state.plan = note["time"], note["plan"]
+            if note["progress"] is not None:
+                self._tell("progress", progress=note["progress"], client_seconds={})
+        status, silent = note["status"], time.time() - note["time"]
+        if status == "running" and silent > SILENT_SECONDS:
+            status = f"nothing was heard of it for {duration(silent)}"
+        if status != state.status:
+            self._tell("end", status=status)
+
+    def _tell(self, kind: str, **content: Any) -> None:
+        self.board.apply({"run": self.name, "kind": kind, **content})
 
     def _draw(self) -> None:
         try:
@@ -77,7 +105,7 @@ class Follower:
             rows = pictures(samples, model.predict(samples))
         except (AltMinError, OSError, KeyError, ValueError):  # there may be no model yet, or samples no more
             return
-        self.board.apply({"run": self.name, "kind": "pictures", "pictures": rows})
+        self._tell("pictures", pictures=rows)
 
 
 def serve(run: RunFolder, address: str, port: int, announce: Callable[[str], object]) -> None:

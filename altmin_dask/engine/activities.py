@@ -5,7 +5,6 @@ In a Dask worker the times of tasks appear on the page of fine performance metri
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,15 +23,15 @@ _spent: dict[str, float] = {}
 
 @contextmanager
 def activity(name: str) -> Iterator[None]:
-    """Count the wall time of a block, once if blocks are nested in others of the same thread."""
-    start = time.perf_counter()
+    """Count the wall time of a block, less that of blocks within it."""
+    metered = None
     try:
-        with context_meter.meter(name):
+        with context_meter.meter(name) as metered:
             yield
     finally:
-        taken = time.perf_counter() - start
-        with _lock:
-            _spent[name] = _spent.get(name, 0.0) + taken
+        if metered is not None:
+            with _lock:
+                _spent[name] = _spent.get(name, 0.0) + metered.delta
 
 
 def seconds_spent() -> dict[str, float]:

@@ -29,6 +29,10 @@ class Progress:
         Samples visited in a second of training, since this process began.
     seconds : dict of str to float
         What this process has spent its time with: `altmin_dask.engine.activities`.
+    memory : tuple of (str, float, float)
+        Name, bytes in use and limit (0 for none) of every process that computes, as far as it is known.
+    planned_memory : float or None
+        Bytes that one of them needs at most, as planned.
     """
 
     sweep: float
@@ -42,6 +46,8 @@ class Progress:
     seconds_left: float
     rows_per_second: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
+    memory: tuple[tuple[str, float, float], ...] = ()
+    planned_memory: float | None = None
 
 
 class Observer(Protocol):

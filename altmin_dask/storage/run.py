@@ -2,6 +2,7 @@
 
     RUN/pipeline.json             what was asked for, every default filled in
     RUN/history.jsonl             one JSON object per record
+    RUN/progress.json             where it is between two records, for those who watch the folder
     RUN/state/00000042.safetensors    the last commits: weights, statistics, generations, clocks
     RUN/z/00000n.zarr             pre-activations of every sample, an array for each generation
     RUN/steps/                    weights on their way to the tasks of a step
@@ -263,8 +264,13 @@ class RunFolder:
             os.fsync(file.fileno())  # a commit names the length of the history
             return file.tell()
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self, *, whole: bool = False) -> list[dict[str, Any]]:
         """All records so far.
+
+        Parameters
+        ----------
+        whole : bool
+            Leave out a last line that is not whole: somebody may be writing it, or was killed doing so.
 
         Raises
         ------
@@ -273,8 +279,10 @@ class RunFolder:
         """
         if not self.history.exists():
             return []
-        records = []
-        for number, line in enumerate(self.history.read_bytes().splitlines(), 1):
+        records, text = [], self.history.read_bytes()
+        if whole:
+            text = text[: text.rfind(b"\n") + 1]
+        for number, line in enumerate(text.splitlines(), 1):
             try:
                 records.append(_object(line))
             except ValueError as error:
@@ -283,6 +291,20 @@ class RunFolder:
                     "what was written after the last committed state"
                 ) from None
         return records
+
+    def note(self, progress: Mapping[str, Any]) -> None:
+        """Leave word of the progress for those who watch the folder; training never reads it."""
+        write_json(self._note_file, progress)
+
+    def noted(self) -> dict[str, Any]:
+        """Read what was noted of the progress; empty where nothing was.
+
+        Raises
+        ------
+        DataError
+            If the file is damaged.
+        """
+        return read_json(self._note_file) if self._note_file.exists() else {}
 
     def state_file(self, cursor: int) -> Path:
         """Where the state after `cursor` actions is committed."""
@@ -338,6 +360,10 @@ class RunFolder:
     @property
     def _claim_file(self) -> Path:
         return self.path / "pipeline.json"
+
+    @property
+    def _note_file(self) -> Path:
+        return self.path / "progress.json"
 
     @property
     def _lock_file(self) -> Path:
