@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from dask.utils import format_bytes
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from altmin_dask.engine.progress import Observer
 from altmin_dask.engine.progress import Progress as RunProgress
 from altmin_dask.figures import number
+
+MOST_LAYERS = 8
+"""Layers whose figures are shown one by one."""
 
 
 def duration(seconds: float) -> str:
@@ -24,14 +29,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def shares(seconds: dict[str, float], most: int = 3) -> list[str]:
-    """The activities that took most of the time, as shares of all but waiting."""
-    busy = {name: value for name, value in seconds.items() if name != "wait"}
-    total = sum(busy.values())
-    if total <= 0:
-        return []
-    first = sorted(busy, key=lambda name: -busy[name])[:most]
-    return [f"{name} {busy[name] / total:.0%}" for name in first]
+def shares(seconds: Mapping[str, float]) -> list[str]:
+    """What took a hundredth of the time or more, most of it first; time adds up over all processes."""
+    total = sum(seconds.values())
+    first = sorted(seconds, key=lambda name: -seconds[name])
+    return [f"{name} {seconds[name] / total:.0%}" for name in first if seconds[name] > 0.01 * total]
 
 
 class Lines:
@@ -57,30 +59,62 @@ class Lines:
         self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
 
 
-class Live(Lines):
-    """A live line below the lines of the records."""
+class Bar(Progress):
+    """A bar with lines below it, cut where the terminal ends."""
 
-    def __init__(self, console: Console, bar: Progress) -> None:
+    lines: Sequence[str] = ()
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bar, then the lines."""
+        yield from super().get_renderables()
+        for line in self.lines:
+            yield Text(line, style="dim", no_wrap=True, overflow="ellipsis")
+
+
+class Live(Lines):
+    """A live bar below the lines of the records, with the figures that the page of the dashboard shows, too."""
+
+    def __init__(self, console: Console, bar: Bar) -> None:
         super().__init__(console)
         self.bar = bar
         self.task = bar.add_task("", total=None, detail="")
+        self.record: dict[str, Any] = {}
+
+    def recorded(self, record: dict[str, Any]) -> None:
+        """Print the record."""
+        self.record = record
+        super().recorded(record)
 
     def progressed(self, progress: RunProgress) -> None:
-        """Redraw the live line."""
+        """Redraw what is live."""
         parts = [
             f"sweep {progress.sweep:.2f} of {progress.max_sweeps:g}",
             f"group {progress.group}/{progress.groups}",
             f"relaxed {_shown(progress.relaxed_objective)}",
             f"nested {_shown(progress.nested_loss)}",
             f"{duration(progress.seconds_left)} left",
-            # where the terminal is wide enough
-            f"validation {_shown(progress.validation_loss)}",
-            f"{_shown(progress.rows_per_second)} rows/s",
-            *shares(progress.seconds),
         ]
+        self.bar.lines = figures_of(progress, self.record)
         self.bar.update(
             self.task, completed=progress.sweep, total=progress.max_sweeps, detail="  ".join(parts)
         )
+
+
+def figures_of(progress: RunProgress, record: Mapping[str, Any]) -> list[str]:
+    """Two lines of what there is to know besides where the run is; what is not known is left out."""
+    how = [f"validation {_shown(progress.validation_loss)}", f"{_shown(progress.rows_per_second)} rows/s"]
+    for label, key in (("residual", "relative_residuals"), ("μ", "mu")):
+        if values := record.get(key):
+            shown = [number(value) for value in values[:MOST_LAYERS]] + ["…"] * (len(values) > MOST_LAYERS)
+            how.append(f"{label} {', '.join(shown)}")
+    where = []
+    if progress.memory:
+        used = format_bytes(int(max(used for _, used, _ in progress.memory)))
+        planned = progress.planned_memory
+        where.append(
+            f"memory {used}" + ("" if planned is None else f" of {format_bytes(int(planned))} planned")
+        )
+    return ["  ".join(how), "  ".join([*where, *shares(progress.seconds)])]
 
 
 @contextmanager
@@ -89,7 +123,7 @@ def observe(console: Console) -> Iterator[Observer]:
     if not console.is_terminal:
         yield Lines(console)
         return
-    with Progress(
+    with Bar(
         BarColumn(20),
         TaskProgressColumn(),
         TextColumn("{task.fields[detail]}"),

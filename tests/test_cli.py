@@ -274,6 +274,9 @@ def test_the_live_line_on_a_terminal(columns, trained, tmp_path):
     number = r"\d[\d.e+-]*"
     live = rf"sweep {number} of 12  group [1-4]/4  relaxed {number}  nested {number}  \d+ s left"
     assert re.search(live, plain), plain
+    below = rf"validation \S+  {number} rows/s  residual {number}, {number}  μ {number}, {number}"
+    assert re.search(below, plain), plain
+    assert re.search(r"memory [\d.]+ MiB of [\d.]+ MiB planned  [a-z]+ \d+%", plain), plain
     assert re.search(r"sweep +12\.000  CPU", plain)
     assert "Result" in plain
 
