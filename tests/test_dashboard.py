@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 import signal
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bokeh.document import Document
-from command import start
+from command import start, write_pipeline
 from distributed import Client, LocalCluster
 
 from altmin_dask import runs
@@ -112,7 +113,12 @@ def test_a_board_remembers_all_runs():
     for sweep in range(2000):
         board.apply(message("record", "a", record={"sweep": float(sweep), "nested_loss": 1.0}))
     board.apply(begin("b"))
+    board.apply({**begin("c"), "client": "here"})
     board.apply(message("end", "a", status="done"))
+    board.lost("here")
+    assert "--resume" in board.runs["c"].status
+    board.apply(message("record", "c", record={"sweep": 1.0}))
+    assert board.runs["c"].status == "running"
     assert len(board.runs["a"].records) == 2000
     assert (board.runs["a"].status, board.runs["b"].status) == ("done", "running")
 
@@ -175,6 +181,21 @@ def test_long_histories_are_thinned():
     assert np.isfinite(ys[0][:-1]).all()
 
 
+def test_of_many_workers_the_largest_are_shown():
+    class Workers:
+        def memory(self) -> list[tuple[str, float, float]]:
+            return [(f"worker {i}", float((i * 7 % 40) << 20), float(64 << 20)) for i in range(40)]
+
+        def seconds(self, span: str) -> dict[str, float]:
+            return {}
+
+    view = View(Document(), Board(), Workers())
+    view.update()
+    assert len(view.memory.data["name"]) == 16
+    assert min(view.memory.data["bytes"]) == 24
+    assert "the 16 largest of 40" in view.memory_figure.title.text
+
+
 # on a scheduler
 
 
@@ -217,6 +238,33 @@ def test_a_run_that_was_killed_while_it_wrote_a_record_goes_on(client, tmp_path)
         assert run.records()[-1]["sweep"] == pytest.approx(4.0)
     state = on_board(client, tmp_path)
     assert json.loads(json.dumps(state.records)) == RunFolder(tmp_path / "cluster").records()
+
+
+def test_a_run_whose_process_is_gone_is_not_said_to_go_on(client, tmp_path):
+    file = write_pipeline(
+        tmp_path / "endless.toml", "digits:train", training={"max_sweeps": 1e6}, data={"scale": 16}
+    )
+    with start("train", file, "--run", tmp_path / "run", "--scheduler", client.scheduler.address) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "run" / "progress.json").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert on_board(client, tmp_path).status == "running"
+        process.kill()
+        process.communicate(timeout=20)
+    while on_board(client, tmp_path).status == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "--resume" in on_board(client, tmp_path).status
+
+
+def test_a_folder_whose_name_is_no_text_has_a_curve(client, tmp_path):
+    folder = tmp_path / os.fsdecode(b"r\xff")
+    train(pipeline(max_sweeps=1.0), folder, client)
+    assert "/r?: 64-16-64 autoencoder" in on_board(client, tmp_path).description
+    follower = Follower(RunFolder(folder))
+    follower.follow()
+    assert len(follower.board.runs[follower.name].records) == len(on_board(client, tmp_path).records)
 
 
 def test_watching_changes_no_bit(client, tmp_path):
@@ -481,6 +529,11 @@ def test_a_run_folder_says_as_much_as_a_scheduler(tmp_path):
     folder.note({**folder.noted(), "status": "running", "time": time.time() - 3600})
     follower.follow()
     assert state.status == "nothing was heard of it for 1 h 0 min"
+    # a folder of which there is nothing but the history
+    (folder.path / "progress.json").unlink()
+    bare = Follower(folder)
+    bare.follow()
+    assert (len(bare.board.runs[bare.name].records), bare.board.runs[bare.name].status) == (2, "")
 
 
 def test_what_is_no_run_is_refused(altmin, tmp_path):
@@ -579,6 +632,21 @@ def test_the_page_is_readable_in_both_themes(client, tmp_path, scheme):
         assert (light + 0.05) / (dark + 0.05) > 4.5  # WCAG's contrast of normal text
         assert (luminance(table["page"]) > 0.5) == (scheme == "light")
         assert errors == []
+
+
+@needs_browser
+def test_markup_in_the_name_of_a_folder_stays_text_on_dasks_own_pages(client, tmp_path):
+    folder = tmp_path / MARKUP.replace("/", "")
+    train(pipeline(max_sweeps=1.0), folder, client)
+    url = install(client)
+    assert url is not None
+    # the tags of spans are choices there, as HTML
+    with browser_page(url.removesuffix("altmin") + "individual-fine-performance-metrics") as (page, _):
+        page.locator(".choices__item", has_text="sweep 1").first.wait_for(state="attached", timeout=30_000)
+        page.wait_for_timeout(500)
+        assert page.locator("img[src=x]").count() == 0
+        assert page.title() != "owned"
+    assert on_board(client, tmp_path).description.startswith(str(folder))  # but on ours, as it is
 
 
 @pytest.mark.slow

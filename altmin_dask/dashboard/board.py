@@ -41,6 +41,8 @@ class RunState:
         "running", or how it ended.
     rows : int
         Samples of the training store.
+    client : str
+        The client that trains.
     version, records_version, pictures_version : int
         Change whenever anything has, the records, the pictures.
     """
@@ -56,6 +58,7 @@ class RunState:
     span: str = ""
     status: str = "running"
     rows: int = 0
+    client: str = ""
     version: int = 0
     records_version: int = 0
     pictures_version: int = 0
@@ -64,9 +67,12 @@ class RunState:
     def apply(self, message: dict[str, Any]) -> None:
         """Take in what a message says."""
         kind = message["kind"]
+        if kind in ("progress", "record"):
+            self.status = "running"  # a client that was lost may come back
         if kind == "begin":
             for name in ("title", "description", "plan", "span", "rows"):
                 setattr(self, name, message[name])
+            self.client = message.get("client") or ""
             # of a run that is resumed, what had been written before
             self.records, self.status = list(message["records"]), "running"
             self.progress, self.client_seconds = {}, {}
@@ -125,6 +131,13 @@ class Board:
                 del self.runs[old]
         if run in self.runs:
             self.runs[run].apply(message)
+
+    def lost(self, client: str) -> None:
+        """Say of the runs of a client that went without a word that nobody trains them any more."""
+        for state in self.runs.values():
+            if state.client == client and state.status == "running":
+                state.status = "the process that trains is gone; go on by --resume"
+                state.version += 1
 
     @property
     def version(self) -> int:

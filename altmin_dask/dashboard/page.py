@@ -30,6 +30,8 @@ from altmin_dask.dashboard.board import ACTIVITIES, Board, RunState, by_activity
 POINTS, ALL_POINTS = 600, 20_000
 """A curve has no more points than that, nor have all curves together (but for a hundred each)."""
 INTERVAL_MS = 1000
+MOST_WORKERS = 16
+"""Workers whose memory is shown."""
 WORKERS_EVERY = 3
 """How often is drawn what has changed, and every how many times what the workers do."""
 LOSSES = (
@@ -207,10 +209,14 @@ class View:
             self.activity_figure.y_range.factors = names
             self.activities.data = data
         noted = chosen.progress.get("memory") or [] if chosen is not None else []
-        workers = self.cluster.memory() if self.cluster else noted
+        workers = self.cluster.memory() if self.cluster else [tuple(worker) for worker in noted]
         self.memory_figure.visible = bool(workers)
         if not workers:
             return
+        count = len(workers)
+        if count > MOST_WORKERS:  # those that are in need, in their order
+            worst = set(sorted(workers, key=lambda worker: -worker[1])[:MOST_WORKERS])
+            workers = [worker for worker in workers if worker in worst]
         used = [taken / 2**20 for _, taken, _ in workers]
         bars = {
             "name": [name for name, _, _ in workers],
@@ -227,8 +233,12 @@ class View:
         self.planned.visible = planned is not None
         self.planned.location = (planned or 0) / 2**20
         self.memory_figure.x_range.end = 1.2 * max([*used, self.planned.location])
-        self.memory_figure.title.text = "Memory of the workers (MiB)" + (
-            "; pale: limit, dashed: as planned" if planned is not None else ""
+        self.memory_figure.title.text = "".join(
+            (
+                "Memory of the workers (MiB)",
+                f", the {MOST_WORKERS} largest of {count}" if count > MOST_WORKERS else "",
+                "; pale: limit, dashed: as planned" if planned is not None else "",
+            )
         )
 
     def _draw_pictures(self, chosen: RunState | None) -> None:

@@ -53,6 +53,10 @@ class RunBoard(SchedulerPlugin):
         self.board.apply(message)
         return {"seconds": self.cluster.seconds(message["span"]), "memory": self.cluster.memory()}
 
+    def remove_client(self, scheduler: Any, client: str) -> None:
+        """A client is gone, whether it said so or not."""
+        self.board.lost(client)
+
     def _account(self, message: dict[str, Any]) -> None:
         """Add what the process that trains spent its time with to Dask's fine performance metrics."""
         assert self.cluster is not None

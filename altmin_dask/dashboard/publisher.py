@@ -106,12 +106,14 @@ class Publisher:
         )
         self._tell(
             "begin",
-            title=pipeline.output.title or folder.name,
-            description=f"{folder}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
-            f"{session.rows:,} samples",
+            title=_text(pipeline.output.title or folder.name),
+            description=_text(
+                f"{folder}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, {session.rows:,} samples"
+            ),
             plan={"worker_memory": self.plan.worker_memory},
             span=session.root_span,
             rows=session.rows,
+            client=None if self.client is None else self.client.id,
             records=self._history(),
         )
 
@@ -120,8 +122,8 @@ class Publisher:
         if self.last is not None:
             self._progress(self.last)
         self._draw()
-        self._tell("end", status=status)
-        self._note(status)
+        self._tell("end", status=_text(status))
+        self._note(_text(status))
 
     def _completed(self, progress: Progress) -> Progress:
         """Progress with what is known of other processes."""
@@ -150,7 +152,7 @@ class Publisher:
         if self.client is None:
             return
         run = f"{socket.gethostname()}:{self.session.run.path.resolve()}"
-        message = {"run": run, "kind": kind, "span": self.session.root_span, **content}
+        message = {"run": _text(run), "kind": kind, "span": self.session.root_span, **content}
         scheduler: Any = self.client.scheduler
         try:
             self.workers = self.client.sync(scheduler.altmin_tell, message=message) or {}
@@ -226,6 +228,11 @@ def _installed(client: Client) -> str | None:
     except Exception:  # no bokeh, a scheduler that takes no plugins, …
         _log.debug("no page in the dashboard", exc_info=True)
         return None
+
+
+def _text(text: str) -> str:
+    """Text that messages can carry: a folder's name may hold bytes that are none."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _plain(value: Any) -> Any:

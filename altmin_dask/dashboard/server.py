@@ -79,8 +79,9 @@ class Follower:
         try:
             note = self.run.noted()
         except (AltMinError, OSError):
-            return
+            note = {}
         if not note:
+            state.status = ""  # nobody knows
             return
         if note["time"] != self.noted_at:
             self.noted_at, state.plan = note["time"], note["plan"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -85,9 +87,13 @@ class Session:
 
     @property
     def root_span(self) -> str:
-        """Name of the run's tasks on a scheduler: its folder, and a mark of the whole path."""
+        """Name of the run's tasks on a scheduler: its folder, and a mark of the whole path.
+
+        Pages of Dask's own take names for HTML, so there is nothing in it that could be.
+        """
         path = self.run.path.resolve()
-        return f"altmin {path.name} {hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+        name = re.sub(r"[^\w.+-]", "_", path.name)
+        return f"altmin {name} {hashlib.sha256(os.fsencode(path)).hexdigest()[:6]}"
 
     def span(self) -> AbstractContextManager[Any]:
         """Put tasks that are made in a block into the span of the current sweep, on a cluster."""

@@ -267,7 +267,7 @@ def _moments_block(x: Array, y: Array | None, *, kernel: Kernel) -> Array:
     x, y = kernel.arrange(x, y)
     if y is not None and isinstance(loss := kernel.network.loss, WeightedLoss):
         y, _ = loss.split(y)  # where training begins does not hang on weights
-    with single_threaded_blas():
+    with single_threaded_blas(), activity("statistics"):
         gram, targets = moments_chunk(kernel.network, x, y)
     return np.concatenate([gram.ravel(), targets])[None]
 
@@ -282,7 +282,7 @@ def _enter_block(
     written: ChunkView,
     splits: bool,
 ) -> Array:
-    with single_threaded_blas():
+    with single_threaded_blas(), activity("statistics"):
         z, statistics = enter_chunk(
             kernel.network, read_weights(weights), *kernel.arrange(x, y), splits=splits
         )
@@ -294,7 +294,7 @@ def _enter_block(
 def _collect_block(
     x: Array, y: Array | None, z: Array, *, kernel: Kernel, weights: str, penalty: Penalty
 ) -> Array:
-    with single_threaded_blas():
+    with single_threaded_blas(), activity("statistics"):
         statistics = collect_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), z, penalty)
     return statistics.vector[None]
 
