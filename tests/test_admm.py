@@ -10,41 +10,45 @@ from zoo import solve_layer
 from altmin_dask.networks.chain import Chain
 from altmin_dask.solvers.chunks import collect_chunk, enter_chunk, split_layers, split_visit_chunk
 from altmin_dask.solvers.newton import NewtonSettings, update
-from altmin_dask.solvers.penalties import Measures, Penalty, Splitting
+from altmin_dask.solvers.penalties import Penalty, Splitting, relative
 from altmin_dask.solvers.statistics import Statistics
 
 FAR = NewtonSettings(newton_steps=2, cg_iterations=12)
 
 
 class Solved:
-    """Batch sweeps of one chunk until they rest, or so many."""
+    """Sweeps until they rest, or so many: batch, or in groups of samples with a solve after each.
 
-    def __init__(self, network, kind, x, y, mu, *, ridge, rho=0.3, passes=3000, settings=FAR):
+    `rho_of(number, rho)` says what ρ is in a pass, in place of balancing.
+    """
+
+    def __init__(
+        self, network, kind, x, y, mu, *, ridge, rho=0.3, passes=3000, settings=FAR, groups=1, rho_of=None
+    ):
         layers = len(network.widths)
         self.network, self.x, self.y, self.mu, self.ridge = network, x, y, (mu,) * layers, ridge
         self.weights = network.initial_weights(1, np.float64)
-        z, self.statistics = enter_chunk(network, self.weights, x, y, splits=True)
-        splitting = Splitting.start((rho,) * layers, 1, self.weights)
-        splitting.hold(0, splitting.penalty(kind, self.mu))
-        for _ in range(passes):
-            penalty, before = splitting.penalty(kind, self.mu), splitting.before(kind, 0)
-            z, statistics, measures = split_visit_chunk(
-                network, self.weights, penalty, before, x, y, z, settings, renewed=True
-            )
-            self.statistics.renew(statistics)
-            self.weights = tuple(
-                solve_layer(cross, gram, ridge / r)
-                for cross, gram, r in zip(
-                    self.statistics.cross, self.statistics.gram, penalty.rho, strict=True
-                )
-            )
-            splitting.hold(0, penalty, measures.vector)
-            splitting.balance(self.statistics, self.weights, move=True)
+        self.splitting = splitting = Splitting.start((rho,) * layers, groups, self.weights)
+        self.parts = np.array_split(np.arange(len(x)), groups)
+        penalty = splitting.penalty(kind, self.mu)
+        self.latent, self.statistics = [], Statistics(network.shapes, with_inputs=True)
+        for group, rows in enumerate(self.parts):
+            z, entered = enter_chunk(network, self.weights, x[rows], y[rows], penalty)
+            self.latent.append(z)
+            self.statistics.merge(entered)
+            splitting.hold(group, penalty)
+        for number in range(passes):
+            penalty = splitting.penalty(kind, self.mu)
+            for group in range(groups):
+                self.visit(group, penalty)
+            splitting.balance(self.statistics, self.weights, move=rho_of is None)
+            if rho_of is not None:
+                splitting.rho[:] = rho_of(number, splitting.rho)
             if splitting.gap < 1e-8:
                 break
-        self.penalty, self.gap = penalty, splitting.gap
-        self.measures = Measures(layers, measures.vector)
-        width = sum(network.widths)
+        self.penalty, self.gap, self.passes = penalty, splitting.gap, number + 1
+        self.measures = splitting.total
+        z, width = np.concatenate(self.latent), sum(network.widths)
         self.z, self.s = (
             split_layers(z[:, :width], network.widths),
             split_layers(z[:, width:], network.widths),
@@ -52,6 +56,20 @@ class Solved:
         self.u = [penalty.clipped(i, s, np.empty_like(s)) for i, s in enumerate(self.s)]
         self.e = [s - u for s, u in zip(self.s, self.u, strict=True)]
         self.dual = [2 * r * u for r, u in zip(penalty.rho, self.u, strict=True)]
+
+    def visit(self, group, penalty):
+        rows, before = self.parts[group], self.splitting.before(penalty.kind, group)
+        renewed = len(self.parts) == 1
+        self.latent[group], change, measures = split_visit_chunk(
+            self.network, self.weights, penalty, before, self.x[rows], self.y[rows], self.latent[group], FAR,
+            renewed=renewed,
+        )  # fmt: skip
+        (self.statistics.renew if renewed else self.statistics.merge)(change)
+        self.splitting.hold(group, penalty, measures.vector)
+        self.weights = tuple(
+            solve_layer(cross, gram, self.ridge)  # ρ is in the sums
+            for cross, gram in zip(self.statistics.cross, self.statistics.gram, strict=True)
+        )
 
     @property
     def objective(self):
@@ -121,6 +139,51 @@ def test_multipliers_of_one_linear_layer_are_ridge_regression():
     expected = Ridge(alpha=0.6, fit_intercept=False).fit(inputs, y).coef_
     np.testing.assert_allclose(solved.weights[0], expected, rtol=1e-6)
     assert np.abs(solved.residuals()[0]).max() < 1e-7
+
+
+HALVED_ONCE = {20: 0.5}
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("changes", [{}, HALVED_ONCE, {5: 4.0, 9: 0.2, 30: 2.0}])
+def test_rho_may_move_at_any_time(groups, changes):
+    """Ridge regression by multipliers: wherever ρ has moved, W is where it was to be, after one group as after all."""
+    network, x, y = linear()
+    solved = Solved(
+        network, "multipliers", x, y, 1.0, ridge=0.3, groups=groups,
+        rho_of=lambda number, rho: rho * changes.get(number, 1.0),
+    )  # fmt: skip
+    inputs = np.c_[x, np.ones(len(x))]
+    expected = Ridge(alpha=0.6, fit_intercept=False).fit(inputs, y).coef_
+    np.testing.assert_allclose(solved.weights[0], expected, atol=3e-8)
+    # at rest a multiplier is the gradient of the loss; halving ρ in one group alone moves nothing
+    for factor in (0.5, 3.0):
+        penalty = solved.splitting.penalty("multipliers", solved.mu)
+        moved = Penalty("multipliers", tuple(factor * rho for rho in penalty.rho))
+        before = solved.weights[0]
+        solved.visit(0, moved)
+        np.testing.assert_allclose(solved.weights[0], before, atol=3e-8)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("kind", ["l1", "multipliers"])
+def test_balanced_rho_comes_to_rest_and_the_solution_is_that_of_the_convex_programme(kind, groups):
+    """Softmax regression, whose z is no linear function of W."""
+    cvxpy = pytest.importorskip("cvxpy")
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(30, 3)), rng.integers(0, 3, 30)
+    network = Chain.build([3, 3], [], "cross_entropy")
+    mu = 0.2
+    solved = Solved(network, kind, x, y, mu, ridge=0.3, groups=groups)
+    w = cvxpy.Variable((3, 4))
+    z = np.c_[x, np.ones(30)] @ w.T if kind == "multipliers" else cvxpy.Variable((30, 3))
+    fit = cvxpy.sum(cvxpy.log_sum_exp(z, axis=1)) - cvxpy.sum(cvxpy.multiply(np.eye(3)[y], z))
+    if kind == "l1":
+        fit += mu * cvxpy.sum(cvxpy.abs(z - np.c_[x, np.ones(30)] @ w.T))
+    best = cvxpy.Problem(cvxpy.Minimize(fit + 0.3 * cvxpy.sum_squares(w))).solve(solver="CLARABEL")
+    assert solved.objective == pytest.approx(best, rel=1e-6)
+    np.testing.assert_allclose(solved.weights[0], w.value, atol=3e-5)
+    assert solved.gap < 1e-7
 
 
 def nonlinear(hidden, loss):
@@ -213,3 +276,14 @@ def test_multipliers_are_kept_when_rho_moves():
         u = before.clipped(0, s, np.empty_like(s))
         np.testing.assert_allclose(1.7 * new[:, 2:], 0.2 * u, atol=1e-12)
         assert kind == "multipliers" or np.abs(new[:, 2:]).max() <= 0.3 / (2 * 1.7) + 1e-12
+
+
+@pytest.mark.parametrize("kind", ["l1", "multipliers"])
+def test_nothing_has_no_size_to_compare_with(kind):
+    """Samples and targets of zeros: every norm is nought, and so are the gaps."""
+    network = Chain.build([2, 2, 2], ["identity"], "squared", "identity")
+    x = np.zeros((6, 2))
+    solved = Solved(network, kind, x, x, 1.0, ridge=0.1, passes=5)
+    assert solved.gap == 0.0
+    assert np.isfinite(solved.splitting.rho).all()
+    np.testing.assert_array_equal(relative(np.array([0.0, 1.0, 4.0]), np.array([0.0, 0.0, 1.0])), [0, 1, 2])

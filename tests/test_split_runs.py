@@ -9,7 +9,10 @@ from sklearn.datasets import load_digits
 from test_training import train
 from zoo import PAIRINGS
 
+from altmin_dask.engine.alternation import Alternation
 from altmin_dask.errors import RepairWarning
+from altmin_dask.networks.chain import Chain
+from altmin_dask.solvers.schedules import Visit
 from altmin_dask.storage.latent import LatentStore
 
 KINDS = ("l1", "multipliers")
@@ -67,6 +70,48 @@ def groups_of(settings, store):
         order = np.random.default_rng([settings.training.seed, 1]).permutation(order)
     size = store.n_chunks if batch else settings.training.group_chunks or 1
     return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_sums_are_those_of_what_is_remembered_wherever_rho_has_moved(
+    kind, schedule, samples, make_store, pipeline, tmp_path, monkeypatch
+):
+    """In the middle of a pass, too, when some groups know of the new ρ and others do not."""
+    store, found = make_store(samples), []
+    settings = pipeline(
+        store.path, solver={"penalty": kind, "mu": 0.5}, training={**SCHEDULES[schedule], "max_sweeps": 6.7}
+    )
+    act = Alternation.act
+
+    def checked(form, action):
+        act(form, action)
+        state, form.first_system = form.session.state, None
+        if isinstance(action, Visit) and state.splitting.balanced > 1:
+            form.weights_file = str(form.session.run.commit(state))
+            own = state.statistics.vector.copy()
+            form._renew_statistics()
+            found.append((len(np.unique(state.splitting.held[:, 0, 0])), own, state.statistics.vector.copy()))
+
+    monkeypatch.setattr(Alternation, "act", checked)
+    train(settings, tmp_path / "run")
+    assert schedule == "batch" or max(rhos for rhos, _, _ in found) > 1
+    for _, own, anew in found:
+        np.testing.assert_allclose(own, anew, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_of_zeros_train(kind, make_store, pipeline, tmp_path):
+    store = make_store(np.zeros((40, 3)), np.zeros((40, 2)))
+    settings = pipeline(
+        store.path,
+        network={"kind": "regressor", "activation": "identity"},
+        solver={"penalty": kind},
+        training={"schedule": "incremental", "max_sweeps": 4.0},
+    )
+    records = train(settings, tmp_path / "run")[2]
+    assert records[-1]["nested_loss"] == pytest.approx(0.0, abs=1e-12)
+    assert all(np.isfinite(records[-1][name]).all() for name in ("residuals", "relative_residuals", "rho"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -138,6 +183,63 @@ def test_a_run_ends_when_nothing_moves_any_more(samples, make_store, pipeline, t
     _, state, records = train(settings, tmp_path / "run")
     assert records[-1]["sweep"] < 150
     assert state.splitting.gap < 0.05
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_does_not_end_before_all_samples_have_entered(kind, samples, make_store, pipeline, tmp_path):
+    settings = pipeline(
+        make_store(samples).path,
+        solver={"penalty": kind, "residual_tol": 1e9},
+        training={"schedule": "windows", "first_window": 1, "window_passes": 2, "max_sweeps": 50.0},
+    )
+    records = train(settings, tmp_path / "run")[2]
+    assert records[-1]["samples_in_sum"] == 200
+    assert records[-1]["sweep"] < 10
+
+
+def test_met_constraints_are_not_stationarity(samples, make_store, pipeline, tmp_path):
+    """A deep net whose residuals are small while its gradient is not: the run goes on until both are."""
+    network = {"hidden_layer_sizes": (6, 5, 6), "activation": "tanh"}
+    tolerance = 0.02
+
+    def run(folder, **training):
+        settings = pipeline(
+            make_store(samples).path, network=network,
+            solver={"penalty": "multipliers", "residual_tol": tolerance, "ridge": 0.5},
+            training={"schedule": "batch", "n_iter_no_change": None, "max_sweeps": 400.0, **training},
+        )  # fmt: skip
+        return train(settings, tmp_path / folder)
+
+    _, state, records = run("run")
+    splitting = state.splitting
+    assert records[-1]["sweep"] < 399
+    assert splitting.gradient < tolerance * splitting.first_gradient
+    assert records[-1]["gradient_norm"] == splitting.gradient
+    # by the whole network, and central differences of loss and ridge
+    kernel = Chain.build([12, 6, 5, 6, 12], ["tanh"] * 3, "squared", "sigmoid")
+
+    def objective(weights):
+        z = kernel.forward(weights, samples)[-1]
+        loss = kernel.loss.value(z, kernel.loss.predict(z), samples).mean()
+        return loss + 0.5 / 200 * sum(float((w**2).sum()) for w in weights)
+
+    _, begun, _ = run("begun", max_sweeps=0.1)
+    found = gradient_of(objective, kernel.initial_weights(0, np.float64))
+    assert begun.splitting.first_gradient == pytest.approx(np.linalg.norm(found), rel=1e-5)
+
+
+def gradient_of(objective, weights, h=1e-6):
+    """By central differences, flat."""
+    found = []
+    for layer, w in enumerate(weights):
+        for index in np.ndindex(*w.shape):
+            ends = []
+            for sign in (h, -h):
+                moved = [v.copy() for v in weights]
+                moved[layer][index] += sign
+                ends.append(objective(moved))
+            found.append((ends[0] - ends[1]) / (2 * h))
+    return np.array(found)
 
 
 def test_multipliers_make_the_relaxed_network_the_real_one(make_store, pipeline, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -18,15 +19,19 @@ from altmin_dask.engine.sweep import Step
 from altmin_dask.errors import ChunkError, RepairWarning, RunError
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
-from altmin_dask.solvers.chunks import latent_width
-from altmin_dask.solvers.penalties import Kind, Penalty, Splitting, measures_size
+from altmin_dask.solvers.chunks import latent_width, sends_inputs
+from altmin_dask.solvers.increments import Ascent
+from altmin_dask.solvers.penalties import Kind, Penalty, Splitting, measures_size, relative
 from altmin_dask.solvers.ridge import RidgeSystem, ridge_system
 from altmin_dask.solvers.schedules import Action, Enter, Visit, penalties, window_schedule
-from altmin_dask.solvers.statistics import Statistics, ridge_term
+from altmin_dask.solvers.statistics import ROUNDING, Statistics, ridge_term
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.readers import is_url
 from altmin_dask.storage.state import State
 
+ROUNDED = 1e-6, 0.01
+"""F as it follows from the sums is reported if rounding has moved it by at most the first share, and no residual by
+more than the second; else residuals are formed and squared, which takes another look at x and z."""
 SAMPLES_PER_UNKNOWN = 10
 """How many samples for each unknown of a row of W the first window holds: fewer ruin the first solve for good."""
 
@@ -100,13 +105,22 @@ class Alternation:
 
     @property
     def settled(self) -> bool:
-        """Whether ADMM has come to rest."""
-        splitting = self.session.state.splitting
-        return (
-            splitting is not None
-            and splitting.gap is not None
-            and (splitting.gap < self.session.pipeline.solver.residual_tol)
-        )
+        """Whether ADMM has come to rest, with all samples in the sums.
+
+        Small gaps alone may be small steps: multipliers must also have brought the gradient of the real network's
+        objective down to the same share of what it was at first. (L1 rests elsewhere, where residuals are worth it.)
+        """
+        state, tolerance = self.session.state, self.session.pipeline.solver.residual_tol
+        splitting = state.splitting
+        if splitting is None or splitting.gap is None or self.statistics.samples < self.session.rows:
+            return False
+        if splitting.gap >= tolerance or self.kind != "multipliers" or splitting.first_gradient is None:
+            return splitting.gap < tolerance
+        if splitting.checked < splitting.balanced:
+            splitting.gradient = self._gradient_norm(tuple(range(self.session.problem.train.store.n_chunks)))
+            splitting.checked = splitting.balanced
+        assert splitting.gradient is not None
+        return splitting.gradient < tolerance * splitting.first_gradient
 
     def _before(self, group: int) -> Penalty:
         """The penalty under which a group was visited last."""
@@ -151,6 +165,16 @@ class Alternation:
         self.commit()
         if state.stale:
             self._renew_statistics()
+        splitting = state.splitting
+        if (
+            self.kind == "multipliers"
+            and splitting is not None
+            and splitting.first_gradient is None
+            and not state.visits
+            and self.session.pipeline.solver.residual_tol
+        ):
+            first = tuple(chunk for group in self.groups[: self.first_window] for chunk in group)
+            splitting.first_gradient = self._gradient_norm(first)
 
     def commit(self) -> None:
         """Make the state the one to go on from, and its weights those of the next step."""
@@ -197,20 +221,20 @@ class Alternation:
                 "zero_residuals",
                 "rho",
                 "shortened",
+                "gradient_norm",
             )
         )
         found["samples_in_sum"] = int(statistics.samples)
+        found["gradient_norm"] = None if state.splitting is None else state.splitting.gradient
         if not state.visits:
             return found
         found["shortened"] = float(statistics.diagnostics[1])
         ridge = ridge_term(state.weights, solver.ridge, solver.penalize_bias) / statistics.samples
         found["ridge_term"] = ridge
         if state.splitting is None:
-            rows, norms = statistics.samples, statistics.squares
-            squares = statistics.residual_squares(state.weights)
-            found["relaxed_objective"] = statistics.objective(
-                state.weights, self.mu, solver.ridge, solver.penalize_bias
-            )
+            rows = statistics.samples
+            fit, squares, norms = self._measured()
+            found["relaxed_objective"] = (fit + float(np.dot(self.mu, squares))) / rows + ridge
         else:
             total = state.splitting.total
             rows, norms, squares = max(float(total.totals[0]), 1.0), total.squares, total.residuals
@@ -220,8 +244,35 @@ class Alternation:
                 widths = np.array(self.session.problem.kernel.network.widths)
                 found["zero_residuals"] = (total.zeros / (rows * widths)).tolist()
         found["residuals"] = np.sqrt(squares / rows).tolist()
-        found["relative_residuals"] = np.sqrt(squares / np.maximum(norms, np.finfo(float).tiny)).tolist()
+        found["relative_residuals"] = relative(squares, np.maximum(norms, squares)).tolist()
         return found
+
+    def _measured(self) -> tuple[float, Array, Array]:
+        """Σ ℓ, Σ ‖r_i‖² and Σ ‖z_i‖² of all that is in the sums, under the weights of the moment."""
+        statistics, state, layers = self.statistics, self.session.state, len(self.session.state.weights)
+        fit, squares = float(statistics.totals[0]), statistics.residual_squares(state.weights)
+        rounding = statistics.rounding(state.weights)
+        # Σ ℓ is a running sum of differences, from when it was largest
+        error = ROUNDING * state.largest_loss + float(np.dot(self.mu, rounding))
+        share, residual_share = ROUNDED
+        whole = fit + float(np.dot(self.mu, squares))
+        if error <= share * whole and (rounding <= 2 * residual_share * squares).all():
+            return fit, squares, statistics.squares
+        total = np.zeros(1 + 2 * layers)
+        for generation in np.unique(state.generations[state.generations >= 0]):
+            groups = np.flatnonzero(state.generations == generation)
+            chunks = tuple(chunk for group in groups for chunk in self.groups[group])
+            total += self._compute(
+                partial(sweep.objective, latent=self.latent, generation=int(generation)), chunks
+            )
+        return float(total[0]), total[1 : 1 + layers], total[1 + layers :]
+
+    def _gradient_norm(self, chunks: tuple[int, ...]) -> float:
+        """‖∇‖ of the real network's loss and its ridge, a mean over the samples of some chunks."""
+        solver, weights = self.session.pipeline.solver, self.session.state.weights
+        packed = self._compute(sweep.gradient, chunks)
+        ascent = Ascent(self.session.problem.kernel.network.shapes, False, packed.dtype, packed)
+        return ascent.gradient_norm(weights, solver.ridge / self.session.rows, solver.penalize_bias)
 
     @property
     def objective(self) -> float:
@@ -257,7 +308,8 @@ class Alternation:
         state.stale = True  # from now on, until the sums are those of the new z
         self.commit()
         generation = int(state.generations[group])
-        self._compute(lambda step: sweep.enter(step, self.latent, generation), (error.chunk,))
+        penalty = self._before(group)
+        self._compute(lambda step: sweep.enter(step, self.latent, generation, penalty), (error.chunk,))
         self._renew_statistics()
 
     def _renew_statistics(self) -> None:
@@ -284,13 +336,15 @@ class Alternation:
         if not chunks:
             return
         self.latent.prepare(0)
-        packed = self._compute(lambda step: sweep.enter(step, self.latent, 0), chunks)
+        penalty = self.penalty
+        packed = self._compute(lambda step: sweep.enter(step, self.latent, 0, penalty), chunks)
         self.statistics.merge(self._unpack(packed, with_inputs=True))
         state = self.session.state
+        state.largest_loss = max(state.largest_loss, float(self.statistics.totals[0]))
         state.generations[action.first : action.stop] = 0
         if state.splitting is not None:
             for group in range(action.first, action.stop):
-                state.splitting.hold(group, self.penalty)
+                state.splitting.hold(group, penalty)
 
     def _visit(self, action: Visit) -> None:
         """Update z of a group, then W."""
@@ -311,11 +365,15 @@ class Alternation:
             measures = measures_size(len(penalty.rho))
             packed, measured = packed[:-measures], packed[-measures:]
             splitting.hold(action.group, penalty, measured)
-        change = self._unpack(packed, with_inputs=self.session.problem.kernel.network.inputs_move)
+        with_inputs = sends_inputs(self.session.problem.kernel.network, penalty, before)
+        change = self._unpack(packed, with_inputs=with_inputs)
         if renew:
             self.statistics.renew(change)
         else:
             self.statistics.merge(change)
+        if with_inputs:
+            self.first_system = None
+        state.largest_loss = max(state.largest_loss, float(self.statistics.totals[0]))
         state.generations[action.group] += 1
         rows = self.session.group_rows(chunks)
         state.visits += rows
@@ -337,15 +395,16 @@ class Alternation:
         return tuple(weights)
 
     def _system(self, layer: int) -> RidgeSystem:
-        """The factorised normal equations; the first layer's stay the same while no samples enter."""
+        """The factorised normal equations; the first layer's stay the same while its Gram matrix does."""
         solver, statistics = self.session.pipeline.solver, self.statistics
-        rho = self.penalty.rho[layer]
-        key = statistics.samples, rho
+        # sums of a penalty that splits have ρ in them already
+        mu = 1.0 if self.session.state.splitting is not None else self.mu[layer]
+        key = statistics.samples, mu
         stays = layer == 0 and not self.session.problem.kernel.network.inputs_move
         if stays and self.first_system is not None and self.first_system[0] == key:
             return self.first_system[1]
         system = ridge_system(
-            statistics.gram[layer], solver.ridge / rho, penalize_bias=solver.penalize_bias,
+            statistics.gram[layer], solver.ridge / mu, penalize_bias=solver.penalize_bias,
             proximal=solver.proximal or 0.0, precision=float(np.finfo(self.session.problem.kernel.dtype).eps),
         )  # fmt: skip
         if layer == 0:

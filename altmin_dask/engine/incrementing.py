@@ -185,7 +185,9 @@ class Incrementing:
 
     def describe(self) -> dict[str, Any]:
         """What a record says besides the nested loss: there is no F of all samples without their z."""
+        gradient = self.memory.gradient
         return {
+            "gradient_norm": None if math.isnan(gradient) else gradient,
             "relaxed_objective": None,
             "ridge_term": None,
             "residuals": None,
@@ -237,6 +239,9 @@ class Incrementing:
             self._check()
             return
         cautious = memory.caution
+        memory.gradient = ascent.gradient_norm(
+            state.weights, self.settings.ridge, self.settings.penalize_bias
+        )
         memory.renew(ascent, state.weights, self.settings.averaging)
         with activity("solve"):
             if pending.renewed or self.metric is None:

@@ -24,9 +24,10 @@ from altmin_dask.solvers.chunks import (
     enter_chunk,
     evaluate_chunk,
     increment_chunk,
-    latent_width,
     moments_chunk,
+    objective_chunk,
     probe_chunk,
+    sends_inputs,
     split_visit_chunk,
     visit_chunk,
 )
@@ -176,13 +177,11 @@ def moments(step: Step) -> da.Array:
     return step.sum("moments", _moments_block, network.shapes[0][1] ** 2 + network.widths[-1])
 
 
-def enter(step: Step, latent: LatentStore, generation: int) -> da.Array:
+def enter(step: Step, latent: LatentStore, generation: int, penalty: Penalty) -> da.Array:
     """Bring chunks into the sums: their z by a forward pass, written as `generation`; packed statistics."""
-    network = step.kernel.network
-    columns = packed_size(network.shapes, with_inputs=True)
-    splits = latent.width == latent_width(network, splits=True)
+    columns = packed_size(step.kernel.network.shapes, with_inputs=True)
     return step.sum(
-        "enter", _enter_block, columns, written=latent.view(generation, step.chunks), splits=splits
+        "enter", _enter_block, columns, written=latent.view(generation, step.chunks), penalty=penalty
     )
 
 
@@ -200,12 +199,24 @@ def visit(
     Gives packed statistics, or their change unless `renew`, and behind them `Measures` where the penalty splits.
     """
     network = step.kernel.network
-    columns = packed_size(network.shapes, with_inputs=network.inputs_move)
+    columns = packed_size(network.shapes, sends_inputs(network, penalty, before))
     columns += measures_size(len(network.widths)) if penalty.splits else 0
     return step.sum(
         "newton", _visit_block, columns, step.latent(latent, generation),
         written=latent.view(generation + 1, step.chunks), penalty=penalty, before=before, renew=renew,
     )  # fmt: skip
+
+
+def objective(step: Step, latent: LatentStore, generation: int) -> da.Array:
+    """Packed `altmin_dask.solvers.chunks.Relaxed` of the z that is there."""
+    columns = 1 + 2 * len(step.kernel.network.widths)
+    return step.sum("objective", _objective_block, columns, step.latent(latent, generation))
+
+
+def gradient(step: Step) -> da.Array:
+    """What samples say about the weights where constraints hold exactly, packed: an `Ascent` without curvature."""
+    columns = ascent_size(step.kernel.network.shapes, curvature=False)
+    return step.sum("gradient", _increment_block, columns, mu=None, seed=None, chunks_taken=step.chunks)
 
 
 def increment(
@@ -280,12 +291,10 @@ def _enter_block(
     kernel: Kernel,
     weights: str,
     written: ChunkView,
-    splits: bool,
+    penalty: Penalty,
 ) -> Array:
     with single_threaded_blas(), activity("statistics"):
-        z, statistics = enter_chunk(
-            kernel.network, read_weights(weights), *kernel.arrange(x, y), splits=splits
-        )
+        z, statistics = enter_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), penalty)
     with activity("write"):
         written.write(block_id[0], z)
     return statistics.vector[None]
@@ -297,6 +306,11 @@ def _collect_block(
     with single_threaded_blas(), activity("statistics"):
         statistics = collect_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), z, penalty)
     return statistics.vector[None]
+
+
+def _objective_block(x: Array, y: Array | None, z: Array, *, kernel: Kernel, weights: str) -> Array:
+    with single_threaded_blas(), activity("evaluate"):
+        return objective_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), z)[None]
 
 
 def _visit_block(

@@ -196,7 +196,7 @@ class Trainer:
             self.why = f"the loss has not improved in {stale} records"
             return True
         if self.form.settled:
-            self.why = "the constraints are met and the multipliers at rest (solver.residual_tol)"
+            self.why = "the constraints are met and nothing moves any more (solver.residual_tol)"
             return True
         self.why = f"{self.max_sweeps:g} sweeps are done"
         return state.visits + self.form.under_way >= self.max_sweeps * self.rows

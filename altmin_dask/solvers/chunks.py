@@ -49,23 +49,30 @@ def moments_chunk(network: Network, x: Array, y: Array | None) -> tuple[Array, A
     return gram, total
 
 
+def sends_inputs(network: Network, penalty: Penalty, before: Penalty) -> bool:
+    """Whether a visit changes the first Gram matrix: inputs move, or count by another ρ_1 than at the last visit."""
+    return network.inputs_move or (penalty.splits and penalty.rho[0] != before.rho[0])
+
+
 def latent_width(network: Network, *, splits: bool) -> int:
     """Numbers that are kept of a sample: Σ d_i of z, and as many more of what `Penalty` remembers."""
     return sum(network.widths) * (2 if splits else 1)
 
 
 def enter_chunk(
-    network: Network, weights: Weights, x: Array, y: Array | None, *, splits: bool = False
+    network: Network, weights: Weights, x: Array, y: Array | None, penalty: Penalty | None = None
 ) -> tuple[Array, Statistics]:
     """Bring a chunk into the sums: z by a forward pass, and its statistics with the input Gram matrix.
 
-    Of a penalty that `splits`, what is remembered of every sample stands beside z, zero at first.
+    Of a penalty that splits, what is remembered of every sample stands beside z, zero at first.
     """
     statistics = Statistics(network.shapes, with_inputs=True)
+    splits = penalty is not None and penalty.splits
+    rho = penalty.rho if penalty is not None and splits else None
     z = np.zeros((len(x), latent_width(network, splits=splits)), weights[0].dtype)
     for rows in _blocks(len(x), network):
         layers = network.forward(weights, x[rows])
-        _add_block(statistics, network, weights, x[rows], None if y is None else y[rows], layers)
+        _add_block(statistics, network, weights, x[rows], None if y is None else y[rows], layers, rho=rho)
         np.concatenate(layers, axis=1, out=z[rows, : sum(network.widths)])
     return z, statistics
 
@@ -78,12 +85,29 @@ def collect_chunk(
     z, s = _halves(network, z, penalty)
     for rows in _blocks(len(x), network):
         layers = split_layers(z[rows], network.widths)
-        offsets = None
+        offsets = rho = None
         if penalty is not None and s is not None:
             offsets = offsets_of(penalty, s[rows], network.widths, work, "old offset")
+            rho = penalty.rho
         target = None if y is None else y[rows]
-        _add_block(statistics, network, weights, x[rows], target, layers, offsets)
+        _add_block(statistics, network, weights, x[rows], target, layers, offsets, rho)
     return statistics
+
+
+def objective_chunk(network: Network, weights: Weights, x: Array, y: Array | None, z: Array) -> Array:
+    """Σ ℓ, Σ ‖r_i‖² and Σ ‖z_i‖² of a chunk whose z is given, (1 + 2L,), in float64.
+
+    Every r_i is formed and squared, so that nothing cancels but what cancels in r_i itself.
+    """
+    total, double = np.zeros(1 + 2 * len(network.widths)), tuple(w.astype(np.float64) for w in weights)
+    for rows in _blocks(len(x), network):
+        layers = split_layers(z[rows].astype(np.float64), network.widths)
+        target = _target(x[rows], y, rows, np.float64)
+        fixed: Any = network.prepare(double, x[rows], Workspace())
+        point = network.evaluate(double, fixed, target, layers)
+        total[0] += point.loss.sum()
+        total[1:] += [np.vdot(a, a) for a in (*point.residuals, *layers)]
+    return total
 
 
 def _add_block(
@@ -94,11 +118,12 @@ def _add_block(
     y: Array | None,
     layers: list[Array],
     offsets: list[Array] | None = None,
+    rho: Sequence[float] | None = None,
 ) -> None:
     target = _target(x, y, slice(None), weights[0].dtype)
     fixed: Any = network.prepare(weights, x, Workspace())
     point = network.evaluate(weights, fixed, target, layers)
-    statistics.add(point, thread_workspace(), offsets)
+    statistics.add(point, thread_workspace(), offsets, rho)
 
 
 def _halves(network: Network, z: Array, penalty: Penalty | None) -> tuple[Array, Array | None]:
@@ -183,14 +208,12 @@ def split_visit_chunk(
     -------
     z : ndarray, (n, 2 Σ d_i)
     statistics : Statistics
-        Without the input Gram matrix; z_i + o_i in place of z_i.
+        z_i + o_i in place of z_i, and ρ_i times; without the input Gram matrix unless `sends_inputs`.
     measures : Measures
     """
     work = thread_workspace()
-    statistics, measures = (
-        Statistics(network.shapes, with_inputs=network.inputs_move),
-        Measures(len(network.widths)),
-    )
+    statistics = Statistics(network.shapes, with_inputs=sends_inputs(network, penalty, before))
+    measures = Measures(len(network.widths))
     out = np.empty_like(z)
     width = sum(network.widths)
     for rows in _blocks(len(x), network):
@@ -205,10 +228,11 @@ def split_visit_chunk(
         offsets = [work.like(f"offset {layer}", r) for layer, r in enumerate(result.end.residuals)]
         with work.activity("statistics"):
             if renewed:
-                statistics.add(result.end, work, offsets)
+                statistics.add(result.end, work, offsets, penalty.rho)
             else:
                 old = offsets_of(before, s, network.widths, work, "old offset")
-                statistics.replace(result.start, result.end, work, old, offsets)
+                statistics.replace(result.start, result.end, work, old, offsets, before.rho, penalty.rho)
+        measures.totals[2] -= result.slope.sum(dtype=np.float64)
         statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
         np.concatenate(result.end.z, axis=1, out=out[rows, :width])
     return out, statistics, measures

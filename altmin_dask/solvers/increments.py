@@ -132,6 +132,17 @@ class Ascent:
         self.gram = [take(k, k) for _, k in square]
         self.metric = [take(d, d) for d, _ in square]
 
+    def gradient_norm(self, weights: Weights, ridge: float, penalize_bias: bool = True) -> float:
+        """‖−P/n + 2λ W̃/N‖ over all layers: of the nested loss, for μ → ∞, and the ridge λ/N = `ridge`."""
+        total, n = 0.0, self.totals[0]
+        for pull, w in zip(self.pull, weights, strict=True):
+            gradient = pull / n
+            if ridge:
+                held = gradient if penalize_bias else gradient[:, :-1]
+                held -= w.dtype.type(2 * ridge) * w[:, : held.shape[1]]
+            total += float(np.vdot(gradient, gradient))
+        return math.sqrt(total)
+
 
 def ascent_size(shapes: Sequence[tuple[int, int]], curvature: bool) -> int:
     """How many numbers a chunk sends."""
@@ -188,6 +199,8 @@ class Memory:
         Factor of the damping, 1 unless a step was taken back lately.
     level : float
         Running mean of the loss before each step; NaN at first.
+    gradient : float
+        Norm of the gradient by the last group that was not refused, before its step; NaN at first.
     spread : float
         Running mean of its variance over samples. That of a group whose loss has exploded would excuse it.
     """
@@ -202,6 +215,7 @@ class Memory:
     caution: float = 1.0
     level: float = math.nan
     spread: float = 0.0
+    gradient: float = math.nan
 
     @classmethod
     def start(cls, weights: Weights) -> Memory:
@@ -221,8 +235,8 @@ class Memory:
                 yield f"{kind}_{layer}", array
 
     def scalars(self) -> dict[str, int | float]:
-        """All that is not an array; the level only when there is one."""
-        names = ("steps", "renewals", "refusals", "caution", "level", "spread")
+        """All that is not an array; what is NaN is left out."""
+        names = ("steps", "renewals", "refusals", "caution", "level", "spread", "gradient")
         return {name: value for name in names if not math.isnan(value := getattr(self, name))}
 
     @classmethod

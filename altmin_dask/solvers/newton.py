@@ -74,6 +74,8 @@ class ZUpdate:
         F_k of every sample; after ≤ before, sample by sample.
     shortened : int
         How many sample steps were cut by backtracking (those that stayed put included).
+    slope : ndarray, (n,)
+        ∇F_k·δ of the first step, uncut: minus twice what its model promises, and nought where z is stationary.
     """
 
     start: Point
@@ -81,6 +83,7 @@ class ZUpdate:
     objective_before: Array
     objective_after: Array
     shortened: int
+    slope: Array
 
 
 def objective(point: Point, mu: Sequence[float]) -> Array:
@@ -138,12 +141,13 @@ def update(
     if shift is not None:
         block = replace(block, offsets=shift(start))
     before = after = objective(start, mu)
-    shortened = 0
+    shortened, first = 0, np.zeros_like(before)
     for number in range(settings.newton_steps):
         delta, slope = step(network, weights, mu, point, target, settings)
+        first = first if number else slope
         point, after, cut = _line_search(block, point, after, delta, slope, settings, f"trial {number % 2}")
         shortened += cut
-    return ZUpdate(start, point, before, after, shortened)
+    return ZUpdate(start, point, before, after, shortened, first)
 
 
 @dataclass(frozen=True)

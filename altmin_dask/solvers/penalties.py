@@ -13,6 +13,11 @@ offset o_i of every sample that these leave alone:
 A visit of a sample renews s_i from its residual under the weights of the moment, and then z. ρ_i follows the residuals
 of ADMM: where the constraint is further from being met than the multipliers are from rest, it grows, and the other way
 round (residual balancing, relative as in Wohlberg 2017, "ADMM penalty parameter selection by residual balancing").
+
+A multiplier, 2ρ_i u_i, does not change when ρ_i does: u_i is rescaled at the next visit. Until then a sample stands
+in the sums of the W-update by the ρ_i of its last visit, in its offset as in its weight: the sums are
+Σ ρ_i (z_i + o_i) ãᵀ and Σ ρ_i ã ãᵀ, each sample with its own ρ_i, so that W̃_i minimises one augmented Lagrangian,
+whoever has been visited since ρ_i moved.
 """
 
 from __future__ import annotations
@@ -36,8 +41,10 @@ STEP = 2.0
 """By at most this factor a pass, and less and less: ADMM converges once ρ rests."""
 RANGE = 3.0, 1e3
 """ρ_i falls by the first factor at most, else z follows the targets and W whatever z does; and grows by the second."""
-SETTLE = 20
-"""Passes after which changes of ρ begin to shrink."""
+SETTLE, FADING, GROWTH_FADING = 20, 2.0, 1.5
+"""Passes after which changes of ρ shrink, and by which power of their number: what is still to come is bounded then, as
+convergence wants it (He, Yang & Wang 2000, "Alternating direction method with self-adaptive penalty parameters").
+Growth for the sake of the constraints lasts longer."""
 FALL, GROWTH = 0.95, 1.2
 """ρ_i grows by this factor in a pass whose primal gap is not below this share of the smallest one so far."""
 
@@ -85,7 +92,7 @@ class Penalty:
         """What the penalty costs: μ_i ‖r_i‖₁, or ρ_i (‖r_i + u_i‖² − ‖u_i‖²); a sum over samples."""
         if self.kind == "l1":
             return self.mu[layer] * float(np.abs(residual).sum(dtype=np.float64))
-        return self.rho[layer] * float(np.vdot(residual, residual) + 2 * np.vdot(residual, u))
+        return self.rho[layer] * (_dot(residual, residual) + 2 * _dot(residual, u))
 
 
 @dataclass
@@ -96,10 +103,11 @@ class Measures:
     ----------
     layers : int
         L.
-    vector : ndarray, (2 + 6L,)
+    vector : ndarray, (3 + 6L,)
         All of it.
-    totals : ndarray, (2,)
-        Number of samples, and the relaxed objective without its ridge: Σ ℓ and what the penalty costs.
+    totals : ndarray, (3,)
+        Number of samples, the relaxed objective without its ridge (Σ ℓ and what the penalty costs), and
+        −Σ ∇F·δ, by which the z-updates were to lower it to first order: zero where z is stationary.
     primal, change, multipliers : ndarray, (L,)
         Σ ‖r_i − e_i‖², Σ ‖e_i − e_i before‖² and Σ ‖u_i‖², when s_i is renewed.
     zeros : ndarray, (L,)
@@ -121,8 +129,8 @@ class Measures:
     def __post_init__(self) -> None:
         if self.vector is None:
             self.vector = np.zeros(measures_size(self.layers))  # type: ignore[unreachable]
-        self.totals = self.vector[:2]
-        parts = self.vector[2:].reshape(6, self.layers)
+        self.totals = self.vector[:3]
+        parts = self.vector[3:].reshape(6, self.layers)
         self.primal, self.change, self.multipliers, self.zeros, self.residuals, self.squares = parts
 
     @property
@@ -131,9 +139,21 @@ class Measures:
         return float(self.totals[1] / max(self.totals[0], 1.0))
 
 
+def relative(squares: Array, unit: Array) -> Array:
+    """√(squares / unit), element by element; nought of nothing is 0, anything of nothing 1."""
+    found = np.divide(squares, unit, out=np.asarray(squares > 0, np.float64), where=unit > 0)
+    root: Array = np.sqrt(found)
+    return root
+
+
+def _dot(left: Array, right: Array) -> float:
+    """Σ of products: of a row in the arrays' dtype, over rows in float64."""
+    return float(np.vecdot(left, right).sum(dtype=np.float64))
+
+
 def measures_size(layers: int) -> int:
     """How many numbers `Measures` has."""
-    return 2 + 6 * layers
+    return 3 + 6 * layers
 
 
 def renew(
@@ -171,24 +191,24 @@ def renew(
             if penalty.kind == "l1":
                 e = np.subtract(old, u, out=work.like("split", r))
             u *= ratio
-            measures.residuals[layer] += np.vdot(r, r)
-            measures.squares[layer] += np.vdot(z[rows], z[rows])
+            measures.residuals[layer] += _dot(r, r)
+            measures.squares[layer] += _dot(z[rows], z[rows])
             cost += penalty.value(layer, r, u)
             np.add(u, r, out=new)
             now = penalty.clipped(layer, new, offset[rows])
-            measures.multipliers[layer] += np.vdot(now, now)
+            measures.multipliers[layer] += _dot(now, now)
             u -= now
-            measures.primal[layer] += np.vdot(u, u)
+            measures.primal[layer] += _dot(u, u)
             if penalty.kind == "l1":
                 np.subtract(new, now, out=u)
                 measures.zeros[layer] += u.size - np.count_nonzero(u)
                 e -= u
-                measures.change[layer] += np.vdot(e, e)
+                measures.change[layer] += _dot(e, e)
                 now -= u
             r += now
             np.vecdot(r, r, out=point.squares[layer][rows])
         offsets.append(offset)
-    measures.totals += (len(point.loss), cost)
+    measures.totals[:2] += (len(point.loss), cost)
     return offsets
 
 
@@ -202,7 +222,7 @@ class Splitting:
         ρ_i now.
     held : ndarray, (groups, 2, L)
         ρ_i and μ_i at the last visit of each group.
-    measures : ndarray, (groups, 2 + 6L)
+    measures : ndarray, (groups, 3 + 6L)
         `Measures` of the last visit of each group.
     first : ndarray, (L,)
         ρ_i at first.
@@ -213,7 +233,11 @@ class Splitting:
     balanced : int
         How often it was.
     gap : float or None
-        The largest relative gap of any layer then: the primal one, or the dual one in units of ‖u_i‖.
+        The largest relative gap of any layer then: the primal one, the dual one in units of ‖u_i‖, or the step of z.
+    first_gradient : float or None
+        Norm of the nested objective's gradient before the first visit.
+    gradient, checked : float or None, int
+        The same when the gaps were met last, and `balanced` then.
     """
 
     rho: Array
@@ -224,6 +248,9 @@ class Splitting:
     anchor: Weights
     balanced: int = 0
     gap: float | None = None
+    first_gradient: float | None = None
+    gradient: float | None = None
+    checked: int = -1
 
     @classmethod
     def start(cls, rho: Sequence[float], groups: int, weights: Weights) -> Splitting:
@@ -258,22 +285,23 @@ class Splitting:
         return Measures(self.rho.size, self.measures.sum(axis=0))
 
     def gaps(self, statistics: Statistics, weights: Weights) -> tuple[Array, Array]:
-        """How far ADMM is from a solution, in units of ‖z_i‖, both (L,).
+        """How far ADMM is from a solution, in units of ‖z_i‖ (or ‖W̃_i ã‖, where z_i is nought), both (L,).
 
         Primal, ‖r_i − e_i‖, and dual, ‖Δ(W̃_i ã) + Δe_i‖ (bounded by its two parts) since ρ was last balanced, which
         times 2ρ_i is what z's optimality lacks. ‖u_i‖ as the unit of the dual, as for convex problems, is no use where
         multipliers begin at zero: ρ falls until nothing holds z.
         """
-        total, tiny = self.total, np.finfo(float).tiny
+        total = self.total
+        # what has entered since the last visits moves with the others, but was not measured
+        share = total.totals[0] / max(statistics.samples, 1.0)
         moved = np.array(
             [
-                max(float(np.vdot((d := (w - old).astype(np.float64)) @ gram, d)), 0.0)
-                for w, old, gram in zip(weights, self.anchor, statistics.gram, strict=True)
+                max(float(np.vdot((d := (w - old).astype(np.float64)) @ gram, d)), 0.0) * share / rho
+                for w, old, gram, rho in zip(weights, self.anchor, statistics.gram, self.rho, strict=True)
             ]
         )
-        primal = np.sqrt(total.primal / np.maximum(total.squares, tiny))
-        dual = np.sqrt((moved + total.change) / np.maximum(total.squares, tiny))
-        return primal, dual
+        unit = np.maximum(total.squares, total.residuals)
+        return relative(total.primal, unit), relative(moved + total.change, unit)
 
     def balance(self, statistics: Statistics, weights: Weights, *, move: bool, enough: float = 0.0) -> None:
         """Measure the gaps after a pass over all samples in the sums, and `move` ρ.
@@ -283,9 +311,13 @@ class Splitting:
         """
         primal, dual = self.gaps(statistics, weights)
         total = self.total
-        rest = dual * np.sqrt(total.squares) / np.sqrt(np.maximum(total.multipliers, np.finfo(float).tiny))
-        self.gap = float(max(primal.max(), rest.max()))
-        largest = STEP ** min(1.0, SETTLE / (1 + self.balanced))
+        rest = dual * relative(np.maximum(total.squares, total.residuals), total.multipliers)
+        # a step s of residual coordinates has −∇F·δ = 2ρ‖s‖²
+        unit = 2 * self.rho * np.maximum(total.squares, total.residuals)
+        step = relative(np.maximum(total.totals[2:], 0.0), unit.sum(keepdims=True))
+        self.gap = float(max(primal.max(), rest.max(), step.max()))
+        fading = min(1.0, SETTLE / (1 + self.balanced))
+        largest, growth = STEP ** (fading**FADING), GROWTH ** (fading**GROWTH_FADING)
         for layer, (p, d) in enumerate(zip(primal, dual, strict=True)):
             if not move:
                 continue
@@ -296,7 +328,7 @@ class Splitting:
             elif d > BALANCE * p:
                 self.rho[layer] /= largest
             elif p > FALL * self.best[layer]:
-                self.rho[layer] *= GROWTH
+                self.rho[layer] *= growth
         np.clip(self.rho, self.first / RANGE[0], self.first * RANGE[1], out=self.rho)
         self.best = np.minimum(self.best, primal)
         self.anchor = weights
@@ -309,7 +341,8 @@ class Splitting:
 
     def scalars(self) -> dict[str, Any]:
         """All that is not an array."""
-        return {"balanced": self.balanced, "gap": self.gap}
+        names = ("balanced", "gap", "first_gradient", "gradient", "checked")
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def restore(cls, tensors: dict[str, Array], scalars: dict[str, Any]) -> Splitting:

@@ -3,7 +3,7 @@
 For layer i with augmented inputs ã and pre-activations z they are the cross moment C_i = Σ z ãᵀ, the Gram matrix
 G_i = Σ ã ãᵀ and Σ ‖z‖²; with them come Σ ℓ and the number of samples. They form a commutative group: sums of
 chunks add up in any tree, and a group of chunks is replaced exactly by adding the difference of its statistics.
-The relaxed objective of *any* weights follows from them, without another look at the samples.
+The residuals of *any* weights follow from them, without another look at the samples, as far as rounding lets them.
 
 The first layer's Gram matrix of a chain depends on the samples alone, so it is summed once, when samples enter the
 sum. A recurrent network's rows are the steps of all samples, and its first Gram matrix holds states, which move.
@@ -21,6 +21,9 @@ from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Point, Weights
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.products import add_product
+
+ROUNDING = 16 * float(np.finfo(np.float64).eps)
+"""Relative error of a sum of many products in float64: errors of either sign add up like √n, in blocks."""
 
 
 @dataclass
@@ -77,12 +80,19 @@ class Statistics:
         return float(self.totals[1])
 
     def add(
-        self, point: Point, work: Workspace | None = None, offsets: Sequence[Array] | None = None
+        self,
+        point: Point,
+        work: Workspace | None = None,
+        offsets: Sequence[Array] | None = None,
+        rho: Sequence[float] | None = None,
     ) -> None:
-        """Add a block of samples at `point`, with z_i + o_i in place of z_i; `work` keeps the float64 copies."""
+        """Add a block of samples at `point`, with z_i + o_i in place of z_i; `work` keeps the float64 copies.
+
+        The moments of layer i count ρ_i times, if `rho` is given, and then do so in all of the sum.
+        """
         work = work or Workspace()
         self.totals += (point.loss.sum(dtype=np.float64), len(point.loss))
-        self._add(point, 1.0, work, offsets)
+        self._add(point, 1.0, work, offsets, rho)
 
     def replace(
         self,
@@ -91,41 +101,51 @@ class Statistics:
         work: Workspace | None = None,
         old_offsets: Sequence[Array] | None = None,
         offsets: Sequence[Array] | None = None,
+        old_rho: Sequence[float] | None = None,
+        rho: Sequence[float] | None = None,
     ) -> None:
         """Add the difference that moving a block from `old` to `new` makes; the samples are the same.
 
-        With inputs they are taken to move too.
+        With inputs, they, or how often they count, are taken to change too; without, ρ_1 has to be as it was.
         """
         work = work or Workspace()
         self.totals[0] += new.loss.sum(dtype=np.float64) - old.loss.sum(dtype=np.float64)
         if self.with_inputs:
-            self._add(new, 1.0, work, offsets)
-            self._add(old, -1.0, work, old_offsets)
+            self._add(new, 1.0, work, offsets, rho)
+            self._add(old, -1.0, work, old_offsets, old_rho)
             return
-        self._add(new, 1.0, work, offsets, first=1)
-        self._add(old, -1.0, work, old_offsets, first=1)
+        self._add(new, 1.0, work, offsets, rho, first=1)
+        self._add(old, -1.0, work, old_offsets, old_rho, first=1)
         # the first layer's inputs do not move: one product does
         before, after = (
             _target(point, o, 0, name, work)
             for point, o, name in ((old, old_offsets, "z64"), (new, offsets, "moved"))
         )
-        self.squares[0] += _sum_of_squares(after) - _sum_of_squares(before)
+        factor = 1.0 if rho is None else rho[0]
+        self.squares[0] += factor * (_sum_of_squares(after) - _sum_of_squares(before))
         after -= before
-        add_product(self.cross[0], 1.0, after, _double(new.inputs[0], "inputs64", work))
+        add_product(self.cross[0], factor, after, _double(new.inputs[0], "inputs64", work))
 
     def _add(
-        self, point: Point, sign: float, work: Workspace, offsets: Sequence[Array] | None, first: int = 0
+        self,
+        point: Point,
+        sign: float,
+        work: Workspace,
+        offsets: Sequence[Array] | None,
+        rho: Sequence[float] | None,
+        first: int = 0,
     ) -> None:
         for layer in range(first, len(self.shapes)):
             d, k = self.shapes[layer]
+            factor = sign if rho is None else sign * rho[layer]
             # of a recurrent network every step is a row
             z = _target(point, offsets, layer, "z64", work).reshape(-1, d)
             inputs = _double(point.inputs[layer], "inputs64", work).reshape(-1, k)
-            self.squares[layer] += sign * _sum_of_squares(z)
-            add_product(self.cross[layer], sign, z, inputs)
+            self.squares[layer] += factor * _sum_of_squares(z)
+            add_product(self.cross[layer], factor, z, inputs)
             if self.gram[layer].size:
                 gram = np.matmul(inputs.T, inputs, out=work.like("gram", self.gram[layer]))
-                gram *= sign
+                gram *= factor
                 self.gram[layer] += gram
 
     def merge(self, other: Statistics) -> None:
@@ -146,12 +166,21 @@ class Statistics:
         self.gram[0] += inputs
 
     def residual_squares(self, weights: Weights) -> Array:
-        """Σ ‖z_i − W̃_i ã_{i−1}‖² of every layer under any weights, (L,)."""
-        sums = []
-        for square, cross, gram, w in zip(self.squares, self.cross, self.gram, weights, strict=True):
-            w = w.astype(np.float64)
-            sums.append(square - 2 * np.vdot(cross, w) + np.vdot(w @ gram, w))
-        return np.maximum(sums, 0.0)
+        """Σ ‖z_i − W̃_i ã_{i−1}‖² of every layer under any weights, (L,), as exact as `rounding` says."""
+        square, mixed, own = self._residual_parts(weights)
+        return np.maximum(square - mixed + own, 0.0)
+
+    def rounding(self, weights: Weights) -> Array:
+        """How far rounding may have moved `residual_squares`, (L,): they are differences of much larger sums."""
+        square, mixed, own = self._residual_parts(weights)
+        return ROUNDING * (square + abs(mixed) + own)
+
+    def _residual_parts(self, weights: Weights) -> tuple[Array, Array, Array]:
+        """Σ ‖z‖², 2⟨C, W̃⟩ and ⟨W̃G, W̃⟩."""
+        pairs = [(w.astype(np.float64), c, g) for w, c, g in zip(weights, self.cross, self.gram, strict=True)]
+        mixed = np.array([2 * np.vdot(cross, w) for w, cross, _ in pairs])
+        own = np.array([np.vdot(w @ gram, w) for w, _, gram in pairs])
+        return self.squares, mixed, own
 
     def objective(
         self, weights: Weights, mu: Sequence[float], ridge: float, penalize_bias: bool = True

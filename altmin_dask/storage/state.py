@@ -39,6 +39,8 @@ class State:
         Spent on training, evaluation excluded.
     history_bytes : int
         Length of the history that belongs to this state.
+    largest_loss : float
+        The largest that Σ ℓ in the sums has been: what has been added and taken away since is rounded to it.
     stale : bool
         Whether the statistics are no longer those of z, and have to be summed anew.
     records, best_record : int
@@ -60,6 +62,7 @@ class State:
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
     history_bytes: int = 0
+    largest_loss: float = 0.0
     stale: bool = False
     records: int = 0
     best_record: int = 0
