@@ -91,7 +91,9 @@ def test_sums_are_those_of_what_is_remembered_wherever_rho_has_moved(
             form.weights_file = str(form.session.run.commit(state))
             own = state.statistics.vector.copy()
             form._renew_statistics()
-            found.append((len(np.unique(state.splitting.held[:, 0, 0])), own, state.statistics.vector.copy()))
+            found.append(
+                (len(np.unique(state.splitting.held[:, 0], axis=0)), own, state.statistics.vector.copy())
+            )
 
     monkeypatch.setattr(Alternation, "act", checked)
     train(settings, tmp_path / "run")

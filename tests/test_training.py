@@ -317,3 +317,27 @@ def test_blas_limit_is_shared_and_restored():
             assert set(threads()) == {1}
         assert set(threads()) == {1}
     assert threads() == before
+
+
+@pytest.mark.parametrize("schedule", ["batch", "incremental"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_residuals_far_below_the_samples_are_not_rounding(schedule, dtype, make_store, pipeline, tmp_path):
+    """Values of two millions whose residuals are thousandths: Σ‖z‖² − 2⟨C, W̃⟩ + ⟨W̃G, W̃⟩ knows nothing of them."""
+    rng = np.random.default_rng(0)
+    x = 2e6 + rng.normal(size=(90, 3))
+    store = make_store(x, rng.normal(size=(90, 2)), chunk_rows=30, dtype=dtype)
+    network = {"kind": "regressor", "hidden_layer_sizes": (2,), "activation": "identity", "dtype": dtype}
+    settings = pipeline(
+        store.path, network=network, solver={"mu": 1e4},
+        training={"schedule": schedule, "max_sweeps": 3.0, "n_iter_no_change": None},
+    )  # fmt: skip
+    run, state, records = train(settings, tmp_path / "run")
+    (generation,) = set(state.generations)
+    z = np.asarray(zarr.open_array(f"{run.latent}/{generation:06d}.zarr", mode="r")[:])
+    parts = (np.asarray(store.x[:]), np.asarray(store.y[:]), z)
+    kernel = Chain.build([3, 2, 2], ["identity"], "squared", "identity")
+    weights = [w.astype(np.longdouble) for w in state.weights]
+    expected = objective_by_hand(kernel, weights, [1e4] * 2, *(a.astype(np.longdouble) for a in parts)) / 90
+    assert records[-1]["relaxed_objective"] - records[-1]["ridge_term"] == pytest.approx(expected, rel=1e-5)
+    from_sums = state.statistics.objective(state.weights, (1e4, 1e4), 0.0)
+    assert from_sums != pytest.approx(expected, rel=1e-2)

@@ -41,10 +41,11 @@ STEP = 2.0
 """By at most this factor a pass, and less and less: ADMM converges once ρ rests."""
 RANGE = 3.0, 1e3
 """ρ_i falls by the first factor at most, else z follows the targets and W whatever z does; and grows by the second."""
-SETTLE, FADING, GROWTH_FADING = 20, 2.0, 1.5
-"""Passes after which changes of ρ shrink, and by which power of their number: what is still to come is bounded then, as
-convergence wants it (He, Yang & Wang 2000, "Alternating direction method with self-adaptive penalty parameters").
-Growth for the sake of the constraints lasts longer."""
+SETTLE = 20
+"""Passes after which changes of ρ shrink, with the square of their number: what is still to come is bounded then, as
+convergence wants it (He, Yang & Wang 2000, "Alternating direction method with self-adaptive penalty parameters")."""
+FAVOUR = 4.0
+"""From then on the primal residual counts more and more, in the end so many times: constraints are to be met."""
 FALL, GROWTH = 0.95, 1.2
 """ρ_i grows by this factor in a pass whose primal gap is not below this share of the smallest one so far."""
 
@@ -316,16 +317,17 @@ class Splitting:
         unit = 2 * self.rho * np.maximum(total.squares, total.residuals)
         step = relative(np.maximum(total.totals[2:], 0.0), unit.sum(keepdims=True))
         self.gap = float(max(primal.max(), rest.max(), step.max()))
-        fading = min(1.0, SETTLE / (1 + self.balanced))
-        largest, growth = STEP ** (fading**FADING), GROWTH ** (fading**GROWTH_FADING)
+        late = max(1.0, (1 + self.balanced) / SETTLE)
+        largest, growth = STEP ** (late**-2), GROWTH ** (late**-2)
+        favour = min(late, FAVOUR)
         for layer, (p, d) in enumerate(zip(primal, dual, strict=True)):
             if not move:
                 continue
             if p < enough:
                 self.rho[layer] /= largest if d > BALANCE * p else 1.0
-            elif p > BALANCE * d:
+            elif favour * p > BALANCE * d:
                 self.rho[layer] *= largest
-            elif d > BALANCE * p:
+            elif d > BALANCE * favour * p:
                 self.rho[layer] /= largest
             elif p > FALL * self.best[layer]:
                 self.rho[layer] *= growth
