@@ -179,7 +179,7 @@ def test_a_lost_chunk_is_made_anew(kind, samples, make_store, pipeline, tmp_path
 def test_a_run_ends_when_nothing_moves_any_more(samples, make_store, pipeline, tmp_path):
     settings = pipeline(
         make_store(samples).path,
-        solver={"penalty": "multipliers", "residual_tol": 0.05},
+        solver={"penalty": "multipliers", "residual_tol": 0.05, "ridge": 0.3},
         training={"max_sweeps": 200.0, "n_iter_no_change": None},
     )
     _, state, records = train(settings, tmp_path / "run")
@@ -194,8 +194,9 @@ def test_a_run_does_not_end_before_all_samples_have_entered(kind, samples, make_
         solver={"penalty": kind, "residual_tol": 1e9},
         training={"schedule": "windows", "first_window": 1, "window_passes": 2, "max_sweeps": 50.0},
     )
-    records = train(settings, tmp_path / "run")[2]
+    _, state, records = train(settings, tmp_path / "run")
     assert records[-1]["samples_in_sum"] == 200
+    assert state.splitting.total.totals[0] == 200  # and have been visited
     assert records[-1]["sweep"] < 10
 
 

@@ -110,17 +110,26 @@ class Alternation:
         Small gaps alone may be small steps: multipliers must also have brought the gradient of the real network's
         objective down to the same share of what it was at first. (L1 rests elsewhere, where residuals are worth it.)
         """
-        state, tolerance = self.session.state, self.session.pipeline.solver.residual_tol
-        splitting = state.splitting
-        if splitting is None or splitting.gap is None or self.statistics.samples < self.session.rows:
+        splitting, tolerance = self.session.state.splitting, self.session.pipeline.solver.residual_tol
+        if splitting is None or not self._gaps_met(splitting):
             return False
-        if splitting.gap >= tolerance or self.kind != "multipliers" or splitting.first_gradient is None:
-            return splitting.gap < tolerance
+        if self.kind != "multipliers" or splitting.first_gradient is None:
+            return True
+        self._check_gradient(splitting)
+        return splitting.gradient is not None and splitting.gradient < tolerance * splitting.first_gradient
+
+    def _gaps_met(self, splitting: Splitting) -> bool:
+        """Whether a pass over all samples has found the gaps small."""
+        tolerance = self.session.pipeline.solver.residual_tol
+        return (
+            splitting.gap is not None and splitting.gap < tolerance and splitting.covered == self.session.rows
+        )
+
+    def _check_gradient(self, splitting: Splitting) -> None:
+        """Take the gradient over all samples, once for every time that the gaps were measured."""
         if splitting.checked < splitting.balanced:
             splitting.gradient = self._gradient_norm(tuple(range(self.session.problem.train.store.n_chunks)))
             splitting.checked = splitting.balanced
-        assert splitting.gradient is not None
-        return splitting.gradient < tolerance * splitting.first_gradient
 
     def _before(self, group: int) -> Penalty:
         """The penalty under which a group was visited last."""
@@ -225,7 +234,9 @@ class Alternation:
             )
         )
         found["samples_in_sum"] = int(statistics.samples)
-        found["gradient_norm"] = None if state.splitting is None else state.splitting.gradient
+        if self.kind == "multipliers" and state.splitting is not None and self._gaps_met(state.splitting):
+            self._check_gradient(state.splitting)
+            found["gradient_norm"] = state.splitting.gradient
         if not state.visits:
             return found
         found["shortened"] = float(statistics.diagnostics[1])

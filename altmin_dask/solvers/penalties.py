@@ -235,6 +235,8 @@ class Splitting:
         How often it was.
     gap : float or None
         The largest relative gap of any layer then: the primal one, the dual one in units of ‖u_i‖, or the step of z.
+    covered : int
+        Over how many samples.
     first_gradient : float or None
         Norm of the nested objective's gradient before the first visit.
     gradient, checked : float or None, int
@@ -249,6 +251,7 @@ class Splitting:
     anchor: Weights
     balanced: int = 0
     gap: float | None = None
+    covered: int = 0
     first_gradient: float | None = None
     gradient: float | None = None
     checked: int = -1
@@ -317,6 +320,7 @@ class Splitting:
         unit = 2 * self.rho * np.maximum(total.squares, total.residuals)
         step = relative(np.maximum(total.totals[2:], 0.0), unit.sum(keepdims=True))
         self.gap = float(max(primal.max(), rest.max(), step.max()))
+        self.covered = int(total.totals[0])
         late = max(1.0, (1 + self.balanced) / SETTLE)
         largest, growth = STEP ** (late**-2), GROWTH ** (late**-2)
         favour = min(late, FAVOUR)
@@ -343,7 +347,7 @@ class Splitting:
 
     def scalars(self) -> dict[str, Any]:
         """All that is not an array."""
-        names = ("balanced", "gap", "first_gradient", "gradient", "checked")
+        names = ("balanced", "gap", "covered", "first_gradient", "gradient", "checked")
         return {name: getattr(self, name) for name in names}
 
     @classmethod
