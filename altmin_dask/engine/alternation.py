@@ -182,8 +182,8 @@ class Alternation:
             and not state.visits
             and self.session.pipeline.solver.residual_tol
         ):
-            first = tuple(chunk for group in self.groups[: self.first_window] for chunk in group)
-            splitting.first_gradient = self._gradient_norm(first)
+            # its size is what is wanted: a chunk will do, and samples are not read once more for it
+            splitting.first_gradient = self._gradient_norm(self.groups[0][:1])
 
     def commit(self) -> None:
         """Make the state the one to go on from, and its weights those of the next step."""

@@ -145,7 +145,8 @@ def visit_task(work: Workload) -> Task:
     scratch.common()
     if not work.exact:
         scratch.newton()
-    scratch.statistics(with_inputs=False, moved=work.incremental)
+    # where ρ has moved, the samples' own Gram matrix counts by the new one
+    scratch.statistics(with_inputs=work.splits, moved=work.incremental)
     if work.splits:
         scratch.offsets()
     block = min(n, work.block_rows)
@@ -155,7 +156,7 @@ def visit_task(work: Workload) -> Task:
     newton = max(cut, _exact(work, block)) if work.exact else cut
     x, y, z = n * work.x_bytes, n * work.y_bytes, n * work.latent_bytes
     reading = max(x * (3 if work.compressed else 2), x + y + z * (3 if work.z_compressed else 2))
-    row = DOUBLE * packed_size(work.shapes, with_inputs=False)
+    row = DOUBLE * packed_size(work.shapes, with_inputs=work.splits)
     converted = n * s * work.widths[-1] if work.y_converted else 0
     target = block * s * work.sizes[0] if s > 4 else 0
     computing = x + y + converted + 2 * z + row + newton + target
@@ -189,6 +190,17 @@ def evaluate_task(work: Workload, chunk_rows: int) -> Task:
     loss = block * work.itemsize * (sum(work.widths) + 3 * work.widths[-1])
     held = max(x * (3 if work.compressed else 2), x + y + converted + max(forward_pass(work), loss))
     return Task({}, held, 0, work.chunks)
+
+
+def objective_task(work: Workload) -> Task:
+    """x, y and z as they are read, the weights and a point of a block in float64, and no named arrays."""
+    n, block, width = work.chunk_rows, min(work.chunk_rows, work.block_rows), sum(work.widths)
+    read = n * (work.x_bytes + work.y_bytes + work.latent_bytes)
+    inputs = sum(layer.steps * layer.inputs for layer in work.layers) or sum(k for _, k in work.shapes)
+    # z, residuals, values, inputs, and the drive and output of a layer
+    point = DOUBLE * block * (3 * width + inputs + 2 * max(work.widths))
+    weights = DOUBLE * sum(d * k for d, k in work.shapes)
+    return Task({}, max(2 * read, read + point + weights), 0, work.chunks)
 
 
 def moments_task(work: Workload) -> Task:

@@ -36,6 +36,15 @@ def increment_task(work: Workload) -> Task:
     return Task(arrays, _reading(work, n, computing), row, min(work.group_chunks, work.chunks))
 
 
+def gradient_task(work: Workload) -> Task:
+    """A pass forward and one back, and a gradient of the weights."""
+    scratch = scratch_of(work)
+    scratch.passing()
+    scratch.backward()
+    row = work.itemsize * ascent_size(work.shapes, curvature=False)
+    return Task(scratch.arrays, _reading(work, work.chunk_rows, row), row, work.chunks)
+
+
 def probe_task(work: Workload) -> Task:
     """Two directions for samples that are in memory, block by block."""
     scratch = scratch_of(work)

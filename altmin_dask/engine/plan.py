@@ -20,10 +20,17 @@ from altmin_dask.engine.footprint import (
     enter_task,
     evaluate_task,
     moments_task,
+    objective_task,
     trainer,
     visit_task,
 )
-from altmin_dask.engine.increment_footprint import increment_task, increment_trainer, kept_samples, probe_task
+from altmin_dask.engine.increment_footprint import (
+    gradient_task,
+    increment_task,
+    increment_trainer,
+    kept_samples,
+    probe_task,
+)
 from altmin_dask.solvers.increments import ascent_size
 from altmin_dask.solvers.statistics import packed_size
 from altmin_dask.storage.weights import KEPT_READINGS
@@ -139,7 +146,9 @@ def project(work: Workload) -> Projection:
 
 
 def _persistent(work: Workload) -> list[Task]:
-    return [visit_task(work), enter_task(work)]
+    """With L2 residuals may have to be formed for a record; the others may look at the gradient of all samples."""
+    looking = gradient_task(work) if work.splits else objective_task(work)
+    return [visit_task(work), enter_task(work), looking]
 
 
 def largest_chunk_rows(work: Workload, memory: float) -> int:
