@@ -92,6 +92,13 @@ def ingest_command(
         bool,
         typer.Option("--standardize", help="Bring every number, and real targets, to mean 0, variance 1."),
     ] = False,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="float32|float64",
+            help="Of the store; float64 keeps all digits, for networks of that dtype.",
+        ),
+    ] = "float32",
     chunk_rows: Annotated[
         int | None, typer.Option(metavar="N", help="Rows in a chunk; by default about 8 MiB.")
     ] = None,
@@ -104,11 +111,11 @@ def ingest_command(
         task = bar.add_task(f"ingest {source}", total=opened.rows)
         store = ingest(
             opened, dest, scale=scale, chunk_rows=chunk_rows, overwrite=overwrite, standardize=standardize,
-            progress=lambda done, _: bar.update(task, completed=done),
+            dtype=dtype, progress=lambda done, _: bar.update(task, completed=done),
         )  # fmt: skip
     targets = "no targets" if store.y is None else f"targets {store.y.dtype}"
     typer.echo(
-        f"{store.path}: {store.rows} samples of {'×'.join(map(str, store.sample_shape))}, {targets}, "
+        f"{store.path}: {store.rows} samples of {'×'.join(map(str, store.sample_shape))} {store.x.dtype}, {targets}, "
         f"{store.n_chunks} chunks of {store.chunk_rows} rows"
     )
 
@@ -266,7 +273,10 @@ def _opened(folder: RunFolder, source: str) -> Iterator[SampleStore]:
         raise MissingError(f"{folder.path} is not a run folder; name one that `altmin train` made")
     model = Model.load(folder.model)
     with tempfile.TemporaryDirectory(prefix="altmin-") as temporary:
-        store = find_store(source, "source", Path(temporary), model.scale, None, like=model.preparation)
+        dtype = str(model.weights[0].dtype)
+        store = find_store(
+            source, "source", Path(temporary), model.scale, None, like=model.preparation, dtype=dtype
+        )
         if store.preparation != model.preparation:
             raise DataError(
                 f"{source} was prepared otherwise than the samples for training; name the raw data, or a store of the "

@@ -92,6 +92,7 @@ class NetworkTable(Table):
     classes: Annotated[int, Field(ge=2)] | None = None
     """How many classes a classifier tells apart; by default one more than the largest label for training."""
     dtype: Literal["float32", "float64"] = "float32"
+    """In which is computed, and in which raw sources are ingested; a store has a dtype of its own (ingest --dtype)."""
     initialization: Literal["auto", "random", "whitened", "layerwise"] = "auto"
     """Glorot or He by activation; or a first layer whitened, and an output bias set, from the first samples; or every
     hidden layer trained by itself as a shallow auto-encoder of what is below. "auto" whitens auto-encoders of one

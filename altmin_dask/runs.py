@@ -168,7 +168,9 @@ def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor, plan: 
     """Open the stores, or make them, and check that everything fits together."""
     data = pipeline.data
     chunk_rows = plan.work.chunk_rows if data.chunk_rows == "auto" else data.chunk_rows
-    find = partial(find_store, data=run.data, scale=data.scale, chunk_rows=chunk_rows)
+    find = partial(
+        find_store, data=run.data, scale=data.scale, chunk_rows=chunk_rows, dtype=pipeline.network.dtype
+    )
     train = find(data.train, "train", standardize=data.standardize)
     validation = None
     if data.validation is not None:

@@ -111,7 +111,8 @@ def test_a_classifier_from_a_raw_source(altmin, tmp_path):
 def test_a_regressor_from_npz(altmin, tmp_path, columns):
     y = X @ RNG.random(6) if columns is None else X @ RNG.random((6, columns))
     np.savez(tmp_path / "data.npz", samples=X, targets=y)
-    done = altmin("ingest", "data.npz", "data.zarr", "--x", "samples", "--y", "targets", "--chunk-rows", 16)
+    done = altmin("ingest", "data.npz", "data.zarr", "--x", "samples", "--y", "targets", "--chunk-rows", 16,
+                  "--dtype", "float64")  # fmt: skip
     assert (done.code, done.err) == (0, "")
     write_pipeline(tmp_path / "r.toml", "data.zarr", "regressor", network={"activation": "tanh"})
     done = altmin("train", "r.toml")

@@ -276,7 +276,7 @@ def can_unshare() -> bool:
 def test_a_worker_without_the_shared_folders_is_named(hidden, samples, altmin, tmp_path):
     for name in ("runs", "data"):
         (tmp_path / name).mkdir()
-    store = ingest(array_source(samples), tmp_path / "data" / "samples.zarr", chunk_rows=32)
+    store = ingest(array_source(samples), tmp_path / "data" / "samples.zarr", chunk_rows=32, dtype="float64")
     file = write_pipeline(tmp_path / "pipeline.toml", store.path)
     with processes(tmp_path / "cluster") as running:
         running.scheduler()

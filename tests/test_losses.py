@@ -231,8 +231,8 @@ def test_defaults():
 
 def test_kinds_of_targets():
     assert get_loss("squared").target == "real"
-    assert get_loss("squared", "sigmoid").target == "unit"
-    assert get_loss("binary_cross_entropy").target == "unit"
+    assert get_loss("squared", "sigmoid").target == "real"
+    assert get_loss("binary_cross_entropy").target == "real"
     assert get_loss("cross_entropy").target == "labels"
 
 

@@ -83,7 +83,7 @@ def test_a_writer_that_was_killed_leaves_a_store_that_is_refused(bucket):
 
 def test_a_flipped_bit_is_detected_and_named(bucket, altmin):
     url = f"{bucket}/samples.zarr"
-    store = ingest(array_source(X, LABELS), url, chunk_rows=16)
+    store = ingest(array_source(X, LABELS), url, chunk_rows=16, dtype="float64")
     flip(f"{url}/x/c/2/0")
     chunks_of(store).read(1)
     with pytest.raises(ChunkError, match=rf"chunk 2 of {url}/x does not match its checksum; put it back"):
@@ -109,7 +109,7 @@ def test_training_and_evaluation_give_what_they_give_on_a_local_store(bucket, al
     samples = foreign(Path("samples.zarr"), X)
     url = f"{bucket}/samples.zarr"
     for dest in (url, "local.zarr"):
-        ended_well = altmin("ingest", samples, dest, "--chunk-rows", 16)
+        ended_well = altmin("ingest", samples, dest, "--chunk-rows", 16, "--dtype", "float64")
         assert ended_well.code == 0, ended_well
     models, losses = [], []
     for name, data in (("remote", url), ("local", "local.zarr")):
@@ -127,7 +127,7 @@ def test_training_and_evaluation_give_what_they_give_on_a_local_store(bucket, al
 @pytest.mark.slow
 def test_worker_processes_find_the_endpoint_too(bucket, tmp_path):
     url = f"{bucket}/samples.zarr"
-    ingest(array_source(X), url, chunk_rows=16)
+    ingest(array_source(X), url, chunk_rows=16, dtype="float64")
     cluster = {"kind": "local", "workers": 1, "dashboard": ":0"}
     file = write_pipeline(tmp_path / "p.toml", url, cluster=cluster, training={"max_sweeps": 1})
     outcome = ended(start("train", file, "--run", tmp_path / "run", cwd=tmp_path))
@@ -142,7 +142,7 @@ def test_the_command_line_as_a_process_of_its_own(bucket, endpoint, tmp_path, va
     environment = {"AWS_ENDPOINT_URL": "", variable: endpoint}
     outcome = ended(start("ingest", "digits:test", url, "--chunk-rows", 100, cwd=tmp_path, env=environment))
     assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out == f"{url}: 360 samples of 8×8, targets int64, 4 chunks of 100 rows\n"
+    assert outcome.out == f"{url}: 360 samples of 8×8 float32, targets int64, 4 chunks of 100 rows\n"
     assert SampleStore.open(url).summary.x_max == 16
 
 

@@ -265,19 +265,22 @@ def test_plan_tells_everything_and_writes_nothing(altmin: Altmin, tmp_path):
     assert files_below(tmp_path) == before
 
 
-def test_plan_of_sources_reads_labels_and_nothing_else(altmin: Altmin, tmp_path):
+@pytest.mark.parametrize(("dtype", "itemsize"), [("float32", 4), ("float64", 8)])
+def test_plan_of_sources_reads_labels_and_nothing_else(altmin: Altmin, tmp_path, dtype, itemsize):
     np.savez(tmp_path / "a.npz", x=X, y=LABELS * 2)
     (tmp_path / "b.npy").write_bytes(b"")
     np.save(tmp_path / "b.npy", X)
     with (tmp_path / "b.npy").open("r+b") as file:
         file.truncate(file.seek(0, 2))
-    write_pipeline(tmp_path / "job.toml", "a.npz", "classifier", data={"validation": "a.npz"})
+    write_pipeline(
+        tmp_path / "job.toml", "a.npz", "classifier", data={"validation": "a.npz"}, network={"dtype": dtype}
+    )
     before = files_below(tmp_path)
     done = altmin("plan", "job.toml", "--json")
     assert (done.code, done.err) == (0, "")
     numbers = json.loads(done.out)
     assert numbers["network"] == [6, 5, 5]
-    assert numbers["data_disk"] == 2 * 60 * (6 * 4 + 8)
+    assert numbers["data_disk"] == 2 * 60 * (6 * itemsize + 8)
     assert files_below(tmp_path) == before
 
 

@@ -219,10 +219,10 @@ def test_sequences_of_other_lengths_are_evaluated_and_predicted(altmin, tmp_path
 def test_lengths_and_states_of_an_npz_come_along(altmin, tmp_path):
     states = RNG.normal(size=(150, 5))
     np.savez(tmp_path / "s.npz", x=SEQUENCES, y=SIGNS, lengths=LENGTHS, states=states)
-    assert altmin("ingest", "s.npz", "s.zarr", "--chunk-rows", 32).code == 0
+    assert altmin("ingest", "s.npz", "s.zarr", "--chunk-rows", 32, "--dtype", "float64").code == 0
     group = zarr.open_group("s.zarr", mode="r")
     np.testing.assert_array_equal(group["lengths"][:], LENGTHS)
-    np.testing.assert_allclose(group["states"][:], states, rtol=1e-6)
+    np.testing.assert_array_equal(group["states"][:], states)
     pipeline = write_pipeline(
         tmp_path / "p.toml", "s.zarr", "recurrent_classifier", training={"schedule": "increments"}
     )

@@ -158,7 +158,9 @@ def test_shapes_and_dtypes():
 def test_it_is_ingested(altmin, tmp_path):
     spec = "synthetic:rows=600,features=12,classes=3"
     outcome = altmin("ingest", spec, "s.zarr", "--chunk-rows", 100)
-    assert outcome.out.endswith("s.zarr: 600 samples of 12, targets int64, 6 chunks of 100 rows\n"), outcome
+    assert outcome.out.endswith("s.zarr: 600 samples of 12 float32, targets int64, 6 chunks of 100 rows\n"), (
+        outcome
+    )
     x, y = read(spec.removeprefix("synthetic:"))
     store = ingest(open_source("s.zarr"), "t.zarr", chunk_rows=77)
     np.testing.assert_array_equal(store.x[:], x)

@@ -64,7 +64,7 @@ def targets(network: Chain, n: int, rng: np.random.Generator, dtype=np.float64) 
     width = network.widths[-1]
     if network.loss.target == "labels":
         return rng.integers(width, size=n)
-    if network.loss.target == "unit":
+    if network.loss.output_activation == "sigmoid":
         return rng.uniform(size=(n, width)).astype(dtype)
     return rng.normal(size=(n, width)).astype(dtype)
 

@@ -12,7 +12,8 @@ import zarr
 
 from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.engine.executors import Executor
-from altmin_dask.engine.problem import TARGETS, check_targets, fitted, ranges_of
+from altmin_dask.engine.problem import TARGETS, fitted
+from altmin_dask.engine.ranges import check_digits, check_targets, computed_with, ranges_of
 from altmin_dask.engine.sweep import Kernel, Samples, Step, evaluate, per_chunk
 from altmin_dask.errors import ConfigError, ExistsError
 from altmin_dask.networks.activations import Array
@@ -21,6 +22,7 @@ from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.chunks import Evaluation
 from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.checked import storage_options
+from altmin_dask.storage.conversion import check_whole
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.preparation import Scaling
 from altmin_dask.storage.readers import is_url, locate
@@ -40,7 +42,9 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     """
     model = Model.load(run.model)
     target, network = TARGETS[model.kind], fitted(model.network, store)
-    check_targets(network, target, store, ranges_of(store, executor))
+    ranges = ranges_of(store, executor)
+    check_targets(network, target, store, ranges)
+    check_digits(store, str(model.weights[0].dtype), computed_with(store, target), ranges)
     step = Step(
         _kernel(model, network), Samples(store, target), _all(store), uuid.uuid4().hex[:8], str(run.weights)
     )
@@ -60,8 +64,8 @@ def predict_store(
 
     The destination is a zarr group with ``prediction`` (rows, outputs), for classifiers the class probabilities
     with their ``label`` (rows,) beside them; of networks with an output at every step (rows, steps, outputs) and
-    (rows, steps). What was standardized gets its own units again; names of classes or columns are attributes. It
-    appears when it is complete.
+    (rows, steps). Predictions have the dtype of the model, but what was standardized gets its own units again, which
+    need float64; names of classes or columns are attributes. It appears when it is complete.
 
     Raises
     ------
@@ -74,6 +78,7 @@ def predict_store(
     """
     model = Model.load(run.model)
     network = fitted(model.network, store)
+    check_digits(store, str(model.weights[0].dtype), computed_with(store, "inputs"))
     location = locate(dest)
     if is_url(location):
         raise ConfigError(f"predictions are not written to a URL like {location}; give a path")
@@ -89,7 +94,9 @@ def predict_store(
         shape = (*steps, network.shapes[-1][0])
         group.create_array(
             "prediction", shape=(store.rows, *shape), chunks=(store.chunk_rows, *shape),
-            **storage_options(model.weights[0].dtype, compress=False),
+            **storage_options(
+                model.weights[0].dtype if model.output_scaling is None else "float64", compress=False
+            ),
         )  # fmt: skip
         if labels:
             group.create_array(
@@ -142,6 +149,7 @@ def _predict_block(
     scaling: Scaling | None,
 ) -> Array:
     check_finite(x, None, written["prediction"].starts[block_id[0]], label)
+    check_whole(x, f"x of {label}")
     with single_threaded_blas():
         output = kernel.network.predict(read_weights(weights), x)
     units = output if scaling is None else scaling.undo(output)

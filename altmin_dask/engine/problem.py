@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -12,9 +11,9 @@ import numpy as np
 
 from altmin_dask.config import MuSchedule, NetworkTable, Pipeline
 from altmin_dask.engine.executors import Executor
-from altmin_dask.engine.sweep import Kernel, Samples, per_chunk
+from altmin_dask.engine.ranges import check_digits, check_targets, computed_with, ranges_of
+from altmin_dask.engine.sweep import Kernel, Samples
 from altmin_dask.errors import ConfigError, DataError
-from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
@@ -23,7 +22,7 @@ from altmin_dask.solvers.newton import NewtonSettings
 from altmin_dask.solvers.schedules import Geometric
 from altmin_dask.storage.preparation import Preparation, prepared
 from altmin_dask.storage.readers import is_url, is_zarr_folder, locate
-from altmin_dask.storage.samples import SampleStore, Summary, check_finite, ingest
+from altmin_dask.storage.samples import SampleStore, Summary, ingest
 from altmin_dask.storage.sources import open_source
 from altmin_dask.storage.summaries import check_lengths, is_labels
 
@@ -121,10 +120,11 @@ def find_store(
     *,
     standardize: bool = False,
     like: Preparation | None = None,
+    dtype: str = "float32",
 ) -> SampleStore:
     """Open a sample store; any other source is first ingested as ``<data>/<name>.zarr`` (once).
 
-    With `standardize`, or prepared `like` other samples.
+    In `dtype`, that of the network, with `standardize`, or prepared `like` other samples.
 
     Raises
     ------
@@ -136,10 +136,12 @@ def find_store(
     made = data / f"{name}.zarr"
     if made.exists():
         return SampleStore.open(made)
-    if like is None:
-        return ingest(open_source(spec), made, scale=scale, chunk_rows=chunk_rows, standardize=standardize)
     source = open_source(spec, like=like)
-    return ingest(prepared(replace(source, preparation=like)), made, scale=scale, chunk_rows=chunk_rows)
+    if like is not None:
+        source, standardize = prepared(replace(source, preparation=like)), False
+    return ingest(
+        source, made, scale=scale, chunk_rows=chunk_rows, standardize=standardize, dtype=dtype
+    )  # fmt: skip
 
 
 def build_problem(
@@ -166,6 +168,7 @@ def build_problem(
             ranges = summary if store is train else ranges_of(store, executor)
             check_layout(network, store)
             check_targets(network, target, store, ranges)
+            check_digits(store, settings.dtype, computed_with(store, target), ranges)
     if train.weights is not None:
         network = _weighted(network, pipeline)
     if validation is not None and (train.weights is None) != (validation.weights is None):
@@ -266,52 +269,6 @@ def check_layout(network: Network, store: SampleStore) -> None:
             check_lengths(values, network.steps, start, store.path)
 
 
-def check_targets(network: Network, target: str, store: SampleStore, ranges: Summary) -> None:
-    """Refuse targets that the network cannot have been made for."""
-    outputs = network.shapes[-1][0]
-    every = isinstance(network, Recurrent) and network.every
-    if target == "inputs":
-        name, low, high = "x", ranges.x_min, ranges.x_max
-    else:
-        if store.y is None or ranges.y_min is None or ranges.y_max is None:
-            raise DataError(f"{store.path} has no targets y; ingest it again with --y NAME")
-        name, low, high = "y", ranges.y_min, ranges.y_max
-        columns = prod(store.y.shape[1:])
-        if target == "labels":
-            steps = network.steps if isinstance(network, Recurrent) and every else 1
-            if columns != steps:
-                raise DataError(f"y of {store.path} has {columns} labels a sample; the network gives {steps}")
-            _check_labels(store, ranges, outputs, every)
-            return
-        if columns != network.widths[-1]:
-            raise DataError(
-                f"y of {store.path} has {columns} columns; the network has {network.widths[-1]} outputs"
-            )
-    if network.loss.target == "unit" and (low < 0 or high > 1):
-        raise DataError(
-            f"{name} of {store.path} runs from {low:g} to {high:g}, but a sigmoid output only reaches [0, 1]; "
-            "scale it (ingest --scale) or choose another network.output_activation"
-        )
-
-
-def _check_labels(store: SampleStore, ranges: Summary, classes: int, every: bool) -> None:
-    if not ranges.y_integer:
-        raise DataError(
-            f"y of {store.path} has dtype {store.y.dtype if store.y is not None else None}; "
-            "a classifier needs integer labels 0 … K − 1"
-        )
-    if store.y is not None and store.y.dtype == bool:
-        raise DataError(f"y of {store.path} is boolean; `altmin ingest` it, which makes it labels 0 and 1")
-    assert ranges.y_min is not None
-    assert ranges.y_max is not None
-    if ranges.y_min < (-1 if every else 0):  # −1 is no target of a step
-        raise DataError(f"y of {store.path} has the label {ranges.y_min:g}; classes are numbered from 0")
-    if ranges.y_max >= classes:
-        raise DataError(
-            f"y of {store.path} has the label {ranges.y_max:g}; the network has {classes} classes"
-        )
-
-
 def make_network(settings: NetworkTable, samples: Outline) -> Network:
     """Make the network that fits samples.
 
@@ -398,41 +355,6 @@ def _make_recurrent(
         start=("identity" if rectifier else "orthogonal") if start == "auto" else start,
         lengths="lengths" in samples.beside, states="states" in samples.beside,
     )  # fmt: skip
-
-
-def ranges_of(store: SampleStore, executor: Executor) -> Summary:
-    """Give the ranges recorded in a store, or else find them by reading it through.
-
-    Raises
-    ------
-    DataError
-        If values are not finite, naming the first rows.
-    """
-    if store.summary is not None:
-        return store.summary
-    target = "inputs" if store.y is None else "real"
-    token = uuid.uuid4().hex[:8]
-    x, y = Samples(store, target).arrays(tuple(range(store.n_chunks)), token)
-    found = executor.compute(per_chunk(_ranges_block, x, y, name=f"altmin_check-{token}", columns=4))
-    unusable = np.flatnonzero(~np.isfinite(found).all(axis=1))
-    if unusable.size:
-        start = int(unusable[0]) * store.chunk_rows
-        rows = slice(start, start + store.chunk_rows)
-        check_finite(
-            np.asarray(store.x[rows]),
-            None if store.y is None else np.asarray(store.y[rows]),
-            start,
-            store.path,
-        )
-    low, high = found[:, ::2].min(axis=0), found[:, 1::2].max(axis=0)
-    if store.y is None:
-        return Summary(low[0], high[0], None, None, False)
-    return Summary(low[0], high[0], low[1], high[1], is_labels(store.y.dtype))
-
-
-def _ranges_block(x: Array, y: Array | None) -> Array:
-    ranges = [function(values) for values in (x, x if y is None else y) for function in (np.min, np.max)]
-    return np.array([ranges], dtype=np.float64)
 
 
 def splitting_rho(network: Network) -> float:

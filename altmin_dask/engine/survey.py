@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -221,14 +222,13 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
         If the data cannot be opened, or the network does not fit them.
     """
     settings, training, solver = pipeline.network, pipeline.training, pipeline.solver
-    train = _look(pipeline.data.train, "train", data)
+    look = partial(_look, data=data, dtype=settings.dtype, standardize=pipeline.data.standardize)
+    train = look(pipeline.data.train, "train")
     target = TARGETS[settings.kind]
     if target == "labels" and train.outline.y_integer and train.outline.y_max is None:
         train = replace(train, outline=replace(train.outline, y_max=_largest(train)))
     network = make_network(settings, train.outline)
-    validation = (
-        None if pipeline.data.validation is None else _look(pipeline.data.validation, "validation", data)
-    )
+    validation = None if pipeline.data.validation is None else look(pipeline.data.validation, "validation")
     itemsize = np.dtype(settings.dtype).itemsize
     work = Workload(
         sizes=network.sizes,
@@ -239,7 +239,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
         x_bytes=train.x_bytes,
         y_bytes=0 if target == "inputs" else train.y_bytes,
         raw_bytes=train.raw_bytes,
-        y_converted=target == "real" and train.y_bytes != itemsize * network.widths[-1],
+        y_converted=target == "real" and train.y_dtype != settings.dtype,
         compressed=train.compressed,
         z_compressed=pipeline.output.z is not None and is_url(pipeline.output.z),
         validation_rows=0 if validation is None else validation.outline.rows,
@@ -315,6 +315,7 @@ class _Data:
     chunk_rows: int
     x_bytes: int
     y_bytes: int
+    y_dtype: np.dtype[Any] | None
     compressed: bool
     source: Source
     raw_bytes: int = 0
@@ -324,32 +325,40 @@ class _Data:
         return self.raw_bytes > 0
 
 
-def _look(spec: str, name: str, data: Path | None) -> _Data:
+def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool) -> _Data:
     made = None if data is None else data / f"{name}.zarr"
     if is_store(spec) or (made is not None and made.exists()):
         store = SampleStore.open(locate(spec) if is_store(spec) or made is None else made)
-        y_bytes = 0 if store.y is None else store.y.dtype.itemsize * prod(store.y.shape[1:])
-        y_bytes += 0 if store.weights is None else store.weights.dtype.itemsize
+        columns = 0 if store.y is None else prod(store.y.shape[1:]) + (store.weights is not None)
+        y_bytes = 0 if store.y_dtype is None else store.y_dtype.itemsize * columns
         y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
         source = Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
         return _Data(
             outline_of(store, store.summary), store.chunk_rows,
-            store.x.dtype.itemsize * (store.features + sum(prod(a.shape[1:]) for a in store.beside.values())),
-            y_bytes, _compressed(store.x), source,
+            store.x_dtype.itemsize * (store.features + sum(prod(a.shape[1:]) for a in store.beside.values())),
+            y_bytes, store.y_dtype, _compressed(store.x), source,
         )  # fmt: skip
     source = open_source(spec)
     # what sequences have beside x is read as part of it
     features = prod(source.x_shape) + sum(prod(array.shape[1:]) for array in source.beside.values())
     labels = source.y_dtype is not None and is_labels(source.y_dtype)
-    y_bytes = 0 if source.y_shape is None else prod(source.y_shape) * (8 if labels else 4)
+    # labels are stored as they are, and joined to weights in what holds both
+    y_dtype = None if source.y_dtype is None else np.dtype("int64" if labels else dtype)
+    if y_dtype is not None and source.weights is not None:
+        y_dtype = np.result_type(y_dtype, dtype)
+    columns = 0 if source.y_shape is None else prod(source.y_shape) + (source.weights is not None)
+    y_bytes = 0 if y_dtype is None else y_dtype.itemsize * columns
     outline = Outline(
         source.name, source.rows, source.x_shape, source.y_shape, labels, None, tuple(source.beside)
     )
     raw_bytes = source.x_dtype.itemsize * features
     if source.y_dtype is not None:
         raw_bytes += source.y_dtype.itemsize * prod(source.y_shape or ())
-    chunk_rows = default_chunk_rows(source.rows, source.x_shape)
-    return _Data(outline, chunk_rows, 4 * features, y_bytes, False, source, raw_bytes)
+    if standardize:  # in float64, by way of the difference to the mean
+        raw_bytes += 2 * 8 * prod(source.x_shape)
+    chunk_rows = default_chunk_rows(source.rows, source.x_shape, dtype)
+    x_bytes = np.dtype(dtype).itemsize * features
+    return _Data(outline, chunk_rows, x_bytes, y_bytes, y_dtype, False, source, raw_bytes)
 
 
 def _compressed(array: zarr.Array[Any]) -> bool:

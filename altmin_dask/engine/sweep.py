@@ -62,16 +62,27 @@ class Samples:
 
         Behind x stand the lengths and states of sequences, behind y the weights of samples, where the store has them.
         """
-        first = self._view(self.store.x, "x", chunks)
-        others = [self._view(array, name, chunks) for name, array in self.store.beside.items()]
-        x = lazy(JoinedView((first, *others)) if others else first, f"altmin_read_x-{token}")
-        if self.target == "inputs" or self.store.y is None:
+        store = self.store
+        first = self._view(store.x, "x", chunks)
+        others = [self._view(array, name, chunks) for name, array in store.beside.items()]
+        x = lazy(JoinedView((first, *others), store.x_dtype) if others else first, f"altmin_read_x-{token}")
+        if self.target == "inputs" or store.y is None:
             return x, None
-        y = self._view(self.store.y, "y", chunks)
-        if self.store.weights is None:
+        y = self._view(store.y, "y", chunks)
+        if store.weights is None or store.y_dtype is None:
             return x, lazy(y, f"altmin_read_y-{token}")
-        weights = self._view(self.store.weights, WEIGHTS, chunks)
-        return x, lazy(JoinedView((y, weights)), f"altmin_read_y-{token}")
+        weights = self._view(store.weights, WEIGHTS, chunks)
+        return x, lazy(JoinedView((y, weights), store.y_dtype), f"altmin_read_y-{token}")
+
+    def each(self, chunks: tuple[int, ...], token: str) -> dict[str, da.Array]:
+        """Every array of the store by its name, by itself, lazily, of the chunks named."""
+        store = self.store
+        arrays = {"x": store.x, "y": store.y, **store.beside, WEIGHTS: store.weights}
+        return {
+            name: lazy(self._view(array, name, chunks), f"altmin_read_{name}-{token}")
+            for name, array in arrays.items()
+            if array is not None
+        }
 
     def _view(self, array: Any, name: str, chunks: tuple[int, ...]) -> ChunkView:
         location = f"{self.store.path.rstrip('/')}/{name}"

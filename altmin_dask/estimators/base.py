@@ -26,7 +26,15 @@ from altmin_dask.engine.problem import is_store
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import folder
 from altmin_dask.estimators.forward import Forward, as_given
-from altmin_dask.estimators.input import as_dask, is_lazy, open_samples, outline, split, store_source
+from altmin_dask.estimators.input import (
+    as_dask,
+    check_numbers,
+    is_lazy,
+    open_samples,
+    outline,
+    split,
+    store_source,
+)
 from altmin_dask.estimators.settings import chunk_rows_of, dtype_of, pipeline_of, place_of, share_held_out
 from altmin_dask.estimators.watch import CallbackSupportMixin, Stop, Watch, with_callbacks
 from altmin_dask.estimators.weighting import weighted
@@ -91,7 +99,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
     staleness : int
         How many groups may be under way at once (increments); above 0 results depend on timing.
     dtype : {"auto", "float32", "float64"}
-        In which is computed; "auto" is float32 for samples of float32, and float64 elsewhere, as in scikit-learn.
+        In which is computed, and what samples and targets are read in; "auto" is float32 for samples of float32, and
+        float64 elsewhere, as in scikit-learn; `partial_fit` goes on in what it began with.
     random_state : int, RandomState or None
         Seed of the first weights, the order of chunks and the samples held out.
     scheduler : str, optional
@@ -261,7 +270,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         location = self.temporary_folder or dask.config.get("temporary-directory", None)
         with tempfile.TemporaryDirectory(prefix="altmin-", dir=location) as home:
             train, validation = self._stores(X, y, sample_weight, Path(home), seed, partial, begun)
-            pipeline = pipeline_of(self, train, validation, seed, partial=partial)
+            pipeline = pipeline_of(self, train, validation, seed, partial=partial, begun=begun)
             run = RunFolder(Path(home) / "run")
             initial = self.model_.weights if begun or (self.warm_start and hasattr(self, "model_")) else None
 
@@ -330,7 +339,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         if given is not None and not held_out and self.chunk_rows is None and source is raw:
             return given, None
         source = replace(source, preparation=None)
-        write = partial(ingest, chunk_rows=chunk_rows_of(self, source), dtype=dtype_of(self, source.x_dtype))
+        dtype = dtype_of(self, source.x_dtype, begun=begun)
+        write = partial(ingest, chunk_rows=chunk_rows_of(self, source), dtype=dtype)
         if not held_out:
             return write(source, home / "train.zarr"), None
         if is_lazy(X) and given is None:  # computed once, and read again
@@ -343,6 +353,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         return train, validation
 
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
+        self._check_numbers(X, y)
         if self._kind == "autoencoder":
             return array_source(
                 validate_data(self, X, dtype=FLOATS, ensure_min_samples=least, reset=reset), name=GIVEN
@@ -356,6 +367,12 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
                 "sample_weight",
             )
         return Source(GIVEN, array_source(X).x, sliced(np.asarray(y), "y"), weights=weights)
+
+    def _check_numbers(self, X: Any, y: Any = None) -> None:
+        """Refuse whole numbers that are too large, before they are rounded."""
+        check_numbers(X, "X")
+        if self._kind in ("regressor", "recurrent_regressor") and y is not None:
+            check_numbers(y, "y")
 
     def _with_targets(self, source: Source, begun: bool) -> Source:
         """Targets as the store is to hold them, and weights with mean 1; learns what there is to know of them."""
@@ -388,6 +405,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         """Outputs for samples of any kind: lazy for what is lazy."""
         if is_lazy(X):
             return forward.lazily(self._samples(X))
+        self._check_numbers(X)
         return forward(validate_data(self, X, dtype=FLOATS, reset=False))
 
     def _samples(self, X: Any) -> da.Array:

@@ -15,6 +15,7 @@ from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.errors import DataError
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.storage.conversion import check_whole
 from altmin_dask.storage.model import Model
 
 STRIP_ROWS = 8192
@@ -88,6 +89,7 @@ def _block(x: Any, *, forward: Forward) -> Array:
     values = np.asarray(x)
     if not np.isfinite(values).all():
         raise DataError("Input X contains NaN or infinity; repair those rows, or leave them out")
+    check_whole(values, "X")
     with single_threaded_blas():
         return forward(values)
 

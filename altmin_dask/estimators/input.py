@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
+from numbers import Integral
 from typing import Any
 
 import dask.array as da
@@ -21,6 +22,7 @@ from dask.base import compute, is_dask_collection
 from altmin_dask.engine.problem import is_store
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.networks.activations import Array
+from altmin_dask.storage.conversion import WHOLE, check_whole, whole_refused
 from altmin_dask.storage.readers import RowReader, locate, open_zarr, read_zarr
 from altmin_dask.storage.samples import SampleStore
 from altmin_dask.storage.sources import Source, open_source
@@ -35,6 +37,28 @@ PIECE = 1000
 def is_lazy(X: Any) -> bool:
     """Tell whether samples are read piece by piece: dask, zarr, or a path or URL."""
     return isinstance(X, str | os.PathLike | zarr.Array | zarr.Group) or is_dask_collection(X)
+
+
+def check_numbers(X: Any, name: str) -> None:
+    """Refuse whole numbers that float64, in which scikit-learn hands them on, does not hold.
+
+    Raises
+    ------
+    DataError
+        Naming the first one.
+    """
+    frame = hasattr(X, "columns") and hasattr(X, "dtypes")
+    for values in [X[column] for column in X.columns] if frame else [X]:
+        try:
+            given = np.asarray(values)
+        except (TypeError, ValueError):  # of what scikit-learn says it better
+            continue
+        if given.dtype.kind != "O":
+            check_whole(given, name)
+            continue
+        for value in given.ravel():
+            if isinstance(value, Integral) and not -WHOLE < int(value) < WHOLE:
+                raise whole_refused(name, int(value))
 
 
 def outline(X: Any, features: int) -> Any:

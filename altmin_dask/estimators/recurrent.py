@@ -22,6 +22,7 @@ from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
 from altmin_dask.estimators.input import as_dask, is_lazy
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.storage.conversion import check_whole, real
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.readers import RowReader
 from altmin_dask.storage.samples import SampleStore
@@ -99,6 +100,7 @@ def _block(x: Any, *, forward: SequenceForward) -> Array:
     values = np.asarray(x)
     if not np.isfinite(values).all():
         raise DataError("Input X contains NaN or infinity; repair those rows, or leave them out")
+    check_whole(values, "X")
     with single_threaded_blas():
         return forward(values)
 
@@ -159,6 +161,7 @@ class RecurrentEstimator(AltMinEstimator):
         """Targets may have more dimensions than those that scikit-learn checks."""
         if y is None:
             raise DataError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        self._check_numbers(X, y)
         x = validate_data(self, X, dtype=FLOATS, ensure_min_samples=least, reset=reset)
         values = np.asarray(y)
         if values.dtype.kind == "O" and self._kind == "recurrent_regressor":
@@ -201,11 +204,12 @@ class RecurrentEstimator(AltMinEstimator):
             checked = _checked_lengths(lengths, steps)
             if len(checked) != len(values):
                 raise DataError(f"X has {len(values)} rows and lengths has {len(checked)}; give one for each")
-            values = np.column_stack([values, checked]).astype(values.dtype)
+            values = np.column_stack([values, checked])
         return forward(values)
 
     def _checked_rows(self, rows: Any) -> Array:
-        checked: Array = check_array(rows, dtype=(np.float64, np.float32))
+        self._check_numbers(rows)
+        checked: Array = check_array(rows, dtype=FLOATS)
         return checked
 
     def _of_store(self, store: SampleStore, **options: Any) -> tuple[Array, Array | None, Array]:
@@ -217,7 +221,7 @@ class RecurrentEstimator(AltMinEstimator):
             rows = slice(start, start + store.chunk_rows)
             x = np.asarray(store.x[rows]).reshape(-1, store.features)
             if lengths is not None:
-                x = np.column_stack([x, np.asarray(lengths[rows])]).astype(x.dtype)
+                x = np.column_stack([x, np.asarray(lengths[rows])])
             found.append(forward(x))
         assert store.y is not None
         return (
@@ -551,9 +555,7 @@ verbose
                 f"(rows, {self.n_steps_in_}, outputs)"
             )
         self.n_outputs_, self._flat = y.shape[-1] if len(y.shape) > 1 else 1, len(y.shape) == 1
-        return (
-            mapped(y, lambda block: np.asarray(block, np.float64), np.float64) if y.dtype.kind != "f" else y
-        )
+        return y if y.dtype.kind == "f" else mapped(y, real, "float64")
 
     def _network(self) -> dict[str, Any]:
         return {**super()._network(), "output_activation": self.output_activation}

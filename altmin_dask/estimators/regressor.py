@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Self
 
-import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 
@@ -15,6 +13,7 @@ from altmin_dask.errors import DataError
 from altmin_dask.estimators.base import AltMinEstimator
 from altmin_dask.estimators.input import is_lazy, known, targets_like
 from altmin_dask.estimators.scoring import lazy_r2
+from altmin_dask.storage.conversion import real
 from altmin_dask.storage.readers import RowReader
 from altmin_dask.storage.samples import SampleStore
 from altmin_dask.storage.streams import mapped
@@ -184,7 +183,7 @@ feature_names_in_
         self.n_outputs_, self._flat = outputs, len(y.shape) == 1
         if y.dtype.kind == "f":
             return y
-        return mapped(y, partial(np.asarray, dtype=np.float64), np.float64)
+        return mapped(y, real, "float64")
 
     def _network(self) -> dict[str, Any]:
         return {"output_activation": self.output_activation, "loss": self.loss}

@@ -84,5 +84,5 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         x = as_dask(X)
         plain = preprocessing.StandardScaler(with_mean=self.with_mean, with_std=self.with_std)
         plain.__dict__ |= {key: value for key, value in self.__dict__.items() if key != "feature_names_in_"}
-        dtype = x.dtype if x.dtype == np.float32 else np.dtype(np.float64)
+        dtype = x.dtype if x.dtype in (np.float32, np.float16) else np.dtype(np.float64)
         return da.map_blocks(getattr(plain, name), x, dtype=dtype, meta=np.empty((0, 0), dtype))

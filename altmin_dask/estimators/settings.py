@@ -32,8 +32,9 @@ def pipeline_of(
     seed: int,
     *,
     partial: bool,
+    begun: bool,
 ) -> Pipeline:
-    """The settings of a run; `partial` is one pass over the samples.
+    """The settings of a run; `partial` is one pass over the samples, with `begun` of which it goes on.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def pipeline_of(
             "hidden_layer_sizes": (hidden,) if np.ndim(hidden) == 0 else tuple(hidden),
             "activation": estimator.activation,
             "initialization": estimator.initialization,
-            "dtype": dtype_of(estimator, train.x.dtype),
+            "dtype": dtype_of(estimator, train.x.dtype, begun=begun),
             **estimator._network(),
         },
         "solver": {name: getattr(estimator, name) for name in _SOLVER},
@@ -94,9 +95,11 @@ def share_held_out(estimator: AltMinEstimator) -> float:
     return float(fraction)
 
 
-def dtype_of(estimator: AltMinEstimator, given: np.dtype[Any]) -> str:
-    """In which is computed."""
+def dtype_of(estimator: AltMinEstimator, given: np.dtype[Any], *, begun: bool) -> str:
+    """In which is computed: that of the model that is gone on with, or else of the samples."""
     if estimator.dtype == "auto":
+        if begun:
+            return str(estimator.model_.weights[0].dtype)
         return "float32" if given == np.float32 else "float64"
     return estimator.dtype
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from altmin_dask.errors import MissingError
+from altmin_dask.errors import AltMinWarning, MissingError
 from altmin_dask.export.layers import layers_of
 from altmin_dask.networks.activations import LEAKY_SLOPE
 from altmin_dask.storage.atomic import write_bytes
+from altmin_dask.storage.conversion import blurred
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.preparation import Scaling
 
 OPSET, IR_VERSION = 17, 8
 """Old enough for the runtimes of the last years, and all that is needed here."""
@@ -52,6 +55,11 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     ConfigError
         If the network is recurrent.
 
+    Warns
+    -----
+    AltMinWarning
+        If what was standardized lies closer together, for its size, than float32 tells apart.
+
     Examples
     --------
     >>> import numpy as np
@@ -66,6 +74,10 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     (100, 1)
     """
     layers = layers_of(model)
+    how = model.preparation
+    for name, scaling in (("x", None if how is None else how.x), ("output", model.output_scaling)):
+        if scaling is not None:
+            _warn_of_float32(name, scaling)
     try:
         from onnx import TensorProto, checker, helper, numpy_helper
     except ImportError:
@@ -84,7 +96,6 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
         scale = constant("scale", np.float32(model.scale))
         nodes.append(helper.make_node("Div", [values, scale], ["scaled"]))
         values = "scaled"
-    how = model.preparation
     if how is not None and how.x is not None:
         shift, scale = (
             constant("x_shift", np.array(how.x.shift, np.float32)),
@@ -126,3 +137,9 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     path = Path(file)
     write_bytes(path, content.SerializeToString())
     return path
+
+
+def _warn_of_float32(name: str, scaling: Scaling) -> None:
+    shift, scale = np.array(scaling.shift), np.array(scaling.scale)
+    if what := blurred(shift - scale, shift + scale, name):
+        warnings.warn(f"{what}, of which the ONNX file is made", AltMinWarning, stacklevel=3)

@@ -6,6 +6,7 @@ needed, so a z-update evaluates one transcendental function per pre-activation a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -39,6 +40,9 @@ class Activation:
         ``inverse(a)`` gives a z with φ(z) near a, for a within the range of φ or at its ends.
     initialization : {"glorot", "he"}
         The variance rule that keeps a forward pass at unit scale.
+    low, high : float
+        inf φ and sup φ. Targets of an output beyond them are refused. Those at them are not, though sigmoid, tanh and
+        softplus only approach theirs: the loss is finite there, and its gradient fades as z grows.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Activation:
     second_derivative: Callable[[Array], Array]
     inverse: Callable[[Array], Array]
     initialization: str = "glorot"
+    low: float = -math.inf
+    high: float = math.inf
 
 
 def _identity(z: Array, out: Array | None = None) -> Array:
@@ -153,11 +159,13 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
         activation.name: activation
         for activation in (
             Activation("identity", _identity, _one, np.zeros_like, _identity),
-            Activation("sigmoid", sigmoid, _sigmoid_derivative, _sigmoid_second, _logit),
-            Activation("tanh", np.tanh, _tanh_derivative, _tanh_second, _artanh),
-            Activation("relu", _relu, _relu_derivative, np.zeros_like, _relu, "he"),
+            Activation("sigmoid", sigmoid, _sigmoid_derivative, _sigmoid_second, _logit, low=0, high=1),
+            Activation("tanh", np.tanh, _tanh_derivative, _tanh_second, _artanh, low=-1, high=1),
+            Activation("relu", _relu, _relu_derivative, np.zeros_like, _relu, "he", low=0),
             Activation("leaky_relu", _leaky_relu, _leaky_derivative, np.zeros_like, _leaky_inverse, "he"),
-            Activation("softplus", softplus, _softplus_derivative, _softplus_second, _softplus_inverse, "he"),
+            Activation(
+                "softplus", softplus, _softplus_derivative, _softplus_second, _softplus_inverse, "he", low=0
+            ),
         )
     }
 )

@@ -102,7 +102,7 @@ class Loss(Protocol):
 
     @property
     def target(self) -> str:
-        """What y must be: "real", "unit" (in [0, 1]) or "labels" (integers 0 … d − 1)."""
+        """What y must be: "real" (within the range of φ_L) or "labels" (integers 0 … d − 1)."""
 
     @property
     def metric_damping(self) -> float:
@@ -152,7 +152,7 @@ class Squared:
 
     @property
     def target(self) -> str:
-        return "unit" if self.activation.name == "sigmoid" else "real"
+        return "real"
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
         return self.activation.value(z, out=out)
@@ -190,7 +190,7 @@ class BinaryCrossEntropy:
 
     name: str = "binary_cross_entropy"
     output_activation: str = "sigmoid"
-    target: str = "unit"
+    target: str = "real"
     metric_damping: float = 0.003  # its curvature fades as samples are fitted
     splitting_rho: float = 0.03
 

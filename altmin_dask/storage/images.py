@@ -16,7 +16,17 @@ from altmin_dask.storage.sources import Source
 from altmin_dask.storage.streams import sliced
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-_MODES = {"1": "L", "P": "RGB", "CMYK": "RGB", "LA": "L", "PA": "RGB", "RGBA": "RGB", "YCbCr": "RGB"}
+_MODES = {"1": "L", "P": "RGB", "CMYK": "RGB", "LA": "L", "PA": "RGB", "RGBA": "RGB", "YCbCr": "RGB", "HSV": "RGB",
+          "RGBX": "RGB"}  # fmt: skip
+_DEEP = {
+    "I;16": np.uint16,
+    "I;16L": np.uint16,
+    "I;16B": np.uint16,
+    "I;16N": np.uint16,
+    "I": np.int32,
+    "F": np.float32,
+}
+"""Grey images of more than 8 bits, which are read as they are: Pillow would cut their values off at 255."""
 
 
 def images_of(folder: Path) -> dict[str, list[Path]]:
@@ -28,7 +38,9 @@ def images_of(folder: Path) -> dict[str, list[Path]]:
 
 
 def read_images(name: str, folder: Path, like: Preparation | None = None) -> Source:
-    """Read images as x of shape (rows, height, width), or (rows, height, width, 3) if they are coloured, of 0 to 255.
+    """Read images as x of shape (rows, height, width), or (rows, height, width, 3) if they are coloured.
+
+    Values are 0 to 255, or what grey images of 16 or 32 bits have.
 
     Parameters
     ----------
@@ -42,7 +54,7 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
     Raises
     ------
     DataError
-        If sizes differ, a file is no image, or there is a class that was not there.
+        If sizes or depths differ, a file is no image, or there is a class that was not there.
     MissingError
         If Pillow is not installed.
     """
@@ -50,11 +62,16 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
     files = [file for some in found.values() for file in some]
     shape, mode = _header(files[0])
     for file in files[1:]:
-        other, _ = _header(file)
+        other, its = _header(file)
         if other != shape:
             raise DataError(
                 f"{file} has {other[1]}×{other[0]} pixels and {files[0].name} has {shape[1]}×{shape[0]}; "
                 "bring all images to the same size"
+            )
+        if its != mode and (its in _DEEP or mode in _DEEP):
+            raise DataError(
+                f"{file} has pixels of the kind {its!r} and {files[0].name} of {mode!r}; bring all images to the "
+                "same depth"
             )
     shape = (*shape, 3) if mode == "RGB" else shape
 
@@ -62,7 +79,9 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
         for start in range(0, len(files), rows):
             yield np.stack([_pixels(file, mode) for file in files[start : start + rows]])
 
-    x = RowReader(f"the images in {folder}", (len(files), *shape), np.dtype(np.uint8), blocks)
+    x = RowReader(
+        f"the images in {folder}", (len(files), *shape), np.dtype(_DEEP.get(mode, np.uint8)), blocks
+    )
     if "" in found:
         return Source(name, x)
     classes = tuple(found) if like is None or like.classes is None else like.classes
@@ -93,14 +112,19 @@ def _opened(file: Path) -> Any:
 
 
 def _header(file: Path) -> tuple[tuple[int, ...], str]:
-    """Height and width, and whether it is coloured ("RGB") or grey ("L")."""
+    """Height and width, and whether it is coloured ("RGB") or grey ("L", or the mode of more than 8 bits)."""
     with _opened(file) as image:
-        return (image.height, image.width), "RGB" if _MODES.get(image.mode, image.mode) == "RGB" else "L"
+        mode = _MODES.get(image.mode, image.mode)
+        if mode not in ("RGB", "L", *_DEEP):
+            raise DataError(
+                f"{file} has pixels of the kind {mode!r}, which cannot be used; save it in RGB or grey"
+            )
+        return (image.height, image.width), mode
 
 
 def _pixels(file: Path, mode: str) -> Array:
     with _opened(file) as image:
         try:
-            return np.asarray(image if image.mode == mode else image.convert(mode), np.uint8)
+            return np.asarray(image if image.mode == mode else image.convert(mode), _DEEP.get(mode, np.uint8))
         except Exception as error:  # a file that was cut short is noticed here
             raise DataError(f"{file} cannot be read as an image: {reason(error)}") from error

@@ -11,6 +11,7 @@ import numpy as np
 
 from altmin_dask.errors import DataError
 from altmin_dask.networks.activations import Array
+from altmin_dask.storage.conversion import check_whole
 from altmin_dask.storage.readers import RowReader
 from altmin_dask.storage.streams import mapped
 
@@ -46,9 +47,9 @@ class Scaling:
         return ((flat - np.array(self.shift)) / np.array(self.scale)).reshape(rows.shape)
 
     def undo(self, rows: Array) -> Array:
-        """Give rows their own units again, in the same dtype."""
+        """Give rows their own units again, in float64: float32 has too few digits for a large shift."""
         flat = rows.reshape(len(rows), -1) * np.array(self.scale) + np.array(self.shift)
-        return flat.reshape(rows.shape).astype(rows.dtype)
+        return flat.reshape(rows.shape)
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,12 @@ def _scaled(reader: RowReader, scaling: Scaling) -> RowReader:
             f"{reader.label} has {size} numbers in a row, and those of training had {len(scaling.shift)}; "
             "give data of the same kind"
         )
-    return mapped(reader, scaling.apply, np.float64)
+
+    def apply(block: Array) -> Array:
+        check_whole(block, reader.label)
+        return scaling.apply(block)
+
+    return mapped(reader, apply, np.float64)
 
 
 def _scaling(reader: RowReader) -> Scaling:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,9 +18,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
+from altmin_dask.errors import AltMinWarning, ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import new_folder, sweep_killed
 from altmin_dask.storage.checked import storage_options
+from altmin_dask.storage.conversion import Conversion
 from altmin_dask.storage.preparation import Preparation, standardized
 from altmin_dask.storage.readers import Array, is_url, is_zarr_folder, locate, open_zarr, read_zarr
 from altmin_dask.storage.remote import explained_errors
@@ -33,6 +35,7 @@ from altmin_dask.storage.summaries import (
     is_labels,
     summarise,
 )
+from altmin_dask.storage.views import joined_dtype
 
 __all__ = [
     "SampleStore",
@@ -69,8 +72,9 @@ class SampleStore:
     weights : zarr.Array or None
         ``sample_weight``, (rows,): how much every sample counts, 1 on average; chunked like x.
     attributes : dict
-        What `ingest` recorded: version, source, scale, sample_shape, summary, complete. Empty for a store
-        that another program wrote.
+        What `ingest` recorded: version, source, scale, sample_shape, summary, complete; ``rounded``, the names of
+        arrays of float32 whose source had more digits; ``fine``, of those of float64 that float32 would tell badly
+        apart. Empty for a store that another program wrote.
 
     Examples
     --------
@@ -155,6 +159,27 @@ class SampleStore:
         return math.prod(self.sample_shape)
 
     @property
+    def x_dtype(self) -> np.dtype[Any]:
+        """In which samples are read, with what sequences have beside them."""
+        if not self.beside:
+            return self.x.dtype
+        # lengths are whole numbers up to the steps there are, which any float from float32 on holds
+        return joined_dtype(self.x, *(array for name, array in self.beside.items() if name != "lengths"))
+
+    @property
+    def y_dtype(self) -> np.dtype[Any] | None:
+        """In which targets are read, with the weights of samples; None without targets."""
+        if self.y is None or self.weights is None:
+            return None if self.y is None else self.y.dtype
+        return joined_dtype(self.y, self.weights)
+
+    @property
+    def title(self) -> str:
+        """What messages call it: where it is, and what it was made of."""
+        source = self.attributes.get("source")
+        return self.path if source in (None, self.path) else f"{self.path} (of {source})"
+
+    @property
     def preparation(self) -> Preparation | None:
         """What was done to samples before they were stored.
 
@@ -227,7 +252,9 @@ def ingest(
     overwrite : bool
         Replace a zarr store that is there already. Anything else that is there is never replaced.
     dtype : {"float32", "float64"}
-        Dtype of x, and of y where it is not integer. Integer labels become int64.
+        Dtype of x, and of y where it is not integer. Integer labels become int64. float32 is half the bytes, and what
+        networks compute in unless told otherwise; digits that it drops are gone, which is recorded, and a warning
+        where values lie closer together than it tells apart.
     standardize : bool
         Bring every number of x, and of y where that is real, to mean 0 and variance 1; the source is read twice. What
         was done is recorded, goes along with models, and is undone in what they predict.
@@ -246,8 +273,8 @@ def ingest(
     ExistsError
         If there is something at `dest` that may not be replaced.
     DataError
-        If values are not finite, the targets have a shape that no loss can use, a label does not fit, the source
-        cannot be read, or the service behind a URL does not answer.
+        If values are not finite, or whole numbers too large for float64, the targets have a shape that no loss can
+        use, a label does not fit, the source cannot be read, or the service behind a URL does not answer.
     ChunkError
         If a chunk of a source that is a store was altered or lost.
     MissingError
@@ -318,27 +345,22 @@ def _write(
             **storage_options(stored, compress=is_url(location)),
         )
 
-    x_array = create("x", source.x_shape, dtype)
-    y_array = None
+    x_array, y_array = create("x", source.x_shape, dtype), None
+    converted = {"x": Conversion(source.x, dtype, scale)}
     if source.y is not None:
-        y_array = create("y", source.y.shape[1:], "int64" if is_labels(source.y.dtype) else dtype)
-    beside = {
-        name: (
-            create(name, reader.shape[1:], "int64" if name == "lengths" else dtype),
-            reader.blocks(chunk_rows),
-        )
-        for name, reader in source.beside.items()
-    }
-    if source.weights is not None:
-        beside[WEIGHTS] = create(WEIGHTS, (), dtype), source.weights.blocks(chunk_rows)
+        converted["y"] = Conversion(source.y, "int64" if is_labels(source.y.dtype) else dtype)
+        y_array = create("y", source.y.shape[1:], converted["y"].dtype.name)
+    readers = {**source.beside, **({} if source.weights is None else {WEIGHTS: source.weights})}
+    beside = {}
+    for name, reader in readers.items():
+        converted[name] = Conversion(reader, "int64" if name == "lengths" else dtype)
+        array = create(name, reader.shape[1:], converted[name].dtype.name)
+        beside[name] = array, reader.blocks(chunk_rows)
 
     def convert(start: int, raw_x: Array, raw_y: Array | None) -> tuple[Array, Array | None]:
         if raw_y is not None and is_labels(raw_y.dtype):
             check_labels(raw_y, start, source.name)
-        x = np.empty(raw_x.shape, dtype)
-        with np.errstate(over="ignore"):  # check_finite says it better
-            np.divide(raw_x, scale, out=x, casting="same_kind")
-            return x, None if raw_y is None or y_array is None else raw_y.astype(y_array.dtype)
+        return converted["x"](raw_x), None if raw_y is None else converted["y"](raw_y)
 
     def write_chunk(start: int, x: Array, y: Array | None) -> Summary:
         check_finite(x, y, start, source.name)
@@ -347,7 +369,7 @@ def _write(
         if y is not None and y_array is not None:
             y_array[rows] = y
         for name, (array, others) in beside.items():
-            values = next(others)
+            values = converted[name](next(others))
             if name == "lengths":
                 check_lengths(values, source.x_shape[0], start, source.name)
             elif name == WEIGHTS:
@@ -369,7 +391,24 @@ def _write(
             if progress is not None:
                 progress(min(start + chunk_rows, source.rows), source.rows)
     assert summary is not None  # a source has at least one row
-    group.attrs[_KEY] = {**attributes, "summary": summary.to_json(), "complete": True}
+    group.attrs[_KEY] = {
+        **attributes, **_lost(converted), "summary": summary.to_json(), "complete": True
+    }  # fmt: skip
+
+
+def _lost(converted: dict[str, Conversion]) -> dict[str, list[str]]:
+    """What to record of digits that a store has lost, or that float32 would lose, with a warning where it matters."""
+    rounded = [name for name, array in converted.items() if array.rounded]
+    fine = {name: what for name in ("x", "y") if name in converted and (what := converted[name].blurred())}
+    for name, what in fine.items():
+        if converted[name].dtype == np.float32:
+            warnings.warn(
+                f"{what}: take float64 (ingest --dtype float64, network.dtype, dtype of estimators), or standardize",
+                AltMinWarning,
+                stacklevel=4,
+            )
+    kept: list[str] = [name for name in fine if converted[name].dtype != np.float32]
+    return {key: names for key, names in (("rounded", rounded), ("fine", kept)) if names}
 
 
 def check_destination(location: str, overwrite: bool) -> bool:

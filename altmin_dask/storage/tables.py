@@ -12,6 +12,7 @@ from dask.base import compute
 from dask.delayed import delayed
 
 from altmin_dask.errors import DataError, MissingError
+from altmin_dask.storage.conversion import check_whole
 from altmin_dask.storage.preparation import Column, Preparation
 from altmin_dask.storage.readers import Array, RowReader
 from altmin_dask.storage.remote import reason
@@ -193,7 +194,8 @@ def _source(
     @lru_cache(maxsize=2)
     def read(number: int) -> tuple[Array, Array | None]:
         part = _computed(name, lambda: parts[number].compute(scheduler="sync"))
-        return _inputs(part, how), _targets(part, targets, how.classes, integers) if targets else None
+        x = _inputs(part, how, name)
+        return x, _targets(part, targets, how.classes, integers, name) if targets else None
 
     integers = all(kinds[column] == "integers" for column in targets)
     labels = len(targets) == 1 and (integers or how.classes is not None)
@@ -211,10 +213,11 @@ def _source(
     return Source(name, x, y, preparation=how)
 
 
-def _inputs(part: pd.DataFrame, how: Preparation) -> Array:
+def _inputs(part: pd.DataFrame, how: Preparation, name: str) -> Array:
     columns = []
     for column in how.columns:
         if column.values is None:
+            _check_whole(part[column.name], name)
             columns.append(part[column.name].to_numpy(dtype=np.float64, na_value=np.nan)[:, None])
         else:
             columns.append(
@@ -223,12 +226,28 @@ def _inputs(part: pd.DataFrame, how: Preparation) -> Array:
     return np.concatenate(columns, axis=1, dtype=np.float64, casting="unsafe")
 
 
+def _check_whole(column: pd.Series[Any], name: str) -> None:
+    """Refuse whole numbers that float64 does not hold."""
+    from pandas.api import types
+
+    if types.is_integer_dtype(column.dtype):
+        unsigned = types.is_unsigned_integer_dtype(column.dtype)
+        values = column.dropna().to_numpy(dtype=np.uint64 if unsigned else np.int64)
+        check_whole(values, f"the column {column.name!r} of {name}")
+
+
 def _targets(
-    part: pd.DataFrame, targets: list[str], classes: tuple[str, ...] | None, integers: bool
+    part: pd.DataFrame, targets: list[str], classes: tuple[str, ...] | None, integers: bool, name: str
 ) -> Array:
     if classes is not None:
         return np.searchsorted(np.array(classes), part[targets[0]].astype(str).to_numpy(dtype=str))
     if len(targets) == 1 and integers:
+        if part[targets[0]].max() > np.iinfo(np.int64).max:  # which would wrap round
+            raise DataError(
+                f"{name} has numbers from 2^63 on in the column {targets[0]!r}, which are no labels"
+            )
         return part[targets[0]].to_numpy(dtype=np.int64)
+    for target in targets:
+        _check_whole(part[target], name)
     values = part[targets].to_numpy(dtype=np.float64, na_value=np.nan)
     return values[:, 0] if len(targets) == 1 else values

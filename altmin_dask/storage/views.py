@@ -144,11 +144,17 @@ class ChunkView:
             ) from None
 
 
+def joined_dtype(*arrays: Any) -> np.dtype[Any]:
+    """The least float, from float32 on, that holds the numbers of all arrays that stand side by side."""
+    return np.result_type(np.float32, *(array.dtype for array in arrays))
+
+
 @dataclass(frozen=True)
 class JoinedView:
-    """The same chunks of several arrays, side by side in the dtype of the first."""
+    """The same chunks of several arrays, side by side in one dtype, which has to hold the numbers of all."""
 
     views: tuple[ChunkView, ...]
+    dtype: np.dtype[Any]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -159,12 +165,6 @@ class JoinedView:
     def ndim(self) -> int:
         """Always 2."""
         return 2
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """That of the first array, or float32 if it is no float, which numbers beside it may be."""
-        dtype = self.views[0].dtype
-        return dtype if dtype.kind == "f" else np.dtype(np.float32)
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], tuple[int]]:

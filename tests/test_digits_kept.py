@@ -1,0 +1,465 @@
+"""Float64 networks get all digits of whatever they are given; where digits go, it is said."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from command import foreign, refused, write_pipeline
+from PIL import Image
+
+from altmin_dask.config import make_pipeline
+from altmin_dask.engine.executors import Threads
+from altmin_dask.engine.problem import build_problem, find_store
+from altmin_dask.engine.ranges import ranges_of
+from altmin_dask.engine.sweep import Samples
+from altmin_dask.errors import AltMinWarning, DataError
+from altmin_dask.estimators import (
+    AltMinAutoencoder,
+    AltMinClassifier,
+    AltMinRecurrentRegressor,
+    AltMinRegressor,
+    base,
+)
+from altmin_dask.export.onnx import write_onnx
+from altmin_dask.runs import train
+from altmin_dask.storage.model import Model
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.samples import SampleStore, ingest
+from altmin_dask.storage.sources import array_source, open_source
+
+# of dask with the newest pandas
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
+
+RNG = np.random.default_rng(11)
+X = 1 + RNG.permutation(180).reshape(60, 3) * 2.0**-40
+"""All the same in float32."""
+Y = 1e9 + 0.123 + RNG.permutation(60) / 64
+"""Steps of float32 are 64 there."""
+TOO_LARGE = 2**53 + 1
+
+
+def npz(folder: Path, x: np.ndarray, y: np.ndarray) -> tuple[str, list[str]]:
+    np.savez(folder / "a.npz", x=x, y=y)
+    return "a.npz", []
+
+
+def npy(folder: Path, x: np.ndarray, y: np.ndarray) -> tuple[str, list[str]]:
+    np.save(folder / "a.npy", x)
+    np.save(folder / "b.npy", y)
+    return "a.npy", ["--y", "b.npy"]
+
+
+def frame(x: np.ndarray, y: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "y": y})
+
+
+def csv(folder: Path, x: np.ndarray, y: np.ndarray) -> tuple[str, list[str]]:
+    frame(x, y).to_csv(folder / "a.csv", index=False)
+    return "a.csv", []
+
+
+def parquet(folder: Path, x: np.ndarray, y: np.ndarray) -> tuple[str, list[str]]:
+    frame(x, y).to_parquet(folder / "a.parquet")
+    return "a.parquet", []
+
+
+def zarr_group(folder: Path, x: np.ndarray, y: np.ndarray) -> tuple[str, list[str]]:
+    foreign(folder / "a.zarr", x, y)
+    return "a.zarr", []
+
+
+every_file = pytest.mark.parametrize("write", [npz, npy, csv, parquet, zarr_group])
+
+
+@every_file
+def test_ingest_keeps_all_digits_where_it_is_told_to(write, altmin, tmp_path):
+    source, words = write(tmp_path, X, Y)
+    done = altmin("ingest", source, "s.zarr", *words, "--dtype", "float64", "--chunk-rows", 25)
+    assert (done.code, done.err) == (0, "")
+    assert "60 samples of 3 float64, targets float64" in done.out
+    store = SampleStore.open("s.zarr")
+    np.testing.assert_array_equal(store.x[:], X)
+    np.testing.assert_array_equal(store.y[:], Y)
+
+
+@pytest.mark.parametrize("write", [npz, csv, parquet])
+def test_a_run_in_float64_ingests_its_sources_in_float64(write, altmin, tmp_path):
+    source, _ = write(tmp_path, X, Y)
+    write_pipeline(tmp_path / "p.toml", source, "regressor", data={"validation": source, "scale": 3.0})
+    done = altmin("train", "p.toml", "--run", "run")
+    assert (done.code, done.err) == (0, "")
+    for name in ("train", "validation"):
+        store = SampleStore.open(tmp_path / "run" / "data" / f"{name}.zarr")
+        np.testing.assert_array_equal(store.x[:], X / 3)
+        np.testing.assert_array_equal(store.y[:], Y)
+    assert altmin("train", "p.toml", "--run", "run", "--resume", "training.max_sweeps=3").code == 0
+
+
+def test_weights_and_states_are_kept_as_well(tmp_path):
+    x, weights, states = X.reshape(60, 3, 1), 1 + RNG.random(60) * 2.0**-40, RNG.random((60, 2))
+    lengths = np.arange(60) % 3 + 1
+    np.savez(tmp_path / "a.npz", x=x, y=Y, sample_weight=weights, states=states, lengths=lengths)
+    store = ingest(open_source(tmp_path / "a.npz"), tmp_path / "s.zarr", dtype="float64")
+    np.testing.assert_array_equal(store.weights[:], weights)
+    np.testing.assert_array_equal(store.beside["states"][:], states)
+    np.testing.assert_array_equal(store.beside["lengths"][:], lengths)
+
+
+@pytest.mark.parametrize("given", ["float16", "float32", "uint8"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_samples_are_divided_in_float64_and_rounded_once(given, dtype, tmp_path):
+    x = np.arange(1, 61).reshape(20, 3).astype(given)
+    store = ingest(array_source(x), tmp_path / "s.zarr", scale=255, dtype=dtype)
+    np.testing.assert_array_equal(store.x[:], (x.astype(float) / 255).astype(dtype))
+
+
+LAZY: dict[str, Any] = {
+    "arrays": lambda d: (X, Y),
+    "frame": lambda d: (frame(X, Y)[["a", "b", "c"]], pd.Series(Y)),
+    "dask array": lambda d: (da.from_array(X, chunks=(25, 3)), da.from_array(Y, chunks=25)),
+    "dask frame": lambda d: (dd.from_pandas(frame(X, Y)[["a", "b", "c"]], npartitions=2), Y),
+    "zarr": lambda d: (zarr.open_group(foreign(d / "a.zarr", X, Y))["x"], Y),
+    "file": lambda d: (str(d / npz(d, X, Y)[0]), None),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "held_out"), [*((kind, False) for kind in LAZY), ("arrays", True), ("dask array", True)]
+)
+def test_estimators_keep_all_digits(kind, held_out, tmp_path, monkeypatch):
+    stored: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def spied(*arguments, **options):
+        store = ingest(*arguments, **options)
+        stored.append((np.asarray(store.x[:]), np.asarray(store.y[:])))
+        return store
+
+    monkeypatch.setattr(base, "ingest", spied)
+    x, y = LAZY[kind](tmp_path)
+    fitted = AltMinRegressor(2, max_sweeps=1, random_state=0, early_stopping=held_out).fit(x, y)
+    rows = dict(zip(Y, X, strict=True))
+    seen = [pair for xs, ys in stored for pair in zip(xs, ys, strict=True)]
+    assert len({y for _, y in seen}) == 60
+    for row, value in seen:
+        np.testing.assert_array_equal(row, rows[value])
+    if kind != "file":
+        assert np.asarray(fitted.predict(x)).dtype == np.float64
+
+
+# --- what it is good for
+
+LINEAR = {
+    "network": {"kind": "regressor", "hidden_layer_sizes": []},
+    "solver": {"ridge": 0.0, "proximal": 0.0},
+    "training": {"max_sweeps": 40.0, "averaging": 0.0, "tol": 0.0, "n_iter_no_change": None},
+    "cluster": {"workers": 1},
+}
+INPUTS = RNG.normal(size=(300, 3))
+OFFSET = 1e6 + 0.123 + INPUTS @ [1.0, -2.0, 0.5]
+
+
+def fit_line(folder: Path, dtype: str, standardize: bool = False) -> RunFolder:
+    np.savez(folder / "a.npz", x=INPUTS, y=OFFSET)
+    data = {"train": str(folder / "a.npz"), "standardize": standardize}
+    pipeline = make_pipeline({**LINEAR, "data": data, "network": {**LINEAR["network"], "dtype": dtype}})
+    run = RunFolder(folder / "run")
+    train(pipeline, run, announce=lambda line: None)
+    return run
+
+
+def error_of(altmin: Any, run: RunFolder, folder: Path) -> tuple[float, np.dtype]:
+    """What is predicted for the raw file, against the targets."""
+    done = altmin("predict", run.path, folder / "a.npz", folder / "p.zarr")
+    assert (done.code, done.err) == (0, "")
+    predicted = zarr.open_array(folder / "p.zarr" / "prediction")
+    return float(np.abs(predicted[:, 0] - OFFSET).max()), predicted.dtype
+
+
+def test_targets_with_an_offset_are_fitted_to_float64(altmin, tmp_path):
+    run = fit_line(tmp_path, "float64")
+    error, dtype = error_of(altmin, run, tmp_path)
+    assert error < 1e-6  # of targets that float32 has in steps of 1/16
+    assert dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_standardized_targets_with_an_offset_keep_it_in_predictions(dtype, altmin, tmp_path):
+    error, stored = error_of(altmin, fit_line(tmp_path, dtype, standardize=True), tmp_path)
+    assert error < (1e-4 if dtype == "float32" else 1e-8)
+    assert stored == np.float64
+
+
+def test_predictions_are_of_the_samples_as_they_are(altmin, tmp_path):
+    np.savez(tmp_path / "a.npz", x=X, y=Y - 1e9)
+    write_pipeline(tmp_path / "p.toml", "a.npz", "regressor", data={"standardize": True})
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    assert altmin("predict", "run", "a.npz", "p.zarr").code == 0
+    model = Model.load(tmp_path / "run" / "model")
+    predicted = zarr.open_array("p.zarr/prediction")[:]
+    expected = model.output_scaling.undo(model.predict(model.preparation.x.apply(X)))
+    np.testing.assert_allclose(predicted, expected, rtol=1e-13)
+    assert np.unique(predicted).size > 50  # float32 would make one sample of them all
+
+
+def test_partial_fit_goes_on_in_its_dtype():
+    x, y = RNG.normal(size=(40, 3)), RNG.normal(size=40)
+    fitted = AltMinRegressor(2, random_state=0).partial_fit(x, y).partial_fit(np.float32(x), y)
+    assert fitted.model_.weights[0].dtype == np.float64
+    fitted = AltMinRegressor(2, random_state=0).partial_fit(np.float32(x), y).partial_fit(x, y)
+    assert fitted.model_.weights[0].dtype == np.float32
+
+
+# --- arrays side by side
+
+
+def joined(store: SampleStore, target: str = "real") -> tuple[np.ndarray, np.ndarray]:
+    x, y = Samples(store, target).arrays(tuple(range(store.n_chunks)), "token")
+    return x.compute(scheduler="sync"), y.compute(scheduler="sync")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "int32", "float64"])
+def test_what_stands_beside_samples_keeps_its_digits(dtype, tmp_path):
+    x = RNG.integers(0, 100, (20, 3000, 1)).astype(dtype)
+    lengths, states = np.arange(2981, 3001), RNG.random((20, 2))
+    weights, y = 1 + RNG.random(20) * 2.0**-40, 2**40 + np.arange(20)
+    group = zarr.open_group(foreign(tmp_path / "s.zarr", x, y))
+    for name, values in (("lengths", lengths), ("states", states), ("sample_weight", weights)):
+        group.create_array(name, data=values, chunks=(16, *values.shape[1:]))
+    store = SampleStore.open(tmp_path / "s.zarr")
+    rows, targets = joined(store)
+    np.testing.assert_array_equal(rows[:, :3000], x[:, :, 0])
+    np.testing.assert_array_equal(rows[:, 3000], lengths)
+    np.testing.assert_array_equal(rows[:, 3001:], states)
+    np.testing.assert_array_equal(targets[:, 0], y)
+    np.testing.assert_array_equal(targets[:, 1], weights)
+    assert (store.x_dtype, store.y_dtype) == (rows.dtype, targets.dtype)
+
+
+def test_lengths_alone_do_not_widen_samples(tmp_path):
+    x = RNG.random((20, 5, 2))
+    store = ingest(array_source(x, lengths=np.full(20, 4)), tmp_path / "s.zarr")
+    assert store.x_dtype == np.float32
+
+
+def test_weights_are_no_labels(tmp_path, altmin):
+    """Of a store that another program wrote, ranges were those of labels and weights together."""
+    group = zarr.open_group(foreign(tmp_path / "s.zarr", RNG.random((60, 3)), np.arange(60) % 3))
+    group.create_array("sample_weight", data=RNG.random(60) * 20, chunks=(16,))
+    write_pipeline(tmp_path / "p.toml", "s.zarr", "classifier", training={"schedule": "increments"})
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    assert Model.load(tmp_path / "run" / "model").network.sizes == (3, 5, 3)
+    group["sample_weight"][41] = -1
+    refused(altmin("train", "p.toml", "--run", "other"), "row 41 of ")
+    group["sample_weight"][41] = np.nan
+    refused(altmin("train", "p.toml", "--run", "other"), "row 41 of ")
+
+
+def test_what_float32_cannot_hold_at_all_is_refused(tmp_path):
+    x = RNG.random((20, 4, 2))
+    for name, values in (("sample_weight", np.full(20, 1e300)), ("states", np.full((20, 2), 1e300))):
+        np.savez(tmp_path / "a.npz", x=x, y=np.arange(20.0), **{name: values})
+        with pytest.raises(DataError, match="row"):
+            ingest(open_source(tmp_path / "a.npz"), tmp_path / "s.zarr")
+        assert not (tmp_path / "s.zarr").exists()
+
+
+# --- digits that go
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        (RNG.random((60, 3)), Y, r"y of the given arrays runs from 1000000000\.1.* has steps of 1\.2e\+02"),
+        (
+            RNG.random((60, 3)) + np.array([0, 1e7, 0]),
+            None,
+            "column 1 of x of the given arrays runs from 1000000",
+        ),
+        (
+            RNG.integers(10**9, 10**9 + 50, (60, 3)),
+            None,
+            r"column 0 of x .* \(and 2 more columns\) runs from",
+        ),
+    ],
+)
+def test_float32_that_blurs_is_said(x, y, words, tmp_path):
+    with pytest.warns(AltMinWarning, match=words):
+        ingest(array_source(x, y), tmp_path / "s.zarr", chunk_rows=25)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ingest(array_source(x, y), tmp_path / "t.zarr", standardize=True)
+        store = ingest(array_source(x, y), tmp_path / "u.zarr", dtype="float64")
+    assert store.attributes["fine"] == ["x" if y is None else "y"]
+    # nor is it lost on the way to a network of float32
+    kind = "autoencoder" if y is None else "regressor"
+    problem = {"data": {"train": store.path}, "network": {"kind": kind, "output_activation": "identity"}}
+    with pytest.warns(AltMinWarning, match=r"closer together than float32 tells apart.* set network\.dtype"):
+        build_problem(make_pipeline(problem), store, None, Threads(1))
+    problem["network"]["dtype"] = "float64"
+    build_problem(make_pipeline(problem), store, None, Threads(1))
+
+
+def test_ordinary_numbers_are_rounded_without_a_word(tmp_path):
+    x = RNG.normal(40, 10, (60, 3)) * [1, 1e-20, 1e20]
+    x[:, 1] = 0.1  # a constant is no loss
+    store = ingest(array_source(x, RNG.integers(0, 5, 60)), tmp_path / "s.zarr")
+    assert store.attributes["rounded"] == ["x"]
+
+
+def test_a_store_that_was_rounded_is_no_match_for_float64(altmin, tmp_path):
+    np.savez(tmp_path / "a.npz", x=RNG.random((60, 3)), y=np.arange(60) % 3)
+    assert altmin("ingest", "a.npz", "s.zarr").code == 0
+    write_pipeline(tmp_path / "p.toml", "s.zarr", "classifier")
+    for words in (
+        ["train", "p.toml", "--run", "run"], ["evaluate", "run", "s.zarr"], ["predict", "run", "s.zarr", "p.zarr"]
+    ):  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            done = altmin(*words)
+        assert done.code == 0
+        assert re.search(
+            r"warning: x of .*s\.zarr \(of a\.npz\) had more digits .* --dtype float64", done.err
+        )
+    # what was rounded and is not computed with is nobody's loss; nor is float32 that never was anything else
+    assert altmin("train", "p.toml", "--run", "single", "--set", "network.dtype=float32").code == 0
+    np.savez(tmp_path / "b.npz", x=RNG.random((60, 3)).astype(np.float32), y=np.arange(60) % 3)
+    assert altmin("ingest", "b.npz", "t.zarr").code == 0
+    assert altmin("train", "p.toml", "--run", "exact", "--set", "data.train=t.zarr").code == 0
+
+
+def test_foreign_float64_that_float32_blurs_is_said(tmp_path):
+    store = SampleStore.open(foreign(tmp_path / "s.zarr", RNG.random((60, 3)), Y))
+    pipeline = {"data": {"train": store.path}, "network": {"kind": "regressor"}}
+    with pytest.warns(AltMinWarning, match=r"y of .*s\.zarr runs from 1000000000\.1"):
+        build_problem(make_pipeline(pipeline), store, None, Threads(1))
+
+
+def test_onnx_files_say_what_float32_does_to_units(tmp_path):
+    np.savez(tmp_path / "a.npz", x=RNG.random((60, 3)), y=Y)
+    run = RunFolder(tmp_path / "run")
+    data = {"train": str(tmp_path / "a.npz"), "standardize": True}
+    train(make_pipeline({**LINEAR, "data": data}), run, announce=lambda line: None)
+    with pytest.warns(AltMinWarning, match="float32"):
+        write_onnx(Model.load(run.model), tmp_path / "m.onnx")
+
+
+# --- whole numbers
+
+LARGE_X = np.stack([np.arange(60)] * 3, axis=1) + (np.arange(60) == 41)[:, None] * TOO_LARGE
+
+
+@every_file
+def test_whole_numbers_that_float64_rounds_are_refused(write, altmin, tmp_path):
+    source, words = write(tmp_path, LARGE_X, np.arange(60) / 2)
+    refused(altmin("ingest", source, "s.zarr", *words, "--dtype", "float64"), f"{TOO_LARGE + 41}")
+    refused(altmin("ingest", source, "s.zarr", *words, "--standardize"), f"{TOO_LARGE + 41}")
+    assert not (tmp_path / "s.zarr").exists()
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+@pytest.mark.parametrize("value", [TOO_LARGE, 2**53, 2**63 - 1])
+def test_whole_targets_to_fit_are_refused_where_float64_rounds_them(value, dtype, altmin, tmp_path):
+    y = np.arange(60).astype(dtype)
+    y[17] = value
+    foreign(tmp_path / "s.zarr", RNG.random((60, 3)), y)
+    write_pipeline(tmp_path / "p.toml", "s.zarr", "regressor")
+    refused(altmin("train", "p.toml", "--run", "run"), "2^53")
+    np.savez(tmp_path / "a.npz", x=RNG.random((60, 3)), y=y)
+    refused(altmin("train", "p.toml", "--run", "run", "--set", "data.train=a.npz"), f"{value}")
+    y[17] = 2**53 - 1
+    store = ingest(array_source(RNG.random((60, 3)), y), tmp_path / "t.zarr", dtype="float64")
+    network = {"kind": "regressor", "dtype": "float64"}
+    build_problem(make_pipeline({"data": {"train": store.path}, "network": network}), store, None, Threads(1))
+
+
+def test_foreign_samples_that_float64_rounds_are_refused(altmin, trained, tmp_path):
+    x = np.arange(360).reshape(60, 6)
+    x[50, 2] = TOO_LARGE
+    foreign(tmp_path / "s.zarr", x, np.arange(60) % 3)
+    write_pipeline(tmp_path / "p.toml", "s.zarr", "classifier")
+    refused(altmin("train", "p.toml", "--run", "run"), "2^53")
+    refused(altmin("predict", trained / "classifier", "s.zarr", "p.zarr"), f"{TOO_LARGE}")
+
+
+def test_labels_from_2_63_on_do_not_wrap_round(tmp_path):
+    table = pd.DataFrame({"a": np.arange(5.0), "y": np.array([0, 1, 2, 3, 2**63 + 5], np.uint64)})
+    table.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"2\^63"):
+        ingest(open_source(tmp_path / "a.parquet"), tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        LARGE_X,
+        LARGE_X.astype(np.uint64),
+        LARGE_X.tolist(),
+        LARGE_X.astype(object),
+        pd.DataFrame({"a": RNG.random(60), "b": LARGE_X[:, 0]}),
+        da.from_array(LARGE_X, chunks=(25, 3)),
+    ],
+    ids=["int64", "uint64", "list", "objects", "frame", "dask"],
+)
+def test_estimators_refuse_whole_numbers_that_float64_rounds(x):
+    features = 2 if isinstance(x, pd.DataFrame) else 3
+    with pytest.raises(DataError, match=rf"{TOO_LARGE + 41}.*2\^53"):
+        AltMinClassifier(2).fit(x, np.arange(60) % 3)
+    small = pd.DataFrame(RNG.random((60, 2)), columns=["a", "b"]) if features == 2 else RNG.random((60, 3))
+    fitted = AltMinAutoencoder(2, max_sweeps=1).fit(small)
+    with pytest.raises(DataError, match=rf"{TOO_LARGE + 41}.*2\^53"):
+        np.asarray(fitted.transform(x))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_estimators_refuse_whole_targets_that_float64_rounds(lazy):
+    x, y = RNG.random((60, 3)), np.arange(60) + (np.arange(60) == 3) * 2**60
+    with pytest.raises(DataError, match=r"2\^53"):
+        AltMinRegressor(2).fit(da.from_array(x) if lazy else x, da.from_array(y) if lazy else y)
+    with pytest.raises(DataError, match=r"2\^53"):
+        AltMinRecurrentRegressor(2).fit(x[:, :, None], y)
+    AltMinClassifier(2, max_sweeps=1).fit(
+        x, 2**60 * (np.arange(60) % 2)
+    )  # names of classes are not computed with
+
+
+# --- images
+
+
+@pytest.mark.parametrize(("dtype", "ending"), [("uint16", "png"), ("int32", "tif"), ("float32", "tif")])
+def test_deep_images_keep_their_values(dtype, ending, tmp_path):
+    pixels = RNG.integers(0, 60_000, (4, 5, 6)).astype(dtype)
+    for number, values in enumerate(pixels):
+        Image.fromarray(values).save(tmp_path / f"{number}.{ending}")
+    source = open_source(tmp_path)
+    x = np.concatenate([x for x, _ in source.blocks(3)])
+    np.testing.assert_array_equal(x, pixels)
+    assert x.dtype == source.x_dtype == dtype
+    Image.fromarray(np.zeros((5, 6), np.uint8)).save(tmp_path / "9.png")
+    with pytest.raises(DataError, match="same depth"):
+        open_source(tmp_path)
+
+
+def test_ranges_are_found_in_one_pass(tmp_path, monkeypatch):
+    group = zarr.open_group(foreign(tmp_path / "s.zarr", X, Y))
+    group.create_array("sample_weight", data=np.ones(60), chunks=(16,))
+    from altmin_dask.storage.views import ChunkView
+
+    read, given = [], ChunkView.read
+
+    def counted(self, index):
+        read.append((self.location, self.starts[index]))
+        return given(self, index)
+
+    monkeypatch.setattr(ChunkView, "read", counted)
+    summary = ranges_of(find_store(str(tmp_path / "s.zarr"), "train", tmp_path, 1.0, None), Threads(1))
+    assert len(read) == len(set(read)) == 3 * 4
+    assert (summary.y_min, summary.y_max) == (Y.min(), Y.max())
