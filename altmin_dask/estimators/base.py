@@ -34,7 +34,8 @@ from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
 from altmin_dask.solvers.increments import Memory
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.readers import RowReader, locate
+from altmin_dask.storage.places import locate
+from altmin_dask.storage.readers import RowReader
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore, ingest
 from altmin_dask.storage.sources import Source, array_source
@@ -220,7 +221,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         return sequential(self._fitted)
 
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
-        """Write the network as an ONNX file of float32 (`altmin_dask.export.onnx.write_onnx`); replaces a file.
+        """Write the network as an ONNX file of float32 (`altmin_dask.export.onnx.write_onnx`); may replace another one.
 
         Its input ``x`` are samples (rows, features); its outputs ``output`` (rows, outputs) and, of a classifier,
         ``label`` (rows,), an index into `classes_`, which are in the file's metadata ``classes``, too.

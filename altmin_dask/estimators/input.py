@@ -21,7 +21,8 @@ from dask.base import compute, is_dask_collection
 from altmin_dask.engine.problem import is_store
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.networks.activations import Array
-from altmin_dask.storage.readers import RowReader, locate, open_zarr, read_zarr
+from altmin_dask.storage.places import locate
+from altmin_dask.storage.readers import RowReader, open_zarr, read_zarr
 from altmin_dask.storage.samples import SampleStore
 from altmin_dask.storage.sources import Source, open_source
 from altmin_dask.storage.streams import regrouped, sliced

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.errors import MissingError
+from altmin_dask.export.files import PRODUCER, place_for
 from altmin_dask.export.layers import layers_of
 from altmin_dask.networks.activations import LEAKY_SLOPE
 from altmin_dask.storage.atomic import write_bytes
@@ -41,7 +42,7 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     model : Model
         With its weights.
     file : path
-        Where to write; what is there is replaced.
+        Where to write; an exported model that is there is replaced.
     classes : sequence, optional
         Names of the classes, kept as JSON in the file's metadata ``classes``.
 
@@ -49,6 +50,8 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     ------
     MissingError
         If the package onnx is not installed.
+    ExistsError
+        If there is anything else.
     ConfigError
         If the network is recurrent.
 
@@ -67,9 +70,10 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     """
     layers = layers_of(model)
     try:
-        from onnx import TensorProto, checker, helper, numpy_helper
+        from onnx import TensorProto, checker, helper, load, numpy_helper
     except ImportError:
         raise MissingError("the package onnx is not installed; `pip install 'altmin-dask[onnx]'`") from None
+    path = place_for(file, lambda there: load(there, load_external_data=False).producer_name)
     nodes, tensors = [], []
 
     def constant(name: str, values: Any) -> str:
@@ -118,11 +122,10 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
         graph,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
-        producer_name="altmin-dask",
+        producer_name=PRODUCER,
     )
     if classes is not None:
         helper.set_model_props(content, {"classes": json.dumps(list(classes))})
     checker.check_model(content, full_check=True)
-    path = Path(file)
     write_bytes(path, content.SerializeToString())
-    return path
+    return Path(file)
