@@ -7,10 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from altmin_dask.errors import ExistsError
+from altmin_dask.storage.owned import PRODUCER
 from altmin_dask.storage.places import local_path
-
-PRODUCER = "altmin-dask"
-"""What exported files name as their producer."""
 
 
 def place_for(file: str | os.PathLike[str], producer_of: Callable[[Path], str | None]) -> Path:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.errors import MissingError
-from altmin_dask.export.files import PRODUCER, place_for
+from altmin_dask.export.files import place_for
 from altmin_dask.export.layers import layers_of
 from altmin_dask.networks.activations import LEAKY_SLOPE
 from altmin_dask.storage.atomic import write_bytes
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.owned import PRODUCER
 
 OPSET, IR_VERSION = 17, 8
 """Old enough for the runtimes of the last years, and all that is needed here."""

@@ -11,11 +11,12 @@ import numpy as np
 from safetensors import safe_open
 
 from altmin_dask.errors import MissingError
-from altmin_dask.export.files import PRODUCER, place_for
+from altmin_dask.export.files import place_for
 from altmin_dask.export.layers import Layer, layers_of
 from altmin_dask.networks.activations import LEAKY_SLOPE, Array
 from altmin_dask.storage.atomic import write_tensors
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.owned import PRODUCER
 
 
 def sequential(model: Model) -> Any:

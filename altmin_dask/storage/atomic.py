@@ -86,11 +86,11 @@ def new_folder(final: Path, layout: Layout, *, replace: bool) -> Iterator[Path]:
         _writing.discard(partial.name)
 
 
-def sweep_killed(final: Path, layout: Layout) -> None:
+def sweep_killed(final: Path, files: re.Pattern[str]) -> None:
     """Remove what `new_folder` left beside a folder when its process was killed.
 
-    What belongs to a process that is alive, or to another host, is left alone, and so are files that are not of the
-    layout. A folder that was about to be replaced when its writer was killed is brought back.
+    What belongs to a process that is alive, or to another host, is left alone, and so are files of
+    other names than `files`. A folder that was about to be replaced when its writer was killed is brought back.
     """
     pattern = re.compile(
         rf"(?P<partial>\.{re.escape(final.name)}\.partial-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{{8}})(?P<old>-replaced)?"
@@ -105,7 +105,7 @@ def sweep_killed(final: Path, layout: Layout) -> None:
         if match["old"] and not os.path.lexists(final):
             path.rename(final)
         else:
-            remove_ours(str(path), layout.files, last=layout.mark)
+            remove_ours(str(path), files)
             remove_empty_folder(str(path))
 
 

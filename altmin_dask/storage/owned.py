@@ -17,6 +17,8 @@ from typing import Any
 from altmin_dask.errors import ExistsError
 from altmin_dask.storage.places import files_below, is_url, read_bytes, remove_empty_folder, remove_files
 
+PRODUCER = "altmin-dask"
+"""What files for people and other programs name as their producer."""
 KEY = "altmin"
 """The attribute of zarr groups and arrays that says they are ours."""
 

@@ -1,7 +1,10 @@
 """Where things are: the one place that tells URLs from local paths, and lists, reads and removes files at either.
 
-A name is a URL if it begins with ``scheme://``, and otherwise a path, letter by letter: nothing in it is a pattern, a
-chain of file systems, or an escape. Only URLs ever reach fsspec, which would take ``r::un/steps`` for the folder ``r``.
+A string is a URL if it begins with ``scheme://``, and otherwise a path, letter by letter: nothing in it is a pattern, a
+chain of file systems, or an escape; only ``~`` and ``~user`` at its beginning are folders of users, as to a shell, and
+``./~`` is not. A `pathlib.Path` is always a path, and ``~`` a name as others.
+
+Only URLs ever reach fsspec, which would take ``r::un/steps`` for the folder ``r``.
 """
 
 from __future__ import annotations
@@ -31,14 +34,15 @@ def is_url(location: str) -> bool:
 def locate(location: str | os.PathLike[str]) -> str:
     """Normalise a location: a URL stays as it is, a local path (or ``file://`` URL) becomes absolute.
 
-    Worker processes may run in another folder, so a relative path must not outlive the call it was given to. ``~`` and
-    ``~user`` at the beginning are folders of users, where there are such; ``./~`` is a file.
+    Worker processes may run in another folder, so a relative path must not outlive the call it was given to.
 
     Raises
     ------
     ConfigError
         If it is a chain of URLs.
     """
+    if not isinstance(location, str):
+        return str(Path(location).absolute())
     name = _without_file_scheme(location)
     if _CHAIN.match(name) or (is_url(name) and "::" in name):
         raise ConfigError(f"{name} is a chain of URLs; give a single one, or for a local path ./NAME")
@@ -53,13 +57,19 @@ def local_path(location: str | os.PathLike[str]) -> Path:
     ConfigError
         If it is a URL.
     """
+    if not isinstance(location, str):
+        return Path(location)
     if is_url(locate(location)):
-        raise ConfigError(f"{os.fspath(location)} is a URL; give a path on this machine")
+        raise ConfigError(f"{location} is a URL; give a path on this machine")
     return Path(os.path.expanduser(_without_file_scheme(location)))
 
 
-def _without_file_scheme(location: str | os.PathLike[str]) -> str:
-    name = os.fspath(location)
+def as_name(location: str | os.PathLike[str]) -> str:
+    """Give a location as a string that means the same."""
+    return location if isinstance(location, str) else locate(location)
+
+
+def _without_file_scheme(name: str) -> str:
     scheme = _FILE_URL.match(name)
     return name[scheme.end() :] if scheme else name
 

@@ -407,7 +407,7 @@ def check_destination(location: str, overwrite: bool, layout: Layout) -> bool:
         final, there = location, bool(names)
     else:
         final = os.path.realpath(location)
-        sweep_killed(Path(final), layout)
+        sweep_killed(Path(final), layout.files)
         names, there = names_in(final), os.path.lexists(location)
     if not there:
         return False

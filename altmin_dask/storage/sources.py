@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from altmin_dask.errors import ConfigError, DataError, MissingError
 from altmin_dask.storage.adding import Adding
-from altmin_dask.storage.places import is_url, local_path, locate
+from altmin_dask.storage.places import as_name, is_url, local_path, locate
 from altmin_dask.storage.preparation import Preparation
 from altmin_dask.storage.readers import (
     Array,
@@ -255,7 +255,7 @@ def open_source(
     (array([[30.,  0.,  1.],
            [80.,  1.,  0.]]), array([300., 900.]))
     """
-    name = os.fspath(spec)
+    name = as_name(spec)
     base, split = name, None
     if match := _SPLIT.fullmatch(name):
         base, split = match["base"], match["split"]
