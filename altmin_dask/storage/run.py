@@ -192,7 +192,7 @@ class RunFolder:
         try:
             yield
         finally:
-            if self.empty:  # of a run that was refused
+            if not self.claimed:  # by a run that was refused
                 self._lock_file.unlink(missing_ok=True)
             lock.release()
 
