@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
@@ -36,11 +37,10 @@ from altmin_dask.errors import (
     MissingError,
     RunError,
 )
-from altmin_dask.export.onnx import write_onnx
-from altmin_dask.export.torch import state_dict
+from altmin_dask.export import WRITERS
 from altmin_dask.report import summary_table, write_report
-from altmin_dask.storage.atomic import write_tensors
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.places import local_path
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore, ingest
 from altmin_dask.storage.sources import open_source
@@ -63,7 +63,7 @@ SourceArgument = Annotated[
         "or images, or a zarr path or URL; append :train or :test for a split",
     ),
 ]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `altmin train` made.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder that `altmin train` made.")]
 SchedulerOption = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Run on the Dask scheduler at this address.")
 ]
@@ -76,7 +76,7 @@ SettingsOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. solver.mu=0.1."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a zarr store that is there.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command wrote before.")]
 
 
 @app.command("ingest")
@@ -147,7 +147,7 @@ def plan_command(
 def train(
     pipeline: PipelineArgument,
     overrides: OverridesArgument = None,
-    run: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; by default a new one.")] = None,
+    run: Annotated[str | None, typer.Option(metavar="DIR", help="Run folder; by default a new one.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     scheduler: SchedulerOption = None,
     settings: SettingsOption = None,
@@ -155,7 +155,7 @@ def train(
     """Train the network of a pipeline and report on it."""
     console = Console()
     loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
-    folder = RunFolder(run or runs.default_run(loaded, pipeline, resume))
+    folder = RunFolder(local_path(run) if run else runs.default_run(loaded, pipeline, resume))
     try:
         with observe(console) as observer:
             outcome = runs.train(
@@ -166,7 +166,7 @@ def train(
         if not folder.started:
             raise
         raise RunError(
-            f"interrupted; go on by `altmin train {pipeline} --run {folder.path} --resume`"
+            f"interrupted; go on by `altmin train {quote(str(pipeline))} --run {quote(str(folder.path))} --resume`"
         ) from None
     console.print(table("Result", summary_table(outcome)))
     if loaded.output.report:
@@ -185,12 +185,12 @@ def evaluate(
     scheduler: SchedulerOption = None,
 ) -> None:
     """Measure the trained network on samples with targets."""
-    folder = RunFolder(run)
+    folder = RunFolder(local_path(run))
     with _opened(folder, source) as store, open_executor(ClusterTable(), scheduler) as executor:
         quality = evaluate_store(folder, store, executor)
         labels = Model.load(folder.model).network.loss.target == "labels"
     result: dict[str, Any] = {
-        "run": str(run),
+        "run": run,
         "source": source,
         "samples": int(quality.samples),
         "loss": quality.mean_loss if math.isfinite(quality.mean_loss) else None,
@@ -214,7 +214,7 @@ def predict(
     scheduler: SchedulerOption = None,
 ) -> None:
     """Write the trained network's outputs for every sample."""
-    folder = RunFolder(run)
+    folder = RunFolder(local_path(run))
     with _opened(folder, source) as store, open_executor(ClusterTable(), scheduler) as executor:
         written = predict_store(folder, store, dest, executor, overwrite=overwrite)
     typer.echo(f"{written}: predictions for {store.rows} samples")
@@ -223,33 +223,34 @@ def predict(
 @app.command()
 def report(run: RunArgument) -> None:
     """Write the report of a run: a self-contained HTML page and PNG figures."""
-    typer.echo(str(write_report(RunFolder(run))))
+    typer.echo(str(write_report(RunFolder(local_path(run)))))
 
 
 @app.command()
 def export(
     run: RunArgument,
     file: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="FILE", help="FILE.onnx, or FILE.safetensors with PyTorch's names of weights."
         ),
     ],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model that was exported.")
+    ] = False,
 ) -> None:
     """Write the trained network for other programs."""
-    model = Model.load(RunFolder(run).model)
-    if file.is_dir() or (file.exists() and not overwrite):
-        raise ExistsError(f"{file} exists already; give another name, or --overwrite to replace a file")
-    if not file.parent.is_dir():
-        raise MissingError(f"there is no folder {file.parent}; make it first")
-    if file.suffix == ".onnx":
-        write_onnx(model, file)
-    elif file.suffix == ".safetensors":
-        write_tensors(file, state_dict(model))
-    else:
-        raise ConfigError(f"{file} ends in no format known here; write FILE.onnx or FILE.safetensors")
-    typer.echo(f"{file}: {'-'.join(map(str, model.network.sizes))} {model.kind}")
+    model, path = Model.load(RunFolder(local_path(run)).model), local_path(file)
+    if path.suffix not in WRITERS:
+        raise ConfigError(f"{path} ends in no format known here; write FILE.onnx or FILE.safetensors")
+    if os.path.lexists(path) and not overwrite:
+        raise ExistsError(
+            f"{path} exists already; give another name, or --overwrite to replace an exported model"
+        )
+    if not path.parent.is_dir():
+        raise MissingError(f"there is no folder {path.parent}; make it first")
+    WRITERS[path.suffix](model, path)
+    typer.echo(f"{path}: {'-'.join(map(str, model.network.sizes))} {model.kind}")
 
 
 @app.command()
@@ -263,7 +264,7 @@ def dashboard(
     """Serve the page of a run, as it is in the Dask dashboard: live, or after the fact."""
     from altmin_dask.dashboard.server import serve  # bokeh is slow to import
 
-    serve(RunFolder(run), address, port, lambda line: typer.echo(line))
+    serve(RunFolder(local_path(run)), address, port, lambda line: typer.echo(line))
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from altmin_dask.networks.activations import Array
+from altmin_dask.storage.owned import PRODUCER
 
 DPI = 150
 WIDTH = 10.0
@@ -67,7 +68,7 @@ def png(draw: Callable[[Theme], Figure], theme: Theme) -> bytes:
         _set_style(theme)
         buffer = BytesIO()
         canvas = FigureCanvasAgg(draw(theme))  # savefig draws twice
-        canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
+        canvas.print_png(buffer, metadata={"Software": PRODUCER})  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 

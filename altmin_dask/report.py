@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,15 +16,18 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from altmin_dask import figures
-from altmin_dask.errors import MissingError
+from altmin_dask.errors import ExistsError, MissingError
 from altmin_dask.figures import COLUMNS, DARK, LIGHT, Record, Theme, column, number
 from altmin_dask.networks.activations import Array
 from altmin_dask.storage.atomic import write_text
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.owned import PRODUCER
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore
 
 _PICTURES = ("convergence", "residuals", "feasibility", "reconstructions", "predictions")
+_MARKS = b"Software\0" + PRODUCER.encode(), b'name="generator" content="' + PRODUCER.encode() + b'"'
+_HEAD = 512
 _MEASURES = (
     ("relaxed objective", "relaxed_objective", number, min),
     ("nested loss", "nested_loss", number, min),
@@ -87,6 +91,8 @@ def write_report(run: RunFolder) -> Path:
         If it is not a run folder, or has no records or no model yet.
     DataError
         If its files are damaged.
+    ExistsError
+        If there are other files by the names of the report's.
     """
     settings = run.settings()
     records = run.records()
@@ -102,12 +108,16 @@ def write_report(run: RunFolder) -> Path:
     except _NoPictureError as error:
         notes.append(str(error))
     run.report.mkdir(exist_ok=True)
-    for name in _PICTURES:  # those of an earlier report, of another model
-        (run.report / f"{name}.png").unlink(missing_ok=True)
+    page_file = run.report / "report.html"
+    drawings = {name: run.report / f"{name}.png" for name in _PICTURES}
+    for file in (page_file, *drawings.values()):
+        _check_own(file)
+    for file in drawings.values():  # of an earlier report, of another model
+        file.unlink(missing_ok=True)
     shown = []
     for picture in pictures:
         light, dark = figures.png(picture.draw, LIGHT), figures.png(picture.draw, DARK)
-        (run.report / f"{picture.name}.png").write_bytes(light)
+        drawings[picture.name].write_bytes(light)
         shown.append({"about": picture, "light": _encode(light), "dark": _encode(dark)})
 
     name = run.path.resolve().name
@@ -130,10 +140,24 @@ def write_report(run: RunFolder) -> Path:
         head=head,
         rows=rows,
     )
-    file = run.report / "report.html"
     # a folder's name may hold bytes that are no text
-    write_text(file, page.encode("utf-8", "replace").decode("utf-8"))
-    return file
+    write_text(page_file, page.encode("utf-8", "replace").decode("utf-8"))
+    return page_file
+
+
+def _check_own(file: Path) -> None:
+    """Refuse to replace what is not of an earlier report, which says so at its beginning.
+
+    Raises
+    ------
+    ExistsError
+        If there is something else, or a link.
+    """
+    if not os.path.lexists(file):
+        return
+    head = file.read_bytes()[:_HEAD] if file.is_file() and not file.is_symlink() else b""
+    if not any(mark in head for mark in _MARKS):
+        raise ExistsError(f"{file} is not of a report, so it is not replaced; move it away")
 
 
 def summary_table(records: Sequence[Record]) -> list[tuple[str, str]]:

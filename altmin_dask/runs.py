@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,7 +23,8 @@ from altmin_dask.engine.survey import Plan, make_plan, place_of
 from altmin_dask.engine.training import Trainer
 from altmin_dask.networks.chain import Weights
 from altmin_dask.solvers.increments import Memory
-from altmin_dask.storage.atomic import missing_folders, remove_empty
+from altmin_dask.storage.atomic import missing_folders, remove_empty, write_bytes
+from altmin_dask.storage.places import filesystem_of, local_path
 from altmin_dask.storage.run import RunFolder
 
 
@@ -39,7 +41,7 @@ def default_run(pipeline: Pipeline, file: Path, resume: bool) -> Path:
         Whether the newest folder is wanted rather than a new one.
     """
     if pipeline.output.run is not None:
-        return Path(pipeline.output.run)
+        return local_path(pipeline.output.run)
     candidates = (Path("runs") / (file.stem if i == 1 else f"{file.stem}-{i}") for i in count(1))
     newest = None
     for candidate in candidates:
@@ -185,10 +187,16 @@ def _performance(session: Session) -> Iterator[None]:
     if not (session.pipeline.output.performance and isinstance(executor, Cluster)):
         yield
         return
-    folder = session.run.report
-    folder.mkdir(parents=True, exist_ok=True)
-    with executor.client.as_current(), performance_report(filename=str(folder / "performance.html")):
-        yield
+    page = f"memory://altmin/{uuid.uuid4().hex}.html"  # Dask would take the path of a folder for a URL, or a pattern
+    filesystem, path = filesystem_of(page)
+    try:
+        with executor.client.as_current(), performance_report(filename=page):
+            yield
+    finally:
+        if filesystem.exists(path):
+            session.run.report.mkdir(parents=True, exist_ok=True)
+            write_bytes(session.run.report / "performance.html", filesystem.cat_file(path))
+            filesystem.rm_file(path)
 
 
 @contextmanager

@@ -55,8 +55,11 @@ def write_pipeline(file: Path, train: Any, kind: str = "autoencoder", **tables: 
         settings.setdefault(name, {}).update(table)
     lines = []
     for name, table in settings.items():
-        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
-    file.write_text("\n".join(lines))
+        lines += [
+            f"[{name}]",
+            *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()),
+        ]
+    file.write_text("\n".join(lines), encoding="utf-8")
     return file
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from altmin_dask.networks.chain import Chain
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.owned import Layout
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.state import State
 from altmin_dask.storage.weights import read_weights
@@ -307,9 +309,10 @@ def test_settings_of_no_run(tmp_path):
 
 def test_new_folders_appear_complete_or_not_at_all(tmp_path):
     final = tmp_path / "deep" / "er" / "folder"
+    layout = Layout("a folder of this test", "new", lambda content: True, re.compile("new|half"))
 
     def fail(replace: bool) -> None:
-        with new_folder(final, replace=replace) as partial:
+        with new_folder(final, layout, replace=replace) as partial:
             partial.mkdir()
             (partial / "half").touch()
             raise OSError("no space left on device")
@@ -317,20 +320,20 @@ def test_new_folders_appear_complete_or_not_at_all(tmp_path):
     with pytest.raises(OSError, match="no space"):
         fail(replace=False)
     assert list(tmp_path.iterdir()) == []
-    with new_folder(final, replace=False) as partial:
+    with new_folder(final, layout, replace=False) as partial:
         partial.mkdir()
-        (partial / "new").touch()
+        (partial / "new").write_text("{}")
         assert not final.exists()
     with pytest.raises(OSError, match="no space"):
         fail(replace=True)
     assert [path.name for path in final.parent.iterdir()] == ["folder"]
     assert [path.name for path in final.iterdir()] == ["new"]
-    with new_folder(final, replace=True) as partial:
+    with new_folder(final, layout, replace=True) as partial:
         partial.mkdir()
     assert list(final.iterdir()) == []
     (tmp_path / "file").touch()
     with (
         pytest.raises(ExistsError, match="file is not a folder"),
-        new_folder(tmp_path / "file" / "x", replace=False),
+        new_folder(tmp_path / "file" / "x", layout, replace=False),
     ):
         pytest.fail("there is no place for it")

@@ -167,7 +167,7 @@ def test_a_lost_chunk_is_made_anew(kind, samples, make_store, pipeline, tmp_path
     run, state, records = train(pipeline(store.path, **tables), tmp_path / "run")
     groups = groups_of(pipeline(store.path, **tables), store)
     generation = int(state.generations[[3 in group for group in groups].index(True)])
-    latent = LatentStore(run.latent, 200, 34, store.chunk_rows, "float64")
+    latent = LatentStore(run.latent, 200, 34, store.chunk_rows, "float64", run.id)
     latent.discard(generation, (3,), whole=False)
     with pytest.warns(RepairWarning, match="made anew"):
         _, _, after = train(

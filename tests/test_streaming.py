@@ -15,7 +15,7 @@ import pytest
 from altmin_dask.errors import ExistsError
 from altmin_dask.storage import atomic
 from altmin_dask.storage.atomic import new_folder
-from altmin_dask.storage.samples import SampleStore, ingest
+from altmin_dask.storage.samples import SAMPLES, SampleStore, ingest
 from altmin_dask.storage.sources import array_source, open_source
 
 X = np.arange(23 * 6, dtype=np.uint8).reshape(23, 2, 3)
@@ -120,7 +120,7 @@ match sys.argv[2]:
             return move(self, target)
         atomic.Path.rename = between
     case "old":
-        atomic.shutil.rmtree = kill
+        atomic.Layout.remove = kill
 ingest(open_source("synthetic:rows=1797,features=9"), sys.argv[1], overwrite=True)
 """
 
@@ -181,9 +181,9 @@ def test_a_process_tells_what_it_writes_from_what_one_of_its_number_left(tmp_pat
     """As the first process of a container that was started again."""
     final = tmp_path / "a.zarr"
     (tmp_path / f".a.zarr.partial-{socket.gethostname()}-{os.getpid()}-0123abcd").mkdir()
-    with new_folder(final, replace=False) as partial:
+    with new_folder(final, SAMPLES, replace=False) as partial:
         partial.mkdir()
-        atomic.sweep_killed(final)
+        atomic.sweep_killed(final, SAMPLES.files)
         assert os.listdir(tmp_path) == [partial.name]
     assert os.listdir(tmp_path) == ["a.zarr"]
 
@@ -211,7 +211,7 @@ def test_everything_is_on_the_disk_before_the_folder_takes_its_place(tmp_path, m
         flush(path)
 
     monkeypatch.setattr(atomic, "flush", noted)
-    with new_folder(tmp_path / "a", replace=False) as partial:
+    with new_folder(tmp_path / "a", SAMPLES, replace=False) as partial:
         (partial / "x").mkdir(parents=True)
         (partial / "x/0").write_bytes(b"0")
         assert flushed == []

@@ -107,7 +107,7 @@ def test_a_commit_is_all_that_a_sweep_leaves(tmp_path):
     latent.discard(2, (0,), whole=False)
     latent.discard(1, (1,), whole=True)
     assert {path.name for path in (tmp_path / "z").rglob("*")} == {"000002.zarr", "zarr.json", "c.2.0"}
-    latent.remove()
+    latent.sweep({})
     assert not (tmp_path / "z").exists()
 
 

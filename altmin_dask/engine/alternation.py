@@ -26,7 +26,7 @@ from altmin_dask.solvers.ridge import RidgeSystem, ridge_system
 from altmin_dask.solvers.schedules import Action, Enter, Visit, penalties, window_schedule
 from altmin_dask.solvers.statistics import ROUNDING, Statistics, ridge_term
 from altmin_dask.storage.latent import LatentStore
-from altmin_dask.storage.readers import is_url
+from altmin_dask.storage.places import is_url
 from altmin_dask.storage.state import State
 
 ROUNDED = 1e-6, 0.01
@@ -49,6 +49,7 @@ class Alternation:
             latent_width(network, splits=session.pipeline.solver.penalty != "l2"),
             store.chunk_rows,
             session.problem.kernel.dtype,
+            session.run.id,
         )
         batch = session.pipeline.schedule == "batch"
         size = store.n_chunks if batch else training.group_chunks or 1

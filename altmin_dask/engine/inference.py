@@ -24,12 +24,22 @@ from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.checked import storage_options
 from altmin_dask.storage.conversion import check_whole
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.owned import KEY, Layout, own_attributes, store_files
+from altmin_dask.storage.places import is_url, locate
 from altmin_dask.storage.preparation import Scaling
-from altmin_dask.storage.readers import is_url, locate
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore, check_destination, check_finite
 from altmin_dask.storage.views import ChunkView
 from altmin_dask.storage.weights import read_weights
+
+_HOLDS = {"version": 1, "holds": "predictions"}
+PREDICTIONS = Layout(
+    "a store that `altmin predict` wrote",
+    "zarr.json",
+    lambda content: own_attributes(content).get("holds") == _HOLDS["holds"],
+    store_files("prediction", "label"),
+)
+"""What `predict_store` writes, and may replace."""
 
 
 def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Evaluation:
@@ -72,7 +82,7 @@ def predict_store(
     DataError
         If the samples do not fit the model, or are not finite.
     ExistsError
-        If the destination exists, unless it is a zarr store of other samples and `overwrite` is given.
+        If the destination exists, unless it is a store of predictions and nothing else, and `overwrite` is given.
     ConfigError
         If the destination is a URL.
     """
@@ -82,12 +92,12 @@ def predict_store(
     location = locate(dest)
     if is_url(location):
         raise ConfigError(f"predictions are not written to a URL like {location}; give a path")
-    replace = check_destination(location, overwrite)
     final = Path(os.path.realpath(location))
     if final == Path(os.path.realpath(store.path)):
         raise ExistsError(f"{location} holds the samples themselves; give another destination")
-    with new_folder(final, replace=replace) as partial:
-        group = zarr.create_group(partial, attributes=_named(model))
+    replace = check_destination(location, overwrite, PREDICTIONS)
+    with new_folder(final, PREDICTIONS, replace=replace) as partial:
+        group = zarr.create_group(partial, attributes={KEY: _HOLDS, **_named(model)})
         labels = TARGETS[model.kind] == "labels"
         every = isinstance(network, Recurrent) and network.every
         steps = (network.steps,) if isinstance(network, Recurrent) and every else ()

@@ -20,8 +20,9 @@ from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.networks.weighted_loss import WeightedLoss
 from altmin_dask.solvers.newton import NewtonSettings
 from altmin_dask.solvers.schedules import Geometric
+from altmin_dask.storage.places import is_url, locate
 from altmin_dask.storage.preparation import Preparation, prepared
-from altmin_dask.storage.readers import is_url, is_zarr_folder, locate
+from altmin_dask.storage.readers import is_zarr_folder
 from altmin_dask.storage.samples import SampleStore, Summary, ingest
 from altmin_dask.storage.sources import open_source
 from altmin_dask.storage.summaries import check_lengths, is_labels

@@ -67,7 +67,7 @@ class Session:
         self.memory = memory
         self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
         self.rows = problem.train.store.rows
-        self.exchange = Exchange(run.steps)
+        self.exchange = Exchange(run.steps, run.id)
         self.key, self._steps = uuid.uuid4().hex[:8], count()
         self._span = -1, ""
 

@@ -32,7 +32,8 @@ from altmin_dask.engine.plan import (
 from altmin_dask.engine.problem import TARGETS, Outline, is_store, make_network, outline_of
 from altmin_dask.errors import ConfigError
 from altmin_dask.networks.recurrent import Recurrent
-from altmin_dask.storage.readers import is_url, locate, read_zarr
+from altmin_dask.storage.places import is_url, locate
+from altmin_dask.storage.readers import read_zarr
 from altmin_dask.storage.samples import SampleStore, default_chunk_rows
 from altmin_dask.storage.sources import Source, open_source
 from altmin_dask.storage.summaries import is_labels

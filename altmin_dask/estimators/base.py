@@ -42,7 +42,8 @@ from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
 from altmin_dask.solvers.increments import Memory
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.readers import RowReader, locate
+from altmin_dask.storage.places import as_name, locate
+from altmin_dask.storage.readers import RowReader
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.samples import SampleStore, ingest
 from altmin_dask.storage.sources import Source, array_source
@@ -229,7 +230,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         return sequential(self._fitted)
 
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
-        """Write the network as an ONNX file of float32 (`altmin_dask.export.onnx.write_onnx`); replaces a file.
+        """Write the network as an ONNX file of float32 (`altmin_dask.export.onnx.write_onnx`); may replace another one.
 
         Its input ``x`` are samples (rows, features); its outputs ``output`` (rows, outputs) and, of a classifier,
         ``label`` (rows,), an index into `classes_`, which are in the file's metadata ``classes``, too.
@@ -331,7 +332,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
             self._learn_features(X, prod(raw.x_shape), reset=not begun)
             if raw.rows < 2 and not partial_fit:
                 raise DataError("X has 1 sample; training needs at least 2")
-            if y is None and isinstance(X, str | os.PathLike) and is_store(os.fspath(X)):
+            if y is None and isinstance(X, str | os.PathLike) and is_store(as_name(X)):
                 given = SampleStore.open(X) if locate(X) == raw.name else None
         else:
             raw = self._in_memory(X, y, sample_weight, least=1 if partial_fit else 2, reset=not begun)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +13,8 @@ import numpy as np
 from altmin_dask.errors import DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import new_folder, write_json
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.owned import Layout
+from altmin_dask.storage.places import local_path
 from altmin_dask.storage.run import read_json
 
 if TYPE_CHECKING:
@@ -19,6 +22,13 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _FILE = "estimator.json"
+ESTIMATOR = Layout(
+    "an estimator that was saved",
+    _FILE,
+    lambda content: {"version", "estimator", "learnt"} <= content.keys(),
+    re.compile(r"estimator\.json|model\.json|weights\.safetensors|\..+\.[0-9a-f]+\.partial"),
+)
+"""What `save` writes, and may replace."""
 _PLAIN = ("history_", "loss_curve_", "best_loss_", "best_validation_score_", "n_iter_", "n_features_in_")
 E_ = TypeVar("E_", bound="AltMinEstimator")
 
@@ -31,11 +41,12 @@ def save(estimator: AltMinEstimator, model: Model, path: str | os.PathLike[str],
     ExistsError
         If there is something that may not be replaced.
     """
-    final = Path(os.path.realpath(os.path.expanduser(path)))
+    final = Path(os.path.realpath(local_path(path)))
     replace = os.path.lexists(final)
-    if replace and not (overwrite and (final / _FILE).is_file()):
-        advice = "give overwrite=True to replace it" if (final / _FILE).is_file() else "give another path"
-        raise ExistsError(f"{final} exists already; {advice}")
+    if replace and not overwrite and ESTIMATOR.marked(str(final)):
+        raise ExistsError(f"{final} exists already; give overwrite=True to replace it")
+    if replace:
+        ESTIMATOR.check(str(final))
     names = getattr(estimator, "feature_names_in_", None)
     content = {
         "version": VERSION,
@@ -47,7 +58,7 @@ def save(estimator: AltMinEstimator, model: Model, path: str | os.PathLike[str],
         "feature_names": None if names is None else names.tolist(),
         "more": estimator._saved(),
     }  # fmt: skip
-    with new_folder(final, replace=replace) as partial:
+    with new_folder(final, ESTIMATOR, replace=replace) as partial:
         model.save(partial)
         write_json(partial / _FILE, content)
 
@@ -62,7 +73,7 @@ def load(kind: type[E_], path: str | os.PathLike[str]) -> E_:
     DataError
         If it is damaged, of a later version, or of another kind.
     """
-    folder = Path(path).expanduser()
+    folder = local_path(path)
     if not (folder / _FILE).is_file():
         raise MissingError(f"{folder} holds no saved estimator: {_FILE} is missing")
     content = read_json(folder / _FILE)

@@ -23,7 +23,8 @@ from altmin_dask.engine.problem import is_store
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.networks.activations import Array
 from altmin_dask.storage.conversion import WHOLE, check_whole, whole_refused
-from altmin_dask.storage.readers import RowReader, locate, open_zarr, read_zarr
+from altmin_dask.storage.places import as_name, locate
+from altmin_dask.storage.readers import RowReader, open_zarr, read_zarr
 from altmin_dask.storage.samples import SampleStore
 from altmin_dask.storage.sources import Source, open_source
 from altmin_dask.storage.streams import regrouped, sliced
@@ -76,7 +77,7 @@ def as_dask(X: Any) -> da.Array:
         If they are not rows of numbers.
     """
     if isinstance(X, str | os.PathLike):
-        name = os.fspath(X)
+        name = as_name(X)
         if not is_store(name):
             raise DataError(
                 f"predictions are made for arrays, frames and zarr stores, not for {name}; "
@@ -114,7 +115,7 @@ def open_samples(X: Any, y: Any, sample_weight: Any = None) -> Source:
         If something cannot be read, or they do not belong together.
     """
     if isinstance(X, str | os.PathLike):
-        source = _open_location(os.fspath(X))
+        source = _open_location(as_name(X))
     elif isinstance(X, zarr.Group):
         raise DataError("X is a zarr group; give its path, or the array in it that holds the samples")
     elif isinstance(X, zarr.Array):

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.errors import AltMinWarning, MissingError
+from altmin_dask.export.files import place_for
 from altmin_dask.export.layers import layers_of
 from altmin_dask.networks.activations import LEAKY_SLOPE
 from altmin_dask.storage.atomic import write_bytes
 from altmin_dask.storage.conversion import blurred
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.owned import PRODUCER
 from altmin_dask.storage.preparation import Scaling
 
 OPSET, IR_VERSION = 17, 8
@@ -44,7 +46,7 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     model : Model
         With its weights.
     file : path
-        Where to write; what is there is replaced.
+        Where to write; an exported model that is there is replaced.
     classes : sequence, optional
         Names of the classes, kept as JSON in the file's metadata ``classes``.
 
@@ -52,6 +54,8 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     ------
     MissingError
         If the package onnx is not installed.
+    ExistsError
+        If there is anything else.
     ConfigError
         If the network is recurrent.
 
@@ -79,9 +83,10 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
         if scaling is not None:
             _warn_of_float32(name, scaling)
     try:
-        from onnx import TensorProto, checker, helper, numpy_helper
+        from onnx import TensorProto, checker, helper, load, numpy_helper
     except ImportError:
         raise MissingError("the package onnx is not installed; `pip install 'altmin-dask[onnx]'`") from None
+    path = place_for(file, lambda there: load(there, load_external_data=False).producer_name)
     nodes, tensors = [], []
 
     def constant(name: str, values: Any) -> str:
@@ -129,14 +134,13 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
         graph,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
-        producer_name="altmin-dask",
+        producer_name=PRODUCER,
     )
     if classes is not None:
         helper.set_model_props(content, {"classes": json.dumps(list(classes))})
     checker.check_model(content, full_check=True)
-    path = Path(file)
     write_bytes(path, content.SerializeToString())
-    return path
+    return Path(file)
 
 
 def _warn_of_float32(name: str, scaling: Scaling) -> None:

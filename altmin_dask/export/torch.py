@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 
 from altmin_dask.errors import MissingError
+from altmin_dask.export.files import place_for
 from altmin_dask.export.layers import Layer, layers_of
 from altmin_dask.networks.activations import LEAKY_SLOPE, Array
+from altmin_dask.storage.atomic import write_tensors
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.owned import PRODUCER
 
 
 def sequential(model: Model) -> Any:
@@ -86,4 +92,25 @@ def state_dict(model: Model) -> dict[str, Array]:
     for number, layer in enumerate(layers_of(model)):
         found[f"{2 * number}.weight"] = np.ascontiguousarray(layer.weight)
         found[f"{2 * number}.bias"] = np.ascontiguousarray(layer.bias)
+    return found
+
+
+def write_safetensors(model: Model, file: str | os.PathLike[str]) -> Path:
+    """Write the tensors of `state_dict` as a safetensors file; an exported one that is there is replaced.
+
+    Raises
+    ------
+    ExistsError
+        If there is anything else.
+    ConfigError
+        If the network is recurrent.
+    """
+    tensors, path = state_dict(model), place_for(file, _producer)
+    write_tensors(path, tensors, {"producer": PRODUCER})
+    return Path(file)
+
+
+def _producer(file: Path) -> str | None:
+    with safe_open(file, framework="numpy") as tensors:
+        found: str | None = (tensors.metadata() or {}).get("producer")
     return found

@@ -18,6 +18,8 @@ from safetensors.numpy import save_file
 
 from altmin_dask.errors import ExistsError
 from altmin_dask.networks.activations import Array
+from altmin_dask.storage.owned import Layout, remove_ours
+from altmin_dask.storage.places import names_in, remove_empty_folder, remove_files
 
 _writing: set[str] = set()  # names of folders that this process has not finished
 
@@ -46,7 +48,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def new_folder(final: Path, *, replace: bool) -> Iterator[Path]:
+def new_folder(final: Path, layout: Layout, *, replace: bool) -> Iterator[Path]:
     """Give a hidden path to write a folder at, which takes its place when the block has ended well.
 
     If anything goes wrong it is removed, together with the parent folders that were made for it. Every file is on
@@ -56,6 +58,8 @@ def new_folder(final: Path, *, replace: bool) -> Iterator[Path]:
     ----------
     final : Path
         Where the folder will be.
+    layout : Layout
+        What it is: only such a folder is replaced.
     replace : bool
         Whether there is a folder already, which goes once the new one is complete.
 
@@ -72,36 +76,37 @@ def new_folder(final: Path, *, replace: bool) -> Iterator[Path]:
     try:
         yield partial
         _flush_tree(partial)
-        _move(partial, final, replace)
+        _move(partial, final, layout if replace else None)
         flush(final.parent)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)  # of a name that only this call has
         remove_empty(made)
         raise
     finally:
         _writing.discard(partial.name)
 
 
-def sweep_killed(final: Path) -> None:
+def sweep_killed(final: Path, files: re.Pattern[str]) -> None:
     """Remove what `new_folder` left beside a folder when its process was killed.
 
-    What belongs to a process that is alive, or to another host, is left alone. A folder that was about to be
-    replaced when its writer was killed is brought back.
+    What belongs to a process that is alive, or to another host, is left alone, and so are files of
+    other names than `files`. A folder that was about to be replaced when its writer was killed is brought back.
     """
-    if not final.parent.is_dir():
-        return
     pattern = re.compile(
         rf"(?P<partial>\.{re.escape(final.name)}\.partial-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{{8}})(?P<old>-replaced)?"
     )
-    left = [match for name in os.listdir(final.parent) if (match := pattern.fullmatch(name))]
+    left = [match for name in names_in(str(final.parent)) if (match := pattern.fullmatch(name))]
     for match in sorted(left, key=lambda match: match["old"] is None):  # what was replaced first
         if match["host"] != socket.gethostname() or _is_alive(int(match["pid"]), match["partial"]):
             continue
         path = final.with_name(match[0])
+        if path.is_symlink() or not path.is_dir():
+            continue
         if match["old"] and not os.path.lexists(final):
             path.rename(final)
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_ours(str(path), files)
+            remove_empty_folder(str(path))
 
 
 def _is_alive(pid: int, partial: str) -> bool:
@@ -150,9 +155,9 @@ def remove_empty(folders: Sequence[Path]) -> None:
             folder.rmdir()
 
 
-def _move(partial: Path, final: Path, replace: bool) -> None:
+def _move(partial: Path, final: Path, replaced: Layout | None) -> None:
     """Rename a complete folder onto its place; what was there goes only once that has worked."""
-    if not replace:
+    if replaced is None:
         try:
             partial.rename(final)
         except OSError as error:
@@ -165,11 +170,12 @@ def _move(partial: Path, final: Path, replace: bool) -> None:
     old = partial.with_name(f"{partial.name}-replaced")
     final.rename(old)
     try:
+        replaced.check(str(old), called=str(final))  # it may have changed since it was looked at first
         partial.rename(final)
     except BaseException:
         old.rename(final)
         raise
-    shutil.rmtree(old)
+    replaced.remove(str(old))
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
@@ -192,7 +198,7 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def sweep_partials(folder: Path) -> None:
-    """Remove what writers that were killed left half-written in a folder; none may be at work there."""
-    for partial in folder.glob(".*.partial"):
-        partial.unlink(missing_ok=True)
+def sweep_partials(folder: Path, files: re.Pattern[str]) -> None:
+    """Remove what writers of some files that were killed left half-written; none may be at work in the folder."""
+    halves = (re.fullmatch(r"\.(?P<name>.+)\.[0-9a-f]+\.partial", name) for name in names_in(str(folder)))
+    remove_files(str(folder), [half[0] for half in halves if half and files.fullmatch(half["name"])])

@@ -9,18 +9,21 @@ forgotten worker long after, without changing what any other task reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import zarr
-from fsspec.core import url_to_fs
 
+from altmin_dask.errors import ExistsError
 from altmin_dask.storage.checked import storage_options
-from altmin_dask.storage.readers import is_url
-from altmin_dask.storage.views import ChunkView, open_array
+from altmin_dask.storage.owned import KEY
+from altmin_dask.storage.places import for_zarr, is_url, names_in, remove_empty_folder, remove_files
+from altmin_dask.storage.views import ChunkView, forget_arrays, open_array
 
 _ARRAY = re.compile(r"(\d{6,})\.zarr")
+_FILE = re.compile(r"c\.\d+\.0|(zarr|c\.\d+)\.[0-9a-f]+\.partial")
+"""A chunk, and what zarr leaves of a file when it is killed."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,13 @@ class LatentStore:
     Attributes
     ----------
     path : str
-        Folder or URL that holds them, and nothing else.
+        Folder or URL that holds them. What else may be there is left alone.
     rows, width, chunk_rows : int
         Samples, Σ d_i, and samples in a chunk.
     dtype : str
         "float32" or "float64".
+    run : str
+        Mark of the run, which its arrays carry: no other array is ever written to or removed.
     """
 
     path: str
@@ -42,6 +47,7 @@ class LatentStore:
     width: int
     chunk_rows: int
     dtype: str
+    run: str = ""
 
     def location(self, generation: int) -> str:
         """Path or URL of the array of a generation."""
@@ -54,18 +60,24 @@ class LatentStore:
         )
 
     def prepare(self, generation: int) -> None:
-        """Make the array of a generation, without chunks, unless it is there."""
+        """Make the array of a generation, without chunks, unless it is there.
+
+        Raises
+        ------
+        ExistsError
+            If somebody else has put something in its place.
+        """
+        location = self.location(generation)
         try:
-            open_array(self.location(generation))
-        except FileNotFoundError:
-            zarr.create_array(
-                self.location(generation),
-                shape=(self.rows, self.width),
-                chunks=(self.chunk_rows, self.width),
-                # a folder with a file for each chunk, no folders in between
-                chunk_key_encoding={"name": "default", "separator": "."},
-                **storage_options(self.dtype, compress=is_url(self.path)),
-            )
+            try:
+                ours = self._carries_mark(open_array(location))
+            except FileNotFoundError:
+                self._create(location)
+                ours = True
+        except (ValueError, KeyError, NotADirectoryError):  # what zarr raises of what is no array
+            ours = False
+        if not ours:
+            raise ExistsError(f"{location} is no array of this run; move it away, or give another --run")
 
     def discard(self, generation: int, chunks: Sequence[int], *, whole: bool) -> None:
         """Remove chunks of a generation that a committed one has taken the place of.
@@ -79,48 +91,71 @@ class LatentStore:
         whole : bool
             Whether no other chunk of the generation is needed either.
         """
-        filesystem, array = url_to_fs(self.location(generation))
-        with suppress(FileNotFoundError):
-            if whole:
-                filesystem.rm(array, recursive=True)
-            else:
-                filesystem.rm([f"{array}/{_key(chunk)}" for chunk in chunks])
+        location = self.location(generation)
+        if not self._is_own(location):
+            return
+        if whole:
+            self._remove_array(location)
+        else:
+            remove_files(location, [_key(chunk) for chunk in chunks])
 
     def sweep(self, generations: Mapping[int, int]) -> None:
-        """Remove everything but the chunks that a commit names, such as what an interrupted step has written.
+        """Remove all our chunks but those that a commit names, such as what an interrupted step has written.
 
         Parameters
         ----------
         generations : mapping of int to int
             The generation of each chunk that has one.
         """
-        filesystem, root = url_to_fs(self.path)
-        filesystem.invalidate_cache()
-        if not filesystem.exists(root):
-            return
         kept: dict[int, set[str]] = {}
         for chunk, generation in generations.items():
-            kept.setdefault(generation, {"zarr.json"}).add(_key(chunk))
-        for array in filesystem.ls(root, detail=False):
-            match = _ARRAY.fullmatch(_name(array))
-            names = kept.get(int(match[1])) if match else None
-            if match and names is None:
-                filesystem.rm(array, recursive=True)
-            elif names:
-                orphans = [file for file in filesystem.ls(array, detail=False) if _name(file) not in names]
-                if orphans:
-                    filesystem.rm(orphans)
+            kept.setdefault(generation, set()).add(_key(chunk))
+        for name in names_in(self.path):
+            match, location = _ARRAY.fullmatch(name), f"{self.path}/{name}"
+            if not match or not self._is_own(location):
+                continue
+            chunks = kept.get(int(match[1]))
+            if chunks is None:
+                self._remove_array(location)
+            else:
+                self._remove_chunks(location, but=chunks)
+        remove_empty_folder(self.path)
 
-    def remove(self) -> None:
-        """Remove all generations, and the folder they were kept in."""
-        filesystem, root = url_to_fs(self.path)
-        with suppress(FileNotFoundError):
-            filesystem.rm(root, recursive=True)
+    def _create(self, location: str) -> None:
+        zarr.create_array(
+            for_zarr(location),
+            shape=(self.rows, self.width),
+            chunks=(self.chunk_rows, self.width),
+            # a folder with a file for each chunk, no folders in between
+            chunk_key_encoding={"name": "default", "separator": "."},
+            attributes={KEY: {"run": self.run}},
+            **storage_options(self.dtype, compress=is_url(self.path)),
+        )
+        self._remove_chunks(location)  # half a file of a process that was killed before there was a mark
+
+    def _carries_mark(self, array: zarr.Array[Any]) -> bool:
+        return array.attrs.asdict().get(KEY) == {"run": self.run}
+
+    def _is_own(self, location: str) -> bool:
+        """Whether there is an array that this run has made."""
+        try:
+            return self._carries_mark(open_array(location))
+        except Exception:  # whatever zarr raises of what is no array
+            return False
+
+    def _remove_array(self, location: str) -> None:
+        self._remove_chunks(location)
+        remove_files(location, ["zarr.json"])  # the mark goes last
+        remove_empty_folder(location)
+        if is_url(location):
+            forget_arrays()
+
+    @staticmethod
+    def _remove_chunks(location: str, but: Collection[str] = ()) -> None:
+        """Remove the chunks of an array, and what zarr has left half-written."""
+        names = names_in(location)
+        remove_files(location, [name for name in names if _FILE.fullmatch(name) and name not in but])
 
 
 def _key(chunk: int) -> str:
     return f"c.{chunk}.0"
-
-
-def _name(path: str) -> str:
-    return path.rstrip("/").rsplit("/", 1)[-1]

@@ -21,7 +21,6 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 import zarr
-from fsspec.core import url_to_fs
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 from zarr.errors import NodeNotFoundError
@@ -29,10 +28,13 @@ from zarr.storage import LocalStore
 
 from altmin_dask.errors import AltMinError, ChunkError, DataError, MissingError
 from altmin_dask.storage.checked import damage, is_missing
+from altmin_dask.storage.places import filesystem_of, for_zarr, is_url
 from altmin_dask.storage.remote import explained_errors, reason
 
 Array = NDArray[Any]
 
+ROOTS = frozenset({"zarr.json", ".zgroup", ".zarray"})
+"""Files of which one is in the folder of every zarr group or array, of format 2 or 3."""
 _PIECE = 1 << 20  # bytes decompressed at a time, so that filling a block needs no second block
 _IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -206,23 +208,9 @@ def read_zarr(array: zarr.Array[Any], label: str) -> RowReader:
     return RowReader(label, array.shape, native, blocks)
 
 
-def is_url(location: str) -> bool:
-    """Tell a URL (``s3://…``) from a local path."""
-    return "://" in location
-
-
-def locate(location: str | os.PathLike[str]) -> str:
-    """Normalise a location: a URL stays as it is, a local path (or ``file://`` URL) becomes absolute.
-
-    Worker processes may run in another folder, so a relative path must not outlive the call it was given to.
-    """
-    name = os.fspath(location).removeprefix("file://")
-    return name if is_url(name) else str(Path(name).expanduser().absolute())
-
-
 def is_zarr_folder(path: Path) -> bool:
     """Tell whether a local folder is the root of a zarr group or array, of format 2 or 3."""
-    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+    return any((path / name).is_file() for name in ROOTS)
 
 
 def open_zarr(location: str) -> zarr.Group | zarr.Array[Any]:
@@ -241,11 +229,11 @@ def open_zarr(location: str) -> zarr.Group | zarr.Array[Any]:
     try:
         with explained_errors(location, "opened") if remote else nullcontext():
             if remote:  # one request first: zarr leaves several running behind it where there is no answer
-                filesystem, root = url_to_fs(location)
+                filesystem, root = filesystem_of(location)
                 filesystem.exists(f"{root}/zarr.json")
             try:
                 # consolidated metadata hides arrays that were added after it was written
-                return zarr.open(location, mode="r", use_consolidated=False)
+                return zarr.open(for_zarr(location), mode="r", use_consolidated=False)
             except NodeNotFoundError as error:
                 if remote:
                     raise MissingError(f"there is no zarr store at {location}; check the URL") from error

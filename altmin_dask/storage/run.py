@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
+import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,8 +32,29 @@ from safetensors import SafetensorError, safe_open
 
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import sweep_partials, write_json, write_tensors
-from altmin_dask.storage.readers import is_url, locate
+from altmin_dask.storage.owned import remove_ours
+from altmin_dask.storage.places import (
+    filesystem_of,
+    is_url,
+    locate,
+    names_in,
+    remove_empty_folder,
+)
+from altmin_dask.storage.remote import explained_errors
+from altmin_dask.storage.samples import SAMPLES
 from altmin_dask.storage.state import State
+from altmin_dask.storage.weights import Exchange
+
+_STATE = re.compile(r"\d{8,}\.safetensors")
+_WRITTEN = {
+    "": re.compile(r"(pipeline|progress)\.json|history\.jsonl"),
+    "state/": _STATE,
+    "model/": re.compile(r"model\.json|weights\.safetensors"),
+    "report/": re.compile(r"(report|performance)\.html"),
+}
+"""Files of a run by folder; all else in its folder is not its to remove."""
+_ANY_WRITTEN = re.compile("|".join(f"{folder}({files.pattern})" for folder, files in _WRITTEN.items()))
+_STORES = "train.zarr", "validation.zarr"
 
 
 @dataclass(frozen=True)
@@ -71,13 +93,18 @@ class RunFolder:
         return self.model.absolute() / "weights.safetensors"
 
     @property
+    def id(self) -> str:
+        """What no other run is called; marks what the run makes for itself. Of a claimed run."""
+        return str(self._claims()["id"])
+
+    @property
     def latent(self) -> str:
-        """Folder or URL of z, which nothing else shares; of a claimed run."""
+        """Folder or URL of z, which no other run shares; of a claimed run."""
         return str(self._claims().get("z") or self.path.absolute() / "z")
 
     @property
     def steps(self) -> str:
-        """Folder or URL of weights on their way to tasks, which nothing else shares; of a claimed run."""
+        """Folder or URL of weights on their way to tasks, which no other run shares; of a claimed run."""
         z = self._claims().get("z")
         return f"{z}/weights" if z else str(self.path.absolute() / "steps")
 
@@ -94,7 +121,9 @@ class RunFolder:
     @property
     def empty(self) -> bool:
         """Whether there is a folder with nothing in it (but its lock)."""
-        return self.path.is_dir() and all(path == self._lock_file for path in self.path.iterdir())
+        return self.path.is_dir() and all(
+            path == self._lock_file and self._lockable for path in self.path.iterdir()
+        )
 
     @property
     def claimed(self) -> bool:
@@ -148,9 +177,11 @@ class RunFolder:
         Raises
         ------
         ExistsError
-            If another process trains in it.
+            If another process trains in it, or there is something else by the name of its lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        if not self._lockable:
+            raise ExistsError(f"{self._lock_file} is no lock of a run; move it away, or give another --run")
         lock = FileLock(self._lock_file, blocking=False)
         try:
             lock.acquire()
@@ -161,7 +192,7 @@ class RunFolder:
         try:
             yield
         finally:
-            if self.empty:  # of a run that was refused
+            if not self.claimed:  # by a run that was refused
                 self._lock_file.unlink(missing_ok=True)
             lock.release()
 
@@ -190,9 +221,14 @@ class RunFolder:
         Raises
         ------
         DataError
-            If there are committed states of other shapes.
+            If there are committed states of other shapes, or nothing can be kept at `z`.
+        MissingError
+            If there is no file system of the kind of `z`.
         """
         old = self._claims() if self.claimed else {}
+        own = old.get("id") or uuid.uuid4().hex
+        if z is not None and not old:
+            z = self._inside(z, own)
         if shapes is not None:
             shapes = json.loads(json.dumps(shapes))
             if self.started and (different := _differences(old.get("shapes"), shapes)):
@@ -210,10 +246,10 @@ class RunFolder:
         write_json(
             self._claim_file,
             {
+                "id": own,
                 "identity": identity,
                 "pipeline": pipeline,
-                # a name that no other run has: two may be told the same place
-                "z": old.get("z") or (z and f"{locate(z).rstrip('/')}/{uuid.uuid4().hex}"),
+                "z": old.get("z") or z,
                 "stores": stores or old.get("stores"),
                 "shapes": shapes or old.get("shapes"),
             },
@@ -320,15 +356,20 @@ class RunFolder:
         return file
 
     def clear(self) -> None:
-        """Remove everything in the folder, of a run that never began."""
-        for path in self.path.iterdir():
-            if path != self._lock_file:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        """Remove what a run that never began has written; what somebody else has put in the folder stays."""
+        Exchange(self.steps, self.id).clear()
+        if z := self._claims().get("z"):
+            remove_empty_folder(z)
+        for name in _STORES:
+            SAMPLES.remove(str(self.data / name))
+        remove_empty_folder(str(self.data))
+        self.sweep()
+        remove_ours(str(self.path), _ANY_WRITTEN, last=self._claim_file.name)
 
     def sweep(self) -> None:
         """Remove what a process that was killed has left half-written; of a locked folder."""
-        for folder in (self.path, self.path / "state", self.model, self.report):
-            sweep_partials(folder)
+        for folder, files in _WRITTEN.items():
+            sweep_partials(self.path / folder, files)
 
     def restore(self) -> State | None:
         """Read the last committed state and cut the history back to it; None where nothing was committed.
@@ -369,6 +410,24 @@ class RunFolder:
     def _lock_file(self) -> Path:
         return self.path / ".lock"
 
+    @property
+    def _lockable(self) -> bool:
+        """Whether there is no lock, or nothing but one, which is an empty file: locking empties what is there."""
+        try:
+            about = self._lock_file.lstat()
+        except FileNotFoundError:
+            return True
+        return stat.S_ISREG(about.st_mode) and about.st_size == 0
+
+    @staticmethod
+    def _inside(z: str, own: str) -> str:
+        """A name below a place for z that no other run has: two may be told the same place."""
+        location = locate(z).rstrip("/")
+        if is_url(location):
+            with explained_errors(location, "written"):
+                filesystem_of(location)
+        return f"{location}/{own}"
+
     def _claims(self) -> dict[str, Any]:
         """All that `claim` wrote."""
         if not self._claim_file.exists():
@@ -376,7 +435,8 @@ class RunFolder:
         return read_json(self._claim_file)
 
     def _states(self) -> list[Path]:
-        return sorted((self.path.absolute() / "state").glob("[0-9]*.safetensors"))
+        folder = self.path.absolute() / "state"
+        return [folder / name for name in sorted(names_in(str(folder))) if _STATE.fullmatch(name)]
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from typing import Any
 import numpy as np
 import zarr
 
-from altmin_dask.errors import AltMinWarning, ConfigError, DataError, ExistsError, MissingError
+from altmin_dask.errors import AltMinWarning, ConfigError, DataError, ExistsError
 from altmin_dask.storage.atomic import new_folder, sweep_killed
 from altmin_dask.storage.checked import storage_options
 from altmin_dask.storage.conversion import Conversion
+from altmin_dask.storage.owned import KEY, Layout, own_attributes, store_files
+from altmin_dask.storage.places import for_zarr, is_url, locate, names_in
 from altmin_dask.storage.preparation import Preparation, standardized
-from altmin_dask.storage.readers import Array, is_url, is_zarr_folder, locate, open_zarr, read_zarr
+from altmin_dask.storage.readers import ROOTS, Array, open_zarr, read_zarr
 from altmin_dask.storage.remote import explained_errors
 from altmin_dask.storage.sources import BESIDE, WEIGHTS, Source
 from altmin_dask.storage.summaries import (
@@ -47,7 +50,13 @@ __all__ = [
     "summarise",
 ]
 
-_KEY = "altmin"
+SAMPLES = Layout(
+    "a sample store that `altmin ingest` wrote",
+    "zarr.json",
+    lambda content: "sample_shape" in own_attributes(content),
+    store_files("x", "y", *BESIDE, WEIGHTS),
+)
+"""What `ingest` writes, and may replace."""
 _VERSION = 1
 _CHUNK_BYTES = 8 << 20
 _MIN_CHUNKS = 8
@@ -118,7 +127,7 @@ class SampleStore:
             raise DataError(
                 f"{location} is one zarr array, not a group with x in it; `altmin ingest` it first"
             )
-        attributes = group.attrs.asdict().get(_KEY)
+        attributes = group.attrs.asdict().get(KEY)
         if not isinstance(attributes, dict):
             attributes = {}
         _check_attributes(attributes, location)
@@ -250,7 +259,8 @@ def ingest(
     chunk_rows : int, optional
         Samples in a chunk; `default_chunk_rows` if not given.
     overwrite : bool
-        Replace a zarr store that is there already. Anything else that is there is never replaced.
+        Replace a sample store that `ingest` wrote. Anything else that is there is never replaced, and neither is a
+        store in which somebody has put something.
     dtype : {"float32", "float64"}
         Dtype of x, and of y where it is not integer. Integer labels become int64. float32 is half the bytes, and what
         networks compute in unless told otherwise; digits that it drops are gone, which is recorded, and a warning
@@ -302,24 +312,26 @@ def ingest(
     rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)
 
     location = locate(dest)
-    replace = check_destination(location, overwrite)
+    replace = check_destination(location, overwrite, SAMPLES)
     if is_url(location):
         if replace and location.rstrip("/") == source.name.rstrip("/"):
             raise ExistsError(f"{location} cannot replace itself while it is read; give another destination")
         with explained_errors(location, "written"):
-            _write(source, location, replace, scale, rows, dtype, progress)
+            if replace:
+                _mark_incomplete(location)
+                SAMPLES.remove(location)
+            _write(source, location, scale, rows, dtype, progress)
         return SampleStore.open(location)
 
     final = Path(os.path.realpath(location))
-    with new_folder(final, replace=replace) as partial:
-        _write(source, str(partial), False, scale, rows, dtype, progress)
+    with new_folder(final, SAMPLES, replace=replace) as partial:
+        _write(source, str(partial), scale, rows, dtype, progress)
     return SampleStore.open(location)
 
 
 def _write(
     source: Source,
     location: str,
-    replace: bool,
     scale: float,
     chunk_rows: int,
     dtype: str,
@@ -335,7 +347,7 @@ def _write(
     }
     if source.preparation is not None:
         attributes["preparation"] = source.preparation.to_json()
-    group = zarr.create_group(location, zarr_format=3, overwrite=replace, attributes={_KEY: attributes})
+    group = zarr.create_group(for_zarr(location), zarr_format=3, attributes={KEY: attributes})
 
     def create(name: str, sample_shape: tuple[int, ...], stored: str) -> zarr.Array[Any]:
         return group.create_array(
@@ -391,7 +403,7 @@ def _write(
             if progress is not None:
                 progress(min(start + chunk_rows, source.rows), source.rows)
     assert summary is not None  # a source has at least one row
-    group.attrs[_KEY] = {
+    group.attrs[KEY] = {
         **attributes, **_lost(converted), "summary": summary.to_json(), "complete": True
     }  # fmt: skip
 
@@ -411,37 +423,43 @@ def _lost(converted: dict[str, Conversion]) -> dict[str, list[str]]:
     return {key: names for key, names in (("rounded", rounded), ("fine", kept)) if names}
 
 
-def check_destination(location: str, overwrite: bool) -> bool:
-    """Tell whether there is a store to be replaced; refuse what is not one, or may not be replaced.
+def _mark_incomplete(location: str) -> None:
+    """Have a store refused from now on, whatever becomes of its chunks."""
+    group = zarr.open_group(for_zarr(location), mode="r+")
+    own: Any = group.attrs[KEY]
+    group.attrs[KEY] = {**own, "complete": False}
+
+
+def check_destination(location: str, overwrite: bool, layout: Layout) -> bool:
+    """Tell whether there is a store to be replaced; refuse what is not one of ours, or may not be replaced.
 
     What a killed writer has left beside a local path is removed first.
 
     Raises
     ------
     ExistsError
-        If something is there that is not a zarr store, or `overwrite` is not given.
+        If something is there that is not a store of this layout, or `overwrite` is not given.
     """
     if is_url(location):
-        try:
-            open_zarr(location)
-        except MissingError:
-            return False
-        return _may_replace(location, overwrite)
-    sweep_killed(Path(os.path.realpath(location)))
-    if not os.path.lexists(location):
+        with explained_errors(location, "opened"):
+            names = names_in(location)
+        final, there = location, bool(names)
+    else:
+        final = os.path.realpath(location)
+        sweep_killed(Path(final), layout.files)
+        names, there = names_in(final), os.path.lexists(location)
+    if not there:
         return False
-    if not is_zarr_folder(Path(location)):
+    if not ROOTS & set(names):
         raise ExistsError(
             f"{location} exists and is not a zarr store, so it is never replaced; give another path"
         )
-    return _may_replace(location, overwrite)
-
-
-def _may_replace(location: str, overwrite: bool) -> bool:
     if not overwrite:
         raise ExistsError(
             f"{location} exists already; give another destination, or --overwrite to replace it"
         )
+    with explained_errors(location, "read") if is_url(location) else nullcontext():
+        layout.check(final, called=location)
     return True
 
 

@@ -21,11 +21,11 @@ from numpy.typing import ArrayLike
 
 from altmin_dask.errors import ConfigError, DataError, MissingError
 from altmin_dask.storage.adding import Adding
+from altmin_dask.storage.places import as_name, is_url, local_path, locate
 from altmin_dask.storage.preparation import Preparation
 from altmin_dask.storage.readers import (
     Array,
     RowReader,
-    is_url,
     is_zarr_folder,
     npz_names,
     open_zarr,
@@ -255,7 +255,7 @@ def open_source(
     (array([[30.,  0.,  1.],
            [80.,  1.,  0.]]), array([300., 900.]))
     """
-    name = os.fspath(spec)
+    name = as_name(spec)
     base, split = name, None
     if match := _SPLIT.fullmatch(name):
         base, split = match["base"], match["split"]
@@ -271,12 +271,11 @@ def open_source(
     if base == "adding" or base.startswith("adding:"):
         _refuse_names(base, x, y)
         return Source(name, *Adding.parse(base.removeprefix("adding").removeprefix(":"), split).readers(name))
-    base = base.removeprefix("file://")
-    if is_url(base):
+    if is_url(locate(base)):
         _refuse_split(base, split)
         return _zarr(name, base, x, y)
 
-    path = Path(base).expanduser()
+    path = local_path(base)
     if not path.exists():
         raise MissingError(f"there is no file or folder {path}; check the path")
     if path.is_file() and path.suffix == ".npz":
@@ -355,7 +354,7 @@ def _npy(name: str, path: Path, x: str | None, y: str | None) -> Source:
         raise DataError(f"{path} holds one array, which is x; leave out the name {x}")
     if y is None:
         return Source(name, read_npy(path))
-    targets = Path(y).expanduser()
+    targets = local_path(y)
     if targets.suffix != ".npy":
         raise DataError(f"{y} cannot be the y of {path}; give the path of another .npy file")
     if not targets.is_file():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +115,13 @@ def _open(path: Path) -> Any:
         raise MissingError(
             f"{path} cannot be read: dask's dataframes are not installed; `pip install 'altmin-dask[tables]'`"
         ) from None
-    files = _files(path)
+    files = [os.path.join(".", file) for file in _files(path)]  # or `data:a.csv` would be a URL
+    for file in files:
+        if "::" in file or has_magic(file):
+            raise DataError(
+                f"{file} cannot be read as a table: dask takes such a name for a pattern or a chain of URLs; give it "
+                "another one, or read it by a link"
+            )
     try:
         if files[0].endswith(PARQUET):
             return dd.read_parquet(files)

@@ -16,7 +16,7 @@ import zarr
 from altmin_dask.errors import ChunkError, MissingError
 from altmin_dask.networks.activations import Array
 from altmin_dask.storage.checked import damage, is_missing
-from altmin_dask.storage.readers import is_url
+from altmin_dask.storage.places import for_zarr, is_url
 from altmin_dask.storage.remote import explained_errors
 
 Mode = Literal["r", "r+"]
@@ -44,9 +44,14 @@ def open_array(location: str, mode: Mode = "r", layout: Layout | None = None) ->
 
 @lru_cache(maxsize=64)
 def _open(location: str, mode: Mode, version: tuple[int, int] | None) -> zarr.Array[Any]:
-    array = zarr.open_array(location, mode=mode)
+    array = zarr.open_array(for_zarr(location), mode=mode)
     # or a chunk of zeros would be left out and look the same as a lost one
     return array if mode == "r" else array.with_config({"write_empty_chunks": True})
+
+
+def forget_arrays() -> None:
+    """Open arrays anew from now on: at a URL nothing else tells that one has gone."""
+    _open.cache_clear()
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from contextlib import suppress
+import uuid
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import fsspec
 import safetensors.numpy
 from safetensors import safe_open
 
 from altmin_dask.errors import MissingError
 from altmin_dask.networks.chain import Weights
 from altmin_dask.storage.model import layer_names, layer_tensors
-from altmin_dask.storage.readers import is_url
+from altmin_dask.storage.places import (
+    filesystem_of,
+    is_url,
+    names_in,
+    read_bytes,
+    remove_empty_folder,
+    remove_files,
+)
 
 KEPT_READINGS = 4
 """Files of weights that a process keeps in memory: those of this step and the last one, and what changes them."""
@@ -56,8 +62,7 @@ def _once(name: str, version: tuple[int, ...]) -> Weights:
 @lru_cache(maxsize=KEPT_READINGS)
 def _read(name: str, version: tuple[int, ...]) -> Weights:
     if is_url(name):
-        with fsspec.open(name, "rb") as file:
-            found = safetensors.numpy.load(file.read())
+        found = safetensors.numpy.load(read_bytes(name))
         return tuple(found[layer] for layer in layer_names(len(found)))
     with safe_open(name, framework="numpy") as tensors:
         layers = sum(key.startswith("layer_") for key in tensors.keys())  # noqa: SIM118 - not a dict
@@ -66,12 +71,20 @@ def _read(name: str, version: tuple[int, ...]) -> Weights:
 
 @dataclass
 class Exchange:
-    """A folder, local or at a URL, in which weights wait for the tasks that need them; nothing else is in it.
+    """A folder, local or at a URL, in which weights wait for the tasks that need them.
 
     What is published can be lost with the machine: only a commit is for good.
+
+    Attributes
+    ----------
+    folder : str
+        The folder. What else may be in it is left alone.
+    run : str
+        Mark of the run, with which the names of its files begin: no other file is ever removed.
     """
 
     folder: str
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
     _held: list[str] = field(default_factory=list)
 
     def publish(self, weights: Weights, name: str, keep: int) -> str:
@@ -79,31 +92,25 @@ class Exchange:
 
         The `keep` files published before stay, older ones go.
         """
-        location, tensors = f"{self.folder}/{name}.safetensors", layer_tensors(weights)
+        file, tensors = f"{self.run}-{name}.safetensors", layer_tensors(weights)
+        location = f"{self.folder}/{file}"
         if is_url(self.folder):
-            filesystem, path = fsspec.core.url_to_fs(location)
+            filesystem, path = filesystem_of(location)
             filesystem.pipe_file(path, safetensors.numpy.save(tensors))
         else:
             Path(self.folder).mkdir(parents=True, exist_ok=True)
-            partial = f"{self.folder}/.{name}.partial"
+            partial = f"{self.folder}/.{file}.partial"
             safetensors.numpy.save_file(tensors, partial)
             os.replace(partial, location)
-        if location not in self._held:
-            self._held.append(location)
-        for old in self._held[: -keep - 1]:
-            self._remove(old)
+        if file not in self._held:
+            self._held.append(file)
+        remove_files(self.folder, self._held[: -keep - 1])
         self._held = self._held[-keep - 1 :]
         return location
 
     def clear(self) -> None:
-        """Remove everything in the folder, also what a process that was killed has left."""
-        with suppress(FileNotFoundError):
-            filesystem, root = fsspec.core.url_to_fs(self.folder)
-            filesystem.rm(root, recursive=True)
+        """Remove all files of the run, also what a process that was killed has left, and the folder if it is empty."""
+        marks = f"{self.run}-", f".{self.run}-"
+        remove_files(self.folder, [name for name in names_in(self.folder) if name.startswith(marks)])
+        remove_empty_folder(self.folder)
         self._held = []
-
-    @staticmethod
-    def _remove(location: str) -> None:
-        with suppress(FileNotFoundError):
-            filesystem, path = fsspec.core.url_to_fs(location)
-            filesystem.rm_file(path)
