@@ -11,7 +11,10 @@
     RUN/report/                   figures and page of `altmin report`
     RUN/.lock                     held by the process that trains
 
-A state is committed by renaming its file into place, so there is always a last complete one.
+A state is committed by renaming its file into place, so there is always a last complete one. Everything else follows
+from it: a record is appended, and the model of a best one written beside its place, before the commit that makes them
+valid; then the model takes its place. What is missing of that after a kill is made good when the run is resumed, and
+what belongs to no commit is removed.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from safetensors import SafetensorError, safe_open
 
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import sweep_partials, write_json, write_tensors
+from altmin_dask.storage.model import publish
 from altmin_dask.storage.readers import is_url, locate
 from altmin_dask.storage.state import State
 
@@ -311,10 +315,14 @@ class RunFolder:
         return self.path.absolute() / "state" / f"{cursor:08d}.safetensors"
 
     def commit(self, state: State) -> Path:
-        """Make `state` the one to resume from; the one before is kept for tasks that still read it."""
+        """Make `state` the one to resume from, and its model that of the run.
+
+        The state before is kept for tasks that still read it.
+        """
         file = self.state_file(state.cursor)
         file.parent.mkdir(exist_ok=True)
         write_tensors(file, state.tensors(), {"scalars": json.dumps(state.scalars())})
+        publish(self.model, state.model)
         for old in self._states()[:-2]:
             old.unlink()
         return file
@@ -331,7 +339,7 @@ class RunFolder:
             sweep_partials(folder)
 
     def restore(self) -> State | None:
-        """Read the last committed state and cut the history back to it; None where nothing was committed.
+        """Read the last committed state, and bring history and model to where it was; None where nothing was committed.
 
         Raises
         ------
@@ -355,6 +363,7 @@ class RunFolder:
             )
         if self.history.exists():
             os.truncate(self.history, state.history_bytes)
+        publish(self.model, state.model)
         return state
 
     @property
