@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,12 @@ from altmin_dask.engine.blas import single_threaded_blas
 from altmin_dask.engine.executors import Executor
 from altmin_dask.engine.problem import TARGETS, check_targets, fitted, ranges_of
 from altmin_dask.engine.sweep import Kernel, Samples, Step, evaluate, per_chunk
-from altmin_dask.errors import ConfigError, ExistsError
+from altmin_dask.errors import ConfigError, ExistsError, RunError
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.chunks import Evaluation
-from altmin_dask.storage.atomic import new_folder
+from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checked import storage_options
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.preparation import Scaling
@@ -37,14 +39,17 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     ------
     DataError
         If the store does not fit the model or has no targets.
+    RunError
+        If the run goes on and replaces its model meanwhile, in a folder that may only be read here.
     """
     model = Model.load(run.model)
     target, network = TARGETS[model.kind], fitted(model.network, store)
     check_targets(network, target, store, ranges_of(store, executor))
-    step = Step(
-        _kernel(model, network), Samples(store, target), _all(store), uuid.uuid4().hex[:8], str(run.weights)
-    )
-    packed = executor.compute(evaluate(step))
+    with _held_weights(run) as weights:
+        step = Step(
+            _kernel(model, network), Samples(store, target), _all(store), uuid.uuid4().hex[:8], weights
+        )
+        packed = executor.compute(evaluate(step))
     return Evaluation(*(float(value) for value in packed))
 
 
@@ -71,6 +76,8 @@ def predict_store(
         If the destination exists, unless it is a zarr store of other samples and `overwrite` is given.
     ConfigError
         If the destination is a URL.
+    RunError
+        As of `evaluate_store`.
     """
     model = Model.load(run.model)
     network = fitted(model.network, store)
@@ -81,7 +88,7 @@ def predict_store(
     final = Path(os.path.realpath(location))
     if final == Path(os.path.realpath(store.path)):
         raise ExistsError(f"{location} holds the samples themselves; give another destination")
-    with new_folder(final, replace=replace) as partial:
+    with new_folder(final, replace=replace) as partial, _held_weights(run) as weights:
         group = zarr.create_group(partial, attributes=_named(model))
         labels = TARGETS[model.kind] == "labels"
         every = isinstance(network, Recurrent) and network.every
@@ -105,11 +112,29 @@ def predict_store(
         }
         done = per_chunk(
             _predict_block, x, name=f"altmin_predict-{uuid.uuid4().hex[:8]}", columns=1,
-            kernel=_kernel(model, network), weights=str(run.weights), written=written, label=store.path,
+            kernel=_kernel(model, network), weights=weights, written=written, label=store.path,
             scaling=model.output_scaling,
         )  # fmt: skip
         executor.compute(done)
     return final
+
+
+@contextmanager
+def _held_weights(run: RunFolder) -> Iterator[str]:
+    """The file of the model's weights, the same ones for every task, though training may go on and replace them."""
+    with ExitStack() as stack:
+        held = run.weights
+        with suppress(OSError):  # a folder that may only be read, or has no links
+            beside = stack.enter_context(folder_beside(run.model.absolute()))
+            os.link(run.weights, beside / held.name)
+            held = beside / held.name
+        before = os.stat(held)
+        yield str(held)
+        if not os.path.samestat(before, os.stat(held)):
+            raise RunError(
+                f"the model in {run.model} was replaced while it was used, as the run goes on; do it again when it "
+                "has ended, or where the run folder can be written"
+            )
 
 
 def _named(model: Model) -> dict[str, Any]:

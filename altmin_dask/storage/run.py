@@ -33,7 +33,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
-from altmin_dask.storage.atomic import sweep_partials, write_json, write_tensors
+from altmin_dask.storage.atomic import sweep_killed, sweep_partials, write_json, write_tensors
 from altmin_dask.storage.model import publish
 from altmin_dask.storage.readers import is_url, locate
 from altmin_dask.storage.state import State
@@ -337,6 +337,7 @@ class RunFolder:
         """Remove what a process that was killed has left half-written; of a locked folder."""
         for folder in (self.path, self.path / "state", self.model, self.report):
             sweep_partials(folder)
+        sweep_killed(self.model)
 
     def restore(self) -> State | None:
         """Read the last committed state, and bring history and model to where it was; None where nothing was committed.
