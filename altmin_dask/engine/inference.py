@@ -128,13 +128,18 @@ def _held_weights(run: RunFolder) -> Iterator[str]:
             beside = stack.enter_context(folder_beside(run.model.absolute()))
             os.link(run.weights, beside / held.name)
             held = beside / held.name
-        before = os.stat(held)
+        before = _version(held)
         yield str(held)
-        if not os.path.samestat(before, os.stat(held)):
+        if _version(held) != before:
             raise RunError(
                 f"the model in {run.model} was replaced while it was used, as the run goes on; do it again when it "
                 "has ended, or where the run folder can be written"
             )
+
+
+def _version(file: Path) -> tuple[int, int]:
+    about = os.stat(file)  # a number is given anew, but not at the same time
+    return about.st_ino, about.st_mtime_ns
 
 
 def _named(model: Model) -> dict[str, Any]:
