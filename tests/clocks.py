@@ -79,8 +79,9 @@ class OwnClock:
                 now = self.now()
                 cpu, wall = (self.off[i] + now[i] - self.paused[i] for i in range(2))
                 self.off, self.evaluating = (cpu, wall), False
+            own = self.own
             file = original(run, state)
-            self.told(Commit(os.getpid(), *self.own, state.cpu_seconds, state.wall_seconds, state.records))
+            self.told(Commit(os.getpid(), *own, state.cpu_seconds, state.wall_seconds, state.records))
             return file
 
         return commit
