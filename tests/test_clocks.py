@@ -77,11 +77,11 @@ def settings(pipeline: Callable[..., Any], path: str, name: str, **training: Any
 
 
 def agree(commits: list[Any], before: float = 0.0, before_wall: float = 0.0) -> None:
-    """A commit's own time is charged by the next one, so there is a little between the two."""
+    """There is a little between two readings, and of wall time much where a machine is busy."""
     assert commits
     for commit in commits:
         assert commit.cpu - before == pytest.approx(commit.own, rel=0.01, abs=0.03), commit
-        assert commit.wall - before_wall == pytest.approx(commit.own_wall, rel=0.01, abs=0.1), commit
+        assert commit.wall - before_wall == pytest.approx(commit.own_wall, rel=0.1, abs=1.0), commit
 
 
 @pytest.mark.usefixtures("slow_chunks")

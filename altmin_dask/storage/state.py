@@ -36,7 +36,7 @@ class State:
     visits : int
         How many samples were visited by a z-update, repetitions counted.
     cpu_seconds, wall_seconds : float
-        Spent on training, evaluation excluded.
+        Spent on all that led here, evaluation excluded; what was lost by a kill and done again counts once.
     history_bytes : int
         Length of the history that belongs to this state.
     stale : bool

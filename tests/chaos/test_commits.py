@@ -98,7 +98,7 @@ def test_no_time_is_lost_by_kills_but_that_after_the_last_commit(form, tmp_path)
         mine = [commit for commit in commits if commit.process == pid]
         for commit in mine:  # each process goes on from where the one before it was committed
             assert commit.cpu - charged == pytest.approx(commit.own, rel=0.01, abs=0.05)
-            assert commit.wall - charged_wall == pytest.approx(commit.own_wall, rel=0.02, abs=0.2)
+            assert commit.wall - charged_wall == pytest.approx(commit.own_wall, rel=0.1, abs=1.0)
         assert mine[-1].own <= total
         charged, charged_wall, own = mine[-1].cpu, mine[-1].wall, own + mine[-1].own
     assert charged == pytest.approx(own, rel=0.01, abs=0.05 * len(totals))
