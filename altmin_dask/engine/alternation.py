@@ -171,8 +171,10 @@ class Alternation:
                         weights
                     )
                 state.splitting = Splitting.start(rho, len(self.groups), weights)
-        self.session.state = state
-        self.commit()
+            self.commit()
+        else:
+            self.session.state = state
+            self._use(str(run.state_file(state.cursor)))
         if state.stale:
             self._renew_statistics()
         splitting = state.splitting
@@ -188,11 +190,16 @@ class Alternation:
 
     def commit(self) -> None:
         """Make the state the one to go on from, and its weights those of the next step."""
-        state = self.session.state
-        with activity("commit"):
-            self.weights_file = str(self.session.run.commit(state))
+        self._use(self.session.commit())
+
+    def _use(self, file: str) -> None:
+        """Let the next step take its weights from the file of the committed state, or where all workers see them."""
+        self.weights_file, state = file, self.session.state
         if is_url(self.latent.path):
             self.weights_file = self.session.exchange.publish(state.weights, f"{state.cursor:08d}", keep=1)
+
+    def drain(self) -> None:
+        """Nothing is under way."""
 
     def commit_is_due(self) -> bool:
         """Whether to commit now: after every action, as z has changed."""

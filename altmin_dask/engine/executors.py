@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +18,7 @@ from dask.base import persist
 from distributed import Client, Future, LocalCluster, futures_of, wait
 
 from altmin_dask.config import ClusterTable
+from altmin_dask.engine.activities import process_clock
 from altmin_dask.engine.faults import KEPT
 from altmin_dask.errors import ConfigError, FaultError, SchedulerError
 
@@ -68,7 +67,7 @@ class Executor(Protocol):
         """Wait until nothing of what was started runs any more, whatever comes of it."""
 
     def cpu_seconds(self) -> float:
-        """CPU seconds of all processes that take part, since some fixed moment."""
+        """CPU seconds of all processes that take or took part, since some fixed moment."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,8 @@ class Cluster:
 
     client: Client
     patience: float = 300.0
-    _spent: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
+    _begun: float = field(default_factory=time.monotonic)
+    _spent: dict[tuple[str, int, str], tuple[float, float]] = field(default_factory=dict)
 
     @property
     def description(self) -> str:
@@ -197,20 +197,21 @@ class Cluster:
                 time.sleep(0.05)
 
     def cpu_seconds(self) -> float:
-        """CPU seconds of this process and of every worker process since it was first seen."""
-        for process, seconds in self.client.run(_process_clock, on_error="ignore").values():
-            first, _ = self._spent.get(process, (seconds, seconds))
-            self._spent[process] = (first, seconds)
-        here, own = _process_clock()
-        return own + sum(last - first for process, (first, last) in self._spent.items() if process != here)
+        """CPU seconds of this process and of every worker process since it took part.
+
+        A worker that came later counts from when it loaded this package. One that died keeps what it was last seen
+        to have taken: what it took after that cannot be known.
+        """
+        here, before = process_clock(), time.monotonic() - self._begun
+        for clock in self.client.run(process_clock, on_error="ignore").values():
+            first = clock.loaded if clock.age < before else clock.seconds
+            self._spent[clock.process] = self._spent.get(clock.process, (first,))[0], clock.seconds
+        workers = (last - first for process, (first, last) in self._spent.items() if process != here.process)
+        return here.seconds + sum(workers)
 
 
 def _executing(dask_worker: Any) -> int:
     return int(dask_worker.state.executing_count)
-
-
-def _process_clock() -> tuple[tuple[str, int], float]:
-    return (socket.gethostname(), os.getpid()), time.process_time()
 
 
 @contextmanager

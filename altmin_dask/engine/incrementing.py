@@ -146,16 +146,16 @@ class Incrementing:
             state = State(
                 weights, None, np.zeros(0, np.int64), memory=self.session.memory or Memory.start(weights)
             )
+            self.session.state = state
+            self.commit()
         self.session.state = state
         self.metric = Metric(self.memory, self.settings) if self.memory.renewals else None
-        self.commit()
 
     def commit(self) -> None:
         """Make the state the one to go on from, with all groups that are under way."""
-        self._drain()
+        self.drain()
         start = time.monotonic()
-        with activity("commit"):
-            self.session.run.commit(self.session.state)
+        self.session.commit()
         self.last_commit = time.monotonic()
         self.commit_cost = self.last_commit - start
 
@@ -179,8 +179,7 @@ class Incrementing:
         """Nothing is left behind by a commit."""
 
     def publish_evaluated(self) -> str:
-        """The file of the weights to evaluate, when nothing is under way."""
-        self._drain()
+        """The file of the weights to evaluate."""
         return self._put(self.weights, "mean")
 
     def describe(self) -> dict[str, Any]:
@@ -259,7 +258,7 @@ class Incrementing:
             self.metric = Metric(memory, self.settings)
         self._check()
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """Take the steps of all groups that are under way."""
         with self._abandoning():
             while self.pending:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,12 @@ from altmin_dask.engine.executors import Executor
 from altmin_dask.engine.problem import TARGETS, fitted
 from altmin_dask.engine.ranges import check_digits, check_targets, computed_with, ranges_of
 from altmin_dask.engine.sweep import Kernel, Samples, Step, evaluate, per_chunk
-from altmin_dask.errors import ConfigError, ExistsError
+from altmin_dask.errors import ConfigError, ExistsError, RunError
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.chunks import Evaluation
-from altmin_dask.storage.atomic import new_folder
+from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checked import storage_options
 from altmin_dask.storage.conversion import check_whole
 from altmin_dask.storage.model import Model
@@ -49,16 +51,19 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     ------
     DataError
         If the store does not fit the model or has no targets.
+    RunError
+        If the run goes on and replaces its model meanwhile, in a folder that may only be read here.
     """
     model = Model.load(run.model)
     target, network = TARGETS[model.kind], fitted(model.network, store)
     ranges = ranges_of(store, executor)
     check_targets(network, target, store, ranges)
     check_digits(store, str(model.weights[0].dtype), computed_with(store, target), ranges)
-    step = Step(
-        _kernel(model, network), Samples(store, target), _all(store), uuid.uuid4().hex[:8], str(run.weights)
-    )
-    packed = executor.compute(evaluate(step))
+    with _held_weights(run) as weights:
+        step = Step(
+            _kernel(model, network), Samples(store, target), _all(store), uuid.uuid4().hex[:8], weights
+        )
+        packed = executor.compute(evaluate(step))
     return Evaluation(*(float(value) for value in packed))
 
 
@@ -85,6 +90,8 @@ def predict_store(
         If the destination exists, unless it is a store of predictions and nothing else, and `overwrite` is given.
     ConfigError
         If the destination is a URL.
+    RunError
+        As of `evaluate_store`.
     """
     model = Model.load(run.model)
     network = fitted(model.network, store)
@@ -96,7 +103,7 @@ def predict_store(
     if final == Path(os.path.realpath(store.path)):
         raise ExistsError(f"{location} holds the samples themselves; give another destination")
     replace = check_destination(location, overwrite, PREDICTIONS)
-    with new_folder(final, PREDICTIONS, replace=replace) as partial:
+    with new_folder(final, PREDICTIONS, replace=replace) as partial, _held_weights(run) as weights:
         group = zarr.create_group(partial, attributes={KEY: _HOLDS, **_named(model)})
         labels = TARGETS[model.kind] == "labels"
         every = isinstance(network, Recurrent) and network.every
@@ -122,11 +129,34 @@ def predict_store(
         }
         done = per_chunk(
             _predict_block, x, name=f"altmin_predict-{uuid.uuid4().hex[:8]}", columns=1,
-            kernel=_kernel(model, network), weights=str(run.weights), written=written, label=store.path,
+            kernel=_kernel(model, network), weights=weights, written=written, label=store.path,
             scaling=model.output_scaling,
         )  # fmt: skip
         executor.compute(done)
     return final
+
+
+@contextmanager
+def _held_weights(run: RunFolder) -> Iterator[str]:
+    """The file of the model's weights, the same ones for every task, though training may go on and replace them."""
+    with ExitStack() as stack:
+        held = run.weights
+        with suppress(OSError):  # a folder that may only be read, or has no links
+            beside = stack.enter_context(folder_beside(run.model.absolute()))
+            os.link(run.weights, beside / held.name)
+            held = beside / held.name
+        before = _version(held)
+        yield str(held)
+        if _version(held) != before:
+            raise RunError(
+                f"the model in {run.model} was replaced while it was used, as the run goes on; do it again when it "
+                "has ended, or where the run folder can be written"
+            )
+
+
+def _version(file: Path) -> tuple[int, int]:
+    about = os.stat(file)  # a number is given anew, but not at the same time
+    return about.st_ino, about.st_mtime_ns
 
 
 def _named(model: Model) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import count
 from typing import Any
 
@@ -19,6 +20,7 @@ from altmin_dask.config import Pipeline
 from altmin_dask.engine.activities import activity
 from altmin_dask.engine.executors import Executor, Threads
 from altmin_dask.engine.problem import Problem
+from altmin_dask.engine.progress import Clock
 from altmin_dask.engine.sweep import Samples, Step
 from altmin_dask.networks.activations import Array
 from altmin_dask.solvers.chunks import Evaluation
@@ -26,6 +28,9 @@ from altmin_dask.solvers.increments import Memory
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.state import State
 from altmin_dask.storage.weights import Exchange
+
+CHARGE_SHARE = 0.05
+"""Clocks of many workers are read for a commit only where that takes less than this share of the time."""
 
 
 class Session:
@@ -70,6 +75,44 @@ class Session:
         self.exchange = Exchange(run.steps, run.id)
         self.key, self._steps = uuid.uuid4().hex[:8], count()
         self._span = -1, ""
+        self._mark: Clock | None = None
+        self._charge_seconds = 0.0
+
+    def charge(self) -> None:
+        """Book the time since the last charge as training."""
+        before, start = self._mark, time.perf_counter()
+        self.start_clock()
+        assert self._mark is not None
+        self._charge_seconds = time.perf_counter() - start
+        if before is not None:
+            self.state.cpu_seconds += self._mark.cpu - before.cpu
+            self.state.wall_seconds += self._mark.wall - before.wall
+
+    def start_clock(self) -> None:
+        """Let the time since the last charge be nobody's."""
+        self._mark = Clock.now(self.executor)
+
+    @contextmanager
+    def off_the_clock(self) -> Iterator[None]:
+        """Do something that is no training in this block."""
+        self.charge()
+        try:
+            yield
+        finally:
+            self.start_clock()
+
+    def commit(self) -> str:
+        """Make the state the one to go on from, with what it has cost so far; gives its file.
+
+        Its clocks are those of everything that led to it, in whatever process. What a process did after its last
+        commit, and took with it when it was killed, is done again, and charged to the one that does it: how long the
+        first took cannot be known.
+        """
+        mark = self._mark
+        if mark is None or time.perf_counter() - mark.wall >= self._charge_seconds / CHARGE_SHARE:
+            self.charge()
+        with activity("commit"):
+            return str(self.run.commit(self.state))
 
     def compute(
         self,

@@ -16,7 +16,7 @@ from altmin_dask.engine.faults import explained_faults
 from altmin_dask.engine.incrementing import Incrementing
 from altmin_dask.engine.initialization import given_weights, initial_weights
 from altmin_dask.engine.interrupts import deferred_interrupts
-from altmin_dask.engine.progress import Clock, Observer, Progress
+from altmin_dask.engine.progress import Observer, Progress
 from altmin_dask.engine.session import Session
 from altmin_dask.errors import RunError
 from altmin_dask.networks.chain import Weights
@@ -69,6 +69,9 @@ class Form(Protocol):
     def act(self, action: Action) -> None:
         """Carry out an action that is no record."""
 
+    def drain(self) -> None:
+        """Finish what is under way."""
+
     def commit(self) -> None:
         """Make the state the one to go on from."""
 
@@ -79,7 +82,7 @@ class Form(Protocol):
         """Tidy up after an action that was committed."""
 
     def publish_evaluated(self) -> str:
-        """Give the file of the weights to evaluate."""
+        """Give the file of the weights to evaluate, when nothing is under way."""
 
     def describe(self) -> dict[str, Any]:
         """Give the part of a record that only this form knows."""
@@ -143,18 +146,20 @@ class Trainer:
         return SWEEPS if self.pipeline.solver.penalty == "l2" else SPLIT_SWEEPS
 
     def _train(self, check_interrupted: Callable[[], None]) -> None:
-        self.mark = Clock.now(self.executor)
+        self.session.start_clock()
+        self.begun = time.perf_counter()
         self.form.restore(self.initial)
         self.state = self.session.state
-        self.begun = self.mark, self.state.visits
+        self.visits_before = self.state.visits
         self.spent_before = seconds_spent()
         records = self.run.records()
         self.last, self.first = (records or [{}])[-1], (records or [{}])[0]
-        # a run that is resumed with nothing left to do is not recorded once more
+        # a run that is resumed with nothing left to do is not recorded once more, nor changed in any way
         recorded_at = round(self.last["sweep"] * self.rows) if self.last else -1
+        acted = False
         for action in islice(self.form.actions(), self.state.cursor, None):
-            recording = isinstance(action, Record)
-            if recording:
+            if isinstance(action, Record):
+                self.state.cursor += 1
                 self._record()
                 recorded_at = self.state.visits
             elif self._finished():
@@ -164,14 +169,17 @@ class Trainer:
                 self.form.act(action)
                 if self.state.visits > visits:
                     self._show(getattr(action, "group", 0))
-            self.state.cursor += 1
-            if recording or self.form.commit_is_due():
+                self.state.cursor += 1
+                acted = True
+                if not self.form.commit_is_due():
+                    continue
                 self.form.commit()
                 self.form.committed(action)
-                check_interrupted()
-        self.form.commit()
+            check_interrupted()
+        self.form.drain()
         if recorded_at != self.state.visits:
             self._record()
+        elif acted:  # the limit that was met holds for whoever resumes
             self.form.commit()
         self.session.exchange.clear()
 
@@ -187,7 +195,7 @@ class Trainer:
     def _finished(self) -> bool:
         limits, state = self.pipeline.training, self.state
         if limits.max_cpu_seconds is not None:
-            self._charge()
+            self.session.charge()
             if state.cpu_seconds >= limits.max_cpu_seconds:
                 self.why = f"{limits.max_cpu_seconds:g} CPU seconds are spent"
                 return True
@@ -202,8 +210,16 @@ class Trainer:
         return state.visits + self.form.under_way >= self.max_sweeps * self.rows
 
     def _record(self) -> None:
-        """Evaluate the network, off the clock, and write a record; of the best one also the model."""
-        self._charge()
+        """Evaluate the network and commit a record, of the best one also the model; only the commit is on the clock."""
+        self.form.drain()
+        with self.session.off_the_clock():
+            record = self._evaluate()
+        self.form.commit()
+        with self.session.off_the_clock():  # whoever is told may look at the model
+            self.observer.recorded(record)
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Make a record, and of the best one the model, for the next commit."""
         state, problem = self.state, self.problem
         file = self.form.publish_evaluated()
         nested = self.session.evaluate(sweep.evaluate, problem.train, self.evaluated, file)
@@ -229,7 +245,8 @@ class Trainer:
             Model(
                 self.pipeline.network.kind, problem.kernel.network, self.form.weights,
                 problem.train.store.sample_shape, problem.scale, problem.preparation,
-            ).save(self.run.model)  # fmt: skip
+            ).stage(self.run.model, state.records)  # fmt: skip
+            state.model = state.records
             if state.best is None or loss < (1 - self.pipeline.training.tol) * state.best:
                 state.best_record = state.records
             state.best = loss
@@ -237,8 +254,7 @@ class Trainer:
         self.last = record
         self.first = self.first or record
         state.history_bytes = self.run.append(record)
-        self.observer.recorded(record)
-        self.mark = Clock.now(self.executor)
+        return record
 
     def _check(self, loss: float) -> None:
         """Refuse a loss that is not finite, or far beyond the best and the first."""
@@ -254,9 +270,8 @@ class Trainer:
 
     def _show(self, group: int) -> None:
         state, limits = self.state, self.pipeline.training
-        clock, visits = self.begun
-        done = max(state.visits - visits, 1)
-        left = (self.max_sweeps * self.rows - state.visits) / done * (time.perf_counter() - clock.wall)
+        done, passed = max(state.visits - self.visits_before, 1), time.perf_counter() - self.begun
+        left = (self.max_sweeps * self.rows - state.visits) / done * passed
         if limits.max_cpu_seconds is not None and state.cpu_seconds > 0:
             spent = state.wall_seconds / state.cpu_seconds
             left = min(left, (limits.max_cpu_seconds - state.cpu_seconds) * spent)
@@ -264,14 +279,7 @@ class Trainer:
             Progress(
                 state.visits / self.rows, self.max_sweeps, group + 1, self.form.group_count, self.form.objective,
                 self.last.get("nested_loss"), self.last.get("validation_loss"), state.cpu_seconds, max(left, 0.0),
-                done / max(time.perf_counter() - clock.wall, 1e-9),
+                done / max(passed, 1e-9),
                 {name: value - self.spent_before.get(name, 0.0) for name, value in seconds_spent().items()},
             )
         )  # fmt: skip
-
-    def _charge(self) -> None:
-        """Book the time since the last mark as training."""
-        now = Clock.now(self.executor)
-        self.state.cpu_seconds += now.cpu - self.mark.cpu
-        self.state.wall_seconds += now.wall - self.mark.wall
-        self.mark = now

@@ -68,8 +68,7 @@ def new_folder(final: Path, layout: Layout, *, replace: bool) -> Iterator[Path]:
     ExistsError
         If somebody else has put something there in the meantime.
     """
-    mark = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    partial = final.with_name(f".{final.name}.partial-{mark}")
+    partial = _hidden(final)
     made = missing_folders(final.parent)
     final.parent.mkdir(parents=True, exist_ok=True)
     _writing.add(partial.name)
@@ -86,8 +85,31 @@ def new_folder(final: Path, layout: Layout, *, replace: bool) -> Iterator[Path]:
         _writing.discard(partial.name)
 
 
+@contextmanager
+def folder_beside(final: Path) -> Iterator[Path]:
+    """Give a hidden folder beside a path for as long as a block lasts, for files and no folders."""
+    hidden = _hidden(final)
+    _writing.add(hidden.name)
+    try:
+        hidden.mkdir()
+        try:
+            yield hidden
+        finally:
+            for file in hidden.iterdir():
+                file.unlink(missing_ok=True)
+            hidden.rmdir()
+    finally:
+        _writing.discard(hidden.name)
+
+
+def _hidden(final: Path) -> Path:
+    """A name beside a path that no other process takes, and that `sweep_killed` knows."""
+    mark = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return final.with_name(f".{final.name}.partial-{mark}")
+
+
 def sweep_killed(final: Path, files: re.Pattern[str]) -> None:
-    """Remove what `new_folder` left beside a folder when its process was killed.
+    """Remove what `new_folder` or `folder_beside` left beside a folder when its process was killed.
 
     What belongs to a process that is alive, or to another host, is left alone, and so are files of
     other names than `files`. A folder that was about to be replaced when its writer was killed is brought back.

@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 
 from altmin_dask.errors import DataError, MissingError
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
 from altmin_dask.networks.network import Network, build_network, describe_network
-from altmin_dask.storage.atomic import write_json, write_tensors
+from altmin_dask.storage.atomic import flush, write_json, write_tensors
 from altmin_dask.storage.preparation import Preparation, Scaling
 
 VERSION = 1
 KINDS = ("autoencoder", "classifier", "regressor", "recurrent_classifier", "recurrent_regressor")
+_WEIGHTS, _SETTINGS = "weights.safetensors", "model.json"
+_READINGS, _READING_SECONDS = 5, 0.02
+"""How often the two files are read while they are not of one model, because they are just being replaced."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,19 +79,27 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and ``model.json``; each file appears complete or not at all."""
+        staged = self.stage(folder, 0)
+        try:
+            publish(folder, 0)
+        finally:
+            staged.unlink(missing_ok=True)
+
+    def stage(self, folder: Path, number: int) -> Path:
+        """Write all of the model to one file, which nobody reads until `publish` is told the same number."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(folder / "weights.safetensors", layer_tensors(self.weights))
-        write_json(
-            folder / "model.json",
-            {
-                "version": VERSION,
-                "kind": self.kind,
-                "network": describe_network(self.network),
-                "sample_shape": list(self.sample_shape),
-                "scale": self.scale,
-                "preparation": None if self.preparation is None else self.preparation.to_json(),
-            },
-        )
+        settings = {
+            "version": VERSION,
+            "kind": self.kind,
+            "network": describe_network(self.network),
+            "sample_shape": list(self.sample_shape),
+            "scale": self.scale,
+            "preparation": None if self.preparation is None else self.preparation.to_json(),
+        }
+        file = _staged(folder, number)
+        # the settings are in both files: those of one model are not taken for those of another
+        write_tensors(file, layer_tensors(self.weights), {"settings": json.dumps(settings)})
+        return file
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Model:
@@ -103,8 +114,7 @@ class Model:
         """
         folder = Path(folder)
         try:
-            settings = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            tensors = load_file(folder / "weights.safetensors")
+            settings, tensors, belongs = _read(folder)
         except FileNotFoundError as error:
             missing = error.filename or "its file of weights"
             raise MissingError(f"{folder} holds no trained model: {missing} is missing") from None
@@ -129,11 +139,62 @@ class Model:
             if not 0 < scale < math.inf:
                 raise ValueError(f"samples cannot be divided by {scale}")
             preparation = Preparation.from_json(settings.get("preparation"))
+            if not belongs:
+                raise ValueError(f"{_SETTINGS} is not the one that {_WEIGHTS} was written with")
             return cls(settings["kind"], network, weights, sample_shape, scale, preparation)
         except DataError:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"the model in {folder} is damaged: {error}") from None
+
+
+def publish(folder: Path, number: int) -> None:
+    """Let the model that was staged with a number take its place, unless it has done so already.
+
+    Whatever else was staged goes. The weights come last: a kill before leaves the staged file, to do it again with.
+    """
+    wanted = _staged(folder, number)
+    for file in folder.glob(_staged_name("*")):
+        if file != wanted:
+            file.unlink()
+            continue
+        with safe_open(file, framework="numpy") as staged:
+            settings = json.loads(staged.metadata()["settings"])
+        if _settings_of(folder) != settings:
+            write_json(folder / _SETTINGS, settings)
+        os.replace(file, folder / _WEIGHTS)
+        flush(folder)
+
+
+def _staged(folder: Path, number: int) -> Path:
+    return folder / _staged_name(f"{number:08d}")
+
+
+def _staged_name(number: str) -> str:
+    return f".model-{number}.safetensors"
+
+
+def _settings_of(folder: Path) -> Any:
+    """The settings that are there; None where there are none that can be read."""
+    try:
+        return json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _read(folder: Path) -> tuple[Any, dict[str, Array], bool]:
+    """Settings and weights, and whether they were written together, as far as the weights say so."""
+    for reading in range(_READINGS):
+        if reading:
+            time.sleep(_READING_SECONDS)
+        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        with safe_open(folder / _WEIGHTS, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            theirs = (file.metadata() or {}).get("settings")
+        belongs = theirs is None or json.loads(theirs) == settings
+        if belongs:
+            break
+    return settings, tensors, belongs
 
 
 def layer_names(layers: int) -> list[str]:

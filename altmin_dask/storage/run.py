@@ -11,7 +11,10 @@
     RUN/report/                   figures and page of `altmin report`
     RUN/.lock                     held by the process that trains
 
-A state is committed by renaming its file into place, so there is always a last complete one.
+A state is committed by renaming its file into place, so there is always a last complete one. Everything else follows
+from it: a record is appended, and the model of a best one written beside its place, before the commit that makes them
+valid; then the model takes its place. What is missing of that after a kill is made good when the run is resumed, and
+what belongs to no commit is removed.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
-from altmin_dask.storage.atomic import sweep_partials, write_json, write_tensors
+from altmin_dask.storage.atomic import sweep_killed, sweep_partials, write_json, write_tensors
+from altmin_dask.storage.model import publish
 from altmin_dask.storage.owned import remove_ours
 from altmin_dask.storage.places import (
     filesystem_of,
@@ -49,7 +53,7 @@ _STATE = re.compile(r"\d{8,}\.safetensors")
 _WRITTEN = {
     "": re.compile(r"(pipeline|progress)\.json|history\.jsonl"),
     "state/": _STATE,
-    "model/": re.compile(r"model\.json|weights\.safetensors"),
+    "model/": re.compile(r"model\.json|weights\.safetensors|\.model-\d{8,}\.safetensors"),
     "report/": re.compile(r"(report|performance)\.html"),
 }
 """Files of a run by folder; all else in its folder is not its to remove."""
@@ -347,10 +351,14 @@ class RunFolder:
         return self.path.absolute() / "state" / f"{cursor:08d}.safetensors"
 
     def commit(self, state: State) -> Path:
-        """Make `state` the one to resume from; the one before is kept for tasks that still read it."""
+        """Make `state` the one to resume from, and its model that of the run.
+
+        The state before is kept for tasks that still read it.
+        """
         file = self.state_file(state.cursor)
         file.parent.mkdir(exist_ok=True)
         write_tensors(file, state.tensors(), {"scalars": json.dumps(state.scalars())})
+        publish(self.model, state.model)
         for old in self._states()[:-2]:
             old.unlink()
         return file
@@ -370,9 +378,10 @@ class RunFolder:
         """Remove what a process that was killed has left half-written; of a locked folder."""
         for folder, files in _WRITTEN.items():
             sweep_partials(self.path / folder, files)
+        sweep_killed(self.model, _WRITTEN["model/"])
 
     def restore(self) -> State | None:
-        """Read the last committed state and cut the history back to it; None where nothing was committed.
+        """Read the last committed state, and bring history and model to where it was; None where nothing was committed.
 
         Raises
         ------
@@ -396,6 +405,7 @@ class RunFolder:
             )
         if self.history.exists():
             os.truncate(self.history, state.history_bytes)
+        publish(self.model, state.model)
         return state
 
     @property

@@ -36,7 +36,7 @@ class State:
     visits : int
         How many samples were visited by a z-update, repetitions counted.
     cpu_seconds, wall_seconds : float
-        Spent on training, evaluation excluded.
+        Spent on all that led here, evaluation excluded; what was lost by a kill and done again counts once.
     history_bytes : int
         Length of the history that belongs to this state.
     largest_loss : float
@@ -47,6 +47,8 @@ class State:
         Records of the history, and which of them (from 0) is the best.
     best : float or None
         The lowest loss of a record: of the validation samples if there are any, else of training samples.
+    model : int
+        The record that the run's model is of; −1 before the first.
     memory : Memory or None
         What increments remember from step to step.
     splitting : Splitting or None
@@ -67,6 +69,7 @@ class State:
     records: int = 0
     best_record: int = 0
     best: float | None = None
+    model: int = -1
     memory: Memory | None = None
     splitting: Splitting | None = None
 

@@ -18,7 +18,9 @@ from zarr.storage import _local
 from altmin_dask.engine import sweep
 from altmin_dask.engine.alternation import Alternation
 from altmin_dask.storage import atomic
+from altmin_dask.storage import run as run_module
 from altmin_dask.storage.latent import LatentStore
+from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.views import ChunkView
 
@@ -32,7 +34,9 @@ PHASES = {
     "commit": (atomic, "write_tensors", "half"),
     "committed": (RunFolder, "commit", "after"),
     "discard": (LatentStore, "discard", "before"),
+    "model": (Model, "stage", "after"),
     "record": (RunFolder, "append", "after"),
+    "publish": (run_module, "publish", "before"),
 }
 
 

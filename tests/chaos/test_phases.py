@@ -58,7 +58,7 @@ def outcome(run: Path) -> Any:
 def test_the_client_is_killed(pipeline, reference, tmp_path, phase):
     """On threads, where one process does it all."""
     run, flag = tmp_path / phase, tmp_path / "killed"
-    kill = {"ALTMIN_KILL": f"{phase}:{2 if phase == 'record' else 5}:{flag}"}
+    kill = {"ALTMIN_KILL": f"{phase}:{2 if phase in ('model', 'record') else 5}:{flag}"}
     finish(pipeline, run, code=-signal.SIGKILL, script=HERE / "killers.py", **kill)
     assert flag.exists()
     finish(pipeline, run, "--resume")
