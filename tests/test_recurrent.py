@@ -40,6 +40,8 @@ NETWORKS = {
     "lengths, every step": ((4,), (), "tanh", "cross_entropy", True, True, False),
     "lengths, real targets at every step": ((4,), (3,), "sigmoid", "squared", True, True, False),
     "states": ((4, 2), (), "tanh", "squared", False, False, True),
+    "one unit a layer, every step": ((1, 1), (1,), "sigmoid", "squared", True, False, False),
+    "one unit, lengths and states": ((1,), (), "sigmoid", "cross_entropy", False, True, True),
     "lengths and states": ((3,), (), "tanh", "binary_cross_entropy", True, True, True),
 }
 every_network = pytest.mark.parametrize("name", NETWORKS)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from altmin_dask.networks.activations import Array
+from altmin_dask.networks.activations import Array, negated
 from altmin_dask.networks.chain import Linearisation, Point, Weights
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.network import Network
@@ -258,7 +258,7 @@ def _conjugate_gradients(
     square, alpha, beta = (np.empty(n, e.dtype) for _ in range(3))
     for rows in strips(n, widest):
         for g, r, p in zip(gradient, residual, direction, strict=True):
-            p[rows] = np.negative(g[rows], out=r[rows])
+            p[rows] = negated(g[rows], r[rows])
         square[rows] = _norm_squared([r[rows] for r in residual])
     direction_square = square.copy()
     fall = np.zeros_like(square)
