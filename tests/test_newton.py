@@ -45,8 +45,8 @@ def run(case: Case, options: NewtonSettings, z=None):
 
 
 def step_of(case: Case, options: NewtonSettings):
-    step = STEPS[options.curvature]
-    return step(case.network, case.weights, case.mu, case.point(), case.y, options)
+    step = STEPS[options.curvature](case.network, case.weights, case.mu, case.point(), case.y, options)
+    return step.delta, step.slope
 
 
 def dense_steps(case: Case, damping=0.0, exactly=False):

@@ -243,9 +243,10 @@ def dense(case: Case, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 @pytest.mark.parametrize("damping", [0.0, 0.5])
 def test_converged_step_is_the_dense_gauss_newton_step(name, damping):
     case = Case(name, 3)
-    delta, slope = gauss_newton_step(
+    step = gauss_newton_step(
         case.network, case.weights, case.mu, case.point(), case.targets, replace(CONVERGED, damping=damping)
     )
+    delta, slope = step.delta, step.slope
     for k in range(N):
         jacobian, r, gradient, curvature = dense(case, k)
         m = np.concatenate(
@@ -513,9 +514,8 @@ def test_what_cannot_be_built(arguments, sentence):
 
 def test_the_slope_is_that_of_f_along_the_step():
     case = Case("lengths and states", 4)
-    delta, slope = gauss_newton_step(
-        case.network, case.weights, case.mu, case.point(), case.targets, CONVERGED
-    )
+    step = gauss_newton_step(case.network, case.weights, case.mu, case.point(), case.targets, CONVERGED)
+    delta, slope = step.delta, step.slope
 
     def f(t):
         return objective(case.point([z + t * d for z, d in zip(case.z, delta, strict=True)]), case.mu)

@@ -169,6 +169,15 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
 """Every activation by name; a new one is one more entry."""
 
 
+def remainder(activation: Activation, z: Array, delta: Array) -> Array:
+    """φ(z + δ) − φ(z) − φ'(z) δ, which is of the size of δ²; in float64, as a difference of numbers of φ's size."""
+    z, delta = z.astype(np.float64), delta.astype(np.float64)
+    value, out = activation.value(z), activation.value(z + delta)
+    out -= value
+    out -= activation.derivative(value) * delta
+    return out
+
+
 def get_activation(name: str) -> Activation:
     """Look an activation up by name.
 
