@@ -5,10 +5,10 @@ A step t δ is taken when F falls by enough (Armijo 1966), as far as the arithme
     F(z + t δ) ≤ F(z) + armijo · t ∇F·δ + ε_F
 
 ε_F is what rounding makes of F(z) = ℓ + Σ_i μ_i ‖r_i‖², from the sizes of the numbers that are added up. With c a few
-units of rounding, ℓ has an error of c times its `magnitude`, and the d_i numbers of r_i = z_i − W̃_i ã have independent
-ones of c S_i / √d_i with S_i = ‖z_i‖ + ‖W̃_i‖ ‖ã‖, so that
+units of rounding, ℓ has an error of c times its `magnitude`, and of c |∇ℓ|·|z_L| as z is rounded; and the d_i numbers
+of r_i = z_i − W̃_i ã have independent ones of c S_i / √d_i with S_i = ‖z_i‖ + ‖W̃_i‖ ‖ã‖, so that
 
-    ε_F = c (magnitude + Σ_i μ_i ‖r_i‖²) + Σ_i μ_i (2 ‖r_i‖ c S_i / √d_i + c² S_i²).
+    ε_F = c (F + magnitude + |∇ℓ|·|z_L|) + Σ_i μ_i (2 ‖r_i‖ c S_i / √d_i + c² S_i²).
 
 So a sample near its minimum, where all that a step promises is below ε_F, takes the whole step, as Newton's method has
 it: it has converged, is not counted as shortened, and F is taken not to have risen. Without ε_F it would be cut or not
@@ -56,7 +56,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Block:
-    """What is fixed while the z of a block of samples moves."""
+    """What is fixed while the z of a block of samples moves; `exactly`, residuals are formed from the steps."""
 
     network: Network
     weights: Weights
@@ -65,6 +65,7 @@ class Block:
     y: Array
     work: Workspace
     offsets: list[Array] | None = None
+    exactly: bool = False
 
     def evaluate(self, z: list[Array], name: str) -> Point:
         """Everything at z."""
@@ -78,10 +79,10 @@ class Block:
     def follow(self, moved: Point, start: Point, step: Step, t: float = 1.0, rows: Any = slice(None)) -> None:
         """Form residuals after a step t from those before, r_i + t s_i − W̃_i (what is not linear in ã's change).
 
-        Where the step knows s_i: as differences of z and W̃ ã they would have lost all digits that z_i has in common
-        with them, which for a large μ are all that there are.
+        As differences of z and W̃ ã they would have lost all digits that these have in common, which for a large μ are
+        all that there are.
         """
-        if step.residuals is None:
+        if not self.exactly or step.residuals is None:
             return
         z, delta = [z[rows] for z in start.z], [t * d[rows] for d in step.delta]
         curved = self.network.remainders(self.weights, self.fixed, z, delta, self.work)
@@ -99,8 +100,12 @@ class Block:
         unit = dtype.type(UNITS * np.finfo(dtype).eps)
         total = objective(point, self.mu)
         for rows in strips(*point.output.shape):
-            total[rows] += self.network.loss.magnitude(point.z[-1][rows], point.output[rows], self.y[rows])
+            z, a, y = point.z[-1][rows], point.output[rows], self.y[rows]
+            total[rows] += self.network.loss.magnitude(z, a, y)
+            total[rows] += np.vecdot(np.abs(self.network.loss.gradient(z, a, y, self.work)), np.abs(z))
         total *= unit
+        if self.exactly:
+            return total
         layers = zip(self.mu, self.weights, point.z, point.inputs, point.squares, strict=True)
         for layer, (mu, w, z, inputs, square) in enumerate(layers):
             size = _norms(z) + np.linalg.norm(w) * _norms(inputs)

@@ -126,9 +126,9 @@ def update(
     target = x.reshape(len(x), -1) if y is None else y
     if np.issubdtype(target.dtype, np.floating):
         target = target.astype(weights[0].dtype, copy=False)
-    block = Block(network, weights, mu, network.prepare(weights, x, work), target, work)
-    make: Any = exact_step if settings.curvature == "exact" else partial(gauss_newton_step, work=work)
     exactly = z is None
+    block = Block(network, weights, mu, network.prepare(weights, x, work), target, work, exactly=exactly)
+    make: Any = exact_step if settings.curvature == "exact" else partial(gauss_newton_step, work=work)
     start = point = block.evaluate(network.forward(weights, x) if z is None else z, "start")
     if exactly:
         for zero in (*start.residuals, *start.squares):
