@@ -307,6 +307,37 @@ def test_derivatives_of_the_nested_loss_are_those_of_differences(name):
 
 
 @every_network
+@pytest.mark.parametrize("mu", [1.0, 1e2, 1e4, 1e6, 1e8, 1e16])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_float32_gives_the_pull_of_any_penalty(name, mu, steps):
+    """2μ times residuals that are far below the rounding of z, step by step; and of a large μ the limit."""
+    case, pulls = Case(name, dtype=np.float32), []
+    options = NewtonSettings(newton_steps=steps, cg_iterations=20)
+    for dtype, penalties in ((np.float32, True), (np.float64, True), (np.float64, False)):
+        y = case.targets if case.targets.dtype.kind == "i" else case.targets.astype(dtype)
+        weights = tuple(w.astype(dtype) for w in case.weights)
+        all_mu = [mu] * len(weights) if penalties else None
+        pulls.append(increment_chunk(case.network, weights, all_mu, case.x.astype(dtype), y, options).pull)
+    for found, expected, limit in zip(*pulls, strict=True):
+        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+        assert np.abs(found - limit).max() < (1e-5 + 10 / mu) * np.abs(limit).max()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@every_network
+def test_residuals_formed_from_steps_are_those_of_z(name, steps):
+    """In float64, and a penalty for which these have digits enough."""
+    case = Case(name, 2)
+    options = NewtonSettings(newton_steps=steps)
+    weights, mu = tuple(2 * w for w in case.weights), [0.03 * m for m in case.mu]
+    result = update(case.network, weights, mu, case.x, case.targets, None, options)
+    case.weights = weights
+    plain = case.point([z.copy() for z in result.end.z])
+    for mine, theirs in zip(result.end.residuals, plain.residuals, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-8, atol=1e-11)
+
+
+@every_network
 def test_gram_matrices_have_a_row_for_each_step_that_is_there(name):
     case = Case(name)
     sums = increment_chunk(case.network, case.weights, None, case.x, case.targets, CONVERGED, (0,))
