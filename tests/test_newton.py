@@ -633,6 +633,26 @@ def test_rows_are_independent(case, options, data):
     assert shortened == result.shortened
 
 
+@both_curvatures
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_are_independent_where_f_is_all_rounding(dtype, curvature):
+    """One class: ℓ is exactly 0, and after a step or two F is the square of what rounding leaves of residuals."""
+    options = NewtonSettings(newton_steps=6, curvature=curvature)
+    for seed in range(30):
+        sizes, activations = [((3, 1), ()), ((3, 4, 1), ("identity",)), ((2, 3, 4, 1), ("tanh", "identity"))][
+            seed % 3
+        ]
+        case = make_case(sizes, activations, "cross_entropy", n=5, seed=seed, spread=30.0, dtype=dtype)
+        result = run(case, options)
+        alone = [run(case.rows([k]), options) for k in range(5)]
+        assert result.shortened == sum(one.shortened for one in alone), seed
+        scale = np.abs(flat(case.z)).max()
+        for k, one in enumerate(alone):
+            np.testing.assert_allclose(
+                flat(one.end.z)[0], flat(result.end.z)[k], rtol=0, atol=1e4 * np.finfo(dtype).eps * scale
+            )
+
+
 @given(case=cases(), options=options_strategy)
 @settings(max_examples=40, deadline=None)
 def test_nothing_given_is_changed(case, options):
