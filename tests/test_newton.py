@@ -229,7 +229,7 @@ def block_of(case: Case) -> Block:
 @settings(max_examples=200, deadline=None)
 def test_the_allowance_for_rounding_covers_it_and_little_more(case):
     """Of F before a step and of F after it, half each; and no more than a bound for the worst there can be."""
-    allowance = block_of(case).rounding(case.point())
+    allowance = block_of(case).rounding(case.point(), np.arange(len(case.x)))
     assert (2 * np.abs(objective(case.point(), case.mu) - case.f()) <= allowance).all()
     assert (allowance <= rounding(case, case.z, np.finfo(np.float32).eps)).all()
 
@@ -240,7 +240,7 @@ def test_a_rise_beyond_rounding_is_not_allowed():
     case.z = run(case, CONVERGED).end.z
     block, point = block_of(case), case.point()
     before = objective(point, case.mu)
-    allowance = block.rounding(point)
+    allowance = block.rounding(point, np.arange(3))
     # at the minimum of F = 3/2 ‖z − z*‖² + constant: rises by 4, 1/4 and 4 of what is allowed
     delta = np.zeros_like(case.z[0])
     delta[:, 0] = np.sqrt(np.array([4, 0.25, 4]) * allowance / 1.5)

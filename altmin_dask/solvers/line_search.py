@@ -94,33 +94,36 @@ class Block:
             np.vecdot(residual, residual, out=moved.squares[layer])
 
     @np.errstate(over="ignore", invalid="ignore")
-    def rounding(self, point: Point) -> Array:
-        """ε_F of every sample at a point, (n,)."""
+    def rounding(self, point: Point, rows: Array) -> Array:
+        """ε_F of some of the samples at a point, (rows,)."""
         dtype = point.loss.dtype
         unit = dtype.type(UNITS * np.finfo(dtype).eps)
-        total = objective(point, self.mu)
-        for rows in strips(*point.output.shape):
-            z, a, y = point.z[-1][rows], point.output[rows], self.y[rows]
-            total[rows] += self.network.loss.magnitude(z, a, y)
-            total[rows] += np.vecdot(np.abs(self.network.loss.gradient(z, a, y, self.work)), np.abs(z))
-        total *= unit
-        if self.exactly:
-            return total
-        layers = zip(self.mu, self.weights, point.z, point.inputs, point.squares, strict=True)
-        for layer, (mu, w, z, inputs, square) in enumerate(layers):
-            size = _norms(z) + np.linalg.norm(w) * _norms(inputs)
-            if self.offsets is not None:
-                size += _norms(self.offsets[layer])
-            error = unit * size
-            total += mu * error * (2 * np.sqrt(square / z.shape[1]) + error)
+        loss, sizes, total = (
+            self.network.loss,
+            [np.linalg.norm(w) for w in self.weights],
+            np.empty(len(rows), dtype),
+        )
+        for strip in strips(len(rows), max(self.network.widths)):
+            some = rows[strip]
+            z, a, y = point.z[-1][some], point.output[some], self.y[some]
+            f = objective(point, self.mu, some) + loss.magnitude(z, a, y)
+            f += np.vecdot(np.abs(loss.gradient(z, a, y)), np.abs(z))
+            f *= unit
+            for layer, mu in enumerate(self.mu if not self.exactly else ()):
+                size = _norms(point.z[layer][some]) + sizes[layer] * _norms(point.inputs[layer][some])
+                if self.offsets is not None:
+                    size += _norms(self.offsets[layer][some])
+                error = unit * size
+                f += mu * error * (2 * np.sqrt(point.squares[layer][some] / point.z[layer].shape[1]) + error)
+            total[strip] = f
         return total
 
 
-def objective(point: Point, mu: Sequence[float]) -> Array:
-    """F_k = ℓ + Σ_i μ_i ‖r_i‖² of every sample, (n,)."""
-    total = point.loss.copy()
+def objective(point: Point, mu: Sequence[float], rows: Array | slice = slice(None)) -> Array:
+    """F_k = ℓ + Σ_i μ_i ‖r_i‖² of every sample, (n,), or of some."""
+    total = point.loss[rows].copy()
     for weight, square in zip(mu, point.squares, strict=True):
-        total += weight * square
+        total += weight * square[rows]
     return total
 
 
@@ -162,7 +165,7 @@ def line_search(
     failed = np.flatnonzero(~(after <= before + promised))
     if not failed.size:
         return trial, after, 0
-    goal, rounding = before[failed], block.rounding(point)[failed]
+    goal, rounding = before[failed], block.rounding(point, failed)
     level = after[failed] <= goal + promised[failed] + rounding
     after[failed] = np.where(level, np.minimum(after[failed], goal), goal)
     rows, goal, rounding = failed[~level], goal[~level], rounding[~level]
