@@ -82,6 +82,60 @@ def test_a_finite_penalty_gives_the_gradient_of_f_at_the_updated_z():
     )
 
 
+def pulls(network, weights, mu, x, y, dtype, options=PLAIN):
+    """Of all layers, the computation being in `dtype`."""
+    y = y if network.loss.target == "labels" else y.astype(dtype)
+    weights = tuple(w.astype(dtype) for w in weights)
+    return increment_chunk(network, weights, mu, x.astype(dtype), y, options).pull
+
+
+@pytest.mark.parametrize("mu", [1.0, 1e2, 1e4, 1e6, 1e8, 1e16])
+@pytest.mark.parametrize("curvature", ["gauss_newton", "exact"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_float32_gives_the_pull_of_any_penalty(name, curvature, mu):
+    """2μ times residuals that are far below the rounding of z; and of a large μ the limit."""
+    case = make_case(*NETWORKS[name], n=30, seed=1, dtype=np.float32)
+    problem, options = (case.network, case.weights), NewtonSettings(curvature=curvature)
+    found = pulls(*problem, [mu] * len(case.mu), case.x, case.y, np.float32, options)
+    # float64 has fewer digits of residuals than it has of z, but enough up to here
+    expected = pulls(*problem, [mu] * len(case.mu), case.x, case.y, np.float64, options)
+    limit = pulls(*problem, None, case.x, case.y, np.float64)
+    for p, q, r in zip(found, expected, limit, strict=True):
+        assert np.abs(p - q).max() < 1e-5 * np.abs(q).max()
+        assert np.abs(p - r).max() < (1e-5 + 10 / mu) * np.abs(r).max()
+
+
+@pytest.mark.parametrize("mu", [[1.0, 1e6, 1.0], [1e6, 1.0, 1e6], [1e-2, 1e2, 1e6]])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_float32_gives_the_pull_of_penalties_that_differ(mu, steps):
+    """A stiff layer behind a soft one: its residual is small beside the step of its z, too."""
+    network, weights, x, y = problem()
+    options = NewtonSettings(newton_steps=steps, cg_iterations=8)
+    found, expected = (
+        pulls(network, weights, mu, x, y, dtype, options) for dtype in (np.float32, np.float64)
+    )
+    for p, q in zip(found, expected, strict=True):
+        assert np.abs(p - q).max() < 1e-5 * np.abs(q).max()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("curvature", ["gauss_newton", "exact"])
+def test_residuals_formed_from_steps_are_those_of_z(curvature, steps):
+    """In float64, and a penalty for which these have digits enough; with steps that are cut among them."""
+    case = make_case(
+        (5, 4, 6, 3), ("tanh", "softplus"), "squared", "sigmoid", n=60, seed=2, mu=(0.01, 1.0, 0.1)
+    )
+    weights = tuple(4 * w for w in case.weights)
+    options = NewtonSettings(newton_steps=steps, curvature=curvature)
+    result = update(case.network, weights, case.mu, case.x, case.y, None, options)
+    assert result.shortened > 0
+    case.weights = weights
+    plain = case.point([z.copy() for z in result.end.z])
+    for mine, theirs in zip(result.end.residuals, plain.residuals, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(result.objective_after, case.f(result.end.z), rtol=1e-12)
+
+
 @pytest.mark.parametrize(("loss", "output"), [("squared", "sigmoid"), ("cross_entropy", None)])
 def test_curvature_is_that_of_the_loss_in_z(loss, output):
     network, weights, x, y = problem(loss, output)

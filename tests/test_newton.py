@@ -26,6 +26,7 @@ from zoo import (
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers import exact
+from altmin_dask.solvers.line_search import Block, Step, line_search
 from altmin_dask.solvers.newton import NewtonSettings, gauss_newton_step, objective, update
 
 CONVERGED = NewtonSettings(cg_iterations=60)
@@ -45,8 +46,8 @@ def run(case: Case, options: NewtonSettings, z=None):
 
 
 def step_of(case: Case, options: NewtonSettings):
-    step = STEPS[options.curvature]
-    return step(case.network, case.weights, case.mu, case.point(), case.y, options)
+    step = STEPS[options.curvature](case.network, case.weights, case.mu, case.point(), case.y, options)
+    return step.delta, step.slope
 
 
 def dense_steps(case: Case, damping=0.0, exactly=False):
@@ -169,17 +170,85 @@ def test_no_step_where_the_gradient_vanishes(loss, output, curvature):
     assert np.abs(slope).max() < 1e-10
 
 
+# what the line search leaves to Newton's method
+
+
 @both_curvatures
-def test_slopes_below_the_rounding_of_f_are_not_followed(curvature):
+def test_slopes_below_the_rounding_of_f_are_followed(curvature):
     """A dead rectifier far from its target: ℓ = 5e11 for every z < 0, and no digit of F shows a residual."""
     case = make_case((2, 1), (), "squared", "relu", n=4, mu=(0.5,))
     case.weights[0][:] = [[0, 0, -2]]
     case.z = [np.array([[-2.001], [-1.99], [-1.0], [-3.0]])]
     case.y = np.array([[1e6], [1e6], [1.0], [1.0]])
     result = run(case, NewtonSettings(curvature=curvature))
-    np.testing.assert_array_equal(result.end.z[0][:2], case.z[0][:2])
-    np.testing.assert_allclose(result.end.z[0][2:], -2)
+    np.testing.assert_allclose(result.end.z[0], -2, rtol=1e-15)
+    assert (result.objective_after <= result.objective_before).all()
     assert result.shortened == 0
+
+
+@both_curvatures
+@smooth_pairings
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(4, 3), (5, 4, 3), (3, 2, 1)])
+def test_nothing_is_shortened_at_a_minimum(sizes, loss, output, dtype, curvature):
+    """F differs by rounding alone there, and one class, whose ℓ is exactly 0, leaves nothing but rounding."""
+    activations = ["tanh"] * (len(sizes) - 2)
+    case = make_case(
+        sizes, activations, loss, output, n=20, spread=0.3, mu=[3.0] * (len(sizes) - 1), dtype=dtype
+    )
+    options = NewtonSettings(curvature=curvature, cg_iterations=8)
+    case.z = run(case, replace(options, newton_steps=100)).end.z
+    result = run(case, replace(options, newton_steps=5))
+    assert result.shortened == 0
+    assert (result.objective_after <= result.objective_before).all()
+    near = np.sqrt(np.finfo(dtype).eps)
+    np.testing.assert_allclose(
+        flat(result.end.z), flat(case.z), rtol=0, atol=near * np.abs(flat(case.z)).max()
+    )
+
+
+@smooth_pairings
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_exact_newton_converges_to_the_last_digit(loss, output, scale):
+    """The slope is the square of the gradient: of one that is 1e-9 of F there is no digit in F, and yet it falls."""
+    case = make_case((5, 4, 3), ("tanh",), loss, output, n=8, spread=0.3, mu=(3.0 * scale, 2.0 * scale))
+    result = run(case, NewtonSettings(newton_steps=60, curvature="exact"))
+    for k in range(8):
+        gradient, _, hessian = naive_derivatives(case, k, result.end.z)
+        assert np.abs(gradient).max() < 1e-13 * np.abs(hessian).max() * (
+            1 + np.abs(flat(result.end.z)[k]).max()
+        )
+
+
+def block_of(case: Case) -> Block:
+    fixed = case.network.prepare(case.weights, case.x, Workspace())
+    return Block(case.network, case.weights, case.mu, fixed, case.y, Workspace())
+
+
+@given(case=cases(dtype=np.float32))
+@settings(max_examples=200, deadline=None)
+def test_the_allowance_for_rounding_covers_it_and_little_more(case):
+    """Of F before a step and of F after it, half each; and no more than a bound for the worst there can be."""
+    allowance = block_of(case).rounding(case.point(), np.arange(len(case.x)))
+    assert (2 * np.abs(objective(case.point(), case.mu) - case.f()) <= allowance).all()
+    assert (allowance <= rounding(case, case.z, np.finfo(np.float32).eps)).all()
+
+
+def test_a_rise_beyond_rounding_is_not_allowed():
+    """A step of descent, and one of as little promise that climbs: by more than F's rounding, and by less."""
+    case = make_case((4, 3), (), "squared", "identity", n=3, mu=(1.0,))
+    case.z = run(case, CONVERGED).end.z
+    block, point = block_of(case), case.point()
+    before = objective(point, case.mu)
+    allowance = block.rounding(point, np.arange(3))
+    # at the minimum of F = 3/2 ‖z − z*‖² + constant: rises by 4, 1/4 and 4 of what is allowed
+    delta = np.zeros_like(case.z[0])
+    delta[:, 0] = np.sqrt(np.array([4, 0.25, 4]) * allowance / 1.5)
+    step = Step([delta], -1e-3 * allowance)
+    end, after, cut = line_search(block, point, before, step, NewtonSettings(max_backtracks=0), "trial")
+    np.testing.assert_array_equal(end.z[0], case.z[0] + delta * [[0], [1], [0]])
+    np.testing.assert_array_equal(after, before)
+    assert cut == 2
 
 
 # the exact Hessian
@@ -562,6 +631,26 @@ def test_rows_are_independent(case, options, data):
             np.testing.assert_allclose(flat(part.end.z), whole, rtol=0, atol=1e-6 * scale)
             shortened += part.shortened
     assert shortened == result.shortened
+
+
+@both_curvatures
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_are_independent_where_f_is_all_rounding(dtype, curvature):
+    """One class: ℓ is exactly 0, and after a step or two F is the square of what rounding leaves of residuals."""
+    options = NewtonSettings(newton_steps=6, curvature=curvature)
+    for seed in range(30):
+        sizes, activations = [((3, 1), ()), ((3, 4, 1), ("identity",)), ((2, 3, 4, 1), ("tanh", "identity"))][
+            seed % 3
+        ]
+        case = make_case(sizes, activations, "cross_entropy", n=5, seed=seed, spread=30.0, dtype=dtype)
+        result = run(case, options)
+        alone = [run(case.rows([k]), options) for k in range(5)]
+        assert result.shortened == sum(one.shortened for one in alone), seed
+        scale = np.abs(flat(case.z)).max()
+        for k, one in enumerate(alone):
+            np.testing.assert_allclose(
+                flat(one.end.z)[0], flat(result.end.z)[k], rtol=0, atol=1e4 * np.finfo(dtype).eps * scale
+            )
 
 
 @given(case=cases(), options=options_strategy)

@@ -21,11 +21,14 @@ from hypothesis import strategies as st
 from altmin_dask.engine import plan, survey, sweep
 from altmin_dask.engine.executors import Threads
 from altmin_dask.engine.footprint import Workload, enter_task, visit_task
+from altmin_dask.engine.increment_footprint import increment_task
 from altmin_dask.engine.plan import largest_chunk_rows, project
 from altmin_dask.engine.survey import Place
 from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.networks.workspace import thread_workspace
-from altmin_dask.solvers.chunks import enter_chunk, visit_chunk
+from altmin_dask.solvers.chunks import enter_chunk, increment_chunk, visit_chunk
 from altmin_dask.solvers.newton import NewtonSettings
 from altmin_dask.solvers.penalties import Penalty
 from altmin_dask.solvers.statistics import Statistics
@@ -92,7 +95,7 @@ NETS = {
 }
 
 
-def workload(network: Chain, rows: int, **settings: object) -> Workload:
+def workload(network: Network, rows: int, **settings: object) -> Workload:
     return Workload(sizes=network.sizes, rows=rows, chunk_rows=rows, x_bytes=8 * network.sizes[0], **settings)  # type: ignore[arg-type]
 
 
@@ -131,6 +134,38 @@ def test_scratch_arrays_are_those_that_threads_keep(name, incremental, steps, ro
         assert all(size <= planned[key] for key, size in made[kind].items())
         cut = {key: size for key, size in planned.items() if key[0].startswith("shortened")}
         assert sum(made[kind].values()) >= 0.8 * (sum(planned.values()) - sum(cut.values()))
+
+
+@pytest.mark.parametrize("name", [*NETS, "recurrent"])
+def test_scratch_arrays_of_increments_with_a_finite_penalty_are_planned(name):
+    """Those of the pass, of the z-update, and of residuals that are formed from the step; some steps are cut."""
+    rows, rng = 300, np.random.default_rng(0)
+    network: Network = Recurrent.build(3, 4, (5, 6), 2, (4,))
+    if name in NETS:
+        network = Chain.build(*NETS[name])
+    x = rng.random((rows, network.sizes[0]))
+    y = rng.integers(0, 2, rows) if name == "classifier" else rng.random((rows, network.widths[-1]))
+    weights = tuple(8 * w for w in network.initial_weights(1, "f4"))
+    made: dict[tuple[str, int, int], int] = {}
+
+    def collect() -> None:
+        settings = NewtonSettings(newton_steps=2)
+        increment_chunk(network, weights, [1e-3] * len(network.widths), x, y, settings, [0])
+        made.update(
+            ((name, columns, dtype.itemsize), array.nbytes)
+            for (name, columns, dtype), array in thread_workspace()._arrays.items()
+        )
+
+    thread = threading.Thread(target=collect)
+    thread.start()
+    thread.join()
+    work = workload(network, rows, itemsize=4, newton_steps=2, increments=True, relaxed=True)
+    if isinstance(network, Recurrent):
+        work = replace(work, layers=network.layers)
+    planned = increment_task(work).scratch
+    assert any(key[0].startswith("shortened") for key in made) == (name != "one layer")
+    assert made.keys() <= planned.keys()
+    assert all(size <= planned[key] for key, size in made.items())
 
 
 @given(

@@ -40,6 +40,8 @@ NETWORKS = {
     "lengths, every step": ((4,), (), "tanh", "cross_entropy", True, True, False),
     "lengths, real targets at every step": ((4,), (3,), "sigmoid", "squared", True, True, False),
     "states": ((4, 2), (), "tanh", "squared", False, False, True),
+    "one unit a layer, every step": ((1, 1), (1,), "sigmoid", "squared", True, False, False),
+    "one unit, lengths and states": ((1,), (), "sigmoid", "cross_entropy", False, True, True),
     "lengths and states": ((3,), (), "tanh", "binary_cross_entropy", True, True, True),
 }
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -241,9 +243,10 @@ def dense(case: Case, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 @pytest.mark.parametrize("damping", [0.0, 0.5])
 def test_converged_step_is_the_dense_gauss_newton_step(name, damping):
     case = Case(name, 3)
-    delta, slope = gauss_newton_step(
+    step = gauss_newton_step(
         case.network, case.weights, case.mu, case.point(), case.targets, replace(CONVERGED, damping=damping)
     )
+    delta, slope = step.delta, step.slope
     for k in range(N):
         jacobian, r, gradient, curvature = dense(case, k)
         m = np.concatenate(
@@ -301,6 +304,37 @@ def test_derivatives_of_the_nested_loss_are_those_of_differences(name):
     sums = increment_chunk(case.network, case.weights, None, case.x, case.targets, CONVERGED, (0,))
     along = sum(float(np.vdot(p, d)) for p, d in zip(sums.pull, change, strict=True))
     assert along == pytest.approx(-slope.sum(), rel=1e-6)
+
+
+@every_network
+@pytest.mark.parametrize("mu", [1.0, 1e2, 1e4, 1e6, 1e8, 1e16])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_float32_gives_the_pull_of_any_penalty(name, mu, steps):
+    """2μ times residuals that are far below the rounding of z, step by step; and of a large μ the limit."""
+    case, pulls = Case(name, dtype=np.float32), []
+    options = NewtonSettings(newton_steps=steps, cg_iterations=20)
+    for dtype, penalties in ((np.float32, True), (np.float64, True), (np.float64, False)):
+        y = case.targets if case.targets.dtype.kind == "i" else case.targets.astype(dtype)
+        weights = tuple(w.astype(dtype) for w in case.weights)
+        all_mu = [mu] * len(weights) if penalties else None
+        pulls.append(increment_chunk(case.network, weights, all_mu, case.x.astype(dtype), y, options).pull)
+    for found, expected, limit in zip(*pulls, strict=True):
+        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+        assert np.abs(found - limit).max() < (1e-5 + 10 / mu) * np.abs(limit).max()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@every_network
+def test_residuals_formed_from_steps_are_those_of_z(name, steps):
+    """In float64, and a penalty for which these have digits enough."""
+    case = Case(name, 2)
+    options = NewtonSettings(newton_steps=steps)
+    weights, mu = tuple(2 * w for w in case.weights), [0.03 * m for m in case.mu]
+    result = update(case.network, weights, mu, case.x, case.targets, None, options)
+    case.weights = weights
+    plain = case.point([z.copy() for z in result.end.z])
+    for mine, theirs in zip(result.end.residuals, plain.residuals, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-8, atol=1e-11)
 
 
 @every_network
@@ -511,9 +545,8 @@ def test_what_cannot_be_built(arguments, sentence):
 
 def test_the_slope_is_that_of_f_along_the_step():
     case = Case("lengths and states", 4)
-    delta, slope = gauss_newton_step(
-        case.network, case.weights, case.mu, case.point(), case.targets, CONVERGED
-    )
+    step = gauss_newton_step(case.network, case.weights, case.mu, case.point(), case.targets, CONVERGED)
+    delta, slope = step.delta, step.slope
 
     def f(t):
         return objective(case.point([z + t * d for z, d in zip(case.z, delta, strict=True)]), case.mu)

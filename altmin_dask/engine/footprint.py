@@ -270,6 +270,21 @@ class Scratch:
             for name in ("pull", "scaled"):
                 self.take(name, d, rows=self.strip(d))
 
+    def moves(self) -> None:
+        """What a step makes of residuals that are formed from it (`altmin_dask.solvers.line_search`)."""
+        *hidden, out = self.work.widths
+        for layer, d in enumerate(hidden):
+            self.take(f"cg move {layer}", d)
+        self.take("output move", out)
+        self.take("bent", out, rows=self.strip(out))
+        self.curved()
+
+    def curved(self) -> None:
+        """What is not linear in a step."""
+        for d, above in zip(self.work.widths[:-1], self.work.widths[1:], strict=True):
+            self.take("curved", d)
+            self.take("remainder", above)
+
     def statistics(self, *, with_inputs: bool, moved: bool) -> None:
         """Float64 copies of z and inputs, and a product."""
         for layer, (d, k) in enumerate(self.work.shapes):
@@ -366,6 +381,13 @@ class SequenceScratch(Scratch):
             if layer.loops:
                 self.take("carried", layer.width)
                 self.take("across", layer.width)
+
+    def curved(self) -> None:
+        """What is not linear in a step."""
+        for i, d in enumerate(self.work.widths):
+            self.take("remainder", d)
+            if i + 1 < len(self.work.widths):
+                self.take(f"curved {i}", d)
 
     def statistics(self, *, with_inputs: bool, moved: bool) -> None:
         """Float64 copies of z and inputs, and a product."""

@@ -27,8 +27,10 @@ def increment_task(work: Workload) -> Task:
     scratch.backward()
     arrays, held = scratch.arrays, 0
     if work.relaxed:
+        scratch.moves()
+        # z of the forward pass, and a step that is cut
         newton = visit_task(work)
-        arrays, held = {**arrays, **newton.scratch}, block * s * sum(work.widths)
+        arrays, held = {**arrays, **newton.scratch}, 2 * block * s * sum(work.widths)
     row = s * ascent_size(work.shapes, curvature=True)
     # signs as bytes, as numbers, and what is squared and added of them
     noise = block * outputs * (1 + 2 * s)

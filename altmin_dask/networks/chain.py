@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from altmin_dask.errors import ConfigError
-from altmin_dask.networks.activations import Activation, Array, get_activation
+from altmin_dask.networks.activations import Activation, Array, get_activation, remainder
 from altmin_dask.networks.losses import Loss, get_loss
 from altmin_dask.networks.workspace import Workspace, strips
 
@@ -322,6 +322,18 @@ class Chain:
                     slope[rows] *= scale
             slopes.append(slope)
         return Linearisation(tuple(w[:, :-1] for w in weights), tuple(slopes), work)
+
+    def remainders(
+        self, weights: Weights, fixed: Drive, z: list[Array], delta: list[Array], work: Workspace
+    ) -> Iterator[Array]:
+        """What a step δ changes W̃_i ã_{i−1} by beyond the tangent, (n, d_i) for each layer; valid until the next."""
+        yield np.zeros((), z[0].dtype)
+        for layer, activation in enumerate(self.activations):
+            curved = work.like("curved", z[layer])
+            for rows in strips(*curved.shape):
+                curved[rows] = remainder(activation, z[layer][rows], delta[layer][rows])
+            out = work.like("remainder", z[layer + 1])
+            yield np.matmul(curved, weights[layer + 1][:, :-1].T, out=out)
 
     @staticmethod
     def _inputs(activation: Activation, z: Array, out: Array) -> Array:

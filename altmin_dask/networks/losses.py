@@ -121,6 +121,9 @@ class Loss(Protocol):
     def value(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         """ℓ of every sample, (n,)."""
 
+    def magnitude(self, z: Array, a: Array, y: Array) -> Array:
+        """The size of what `value` adds up, (n,): errors of ε in its parts, and in a, make one of ε times this."""
+
     def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         """∂ℓ/∂z."""
 
@@ -166,6 +169,9 @@ class Squared:
         half *= 0.5
         return half
 
+    def magnitude(self, z: Array, a: Array, y: Array) -> Array:
+        return np.vecdot(np.abs(a - y), np.abs(a) + np.abs(y))
+
     def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         work = work or Workspace()
         out = np.subtract(a, y, out=work.like("loss gradient", a))
@@ -204,6 +210,9 @@ class BinaryCrossEntropy:
         total: Array = softplus(z).sum(axis=1)
         total -= np.vecdot(y, z)
         return total
+
+    def magnitude(self, z: Array, a: Array, y: Array) -> Array:
+        return softplus(z).sum(axis=1) + np.vecdot(y, np.abs(z))
 
     def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         return np.subtract(a, y, out=(work or Workspace()).like("loss gradient", a))
@@ -244,6 +253,10 @@ class CrossEntropy:
         picked = np.take_along_axis(z, y[:, None], axis=1)[:, 0]
         out: Array = total + (top - picked)
         return out
+
+    def magnitude(self, z: Array, a: Array, y: Array) -> Array:
+        # the sum of exponentials is between 1 and d, and its logarithm as exact as 1 is
+        return 1 + self.value(z, a, y)
 
     def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         out = a.copy()

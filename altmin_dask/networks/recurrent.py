@@ -10,7 +10,7 @@ Sequences of different lengths are padded to T: inputs and z of the padding are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from altmin_dask.errors import ConfigError
-from altmin_dask.networks.activations import Activation, Array, get_activation
+from altmin_dask.networks.activations import Activation, Array, get_activation, remainder
 from altmin_dask.networks.chain import Point, Weights
 from altmin_dask.networks.losses import Loss, get_loss
 from altmin_dask.networks.sequence_loss import SequenceLoss
@@ -341,6 +341,31 @@ class Recurrent:
             for layer, w in zip(self.layers, weights, strict=True)
         )
         return SequenceLinearisation(self.layers, down, across, tuple(slopes), sequences, work)
+
+    def remainders(
+        self, weights: Weights, sequences: Sequences, z: list[Array], delta: list[Array], work: Workspace
+    ) -> Iterator[Array]:
+        """What a step δ changes W̃_i ã_{i−1} by beyond the tangent; as `altmin_dask.networks.chain.Chain.remainders`."""
+        below: Array | None = None
+        for i, (layer, w) in enumerate(zip(self.layers, weights, strict=True)):
+            out = work.like("remainder", z[i])
+            steps = out.reshape(-1, layer.steps, layer.width)
+            if below is None:
+                out[:] = 0
+            else:
+                read = below if layer.steps == below.shape[1] else sequences.final(below)
+                np.matmul(
+                    read.reshape(-1, layer.below), w[:, : layer.below].T, out=out.reshape(-1, layer.width)
+                )
+            if i < len(self.activations):
+                curved = work.like(f"curved {i}", z[i])
+                for rows in strips(*curved.shape):
+                    curved[rows] = remainder(self.activations[i], z[i][rows], delta[i][rows])
+                below = curved.reshape(steps.shape)
+                if layer.loops:
+                    steps[:, 1:] += below[:, :-1] @ w[:, layer.below : -1].T
+            sequences.masked(steps)
+            yield out
 
     def with_steps(self, steps: int) -> Recurrent:
         """The same network, weights included, for sequences of another length."""

@@ -61,6 +61,11 @@ class SequenceLoss:
         total: Array = np.vecdot(values, share.astype(values.dtype))
         return total
 
+    def magnitude(self, z: Array, a: Array, y: Array) -> Array:
+        y, share = self._targets(y)
+        sizes = self.base.magnitude(self._rows(z), self._rows(a), y).reshape(len(z), self.steps)
+        return np.vecdot(sizes, share.astype(sizes.dtype))
+
     def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         y, share = self._targets(y)
         rows = self.base.gradient(self._rows(z), self._rows(a), y, work)

@@ -55,6 +55,10 @@ class WeightedLoss:
         y, w = self.split(y)
         return np.multiply(self.base.value(z, a, y, work), w, dtype=z.dtype)
 
+    def magnitude(self, z: Array, a: Array, y: Array) -> Array:
+        y, w = self.split(y)
+        return np.multiply(self.base.magnitude(z, a, y), w, dtype=z.dtype)
+
     def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         y, w = self.split(y)
         return np.multiply(self.base.gradient(z, a, y, work), w[:, None], dtype=z.dtype)

@@ -286,8 +286,9 @@ def increment_chunk(
                     add_product(total, -1.0, gradient, layer)
             continue
         with work.activity("newton"):
-            z = network.forward(weights, x[rows])
-            end = update(network, weights, mu, x[rows], None if y is None else y[rows], z, settings, work).end
+            found = None if y is None else y[rows]
+            # from a forward pass: the residuals of a large μ are far below the rounding of z
+            end = update(network, weights, mu, x[rows], found, None, settings, work).end
         with work.activity("statistics"):
             for total, m, residual, layer in zip(sums.pull, mu, end.residuals, end.inputs, strict=True):
                 d, k = total.shape

@@ -23,7 +23,7 @@ Everything here is float64 whatever the weights are. It is meant for small netwo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from scipy.linalg.lapack import dpotrf, dpotrs
 
 from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Chain, Point, Weights
+from altmin_dask.solvers.line_search import Step
 
 if TYPE_CHECKING:
     from altmin_dask.solvers.newton import NewtonSettings
@@ -89,7 +90,9 @@ def exact_step(
     point: Point,
     y: Array,
     settings: NewtonSettings,
-) -> tuple[list[Array], Array]:
+    *,
+    residuals: bool = False,
+) -> Step:
     """Make the Newton step δ = −(∇²F + damping · 2 JᵀMJ)⁻¹ ∇F, one of descent even where that is indefinite.
 
     By Cholesky where the matrix is positive definite and its curvature along the step is at least
@@ -107,13 +110,13 @@ def exact_step(
         As in `gradient`.
     settings : NewtonSettings
         Of which only `damping` matters.
+    residuals : bool
+        Whether to say what the step makes of the residuals, too.
 
     Returns
     -------
-    delta : list of ndarray, (n, d_i)
-        δ_1 … δ_L, in the weights' dtype.
-    slope : ndarray, (n,)
-        ∇F·δ ≤ 0 of every sample, in the weights' dtype.
+    Step
+        In the weights' dtype, with ∇F·δ ≤ 0 for every sample.
     """
     expansion = _expand(network, weights, mu, point, y, settings.damping)
     delta = np.zeros_like(expansion.gradient)
@@ -132,7 +135,12 @@ def exact_step(
     dtype = weights[0].dtype
     slope = np.vecdot(expansion.gradient, delta)
     layers = np.split(delta, np.cumsum(network.widths)[:-1], axis=1)
-    return [layer.astype(dtype) for layer in layers], slope.astype(dtype)
+    moves = expansion.residual_steps(slice(None), delta) if residuals else ()
+    return Step(
+        [layer.astype(dtype) for layer in layers],
+        slope.astype(dtype),
+        [s.astype(dtype) for s in moves] if residuals else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -191,16 +199,21 @@ class _Expansion:
             matrix[:, before, before] -= centre[:, :, None] * centre[:, None, :]
         return matrix
 
-    def penalty(self, rows: Array, delta: Array) -> Array:
-        """Σ_i m_i ‖s_i‖² of steps δ, (rows,)."""
-        total = np.zeros(len(delta))
+    def residual_steps(self, rows: Array | slice, delta: Array) -> Iterator[Array]:
+        """s_1 … s_L of steps δ, (rows, d_i) each."""
         before = slice(0, 0)
-        for layer, (here, m) in enumerate(zip(self.places, self.m, strict=True)):
+        for layer, here in enumerate(self.places):
             s = delta[:, here]
             if layer:
                 s = s - (delta[:, before] * self.slopes[layer - 1][rows]) @ self.matrices[layer].T
-            total += m * np.vecdot(s, s)
+            yield s
             before = here
+
+    def penalty(self, rows: Array, delta: Array) -> Array:
+        """Σ_i m_i ‖s_i‖² of steps δ, (rows,)."""
+        total = np.zeros(len(delta))
+        for m, s in zip(self.m, self.residual_steps(rows, delta), strict=True):
+            total += m * np.vecdot(s, s)
         return total
 
     def cholesky_step(self, rows: Array) -> Array:

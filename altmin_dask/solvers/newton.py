@@ -21,13 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from altmin_dask.networks.activations import Array
+from altmin_dask.networks.activations import Array, negated
 from altmin_dask.networks.chain import Linearisation, Point, Weights
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.sequences import SequenceLinearisation
 from altmin_dask.networks.workspace import Workspace, strips
 from altmin_dask.solvers.exact import exact_step
+from altmin_dask.solvers.line_search import Block, Step, line_search, objective
 
 
 @dataclass(frozen=True)
@@ -86,21 +87,13 @@ class ZUpdate:
     slope: Array
 
 
-def objective(point: Point, mu: Sequence[float]) -> Array:
-    """F_k = ℓ + Σ_i μ_i ‖r_i‖² of every sample, (n,)."""
-    total = point.loss.copy()
-    for weight, square in zip(mu, point.squares, strict=True):
-        total += weight * square
-    return total
-
-
 def update(
     network: Network,
     weights: Weights,
     mu: Sequence[float],
     x: Array,
     y: Array | None,
-    z: list[Array],
+    z: list[Array] | None,
     settings: NewtonSettings,
     work: Workspace | None = None,
     shift: Callable[[Point], list[Array]] | None = None,
@@ -117,8 +110,9 @@ def update(
         Samples.
     y : ndarray, (n, d_L) or labels (n,), or None
         Targets; None means the samples themselves.
-    z : list of ndarray, (n, d_i)
-        Pre-activations to start from.
+    z : list of ndarray, (n, d_i), or None
+        Pre-activations to start from; None means a forward pass, where all residuals are exactly zero: those of the
+        result are formed from the steps then, and have all their digits however large μ is.
     settings : NewtonSettings
         How far to go.
     work : Workspace, optional
@@ -135,39 +129,23 @@ def update(
     target = x.reshape(len(x), -1) if y is None else y
     if np.issubdtype(target.dtype, np.floating):
         target = target.astype(weights[0].dtype, copy=False)
-    block = _Block(network, weights, mu, network.prepare(weights, x, work), target, work)
-    step: Any = exact_step if settings.curvature == "exact" else partial(gauss_newton_step, work=work)
-    start = point = block.evaluate(z, "start")
+    exactly = z is None
+    block = Block(network, weights, mu, network.prepare(weights, x, work), target, work, exactly=exactly)
+    make: Any = exact_step if settings.curvature == "exact" else partial(gauss_newton_step, work=work)
+    start = point = block.evaluate(network.forward(weights, x) if z is None else z, "start")
+    if exactly:
+        for zero in (*start.residuals, *start.squares):
+            zero[...] = 0
     if shift is not None:
         block = replace(block, offsets=shift(start))
     before = after = objective(start, mu)
     shortened, first = 0, np.zeros_like(before)
     for number in range(settings.newton_steps):
-        delta, slope = step(network, weights, mu, point, target, settings)
-        first = first if number else slope
-        point, after, cut = _line_search(block, point, after, delta, slope, settings, f"trial {number % 2}")
+        step = make(network, weights, mu, point, target, settings, residuals=exactly)
+        first = first if number else step.slope
+        point, after, cut = line_search(block, point, after, step, settings, f"trial {number % 2}")
         shortened += cut
     return ZUpdate(start, point, before, after, shortened, first)
-
-
-@dataclass(frozen=True)
-class _Block:
-    """What is fixed while the z of a block of samples moves."""
-
-    network: Network
-    weights: Weights
-    mu: Sequence[float]
-    fixed: Any
-    y: Array
-    work: Workspace
-    offsets: list[Array] | None = None
-
-    def evaluate(self, z: list[Array], name: str) -> Point:
-        return self.network.evaluate(self.weights, self.fixed, self.y, z, self.work, name, self.offsets)
-
-    def rows(self, rows: Array) -> _Block:
-        offsets = None if self.offsets is None else [offset[rows] for offset in self.offsets]
-        return replace(self, fixed=self.fixed.rows(rows), y=self.y[rows], offsets=offsets)
 
 
 def gauss_newton_step(
@@ -178,8 +156,10 @@ def gauss_newton_step(
     y: Array,
     settings: NewtonSettings,
     work: Workspace | None = None,
-) -> tuple[list[Array], Array]:
-    """The (truncated) Gauss–Newton step δ_1 … δ_L at a point and the slope ∇F·δ of every sample.
+    *,
+    residuals: bool = False,
+) -> Step:
+    """The (truncated) Gauss–Newton step at a point, on demand with what it makes of the `residuals`.
 
     Exact once CG has converged; for a d-dimensional output that takes at most d + 1 iterations.
     """
@@ -187,7 +167,7 @@ def gauss_newton_step(
     m = [2 * weight * (1 + settings.damping) for weight in mu]
     held = _output_step(network, mu[-1], m[-1], point, y, work)
     if not network.activations:
-        return [held.step], held.slope
+        return Step([held.step], held.slope, [held.step] if residuals else None)
 
     linearisation = network.linearise(weights, point, m, work)
     hidden_gradient = linearisation.adjoint(held.gradient)
@@ -195,17 +175,23 @@ def gauss_newton_step(
         scale = r.dtype.type(2 * mu[layer] / np.sqrt(m[layer]))
         for rows in strips(*r.shape):
             back[rows] += np.multiply(r[rows], scale, out=work.like("pull", r[rows]))
-    steps, e, fall = _conjugate_gradients(linearisation, held.smoothed, hidden_gradient, settings)
+    moves = [work.like(f"cg move {layer}", g) for layer, g in enumerate(hidden_gradient)] if residuals else []
+    steps, e, fall = _conjugate_gradients(linearisation, held.smoothed, hidden_gradient, settings, moves)
 
-    # Back to δ, the output step now answering e: (m + H) δ_L = m e − (g + 2μ r_L).
+    # Back to δ, the output step now answering e: (m + H) δ_L = m e − (g + 2μ r_L), and δ_L = e + s_L.
+    last = [work.like("output move", e)] if residuals else []
     for rows in strips(*e.shape):
         curvature = network.loss.curvature(point.output[rows], y[rows], work)
+        for s in last:
+            bent = curvature.apply(e[rows], out=work.like("bent", e[rows]))
+            np.subtract(held.step[rows], curvature.solve(m[-1], bent), out=s[rows])
         shift = curvature.solve(m[-1], e[rows], out=work.like("shift", e[rows]))
         shift *= e.dtype.type(m[-1])
         held.step[rows] += shift
-    for step, m_i in zip(steps, m, strict=False):
-        step *= step.dtype.type(1 / np.sqrt(m_i))
-    return [*steps, held.step], held.slope - fall
+    for scaled in (steps, moves):
+        for step, m_i in zip(scaled, m, strict=False):
+            step *= step.dtype.type(1 / np.sqrt(m_i))
+    return Step([*steps, held.step], held.slope - fall, [*moves, *last] if residuals else None)
 
 
 @dataclass(frozen=True)
@@ -247,11 +233,13 @@ def _conjugate_gradients(
     curvature: Curvature,
     gradient: list[Array],
     settings: NewtonSettings,
+    moves: list[Array],
 ) -> tuple[list[Array], Array, Array]:
     """Minimise gradientᵀu + ½‖u‖² + ½ (Ku)ᵀH̃(Ku) from u = 0, each sample by itself.
 
-    Returns the scaled hidden steps that u causes, e = Ku, and −gradientᵀu. ‖p‖² is carried along, as residuals are
-    orthogonal to the directions before them, and so is gradientᵀu: gradientᵀp = −‖residual‖² for every direction p.
+    Returns the scaled hidden steps that u causes, e = Ku, and −gradientᵀu; u itself goes into `moves`, unless that is
+    empty. ‖p‖² is carried along, as residuals are orthogonal to the directions before them, and so is gradientᵀu:
+    gradientᵀp = −‖residual‖² for every direction p.
     """
     work, n, widest = linearisation.work, len(curvature.weights), max(g.shape[1] for g in gradient)
     residual, direction, steps = (
@@ -262,7 +250,7 @@ def _conjugate_gradients(
     square, alpha, beta = (np.empty(n, e.dtype) for _ in range(3))
     for rows in strips(n, widest):
         for g, r, p in zip(gradient, residual, direction, strict=True):
-            p[rows] = np.negative(g[rows], out=r[rows])
+            p[rows] = negated(g[rows], r[rows])
         square[rows] = _norm_squared([r[rows] for r in residual])
     direction_square = square.copy()
     fall = np.zeros_like(square)
@@ -283,6 +271,8 @@ def _conjugate_gradients(
         back = [] if last else linearisation.adjoint(bent)
         for rows in strips(n, widest):
             for total, part in zip(steps, moved, strict=True):
+                add(total[rows], alpha[rows], part[rows], work)
+            for total, part in zip(moves, direction, strict=False):
                 add(total[rows], alpha[rows], part[rows], work)
             if last:
                 continue
@@ -319,43 +309,3 @@ def _norm_squared(arrays: list[Array]) -> Array:
     for array in arrays[1:]:
         total += np.vecdot(array, array)
     return total
-
-
-def _line_search(
-    block: _Block,
-    point: Point,
-    before: Array,
-    delta: list[Array],
-    slope: Array,
-    settings: NewtonSettings,
-    name: str,
-) -> tuple[Point, Array, int]:
-    """Backtrack every sample until Armijo holds on the true F_k; what cannot improve stays where it was."""
-    moved = [
-        np.add(z, step, out=block.work.like(f"{name} z {layer}", step))
-        for layer, (z, step) in enumerate(zip(point.z, delta, strict=True))
-    ]
-    trial = block.evaluate(moved, name)
-    after = objective(trial, block.mu)
-    # Below rounding a slope says nothing, and neither does the F it would be compared with.
-    tried = slope < -8 * np.finfo(before.dtype).eps * before
-    accepted = tried & (after <= before + settings.armijo * slope)
-    rejected = np.flatnonzero(~accepted)
-    if not rejected.size:
-        return trial, after, 0
-    trial.assign(rejected, point, rejected)
-    after[rejected] = before[rejected]
-    rows = np.flatnonzero(tried & ~accepted)
-    cut, t = rows.size, 1.0
-    for _ in range(settings.max_backtracks):
-        if not rows.size:
-            break
-        t *= settings.backtrack
-        z = [p[rows] + before.dtype.type(t) * step[rows] for p, step in zip(point.z, delta, strict=True)]
-        shorter = block.rows(rows).evaluate(z, "shortened")
-        value = objective(shorter, block.mu)
-        good = value <= before[rows] + settings.armijo * t * slope[rows]
-        trial.assign(rows[good], shorter, good)
-        after[rows[good]] = value[good]
-        rows = rows[~good]
-    return trial, after, cut
