@@ -44,8 +44,9 @@ RANGE = 3.0, 1e3
 SETTLE = 20
 """Passes after which changes of ρ shrink, with the square of their number: what is still to come is bounded then, as
 convergence wants it (He, Yang & Wang 2000, "Alternating direction method with self-adaptive penalty parameters")."""
-FAVOUR = 4.0
-"""From then on the primal residual counts more and more, in the end so many times: constraints are to be met."""
+FAVOUR = 2.0
+"""From then on the primal residual counts more and more, in the end so many times: constraints are to be met, and a ρ
+that is too large for speed comes of more."""
 FALL, GROWTH = 0.95, 1.2
 """ρ_i grows by this factor in a pass whose primal gap is not below this share of the smallest one so far."""
 
