@@ -2,8 +2,8 @@
 
     python benchmarks/contestants.py '{"mnist": "mnist.npz", "stores": "stores", "specs": [{…}, …]}'
 
-prints a line of JSON for each: `quality_clock.py` says what its curves are, `quality_data.py` what a spec is. One thread
-needs OMP_NUM_THREADS=1 and its like in the environment, as `time_to_quality.py` sets them.
+prints a line of JSON for each: `quality_clock.py` says what its curves are, `quality_data.py` what a spec is. One
+thread needs OMP_NUM_THREADS=1 and its like in the environment, as `time_to_quality.py` sets them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,27 @@ import math
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quality_clock import AVERAGED, RAW, Curve, Means, Run, evaluation_moments, mix_arrays, mix_tensors
-from quality_clock import rounded, thinned  # isort: skip
+from quality_clock import (
+    AVERAGED,
+    DIVERGED,
+    RAW,
+    SPENT,
+    Curve,
+    Means,
+    Run,
+    evaluation_moments,
+    mix_arrays,
+    mix_tensors,
+    rounded,
+    thinned,
+)
 from quality_data import FINAL, Silent, Spec, flat_samples, pipeline_of, starting_weights
 from quality_tasks import TASKS, Task
 
@@ -207,7 +220,7 @@ def by_sklearn(spec: Spec, mnist: Path, stores: Path) -> Result:
         learning_rate_init=setting["rate"], random_state=spec["seed"],
     )  # fmt: skip
     # it takes no initial weights: they are put in place of those of a first step, and the optimizer begins anew
-    model.partial_fit(x[:1], labels[:1], classes=np.arange(10))
+    model.partial_fit(x[: setting["batch"]], labels[: setting["batch"]], classes=np.arange(10))
     model.coefs_ = [np.ascontiguousarray(w[:, :-1].T) for w in weights]
     model.intercepts_ = [w[:, -1].copy() for w in weights]
     del model._optimizer
@@ -229,7 +242,7 @@ def by_sklearn(spec: Spec, mnist: Path, stores: Path) -> Result:
             except ValueError as error:
                 if "non-finite" not in str(error):
                     raise
-                run.status = "diverged"
+                run.status = DIVERGED
                 return result_of(run, start_seconds)
             run.means.update(model.coefs_ + model.intercepts_)
             run.visited += len(some)
@@ -243,7 +256,7 @@ def by_altmin(spec: Spec, mnist: Path, stores: Path) -> Result:
     from altmin_dask.errors import AltMinError
     from altmin_dask.storage.run import RunFolder
 
-    pipeline, status = pipeline_of(spec, stores), "budget spent"
+    pipeline, status = pipeline_of(spec, stores), SPENT
     name = AVERAGED if pipeline.training.averaging else RAW
     # what our runs leave (commits) is gone with the folder
     with tempfile.TemporaryDirectory(prefix="run-") as scratch:
@@ -297,15 +310,21 @@ RUNNERS: dict[str, Callable[[Spec, Path, Path], Result]] = {
 }
 
 
-def main() -> None:
-    asked = json.loads(sys.argv[1])
+def main() -> int:
+    asked, failed = json.loads(sys.argv[1]), 0
     for spec in asked["specs"]:
         began = time.process_time()
-        result = RUNNERS[spec["optimizer"]](spec, Path(asked["mnist"]), Path(asked["stores"]))
+        try:
+            result = RUNNERS[spec["optimizer"]](spec, Path(asked["mnist"]), Path(asked["stores"]))
+        except Exception:  # the others are run all the same
+            traceback.print_exc()
+            failed += 1
+            continue
         # with loading and evaluation
         result["process_seconds"] = round(time.process_time() - began, 2)
         print(json.dumps({"spec": spec, **result}, allow_nan=False), flush=True)
+    return min(failed, 1)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -93,6 +93,8 @@ def pipeline_of(spec: Spec, stores: Path) -> Pipeline:
                 "max_sweeps": 1e6,
                 "max_cpu_seconds": float(spec["seconds"]),
                 "n_iter_no_change": None,
+                # the loss of training samples is looked at in finals only
+                **({"evaluation_rows": 1} if spec["part"] == SEARCH else {}),
                 "seed": spec["seed"],
             },
             "cluster": {"kind": "threads", "workers": 1},

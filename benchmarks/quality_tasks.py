@@ -1,4 +1,4 @@
-"""The tasks of `time_to_quality.py`: networks, thresholds, who takes part, and what settings their searches begin with."""
+"""The tasks of `time_to_quality.py`: networks, thresholds, who takes part, and where their searches begin."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 
 STARTS = "random", "whitened"
 """Initial weights: those of `[network] initialization`, made by altmin's engine for every contestant."""
-AVERAGES = 0.99, 0.997, 0.999
+AVERAGES = 0.98, 0.99, 0.999
 """Decays of the running means of the weights; which one, validation decides."""
 ITERATION_AVERAGES = 0.5, 0.9
 """Those of L-BFGS, which takes few iterations, and few steps are between two of our groups."""
+RATES = tuple(float(f"{digit}e{power}") for power in range(-6, 2) for digit in (1, 3))
+"""Those a search moves among."""
 WEIGHT_DECAYS = 1e-3, 1e-2, 1e-1
 BATCHES = 64, 128, 512
 LBFGS_BATCHES = 10_000, 50_000
 """Samples of a gradient; the larger are all, in the search."""
-OURS = "altmin", "altmin-tuned"
+OURS = "altmin", "altmin-tuned", "altmin-raw"
 
 Setting = dict[str, Any]
 
@@ -76,10 +78,10 @@ TASKS = {
         (1.02, 0.77, 0.49, 0.35),
         (3, 10, 30, 100, 300),
         {"adam": (3e-3, 1e-2), "sgd": (0.03, 0.1)},
-        (10, 25, 60, 300),
-        30,
-        (3, 9),
-        25,
+        (10.0, 25.0, 60.0, 300.0),
+        30.0,
+        (3.0, 9.0),
+        20.0,
         grid(chunk_rows=(None, 1000), averaging=(0.95, 0.98)),
     ),
     "classifier": Task(
@@ -87,10 +89,10 @@ TASKS = {
         (97.5, 98.0, 98.2),
         (3, 6, 20, 60),
         {"adam": (1e-3, 3e-3), "sgd": (0.03, 0.1), "sklearn": (1e-3,)},
-        (6, 20, 60),
-        20,
-        (2, 6),
-        6,
+        (6.0, 20.0, 60.0),
+        20.0,
+        (2.0, 6.0),
+        6.0,
         grid(chunk_rows=(None, 1000), averaging=(0.95, 0.98), ridge=(0.005, 3.0)),
         accuracy=True,
     ),
@@ -104,10 +106,10 @@ TASKS = {
         (6.9, 3.0, 2.0, 1.5),
         (60, 150, 300, 900, 1800),
         {"adam": (3e-4, 1e-3), "sgd": (1e-3, 3e-3)},
-        (300, 900, 1800),
-        300,
-        (15, 45),
-        45,
+        (300.0, 900.0, 1800.0),
+        300.0,
+        (10.0, 30.0),
+        30.0,
         grid(chunk_rows=(None, 1000), averaging=(0.95, 0.98), ridge=(0.005, 3.0)),
         first_evaluation=5.0,
     ),
@@ -156,10 +158,12 @@ class Contestant:
         return "cosine" in self.name
 
 
-def contestants_of(name: str, seconds: float, horizons: Sequence[float]) -> tuple[Contestant, ...]:
+def contestants_of(
+    name: str, seconds: float, horizons: Sequence[float], rungs: tuple[float, ...]
+) -> tuple[Contestant, ...]:
     """All of a task, those first that others begin from."""
-    task = TASKS[name]
-    last = task.rungs[-1]
+    task, last = TASKS[name], rungs[-1]
+    longest = task.longest_search * last / task.rungs[-1]
 
     def at(optimizer: str) -> tuple[Setting, ...]:
         return grid(batch=(128,), rate=task.rates[optimizer])
@@ -167,20 +171,19 @@ def contestants_of(name: str, seconds: float, horizons: Sequence[float]) -> tupl
     def of_horizon(number: int, horizon: float) -> Contestant:
         before = f"adam-cosine-{horizons[number - 1]:g}" if number else "adam"
         moves = ("rate",) if number else ("rate", "batch")
-        searched = (min(horizon, task.longest_search),)
+        searched = (min(horizon, longest),)
         return Contestant(f"adam-cosine-{horizon:g}", "adam", ({},), horizon, searched, moves, before)
 
     found = [
         Contestant("altmin", "altmin", ({},), seconds),
-        Contestant(
-            "altmin-tuned", "altmin", task.tuned, seconds, task.rungs, (), starts=(task.default_start,)
-        ),
-        Contestant("adam", "adam", at("adam"), seconds, task.rungs, ("rate", "batch")),
+        Contestant("altmin-raw", "altmin", ({"averaging": 0.0},), seconds),
+        Contestant("altmin-tuned", "altmin", task.tuned, seconds, rungs, (), starts=(task.default_start,)),
+        Contestant("adam", "adam", at("adam"), seconds, rungs, ("rate", "batch")),
         Contestant("adamw", "adamw", grid(decay=WEIGHT_DECAYS), seconds, (last,), after="adam"),
         *(of_horizon(number, horizon) for number, horizon in enumerate(horizons)),
-        Contestant("sgd", "sgd", at("sgd"), seconds, task.rungs, ("rate", "batch")),
+        Contestant("sgd", "sgd", at("sgd"), seconds, rungs, ("rate", "batch")),
         Contestant("lbfgs", "lbfgs", grid(batch=LBFGS_BATCHES), seconds, (last,), (), "", ITERATION_AVERAGES),
     ]
     if task.accuracy:
-        found.append(Contestant("sklearn", "sklearn", at("sklearn"), seconds, task.rungs))
+        found.append(Contestant("sklearn", "sklearn", at("sklearn"), seconds, rungs))
     return tuple(found)
