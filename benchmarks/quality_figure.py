@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,6 +16,7 @@ STYLES: dict[str, dict[str, Any]] = {
     # told apart without colour: dashes and markers, and lightness
     "altmin": {"color": "#000000", "linestyle": "-", "marker": "o"},
     "altmin-tuned": {"color": "#08519c", "linestyle": "-", "marker": "s"},
+    "altmin-raw": {"color": "#6baed6", "linestyle": "-", "marker": "p"},
     "adam": {"color": "#cb181d", "linestyle": "--", "marker": "^"},
     "adamw": {"color": "#a50f15", "linestyle": "--", "marker": "<"},
     "adam-cosine": {"color": "#ef6548", "linestyle": "-.", "marker": "v"},
@@ -22,6 +24,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "lbfgs": {"color": "#8c6bb1", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "x"},
     "sklearn": {"color": "#969696", "linestyle": (0, (8, 3)), "marker": "+"},
 }
+HORIZONS = ("#fdae6b", "1"), ("#fd8d3c", "2"), ("#e6550d", "v"), ("#a63603", "3")
+"""Colours and markers of adam-cosine over longer and longer times."""
 
 
 def median_curve(row: Row) -> tuple[Any, Any]:
@@ -53,12 +57,17 @@ def figure(name: str, lines: Sequence[dict[str, Any]], file: Path) -> None:
     rows = [row for row in rows_of(name, lines) if any(row.curves)]
     figure, axes = pyplot.subplots(figsize=(8, 5.5), layout="constrained")
     costs = [100 - threshold if task.accuracy else threshold for threshold in task.thresholds]
+    horizons = count()
     for contestant in dict.fromkeys(row.contestant for row in sorted(rows, key=order_of)):
         own = [row for row in rows if row.contestant == contestant]
         best = min(own, key=end_of)
         family = contestant if contestant in STYLES else contestant.rpartition("-")[0]
+        look = STYLES[family]
+        if family == "adam-cosine":
+            color, marker = HORIZONS[next(horizons) % len(HORIZONS)]
+            look = {**look, "color": color, "marker": marker}
         for row in own:
-            style = {**STYLES[family], "markersize": 5, "markevery": 2}
+            style = {**look, "markersize": 5, "markevery": 2}
             if row is not best:
                 style |= {"marker": "", "alpha": 0.5}
             axes.plot(

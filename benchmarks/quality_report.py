@@ -287,11 +287,13 @@ def caption(task: str, commit: str, lines: Sequence[dict[str, Any]]) -> str:
         f"{quality} on the 10,000 test digits after training on 60,000. CPU seconds of training on one thread; for "
         "several seeds, which took turns, median [range]. Settings were chosen once for each row, on 10,000 digits "
         "kept back from the training samples, by the cost at the end of runs of "
-        f"{', '.join(f'{s:g}' for s in sorted({r['spec']['seconds'] for r in searched}))} s "
-        f"({len(searched)} runs); the test digits have chosen nothing but the best of the others for each column, "
-        "which favours them. The making of the initial weights is on every clock: "
+        f"{', '.join(f'{s:.3g}' for s in sorted({r['spec']['seconds'] for r in searched}))} s "
+        f"({len(searched)} runs, each with running means of several decays beside the weights; where a row "
+        "began at the choice of another, its count has that one's). The test digits have chosen nothing but the best "
+        "of the others for each column, which favours them. The making of the initial weights is on every clock: "
         + ", ".join(f"{start} {median(seconds):.2g} s" for start, seconds in starts.items())
-        + " (medians)."
+        + " (medians). Fewer seeds have runs for longer than others, contestants far behind in the search, altmin-raw, "
+        "and the start that is not altmin's default."
     ]
     if shares:
         sentences.append(

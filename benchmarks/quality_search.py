@@ -105,8 +105,9 @@ def search(
     known: dict[str, Setting] = {}
 
     def rank(key: str) -> tuple[float, float]:
+        cost = min(costs[key].values(), default=math.inf)
         # where all have diverged, a smaller rate is better
-        return min(costs[key].values(), default=math.inf), known[key].get("rate", 0.0)
+        return cost, 0.0 if math.isfinite(cost) else known[key].get("rate", 0.0)
 
     for number, seconds in enumerate(contestant.rungs):
         moves = contestant.moves if number == 0 else tuple(m for m in contestant.moves if m == "rate")
