@@ -9,14 +9,14 @@ from typing import Any
 
 STARTS = "random", "whitened"
 """Initial weights: those of `[network] initialization`, made by altmin's engine for every contestant."""
-AVERAGES = 0.98, 0.99, 0.999
+AVERAGES = 0.95, 0.98, 0.99, 0.999
 """Decays of the running means of the weights; which one, validation decides."""
 ITERATION_AVERAGES = 0.5, 0.9
 """Those of L-BFGS, which takes few iterations, and few steps are between two of our groups."""
 RATES = tuple(float(f"{digit}e{power}") for power in range(-6, 2) for digit in (1, 3))
 """Those a search moves among."""
 WEIGHT_DECAYS = 1e-3, 1e-2, 1e-1
-BATCHES = 64, 128, 512
+BATCHES = 32, 64, 128, 512
 LBFGS_BATCHES = 10_000, 50_000
 """Samples of a gradient; the larger are all, in the search."""
 OURS = "altmin", "altmin-tuned", "altmin-raw"

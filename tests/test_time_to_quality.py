@@ -212,7 +212,7 @@ def test_what_ours_are_measured_with_changes_no_bit_of_the_weights(stores, tmp_p
 
 def test_where_ours_would_have_stopped_alone_is_where_they_do(tmp_path):
     records = []
-    for patience, sweeps in ((10, 400.0), (None, 60.0)):
+    for patience, sweeps in ((10, 400.0), (None, 20.0)):
         training = {"max_sweeps": sweeps, "n_iter_no_change": patience, "tol": 0.05}
         pipeline = make_pipeline(
             {
@@ -224,7 +224,6 @@ def test_where_ours_would_have_stopped_alone_is_where_they_do(tmp_path):
         run = RunFolder(tmp_path / f"patience-{patience}")
         records.append(train(pipeline, run, Silent(), announce=lambda line: None))
     stopped, whole = records
-    print(len(stopped), len(whole))
     assert 12 < len(stopped) < len(whole)
     curve = [(float(n), float(-n), 0.0) for n in range(len(whole))]
     said = alone(whole, curve, tol=0.05)
