@@ -1,181 +1,158 @@
-"""One training run of one contestant of `time_to_quality.py`, in this process.
+"""Training runs of contestants of `time_to_quality.py`, in this process, one after the other.
 
-The clock counts CPU seconds of this process while it trains; loading, evaluation and the making of stores are off it.
-Whatever PyTorch trains starts from the weights that altmin starts from with the same seed.
+    python benchmarks/contestants.py '{"mnist": "mnist.npz", "stores": "stores", "specs": [{…}, …]}'
 
-    python benchmarks/contestants.py '{"task": "classifier", "contestant": "adam", "setting": {"rate": 0.001}, …}' OUT
-
-One thread needs OMP_NUM_THREADS=1 and its like in the environment, as `time_to_quality.py` sets them.
+prints a line of JSON for each: `quality_clock.py` says what its curves are, `quality_data.py` what a spec is. One
+thread needs OMP_NUM_THREADS=1 and its like in the environment, as `time_to_quality.py` sets them.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-import os
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from importlib.metadata import version
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from quality_clock import (
+    AVERAGED,
+    DIVERGED,
+    RAW,
+    SPENT,
+    Curve,
+    Means,
+    Run,
+    evaluation_moments,
+    mix_arrays,
+    mix_tensors,
+    rounded,
+    thinned,
+)
+from quality_data import FINAL, Silent, Spec, flat_samples, pipeline_of, starting_weights
 from quality_tasks import TASKS, Task
 
-Array = np.ndarray[Any, Any]
-Curve = list[tuple[float, float, float]]
-"""CPU seconds, held-out quality, passes over the training data."""
-
-SPENT, STOPPED = "budget spent", "stopped by itself"
-BATCH = 128
 SLICE = 2000
 """Samples of a forward pass where all count: larger ones leave the cache."""
 BATCH_ITERATIONS = 5
 """L-BFGS iterations on a mini-batch before the next one."""
+CALL = 20
+"""Steps of scikit-learn in a call."""
+
+Result = dict[str, Any]
 
 
-@dataclass
-class Run:
-    """The clock and the curve of one run."""
-
-    seconds: float
-    evaluate: Callable[[], float]
-    curve: Curve = field(default_factory=list)
-    status: str = SPENT
-    samples: int = 60_000
-    visited: int = 0
-    """Samples whose gradient was taken."""
-
-    def __post_init__(self) -> None:
-        self.moments = evaluation_moments()
-        self.next = next(self.moments)
-        self.off = time.process_time()
-
-    @property
-    def spent(self) -> float:
-        """CPU seconds of training."""
-        return time.process_time() - self.off
-
-    def goes_on(self) -> bool:
-        """After every step: evaluates if it is time, and tells whether there is budget left."""
-        spent = self.spent
-        if spent < min(self.next, self.seconds):
-            return True
-        start = time.process_time()
-        quality = self.evaluate()
-        if math.isfinite(quality):
-            self.curve.append((spent, quality, self.visited / self.samples))
-        else:
-            self.status = "diverged"
-        while self.next <= spent:
-            self.next = next(self.moments)
-        self.off += time.process_time() - start
-        return spent < self.seconds and self.status != "diverged"
+def moments_of(spec: Spec) -> Iterator[float]:
+    """When a run is evaluated besides at its end: in a search, never."""
+    return evaluation_moments(TASKS[spec["task"]].first_evaluation) if spec["part"] == FINAL else iter(())
 
 
-def evaluation_moments(a_decade: int = 12, first: float = 0.5) -> Iterator[float]:
-    """Geometrically spaced, for ever."""
-    number = 0
-    while True:
-        yield first * 10 ** (number / a_decade)
-        number += 1
+def result_of(run: Run, start_seconds: float) -> Result:
+    """What is kept of a run."""
+    means = run.means.seconds / max(1, len(run.means.decays))
+    return {
+        "status": run.status,
+        "curves": {name: rounded(curve) for name, curve in run.curves.items()},
+        "start_seconds": round(start_seconds, 4),
+        "averaging_share": round(means / max(run.raw, 1e-9), 4),
+        "passes": round(run.visited / run.samples, 3),
+    }
 
 
-def load(mnist: str) -> tuple[Array, Array, Array, Array]:
-    """Training samples and labels, and the held-out ones."""
-    with np.load(mnist, allow_pickle=False) as file:
-        x, held_out = (file[name].reshape(-1, 784).astype(np.float32) / 255 for name in ("x_train", "x_test"))
-        return x, file["y_train"].astype(np.int64), held_out, file["y_test"].astype(np.int64)
-
-
-def by_torch(spec: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
-    """Adam, SGD with momentum, or L-BFGS."""
+def by_torch(spec: Spec, mnist: Path, stores: Path) -> Result:
+    """Adam, AdamW, SGD with momentum, or L-BFGS."""
     import torch
     from torch.nn import functional
 
     torch.set_num_threads(1)
-    torch.set_num_interop_threads(1)
     torch.set_flush_denormal(True)  # moments of units that have died would slow everything down
     torch.manual_seed(spec["seed"])
-    task, seconds = TASKS[spec["task"]], spec["seconds"]
-    data: tuple[Any, ...] = tuple(torch.from_numpy(array) for array in load(spec["mnist"]))
-    x, labels, held_out, held_out_labels = data
-    model = torch_model(task, spec["seed"])
+    task = TASKS[spec["task"]]
+    x, labels, held_out, held_out_labels = (
+        torch.from_numpy(array) for array in flat_samples(mnist, spec["part"])
+    )
+    weights, start_seconds = starting_weights(spec, stores)
+    model = torch_model(task, weights)
+    shadows = [copy.deepcopy(model) for _ in spec["averages"]]
+    means = Means(spec["averages"], [list(shadow.parameters()) for shadow in shadows], mix_tensors)
 
-    def loss(rows: Any, y: Any) -> Any:
+    def loss(net: Any, rows: Any, y: Any) -> Any:
         """The sum over some samples."""
         if task.accuracy:
-            return functional.cross_entropy(model(rows), y, reduction="sum")
-        return functional.mse_loss(model(rows), rows, reduction="sum") / 2
+            return functional.cross_entropy(net(rows), y, reduction="sum")
+        return functional.mse_loss(net(rows), rows, reduction="sum") / 2
 
     @torch.inference_mode()  # type: ignore[untyped-decorator, unused-ignore]
-    def evaluate() -> float:
+    def evaluate(net: Any) -> float:
         total = 0.0
-        for rows, y in zip(held_out.split(SLICE), held_out_labels.split(SLICE), strict=True):
-            total += float((model(rows).argmax(1) == y).sum() * 100 if task.accuracy else loss(rows, y))
+        for rows, y in zip(held_out.split(SLICE), held_out_labels.split(SLICE), strict=True):  # type: ignore[no-untyped-call, unused-ignore]
+            total += float((net(rows).argmax(1) == y).sum() * 100 if task.accuracy else loss(net, rows, y))
         return total / len(held_out)
 
-    run = Run(seconds, evaluate, samples=len(x))
-    if spec["contestant"] == "lbfgs":
-        lbfgs(run, model, loss, x, labels, spec["setting"]["batch"])
-    else:
-        stochastic(run, spec, model, loss, x, labels)
-    return run, {"versions": {"torch": torch.__version__, "numpy": np.__version__}}
+    run = Run(spec["seconds"], evaluate, [model, *shadows], means, len(x), moments_of(spec))
+    train = lbfgs if spec["optimizer"] == "lbfgs" else stochastic
+    train(run, spec, model, partial(loss, model), x, labels, start_seconds)
+    return result_of(run, start_seconds)
 
 
-def torch_model(task: Task, seed: int) -> Any:
-    """The network as modules, with the weights that altmin starts from."""
+def torch_model(task: Task, weights: Sequence[Any]) -> Any:
+    """The network as modules, with these weights W̃ = [W | b]; softmax is part of the loss."""
     import torch
     from torch import nn
 
-    from altmin_dask.networks.chain import Chain
-
     modules = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "identity": nn.Identity}
-    names, sizes = task.network["activation"], task.sizes
+    names = task.network["activation"]
     if isinstance(names, str):
-        names = [names] * (len(sizes) - 2)
-    chain = Chain.build(sizes, names, "cross_entropy" if task.accuracy else "squared")
-    # softmax is part of the loss
+        names = [names] * (len(task.sizes) - 2)
     output = "identity" if task.accuracy else task.network["output_activation"]
     layers: list[Any] = []
-    for w, name in zip(chain.initial_weights(seed), [*names, output], strict=True):
+    for w, name in zip(weights, [*names, output], strict=True):
         linear = nn.Linear(w.shape[1] - 1, w.shape[0])
         with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(w[:, :-1]))
-            linear.bias.copy_(torch.from_numpy(w[:, -1]))
+            linear.weight.copy_(torch.from_numpy(np.ascontiguousarray(w[:, :-1])))
+            linear.bias.copy_(torch.from_numpy(np.ascontiguousarray(w[:, -1])))
         layers += [linear] if name == "identity" else [linear, modules[name]()]
     return nn.Sequential(*layers)
 
 
 def stochastic(
-    run: Run, spec: dict[str, Any], model: Any, loss: Callable[..., Any], x: Any, labels: Any
+    run: Run, spec: Spec, model: Any, loss: Callable[..., Any], x: Any, labels: Any, start_seconds: float
 ) -> None:
-    """Adam or SGD on mini-batches. Fused is the fastest of PyTorch's forms: deep, Adam, 25 ms a step against 36–40."""
+    """Steps on mini-batches. Fused is the fastest of PyTorch's forms: deep, Adam, 25 ms a step against 36–40."""
     import torch
 
-    rate, cosine = spec["setting"]["rate"], spec["contestant"] == "adam-cosine"
-    if spec["contestant"] == "sgd":
-        optimizer: Any = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, fused=True)
+    setting, parameters = spec["setting"], list(model.parameters())
+    rate = setting["rate"]
+    if spec["optimizer"] == "sgd":
+        optimizer: Any = torch.optim.SGD(parameters, lr=rate, momentum=0.9, fused=True)
+    elif spec["optimizer"] == "adamw":
+        optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=setting["decay"], fused=True)
     else:
-        optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
-    run.off = time.process_time()
+        optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
+    run.start(start_seconds)
     while True:
         order: Any = torch.randperm(len(x))
-        for batch in order.split(BATCH):
-            if cosine:
-                progress = min(run.spent / run.seconds, 1.0)
-                optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * progress)) / 2
+        for batch in order.split(setting["batch"]):
+            if spec["cosine"]:
+                optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * run.progress)) / 2
             optimizer.zero_grad()
             (loss(x[batch], labels[batch]) / len(batch)).backward()
             optimizer.step()
+            run.means.update(parameters)
             run.visited += len(batch)
             if not run.goes_on():
                 return
 
 
-def lbfgs(run: Run, model: Any, loss: Callable[..., Any], x: Any, labels: Any, batch: int) -> None:
+def lbfgs(
+    run: Run, spec: Spec, model: Any, loss: Callable[..., Any], x: Any, labels: Any, start_seconds: float
+) -> None:
     """L-BFGS with strong Wolfe on all samples, or some iterations on each large mini-batch with the memory kept.
 
     One iteration a call, so that there is an evaluation between any two; the gradient at the point that the line
@@ -183,7 +160,7 @@ def lbfgs(run: Run, model: Any, loss: Callable[..., Any], x: Any, labels: Any, b
     """
     import torch
 
-    parameters = list(model.parameters())
+    batch, parameters = spec["setting"]["batch"], list(model.parameters())
     optimizer: Any = torch.optim.LBFGS(
         parameters, history_size=20, max_iter=1, max_eval=25, tolerance_grad=0, tolerance_change=0,
         line_search_fn="strong_wolfe",
@@ -212,7 +189,7 @@ def lbfgs(run: Run, model: Any, loss: Callable[..., Any], x: Any, labels: Any, b
         known[:] = [*known[-3:], (point, value, flat(p.grad for p in parameters))]
         return value
 
-    run.off = time.process_time()
+    run.start(start_seconds)
     while True:
         order: Any = torch.randperm(len(x))
         for some_rows in order.split(batch) if batch < len(x) else [rows]:
@@ -224,120 +201,130 @@ def lbfgs(run: Run, model: Any, loss: Callable[..., Any], x: Any, labels: Any, b
                     optimizer.state[parameters[0]]["prev_flat_grad"] = flat(p.grad for p in parameters)
             for _ in range(BATCH_ITERATIONS):
                 optimizer.step(closure)
+                run.means.update(parameters)
                 if not run.goes_on():
                     return
 
 
-def by_sklearn(spec: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
+def by_sklearn(spec: Spec, mnist: Path, stores: Path) -> Result:
     """MLPClassifier by partial_fit; MLPRegressor's output is linear, so it has no part in the auto-encoders."""
-    import sklearn
     from sklearn.neural_network import MLPClassifier
 
-    task, rng = TASKS[spec["task"]], np.random.default_rng(spec["seed"])
+    task, rng, setting = TASKS[spec["task"]], np.random.default_rng(spec["seed"]), spec["setting"]
     if not task.accuracy:
-        raise SystemExit("scikit-learn's MLPRegressor has no sigmoid output")
-    x, labels, held_out, held_out_labels = load(spec["mnist"])
+        raise ValueError("scikit-learn's MLPRegressor has no sigmoid output")
+    x, labels, held_out, held_out_labels = flat_samples(mnist, spec["part"])
+    weights, start_seconds = starting_weights(spec, stores)
     model = MLPClassifier(
-        tuple(task.sizes[1:-1]), activation=task.network["activation"], batch_size=BATCH,
-        learning_rate_init=spec["setting"]["rate"], random_state=spec["seed"],
+        tuple(task.sizes[1:-1]), activation=task.network["activation"], batch_size=setting["batch"],
+        learning_rate_init=setting["rate"], random_state=spec["seed"],
     )  # fmt: skip
-    classes = np.arange(10)
-    run = Run(
-        spec["seconds"],
-        lambda: 100 * float(np.mean(model.predict(held_out) == held_out_labels)),
-        samples=len(x),
-    )
-    rows = 20 * BATCH  # a call for twenty steps, so that there is an evaluation close to every moment
+    # it takes no initial weights: they are put in place of those of a first step, and the optimizer begins anew
+    model.partial_fit(x[: setting["batch"]], labels[: setting["batch"]], classes=np.arange(10))
+    model.coefs_ = [np.ascontiguousarray(w[:, :-1].T) for w in weights]
+    model.intercepts_ = [w[:, -1].copy() for w in weights]
+    del model._optimizer
+    shadows = [copy.deepcopy(model) for _ in spec["averages"]]
+    means = Means(spec["averages"], [s.coefs_ + s.intercepts_ for s in shadows], mix_arrays, CALL)
+
+    def evaluate(net: Any) -> float:
+        return 100 * float(np.mean(net.predict(held_out) == held_out_labels))
+
+    run = Run(spec["seconds"], evaluate, [model, *shadows], means, len(x), moments_of(spec))
+    rows = CALL * setting["batch"]
+    run.start(start_seconds)
     while True:
         order = rng.permutation(len(x))
-        for start in range(0, len(order), rows):
-            some = order[start : start + rows]
+        for begin in range(0, len(order), rows):
+            some = order[begin : begin + rows]
             try:
-                model.partial_fit(x[some], labels[some], classes=classes)
+                model.partial_fit(x[some], labels[some])
             except ValueError as error:
                 if "non-finite" not in str(error):
                     raise
-                run.status = "diverged"
-                break
+                run.status = DIVERGED
+                return result_of(run, start_seconds)
+            run.means.update(model.coefs_ + model.intercepts_)
             run.visited += len(some)
             if not run.goes_on():
-                break
-        else:
-            continue
-        return run, {"versions": {"sklearn": sklearn.__version__, "numpy": np.__version__}}
+                return result_of(run, start_seconds)
 
 
-def by_altmin(spec: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
-    """The engine, on stores that are there; the curve is the run's history."""
+def by_altmin(spec: Spec, mnist: Path, stores: Path) -> Result:
+    """The engine, on stores that are there; the curve is the run's history, of the running mean of its weights."""
     from altmin_dask import runs
-    from altmin_dask.config import Pipeline
     from altmin_dask.errors import AltMinError
     from altmin_dask.storage.run import RunFolder
 
-    class Silent:
-        def progressed(self, progress: Any) -> None: ...
-        def recorded(self, record: dict[str, Any]) -> None: ...
+    pipeline, status = pipeline_of(spec, stores), SPENT
+    name = AVERAGED if pipeline.training.averaging else RAW
+    # what our runs leave (commits) is gone with the folder
+    with tempfile.TemporaryDirectory(prefix="run-") as scratch:
+        folder = RunFolder(Path(scratch) / "run")
+        try:
+            runs.train(pipeline, folder, Silent(), announce=lambda line: None)
+        except AltMinError as error:
+            status = str(error)
+        records = folder.records() if folder.history.exists() else []
+    key, unit = ("validation_accuracy", 100) if TASKS[spec["task"]].accuracy else ("validation_loss", 1)
+    curve: Curve = [(r["cpu_seconds"], unit * r[key], r["sweep"]) for r in records]
+    return {
+        "status": status,
+        "curves": {name: rounded(thinned(curve, moments_of(spec)))},
+        "start_seconds": round(records[0]["cpu_seconds"], 4) if records else 0.0,
+        "passes": round(curve[-1][2], 3) if curve else 0.0,
+        "alone": alone(records, curve, pipeline.training.tol),
+    }
 
-    task = TASKS[spec["task"]]
-    folder = RunFolder(Path(spec["scratch"]) / "run")
-    run = Run(spec["seconds"], lambda: math.nan)
-    try:
-        runs.train(Pipeline.model_validate(spec["pipeline"]), folder, Silent(), announce=lambda line: None)
-    except AltMinError as error:
-        run.status = str(error)
-    else:
-        records = folder.records()
-        if records[-1]["cpu_seconds"] < 0.95 * spec["seconds"]:
-            run.status = STOPPED
-    key, unit = ("validation_accuracy", 100) if task.accuracy else ("validation_loss", 1)
-    records = [r for r in folder.records() if r[key] is not None] if folder.history.exists() else []
-    run.curve = thinned([(r["cpu_seconds"], unit * r[key], r["sweep"]) for r in records])
-    return run, {"versions": {"altmin-dask": version("altmin-dask"), "numpy": np.__version__}}
 
+def alone(records: Sequence[dict[str, Any]], curve: Curve, tol: float, patience: int = 10) -> Result | None:
+    """Where a run without validation samples would have stopped, and the model it would have kept.
 
-def thinned(curve: Curve) -> Curve:
-    """The first evaluation at or after each of the moments at which the others are evaluated, and the last one.
-
-    More of them would be an advantage where quality is noisy: the best counts, and the first to pass a threshold.
+    By the loss of training samples, as `[training] n_iter_no_change` says; None if it would have gone on. The quality
+    is that of the model with the lowest training loss till then: no held-out sample has chosen it.
     """
-    kept: Curve = []
-    moments = evaluation_moments()
-    due = next(moments)
-    for number, point in enumerate(curve):
-        if point[0] >= due or (number == len(curve) - 1 and point[0] > 0):
-            kept.append(point)
-            while due <= point[0]:
-                due = next(moments)
-    return kept
+    best, improved, kept = math.inf, 0, 0
+    for number, record in enumerate(records):
+        loss = record["nested_loss"]
+        if loss < best:
+            kept = number
+            if loss < (1 - tol) * best:
+                improved = number
+            best = loss
+        if number - improved >= patience:
+            return {
+                "seconds": float(f"{curve[number][0]:.4g}"),
+                "kept_seconds": float(f"{curve[kept][0]:.4g}"),
+                "quality": float(f"{curve[kept][1]:.5g}"),
+            }
+    return None
 
 
-RUNNERS: dict[str, Callable[[dict[str, Any]], tuple[Run, dict[str, Any]]]] = {
+RUNNERS: dict[str, Callable[[Spec, Path, Path], Result]] = {
     "altmin": by_altmin,
-    "altmin-tuned": by_altmin,
     "adam": by_torch,
-    "adam-cosine": by_torch,
+    "adamw": by_torch,
     "sgd": by_torch,
     "lbfgs": by_torch,
     "sklearn": by_sklearn,
 }
 
 
-def main() -> None:
-    spec, out = json.loads(sys.argv[1]), Path(sys.argv[2])
-    load_before, wall = os.getloadavg()[0], time.perf_counter()
-    run, more = RUNNERS[spec["contestant"]](spec)
-    result = {
-        **{key: value for key, value in spec.items() if key not in ("mnist", "scratch")},
-        **more,
-        "status": run.status,
-        "wall_seconds": time.perf_counter() - wall,
-        "machine_load": [load_before, os.getloadavg()[0]],
-        "curve": run.curve,
-    }
-    partial = out.with_suffix(".partial")
-    partial.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
-    partial.replace(out)  # a file that is there is complete
+def main() -> int:
+    asked, failed = json.loads(sys.argv[1]), 0
+    for spec in asked["specs"]:
+        began = time.process_time()
+        try:
+            result = RUNNERS[spec["optimizer"]](spec, Path(asked["mnist"]), Path(asked["stores"]))
+        except Exception:  # the others are run all the same
+            traceback.print_exc()
+            failed += 1
+            continue
+        # with loading and evaluation
+        result["process_seconds"] = round(time.process_time() - began, 2)
+        print(json.dumps({"spec": spec, **result}, allow_nan=False), flush=True)
+    return min(failed, 1)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,30 +1,30 @@
-"""Curves of held-out quality over CPU seconds as a table and a figure; `time_to_quality.py` makes the curves.
+"""Curves of held-out quality over CPU seconds as a table; `time_to_quality.py` makes the curves of one commit.
 
 A curve counts with its cost, lower being better: the loss, or the error 100 − accuracy. Between two evaluations it is
-linear in the logarithm of time. A number for several seeds is their median; the best setting of a contestant is chosen
-for every column anew, by looking at the same held-out samples, which favours contestants with many settings.
+linear in the logarithm of time. A number for several seeds is their median. A row is a contestant with one start and
+raw or averaged weights, with the setting that validation has chosen. Only which row is the best of the others is seen
+from the test curves, column by column, which favours them.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-from contestants import SPENT, STOPPED
-from quality_tasks import TASKS, Task
+from measuring import spread
+from quality_clock import AVERAGED, RAW, SPENT
+from quality_data import SEARCH
+from quality_tasks import OURS, TASKS
 
-OURS = ("altmin", "altmin-tuned")
 Point = Sequence[float]
 """CPU seconds, cost, and whatever else."""
+ORDER = "altmin", "altmin-tuned", "altmin-raw", "adam", "adamw", "adam-cosine", "sgd", "lbfgs", "sklearn"
+UNTUNED = "altmin", "altmin-raw"
 
 
 def seconds_to(curve: Sequence[Point], cost: float) -> float:
@@ -49,39 +49,74 @@ def cost_at(curve: Sequence[Point], moment: float) -> float:
     return near[0] if near else math.inf
 
 
-def best(curve: Sequence[Point]) -> float:
-    """The lowest cost."""
-    return min((cost for _, cost, *_ in curve), default=math.inf)
-
-
 @dataclass(frozen=True)
-class Group:
-    """The runs of one contestant with one setting: a curve for each seed."""
+class Row:
+    """The runs of one contestant with one start, raw or averaged, in one setting: a curve for each seed."""
 
     contestant: str
+    start: str
+    weights: str
+    """Raw or averaged."""
     label: str
-    seconds: float
-    """The budget."""
+    """The setting."""
+    about: dict[str, Any]
+    """How it was chosen."""
     curves: list[list[Point]]
+    budgets: list[float]
 
-    def measure(self, number: Callable[[list[Point]], float]) -> tuple[float, float, float]:
-        """Median, minimum and maximum over the seeds."""
-        found = [number(curve) for curve in self.curves]
-        return median(found), min(found), max(found)
+    @property
+    def ours(self) -> bool:
+        """Whether it is altmin."""
+        return self.contestant in OURS
+
+    @property
+    def name(self) -> str:
+        """In sentences."""
+        return f"{self.contestant}, {self.start}, {self.weights}"
+
+    def to(self, cost: float) -> list[float]:
+        """CPU seconds to a cost by seed."""
+        return [seconds_to(curve, cost) for curve in self.curves]
+
+    def at(self, moment: float) -> list[float]:
+        """Costs at a moment, by those seeds that ran so long."""
+        pairs = zip(self.curves, self.budgets, strict=True)
+        return [cost_at(curve, moment) for curve, budget in pairs if budget >= moment]
 
 
-def group_runs(task: Task, results: Sequence[dict[str, Any]], seconds: float) -> list[Group]:
-    """By contestant, setting and budget, which is a part of the setting where the rate decays over it."""
-    groups: dict[tuple[str, str, float], list[list[Point]]] = {}
-    for result in sorted(results, key=lambda result: (-result["seconds"], result["seed"])):
-        curve: list[Point] = [(s, 100 - q if task.accuracy else q) for s, q, *_ in result["curve"]]
-        if result["status"] == STOPPED and curve:
-            curve.append((result["seconds"], curve[-1][1]))  # its network stays what it is
-        label = " ".join(f"{name} {value:g}" for name, value in result["setting"].items())
-        if result["contestant"] == "adam-cosine" and result["seconds"] < seconds:
-            label += f" over {result['seconds']:g} s"
-        groups.setdefault((result["contestant"], label, result["seconds"]), []).append(curve)
-    return [Group(*key, curves) for key, curves in groups.items()]
+def rows_of(task: str, lines: Sequence[dict[str, Any]]) -> list[Row]:
+    """The rows of the finals among the lines of a file."""
+    accuracy, rows = TASKS[task].accuracy, dict[tuple[str, ...], Row]()
+    for line in sorted((line for line in lines if "row" in line), key=lambda line: line["spec"]["seed"]):
+        spec, about = line["spec"], line["row"]
+        for name, curve in line["curves"].items():
+            weights = name if name in (RAW, AVERAGED) else AVERAGED
+            label = label_of(spec, name)
+            row = rows.setdefault(
+                (about["contestant"], spec["start"], weights, label),
+                Row(about["contestant"], spec["start"], weights, label, about, [], []),
+            )
+            row.curves.append([(s, 100 - q if accuracy else q) for s, q, *_ in curve])
+            row.budgets.append(spec["seconds"])
+    return sorted(rows.values(), key=order_of)
+
+
+def order_of(row: Row) -> tuple[int, float, str, str]:
+    """Where a row stands."""
+    family, _, horizon = (
+        row.contestant.rpartition("-") if row.contestant[-1].isdigit() else (row.contestant, "", 0)
+    )
+    return ORDER.index(family), float(horizon), row.start, row.weights
+
+
+def label_of(spec: dict[str, Any], name: str) -> str:
+    """A setting in words."""
+    words = [
+        f"{key.replace('_', ' ')} {value:g}" for key, value in spec["setting"].items() if value is not None
+    ]
+    if name not in (RAW, AVERAGED):
+        words.append(f"mean {name}")
+    return ", ".join(words)
 
 
 @dataclass(frozen=True)
@@ -89,228 +124,219 @@ class Column:
     """A column of the table: what is measured, and how it is written."""
 
     title: str
-    short: str
-    measure: Callable[[list[Point]], float]
+    measure: Callable[[Row], list[float]]
     write: Callable[[float], str]
     is_threshold: bool
-    descends: bool = False
-    """Whether what is written falls where the measure rises, as accuracy does."""
 
-    def best_of(self, groups: Sequence[Group]) -> tuple[Group, tuple[float, float, float]] | None:
-        """The group with the best median, if any gets there."""
-        measured = [(group, group.measure(self.measure)) for group in groups]
-        reached = [pair for pair in measured if math.isfinite(pair[1][0])]
-        return min(reached, key=lambda pair: pair[1][0]) if reached else None
+    def middle(self, row: Row) -> float:
+        """The median; ∞ if there is none."""
+        return median(self.measure(row) or [math.inf])
+
+    def best_of(self, rows: Sequence[Row]) -> Row | None:
+        """The row with the best median, if any gets there."""
+        reached = [row for row in rows if math.isfinite(self.middle(row))]
+        return min(reached, key=self.middle, default=None)
+
+    def cell(self, row: Row) -> str:
+        """Median and range over seeds; how many, if they are fewer than in the row."""
+        found = self.measure(row)
+        if not found or not math.isfinite(median(found)):
+            return "–"
+        text = spread(sorted(found), lambda value: self.write(value) if math.isfinite(value) else "never")
+        return text + (f" (of {len(found)})" if len(found) < len(row.curves) else "")
 
 
-def columns(name: str, seconds: float) -> list[Column]:
+def columns(task: str, longest: float) -> list[Column]:
     """Of a task's table."""
-    task = TASKS[name]
-    deep = name == "deep"
+    known, deep = TASKS[task], task == "deep"
 
     def quality(cost: float) -> str:
-        if task.accuracy:
+        if known.accuracy:
             return f"{100 - cost:.2f} %"
         return f"{cost:.3f} (SE {2 * cost:.2f})" if deep else f"{cost:.3f}"
 
     def written(threshold: float) -> str:
-        if task.accuracy:
+        if known.accuracy:
             return f"{threshold:.1f} %"
         return f"{threshold:g}" + (f" (SE {2 * threshold:g})" if deep else "")
 
     def of_threshold(threshold: float) -> Column:
-        name, cost = written(threshold), 100 - threshold if task.accuracy else threshold
-        return Column(f"s to {name}", f"to {name}", partial(seconds_to, cost=cost), "{:.3g}".format, True)
+        cost = 100 - threshold if known.accuracy else threshold
+        return Column(f"s to {written(threshold)}", partial(Row.to, cost=cost), "{:.3g}".format, True)
 
     def of_moment(moment: float) -> Column:
-        name = f"at {moment:g} s"
-        return Column(name, name, partial(cost_at, moment=moment), quality, False, task.accuracy)
+        return Column(f"at {moment:g} s", partial(Row.at, moment=moment), quality, False)
 
-    found = [of_threshold(threshold) for threshold in task.thresholds]
-    found += [of_moment(moment) for moment in task.moments if moment <= seconds]
-    last = Column(f"best in {seconds:g} s", "best in the budget", best, quality, False, task.accuracy)
-    return [*found, last]
+    found = [of_threshold(threshold) for threshold in known.thresholds]
+    return found + [of_moment(moment) for moment in known.moments if moment <= longest]
 
 
-def cell(column: Column, groups: Sequence[Group]) -> str:
-    """The median of the best setting, the range over seeds, and the setting."""
-    chosen = column.best_of(groups)
-    if chosen is None:
-        return "–"
-    group, (middle, low, high) = chosen
-    text = column.write(middle)
-    if len(group.curves) > 1:
-        ends = (high, low) if column.descends else (low, high)
-        text += " [{}–{}]".format(*(column.write(e) if math.isfinite(e) else "never" for e in ends))
-    return f"{text}<br>{group.label}" if group.label else text
-
-
-def table(name: str, results: Sequence[dict[str, Any]], seconds: float, notes: Sequence[str]) -> str:
+def table(task: str, commit: str, lines: Sequence[dict[str, Any]]) -> str:
     """The Markdown of a task."""
-    task = TASKS[name]
-    groups = group_runs(task, results, seconds)
-    present = [c for c in ORDER if any(group.contestant == c for group in groups)]
-    heads = columns(name, seconds)
-    lines = [
-        f"## {name}: {'-'.join(map(str, task.sizes))}",
-        "",
-        caption(task, groups, results, seconds, notes),
-        "",
-        "| | " + " | ".join(column.title for column in heads) + " |",
-        "|---" * (len(heads) + 1) + "|",
+    rows = rows_of(task, lines)
+    heads = columns(task, max(budget for row in rows for budget in row.budgets))
+    parts = [
+        f"## {task}: {'-'.join(map(str, TASKS[task].sizes))}", "",
+        caption(task, commit, lines), "",
+        *equal_terms(task, rows, [head for head in heads if head.is_threshold]), "",
+        *every_row(task, rows, heads), "",
+        verdict(task, rows, heads),
+    ]  # fmt: skip
+    return "\n".join([*parts, *alone(lines), *troubles(lines)]) + "\n"
+
+
+def markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table."""
+    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body)]
+
+
+def equal_terms(task: str, rows: Sequence[Row], heads: Sequence[Column]) -> list[str]:
+    """Ours beside the best of the others with the same start and weights, and by defaults beside any of them."""
+    body, default = [], TASKS[task].default_start
+    terms = [
+        (
+            f"{ours.start}, {ours.weights}",
+            ours,
+            [r for r in rows if (r.start, r.weights) == (ours.start, ours.weights)],
+        )
+        for ours in rows
+        if ours.contestant in UNTUNED
     ]
-    for contestant in present:
-        own = [group for group in groups if group.contestant == contestant]
-        lines.append(f"| {contestant} | " + " | ".join(cell(column, own) for column in heads) + " |")
-    baselines = [group for group in groups if group.contestant not in OURS]
-    verdicts = []
-    for contestant in OURS:
-        own = [group for group in groups if group.contestant == contestant]
-        if own and baselines:
-            ratios, verdict = compare(contestant, heads, own, baselines)
-            lines.append(f"| best baseline ÷ {contestant} | " + " | ".join(ratios) + " |")
-            verdicts += ["", verdict]
-    return "\n".join([*lines, *verdicts, *troubles(results)]) + "\n"
+    terms += [
+        (f"{ours.contestant} against any start and weights", ours, list(rows))
+        for ours in rows
+        if ours.ours and ours.weights == AVERAGED and ours.start == default
+    ]
+    for title, ours, of in terms:
+        others = [row for row in of if not row.ours]
+        mine, theirs, ratios = [], [], []
+        for head in heads:
+            best = head.best_of(others)
+            mine.append(head.cell(ours))
+            theirs.append("–" if best is None else f"{head.cell(best)}<br>{best.contestant}")
+            ratios.append(ratio(head.middle(ours), math.inf if best is None else head.middle(best)))
+        body += [[title, ours.contestant, *mine], ["", "best other", *theirs], ["", "other ÷ ours", *ratios]]
+    return ["On equal terms, CPU seconds:", "", *markdown(["", "", *(head.title for head in heads)], body)]
 
 
-def compare(
-    ours: str, heads: Sequence[Column], own: Sequence[Group], baselines: Sequence[Group]
-) -> tuple[list[str], str]:
-    """Ratios of seconds, and a sentence that says where a baseline wins."""
-    ratios, lost = [], []
-    for column in heads:
-        we, they = column.best_of(own), column.best_of(baselines)
-        ratio = ""
-        if column.is_threshold and they is not None:
-            ratio = "never reached by ours" if we is None else f"{they[1][0] / we[1][0]:.2f} ×"
-        elif column.is_threshold:
-            ratio = "–" if we is None else "no baseline gets there"
-        ratios.append(ratio)
-        if they is not None and (we is None or they[1][0] < we[1][0]):
-            unit = " s" if column.is_threshold else ""
-            mine = "not reached" if we is None else column.write(we[1][0]) + unit
-            who = f"{they[0].contestant} {they[0].label}".strip()
-            lost.append(f"{column.short}: {who} with {column.write(they[1][0])}{unit} against {mine}")
+def ratio(ours: float, theirs: float) -> str:
+    """How many times as long the others take."""
+    if math.isfinite(ours):
+        return f"{theirs / ours:.2f} ×" if math.isfinite(theirs) else "no other gets there"
+    return "ours does not" if math.isfinite(theirs) else "–"
+
+
+def every_row(task: str, rows: Sequence[Row], heads: Sequence[Column]) -> list[str]:
+    """The full list."""
+    default = TASKS[task].default_start
+    body = []
+    for row in rows:
+        tried = f"{row.about['tried']}" + ("" if row.about["inside"] else " (rate at the edge)")
+        mark = " (default)" if row.contestant == "altmin" and row.start == default else ""
+        if row.contestant in UNTUNED:
+            tried = "none"
+        body.append(
+            [
+                row.contestant,
+                row.start + mark,
+                row.weights,
+                row.label or "defaults",
+                tried,
+                str(len(row.curves)),
+            ]
+            + [head.cell(row) for head in heads]
+        )
+    titles = ["", "start", "weights", "setting", "settings tried", "seeds", *(head.title for head in heads)]
+    return ["All:", "", *markdown(titles, body)]
+
+
+def verdict(task: str, rows: Sequence[Row], heads: Sequence[Column]) -> str:
+    """Where another row is better than our defaults."""
+    default = TASKS[task].default_start
+    [ours] = [r for r in rows if (r.contestant, r.start, r.weights) == ("altmin", default, AVERAGED)] or [
+        None
+    ]
+    if ours is None:
+        return "altmin has not run by its defaults."
+    lost = []
+    for head in heads:
+        best = head.best_of([row for row in rows if not row.ours])
+        if best is not None and head.middle(best) < head.middle(ours):
+            lost.append(f"{head.title}: {best.name} with {head.cell(best)} against {head.cell(ours)}")
     if lost:
-        return ratios, f"**A baseline wins** against {ours} {'; '.join(lost)}."
-    return ratios, f"No baseline wins against {ours} in any column."
+        return f"**Others are better than our defaults**: {'; '.join(lost)}."
+    return "No other is better than our defaults in any column."
 
 
-def caption(
-    task: Task,
-    groups: Sequence[Group],
-    results: Sequence[dict[str, Any]],
-    seconds: float,
-    notes: Sequence[str],
-) -> str:
+def caption(task: str, commit: str, lines: Sequence[dict[str, Any]]) -> str:
     """What the numbers are and where they come from."""
-    quality = "accuracy of the network" if task.accuracy else "mean ½‖x̂−x‖²"
-    seeds = {len(group.curves) for group in groups}
-    several = " or ".join(map(str, sorted(seeds)))
-    versions = {f"{name} {v}" for result in results for name, v in result["versions"].items()}
-    commits = sorted({result["commit"] for result in results})
+    known = TASKS[task]
+    machines = [line["machine"] for line in lines if "machine" in line]
+    final, searched = (
+        [r for r in lines if "row" in r],
+        [r for r in lines if r.get("spec", {}).get("part") == SEARCH],
+    )
+    quality = "Accuracy of the network" if known.accuracy else "Mean ½‖x̂−x‖²"
+    where = sorted({f"{m['cpu']}, {m['cores']} cores, BLAS {'; '.join(m['blas'])}" for m in machines})
+    versions = sorted({f"{name} {version}" for m in machines for name, version in m["versions"].items()})
+    starts: dict[str, list[float]] = {}
+    for line in final:
+        starts.setdefault(line["spec"]["start"], []).append(line["start_seconds"])
+    shares = [line["averaging_share"] for line in final if line.get("averaging_share")]
     sentences = [
-        f"Held-out {quality} on 10,000 digits, training on 60,000. CPU seconds of training on one thread; "
-        f"budget {seconds:g} s; {several} seed{'' if several == '1' else 's'}"
-        + ("" if several == "1" else ", median [range]")
-        + ". Under a number: the setting it is from, the best one for that column, as chosen on the same held-out "
-        "digits.",
-        "Baselines: batch 128, SGD with momentum 0.9, the rate of adam-cosine decays to 0 over the budget; "
-        "L-BFGS with strong Wolfe; PyTorch starts from altmin's initial weights."
-        + ("" if task.accuracy else " scikit-learn's MLPRegressor has no sigmoid output."),
-        *notes,
-        f"{cpu_name()}, {os.cpu_count()} cores; load of the machine during the runs up to "
-        f"{max((max(result['machine_load']) for result in results), default=0):.1f}; {', '.join(sorted(versions))}; "
-        f"commit {', '.join(commits)}.",
+        f"{quality} on the 10,000 test digits after training on 60,000. CPU seconds of training on one thread; for "
+        "several seeds, which took turns, median [range]. Settings were chosen once for each row, on 10,000 digits "
+        "kept back from the training samples, by the cost at the end of runs of "
+        f"{', '.join(f'{s:.3g}' for s in sorted({r['spec']['seconds'] for r in searched}))} s "
+        f"({len(searched)} runs, each with running means of several decays beside the weights; where a row "
+        "began at the choice of another, its count has that one's). The test digits have chosen nothing but the best "
+        "of the others for each column, which favours them. The making of the initial weights is on every clock: "
+        + ", ".join(f"{start} {median(seconds):.2g} s" for start, seconds in starts.items())
+        + " (medians). Fewer seeds have runs for longer than others, contestants far behind in the search, altmin-raw, "
+        "and the start that is not altmin's default."
+    ]
+    if shares:
+        sentences.append(
+            f"A running mean of the weights takes {100 * min(shares):.1f}–{100 * max(shares):.1f} % more, on the "
+            "clock of averaged rows only; raw and averaged rows of the others are from the same runs, those of altmin "
+            "from runs of their own."
+        )
+    sentences += [
+        "The rate of adam-cosine-T decays over T s; SGD has momentum 0.9; L-BFGS strong Wolfe."
+        + ("" if known.accuracy else " scikit-learn's MLPRegressor has no sigmoid output."),
+        f"{' and '.join(where)}; {', '.join(versions)}; commit {commit}. Load average before and after runs up to "
+        f"{max((max(line['load']) for line in final), default=0):.1f}, of which ours are "
+        f"{' or '.join(sorted({str(m['jobs']) for m in lines if 'machine' in m}))}; other processes kept at most "
+        f"{max((line['others'] for line in final), default=0):.2f} cores busy, and disturbed "
+        f"{sum(bool(line.get('disturbed')) for line in final)} of {len(final)} runs.",
     ]
     return " ".join(sentences)
 
 
-def troubles(results: Sequence[dict[str, Any]]) -> list[str]:
-    """Runs that ended before their budget."""
+def alone(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """Where ours would have stopped by themselves, and what they would have kept."""
+    found = []
+    for line in lines:
+        if "row" in line and line["row"]["contestant"] in ("altmin", "altmin-tuned"):
+            stop, spec = line.get("alone"), line["spec"]
+            who = f"- {line['row']['contestant']}, {spec['start']}, seed {spec['seed']}, of {spec['seconds']:g} s: "
+            found.append(
+                who + "would not have stopped"
+                if stop is None
+                else who
+                + f"after {stop['seconds']:g} s, with the model of {stop['kept_seconds']:g} s, whose "
+                f"held-out quality is {stop['quality']:g}"
+            )
+    head = "Ours would have stopped by themselves, by the loss of 10,000 training samples alone (`n_iter_no_change`):"
+    return ["", head, "", *sorted(found)] if found else []
+
+
+def troubles(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """Runs of the finals that ended before their budget."""
     found = [
-        f"- {result['contestant']} {result['setting'] or ''} seed {result['seed']}: {result['status']}"
-        for result in results
-        if result["status"] != SPENT
+        f"- {line['row']['contestant']}, {line['spec']['start']}, {label_of(line['spec'], RAW)}, seed "
+        f"{line['spec']['seed']}: {line['status']}"
+        for line in lines
+        if "row" in line and line["status"] != SPENT
     ]
     return ["", "Ended early:", "", *sorted(found)] if found else []
-
-
-def cpu_name() -> str:
-    """As Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else ():
-        if line.startswith("model name"):
-            return " ".join(line.partition(":")[2].split())
-    return platform.processor() or platform.machine()
-
-
-STYLES: dict[str, dict[str, Any]] = {
-    # told apart without colour: dashes and markers, and lightness
-    "altmin": {"color": "#000000", "linestyle": "-", "marker": "o"},
-    "altmin-tuned": {"color": "#08519c", "linestyle": "-", "marker": "s"},
-    "adam": {"color": "#cb181d", "linestyle": "--", "marker": "^"},
-    "adam-cosine": {"color": "#ef6548", "linestyle": "-.", "marker": "v"},
-    "sgd": {"color": "#238b45", "linestyle": ":", "marker": "D"},
-    "lbfgs": {"color": "#8c6bb1", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "x"},
-    "sklearn": {"color": "#969696", "linestyle": (0, (8, 3)), "marker": "+"},
-}
-ORDER = tuple(STYLES)
-
-
-def median_curve(group: Group) -> tuple[Any, Any]:
-    """Seconds and costs: the median over seeds at common moments, as long as all curves last."""
-    curves = [np.array(curve) for curve in group.curves if curve]
-    if not curves:
-        return np.array([]), np.array([])
-    logs = np.log(curves[0][:, 0])
-    low, high = (f([np.log(c[i, 0]) for c in curves]) for f, i in ((max, 0), (min, -1)))
-    logs = np.unique(np.clip(logs, low, high)) if low < high else np.array([low])
-    return np.exp(logs), np.median([np.interp(logs, np.log(c[:, 0]), c[:, 1]) for c in curves], axis=0)
-
-
-def figure(name: str, results: Sequence[dict[str, Any]], seconds: float, file: Path) -> None:
-    """The curves, log-log: every contestant's setting with the best end bold, the others thin."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    task = TASKS[name]
-    groups = group_runs(task, results, seconds)
-    last = columns(name, seconds)[-1]
-    figure, axes = pyplot.subplots(figsize=(8, 5.5), layout="constrained")
-    costs = [100 - threshold if task.accuracy else threshold for threshold in task.thresholds]
-    for contestant in ORDER:
-        own = [group for group in groups if group.contestant == contestant]
-        chosen = last.best_of(own)
-        for group in own:
-            bold = chosen is not None and group is chosen[0]
-            style = {**STYLES[contestant], "markersize": 5, "markevery": 2}
-            if not bold:
-                style |= {"marker": "", "alpha": 0.5}
-            axes.plot(
-                *median_curve(group), **style, linewidth=2 if bold else 0.8, zorder=3 if bold else 2,
-                label=f"{contestant} {group.label}".strip() if bold else None,
-            )  # fmt: skip
-    for cost, threshold in zip(costs, task.thresholds, strict=True):
-        axes.axhline(cost, color="0.6", linewidth=0.6, zorder=1)
-        text = f"{threshold:g} %" if task.accuracy else f"{threshold:g}"
-        axes.annotate(
-            text, (1.0, cost), xycoords=("axes fraction", "data"), fontsize=7, va="bottom", ha="right"
-        )
-    lowest = min([*costs, *(best(curve) for group in groups for curve in group.curves)])
-    axes.set(
-        xscale="log", yscale="log", ylim=(0.9 * lowest, 12 * max(costs)), xlabel="CPU seconds of training",
-        ylabel="test error, %" if task.accuracy else "held-out ½‖x̂−x‖²",
-        title=f"{name}: {'-'.join(map(str, task.sizes))}",
-    )  # fmt: skip
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.3, which="major")
-    axes.legend(fontsize=8, handlelength=4)
-    figure.savefig(file, dpi=150)
-    pyplot.close(figure)
