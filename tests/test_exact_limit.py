@@ -1,9 +1,9 @@
 """What the default is: the limit of exact constraints, whose step of W is K-FAC's, against plain dense algebra.
 
 Where z is best for given W, ∂F/∂z_L = g_L + 2μ_L r_L = 0 and ∂F/∂z_i = 2μ_i r_i − D_i W_{i+1}ᵀ 2μ_{i+1} r_{i+1} = 0. So
-p_i = 2μ_i r_i obeys p_L = −g_L, p_i = D_i W_{i+1}ᵀ p_{i+1}: backpropagation at that z. As μ → ∞, r_i = p_i/2μ_i → 0, z is the
-forward pass, p_i = −∂ℓ/∂z_i, and 2μ_i Σ r_i ãᵀ is the negative gradient of the nested loss. Nothing here uses the
-package's own forward, backward or tangent sweeps as the oracle.
+p_i = 2μ_i r_i obeys p_L = −g_L, p_i = D_i W_{i+1}ᵀ p_{i+1}: backpropagation at that z. As μ → ∞, r_i = p_i/2μ_i → 0,
+z is the forward pass, p_i = −∂ℓ/∂z_i, and 2μ_i Σ r_i ãᵀ is the negative gradient of the nested loss. Nothing here uses
+the package's own forward, backward or tangent sweeps as the oracle.
 """
 
 from __future__ import annotations
