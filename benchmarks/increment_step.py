@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -59,8 +59,13 @@ class Parts:
 
     @classmethod
     def mean(cls, steps: list[Parts]) -> Parts:
-        """Of some steps."""
-        return cls(*(float(np.mean([getattr(s, part.name) for s in steps])) for part in fields(cls)))
+        """Of steps that differ in what they have to do."""
+        return cls(*np.mean([astuple(step) for step in steps], axis=0).tolist())
+
+    @classmethod
+    def median(cls, steps: list[Parts]) -> Parts:
+        """Of steps that do the same."""
+        return cls(*np.median([astuple(step) for step in steps], axis=0).tolist())
 
 
 class Stepper:

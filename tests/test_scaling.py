@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from increment_costs import default_step
 from simulation import (
     WITHOUT,
     Costs,
@@ -23,6 +24,8 @@ from simulation import (
     storage_cap,
     tree,
 )
+
+from altmin_dask.networks.chain import Chain
 
 REAL = Costs([0.9, 1.1, 1.0], 4e6, 2e6, 2e-3, 0.05, 0.02, 5e-4, 1e-4, 1.25e9, 1e10)
 times_of_tasks = st.lists(st.floats(0.1, 2.0), min_size=1, max_size=5)
@@ -201,6 +204,24 @@ def test_of_a_step_of_one_chunk_all_workers_but_one_wait(workers):
     assert seconds(small, workers, workers) == pytest.approx(0.4 / workers)
     waiting = cut(Increments([[Costs([0.3], solve_seconds=0.1), Costs([0.1], step_seconds=0.1)]]), workers)
     assert seconds(waiting, workers, workers) == pytest.approx(0.4 / workers + 0.2)
+
+
+def test_the_default_step_is_measured_with_its_rounds_bytes_and_the_clients_solve(tmp_path):
+    """784-4-784: 8 MiB of x are 2,674 samples, and 2,000 are wanted."""
+    base = Costs([1.0], 100.0, 99.0, 0.001, 7.0, 0.02, 5e-4, 1e-4, 1.25e9, 1e10, 1e6, 1e6)
+    step = default_step(tmp_path, Chain.build([784, 4, 784], "sigmoid"), base)
+    assert (step.rows, step.group) == (2674, 1)
+    pull = 4 * (3 + 4 * 785 + 784 * 5)
+    curvature = 4 * (785**2 + 4**2 + 5**2 + 784**2)
+    assert [rounds[0].statistics_bytes for rounds in step.costs.steps] == [pull + curvature, pull, pull, pull]
+    for first, second in step.costs.steps:
+        assert (first.read_bytes, second.read_bytes) == (2674 * 784 * 4, 0)
+        assert first.written_bytes == second.written_bytes == 0  # no z
+        assert 0 < second.solve_seconds < first.solve_seconds < 1
+        assert first.task_seconds[0] > step.reading > 0
+        assert (first.latency, first.step_seconds) == (base.latency, base.step_seconds)
+    assert step.costs.steps[0][0].solve_seconds > step.costs.steps[1][0].solve_seconds  # factors
+    assert efficiency(step.costs, 8, step.group) == pytest.approx(1 / 8)
 
 
 def test_every_cost_can_be_left_out():
