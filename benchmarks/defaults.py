@@ -1,11 +1,11 @@
 """Whether the defaults need tuning: their test loss against that of the best of a grid of settings, on small data.
 
 Three sets that need no download: scikit-learn's digits (softmax), breast cancer (softmax) and a regression made by
-`make_friedman1` with 20 features, all standardised. A quarter of the samples is the test, a quarter of the others are for
-validation: they end a run and say which model it keeps, and which setting is the best; the test is looked at once, by
-the defaults and by that setting. The grid is ρ a fifth, once and five times the rule's, σ a tenth, once and ten times its
-default, and μ = 10 instead of exact constraints. The best setting by the test itself, of which nobody could know, is
-printed as a bound. The default σ of cross entropies was chosen on digits and breast cancer (LOG 33, 34).
+`make_friedman1` with 20 features, all standardised. A quarter of the samples is the test, a quarter of the others are
+for validation: they end a run and say which model it keeps, and which setting is the best; the test is looked at once,
+by the defaults and by that setting. The grid is ρ a fifth, once and five times the rule's, σ a tenth, once and ten
+times its default, and μ = 10 instead of exact constraints. The best setting by the test itself, of which nobody could
+know, is printed as a bound. The default σ of cross entropies was chosen on digits and breast cancer (LOG 33, 34).
 
     python benchmarks/defaults.py [--seeds 3]
 """
