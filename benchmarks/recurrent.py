@@ -63,7 +63,7 @@ class Column:
     Attributes
     ----------
     goal : float or None
-        The quality that is reached; None for the best one, and the last one, of a curve.
+        The quality that is reached; None for that at the end, as the best one of a curve would be a choice.
     falling : bool
         Whether less is better.
     """
@@ -72,9 +72,9 @@ class Column:
     falling: bool
 
     def of(self, curve: list[list[float]]) -> float:
-        """Seconds to the goal, infinity if it is not reached; or the best quality."""
+        """Seconds to the goal, infinity if it is not reached; or the last quality."""
         if self.goal is None:
-            return (min if self.falling else max)((q for _, q, _ in curve), default=math.nan)
+            return curve[-1][1] if curve else math.nan
         return next(
             (t for t, q, _ in curve if (q <= self.goal if self.falling else q >= self.goal)), math.inf
         )
@@ -146,7 +146,7 @@ def search(
 ) -> tuple[dict[str, tuple[float, str]], int]:
     """The rate and the weights that are best for each column, by validation; and how many were tried.
 
-    Rates are added beyond an end of the grid while the best one for the best quality is there.
+    Rates are added beyond an end of the grid while the best one for the quality at the end is there.
     """
     found: dict[float, Curves] = {}
     rates, (slower, faster) = list(RATES), (list(BEYOND[0]), list(BEYOND[1]))
@@ -155,7 +155,7 @@ def search(
             if rate not in found:
                 found[rate] = run({**adam(task, rule, rate), "seed": 0, "part": SEARCH})
         choice = {name: cheapest(found, column) for name, column in columns.items()}
-        last = next(reversed(choice.values()))[0]  # of the last column, the best quality
+        last = next(reversed(choice.values()))[0]  # of the last column, the quality at the end
         if last == min(found) and slower:
             rates.append(slower.pop())
         elif last == max(found) and faster:
@@ -165,13 +165,13 @@ def search(
 
 
 def cheapest(found: dict[float, Curves], column: Column) -> tuple[float, str]:
-    """Rate and weights; where no one reaches a goal, those of the best quality."""
+    """Rate and weights; where no one reaches a goal, those of the best quality at the end."""
     settings = [(rate, weights) for rate, curves in found.items() for weights in curves]
-    best = Column(None, column.falling)
+    end = Column(None, column.falling)
 
     def costs(setting: tuple[float, str]) -> tuple[float, float]:
         curve = found[setting[0]][setting[1]]
-        return column.cost(curve), best.cost(curve)
+        return column.cost(curve), end.cost(curve)
 
     return min(settings, key=costs)
 
@@ -214,7 +214,7 @@ def written(values: list[float]) -> str:
 def rows_table(run: Callable[[Spec], Curves], options: argparse.Namespace) -> None:
     """MNIST row by row."""
     columns = {f"s to {goal:g} %": Column(goal, False) for goal in (95.0, 96.0, 97.0)}
-    columns[f"best in {options.seconds:g} s"] = Column(None, False)
+    columns[f"% after {options.seconds:g} s"] = Column(None, False)
     task = {"task": ROWS, "mnist": str(options.mnist.absolute()), "seconds": options.seconds}
     print(f"\nMNIST row by row, 28 steps, {UNITS[ROWS]} tanh units: CPU s to a test accuracy\n")
     for text in table(run, task, task, options.seeds, columns):
@@ -230,7 +230,7 @@ def adding_tables(run: Callable[[Spec], Curves], options: argparse.Namespace) ->
             for length in (steps, shortest)
         )
         columns = {f"s to {goal:g}": Column(goal / 2, True) for goal in (0.02, 0.01)}
-        columns[f"best ½ squared error in {task['seconds']:.3g} s"] = Column(None, True)
+        columns[f"½ squared error after {task['seconds']:.3g} s"] = Column(None, True)
         print(
             f"\nAdding problem, {steps} steps, {UNITS[ADDING]} tanh units, {SEQUENCES:,} sequences: CPU s to a squared "
             f"error of the test sequences; rates chosen with {shortest} steps\n"
