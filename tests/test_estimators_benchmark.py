@@ -36,7 +36,9 @@ def test_fits_that_do_not_converge_are_counted_and_linear_ones_are_right():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 2))
     y = 100 + x @ [3.0, -2.0]
-    short = scores(lambda seed: MLPRegressor((4,), max_iter=2, random_state=seed), x, y, 3, 2, True)
+    short = scores(
+        lambda seed: MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=seed), x, y, 3, 2, True
+    )
     assert short["not_converged"] == len(short["scores"]) == 6
     exact = scores(standardised(lambda seed: LinearRegression()), x, y, 3, 2, True)
     assert exact["scores"] == pytest.approx([1.0] * 6)
