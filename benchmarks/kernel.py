@@ -1,12 +1,19 @@
-"""How near one chunk's z-update plus statistics comes to plain BLAS, and to PyTorch's forward and backward pass.
+"""How near a step comes to plain BLAS, and to PyTorch's forward and backward pass: the chunk's part, and the client's.
 
 Counts the matrix products of one visit of a chunk (those of cut steps left out: their share is printed), times the
 visit, times plain float32 products of the same shapes beside it in the same run, and prints the ratio of the two
-rates. One thread, CPU seconds; chunk and products take turns, the median over the rounds is printed. Products of
-the statistics of persistent z count once although they are made in float64, at half the rate; a Gram matrix of
-increments counts half, as a triangle of it is made. "increments" is a step of the default schedule as it is on the
-average: one in four measures curvature, and every one probes a quarter of its samples. Where PyTorch is installed, the
-last column is the visit's time over that of a forward and backward pass of the same chunk.
+rates. Between two visits the client solves for W, and the workers wait: so the ratio of a whole step, "step", is what
+counts, and that of the chunk's visit alone, "kernel", stands beside it. Of the client's part nothing counts as
+products. One thread, CPU seconds; steps, products and PyTorch's passes take turns, medians over the rounds are printed.
+
+"increments" is a step of the default schedule, one chunk a step, as it is on the average: one in four measures
+curvature and factorises it anew, and every one probes a part of its samples; the client's part is the running means,
+the direction, the step lengths and the new weights. Where z persists, "incremental" solves for W after every chunk,
+as windows do ("batch" only once a sweep: its client's part is left out). Products of the statistics of persistent
+z count once although they are made in float64, at half the rate; a Gram matrix of increments counts half, as a
+triangle of it is made. PyTorch's time is that of a forward and backward pass of the same chunk alone: what an
+optimizer does with the gradient, and that it does it for every batch, is left out, in its favour. Nobody's reading,
+writing and scheduling is in it (`scaling.py`).
 
     python benchmarks/kernel.py [--rows 2500] [--rounds 15]
 """
@@ -15,16 +22,23 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from increment_step import Parts, Stepper
+from opening import add_options, line, opening
 
 from altmin_dask.engine.blas import single_threaded_blas
+from altmin_dask.engine.incrementing import probe_every
 from altmin_dask.networks.chain import BLOCK_ROWS, Chain
-from altmin_dask.solvers.chunks import enter_chunk, increment_chunk, probe_chunk, visit_chunk
+from altmin_dask.solvers.chunks import enter_chunk, visit_chunk
 from altmin_dask.solvers.newton import NewtonSettings
+from altmin_dask.solvers.ridge import ridge_system
 
+RIDGE = 0.005
+"""λ of the solves for W."""
 CASES = {
     "784-300-784 sigmoid": Chain.build([784, 300, 784], "sigmoid", "squared", "sigmoid"),
     "784-256-256-10 relu": Chain.build([784, 256, 256, 10], "relu", "cross_entropy"),
@@ -77,47 +91,82 @@ def blocks_of(rows: int) -> list[int]:
     return [min(BLOCK_ROWS, rows - start) for start in range(0, rows, BLOCK_ROWS)]
 
 
-def measure_increments(chain: Chain, rows: int, rounds: int) -> tuple[float, ...]:
-    """As `measure`, for a step of increments on the average of four."""
+@dataclass(frozen=True)
+class Timing:
+    """Of a visit of a chunk and the client's part of a step.
+
+    Attributes
+    ----------
+    kernel, client : float
+        CPU seconds of the two.
+    sgemm, torch : float
+        Those of plain products of the same shapes as the kernel's, and of PyTorch's passes.
+    flops : float
+        Of the products.
+    cut : float
+        Share of z-steps that were cut.
+    """
+
+    kernel: float
+    client: float
+    sgemm: float
+    torch: float
+    flops: float
+    cut: float = 0.0
+
+    @property
+    def step(self) -> float:
+        """CPU seconds of both parts."""
+        return self.kernel + self.client
+
+
+def samples(chain: Chain, rows: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Random ones, and labels where the loss wants them."""
     rng = np.random.default_rng(0)
     x = rng.random((rows, chain.sizes[0]), dtype=np.float32)
-    y = rng.integers(0, chain.widths[-1], rows) if chain.loss.target == "labels" else None
-    weights, settings = chain.initial_weights(0), NewtonSettings()
-    before = tuple(np.float32(0.9) * w for w in weights)
+    return x, rng.integers(0, chain.widths[-1], rows) if chain.loss.target == "labels" else None
+
+
+def in_turn(
+    ours: Callable[[], tuple[float, float]], shapes: list[Shape], torch_pass: Callable[[], float], rounds: int
+) -> Timing:
+    """Medians over rounds of the two parts of ours, of the products and of PyTorch's passes."""
+    operands, flops = plain(shapes, np.random.default_rng(0))
+    found = []
+    for _ in range(rounds):
+        kernel, client = ours()
+        start = time.process_time()
+        for a, b, out in operands:
+            np.matmul(a, b, out=out)
+        found.append((kernel, client, time.process_time() - start, torch_pass()))
+    return Timing(*np.median(found, axis=0).tolist(), flops)
+
+
+def measure_increments(chain: Chain, rows: int, rounds: int, torch_pass: Callable[[], float]) -> Timing:
+    """A step of increments, the mean of those from one measurement of curvature to the next."""
+    every = probe_every(rows, chain)
+    stepper = Stepper(chain, *samples(chain, rows), every, time.process_time)
     shapes: list[Shape] = []
     for step in range(4):
         for n in blocks_of(rows):
             shapes += increment_products(chain, n, step == 0)
-        for n in blocks_of(rows // 4):
+        for n in blocks_of(-(-rows // every)):
             shapes += probe_products(chain, n)
-    operands, flops = plain(shapes, rng)
 
-    def four_steps() -> None:
-        for step in range(4):
-            increment_chunk(chain, weights, None, x, y, settings, None if step else [0])
-            probe_chunk(chain, weights, before, before, x[::4], None if y is None else y[::4])
+    def four_steps() -> tuple[float, float]:
+        parts = Parts.mean(stepper.cycle())
+        return 4 * parts.kernel, 4 * parts.client
 
-    four_steps()
-    ours, theirs = [], []
-    for _ in range(rounds):
-        start = time.process_time()
-        four_steps()
-        middle = time.process_time()
-        for a, b, out in operands:
-            np.matmul(a, b, out=out)
-        ours.append(middle - start)
-        theirs.append(time.process_time() - middle)
-    kernel, reference = float(np.median(ours)), float(np.median(theirs))
-    ratio = float(np.median(np.array(theirs) / ours))
-    return 1e6 * kernel / 4 / rows, flops / kernel / 1e9, flops / reference / 1e9, ratio, 0.0
+    four = in_turn(four_steps, shapes, torch_pass, rounds)
+    return Timing(four.kernel / 4, four.client / 4, four.sgemm / 4, four.torch, four.flops / 4)
 
 
-def torch_pass(chain: Chain, rows: int, rounds: int) -> float:
-    """Microseconds a sample of PyTorch's forward and backward pass; NaN without PyTorch."""
+def torch_passes(chain: Chain, rows: int) -> Callable[[], float]:
+    """CPU seconds of PyTorch's forward and backward pass of a chunk; NaN without PyTorch."""
     try:
         import torch
     except ImportError:
-        return float("nan")
+        return lambda: float("nan")
     torch.set_num_threads(1)
     acts = {"sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
     layers: list[Any] = []
@@ -130,15 +179,17 @@ def torch_pass(chain: Chain, rows: int, rounds: int) -> float:
         layers.append(torch.nn.Sigmoid())
     net, x = torch.nn.Sequential(*layers), torch.rand(rows, chain.sizes[0])
     y = torch.randint(chain.widths[-1], (rows,))
-    times = []
-    for _ in range(rounds):
+
+    def once() -> float:
         start = time.process_time()
         net.zero_grad()
         out = net(x)
         loss = torch.nn.functional.cross_entropy(out, y) if labels else 0.5 * (out - x).square().sum() / rows
         loss.backward()
-        times.append(time.process_time() - start)
-    return 1e6 * float(np.median(times)) / rows
+        return time.process_time() - start
+
+    once()
+    return once
 
 
 def plain(shapes: list[Shape], rng: np.random.Generator) -> tuple[list[tuple[np.ndarray, ...]], float]:
@@ -154,30 +205,39 @@ def plain(shapes: list[Shape], rng: np.random.Generator) -> tuple[list[tuple[np.
     return [operands[shape] for shape in shapes], sum(2.0 * m * k * n for m, k, n in shapes)
 
 
-def measure(chain: Chain, settings: NewtonSettings, rows: int, rounds: int, renew: bool) -> tuple[float, ...]:
-    """Microseconds a sample, the two rates in Gflop/s, their ratio (all medians), and the share of steps cut."""
-    rng = np.random.default_rng(0)
-    x = rng.random((rows, chain.sizes[0]), dtype=np.float32)
-    y = rng.integers(0, chain.widths[-1], rows) if chain.loss.target == "labels" else None
+def measure_persistent(
+    chain: Chain,
+    settings: NewtonSettings,
+    rows: int,
+    rounds: int,
+    renew: bool,
+    torch_pass: Callable[[], float],
+) -> Timing:
+    """A visit of a chunk whose z persists, and unless all others are visited first the solve for W after it."""
+    x, y = samples(chain, rows)
     weights = chain.initial_weights(0)
     mu = (1.0,) * len(chain.widths)
-    z, _ = enter_chunk(chain, weights, x, y)
+    z, sums = enter_chunk(chain, weights, x, y)
+    first = ridge_system(sums.gram[0], RIDGE)  # stays factorised while no samples enter
     z, _ = visit_chunk(chain, weights, mu, x, y, z, settings, renew=renew)
-    operands, flops = plain([s for n in blocks_of(rows) for s in products(chain, settings, n, renew)], rng)
-    ours, theirs = [], []
-    for _ in range(rounds):
+    shapes = [s for n in blocks_of(rows) for s in products(chain, settings, n, renew)]
+    cut = 0.0
+
+    def visit() -> tuple[float, float]:
+        nonlocal cut
         start = time.process_time()
         _, statistics = visit_chunk(chain, weights, mu, x, y, z, settings, renew=renew)
-        middle = time.process_time()
-        for a, b, out in operands:
-            np.matmul(a, b, out=out)
-        end = time.process_time()
-        ours.append(middle - start)
-        theirs.append(end - middle)
-    ratio = np.median(np.array(theirs) / ours)
-    kernel, reference = float(np.median(ours)), float(np.median(theirs))
-    cut = statistics.diagnostics[1] / rows
-    return 1e6 * kernel / rows, flops / kernel / 1e9, flops / reference / 1e9, float(ratio), float(cut)
+        visited = time.process_time()
+        cut = float(statistics.diagnostics[1] / rows)
+        if renew:
+            return visited - start, 0.0
+        for layer, old in enumerate(weights):
+            system = ridge_system(sums.gram[layer], RIDGE) if layer else first
+            system.solve(sums.cross[layer], old).astype(old.dtype)
+        return visited - start, time.process_time() - visited
+
+    timing = in_turn(visit, shapes, torch_pass, rounds)
+    return Timing(timing.kernel, timing.client, timing.sgemm, timing.torch, timing.flops, cut)
 
 
 def main() -> None:
@@ -185,26 +245,44 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2500)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--cg-iterations", type=int, default=2)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="NETWORK")
+    add_options(parser)
     options = parser.parse_args()
     settings = NewtonSettings(cg_iterations=options.cg_iterations)
-    print(
-        f"{options.rows} rows in blocks of {BLOCK_ROWS}, {settings.cg_iterations} CG iterations, one thread"
-    )
-    print(
-        f"{'network':<28} {'sweep':<12} {'µs/sample':>9} {'Gflop/s':>8} {'sgemm':>8} {'ratio':>6} {'cut':>6} "
-        f"{'torch':>6}"
-    )
     with single_threaded_blas():
-        for name, chain in CASES.items():
-            one_pass = torch_pass(chain, options.rows, options.rounds)
-            found = {"increments": measure_increments(chain, options.rows, options.rounds)}
-            for renew, sweep in ((True, "batch"), (False, "incremental")):
-                found[sweep] = measure(chain, settings, options.rows, options.rounds, renew)
-            for sweep, (spent, rate, reference, ratio, cut) in found.items():
-                print(
-                    f"{name:<28} {sweep:<12} {spent:9.1f} {rate:8.1f} {reference:8.1f} {ratio:6.2f} {cut:6.1%} "
-                    f"{spent / one_pass:5.1f}×"
+        try:
+            print(line(opening("torch", options=options)))
+        except ImportError:
+            print(line(opening(options=options)))
+        print(
+            f"{options.rows} rows in blocks of {BLOCK_ROWS}, {settings.cg_iterations} CG iterations, one thread; "
+            "µs a sample, of sgemm's rate, and times PyTorch's passes"
+        )
+        print(f"{'':40} {'µs a sample':^23}   {'of sgemm':^13}   {'× PyTorch':^13}")
+        print(
+            f"{'network':<27} {'sweep':<12} {'kernel':>7} {'client':>7} {'step':>7}   {'kernel':>6} {'step':>6}   "
+            f"{'kernel':>6} {'step':>6}   {'sgemm Gflop/s':>13} {'cut':>5}"
+        )
+        for name in options.cases:
+            chain = CASES[name]
+            one_pass = torch_passes(chain, options.rows)
+            found = {"increments": measure_increments(chain, options.rows, options.rounds, one_pass)}
+            for renew, sweep in ((False, "incremental"), (True, "batch")):
+                found[sweep] = measure_persistent(
+                    chain, settings, options.rows, options.rounds, renew, one_pass
                 )
+            for sweep, t in found.items():
+                print(row(name, sweep, t, options.rows), flush=True)
+
+
+def row(name: str, sweep: str, t: Timing, rows: int) -> str:
+    """A row of the table."""
+    spent = " ".join(f"{1e6 * seconds / rows:7.1f}" for seconds in (t.kernel, t.client, t.step))
+    rates = " ".join(f"{t.sgemm / seconds:6.2f}" for seconds in (t.kernel, t.step))
+    times = " ".join(f"{seconds / t.torch:6.2f}" for seconds in (t.kernel, t.step))
+    return (
+        f"{name:<27} {sweep:<12} {spent}   {rates}   {times}   {t.flops / t.sgemm / 1e9:13.1f} {t.cut:5.1%}"
+    )
 
 
 if __name__ == "__main__":

@@ -270,7 +270,13 @@ def main() -> None:
     if options.measure:
         case = Case(**json.loads((options.measure / "case.json").read_text()))
         print(json.dumps(measure(case, options.measure)))
-    elif options.growth:
+        return
+    from opening import line, opening  # nothing that a process which is measured need load
+
+    machine = opening()
+    if not options.json:
+        print(line(machine))
+    if options.growth:
         peaks = {
             rows: [
                 growth(rows, max(options.rows), options.chunk_rows, options.schedule, options.threads)
@@ -279,7 +285,7 @@ def main() -> None:
             for rows in options.rows
         }
         if options.json:
-            print(json.dumps(peaks))
+            print(json.dumps({"machine": machine, "peaks": peaks}))
             return
         for rows, values in peaks.items():
             print(
@@ -304,7 +310,7 @@ def main() -> None:
                         f"{found['client_measured'] / MIB:10.0f} {ratio:6.2f}", flush=True,
                     )  # fmt: skip
         if options.json:
-            print(json.dumps(results))
+            print(json.dumps({"machine": machine, "cases": results}))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 constraints: multipliers on MNIST 784-300-784 (sigmoid). When is the relative residual of every layer below 1e-3, and
 the relaxed objective without its ridge within 1 % of the nested loss over all samples? Up to --seconds of CPU time.
 classifier: MNIST 784-256-256-10 (relu). Accuracy of the real network with multipliers and with L2,
-after --classifier-seconds.
-cost: CPU seconds and bytes of an incremental sweep over MNIST at a fixed ρ; those of L2 are the unit.
+after --classifier-seconds. A part of the training images says which model is kept; the test images judge that one.
+cost: CPU seconds and bytes of an incremental sweep over MNIST, at a fixed ρ and (multipliers) at one that balancing
+moves; those of L2 are the unit. Evaluation of one chunk a sweep is among the bytes of all.
 exactness: digits 64-16-64 (sigmoid), L1 and L2 at the same μ: relative residual and gap. Draws --picture.
 
     OMP_NUM_THREADS=1 python benchmarks/penalties.py MNIST.npz [--parts constraints classifier cost exactness]
@@ -25,14 +26,18 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from opening import add_options, line, opening
+from quality_data import SEARCH, samples
 from staleness import Quiet
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
 from altmin_dask.engine.survey import make_plan, place_of
+from altmin_dask.solvers.chunks import evaluate_chunk
+from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import ingest
-from altmin_dask.storage.sources import open_source
+from altmin_dask.storage.samples import SampleStore, ingest
+from altmin_dask.storage.sources import array_source, open_source
 
 AUTOENCODER: dict[str, Any] = {"kind": "autoencoder", "hidden_layer_sizes": [300]}
 CLASSIFIER: dict[str, Any] = {"kind": "classifier", "hidden_layer_sizes": [256, 256], "activation": "relu"}
@@ -79,10 +84,17 @@ def is_met(record: dict[str, Any]) -> bool:
 
 
 def settings(
-    home: Path, network: dict[str, Any], solver: dict[str, Any], training: dict[str, Any], *, held_out: bool
+    home: Path,
+    network: dict[str, Any],
+    solver: dict[str, Any],
+    training: dict[str, Any],
+    *,
+    held_out: str = "",
 ) -> Pipeline:
     """A pipeline on the stores in `home`, which nothing but a limit in `training` ends."""
-    data = {"train": str(home / "train.zarr")} | ({"validation": str(home / "test.zarr")} if held_out else {})
+    data = {"train": str(home / "train.zarr")}
+    if held_out:
+        data["validation"] = str(home / f"{held_out}.zarr")
     limits = {"max_sweeps": 1e6, "n_iter_no_change": None}
     return Pipeline.model_validate(
         {
@@ -95,12 +107,20 @@ def settings(
     )
 
 
-def train(pipeline: Pipeline, *, until_met: bool = False) -> list[dict[str, Any]]:
-    """Train in a folder that does not stay."""
-    watch = Watch(until_met)
-    with tempfile.TemporaryDirectory() as folder, suppress(_ReachedError):
-        runs.train(pipeline, RunFolder(Path(folder) / "run"), watch, announce=lambda line: None)
-    return watch.records
+def train(
+    pipeline: Pipeline, *, until_met: bool = False, test: SampleStore | None = None
+) -> tuple[list[dict[str, Any]], float]:
+    """Train in a folder that does not stay; the records, and the accuracy of the model that is kept in a test."""
+    watch, accuracy = Watch(until_met), float("nan")
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder) / "run")
+        with suppress(_ReachedError):
+            runs.train(pipeline, run, watch, announce=lambda line: None)
+        if test is not None:
+            model = Model.load(run.model)
+            x, y = np.asarray(test.x[:]), np.asarray(test.y[:])
+            accuracy = evaluate_chunk(model.network, model.weights, x, y).accuracy
+    return watch.records, accuracy
 
 
 def print_row(cells: Iterable[Any]) -> None:
@@ -120,8 +140,8 @@ def constraints(home: Path, options: argparse.Namespace) -> None:
     )
     for schedule in options.schedules:
         training = {"schedule": schedule, "max_cpu_seconds": options.seconds, "evaluation_rows": 60_000}
-        pipeline = settings(home, AUTOENCODER, {"penalty": "multipliers"}, training, held_out=True)
-        records = train(pipeline, until_met=True)
+        pipeline = settings(home, AUTOENCODER, {"penalty": "multipliers"}, training, held_out="test")
+        records, _ = train(pipeline, until_met=True)
         marks = iter(mark for mark in MARKS if mark < options.seconds)
         mark = next(marks, None)
         for record in records:
@@ -140,26 +160,36 @@ def constraints(home: Path, options: argparse.Namespace) -> None:
 
 
 def classifier(home: Path, options: argparse.Namespace) -> None:
+    x, y, held_back, held_back_y = samples(options.mnist, SEARCH)
+    for split, images, labels in (("part", x, y), ("validation", held_back, held_back_y)):
+        source = array_source(images, labels)
+        ingest(source, home / f"{split}.zarr", scale=255.0, chunk_rows=options.chunk_rows)
+    test = SampleStore.open(home / "test.zarr")
     print_head(
-        f"MNIST 784-256-256-10 after {options.classifier_seconds:g} CPU s",
-        ("schedule", "penalty", "sweeps", "accuracy", "best accuracy", "training loss", "gap", "residual"),
+        f"MNIST 784-256-256-10 after {options.classifier_seconds:g} CPU s, {len(x):,} images to train on",
+        ("schedule", "penalty", "sweeps", "test accuracy", "validation", "training loss", "gap", "residual"),
     )
     for schedule in options.schedules:
         for penalty in ("l2", "multipliers"):
             training = {"schedule": schedule, "max_cpu_seconds": options.classifier_seconds}
-            records = train(settings(home, CLASSIFIER, {"penalty": penalty}, training, held_out=True))
+            pipeline = settings(home, CLASSIFIER, {"penalty": penalty}, training, held_out="validation")
+            data = pipeline.data.model_copy(update={"train": str(home / "part.zarr")})
+            records, accuracy = train(pipeline.model_copy(update={"data": data}), test=test)
             last, best = records[-1], max(record["validation_accuracy"] for record in records)
             print_row(
                 (
-                    schedule, penalty, f"{last['sweep']:.1f}", f"{last['validation_accuracy']:.2%}", f"{best:.2%}",
+                    schedule, penalty, f"{last['sweep']:.1f}", f"{accuracy:.2%}", f"{best:.2%}",
                     f"{last['nested_loss']:.4f}", f"{gap(last):+.1%}", f"{worst(last):.1e}",
                 )
             )  # fmt: skip
 
 
+WAYS = ("l2", False), ("l1", False), ("multipliers", False), ("multipliers", True)
+
+
 def cost(home: Path, options: argparse.Namespace) -> None:
     print_head(
-        f"An incremental sweep over MNIST, ρ fixed, chunks of {options.chunk_rows}",
+        f"An incremental sweep over MNIST, chunks of {options.chunk_rows}",
         (
             "network",
             "penalty",
@@ -177,11 +207,13 @@ def cost(home: Path, options: argparse.Namespace) -> None:
         found: dict[str, list[list[float]]] = {}
         planned = {}
         # twice in turn, as other jobs come and go
-        for penalty in ("l2", "l1", "multipliers") * 2:
+        for penalty, balancing in WAYS * 2:
             training = {"schedule": "incremental", "max_sweeps": options.sweeps, "evaluation_rows": 1}
-            solver = {"penalty": penalty, "balancing": False}
-            pipeline = settings(home, network, solver, training, held_out=False)
-            records = train(pipeline)[1:]  # the first sweep has no multipliers yet
+            solver = {"penalty": penalty, "balancing": balancing}
+            pipeline = settings(home, network, solver, training)
+            records = train(pipeline)[0][1:]  # the first sweep has no multipliers yet
+            if balancing:
+                penalty = f"{penalty}, balanced"
             for before, after in pairwise(records):
                 each = [after[key] - before[key] for key in ("cpu_seconds", "read", "written")]
                 found.setdefault(penalty, []).append(each)
@@ -223,7 +255,7 @@ def exactness(home: Path, options: argparse.Namespace) -> None:
             }
             # beyond that ρ has grown so far that rounding decides which residuals are zero
             solver = {"penalty": penalty, "mu": mu, "ridge": options.exact_ridge, "residual_tol": 1e-6}
-            last = train(settings(home, SMALL, solver, training, held_out=True))[-1]
+            last = train(settings(home, SMALL, solver, training, held_out="test"))[0][-1]
             curves.setdefault(penalty, []).append((worst(last), gap(last)))
             zeros = ", ".join(f"{share:.1%}" for share in last["zero_residuals"] or []) or "–"
             residuals = ", ".join(f"{r:.1e}" for r in last["relative_residuals"])
@@ -262,9 +294,11 @@ def main() -> None:
     parser.add_argument("--exact-sweeps", type=float, default=200.0)
     parser.add_argument("--exact-ridge", type=float, default=0.005)
     parser.add_argument("--picture", type=Path, default=Path(__file__).parent / "results" / "penalties.png")
+    add_options(parser)
     options = parser.parse_args()
     if options.mnist is None and set(options.parts) != {"exactness"}:
         parser.error("name MNIST.npz, or --parts exactness")
+    print(line(opening(options=options)))
     for part in options.parts:
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder)

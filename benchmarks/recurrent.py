@@ -1,221 +1,264 @@
 """Recurrent networks beside Adam: MNIST read row by row, and the adding problem.
 
-    python benchmarks/recurrent.py mnist.npz [--parts rows adding] [--seeds 3] [--seconds 40]
+    python benchmarks/recurrent.py mnist.npz --parts rows [--seeds 3] [--seconds 20]
+    python benchmarks/recurrent.py --parts adding [--steps 30 100]
 
 Every run is a process of its own with one thread; the clock counts CPU seconds of training, evaluation and the making
-of stores are off it. altmin runs as the command line does, with defaults, from a zarr store. PyTorch's `nn.RNN` has
-the same net and starts with orthogonal V; batches of 128, gradients clipped at norm 1. Tables go to standard output.
+of stores are off it. altmin has its defaults and is judged, as always, by a running mean of its weights. PyTorch's
+`nn.RNN` starts from the same weights (orthogonal V); batches of 128, gradients clipped at norm 1. Its rate is constant,
+or decays by a cosine over the budget or a third of it; its raw weights and running means of them (decays 0.99,
+0.997, 0.999, little memory at first as with ours; what a mean costs is on its clock only) are evaluated beside each
+other.
+
+Choice: rates and means are chosen for every column of a table by one search of seed 0 that is judged by a part of
+the training data (of the adding problem: by the search with the fewest steps, for all lengths); rates are added until
+the best is inside. Finals run on all seeds, contestants in turn, are judged by the test data, and nothing is chosen
+from them. A table says how many settings were tried; ours, which are the defaults, were chosen on these tasks, too,
+from some ten settings, by test data (LOG 40–43).
+
+A run that others have disturbed is made again. Each leaves a file in benchmarks/results/recurrent, in a folder of
+its commit: what is there is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import math
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
-import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import numpy as np
+from measuring import ONE_THREAD, SLACK, BusyError, Others, refuse_dirty, spread, wait_for_quiet
+from opening import add_options, line, opening
+from quality_clock import AVERAGED
+from quality_data import FINAL, SEARCH
+from recurrent_runs import ADDING, ROWS, SEQUENCES, UNITS, Spec
 
 RATES = 3e-4, 1e-3, 3e-3
-UNITS = 128
-ADDING_UNITS = 64
-GOALS = 95.0, 96.0, 97.0
-SOLVED = 0.005
-"""½ squared error of an adding problem that counts as solved; who predicts the mean has 0.083."""
-
-Curve = list[tuple[float, float]]
-"""CPU seconds, and held-out quality: accuracy in per cent, or ½ squared error."""
-
-
-def altmin(task: dict[str, Any]) -> Curve:
-    """A run of altmin, with defaults."""
-    from altmin_dask import runs
-    from altmin_dask.config import Pipeline
-    from altmin_dask.storage.run import RunFolder
-    from altmin_dask.storage.samples import ingest
-    from altmin_dask.storage.sources import open_source
-
-    class Quiet:
-        def progressed(self, progress: Any) -> None: ...
-        def recorded(self, record: dict[str, Any]) -> None: ...
-
-    rows, key = task["part"] == "rows", "validation_accuracy"
-    with tempfile.TemporaryDirectory() as folder:
-        stores = []
-        for part in ("train", "test"):
-            spec = f"{task['mnist']}:{part}" if rows else f"{adding(task, part)}:{part}"
-            stores.append(f"{folder}/{part}.zarr")
-            ingest(open_source(spec), stores[-1], scale=255 if rows else 1, chunk_rows=1000)
-        pipeline = Pipeline.model_validate(
-            {
-                "data": {"train": stores[0], "validation": stores[1]},
-                "network": {
-                    "kind": "recurrent_classifier" if rows else "recurrent_regressor",
-                    "hidden_layer_sizes": (UNITS if rows else ADDING_UNITS,),
-                    "steps": 28 if rows else None,
-                },
-                "training": {
-                    "seed": task["seed"], "max_cpu_seconds": task["seconds"], "max_sweeps": 1e4,
-                    "n_iter_no_change": None, "evaluation_rows": 2000,
-                },
-                "cluster": {"workers": 1},
-            }
-        )  # fmt: skip
-        records = runs.train(pipeline, RunFolder(Path(folder) / "run"), Quiet(), announce=lambda line: None)
-    quality = [100 * r[key] for r in records] if rows else [r["validation_loss"] for r in records]
-    return list(zip([r["cpu_seconds"] for r in records], quality, strict=True))
+BEYOND = (3e-5, 1e-4), (1e-2, 3e-2)
+"""Slower and faster ones, tried while the best is the last."""
+AVERAGES = 0.99, 0.997, 0.999
+RULES: dict[str, tuple[bool, float]] = {
+    "Adam": (False, 1.0),
+    "Adam, cosine": (True, 1.0),
+    "Adam, cosine over a third": (True, 1 / 3),
+}
+"""Whether the rate decays, and over which part of the budget: then the run ends."""
+OURS = "altmin, defaults"
+ATTEMPTS = 3
 
 
-def adding(task: dict[str, Any], part: str) -> str:
-    """The source of adding problems."""
-    return f"adding:rows={20000 if part == 'train' else 2000},steps={task['steps']},seed={task['seed']}"
+@dataclass(frozen=True)
+class Column:
+    """Of a table.
+
+    Attributes
+    ----------
+    goal : float or None
+        The quality that is reached; None for that at the end, as the best one of a curve would be a choice.
+    falling : bool
+        Whether less is better.
+    """
+
+    goal: float | None
+    falling: bool
+
+    def of(self, curve: list[list[float]]) -> float:
+        """Seconds to the goal, infinity if it is not reached; or the last quality."""
+        if self.goal is None:
+            return curve[-1][1] if curve else math.nan
+        return next(
+            (t for t, q, _ in curve if (q <= self.goal if self.falling else q >= self.goal)), math.inf
+        )
+
+    def cost(self, curve: list[list[float]]) -> float:
+        """The same, where less is better."""
+        value = self.of(curve)
+        if math.isnan(value):
+            return math.inf
+        return -value if self.goal is None and not self.falling else value
 
 
-def adam(task: dict[str, Any]) -> Curve:
-    """The same net trained by PyTorch's Adam."""
-    import torch
-    from torch import nn
-    from torch.nn import functional
+Columns = dict[str, Column]
+Curves = dict[str, list[list[float]]]
+"""By which weights: raw ones, or the decay of a running mean."""
 
-    from altmin_dask.storage.sources import open_source
 
-    torch.set_num_threads(1)
-    torch.manual_seed(task["seed"])
-    rows = task["part"] == "rows"
-    data = []
-    for part in ("train", "test"):
-        source = open_source(f"{task['mnist']}:{part}" if rows else f"{adding(task, part)}:{part}")
-        x, y = next(iter(source.blocks(source.rows)))
-        x = torch.from_numpy(np.asarray(x, np.float32).reshape(len(x), -1, 28 if rows else 2))
-        if rows:
-            x /= 255
-        data.append((x, torch.from_numpy(np.asarray(y, np.int64 if rows else np.float32))))
-    units = UNITS if rows else ADDING_UNITS
-    net = nn.RNN(data[0][0].shape[2], units, batch_first=True)
-    out = nn.Linear(units, 10 if rows else 1)
-    nn.init.orthogonal_(net.weight_hh_l0)
-    nn.init.xavier_uniform_(net.weight_ih_l0)
-    nn.init.zeros_(net.bias_hh_l0)
-    nn.init.zeros_(net.bias_ih_l0)
-    parameters = [*net.parameters(), *out.parameters()]
-    optimizer = torch.optim.Adam(parameters, task["rate"])
-    (x, y), held_out = data
+class Bench:
+    """Runs that are kept by their commit."""
 
-    def outputs(samples: Any) -> Any:
-        return out(net(samples)[0][:, -1])
+    def __init__(self, options: argparse.Namespace, machine: dict[str, Any]) -> None:
+        self.options, self.machine = options, machine
+        self.folder = options.out / refuse_dirty(options.allow_dirty)
+        self.folder.mkdir(parents=True, exist_ok=True)
 
-    @torch.inference_mode()  # type: ignore[untyped-decorator, unused-ignore]
-    def quality() -> float:
-        found = torch.cat([outputs(part) for part in held_out[0].split(1000)])
-        if rows:
-            return 100 * float((found.argmax(1) == held_out[1]).float().mean())
-        return float(functional.mse_loss(found[:, 0], held_out[1]) / 2)
-
-    curve, spent, due = [], 0.0, 0.0
-    while spent < task["seconds"]:
-        for batch in torch.randperm(len(x)).split(128):
-            start = time.process_time()
-            optimizer.zero_grad()
-            found = outputs(x[batch])
-            y_batch = y[batch]
-            loss = (
-                functional.cross_entropy(found, y_batch)
-                if rows
-                else functional.mse_loss(found[:, 0], y_batch)
-            )
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            spent += time.process_time() - start
-            if spent >= due:
-                curve.append((spent, quality()))
-                due = spent + max(0.5, 0.03 * spent)
-            if spent >= task["seconds"]:
+    def run(self, spec: Spec) -> Curves:
+        """The curves of a run, which is made unless it is there."""
+        known = json.dumps({key: value for key, value in spec.items() if key != "mnist"}, sort_keys=True)
+        name = f"{spec['task']}-{spec['optimizer']}-{hashlib.sha256(known.encode()).hexdigest()[:12]}.json"
+        file = self.folder / name
+        if file.exists():
+            return json.loads(file.read_text())["curves"]  # type: ignore[no-any-return]
+        for _ in range(ATTEMPTS):
+            if not self.options.anyway:
+                wait_for_quiet(self.options.wait)
+            others = Others()
+            done = subprocess.run(
+                [sys.executable, Path(__file__).with_name("recurrent_runs.py"), json.dumps(spec)],
+                env={**os.environ, **ONE_THREAD}, stdout=subprocess.PIPE, text=True, check=True,
+            )  # fmt: skip
+            busy = others.cores()
+            if self.options.anyway or busy + 1 <= self.machine["cores"] + SLACK:
                 break
-    return curve
+        else:
+            raise BusyError(f"other processes disturbed a run {ATTEMPTS} times: stop them, or measure later")
+        found = {"spec": json.loads(known), "machine": self.machine, "others_busy": round(busy, 2)}
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(found | json.loads(done.stdout.splitlines()[-1]), indent=1) + "\n")
+        partial.replace(file)  # a file that is there is complete
+        print(f"{name}: {', '.join(f'{k} {v}' for k, v in spec.items() if k != 'mnist')}", file=sys.stderr)
+        return json.loads(file.read_text())["curves"]  # type: ignore[no-any-return]
 
 
-def run(task: dict[str, Any]) -> Curve:
-    """Carry a task out in a process of its own."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    done = subprocess.run(
-        [sys.executable, __file__, "--task", json.dumps(task)], env={**os.environ, **threads},
-        stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
-    return [tuple(point) for point in json.loads(done.stdout.splitlines()[-1])]
+def adam(task: Spec, rule: str, rate: float) -> Spec:
+    """A run of Adam, short of seed and part."""
+    cosine, part = RULES[rule]
+    return {
+        **task,
+        "optimizer": "adam",
+        "rate": rate,
+        "cosine": cosine,
+        "seconds": round(part * task["seconds"], 3),
+        "averages": AVERAGES,
+    }
 
 
-def reached(curve: Curve, goal: float, falling: bool) -> float:
-    """CPU seconds after which a goal is reached; infinity if never."""
-    return next((t for t, q in curve if (q <= goal if falling else q >= goal)), float("inf"))
+def search(
+    run: Callable[[Spec], Curves], task: Spec, rule: str, columns: Columns
+) -> tuple[dict[str, tuple[float, str]], int]:
+    """The rate and the weights that are best for each column, by validation; and how many were tried.
+
+    Rates are added beyond an end of the grid while the best one for the quality at the end is there.
+    """
+    found: dict[float, Curves] = {}
+    rates, (slower, faster) = list(RATES), (list(BEYOND[0]), list(BEYOND[1]))
+    while True:
+        for rate in rates:
+            if rate not in found:
+                found[rate] = run({**adam(task, rule, rate), "seed": 0, "part": SEARCH})
+        choice = {name: cheapest(found, column) for name, column in columns.items()}
+        last = next(reversed(choice.values()))[0]  # of the last column, the quality at the end
+        if last == min(found) and slower:
+            rates.append(slower.pop())
+        elif last == max(found) and faster:
+            rates.append(faster.pop(0))
+        else:
+            return choice, sum(map(len, found.values()))
 
 
-def rows_table(options: argparse.Namespace) -> None:
-    """MNIST row by row: medians over seeds."""
-    print(
-        f"\nMNIST row by row, 28 steps, {UNITS} tanh units: CPU s to an accuracy (median of {options.seeds})"
-    )
-    print("| | " + " | ".join(f"{goal:g} %" for goal in GOALS) + f" | best in {options.seconds:g} s |")
-    print("| --- |" + " --- |" * (len(GOALS) + 1))
-    # seed by seed, so that a machine that is slower for a while is so for all of them
-    found: dict[float | None, list[Curve]] = {rate: [] for rate in (None, *RATES)}
-    task = {"part": "rows", "mnist": str(options.mnist), "seconds": options.seconds}
-    for seed in range(options.seeds):
-        for rate, curves in found.items():
-            curves.append(run({**task, "seed": seed, "rate": rate}))
-    for rate, curves in found.items():
-        name = "altmin, defaults" if rate is None else f"Adam {rate:g}"
-        times = [statistics.median(reached(curve, goal, False) for curve in curves) for goal in GOALS]
-        best = statistics.median(max(q for _, q in curve) for curve in curves)
-        print(f"| {name} | " + " | ".join(f"{t:.1f}" for t in times) + f" | {best:.2f} % |", flush=True)
+def cheapest(found: dict[float, Curves], column: Column) -> tuple[float, str]:
+    """Rate and weights; where no one reaches a goal, those of the best quality at the end."""
+    settings = [(rate, weights) for rate, curves in found.items() for weights in curves]
+    end = Column(None, column.falling)
+
+    def costs(setting: tuple[float, str]) -> tuple[float, float]:
+        curve = found[setting[0]][setting[1]]
+        return column.cost(curve), end.cost(curve)
+
+    return min(settings, key=costs)
 
 
-def adding_table(options: argparse.Namespace) -> None:
-    """The adding problem of growing length."""
-    print(
-        f"\nAdding problem, {ADDING_UNITS} tanh units, 20,000 sequences: CPU s to a squared error of 0.01, and the best"
-    )
-    print("| steps | altmin, defaults | Adam 1e-3 |\n| --- | --- | --- |")
-    for steps in options.steps:
+def table(
+    run: Callable[[Spec], Curves], task: Spec, search_task: Spec, seeds: int, columns: Columns
+) -> Iterator[str]:
+    """Search, finals, and the rows of a table."""
+    choices = {rule: search(run, search_task, rule, columns) for rule in RULES}
+    contestants: list[tuple[str, Spec]] = [(OURS, {**task, "optimizer": "altmin"})]
+    for rule, (choice, _) in choices.items():
+        rates = sorted({rate for rate, _ in choice.values()})
+        contestants += [(rule, adam(task, rule, rate)) for rate in rates]
+    finals: dict[tuple[str, float], list[Curves]] = {}
+    for seed, (name, spec) in product(range(seeds), contestants):  # contestants in turn
+        curves = run({**spec, "seed": seed, "part": FINAL})
+        finals.setdefault((name, spec.get("rate", 0.0)), []).append(curves)
+    yield "| | settings tried | " + " | ".join(columns) + " |"
+    yield "| --- | --- |" + " --- |" * len(columns)
+    for name in (OURS, *RULES):
+        choice, tried = choices.get(name, ({}, 1))
         cells = []
-        for rate in (None, 1e-3):
-            curve = run(
-                {
-                    "part": "adding",
-                    "steps": steps,
-                    "seed": 0,
-                    "rate": rate,
-                    "seconds": options.seconds * steps / 30,
-                }
-            )
-            best = 2 * min(q for _, q in curve)
-            cells.append(f"{reached(curve, SOLVED, True):.1f} ({best:.2g} in {curve[-1][0]:.0f} s)")
-        print(f"| {steps} | " + " | ".join(cells) + " |", flush=True)
+        for title, column in columns.items():
+            rate, weights = choice.get(title, (0.0, AVERAGED))
+            values = [column.of(curves[weights]) for curves in finals[name, rate]]
+            setting = f" ({rate:g}, {weights if weights == 'raw' else f'mean {weights}'})" if choice else ""
+            cells.append(written(values) + setting)
+        yield f"| {name} | {tried} | " + " | ".join(cells) + " |"
+
+
+def written(values: list[float]) -> str:
+    """Median and range; how many reached a goal, where some did not."""
+    reached = sum(map(math.isfinite, values))
+    if reached == len(values):
+        return spread(values)
+    middle = median(values)
+    return f"{f'{middle:.3g}' if math.isfinite(middle) else '–'} [{reached} of {len(values)}]"
+
+
+def rows_table(run: Callable[[Spec], Curves], options: argparse.Namespace) -> None:
+    """MNIST row by row."""
+    columns = {f"s to {goal:g} %": Column(goal, False) for goal in (95.0, 96.0, 97.0)}
+    columns[f"% after {options.seconds:g} s"] = Column(None, False)
+    task = {"task": ROWS, "mnist": str(options.mnist.absolute()), "seconds": options.seconds}
+    print(f"\nMNIST row by row, 28 steps, {UNITS[ROWS]} tanh units: CPU s to a test accuracy\n")
+    for text in table(run, task, task, options.seeds, columns):
+        print(text, flush=True)
+
+
+def adding_tables(run: Callable[[Spec], Curves], options: argparse.Namespace) -> None:
+    """The adding problem of growing length; ½ squared error is half of what is printed as a goal."""
+    shortest = min(options.steps)
+    for steps in options.steps:
+        task, search_task = (
+            {"task": ADDING, "steps": length, "seconds": options.seconds * length / 30}
+            for length in (steps, shortest)
+        )
+        columns = {f"s to {goal:g}": Column(goal / 2, True) for goal in (0.02, 0.01)}
+        columns[f"½ squared error after {task['seconds']:.3g} s"] = Column(None, True)
+        print(
+            f"\nAdding problem, {steps} steps, {UNITS[ADDING]} tanh units, {SEQUENCES:,} sequences: CPU s to a squared "
+            f"error of the test sequences; rates chosen with {shortest} steps\n"
+        )
+        for text in table(run, task, search_task, options.seeds, columns):
+            print(text, flush=True)
 
 
 def main() -> None:
-    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("mnist", type=Path, nargs="?", help="only for rows")
-    parser.add_argument("--parts", nargs="+", choices=("rows", "adding"), default=["rows", "adding"])
+    parser.add_argument("--parts", nargs="+", choices=(ROWS, ADDING), default=[ROWS, ADDING])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=40.0)
-    parser.add_argument("--steps", type=int, nargs="+", default=[30, 100, 200])
-    parser.add_argument("--task", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of rows, and of adding with 30 steps")
+    parser.add_argument("--steps", type=int, nargs="+", default=[30, 100])
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "recurrent")
+    parser.add_argument("--allow-dirty", action="store_true")
+    add_options(parser)
     options = parser.parse_args()
-    if options.task:
-        print(json.dumps((altmin if options.task["rate"] is None else adam)(options.task)))
-        return
+    if ROWS in options.parts and options.mnist is None:
+        parser.error("name mnist.npz, or --parts adding")
+    machine = opening("torch", options=options)
+    print(line(machine))
+    run = Bench(options, machine).run
     for part in options.parts:
-        (rows_table if part == "rows" else adding_table)(options)
+        (rows_table if part == ROWS else adding_tables)(run, options)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,16 @@
 
 In one run, on a store of random samples: (a) a sweep over all chunks on a local cluster of one worker against the same
 kernels in a loop over the same chunks, reading and writing the same arrays; (b) the same sweep on two workers; (c) the
-measured seconds and bytes replayed by `simulation.py` on 8 … 1,024 workers, where the network is an argument. The
-rounds of loop, one and two workers take turns, and the medians are printed. CPU seconds are those of this process and
-all its children. Two workers can only be nearly twice as fast if two cores are free: the load is printed, too.
+measured seconds and bytes replayed by `simulation.py` on 1 … 1,024 workers, where network and shared storage are
+arguments. The rounds of loop, one and two workers take turns, and the medians are printed. CPU seconds are those of
+this process and all its children. Two workers can only be nearly twice as fast if two cores are free.
+
+Replayed are sweeps of z that persists (a batch; as many chunks a worker; W after every group) and steps of increments,
+the default: a step of about 2,000 samples, which is one chunk of the default size, so that one worker computes and
+all others wait ("default"); the same step cut into a chunk a worker, each of which takes that share of its time
+("cut": a bound, small tasks are slower than that); and a whole chunk a worker ("grown": what a step of so many samples
+is worth is another question, see `staleness.py`). Bytes of x and z are those of the arrays; what compression saves is
+left out.
 
     python benchmarks/scaling.py [--rows 80000] [--chunk-rows 5000] [--hidden 300] [--rounds 2] [--json]
 """
@@ -13,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,7 +31,9 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import psutil
-from simulation import Costs, efficiency, losses
+from increment_costs import DefaultStep, default_step
+from opening import add_options, line, opening
+from simulation import Costs, cut, efficiency, losses, seconds, storage_cap
 
 from altmin_dask.config import ClusterTable, Pipeline
 from altmin_dask.engine.blas import single_threaded_blas
@@ -44,7 +52,7 @@ from altmin_dask.storage.state import State
 from altmin_dask.storage.weights import read_weights
 
 MU = 0.03
-SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
+SIZES = (1, 8, 32, 128, 512, 1024)
 
 
 class Bench:
@@ -147,9 +155,8 @@ def local(workers: int) -> Any:
     return open_executor(ClusterTable(kind="local", workers=workers, dashboard=":0", memory_limit="4 GiB"))
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All of (a) and (b), and the costs for (c)."""
-    load = os.getloadavg()[0]
+def measure(options: argparse.Namespace) -> tuple[dict[str, Any], Costs, DefaultStep]:
+    """All of (a) and (b), and the costs for (c): of sweeps, and of the default's steps."""
     with tempfile.TemporaryDirectory(dir=options.folder) as name, local(1) as one, local(2) as two:
         bench = Bench(Path(name), options)
         bench.prepare(two)
@@ -167,22 +174,28 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 spent[label].append((times[0], times[1]))
         wall = {label: median(time for time, _ in times) for label, times in spent.items()}
         cpu = {label: median(time for _, time in times) for label, times in spent.items()}
-        return {
-            "cores": os.cpu_count(),
-            "load_before": load,
-            "load_after": os.getloadavg()[0],
-            "chunks": len(bench.chunks),
-            "task_seconds": median(tasks),
-            "wall": wall,
-            "cpu": cpu,
-            # pairs of one round, next to each other in time
-            "wall_overhead": median(
-                b[0] / a[0] - 1 for a, b in zip(spent["loop"], spent["one"], strict=True)
-            ),
-            "cpu_overhead": median(b[1] / a[1] - 1 for a, b in zip(spent["loop"], spent["one"], strict=True)),
-            "speedup_of_two": median(a[0] / b[0] for a, b in zip(spent["one"], spent["two"], strict=True)),
-            "costs": asdict(costs(bench, two, tasks, options)),
-        }
+        of_sweeps = costs(bench, two, tasks, options)
+        of_increments = default_step(bench.folder, bench.kernel.network, of_sweeps)
+        return (
+            {
+                "chunks": len(bench.chunks),
+                "task_seconds": median(tasks),
+                "wall": wall,
+                "cpu": cpu,
+                # pairs of one round, next to each other in time
+                "wall_overhead": median(
+                    b[0] / a[0] - 1 for a, b in zip(spent["loop"], spent["one"], strict=True)
+                ),
+                "cpu_overhead": median(
+                    b[1] / a[1] - 1 for a, b in zip(spent["loop"], spent["one"], strict=True)
+                ),
+                "speedup_of_two": median(
+                    a[0] / b[0] for a, b in zip(spent["one"], spent["two"], strict=True)
+                ),
+            },
+            of_sweeps,
+            of_increments,
+        )
 
 
 def costs(bench: Bench, executor: Executor, tasks: list[float], options: argparse.Namespace) -> Costs:
@@ -192,11 +205,13 @@ def costs(bench: Bench, executor: Executor, tasks: list[float], options: argpars
     total, part = np.zeros(size), np.ones(size)
     rounds = 20
     _, adding, _ = timed(lambda: [np.add(total, part, out=total) for _ in range(rounds)])
+    x, z = (bench.store.chunk_rows * 4 * numbers for numbers in (options.features, sum(network.widths)))
     # drawn at random: what the machine had to do beside them came in stretches
     drawn = np.random.default_rng(0).choice(tasks, 4096).tolist()
     return Costs(
         drawn, 8.0 * size, float(sum(w.nbytes for w in bench.state.weights)), adding / rounds, solving(bench),
         trivial(executor, 1), scheduling(executor), options.latency, options.bandwidth, options.storage_bandwidth,
+        read_bytes=float(x + z), written_bytes=float(z),
     )  # fmt: skip
 
 
@@ -240,27 +255,47 @@ def scheduling(executor: Executor, tasks: int = 1000) -> float:
     return (trivial(executor, tasks, time.process_time) - trivial(executor, 1, time.process_time)) / more
 
 
-def replay(measured: Costs, strong: int, weak: int, group: int, split_every: int) -> list[dict[str, Any]]:
+def replay(sweeps: Costs, step: DefaultStep, options: argparse.Namespace) -> list[dict[str, Any]]:
     """One row for each number of workers: efficiencies, and what each term takes of the step's time."""
-    return [
-        {
-            "workers": workers,
-            "strong": efficiency(measured, workers, strong, split_every),
-            "weak": efficiency(measured, workers, weak, split_every, weak=True),
-            "group": efficiency(measured, workers, group, split_every),
-            "lost": losses(measured, workers, strong, split_every),
-            "lost_by_group": losses(measured, workers, group, split_every),
-        }
-        for workers in SIZES
-    ]
+    split = options.split_every
+    found = []
+    for workers in SIZES:
+        small = cut(step.costs, workers)
+        alone, together = (
+            seconds(costs, count, chunks, split)
+            for costs, count, chunks in (
+                (step.costs, 1, step.group),
+                (small, workers, step.group * workers),
+            )
+        )
+        found.append(
+            {
+                "workers": workers,
+                "cap": storage_cap(sweeps, workers),
+                "strong": efficiency(sweeps, workers, options.strong, split),
+                "weak": efficiency(sweeps, workers, options.weak, split, weak=True),
+                "group": efficiency(sweeps, workers, options.group, split),
+                "default": efficiency(step.costs, workers, step.group, split),
+                "cut": alone / (workers * together),
+                "grown": efficiency(step.costs, workers, 1, split, weak=True),
+                "lost": {
+                    "strong": losses(sweeps, workers, options.strong, split),
+                    "group": losses(sweeps, workers, options.group, split),
+                    "default": losses(step.costs, workers, step.group, split),
+                    "cut": losses(small, workers, step.group * workers, split),
+                    "grown": losses(step.costs, workers, workers, split),
+                },
+            }
+        )
+    return found
 
 
-def show(result: dict[str, Any], options: argparse.Namespace) -> None:
-    measured = result["costs"]
-    print(
-        f"{result['cores']} cores, load {result['load_before']:.1f} before and {result['load_after']:.1f} after "
-        f"(3 = both workers and this process); {result['chunks']} chunks, {result['task_seconds']:.2f} s each"
-    )
+COLUMNS = "cap", "strong", "weak", "group", "default", "cut", "grown"
+
+
+def show(result: dict[str, Any], sweeps: Costs, step: DefaultStep, options: argparse.Namespace) -> None:
+    print(line(result["machine"]))
+    print(f"{result['chunks']} chunks, {result['task_seconds']:.2f} s each")
     for label, name in (("loop", "plain loop"), ("one", "one worker"), ("two", "two workers")):
         print(f"{name:<12} wall {result['wall'][label]:7.2f} s   CPU {result['cpu'][label]:7.2f} s")
     print(
@@ -268,20 +303,28 @@ def show(result: dict[str, Any], options: argparse.Namespace) -> None:
         f"two against one: {result['speedup_of_two']:.2f}×"
     )
     print(
-        f"\nsimulated: statistics {measured['statistics_bytes'] / 1e6:.1f} MB, weights "
-        f"{measured['weights_bytes'] / 1e6:.1f} MB, scheduler {measured['scheduler_seconds'] * 1e3:.2f} ms a task, "
-        f"W and commit {measured['solve_seconds'] * 1e3:.0f} ms, empty step {measured['step_seconds'] * 1e3:.0f} ms; "
+        f"\nsimulated: statistics {sweeps.statistics_bytes / 1e6:.1f} MB, weights "
+        f"{sweeps.weights_bytes / 1e6:.1f} MB, scheduler {sweeps.scheduler_seconds * 1e3:.2f} ms a task, "
+        f"W and commit {sweeps.solve_seconds * 1e3:.0f} ms, empty step {sweeps.step_seconds * 1e3:.0f} ms; "
+        f"a chunk reads {sweeps.read_bytes / 1e6:.1f} MB (x, z) and writes {sweeps.written_bytes / 1e6:.1f} MB (z); "
         f"links {options.bandwidth / 1e9:g} GB/s, storage {options.storage_bandwidth / 1e9:g} GB/s, "
         f"latency {options.latency * 1e3:g} ms"
     )
+    parts = step.parts
     print(
-        f"strong: a batch of {options.strong} chunks; weak: {options.weak} chunks a worker; "
-        f"group: incremental, {options.group} chunks between two W"
+        f"a step of increments: {step.group} chunk{'s' * (step.group > 1)} of {step.rows} samples, reading "
+        f"{1e3 * step.reading:.1f} ms, kernels {1e3 * parts.pull:.1f} and {1e3 * parts.probe:.1f} ms, the client's "
+        f"solve {1e3 * parts.client:.1f} ms, two files of {1e3 * step.files:.1f} ms"
     )
-    print(f"{'workers':>7} {'strong':>7} {'weak':>7} {'group':>7}   lost most to (strong; group)")
+    print(
+        f"z persists: cap, what the storage alone allows; strong, a batch of {options.strong} chunks; weak, "
+        f"{options.weak} chunks a worker; group, W after every {options.group} chunks. Increments: default; cut into a "
+        "chunk a worker; grown to a whole chunk a worker"
+    )
+    print(f"{'workers':>7} " + " ".join(f"{name:>7}" for name in COLUMNS) + "   lost most to")
     for row in result["simulated"]:
-        most = "; ".join(describe(row[key]) for key in ("lost", "lost_by_group"))
-        print(f"{row['workers']:7} {row['strong']:7.1%} {row['weak']:7.1%} {row['group']:7.1%}   {most}")
+        most = "; ".join(f"{name}: {describe(lost)}" for name, lost in row["lost"].items())
+        print(f"{row['workers']:7} " + " ".join(f"{row[name]:7.1%}" for name in COLUMNS) + f"   {most}")
     print(verdict(result["simulated"]))
 
 
@@ -294,13 +337,18 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     """Where it breaks, and why."""
     at_128 = next(row for row in rows if row["workers"] == 128)
     sentences = [f"128 workers: {at_128['strong']:.0%} of perfect (published: nearly perfect)"]
-    for key, lost, name in (("strong", "lost", "a batch"), ("group", "lost_by_group", "groups")):
+    for key, name in (
+        ("strong", "a batch"),
+        ("group", "groups"),
+        ("default", "the default"),
+        ("grown", "grown"),
+    ):
         broken = next((row for row in rows if row[key] < 0.8), None)
         if broken is None:
             sentences.append(f"{name}: above 80 % up to {rows[-1]['workers']} workers")
         else:
             sentences.append(
-                f"{name}: below 80 % from {broken['workers']} workers on, by {describe(broken[lost])}"
+                f"{name}: below 80 % from {broken['workers']} workers on, by {describe(broken['lost'][key])}"
             )
     return "; ".join(sentences)
 
@@ -325,16 +373,22 @@ def main() -> None:
         "--folder", type=Path, help="where the data go; by default the system's temporary folder"
     )
     parser.add_argument("--json", action="store_true")
+    add_options(parser)
     options = parser.parse_args()
-    result = measure(options)
-    result["simulated"] = replay(
-        Costs(**result["costs"]), options.strong, options.weak, options.group, options.split_every
-    )
-    result["costs"].pop("task_seconds")
+    machine = opening(options=options, wanted=2)
+    result, sweeps, step = measure(options)
+    result["machine"] = machine
+    result["simulated"] = replay(sweeps, step, options)
     if options.json:
-        print(json.dumps(result))
+        costs = asdict(sweeps)
+        del costs["task_seconds"]
+        print(
+            json.dumps(
+                {**result, "costs": costs, "increments": [list(map(asdict, s)) for s in step.costs.steps]}
+            )
+        )
     else:
-        show(result, options)
+        show(result, sweeps, step, options)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,24 @@
 
 Pure functions of costs that `scaling.py` measures. The scheduler is one server that spends half its cost of a task
 to hand it out and half to take note of its end; a worker has one thread, and one chunk waiting while it computes
-one; sums of the tree go before chunks; what a sum needs from another worker crosses that worker's link.
+one; sums of the tree go before chunks; what a sum needs from another worker crosses that worker's link. Samples, z
+and weights come from storage whose bandwidth the transfers of a moment share evenly, none of them faster than its
+worker's link. A worker waits for what it reads and writes, as a task does; it computes nothing meanwhile.
+
+A step of increments asks the workers twice (`Increments`): for the pull of a group of chunks, and, once the client has
+solved for a direction, for the model of the loss along it.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from statistics import mean
+from typing import Any
 
 AHEAD = 2
 """Tasks a worker is given at once, the one it runs included: Dask's worker-saturation of 1.1, one thread."""
@@ -24,7 +32,7 @@ class Costs:
     Attributes
     ----------
     task_seconds : sequence of float
-        A chunk's task, reading and writing included; used in turn.
+        A chunk's task, with reading and writing as from a disk of its own; used in turn.
     statistics_bytes, weights_bytes : float
         What a chunk sends, and what a worker reads before its first task of a step.
     add_seconds : float
@@ -38,7 +46,9 @@ class Costs:
     latency, bandwidth : float
         Seconds of a message, and bytes per second of a worker's link.
     storage_bandwidth : float
-        Bytes per second of the storage from which all workers read the weights.
+        Bytes per second of the storage that all workers share.
+    read_bytes, written_bytes : float
+        What a chunk's task reads from it (x, and z where it is kept) and writes to it (z).
     """
 
     task_seconds: Sequence[float]
@@ -49,8 +59,24 @@ class Costs:
     step_seconds: float = 0.0
     scheduler_seconds: float = 0.0
     latency: float = 0.0
-    bandwidth: float = float("inf")
-    storage_bandwidth: float = float("inf")
+    bandwidth: float = math.inf
+    storage_bandwidth: float = math.inf
+    read_bytes: float = 0.0
+    written_bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Increments:
+    """Steps of increments, repeated for ever.
+
+    Attributes
+    ----------
+    steps : sequence of sequence of Costs
+        The rounds of each step, one after the other; the client's part of a round is its `solve_seconds`. Steps differ
+        in whether they measure curvature; a step takes what they take on the average.
+    """
+
+    steps: Sequence[Sequence[Costs]]
 
 
 WITHOUT = {
@@ -58,6 +84,7 @@ WITHOUT = {
     "tree": {"statistics_bytes": 0.0, "add_seconds": 0.0, "latency": 0.0},
     "solve": {"solve_seconds": 0.0},
     "weights": {"weights_bytes": 0.0},
+    "storage": {"read_bytes": 0.0, "written_bytes": 0.0},
     "step": {"step_seconds": 0.0},
 }
 """The terms of the loss, and what has to be zero to be without each."""
@@ -70,6 +97,43 @@ class _Worker:
     busy: bool = False
     cold: bool = True
     """Whether it has not read the weights yet."""
+
+
+class _Storage:
+    """Transfers that share a bandwidth evenly, none faster than a link.
+
+    All of a moment go at the same rate. So what one that was there from the beginning would have got decides when each
+    is through, and they end in the order of what that has to be.
+    """
+
+    def __init__(self, bandwidth: float, link: float) -> None:
+        self.bandwidth, self.link = bandwidth, link
+        self.fastest = min(bandwidth, link)
+        self.transfers: list[tuple[float, int, tuple[str, int, int]]] = []
+        self.got = self.at = 0.0
+        self.order = count()
+
+    def _rate(self) -> float:
+        return min(self.link, self.bandwidth / len(self.transfers))
+
+    def begin(self, now: float, size: float, event: tuple[str, int, int]) -> None:
+        """One more."""
+        if self.transfers:
+            self.got += self._rate() * (now - self.at)
+        self.at = now
+        heapq.heappush(self.transfers, (self.got + size, next(self.order), event))
+
+    def next(self) -> float:
+        """When the first ends, if no other begins."""
+        if not self.transfers:
+            return math.inf
+        return self.at + max(self.transfers[0][0] - self.got, 0.0) / self._rate()
+
+    def end(self, moment: float) -> tuple[str, int, int]:
+        """The one that ends then."""
+        self.got, _, event = heapq.heappop(self.transfers)
+        self.at = moment
+        return event
 
 
 def tree(chunks: int, split_every: int) -> list[list[int]]:
@@ -92,10 +156,8 @@ def step_seconds(costs: Costs, workers: int, chunks: int, split_every: int = 4) 
     team = [_Worker() for _ in range(workers)]
     events: list[tuple[float, int, str, int, int]] = []
     order, half, ready = count(), costs.scheduler_seconds / 2, 0
-    weights = max(
-        costs.weights_bytes / costs.bandwidth, costs.weights_bytes * workers / costs.storage_bandwidth
-    )
     free = now = 0.0
+    storage = _Storage(costs.storage_bandwidth, costs.bandwidth)
 
     def later(time: float, event: str, worker: int, task: int) -> None:
         heapq.heappush(events, (time, next(order), event, worker, task))
@@ -105,10 +167,14 @@ def step_seconds(costs: Costs, workers: int, chunks: int, split_every: int = 4) 
         free += half
         later(free + costs.latency, "arrives", worker, task)
 
-    def seconds(worker: int, task: int) -> float:
-        inputs = tasks[task]
-        if not inputs:
-            return costs.task_seconds[task % len(costs.task_seconds)]
+    def move(size: float, event: str, worker: int, task: int) -> None:
+        """Let an event follow when so many bytes, asked for now, have come or gone."""
+        if size and storage.fastest < math.inf:
+            storage.begin(now, size, (event, worker, task))
+        else:
+            later(now, event, worker, task)
+
+    def adding(worker: int, inputs: list[int]) -> float:
         fetched = sum(place[one] != worker for one in inputs)
         transfer = fetched * costs.statistics_bytes / costs.bandwidth + (costs.latency if fetched else 0.0)
         return transfer + (len(inputs) - 1) * costs.add_seconds
@@ -117,19 +183,30 @@ def step_seconds(costs: Costs, workers: int, chunks: int, split_every: int = 4) 
         member = team[worker]
         if member.waiting and not member.busy:
             task, member.busy = member.waiting.popleft(), True
-            start = now + (weights if member.cold else 0.0)
-            member.cold = False
-            later(start + seconds(worker, task), "ends", worker, task)
+            if tasks[task]:
+                later(now + adding(worker, tasks[task]), "ends", worker, task)
+                return
+            weights, member.cold = costs.weights_bytes if member.cold else 0.0, False
+            move(weights + costs.read_bytes, "has read", worker, task)
 
     for turn in range(min(AHEAD * workers, chunks)):
         hand_out(turn % workers, turn)
     ready = min(AHEAD * workers, chunks)
-    while events:
+    while events or storage.transfers:
+        moment = storage.next()
+        if moment <= (events[0][0] if events else math.inf):
+            later(moment + costs.latency, *storage.end(moment))
+            continue
         now, _, event, worker, task = heapq.heappop(events)
         member = team[worker]
         if event == "arrives":
             (member.waiting.appendleft if tasks[task] else member.waiting.append)(task)
             begin(worker)
+        elif event == "has read":
+            seconds = costs.task_seconds[task % len(costs.task_seconds)]
+            later(now + seconds, "has computed", worker, task)
+        elif event == "has computed":
+            move(costs.written_bytes, "ends", worker, task)
         elif event == "ends":
             member.busy, place[task] = False, worker
             later(now + costs.latency, "is noted", worker, task)
@@ -148,24 +225,68 @@ def step_seconds(costs: Costs, workers: int, chunks: int, split_every: int = 4) 
     return costs.step_seconds + max(free, now) + gather + costs.solve_seconds
 
 
-def efficiency(costs: Costs, workers: int, chunks: int, split_every: int = 4, *, weak: bool = False) -> float:
-    """Of so many workers beside one, on the same chunks: `chunks` in all, or (`weak`) for each of them."""
-    total = chunks * workers if weak else chunks
-    return step_seconds(costs, 1, total, split_every) / (
-        workers * step_seconds(costs, workers, total, split_every)
+def seconds(costs: Costs | Increments, workers: int, chunks: int, split_every: int = 4) -> float:
+    """Wall seconds of one step, of whichever kind."""
+    if isinstance(costs, Costs):
+        return step_seconds(costs, workers, chunks, split_every)
+    return mean(
+        sum(step_seconds(one, workers, chunks, split_every) for one in rounds) for rounds in costs.steps
     )
 
 
-def losses(costs: Costs, workers: int, chunks: int, split_every: int = 4) -> dict[str, float]:
+def changed(costs: Costs | Increments, **values: Any) -> Costs | Increments:
+    """The same with other values in every round."""
+    if isinstance(costs, Costs):
+        return replace(costs, **values)
+    return Increments([[replace(one, **values) for one in rounds] for rounds in costs.steps])
+
+
+def cut(costs: Increments, parts: int) -> Increments:
+    """The same step with each chunk cut into so many, of which a task takes that share of its time: at best."""
+    return Increments(
+        [
+            [
+                replace(
+                    one,
+                    task_seconds=[time / parts for time in one.task_seconds],
+                    read_bytes=one.read_bytes / parts,
+                )
+                for one in rounds
+            ]
+            for rounds in costs.steps
+        ]
+    )
+
+
+def efficiency(
+    costs: Costs | Increments, workers: int, chunks: int, split_every: int = 4, *, weak: bool = False
+) -> float:
+    """Of so many workers beside one, on the same chunks: `chunks` in all, or (`weak`) for each of them."""
+    total = chunks * workers if weak else chunks
+    return seconds(costs, 1, total, split_every) / (workers * seconds(costs, workers, total, split_every))
+
+
+def storage_cap(costs: Costs, workers: int) -> float:
+    """The most that the bandwidth of the storage allows: as many chunks a second as it moves, whoever computes."""
+    size = costs.read_bytes + costs.written_bytes
+    if not size:
+        return 1.0
+    alone = mean(costs.task_seconds) + size / min(costs.bandwidth, costs.storage_bandwidth)
+    return min(1.0, costs.storage_bandwidth / size * alone / workers)
+
+
+def losses(costs: Costs | Increments, workers: int, chunks: int, split_every: int = 4) -> dict[str, float]:
     """Share of a step's time that each term is to blame for: what the step would save without it.
 
     "idle" is what is left when all terms are zero: workers without a chunk while others have one.
     """
-    whole = step_seconds(costs, workers, chunks, split_every)
+    whole = seconds(costs, workers, chunks, split_every)
     found = {
-        name: 1 - step_seconds(replace(costs, **zero), workers, chunks, split_every) / whole  # type: ignore[arg-type]
+        name: 1 - seconds(changed(costs, **zero), workers, chunks, split_every) / whole
         for name, zero in WITHOUT.items()
     }
-    busy = sum(costs.task_seconds[i % len(costs.task_seconds)] for i in range(chunks)) / workers
-    found["idle"] = (step_seconds(Costs(costs.task_seconds), workers, chunks, split_every) - busy) / whole
+    bare = changed(costs, **{name: value for zero in WITHOUT.values() for name, value in zero.items()})
+    # one worker without costs computes all the time
+    busy = seconds(bare, 1, chunks, split_every) / workers
+    found["idle"] = (seconds(bare, workers, chunks, split_every) - busy) / whole
     return found

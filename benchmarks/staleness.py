@@ -2,11 +2,12 @@
 
 A Dask cluster of workers with one thread each, in this process, trains the same network on the same samples with
 `training.staleness` 0 and one less than the workers (each of which then always has a group). Workers share this
-machine's cores, so the wall clock says nothing; the losses at the same number of visits do.
+machine's cores, so the wall clock says nothing; the losses at the same number of visits do. What is left out is what
+it is for: how much sooner these visits are made, by as many workers.
 
-    python benchmarks/staleness.py [MNIST.npz] [--workers 8] [--sweeps 3] [--chunk-rows 1250]
+    python benchmarks/staleness.py [MNIST.npz] [--workers 8] [--sweeps 3] [--chunk-rows 1250] [--seeds 3]
 
-Without MNIST: scikit-learn's digits, in chunks of 60.
+Medians over seeds, and their range. Without MNIST: scikit-learn's digits, in chunks of 60.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client, LocalCluster
+from measuring import spread
+from opening import line, opening
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
@@ -47,7 +50,9 @@ def main() -> None:
     parser.add_argument("--staleness", type=int)
     parser.add_argument("--sweeps", type=float, default=3.0)
     parser.add_argument("--chunk-rows", type=int)
+    parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
+    print(line(opening()))
     source = str(options.mnist) if options.mnist else "digits"
     scale, rows = (255.0, options.chunk_rows or 1250) if options.mnist else (16.0, options.chunk_rows or 60)
     with (
@@ -64,28 +69,39 @@ def main() -> None:
         home = Path(folder)
         for split in ("train", "test"):
             ingest(open_source(f"{source}:{split}"), home / f"{split}.zarr", scale=scale, chunk_rows=rows)
-        print(f"{'':12} {'sweep':>6} {'in turn':>10} {'as they finish':>15} {'ratio':>6}   held-out loss")
+        stale = options.workers - 1 if options.staleness is None else options.staleness
+        print(f"held-out loss with staleness 0 and {stale}, and the ratio seed by seed")
+        print(f"{'':12} {'sweep':>6} {'in turn':>22} {'as they finish':>22} {'ratio':>20}")
         for kind, network in KINDS.items():
-            losses = []
-            for staleness in (0, options.workers - 1 if options.staleness is None else options.staleness):
-                settings = Pipeline.model_validate(
-                    {
-                        "data": {"train": str(home / "train.zarr"), "validation": str(home / "test.zarr")},
-                        "network": {"kind": kind, **network},
-                        "training": {
-                            "staleness": staleness, "max_sweeps": options.sweeps,
-                            "group_chunks": None if options.mnist else 1,
-                        },
-                    }
-                )  # fmt: skip
-                records = runs.train(
-                    settings, RunFolder(home / f"{kind}-{staleness}"), Quiet(),
-                    scheduler=cluster.scheduler_address, announce=lambda line: None,
-                )  # fmt: skip
-                losses.append({round(r["sweep"], 3): r["validation_loss"] for r in records})
-            for sweep in sorted(losses[0].keys() & losses[1].keys()):
-                first, second = (loss[sweep] for loss in losses)
-                print(f"{kind:12} {sweep:6.2f} {first:10.4g} {second:15.4g} {second / first:6.2f}")
+            found: dict[float, list[tuple[float, float]]] = {}
+            for seed in range(options.seeds):
+                losses = []
+                for staleness in (0, stale):
+                    settings = Pipeline.model_validate(
+                        {
+                            "data": {"train": str(home / "train.zarr"), "validation": str(home / "test.zarr")},
+                            "network": {"kind": kind, **network},
+                            "training": {
+                                "staleness": staleness, "max_sweeps": options.sweeps, "seed": seed,
+                                "group_chunks": None if options.mnist else 1,
+                            },
+                        }
+                    )  # fmt: skip
+                    records = runs.train(
+                        settings, RunFolder(home / f"{kind}-{staleness}-{seed}"), Quiet(),
+                        scheduler=cluster.scheduler_address, announce=lambda line: None,
+                    )  # fmt: skip
+                    losses.append({round(r["sweep"], 3): r["validation_loss"] for r in records})
+                for sweep in losses[0].keys() & losses[1].keys():
+                    found.setdefault(sweep, []).append((losses[0][sweep], losses[1][sweep]))
+            for sweep, pairs in sorted(found.items()):
+                if len(pairs) < options.seeds:  # a run that has stopped by itself before
+                    continue
+                first, second = zip(*pairs, strict=True)
+                ratio = spread([b / a for a, b in pairs], "{:.2f}".format)
+                print(
+                    f"{kind:12} {sweep:6.2f} {spread(first):>22} {spread(second):>22} {ratio:>20}", flush=True
+                )
 
 
 if __name__ == "__main__":

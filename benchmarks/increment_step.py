@@ -1,0 +1,110 @@
+"""One step of increments on one chunk, part by part, as `altmin_dask.engine.incrementing` takes it, without Dask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+
+import numpy as np
+
+from altmin_dask.networks.network import Network
+from altmin_dask.solvers.chunks import increment_chunk, probe_chunk
+from altmin_dask.solvers.increments import (
+    RENEW_EVERY,
+    IncrementSettings,
+    Memory,
+    Metric,
+    default_damping,
+    default_proximal,
+    renews,
+)
+from altmin_dask.solvers.newton import NewtonSettings
+
+WARM = 2 * RENEW_EVERY
+"""Steps before those that are timed: the first ones measure curvature more often, and grow the caches."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Seconds of a step.
+
+    Attributes
+    ----------
+    pull, probe : float
+        The workers': what a chunk says about the weights, and the model of the loss along the direction.
+    solve, move : float
+        The client's between the two, and after them: means, factors in one step of four, and the direction; the step
+        lengths and the new weights.
+    """
+
+    pull: float
+    solve: float
+    probe: float
+    move: float
+
+    @property
+    def kernel(self) -> float:
+        """Of the workers."""
+        return self.pull + self.probe
+
+    @property
+    def client(self) -> float:
+        """Of the client, for which the workers wait."""
+        return self.solve + self.move
+
+    @property
+    def whole(self) -> float:
+        """Of both."""
+        return self.kernel + self.client
+
+    @classmethod
+    def mean(cls, steps: list[Parts]) -> Parts:
+        """Of steps that differ in what they have to do."""
+        return cls(*np.mean([astuple(step) for step in steps], axis=0).tolist())
+
+    @classmethod
+    def median(cls, steps: list[Parts]) -> Parts:
+        """Of steps that do the same."""
+        return cls(*np.median([astuple(step) for step in steps], axis=0).tolist())
+
+
+class Stepper:
+    """Trains on one chunk, again and again."""
+
+    def __init__(
+        self, network: Network, x: np.ndarray, y: np.ndarray | None, every: int, clock: Callable[[], float]
+    ) -> None:
+        self.network, self.x, self.y, self.every, self.clock = network, x, y, every, clock
+        self.settings = IncrementSettings(default_proximal(network, len(x)), default_damping(network))
+        self.weights = network.initial_weights(0)
+        self.memory = Memory.start(self.weights)
+        self.metric: Metric | None = None
+        for _ in range(WARM):
+            self.step()
+
+    def cycle(self) -> list[Parts]:
+        """As many steps as there are from one measurement of curvature to the next; the first one measures."""
+        return [self.step() for _ in range(RENEW_EVERY)]
+
+    def step(self) -> Parts:
+        """The next one."""
+        network, memory, weights, clock = self.network, self.memory, self.weights, self.clock
+        renewed = renews(memory.steps)
+        start = clock()
+        seed = [0, memory.steps] if renewed else None
+        ascent = increment_chunk(network, weights, None, self.x, self.y, NewtonSettings(), seed)
+        pulled = clock()
+        if memory.refuses(ascent):
+            raise RuntimeError("a step was taken back: these would not be the usual ones")
+        memory.renew(ascent, weights, self.settings.averaging)
+        if renewed or self.metric is None:
+            self.metric = Metric(memory, self.settings)
+        direction = self.metric.direction(ascent, weights)
+        solved = clock()
+        kept = slice(None, None, self.every)
+        y = None if self.y is None else self.y[kept]
+        probe = probe_chunk(network, weights, direction, memory.before, self.x[kept], y)
+        probed = clock()
+        lengths = self.metric.lengths(probe, weights, direction, memory.before)
+        self.weights = memory.move(weights, direction, memory.before, lengths)
+        return Parts(pulled - start, solved - pulled, probed - solved, clock() - probed)
