@@ -1,6 +1,6 @@
 """A run folder: the settings it belongs to, committed states, the history, z, and the trained model.
 
-    RUN/pipeline.json             what was asked for, every default filled in
+    RUN/pipeline.json             what was asked for, every default filled in, and the run's mark
     RUN/history.jsonl             one JSON object per record
     RUN/progress.json             where it is between two records, for those who watch the folder
     RUN/state/00000042.safetensors    the last commits: weights, statistics, generations, clocks
@@ -11,7 +11,8 @@
     RUN/report/                   figures and page of `altmin report`
     RUN/.lock                     held by the process that trains
 
-A state is committed by renaming its file into place, so there is always a last complete one.
+A state is committed by renaming its file into place, so there is always a last complete one. The arrays of z and the
+files in steps/ carry the run's mark; whatever else is in the folder is left alone.
 """
 
 from __future__ import annotations
@@ -357,6 +358,8 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what a run that never began has written; what somebody else has put in the folder stays."""
+        if not self.claimed:
+            return
         Exchange(self.steps, self.id).clear()
         if z := self._claims().get("z"):
             remove_empty_folder(z)
@@ -364,7 +367,7 @@ class RunFolder:
             SAMPLES.remove(str(self.data / name))
         remove_empty_folder(str(self.data))
         self.sweep()
-        remove_ours(str(self.path), _ANY_WRITTEN, last=self._claim_file.name)
+        remove_ours(os.path.realpath(self.path), _ANY_WRITTEN, last=self._claim_file.name)
 
     def sweep(self) -> None:
         """Remove what a process that was killed has left half-written; of a locked folder."""
