@@ -249,6 +249,14 @@ def test_a_run_behind_a_link(altmin, watched, samples_store, tmp_path, tmp_path_
     assert altmin("train", file, "--run", "nowhere").code == 2
     check(tmp_path / "disk")
 
+    shutil.rmtree(tmp_path / "disk")
+    (tmp_path / "disk").mkdir()
+    np.savez(file.with_name("bad.npz"), x=np.full((5, 6), np.nan), y=np.zeros(5, int))
+    bad = pipeline_file(file.parent, file.with_name("bad.npz"))
+    refused(altmin("train", bad, "--run", "run"), "rows 0, 1")
+    assert os.listdir(tmp_path / "disk") == []
+    check(tmp_path / "disk")
+
 
 # --- what others have put in a run folder
 
@@ -349,23 +357,32 @@ def interrupt(line: str) -> None:
     raise KeyboardInterrupt
 
 
-def test_an_array_of_others_in_the_place_of_z_is_not_written_to(samples, make_store, pipeline, tmp_path):
+@pytest.mark.parametrize("what", ["an array", "a group", "a file", "a folder"])
+def test_what_is_in_the_place_of_z_is_not_written_to(what, samples, make_store, pipeline, tmp_path):
     store = make_store(samples)
     training = {"schedule": "incremental", "max_sweeps": 1.0}
     run = RunFolder(tmp_path / "run")
     runs.train(pipeline(store.path, training=training), run, Quiet(), announce=lambda line: None)
     theirs = tmp_path / "run" / "z" / "000002.zarr"
-    zarr.create_array(theirs, data=np.ones((200, 17)), chunks=(32, 17))
-    before = contents(theirs)
+    if what == "an array":
+        zarr.create_array(theirs, data=np.ones((200, 17)), chunks=(32, 17))
+    elif what == "a group":
+        zarr.create_group(theirs)
+    elif what == "a file":
+        theirs.write_text("dear")
+    else:
+        theirs.mkdir()
+        (theirs / "c.0.0").write_text("dear")
+    before = contents(theirs.parent)
     training["max_sweeps"] = 2.0
     with pytest.raises(ExistsError, match=r"z/000002.zarr is no array of this run; move it away"):
         runs.train(
             pipeline(store.path, training=training), run, Quiet(), resume=True, announce=lambda line: None
         )
-    assert contents(theirs) == before
+    assert {name: contents(theirs.parent)[name] for name in before} == before
     theirs.rename(tmp_path / "moved.zarr")
     runs.train(pipeline(store.path, training=training), run, Quiet(), resume=True, announce=lambda line: None)
-    assert contents(tmp_path / "moved.zarr") == before
+    assert run.records()[-1]["sweep"] == 2.0
 
 
 @pytest.mark.parametrize("kind", ["content", "link"])

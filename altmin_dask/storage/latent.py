@@ -8,10 +8,10 @@ forgotten worker long after, without changing what any other task reads.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import zarr
 
@@ -22,8 +22,10 @@ from altmin_dask.storage.places import for_zarr, is_url, names_in, remove_empty_
 from altmin_dask.storage.views import ChunkView, forget_arrays, open_array
 
 _ARRAY = re.compile(r"(\d{6,})\.zarr")
-_FILE = re.compile(r"c\.\d+\.0|(zarr|c\.\d+)\.[0-9a-f]+\.partial")
-"""A chunk, and what zarr leaves of a file when it is killed."""
+_HALF = re.compile(r"zarr\.[0-9a-f]+\.partial")
+"""What zarr leaves of an array when it is killed before there is one."""
+_FILE = re.compile(rf"c\.\d+(\.0|\.[0-9a-f]+\.partial)|{_HALF.pattern}")
+"""A chunk, and what is left of one."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,14 @@ class LatentStore:
             If somebody else has put something in its place.
         """
         location = self.location(generation)
-        try:
-            try:
-                ours = self._carries_mark(open_array(location))
-            except FileNotFoundError:
-                self._create(location)
-                ours = True
-        except (ValueError, KeyError, NotADirectoryError):  # what zarr raises of what is no array
-            ours = False
-        if not ours:
+        if self._is_own(location):
+            return
+        left = names_in(location)
+        free = is_url(location) or os.path.isdir(location) or not os.path.lexists(location)
+        if not (free and all(map(_HALF.fullmatch, left))):
             raise ExistsError(f"{location} is no array of this run; move it away, or give another --run")
+        self._create(location)
+        remove_files(location, left)
 
     def discard(self, generation: int, chunks: Sequence[int], *, whole: bool) -> None:
         """Remove chunks of a generation that a committed one has taken the place of.
@@ -131,15 +131,11 @@ class LatentStore:
             attributes={KEY: {"run": self.run}},
             **storage_options(self.dtype, compress=is_url(self.path)),
         )
-        self._remove_chunks(location)  # half a file of a process that was killed before there was a mark
-
-    def _carries_mark(self, array: zarr.Array[Any]) -> bool:
-        return array.attrs.asdict().get(KEY) == {"run": self.run}
 
     def _is_own(self, location: str) -> bool:
         """Whether there is an array that this run has made."""
         try:
-            return self._carries_mark(open_array(location))
+            return open_array(location).attrs.asdict().get(KEY) == {"run": self.run}
         except Exception:  # whatever zarr raises of what is no array
             return False
 

@@ -1,6 +1,6 @@
 """A run folder: the settings it belongs to, committed states, the history, z, and the trained model.
 
-    RUN/pipeline.json             what was asked for, every default filled in
+    RUN/pipeline.json             what was asked for, every default filled in, and the run's mark
     RUN/history.jsonl             one JSON object per record
     RUN/progress.json             where it is between two records, for those who watch the folder
     RUN/state/00000042.safetensors    the last commits: weights, statistics, generations, clocks
@@ -14,7 +14,8 @@
 A state is committed by renaming its file into place, so there is always a last complete one. Everything else follows
 from it: a record is appended, and the model of a best one written beside its place, before the commit that makes them
 valid; then the model takes its place. What is missing of that after a kill is made good when the run is resumed, and
-what belongs to no commit is removed.
+what belongs to no commit is removed; the arrays of z and the files in steps/
+carry the run's mark, and whatever else is in the folder is left alone.
 """
 
 from __future__ import annotations
@@ -365,6 +366,8 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what a run that never began has written; what somebody else has put in the folder stays."""
+        if not self.claimed:
+            return
         Exchange(self.steps, self.id).clear()
         if z := self._claims().get("z"):
             remove_empty_folder(z)
@@ -372,7 +375,7 @@ class RunFolder:
             SAMPLES.remove(str(self.data / name))
         remove_empty_folder(str(self.data))
         self.sweep()
-        remove_ours(str(self.path), _ANY_WRITTEN, last=self._claim_file.name)
+        remove_ours(os.path.realpath(self.path), _ANY_WRITTEN, last=self._claim_file.name)
 
     def sweep(self) -> None:
         """Remove what a process that was killed has left half-written; of a locked folder."""
