@@ -644,7 +644,13 @@ def test_z_among_objects_of_others(scratch, schedule, samples, make_store, pipel
     run = RunFolder(tmp_path / "run")
     runs.train(settings(1.0), run, Quiet(), announce=lambda line: None)
     own = run.latent.removeprefix(memory)
-    for name in ("notes.txt", "000001.zarr/notes.txt", "000000.zarr/notes.txt", "weights/notes.safetensors"):
+    for name in (
+        "notes.txt",
+        "000001.zarr/notes.txt",
+        "000000.zarr/notes.txt",
+        "000009.zarr/notes.txt",
+        "weights/notes.safetensors",
+    ):
         put(f"{run.latent}/{name}")
         before[f"{own}/{name}"] = b"dear"
     runs.train(settings(2.0), run, Quiet(), resume=True, announce=lambda line: None)

@@ -70,14 +70,14 @@ class LatentStore:
             If somebody else has put something in its place.
         """
         location = self.location(generation)
-        if self._is_own(location):
+        if self._carries_mark(location):
             return
-        left = names_in(location)
+        left, ours = names_in(location), _FILE if self._in_own_folder else _HALF
         free = is_url(location) or os.path.isdir(location) or not os.path.lexists(location)
-        if not (free and all(map(_HALF.fullmatch, left))):
+        if not (free and all(map(ours.fullmatch, left))):
             raise ExistsError(f"{location} is no array of this run; move it away, or give another --run")
-        self._create(location)
         remove_files(location, left)
+        self._create(location)
 
     def discard(self, generation: int, chunks: Sequence[int], *, whole: bool) -> None:
         """Remove chunks of a generation that a committed one has taken the place of.
@@ -92,7 +92,7 @@ class LatentStore:
             Whether no other chunk of the generation is needed either.
         """
         location = self.location(generation)
-        if not self._is_own(location):
+        if not (self._in_own_folder or self._carries_mark(location)):
             return
         if whole:
             self._remove_array(location)
@@ -112,7 +112,7 @@ class LatentStore:
             kept.setdefault(generation, set()).add(_key(chunk))
         for name in names_in(self.path):
             match, location = _ARRAY.fullmatch(name), f"{self.path}/{name}"
-            if not match or not self._is_own(location):
+            if not match or not (self._in_own_folder or self._carries_mark(location)):
                 continue
             chunks = kept.get(int(match[1]))
             if chunks is None:
@@ -132,11 +132,22 @@ class LatentStore:
             **storage_options(self.dtype, compress=is_url(self.path)),
         )
 
-    def _is_own(self, location: str) -> bool:
-        """Whether there is an array that this run has made."""
+    @property
+    def _in_own_folder(self) -> bool:
+        """Whether it is kept in a folder that is named by the mark, as it is where several runs share a place."""
+        return bool(self.run) and self.path.endswith(f"/{self.run}")
+
+    def _carries_mark(self, location: str) -> bool:
+        """Whether there is an array that says that this run has made it."""
         try:
             return open_array(location).attrs.asdict().get(KEY) == {"run": self.run}
-        except Exception:  # whatever zarr raises of what is no array
+        except (
+            FileNotFoundError,
+            NotADirectoryError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # of what is no array
             return False
 
     def _remove_array(self, location: str) -> None:
