@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,14 @@ from altmin_dask.networks.activations import Array
 from altmin_dask.networks.chain import Weights
 from altmin_dask.networks.network import Network, build_network, describe_network
 from altmin_dask.storage.atomic import flush, write_json, write_tensors
+from altmin_dask.storage.places import names_in
 from altmin_dask.storage.preparation import Preparation, Scaling
 
 VERSION = 1
 KINDS = ("autoencoder", "classifier", "regressor", "recurrent_classifier", "recurrent_regressor")
 _WEIGHTS, _SETTINGS = "weights.safetensors", "model.json"
+STAGED = re.compile(r"\.model-\d{8,}\.safetensors")
+"""Weights and settings of a model that is not yet the run's."""
 _READINGS, _READING_SECONDS = 5, 0.02
 """How often the two files are read while they are not of one model, because they are just being replaced."""
 
@@ -154,7 +158,10 @@ def publish(folder: Path, number: int) -> None:
     Whatever else was staged goes. The weights come last: a kill before leaves the staged file, to do it again with.
     """
     wanted = _staged(folder, number)
-    for file in folder.glob(_staged_name("*")):
+    for name in names_in(str(folder)):
+        file = folder / name
+        if STAGED.fullmatch(name) is None:
+            continue
         if file != wanted:
             file.unlink()
             continue
@@ -167,11 +174,7 @@ def publish(folder: Path, number: int) -> None:
 
 
 def _staged(folder: Path, number: int) -> Path:
-    return folder / _staged_name(f"{number:08d}")
-
-
-def _staged_name(number: str) -> str:
-    return f".model-{number}.safetensors"
+    return folder / f".model-{number:08d}.safetensors"
 
 
 def _settings_of(folder: Path) -> Any:

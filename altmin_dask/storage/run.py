@@ -36,7 +36,7 @@ from safetensors import SafetensorError, safe_open
 
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import sweep_killed, sweep_partials, write_json, write_tensors
-from altmin_dask.storage.model import publish
+from altmin_dask.storage.model import STAGED, publish
 from altmin_dask.storage.owned import remove_ours
 from altmin_dask.storage.places import (
     filesystem_of,
@@ -54,7 +54,7 @@ _STATE = re.compile(r"\d{8,}\.safetensors")
 _WRITTEN = {
     "": re.compile(r"(pipeline|progress)\.json|history\.jsonl"),
     "state/": _STATE,
-    "model/": re.compile(r"model\.json|weights\.safetensors|\.model-\d{8,}\.safetensors"),
+    "model/": re.compile(rf"model\.json|weights\.safetensors|{STAGED.pattern}"),
     "report/": re.compile(r"(report|performance)\.html"),
 }
 """Files of a run by folder; all else in its folder is not its to remove."""
