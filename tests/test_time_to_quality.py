@@ -310,7 +310,8 @@ def test_every_contestant_runs_from_every_start(mnist, stores):
         ours = result["spec"]["optimizer"] == "altmin"
         assert set(result["curves"]) == ({AVERAGED} if ours else {RAW, "0.9", "0.99"})
         for curve in result["curves"].values():
-            assert curve[-1][0] >= 0.15
+            # ours may end with a record whose commit takes what is left
+            assert curve[-1][0] >= (0.05 if ours else 0.15), result
             assert result["status"] == SPENT
         if result["spec"]["part"] == SEARCH:
             assert 0 < result["start_seconds"] <= curve[-1][0] + 1e-3  # rounded
