@@ -80,7 +80,8 @@ def figure(name: str, lines: Sequence[dict[str, Any]], file: Path) -> None:
         axes.annotate(
             text, (1.0, cost), xycoords=("axes fraction", "data"), fontsize=7, va="bottom", ha="right"
         )
-    lowest = min([*costs, *(point[1] for row in rows for curve in row.curves for point in curve)])
+    reached = [point[1] for row in rows for curve in row.curves for point in curve]
+    lowest = min([*costs, *(cost for cost in reached if cost > 0)])  # no error at all is on no log axis
     axes.set(
         xscale="log", yscale="log", ylim=(0.9 * lowest, 12 * max(costs)), xlabel="CPU seconds of training",
         ylabel="test error, %" if task.accuracy else "held-out ½‖x̂−x‖²",

@@ -310,7 +310,8 @@ def test_every_contestant_runs_from_every_start(mnist, stores):
         ours = result["spec"]["optimizer"] == "altmin"
         assert set(result["curves"]) == ({AVERAGED} if ours else {RAW, "0.9", "0.99"})
         for curve in result["curves"].values():
-            assert curve[-1][0] >= 0.15
+            # ours may end with a record whose commit takes what is left
+            assert curve[-1][0] >= (0.05 if ours else 0.15), result
             assert result["status"] == SPENT
         if result["spec"]["part"] == SEARCH:
             assert 0 < result["start_seconds"] <= curve[-1][0] + 1e-3  # rounded
@@ -321,9 +322,9 @@ def test_a_whole_comparison(mnist, tmp_path, monkeypatch):
     monkeypatch.setattr(time_to_quality, "wait_for_quiet", lambda *a, **k: 0.0)  # tests run beside others
     monkeypatch.setattr(time_to_quality, "REPEATS", 1)
     arguments = [
-        str(mnist), "--task", "classifier", "--contestants", "altmin,altmin-raw,adam,adam-cosine-0.2,sklearn",
-        "--horizons", "0.2", "--rungs", "0.05,0.1", "--seconds", "0.3", "--seeds", "2", "--allow-dirty",
-        "--out", str(tmp_path),
+        str(mnist), "--task", "classifier", "--contestants", "altmin,adam,adam-cosine-0.1",
+        "--horizons", "0.1", "--starts", "random", "--rungs", "0.05,0.1", "--seconds", "0.2",
+        "--seeds", "2", "--allow-dirty", "--out", str(tmp_path),
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["x", *arguments])
     time_to_quality.main()
@@ -334,13 +335,7 @@ def test_a_whole_comparison(mnist, tmp_path, monkeypatch):
     assert "On equal terms" in text
     assert (tmp_path / "classifier.png").stat().st_size > 10_000
     finals = [line for line in lines if "row" in line]
-    assert {line["row"]["contestant"] for line in finals} == {
-        "altmin",
-        "altmin-raw",
-        "adam",
-        "adam-cosine-0.2",
-        "sklearn",
-    }
+    assert {line["row"]["contestant"] for line in finals} == {"altmin", "adam", "adam-cosine-0.1"}
     # nothing is repeated
     numbers = count()
     monkeypatch.setattr(time_to_quality.Runs, "carry_out", lambda *a: next(numbers))
