@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import time
@@ -108,8 +109,8 @@ class Session:
         commit, and took with it when it was killed, is done again, and charged to the one that does it: how long the
         first took cannot be known.
         """
-        mark = self._mark
-        if mark is None or time.perf_counter() - mark.wall >= self._charge_seconds / CHARGE_SHARE:
+        since = math.inf if self._mark is None else time.perf_counter() - self._mark.wall
+        if isinstance(self.executor, Threads) or since >= self._charge_seconds / CHARGE_SHARE:
             self.charge()
         with activity("commit"):
             return str(self.run.commit(self.state))
