@@ -219,8 +219,8 @@ class TrainingTable(Table):
     """By default 10, for L1 and multipliers 80, and for increments 20 or as many as 300 steps take."""
     max_cpu_seconds: Positive | None = None
     n_iter_no_change: Annotated[int, Field(ge=1)] | None = 10
-    """Training stops when the nested loss (of the validation samples, if there are any) has not improved by `tol`
-    in so many records; None never stops it."""
+    """Training stops when the nested loss (of the validation samples, or if there are none with the ridge) has not
+    improved by `tol` in so many records; None never stops it."""
     tol: NonNegative = 1e-3
     """Relative improvement of the best loss that counts."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -22,7 +22,7 @@ from altmin_dask.storage.model import Model
 from altmin_dask.storage.owned import Layout
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.state import State
-from altmin_dask.storage.weights import read_weights
+from altmin_dask.storage.weights import Exchange, read_weights
 
 
 def make_model(kind: str = "autoencoder", dtype: str = "float32") -> Model:
@@ -36,6 +36,20 @@ def make_model(kind: str = "autoencoder", dtype: str = "float32") -> Model:
 
 
 # --- models
+
+
+def test_weights_of_any_layout_come_back(tmp_path):
+    """As files of a model, of a state, and of what is handed to tasks: safetensors itself writes what is in memory."""
+    plain = make_model()
+    layouts = [np.asfortranarray, lambda w: w.repeat(2, axis=1)[:, ::2], lambda w: w[::-1].copy()[::-1]]
+    weights = tuple(make(w) for make, w in zip(layouts, plain.weights, strict=True))
+    assert not any(w.flags.c_contiguous for w in weights)
+    Model("autoencoder", plain.network, weights, (2, 3), 255.0).save(tmp_path / "model")
+    published = Exchange(str(tmp_path / "exchange")).publish(weights, "weights", 1)
+    remote = Exchange("memory://any-layout").publish(weights, "weights", 1)
+    for found in (Model.load(tmp_path / "model").weights, read_weights(published), read_weights(remote)):
+        for ours, theirs in zip(plain.weights, found, strict=True):
+            np.testing.assert_array_equal(theirs, ours)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -33,6 +33,7 @@ from altmin_dask.solvers.increments import (
     renews,
 )
 from altmin_dask.solvers.schedules import Action, Increment, increment_schedule, penalties
+from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.storage.state import State
 
 PROBE_EVERY = 4
@@ -65,6 +66,8 @@ class Pending:
     before : tuple of ndarray
         The weights before those that it was sent out with. What has been done since, of which the group knew
         nothing, is part of the step that is repeated, or undone, by as much as the model wants.
+    ridge : float
+        λ Σ ‖W̃_i‖² / N of those that it was sent out with.
     started : Started
         What to wait for; it keeps the samples of the probe.
     """
@@ -72,6 +75,7 @@ class Pending:
     chunks: tuple[int, ...]
     renewed: bool
     before: Weights
+    ridge: float
     started: Started
 
 
@@ -204,7 +208,7 @@ class Incrementing:
 
     @property
     def objective(self) -> float:
-        """Mean loss of the last groups."""
+        """Mean loss of the last groups, the ridge included."""
         return self.memory.level
 
     def _begin(self, action: Increment) -> Pending:
@@ -218,7 +222,8 @@ class Incrementing:
         step = session.step(session.problem.train, chunks, file)
         with session.span():
             started = session.executor.start(*sweep.increment(step, self.mu, seed, self.probe_every))
-        return Pending(chunks, renewed, memory.before, started)
+        ridge = ridge_term(session.state.weights, self.settings.ridge, self.settings.penalize_bias)
+        return Pending(chunks, renewed, memory.before, ridge, started)
 
     def _finish_first(self) -> None:
         """Take the step of the group that is done first."""
@@ -232,7 +237,7 @@ class Incrementing:
         network = session.problem.kernel.network
         ascent = Ascent(network.shapes, pending.renewed, packed.dtype, packed)
         state.visits += session.group_rows(pending.chunks)
-        if memory.refuses(ascent):
+        if memory.refuses(ascent, pending.ridge):
             state.weights = memory.take_back()
             self.metric = Metric(memory, self.settings) if memory.renewals else None
             self._check()
@@ -241,7 +246,7 @@ class Incrementing:
         memory.gradient = ascent.gradient_norm(
             state.weights, self.settings.ridge, self.settings.penalize_bias
         )
-        memory.renew(ascent, state.weights, self.settings.averaging)
+        memory.renew(ascent, state.weights, self.settings.averaging, pending.ridge)
         with activity("solve"):
             if pending.renewed or self.metric is None:
                 self.metric = Metric(memory, self.settings)

@@ -21,6 +21,7 @@ from altmin_dask.engine.session import Session
 from altmin_dask.errors import RunError
 from altmin_dask.networks.chain import Weights
 from altmin_dask.solvers.schedules import Action, Record
+from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.storage.model import Model
 
 SWEEPS, SPLIT_SWEEPS = 10.0, 80.0
@@ -28,7 +29,7 @@ SWEEPS, SPLIT_SWEEPS = 10.0, 80.0
 INCREMENT_SWEEPS, INCREMENT_STEPS = 20.0, 300
 """Increments take so many sweeps, or as many as so many steps take, unless told otherwise."""
 DIVERGED = 10.0
-"""A loss that is this multiple of the best one, and higher than the first, is divergence."""
+"""A loss, its ridge included, that is this multiple of the best one, and higher than the first, is divergence."""
 
 
 class Form(Protocol):
@@ -186,10 +187,12 @@ class Trainer:
     @property
     def ending(self) -> str:
         """Why training ended, and which model it leaves, as a sentence."""
-        loss = "validation_loss" if self.problem.validation is not None else "nested_loss"
+        loss = "regularized_loss" if self.problem.validation is None else "validation_loss"
         records = self.run.records()
-        best = min(records, key=lambda record: record[loss])
-        name = loss.replace("_", " ")
+        # histories of earlier versions have no regularized loss
+        best = min(records, key=lambda record: record.get(loss, record["nested_loss"]))
+        name = "validation loss" if loss == "validation_loss" else "nested loss"
+        name += " and ridge" if loss == "regularized_loss" and self.pipeline.solver.ridge else ""
         return f"{self.why}; the model is that of sweep {best['sweep']:.4g}, with the lowest {name}"
 
     def _finished(self) -> bool:
@@ -227,14 +230,18 @@ class Trainer:
         if problem.validation is not None:
             chunks = tuple(range(problem.validation.store.n_chunks))
             validation = self.session.evaluate(sweep.evaluate, problem.validation, chunks, file)
-        loss = (validation or nested).mean_loss
-        self._check(loss)
+        ridge = self._ridge()
+        self._check((validation or nested).mean_loss, ridge)
+        regularized = nested.mean_loss + ridge / self.rows
+        # what is minimised decides, where no other samples do
+        loss = validation.mean_loss if validation else regularized
         labels, mu = problem.train.target == "labels", self.form.mu
         record: dict[str, Any] = {
             "sweep": state.visits / self.rows,
             "cpu_seconds": state.cpu_seconds,
             "wall_seconds": state.wall_seconds,
             "nested_loss": nested.mean_loss,
+            "regularized_loss": regularized,
             "validation_loss": validation and validation.mean_loss,
             "nested_accuracy": nested.accuracy if labels else None,
             "validation_accuracy": validation.accuracy if validation and labels else None,
@@ -256,15 +263,31 @@ class Trainer:
         state.history_bytes = self.run.append(record)
         return record
 
-    def _check(self, loss: float) -> None:
-        """Refuse a loss that is not finite, or far beyond the best and the first."""
-        best = self.state.best
-        first = self.first.get("validation_loss") or self.first.get("nested_loss") or math.inf
-        if math.isfinite(loss) and (best is None or loss <= max(DIVERGED * best, first)):
+    def _ridge(self) -> float:
+        """λ Σ ‖W̃_i‖² of the weights that are evaluated."""
+        solver = self.pipeline.solver
+        return float(ridge_term(self.form.weights, solver.ridge, solver.penalize_bias))
+
+    def _check(self, loss: float, ridge: float) -> None:
+        """Refuse a loss that is not finite, or far beyond the best and the first.
+
+        All of them with the ridge, shared by the samples that are in the sums now: what a large one shrinks has a
+        higher loss in the end, and is no divergence.
+        """
+        state, here = self.state, [float(loss), ridge]
+        rows = (0.0 if state.statistics is None else state.statistics.samples) or self.rows
+
+        def regularized(mark: list[float]) -> float:
+            return mark[0] + mark[1] / rows
+
+        first, best = state.marks or (here, here)
+        limit = max(DIVERGED * regularized(best), regularized(first))
+        if math.isfinite(regularized(here)) and regularized(here) <= limit:
+            state.marks = [first, min(best, here, key=regularized)]
             return
-        kept = "" if best is None else f"; the model is the best till then, with {best:.6g}"
+        kept = "" if state.best is None else f"; the model is the best till then, with {best[0]:.6g}"
         raise RunError(
-            f"the nested loss diverged: it is {loss:.6g} after {self.state.visits / self.rows:.3g} sweeps{kept}; "
+            f"the nested loss diverged: it is {loss:.6g} after {state.visits / self.rows:.3g} sweeps{kept}; "
             "try a larger solver.mu, solver.ridge or solver.proximal"
         )
 

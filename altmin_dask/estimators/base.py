@@ -82,7 +82,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         many as 300 steps take.
     early_stopping : bool
         Hold `validation_fraction` of the samples out (drawn at random, not by class), stop on their loss and keep the
-        model that was best on them. Otherwise the same goes by the loss of the samples trained on.
+        model that was best on them. Otherwise the same goes by the loss of the samples trained on, and the ridge.
     validation_fraction : float
         Share of samples held out if `early_stopping`.
     n_iter_no_change : int or None

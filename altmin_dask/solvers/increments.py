@@ -198,7 +198,7 @@ class Memory:
     caution : float
         Factor of the damping, 1 unless a step was taken back lately.
     level : float
-        Running mean of the loss before each step; NaN at first.
+        Running mean of the loss before each step, the ridge included; NaN at first.
     gradient : float
         Norm of the gradient by the last group that was not refused, before its step; NaN at first.
     spread : float
@@ -247,14 +247,18 @@ class Memory:
         grams, metrics, before, average = ([tensors[f"{kind}_{i}"] for i in range(layers)] for kind in kinds)
         return cls(grams, metrics, tuple(before), tuple(average), **scalars)
 
-    def refuses(self, ascent: Ascent) -> bool:
-        """Whether the weights have become worse than chance would have it, so that the last step is taken back."""
+    def refuses(self, ascent: Ascent, ridge: float = 0.0) -> bool:
+        """Whether the weights have become worse than chance would have it, so that the last step is taken back.
+
+        A group's mean loss is judged with the `ridge` of the weights it has seen, λ Σ ‖W̃_i‖² / N: a step that makes
+        that fall may well raise the loss.
+        """
         n, loss, _ = (float(total) for total in ascent.totals)
         if not np.isfinite(ascent.vector).all():
             return True
         if math.isnan(self.level):
             return False
-        return loss / n > REFUSED * self.level + 6 * math.sqrt(self.spread / n)
+        return loss / n + ridge > REFUSED * self.level + 6 * math.sqrt(self.spread / n)
 
     def take_back(self) -> Weights:
         """The mean weights, to go on from with more damping."""
@@ -271,13 +275,14 @@ class Memory:
             for mean, w in zip(self.average, weights, strict=True)
         )
 
-    def renew(self, ascent: Ascent, weights: Weights, averaging: float) -> None:
-        """Take a group's samples into the means, and the weights, which it did not refuse."""
+    def renew(self, ascent: Ascent, weights: Weights, averaging: float, ridge: float = 0.0) -> None:
+        """Take a group's samples into the means, and the weights, which it did not refuse; `ridge` as there."""
         self.average = self.averaged(weights, averaging)
         n, loss, squares = (float(total) for total in ascent.totals)
         variance = max(squares / n - (loss / n) ** 2, 0.0)
         keep_level = 0.0 if math.isnan(self.level) else 0.9
-        self.level = loss / n if not keep_level else keep_level * self.level + 0.1 * loss / n
+        now = loss / n + ridge
+        self.level = now if not keep_level else keep_level * self.level + 0.1 * now
         self.spread = keep_level * self.spread + (1 - keep_level) * variance
         if not ascent.curvature:
             return

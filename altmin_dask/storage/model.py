@@ -206,5 +206,5 @@ def layer_names(layers: int) -> list[str]:
 
 
 def layer_tensors(weights: Weights) -> dict[str, Any]:
-    """Weights by the names they have in a file."""
-    return dict(zip(layer_names(len(weights)), weights, strict=True))
+    """Weights by the names they have in a file, in the order of memory that safetensors takes for granted."""
+    return dict(zip(layer_names(len(weights)), map(np.ascontiguousarray, weights), strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -46,9 +46,12 @@ class State:
     records, best_record : int
         Records of the history, and which of them (from 0) is the best.
     best : float or None
-        The lowest loss of a record: of the validation samples if there are any, else of training samples.
+        The lowest loss of a record: of the validation samples if there are any, else of training samples with the
+        ridge.
     model : int
         The record that the run's model is of; −1 before the first.
+    marks : list of (float, float)
+        The loss and λ Σ ‖W̃_i‖² of the first record, and of the best one in view of both; empty before.
     memory : Memory or None
         What increments remember from step to step.
     splitting : Splitting or None
@@ -70,12 +73,13 @@ class State:
     best_record: int = 0
     best: float | None = None
     model: int = -1
+    marks: list[list[float]] = field(default_factory=list)
     memory: Memory | None = None
     splitting: Splitting | None = None
 
     def scalars(self) -> dict[str, Any]:
         """All that is not an array, JSON-ready."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _ARRAYS}
+        plain = {own.name: getattr(self, own.name) for own in fields(self) if own.name not in _ARRAYS}
         if self.memory is not None:
             plain["memory"] = self.memory.scalars()
         if self.splitting is not None:
