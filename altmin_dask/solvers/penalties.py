@@ -41,12 +41,12 @@ STEP = 2.0
 """By at most this factor a pass, and less and less: ADMM converges once ρ rests."""
 RANGE = 3.0, 1e3
 """ρ_i falls by the first factor at most, else z follows the targets and W whatever z does; and grows by the second."""
-SETTLE = 20
+SETTLE = 30
 """Passes after which changes of ρ shrink, with the square of their number: what is still to come is bounded then, as
 convergence wants it (He, Yang & Wang 2000, "Alternating direction method with self-adaptive penalty parameters")."""
-FAVOUR = 2.0
-"""From then on the primal residual counts more and more, in the end so many times: constraints are to be met, and a ρ
-that is too large for speed comes of more."""
+FAVOUR, MET = 2.0, 1e-4
+"""From then on the primal residual counts more and more, in the end so many times, unless it is below the second:
+constraints are to be met, and a ρ that is too large for speed comes of more."""
 FALL, GROWTH = 0.95, 1.2
 """ρ_i grows by this factor in a pass whose primal gap is not below this share of the smallest one so far."""
 
@@ -324,10 +324,10 @@ class Splitting:
         self.covered = int(total.totals[0])
         late = max(1.0, (1 + self.balanced) / SETTLE)
         largest, growth = STEP ** (late**-2), GROWTH ** (late**-2)
-        favour = min(late, FAVOUR)
         for layer, (p, d) in enumerate(zip(primal, dual, strict=True)):
             if not move:
                 continue
+            favour = min(late, FAVOUR) if p > MET else 1.0
             if p < enough:
                 self.rho[layer] /= largest if d > BALANCE * p else 1.0
             elif favour * p > BALANCE * d:
