@@ -41,7 +41,7 @@ STEP = 2.0
 """By at most this factor a pass, and less and less: ADMM converges once ρ rests."""
 RANGE = 3.0, 1e3
 """ρ_i falls by the first factor at most, else z follows the targets and W whatever z does; and grows by the second."""
-SETTLE = 30
+SETTLE = 25
 """Passes after which changes of ρ shrink, with the square of their number: what is still to come is bounded then, as
 convergence wants it (He, Yang & Wang 2000, "Alternating direction method with self-adaptive penalty parameters")."""
 FAVOUR, MET = 2.0, 1e-4
