@@ -88,8 +88,7 @@ def spec_of(
 
 @pytest.mark.parametrize("stride", [1, 20])
 def test_running_means_are_those_of_a_plain_loop(stride):
-    import torch
-
+    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     steps = [rng.standard_normal((3, 4)).astype(np.float32) for _ in range(60)]
     decays = (0.5, 0.99)
@@ -164,6 +163,7 @@ def test_others_start_from_the_very_weights_that_the_engine_begins_with(stores, 
         np.testing.assert_array_equal(w, e)
     if start == "whitened":
         assert not given[-1][:, :-1].any()  # not by chance: as `whitened_weights` leaves the last layer
+    pytest.importorskip("torch")
     linears = [layer for layer in torch_model(TASKS[task], given) if hasattr(layer, "weight")]
     for w, linear in zip(given, linears, strict=True):
         np.testing.assert_array_equal(linear.weight.detach().numpy(), w[:, :-1])
@@ -289,6 +289,7 @@ CONTESTANTS = {
 
 
 def test_every_contestant_runs_from_every_start(mnist, stores):
+    pytest.importorskip("torch")
     specs = [
         spec_of(
             optimizer, setting, task="classifier", start=start, seconds=0.15, part=SEARCH,
@@ -319,6 +320,7 @@ def test_every_contestant_runs_from_every_start(mnist, stores):
 
 @pytest.mark.slow
 def test_a_whole_comparison(mnist, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
     monkeypatch.setattr(time_to_quality, "wait_for_quiet", lambda *a, **k: 0.0)  # tests run beside others
     monkeypatch.setattr(time_to_quality, "REPEATS", 1)
     arguments = [
