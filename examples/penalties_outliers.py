@@ -125,7 +125,8 @@ def main() -> None:
                 flush=True,
             )
     chosen = min((label for label in trusted if label.startswith("L1")), key=lambda label: trusted[label])
-    print(f"by the trusted samples, {chosen}: held-out RMSE {errors[chosen]:.4f}")
+    by_trusted = chosen.removeprefix("L1, ")
+    print(f"{by_trusted} of L1 by the trusted samples: held-out RMSE {errors[chosen]:.4f}")
     print(draw(errors, options.out / "penalties_outliers.png"))
 
 
