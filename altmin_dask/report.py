@@ -41,6 +41,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("wall s", "wall_seconds", "{:,.2f}".format),
     *((label, key, show) for label, key, show, _ in _MEASURES),
     ("steps cut short", "shortened", "{:.1%}".format),
+    ("gradient norm", "gradient_norm", "{:.2g}".format),
 )
 _GAP, _SHOW_GAP = "gap of relaxed to nested", "{:+.2%}".format
 _MOST_LAYERS = 8
