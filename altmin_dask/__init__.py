@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from altmin_dask.config import Pipeline, load_pipeline, make_pipeline
+    from altmin_dask.data.sample_store import SampleStore, ingest
+    from altmin_dask.data.sources import array_source, open_source
     from altmin_dask.estimators import (
         AltMinAutoencoder,
         AltMinClassifier,
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from altmin_dask.runs import train
     from altmin_dask.storage.model import Model
     from altmin_dask.storage.run import RunFolder
-    from altmin_dask.storage.samples import SampleStore, ingest
-    from altmin_dask.storage.sources import array_source, open_source
 
 __all__ = [
     "AltMinAutoencoder",
@@ -56,8 +56,8 @@ _HOMES = {
     "runs": ("train",),
     "storage.model": ("Model",),
     "storage.run": ("RunFolder",),
-    "storage.samples": ("SampleStore", "ingest"),
-    "storage.sources": ("array_source", "open_source"),
+    "data.sample_store": ("SampleStore", "ingest"),
+    "data.sources": ("array_source", "open_source"),
 }
 
 

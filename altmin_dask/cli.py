@@ -22,12 +22,9 @@ from rich.progress import Progress
 
 from altmin_dask import runs
 from altmin_dask.config import ClusterTable, load_pipeline
+from altmin_dask.data.sample_store import SampleStore, ingest
+from altmin_dask.data.sources import open_source
 from altmin_dask.display import observe, table
-from altmin_dask.engine.executors import open_executor
-from altmin_dask.engine.faults import sentence
-from altmin_dask.engine.inference import evaluate_store, predict_store
-from altmin_dask.engine.problem import find_store
-from altmin_dask.engine.survey import make_plan, place_of
 from altmin_dask.errors import (
     AltMinError,
     AltMinWarning,
@@ -37,13 +34,16 @@ from altmin_dask.errors import (
     MissingError,
     RunError,
 )
+from altmin_dask.execution.executors import open_executor
+from altmin_dask.execution.faults import sentence
 from altmin_dask.export import WRITERS
-from altmin_dask.report import summary_table, write_report
+from altmin_dask.inference import evaluate_store, predict_store
+from altmin_dask.planning.plan import make_plan, place_of
+from altmin_dask.report.page import summary_table, write_report
+from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.places import local_path
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore, ingest
-from altmin_dask.storage.sources import open_source
+from altmin_dask.training.problem import find_store
 
 app = typer.Typer(
     name="altmin",

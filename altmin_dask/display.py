@@ -12,9 +12,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from altmin_dask.engine.progress import Observer
-from altmin_dask.engine.progress import Progress as RunProgress
-from altmin_dask.figures import number
+from altmin_dask.report.figures import number
+from altmin_dask.training.progress import Observer
+from altmin_dask.training.progress import Progress as RunProgress
 
 MOST_LAYERS = 8
 """Layers whose figures are shown one by one."""

@@ -14,18 +14,18 @@ from distributed import Client, performance_report
 
 from altmin_dask.config import Pipeline
 from altmin_dask.dashboard.publisher import published
-from altmin_dask.engine.allocator import return_freed_arrays
-from altmin_dask.engine.executors import Cluster, Executor, open_executor
-from altmin_dask.engine.problem import Problem, build_problem, find_store
-from altmin_dask.engine.progress import Observer, Unwatched
-from altmin_dask.engine.session import Session
-from altmin_dask.engine.survey import Plan, make_plan, place_of
-from altmin_dask.engine.training import Trainer
-from altmin_dask.networks.chain import Weights
-from altmin_dask.solvers.increments import Memory
+from altmin_dask.execution.allocator import return_freed_arrays
+from altmin_dask.execution.executors import Cluster, Executor, open_executor
+from altmin_dask.planning.plan import Plan, make_plan, place_of
+from altmin_dask.solvers.kfac import Memory
 from altmin_dask.storage.atomic import missing_folders, remove_empty, write_bytes
-from altmin_dask.storage.places import filesystem_of, local_path
+from altmin_dask.storage.locations import filesystem_of, local_path
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.context import Session
+from altmin_dask.training.problem import Problem, build_problem, find_store
+from altmin_dask.training.progress import Observer, Unwatched
+from altmin_dask.training.trainer import Trainer
+from altmin_dask.types import Weights
 
 
 def default_run(pipeline: Pipeline, file: Path, resume: bool) -> Path:

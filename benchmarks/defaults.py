@@ -30,13 +30,13 @@ from staleness import Quiet
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
+from altmin_dask.data.sample_store import ingest
+from altmin_dask.data.sources import array_source
 from altmin_dask.networks.losses import get_loss
-from altmin_dask.solvers.chunks import evaluate_chunk
-from altmin_dask.solvers.increments import UNKNOWNS_SHARE
+from altmin_dask.solvers.kernels import evaluate_chunk
+from altmin_dask.solvers.kfac import UNKNOWNS_SHARE
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import ingest
-from altmin_dask.storage.sources import array_source
 
 SETS = {
     "digits": ("classifier", lambda seed: load_digits(return_X_y=True)),

@@ -13,12 +13,12 @@ import numpy as np
 from increment_step import Parts, Stepper
 from simulation import Costs, Increments
 
-from altmin_dask.engine.incrementing import group_size, probe_every
+from altmin_dask.data.sample_store import default_chunk_rows, ingest
+from altmin_dask.data.sources import array_source
 from altmin_dask.networks.network import Network
-from altmin_dask.solvers.increments import ascent_size
-from altmin_dask.storage.samples import default_chunk_rows, ingest
-from altmin_dask.storage.sources import array_source
+from altmin_dask.solvers.kfac import ascent_size
 from altmin_dask.storage.weights import Exchange
+from altmin_dask.training.kfac_training import group_size, probe_every
 
 PROBE_NUMBERS = 6
 TASKS = 3

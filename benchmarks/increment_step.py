@@ -1,4 +1,4 @@
-"""One step of increments on one chunk, part by part, as `altmin_dask.engine.incrementing` takes it, without Dask."""
+"""One step of increments on one chunk, part by part, as `altmin_dask.training.kfac_training` takes it, without Dask."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from altmin_dask.networks.network import Network
-from altmin_dask.solvers.chunks import increment_chunk, probe_chunk
-from altmin_dask.solvers.increments import (
+from altmin_dask.solvers.gauss_newton import NewtonSettings
+from altmin_dask.solvers.kernels import increment_chunk, probe_chunk
+from altmin_dask.solvers.kfac import (
     RENEW_EVERY,
     IncrementSettings,
     Memory,
@@ -18,7 +19,6 @@ from altmin_dask.solvers.increments import (
     default_proximal,
     renews,
 )
-from altmin_dask.solvers.newton import NewtonSettings
 
 WARM = 2 * RENEW_EVERY
 """Steps before those that are timed: the first ones measure curvature more often, and grow the caches."""

@@ -30,12 +30,12 @@ import numpy as np
 from increment_step import Parts, Stepper
 from opening import add_options, line, opening
 
-from altmin_dask.engine.blas import single_threaded_blas
-from altmin_dask.engine.incrementing import probe_every
+from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.networks.chain import BLOCK_ROWS, Chain
-from altmin_dask.solvers.chunks import enter_chunk, visit_chunk
-from altmin_dask.solvers.newton import NewtonSettings
+from altmin_dask.solvers.gauss_newton import NewtonSettings
+from altmin_dask.solvers.kernels import enter_chunk, visit_chunk
 from altmin_dask.solvers.ridge import ridge_system
+from altmin_dask.training.kfac_training import probe_every
 
 RIDGE = 0.005
 """λ of the solves for W."""

@@ -118,9 +118,9 @@ CASES = {
 
 def make_store(case: Case, store: Path, chunks: int | None = None) -> None:
     """Ingest random samples in [0, 1], a block at a time."""
-    from altmin_dask.storage.readers import RowReader
-    from altmin_dask.storage.samples import ingest
-    from altmin_dask.storage.sources import Source
+    from altmin_dask.data.readers import RowReader
+    from altmin_dask.data.sample_store import ingest
+    from altmin_dask.data.sources import Source
 
     rows = case.chunk_rows * (chunks or case.chunks)
 
@@ -200,7 +200,7 @@ def measure(case: Case, folder: Path) -> dict[str, int]:
 def projection(case: Case, folder: Path) -> dict[str, int]:
     """What `altmin plan` says of the case."""
     from altmin_dask.config import Pipeline
-    from altmin_dask.engine.survey import Place, make_plan
+    from altmin_dask.planning.plan import Place, make_plan
 
     pipeline = Pipeline.model_validate(case.pipeline(folder / "samples.zarr"))
     place = Place(max(case.workers, 1), case.threads, None, in_process=not case.workers)

@@ -33,10 +33,10 @@ from opening import add_options, line, opening
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
-from altmin_dask.engine.progress import Progress
+from altmin_dask.data.sample_store import SampleStore, ingest
+from altmin_dask.data.sources import open_source
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore, ingest
-from altmin_dask.storage.sources import open_source
+from altmin_dask.training.progress import Progress
 
 WORKERS = 2
 DROP_SECONDS = 2.0

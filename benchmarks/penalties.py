@@ -32,12 +32,12 @@ from staleness import Quiet
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
-from altmin_dask.engine.survey import make_plan, place_of
-from altmin_dask.solvers.chunks import evaluate_chunk
+from altmin_dask.data.sample_store import SampleStore, ingest
+from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.planning.plan import make_plan, place_of
+from altmin_dask.solvers.kernels import evaluate_chunk
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore, ingest
-from altmin_dask.storage.sources import array_source, open_source
 
 AUTOENCODER: dict[str, Any] = {"kind": "autoencoder", "hidden_layer_sizes": [300]}
 CLASSIFIER: dict[str, Any] = {"kind": "classifier", "hidden_layer_sizes": [256, 256], "activation": "relu"}

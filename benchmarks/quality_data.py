@@ -15,12 +15,12 @@ import numpy as np
 from quality_tasks import TASKS, Setting
 
 from altmin_dask.config import Pipeline, make_pipeline
-from altmin_dask.networks.chain import Weights
+from altmin_dask.data.sample_store import ingest
+from altmin_dask.data.sources import array_source
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import ingest
-from altmin_dask.storage.sources import array_source
+from altmin_dask.types import Weights
 
 Array = np.ndarray[Any, Any]
 Spec = dict[str, Any]

@@ -20,8 +20,8 @@ import numpy as np
 from quality_clock import AVERAGED, Means, Run, evaluation_moments, mix_tensors, rounded, thinned
 from quality_data import FINAL, Silent, samples
 
+from altmin_dask.data.sources import open_source
 from altmin_dask.networks.recurrent import Recurrent
-from altmin_dask.storage.sources import open_source
 
 Array = np.ndarray[Any, Any]
 Spec = dict[str, Any]
@@ -70,9 +70,9 @@ def by_altmin(spec: Spec) -> dict[str, Any]:
     """The engine, with defaults."""
     from altmin_dask import runs
     from altmin_dask.config import make_pipeline
+    from altmin_dask.data.sample_store import ingest
+    from altmin_dask.data.sources import array_source
     from altmin_dask.storage.run import RunFolder
-    from altmin_dask.storage.samples import ingest
-    from altmin_dask.storage.sources import array_source
 
     rows = spec["task"] == ROWS
     x, y, *held_out = data(spec)

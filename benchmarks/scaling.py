@@ -36,20 +36,20 @@ from opening import add_options, line, opening
 from simulation import Costs, cut, efficiency, losses, seconds, storage_cap
 
 from altmin_dask.config import ClusterTable, Pipeline
-from altmin_dask.engine.blas import single_threaded_blas
-from altmin_dask.engine.executors import Executor, open_executor
-from altmin_dask.engine.problem import build_problem
-from altmin_dask.engine.sweep import Kernel, Step, enter, per_chunk, tree_sum, visit
-from altmin_dask.solvers.chunks import visit_chunk
+from altmin_dask.data.sample_store import SampleStore, ingest
+from altmin_dask.data.sources import array_source
+from altmin_dask.execution.blas import single_threaded_blas
+from altmin_dask.execution.executors import Executor, open_executor
+from altmin_dask.execution.task_graphs import Kernel, Step, enter, per_chunk, tree_sum, visit
+from altmin_dask.solvers.kernels import visit_chunk
 from altmin_dask.solvers.penalties import Penalty
 from altmin_dask.solvers.ridge import ridge_system
 from altmin_dask.solvers.statistics import Statistics, packed_size
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore, ingest
-from altmin_dask.storage.sources import array_source
-from altmin_dask.storage.state import State
 from altmin_dask.storage.weights import read_weights
+from altmin_dask.training.checkpoint import State
+from altmin_dask.training.problem import build_problem
 
 MU = 0.03
 SIZES = (1, 8, 32, 128, 512, 1024)

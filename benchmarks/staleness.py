@@ -23,9 +23,9 @@ from opening import line, opening
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
+from altmin_dask.data.sample_store import ingest
+from altmin_dask.data.sources import open_source
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import ingest
-from altmin_dask.storage.sources import open_source
 
 KINDS: dict[str, dict[str, Any]] = {
     "autoencoder": {"hidden_layer_sizes": [300], "output_activation": "sigmoid"},

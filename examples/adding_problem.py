@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from altmin_dask.config import Pipeline
+from altmin_dask.data.sample_store import ingest
+from altmin_dask.data.sources import open_source
 from altmin_dask.display import observe
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import ingest
-from altmin_dask.storage.sources import open_source
 
 STEPS = 30
 

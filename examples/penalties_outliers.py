@@ -34,11 +34,11 @@ from matplotlib.figure import Figure
 from sklearn.datasets import make_friedman1
 
 from altmin_dask.config import Pipeline
+from altmin_dask.data.sample_store import ingest
+from altmin_dask.data.sources import array_source
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import ingest
-from altmin_dask.storage.sources import array_source
 
 ROWS = {"train": 4000, "validation": 400, "test": 4000}
 OUTLIERS = 0.1

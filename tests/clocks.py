@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from altmin_dask.engine.alternation import Alternation
-from altmin_dask.engine.incrementing import Incrementing
-from altmin_dask.engine.session import Session
-from altmin_dask.engine.training import Trainer
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.state import State
+from altmin_dask.training.alternating import Alternation
+from altmin_dask.training.checkpoint import State
+from altmin_dask.training.context import Session
+from altmin_dask.training.kfac_training import Incrementing
+from altmin_dask.training.trainer import Trainer
 
 Patch = Callable[[Any, str, Any], None]
 

@@ -8,8 +8,8 @@ from sklearn.linear_model import Ridge
 from zoo import solve_layer
 
 from altmin_dask.networks.chain import Chain
-from altmin_dask.solvers.chunks import collect_chunk, enter_chunk, split_layers, split_visit_chunk
-from altmin_dask.solvers.newton import NewtonSettings, update
+from altmin_dask.solvers.gauss_newton import NewtonSettings, update
+from altmin_dask.solvers.kernels import collect_chunk, enter_chunk, split_layers, split_visit_chunk
 from altmin_dask.solvers.penalties import Penalty, Splitting, relative
 from altmin_dask.solvers.statistics import Statistics
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from zoo import NETWORKS, PAIRINGS, make_case, solve_layer
 
-from altmin_dask.solvers.newton import NewtonSettings, update
+from altmin_dask.solvers.gauss_newton import NewtonSettings, update
 from altmin_dask.solvers.statistics import Statistics
 
 

@@ -12,7 +12,7 @@ import pytest
 import zarr
 from command import LABELS, X, files_below, foreign, refused, write_pipeline
 
-from altmin_dask.storage.samples import SampleStore
+from altmin_dask.data.sample_store import SampleStore
 
 
 def with_value(value: float, *rows: int, of: np.ndarray = X) -> np.ndarray:

@@ -23,8 +23,8 @@ import zarr
 from command import LABELS, RNG, Outcome, X, files_below, refused, start, write_pipeline
 
 from altmin_dask import cli
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore
 
 # --- whole jobs
 

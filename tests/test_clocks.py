@@ -16,10 +16,11 @@ from test_training import Quiet, train
 
 from altmin_dask import runs
 from altmin_dask.config import ClusterTable
-from altmin_dask.engine import executors, incrementing, session, sweep
-from altmin_dask.engine.executors import Cluster
+from altmin_dask.execution import executors, task_graphs
+from altmin_dask.execution.executors import Cluster
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.state import State
+from altmin_dask.training import context, kfac_training
+from altmin_dask.training.checkpoint import State
 
 STEPS = {"schedule": "increments", "group_chunks": 1, "max_sweeps": 3.0}
 EVERY = {
@@ -55,7 +56,7 @@ def slow_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
         ("increment_chunk", STEP), ("visit_chunk", STEP), ("enter_chunk", STEP), ("collect_chunk", STEP),
         ("evaluate_chunk", LOOK),
     ):  # fmt: skip
-        original = getattr(sweep, name)
+        original = getattr(task_graphs, name)
 
         def slowly(
             *arguments: Any, original: Any = original, seconds: float = seconds, **options: Any
@@ -63,7 +64,7 @@ def slow_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
             burn(seconds)
             return original(*arguments, **options)
 
-        monkeypatch.setattr(sweep, name, slowly)
+        monkeypatch.setattr(task_graphs, name, slowly)
 
 
 def settings(pipeline: Callable[..., Any], path: str, name: str, **training: Any) -> Any:
@@ -88,8 +89,8 @@ def agree(commits: list[Any], before: float = 0.0, before_wall: float = 0.0) -> 
 @pytest.mark.parametrize(("name", "workers"), list(zip(EVERY, [1, 2, 2, 2, 1, 2], strict=True)))
 def test_every_commit_holds_what_was_spent(name, workers, store, pipeline, tmp_path, monkeypatch):
     """Groups that were still under way, the weights training starts from, what was done between two records."""
-    monkeypatch.setattr(incrementing, "COMMIT_SECONDS", 0.05)
-    monkeypatch.setattr(incrementing, "COMMIT_SHARE", 1.0)
+    monkeypatch.setattr(kfac_training, "COMMIT_SECONDS", 0.05)
+    monkeypatch.setattr(kfac_training, "COMMIT_SHARE", 1.0)
     watch = OwnClock(monkeypatch.setattr)
     wanted = settings(pipeline, store.path, name).model_copy(
         update={"cluster": ClusterTable(workers=workers)}
@@ -112,8 +113,8 @@ class Killed(Exception):
 @pytest.mark.parametrize("name", ["increments", "staleness 7", "incremental"])
 def test_a_resumed_run_has_not_lost_the_time_before(name, store, pipeline, tmp_path, monkeypatch):
     """Cut off in the midst of a pass: all till the last commit is kept, what is done again counts once."""
-    monkeypatch.setattr(incrementing, "COMMIT_SECONDS", 0.05)
-    monkeypatch.setattr(incrementing, "COMMIT_SHARE", 1.0)
+    monkeypatch.setattr(kfac_training, "COMMIT_SECONDS", 0.05)
+    monkeypatch.setattr(kfac_training, "COMMIT_SHARE", 1.0)
     wanted = settings(pipeline, store.path, name)
     watch = OwnClock(monkeypatch.setattr)
     commit, done = RunFolder.commit, 0
@@ -192,9 +193,9 @@ def spin(seconds: float) -> int:
     import os
     import time
 
-    from altmin_dask.engine import sweep  # as every task does
+    from altmin_dask.execution import task_graphs  # as every task does
 
-    assert sweep
+    assert task_graphs
     start = time.thread_time()
     while time.thread_time() - start < seconds:
         sum(range(200))
@@ -249,9 +250,9 @@ def pretend(pid: int) -> None:
     """Let the worker have another's number."""
     import os
 
-    from altmin_dask.engine import sweep  # as every task does
+    from altmin_dask.execution import task_graphs  # as every task does
 
-    assert sweep
+    assert task_graphs
     os.getpid = lambda: pid
 
 
@@ -299,7 +300,7 @@ def test_clocks_of_many_workers_are_not_read_too_often(
         return reading(self)
 
     monkeypatch.setattr(executors.Cluster, "cpu_seconds", slow)
-    monkeypatch.setattr(session, "CHARGE_SHARE", 1e-3)  # however slow the steps are
+    monkeypatch.setattr(context, "CHARGE_SHARE", 1e-3)  # however slow the steps are
     wanted = settings(pipeline, store.path, "incremental", max_sweeps=1.0)
     watch = OwnClock(monkeypatch.setattr)
     _, state, records = train(wanted, tmp_path / "run", scheduler=cluster_address)

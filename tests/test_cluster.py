@@ -28,13 +28,13 @@ from safetensors.numpy import load_file
 
 from altmin_dask import runs
 from altmin_dask.config import load_pipeline
-from altmin_dask.engine.executors import Cluster, open_executor
+from altmin_dask.data.sample_store import SampleStore, ingest
+from altmin_dask.data.sources import array_source
+from altmin_dask.execution.executors import Cluster, open_executor
 from altmin_dask.networks.chain import Chain
 from altmin_dask.storage import weights as weights_module
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore, ingest
-from altmin_dask.storage.sources import array_source
 
 HOME = str(Path(weights_module.__file__).parents[2])
 CHUNKS, GROUP = 12, 4

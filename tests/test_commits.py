@@ -15,19 +15,20 @@ import zarr
 from test_model_files import make_model
 from test_training import Quiet, train
 
-from altmin_dask import runs
-from altmin_dask.engine import incrementing, inference, sweep
-from altmin_dask.engine.executors import Threads
-from altmin_dask.engine.inference import evaluate_store, predict_store
+from altmin_dask import inference, runs
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import DataError, MissingError, RunError
 from altmin_dask.estimators.watch import Stop
+from altmin_dask.execution import task_graphs
+from altmin_dask.execution.executors import Threads
+from altmin_dask.inference import evaluate_store, predict_store
 from altmin_dask.storage import atomic, model
 from altmin_dask.storage import run as run_module
 from altmin_dask.storage.atomic import folder_beside
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore
 from altmin_dask.storage.weights import read_weights
+from altmin_dask.training import kfac_training
 
 FORMS = {
     "increments": {"training": {"schedule": "increments", "group_chunks": 1}, "solver": {"mu": "auto"}},
@@ -46,7 +47,7 @@ class Cut(Exception):
 @pytest.fixture(autouse=True)
 def _few_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Increments commit with records only: much is lost by a kill."""
-    monkeypatch.setattr(incrementing, "COMMIT_SECONDS", 1e9)
+    monkeypatch.setattr(kfac_training, "COMMIT_SECONDS", 1e9)
 
 
 @pytest.fixture
@@ -363,7 +364,7 @@ def live(store, tmp_path, monkeypatch) -> RunFolder:
 
         return use
 
-    monkeypatch.setattr(sweep, "evaluate_chunk", replacing(sweep.evaluate_chunk))
+    monkeypatch.setattr(task_graphs, "evaluate_chunk", replacing(task_graphs.evaluate_chunk))
     monkeypatch.setattr(inference, "read_weights", replacing(inference.read_weights))
     return run
 

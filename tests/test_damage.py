@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
+from altmin_dask.data.sample_store import SampleStore, ingest
+from altmin_dask.data.sources import array_source, open_source
 from altmin_dask.errors import ChunkError, DataError
-from altmin_dask.storage.checked import storage_options
-from altmin_dask.storage.samples import SampleStore, ingest
-from altmin_dask.storage.sources import array_source, open_source
-from altmin_dask.storage.views import ChunkView
+from altmin_dask.storage.checksums import storage_options
+from altmin_dask.storage.zarr_chunks import ChunkView
 
 RNG = np.random.default_rng(5)
 X = RNG.random((23, 6), np.float32)

@@ -33,11 +33,11 @@ from altmin_dask.dashboard.page import View
 from altmin_dask.dashboard.pictures import pictures
 from altmin_dask.dashboard.plugin import install
 from altmin_dask.dashboard.server import Follower
-from altmin_dask.engine.activities import activity, seconds_spent
-from altmin_dask.engine.progress import Progress
 from altmin_dask.errors import SchedulerError
-from altmin_dask.report import write_report
+from altmin_dask.execution.timing import activity, seconds_spent
+from altmin_dask.report.page import write_report
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.progress import Progress
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MARKUP = "<img src=x onerror=document.title='owned'>"

@@ -17,10 +17,8 @@ from command import foreign, refused, write_pipeline
 from PIL import Image
 
 from altmin_dask.config import make_pipeline
-from altmin_dask.engine.executors import Threads
-from altmin_dask.engine.problem import build_problem, find_store
-from altmin_dask.engine.ranges import ranges_of
-from altmin_dask.engine.sweep import Samples
+from altmin_dask.data.sample_store import SampleStore, ingest
+from altmin_dask.data.sources import array_source, open_source
 from altmin_dask.errors import AltMinWarning, DataError
 from altmin_dask.estimators import (
     AltMinAutoencoder,
@@ -29,12 +27,14 @@ from altmin_dask.estimators import (
     AltMinRegressor,
     base,
 )
+from altmin_dask.execution.executors import Threads
+from altmin_dask.execution.task_graphs import Samples
 from altmin_dask.export.onnx import write_onnx
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore, ingest
-from altmin_dask.storage.sources import array_source, open_source
+from altmin_dask.training.problem import build_problem, find_store
+from altmin_dask.training.ranges import ranges_of
 
 # of dask with the newest pandas
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
@@ -451,7 +451,7 @@ def test_deep_images_keep_their_values(dtype, ending, tmp_path):
 def test_ranges_are_found_in_one_pass(tmp_path, monkeypatch):
     group = zarr.open_group(foreign(tmp_path / "s.zarr", X, Y))
     group.create_array("sample_weight", data=np.ones(60), chunks=(16,))
-    from altmin_dask.storage.views import ChunkView
+    from altmin_dask.storage.zarr_chunks import ChunkView
 
     read, given = [], ChunkView.read
 

@@ -16,9 +16,9 @@ from distributed import Client
 from sklearn.pipeline import make_pipeline
 
 from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRegressor, StandardScaler
+from altmin_dask.data.sample_store import ingest
+from altmin_dask.data.sources import array_source, open_source
 from altmin_dask.errors import AltMinError, DataError
-from altmin_dask.storage.samples import ingest
-from altmin_dask.storage.sources import array_source, open_source
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(400, 6))

@@ -13,9 +13,9 @@ import pytest
 from scipy.special import expit, softmax
 from zoo import make_case
 
-from altmin_dask.solvers.chunks import increment_chunk
-from altmin_dask.solvers.increments import IncrementSettings, Memory, Metric
-from altmin_dask.solvers.newton import NewtonSettings, update
+from altmin_dask.solvers.gauss_newton import NewtonSettings, update
+from altmin_dask.solvers.kernels import increment_chunk
+from altmin_dask.solvers.kfac import IncrementSettings, Memory, Metric
 
 RELATIVE_MU = np.array([0.5, 2.0, 1.0])
 """Of the three layers: in the limit it does not matter."""

@@ -18,12 +18,12 @@ from distributed import Client, LocalCluster
 from test_training import sums_on_disk, train
 
 from altmin_dask import runs
-from altmin_dask.engine import executors
-from altmin_dask.engine.executors import Cluster
-from altmin_dask.engine.faults import explained_faults
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ChunkError, ExistsError, FaultError, RepairWarning
+from altmin_dask.execution import executors
+from altmin_dask.execution.executors import Cluster
+from altmin_dask.execution.faults import explained_faults
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore
 
 UNSHARE = ["unshare", "--map-root-user", "--mount", "sh", "-ec"]
 needs_mounts = pytest.mark.skipif(

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from altmin_dask import figures
+from altmin_dask.report import figures
 
 
 def pixels(draw: Any, theme: figures.Theme) -> np.ndarray:

@@ -13,14 +13,14 @@ from command import start, write_pipeline
 from test_training import Quiet, train
 
 from altmin_dask import runs
-from altmin_dask.engine import incrementing
-from altmin_dask.engine.incrementing import Incrementing
 from altmin_dask.errors import RunError
 from altmin_dask.networks.losses import Squared
-from altmin_dask.solvers.increments import IncrementSettings, Memory
+from altmin_dask.solvers.kfac import IncrementSettings, Memory
 from altmin_dask.solvers.schedules import Increment, Record, increment_schedule
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training import kfac_training
+from altmin_dask.training.kfac_training import Incrementing
 
 STEPS = {"schedule": "increments", "group_chunks": 2, "max_sweeps": 4.0}
 AUTO = {"solver": {"mu": "auto"}, "training": STEPS}
@@ -82,8 +82,8 @@ def test_resuming_equals_no_interruption(commit_seconds, store, pipeline, tmp_pa
     """Bit for bit, wherever the run is cut and however often it commits."""
     whole = pipeline(store.path, **AUTO)
     _, expected, records = train(whole, tmp_path / "whole")
-    monkeypatch.setattr(incrementing, "COMMIT_SECONDS", commit_seconds)
-    monkeypatch.setattr(incrementing, "COMMIT_SHARE", 1e9)
+    monkeypatch.setattr(kfac_training, "COMMIT_SECONDS", commit_seconds)
+    monkeypatch.setattr(kfac_training, "COMMIT_SHARE", 1e9)
     for sweeps in (0.1, 0.9, 1.7):
         tables = {**AUTO, "training": {**STEPS, "max_sweeps": sweeps}}
         train(pipeline(store.path, **tables), tmp_path / "cut", resume=sweeps > 0.1)
@@ -150,7 +150,7 @@ def test_the_best_model_is_kept_and_training_stops_without_progress(samples, mak
 
 def test_a_step_too_far_is_taken_back(store, pipeline, tmp_path, monkeypatch):
     """Lengths a thousand times too large once: the run notices, goes back, is more careful, and still learns."""
-    original = incrementing.Metric.lengths
+    original = kfac_training.Metric.lengths
     calls = 0
 
     def reckless(self: Any, *arguments: Any) -> Any:
@@ -158,7 +158,7 @@ def test_a_step_too_far_is_taken_back(store, pipeline, tmp_path, monkeypatch):
         calls += 1
         return original(self, *arguments) * (1000 if calls == 6 else 1)
 
-    monkeypatch.setattr(incrementing.Metric, "lengths", reckless)
+    monkeypatch.setattr(kfac_training.Metric, "lengths", reckless)
     seen = []
     take_back = Memory.take_back
     monkeypatch.setattr(Memory, "take_back", lambda self: seen.append(self.steps) or take_back(self))
@@ -177,8 +177,8 @@ def test_divergence_ends_in_a_sentence_and_the_best_model(store, pipeline, tmp_p
         reached += 1
         return original(self, *arguments) * (1 if reached <= 8 else -300)
 
-    original = incrementing.Metric.lengths
-    monkeypatch.setattr(incrementing.Metric, "lengths", uphill)
+    original = kfac_training.Metric.lengths
+    monkeypatch.setattr(kfac_training.Metric, "lengths", uphill)
     run = RunFolder(tmp_path / "run")
     settings = pipeline(store.path, **{**AUTO, "training": {**STEPS, "max_sweeps": 200.0}})
     with pytest.raises(RunError, match=r"the nested loss diverged.*try a larger solver"):

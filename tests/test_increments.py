@@ -8,8 +8,9 @@ from zoo import NETWORKS, make_case, targets
 
 from altmin_dask.networks.chain import BLOCK_ROWS, Chain, augmented
 from altmin_dask.networks.nested import Pass
-from altmin_dask.solvers.chunks import evaluate_chunk, increment_chunk, probe_chunk
-from altmin_dask.solvers.increments import (
+from altmin_dask.solvers.gauss_newton import NewtonSettings, update
+from altmin_dask.solvers.kernels import evaluate_chunk, increment_chunk, probe_chunk
+from altmin_dask.solvers.kfac import (
     CAUTION,
     Ascent,
     IncrementSettings,
@@ -20,7 +21,6 @@ from altmin_dask.solvers.increments import (
     default_proximal,
     renews,
 )
-from altmin_dask.solvers.newton import NewtonSettings, update
 
 PLAIN = NewtonSettings(cg_iterations=20)
 

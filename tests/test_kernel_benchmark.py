@@ -16,8 +16,8 @@ from increment_step import Parts, Stepper
 from kernel import Timing, row
 
 from altmin_dask.networks.chain import Chain
-from altmin_dask.solvers.chunks import evaluate_chunk
-from altmin_dask.solvers.increments import RENEW_EVERY, Memory, Metric
+from altmin_dask.solvers.kernels import evaluate_chunk
+from altmin_dask.solvers.kfac import RENEW_EVERY, Memory, Metric
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "kernel.py"
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from test_training import train
 
-from altmin_dask.engine import initialization
-from altmin_dask.engine.executors import Threads
-from altmin_dask.engine.initialization import _stage, layerwise_weights
-from altmin_dask.engine.problem import build_problem
-from altmin_dask.engine.session import Session
+from altmin_dask.execution.executors import Threads
 from altmin_dask.networks.chain import Chain, augmented
 from altmin_dask.networks.nested import Pass
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training import initialization
+from altmin_dask.training.context import Session
+from altmin_dask.training.initialization import _stage, layerwise_weights
+from altmin_dask.training.problem import build_problem
 
 DEEP = {"hidden_layer_sizes": (8, 3, 8), "activation": "tanh", "initialization": "layerwise"}
 SHORT = {"schedule": "increments", "max_sweeps": 1.0}

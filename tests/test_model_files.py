@@ -19,10 +19,10 @@ from altmin_dask.networks.chain import Chain
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.owned import Layout
+from altmin_dask.storage.ownership import Layout
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.state import State
 from altmin_dask.storage.weights import Exchange, read_weights
+from altmin_dask.training.checkpoint import State
 
 
 def make_model(kind: str = "autoencoder", dtype: str = "float32") -> Model:

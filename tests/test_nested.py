@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from zoo import NETWORKS, PAIRINGS, Case, cases, make_case
 
-from altmin_dask.networks.chain import Weights
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.nested import Pass
+from altmin_dask.types import Weights
 
 
 def passed(case: Case, weights: Weights | None = None) -> Pass:

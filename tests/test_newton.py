@@ -25,12 +25,12 @@ from zoo import (
 
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.workspace import Workspace
-from altmin_dask.solvers import exact
+from altmin_dask.solvers import exact_newton
+from altmin_dask.solvers.gauss_newton import NewtonSettings, gauss_newton_step, objective, update
 from altmin_dask.solvers.line_search import Block, Step, line_search
-from altmin_dask.solvers.newton import NewtonSettings, gauss_newton_step, objective, update
 
 CONVERGED = NewtonSettings(cg_iterations=60)
-STEPS = {"gauss_newton": gauss_newton_step, "exact": exact.exact_step}
+STEPS = {"gauss_newton": gauss_newton_step, "exact": exact_newton.exact_step}
 
 every_network = pytest.mark.parametrize(("sizes", "activations"), NETWORKS.values(), ids=NETWORKS)
 every_pairing = pytest.mark.parametrize(("loss", "output"), PAIRINGS, ids=["-".join(p) for p in PAIRINGS])
@@ -264,11 +264,11 @@ def test_exact_gradient_and_hessian(sizes, activations, loss, output):
         return case.f(split(at, case.network))
 
     def slope(at):
-        return exact.gradient(*arguments, case.point(split(at, case.network)), case.y)
+        return exact_newton.gradient(*arguments, case.point(split(at, case.network)), case.y)
 
     z = flat(case.z)
-    gradient = exact.gradient(*arguments, case.point(), case.y)
-    hessian = exact.hessian(*arguments, case.point(), case.y)
+    gradient = exact_newton.gradient(*arguments, case.point(), case.y)
+    hessian = exact_newton.hessian(*arguments, case.point(), case.y)
     np.testing.assert_allclose(gradient, differences(f, z), rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(hessian, differences(slope, z), rtol=1e-6, atol=1e-7)
     for k in range(len(z)):
@@ -336,7 +336,7 @@ def test_indefinite_step_is_the_absolute_value_in_residual_coordinates():
         penalty[output, output] -= np.diag((lambda a: (a * (1 - a)) ** 2)(1 / (1 + np.exp(-case.z[1][k]))))
         root = np.linalg.inv(np.linalg.cholesky(penalty)).T
         values, vectors = np.linalg.eigh(root.T @ hessian @ root)
-        assert np.abs(values).min() > exact.CURVATURE_FLOOR
+        assert np.abs(values).min() > exact_newton.CURVATURE_FLOOR
         expected = -root @ (vectors / np.abs(values)) @ vectors.T @ root.T @ gradient
         np.testing.assert_allclose(flat(delta)[k], expected, rtol=1e-8, atol=1e-10)
 
@@ -353,7 +353,7 @@ def test_single_layer_indefinite_step_in_closed_form():
     indefinite = (second < 0).any(axis=1)
     assert indefinite.any()
     assert not indefinite.all()
-    expected = -gradient / np.maximum(np.abs(second), exact.CURVATURE_FLOOR * m)
+    expected = -gradient / np.maximum(np.abs(second), exact_newton.CURVATURE_FLOOR * m)
     np.testing.assert_allclose(delta[0], expected, rtol=1e-9)
 
 
@@ -363,11 +363,11 @@ def test_curvature_next_to_nothing_is_not_trusted():
     a, m = np.tanh(case.z[0]), 0.6
     slope, second = 1 - a**2, -2 * a * (1 - a**2)
     case.y = a + (m * (1 - 1e-9) + slope**2) / second
-    hessian = exact.hessian(case.network, case.weights, case.mu, case.point(), case.y)[:, 0]
+    hessian = exact_newton.hessian(case.network, case.weights, case.mu, case.point(), case.y)[:, 0]
     np.testing.assert_allclose(hessian, 1e-9 * m, rtol=1e-4)
     delta, _ = step_of(case, NewtonSettings(curvature="exact"))
     gradient = m * case.point().residuals[0] + slope * (a - case.y)
-    np.testing.assert_allclose(delta[0], -gradient / (exact.CURVATURE_FLOOR * m), rtol=1e-6)
+    np.testing.assert_allclose(delta[0], -gradient / (exact_newton.CURVATURE_FLOOR * m), rtol=1e-6)
 
 
 def test_exact_steps_converge_quadratically():
@@ -413,7 +413,7 @@ def test_slabs_change_nothing(monkeypatch):
     case = indefinite_case(n=11)
     whole, slope = step_of(case, NewtonSettings(curvature="exact"))
     for matrices in (0, 3):
-        monkeypatch.setattr(exact, "SLAB_BYTES", matrices * 8 * 11 * 11)
+        monkeypatch.setattr(exact_newton, "SLAB_BYTES", matrices * 8 * 11 * 11)
         parts, same = step_of(case, NewtonSettings(curvature="exact"))
         np.testing.assert_allclose(flat(parts), flat(whole), rtol=1e-12)
         np.testing.assert_allclose(same, slope, rtol=1e-12)

@@ -23,8 +23,8 @@ from zoo import (
 
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.recurrent import Recurrent
-from altmin_dask.solvers.chunks import enter_chunk, evaluate_chunk, increment_chunk, visit_chunk
-from altmin_dask.solvers.newton import NewtonSettings
+from altmin_dask.solvers.gauss_newton import NewtonSettings
+from altmin_dask.solvers.kernels import enter_chunk, evaluate_chunk, increment_chunk, visit_chunk
 
 SIZES = [
     (1, 1),

@@ -23,14 +23,14 @@ from safetensors.numpy import load_file, save_file
 
 from altmin_dask import AltMinAutoencoder, runs
 from altmin_dask.dashboard.server import Follower
-from altmin_dask.engine.executors import Threads
-from altmin_dask.engine.inference import predict_store
+from altmin_dask.data.sample_store import SampleStore, ingest
+from altmin_dask.data.sources import array_source, open_source
 from altmin_dask.errors import ChunkError, ConfigError, DataError, ExistsError, MissingError
-from altmin_dask.report import write_report
+from altmin_dask.execution.executors import Threads
+from altmin_dask.inference import predict_store
+from altmin_dask.report.page import write_report
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore, ingest
-from altmin_dask.storage.sources import array_source, open_source
 
 ODD = ["r::un", "r?*[un]", "~", "-r%20#|un", "file:r", " r\nu\u0308n\u00fc😀."]
 MORE = [

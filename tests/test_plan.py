@@ -18,22 +18,23 @@ from dask.callbacks import Callback
 from hypothesis import given
 from hypothesis import strategies as st
 
-from altmin_dask.engine import plan, survey, sweep
-from altmin_dask.engine.executors import Threads
-from altmin_dask.engine.footprint import Workload, enter_task, visit_task
-from altmin_dask.engine.increment_footprint import increment_task
-from altmin_dask.engine.plan import largest_chunk_rows, project
-from altmin_dask.engine.survey import Place
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.execution import task_graphs
+from altmin_dask.execution.executors import Threads
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.networks.workspace import thread_workspace
-from altmin_dask.solvers.chunks import enter_chunk, increment_chunk, visit_chunk
-from altmin_dask.solvers.newton import NewtonSettings
+from altmin_dask.planning import plan, projection
+from altmin_dask.planning.kfac_memory import increment_task
+from altmin_dask.planning.memory import Workload, enter_task, visit_task
+from altmin_dask.planning.plan import Place
+from altmin_dask.planning.projection import largest_chunk_rows, project
+from altmin_dask.solvers.gauss_newton import NewtonSettings
+from altmin_dask.solvers.kernels import enter_chunk, increment_chunk, visit_chunk
 from altmin_dask.solvers.penalties import Penalty
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
-from altmin_dask.storage.samples import SampleStore
 from altmin_dask.storage.weights import Exchange
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "memory.py"
@@ -60,7 +61,7 @@ def test_measured_peaks_lie_within_half_of_the_projection_and_all_of_it(memory, 
     found = memory.compare(case)
     assert 0.5 <= found["ratio"] <= 1.0, found
     assert found["client_measured"] <= max(found["client_projected"], 1)
-    assert found["baseline"] <= plan.BASELINE
+    assert found["baseline"] <= projection.BASELINE
 
 
 @pytest.mark.slow
@@ -200,13 +201,13 @@ def test_the_largest_chunk_is_the_last_that_fits(sizes, rows, threads, in_proces
 def test_tasks_of_a_sweep_are_those_of_its_graph(make_store, chunks, split_every):
     network = Chain.build([3, 2, 3])
     store = make_store(np.random.default_rng(0).random((2 * chunks, 3)), chunk_rows=2)
-    kernel = sweep.Kernel(network, "inputs", "float64")
+    kernel = task_graphs.Kernel(network, "inputs", "float64")
     latent = LatentStore("/nowhere", store.rows, 5, 2, "float64")
-    step = sweep.Step(
-        kernel, sweep.Samples(store, "inputs"), tuple(range(chunks)), "t", "/nowhere/w", split_every
+    step = task_graphs.Step(
+        kernel, task_graphs.Samples(store, "inputs"), tuple(range(chunks)), "t", "/nowhere/w", split_every
     )
     l2 = Penalty("l2", (1.0, 1.0))
-    (graph,) = dask.optimize(sweep.visit(step, latent, 0, l2, l2, renew=True))
+    (graph,) = dask.optimize(task_graphs.visit(step, latent, 0, l2, l2, renew=True))
     tasks = [task for task in dict(graph.dask).values() if not isinstance(task, dask._task_spec.DataNode)]
     planned = project(
         Workload(
@@ -229,9 +230,9 @@ def test_tasks_of_increments_are_those_that_run(make_store, tmp_path, chunks, la
     network = Chain.build([3, 2, 3], loss="cross_entropy" if labels else "squared")
     target = "labels" if labels else "inputs"
     weights = Exchange(str(tmp_path)).publish(network.initial_weights(0, "float32"), "weights", 1)
-    step = sweep.Step(
-        sweep.Kernel(network, target, "float32"),
-        sweep.Samples(store, target),
+    step = task_graphs.Step(
+        task_graphs.Kernel(network, target, "float32"),
+        task_graphs.Samples(store, target),
         tuple(range(chunks)),
         "t",
         weights,
@@ -243,9 +244,9 @@ def test_tasks_of_increments_are_those_that_run(make_store, tmp_path, chunks, la
             seen.append(key)
 
     with Callback(pretask=note):
-        started = threads.start(*sweep.increment(step, None, (0,), 2))
+        started = threads.start(*task_graphs.increment(step, None, (0,), 2))
         threads.first([started])
-        threads.compute(sweep.probe(replace(step, token="p"), started.kept(), weights, weights))
+        threads.compute(task_graphs.probe(replace(step, token="p"), started.kept(), weights, weights))
     work = Workload(
         network.sizes, store.rows, 2, 24, 8 * labels, group_chunks=chunks, increments=True, itemsize=4
     )
@@ -327,7 +328,7 @@ def test_plan_on_a_running_cluster(altmin: Altmin, tmp_path, cluster_address):
     numbers = json.loads(done.out)
     assert (numbers["workers"], numbers["threads"]) == (2, 1)
     assert numbers["client_peak"] > 0
-    assert 0 < numbers["memory_limit"] <= survey.MEMORY_LIMIT
+    assert 0 < numbers["memory_limit"] <= plan.MEMORY_LIMIT
 
 
 def test_limits_of_a_local_cluster_are_those_dask_gives(altmin: Altmin, tmp_path):
@@ -335,7 +336,7 @@ def test_limits_of_a_local_cluster_are_those_dask_gives(altmin: Altmin, tmp_path
     write_pipeline(tmp_path / "job.toml", "samples.zarr", cluster={"kind": "local", "threads_per_worker": 1})
     numbers = json.loads(altmin("plan", "job.toml", "--json").out)
     cores = dask.system.CPU_COUNT
-    assert numbers["memory_limit"] == pytest.approx(survey.MEMORY_LIMIT / cores, rel=1e-6)
+    assert numbers["memory_limit"] == pytest.approx(plan.MEMORY_LIMIT / cores, rel=1e-6)
     numbers = json.loads(altmin("plan", "job.toml", "cluster.memory_limit=1.5 GiB", "--json").out)
     assert numbers["memory_limit"] == 3 << 29
 
@@ -347,9 +348,9 @@ def test_auto_picks_chunks_that_fit_and_keep_threads_busy(altmin: Altmin, tmp_pa
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((4000, 300), dtype="f4"))
     write_pipeline(tmp_path / "job.toml", "x.npz", data={"chunk_rows": "auto"})
     roomy = json.loads(altmin("plan", "job.toml", "--json").out)
-    assert roomy["chunk_rows"] == 4000 // (plan.CHUNKS_PER_THREAD * 2)
+    assert roomy["chunk_rows"] == 4000 // (projection.CHUNKS_PER_THREAD * 2)
     assert roomy["fits"]
-    limit = f"cluster.memory_limit={int((roomy['worker_memory'] - 2 * MIB) / plan.USABLE)}B"
+    limit = f"cluster.memory_limit={int((roomy['worker_memory'] - 2 * MIB) / projection.USABLE)}B"
     tight = json.loads(altmin("plan", "job.toml", limit, "--json").out)
     assert 0 < tight["chunk_rows"] < roomy["chunk_rows"]
     assert tight["fits"]
@@ -364,9 +365,9 @@ def test_auto_picks_chunks_that_fit_and_keep_threads_busy(altmin: Altmin, tmp_pa
 def test_auto_makes_tasks_of_about_a_second():
     work = Workload((784, 300, 784), 10_000_000, 1, 3136, workers=2)
     wide = Workload((784, 3000, 784), 10_000_000, 1, 3136, workers=2)
-    assert 1000 < plan.task_rows(work) < 20_000
-    assert 1 <= plan.task_rows(wide) < plan.task_rows(work) / 5
-    assert plan.task_rows(replace(work, rows=1)) == 1
+    assert 1000 < projection.task_rows(work) < 20_000
+    assert 1 <= projection.task_rows(wide) < projection.task_rows(work) / 5
+    assert projection.task_rows(replace(work, rows=1)) == 1
 
 
 # --- what cannot fit
@@ -446,9 +447,9 @@ def test_workers_of_a_running_cluster_that_are_too_small_are_refused(altmin: Alt
 def test_what_trains_must_fit_as_well():
     place = Place(4, 1, None, in_process=False)
     work = Workload((100_000, 10, 10), 1000, 10, 400_000, in_process=False)
-    made = survey.Plan(work, project(work), place, raw=False)
+    made = plan.Plan(work, project(work), place, raw=False)
     assert not made.fits
-    with pytest.raises(survey.ConfigError, match="the process that trains would need"):
+    with pytest.raises(plan.ConfigError, match="the process that trains would need"):
         made.check()
 
 

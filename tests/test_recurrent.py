@@ -15,7 +15,8 @@ from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.network import build_network, describe_network, nested_pass
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.networks.workspace import Workspace
-from altmin_dask.solvers.chunks import (
+from altmin_dask.solvers.gauss_newton import NewtonSettings, gauss_newton_step, objective, update
+from altmin_dask.solvers.kernels import (
     enter_chunk,
     evaluate_chunk,
     increment_chunk,
@@ -23,7 +24,6 @@ from altmin_dask.solvers.chunks import (
     split_layers,
     visit_chunk,
 )
-from altmin_dask.solvers.newton import NewtonSettings, gauss_newton_step, objective, update
 from altmin_dask.solvers.ridge import ridge_system
 
 CONVERGED = NewtonSettings(cg_iterations=80)

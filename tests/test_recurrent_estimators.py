@@ -11,9 +11,9 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from altmin_dask import AltMinRecurrentClassifier, AltMinRecurrentRegressor
+from altmin_dask.data.sample_store import ingest
+from altmin_dask.data.sources import array_source
 from altmin_dask.errors import ConfigError, DataError
-from altmin_dask.storage.samples import ingest
-from altmin_dask.storage.sources import array_source
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(240, 6, 2))

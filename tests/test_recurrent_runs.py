@@ -16,13 +16,13 @@ from command import foreign, refused, write_pipeline
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
+from altmin_dask.data.sample_store import ingest
+from altmin_dask.data.sources import array_source, open_source
 from altmin_dask.networks.network import nested_pass
 from altmin_dask.networks.recurrent import Recurrent
-from altmin_dask.solvers.increments import Memory
+from altmin_dask.solvers.kfac import Memory
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import ingest
-from altmin_dask.storage.sources import array_source, open_source
 
 RNG = np.random.default_rng(0)
 STEPS = 6

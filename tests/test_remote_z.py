@@ -6,9 +6,9 @@ import pytest
 from object_store import flip, s3
 from test_training import train
 
+from altmin_dask.data.sample_store import ingest
+from altmin_dask.data.sources import array_source
 from altmin_dask.errors import RepairWarning
-from altmin_dask.storage.samples import ingest
-from altmin_dask.storage.sources import array_source
 
 GROUPS = {"group_chunks": 2, "max_sweeps": 3.0}
 

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 
 from altmin_dask.config import Pipeline
+from altmin_dask.data.sample_store import SampleStore, ingest
+from altmin_dask.data.sources import array_source, open_source
 from altmin_dask.errors import DataError, MissingError
 from altmin_dask.networks.chain import Chain
-from altmin_dask.report import summary_table, write_report
+from altmin_dask.report.page import summary_table, write_report
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore, ingest
-from altmin_dask.storage.sources import array_source, open_source
 
 OUTPUTS = {"autoencoder": None, "classifier": 10, "regressor": 1}
 

@@ -18,9 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
-from altmin_dask.storage import samples
-from altmin_dask.storage.samples import (
+from altmin_dask.data import sample_store
+from altmin_dask.data.sample_store import (
     SampleStore,
     Summary,
     check_finite,
@@ -28,7 +27,8 @@ from altmin_dask.storage.samples import (
     ingest,
     summarise,
 )
-from altmin_dask.storage.sources import array_source, open_source
+from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 
 X = np.arange(23 * 6, dtype=np.uint8).reshape(23, 2, 3)
 Y = np.arange(23, dtype=np.uint8) % 5
@@ -178,7 +178,7 @@ def test_ctrl_c_during_a_write_leaves_nothing(tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)
 
-    monkeypatch.setattr(samples, "check_finite", interrupted)
+    monkeypatch.setattr(sample_store, "check_finite", interrupted)
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         ingest(array_source(X), tmp_path / "a.zarr", chunk_rows=5)

@@ -16,8 +16,8 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from altmin_dask.data.sources import Source, array_source, open_source
 from altmin_dask.errors import ChunkError, ConfigError, DataError, MissingError
-from altmin_dask.storage.sources import Source, array_source, open_source
 
 X = np.random.default_rng(0).normal(size=(23, 4, 3)).astype(np.float32)
 Y = np.arange(23) % 5

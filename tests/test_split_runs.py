@@ -9,11 +9,11 @@ from sklearn.datasets import load_digits
 from test_training import train
 from zoo import PAIRINGS
 
-from altmin_dask.engine.alternation import Alternation
 from altmin_dask.errors import RepairWarning
 from altmin_dask.networks.chain import Chain
 from altmin_dask.solvers.schedules import Visit
 from altmin_dask.storage.latent import LatentStore
+from altmin_dask.training.alternating import Alternation
 
 KINDS = ("l1", "multipliers")
 SCHEDULES = {

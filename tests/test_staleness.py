@@ -11,10 +11,10 @@ import pytest
 from command import refused, write_pipeline
 from test_training import train
 
-from altmin_dask.engine import sweep
-from altmin_dask.engine.incrementing import Incrementing
 from altmin_dask.errors import ChunkError
+from altmin_dask.execution import task_graphs
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.kfac_training import Incrementing
 
 STALE = {"schedule": "increments", "group_chunks": 1, "max_sweeps": 6.0, "staleness": 3}
 
@@ -63,7 +63,7 @@ def test_a_run_is_resumed_where_it_was_committed(store, pipeline, tmp_path):
 
 def test_nothing_runs_on_after_an_error(store, pipeline, tmp_path, monkeypatch):
     running, calls = [], Counter()
-    original = sweep.increment_chunk
+    original = task_graphs.increment_chunk
 
     def failing(*arguments):
         calls["all"] += 1
@@ -75,7 +75,7 @@ def test_nothing_runs_on_after_an_error(store, pipeline, tmp_path, monkeypatch):
         finally:
             running.pop()
 
-    monkeypatch.setattr(sweep, "increment_chunk", failing)
+    monkeypatch.setattr(task_graphs, "increment_chunk", failing)
     with pytest.raises(ChunkError, match="is broken"):
         train(stale(pipeline, store.path), tmp_path / "run")
     assert not running

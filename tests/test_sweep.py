@@ -13,10 +13,10 @@ from dask.core import get_dependencies
 from hypothesis import given
 from hypothesis import strategies as st
 
-from altmin_dask.engine.sweep import lazy, tree_sum
 from altmin_dask.errors import ChunkError
+from altmin_dask.execution.task_graphs import lazy, tree_sum
 from altmin_dask.storage.latent import LatentStore
-from altmin_dask.storage.views import ChunkView, open_array
+from altmin_dask.storage.zarr_chunks import ChunkView, open_array
 
 
 @given(st.integers(1, 40), st.integers(2, 9))

@@ -10,13 +10,13 @@ import pytest
 import zarr
 from PIL import Image
 
+from altmin_dask.data import tables
+from altmin_dask.data.preprocessing import Preparation, Scaling
+from altmin_dask.data.sample_store import SampleStore, ingest
+from altmin_dask.data.sources import array_source, open_source
 from altmin_dask.errors import AltMinError, DataError
 from altmin_dask.export.onnx import write_onnx
-from altmin_dask.storage import tables
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.preparation import Preparation, Scaling
-from altmin_dask.storage.samples import SampleStore, ingest
-from altmin_dask.storage.sources import array_source, open_source
 
 # of dask with the newest pandas
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")

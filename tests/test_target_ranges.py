@@ -14,14 +14,14 @@ import pytest
 from command import foreign, refused, write_pipeline
 
 from altmin_dask.config import make_pipeline
-from altmin_dask.engine.executors import Threads
-from altmin_dask.engine.problem import build_problem
+from altmin_dask.data.sample_store import SampleStore, ingest
+from altmin_dask.data.sources import array_source
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import AltMinAutoencoder, AltMinRecurrentRegressor, AltMinRegressor
+from altmin_dask.execution.executors import Threads
 from altmin_dask.networks.activations import ACTIVATIONS
-from altmin_dask.storage.samples import SampleStore, ingest
-from altmin_dask.storage.sources import array_source
-from altmin_dask.storage.views import ChunkView
+from altmin_dask.storage.zarr_chunks import ChunkView
+from altmin_dask.training.problem import build_problem
 
 RNG = np.random.default_rng(5)
 X = RNG.random((60, 4))

@@ -24,13 +24,13 @@ from quality_data import FINAL, SEARCH, Silent, make_stores, pipeline_of, sample
 from quality_tasks import TASKS
 
 from altmin_dask import RunFolder, make_pipeline, train
-from altmin_dask.engine.executors import open_executor
-from altmin_dask.engine.incrementing import Incrementing
-from altmin_dask.engine.initialization import initial_weights
-from altmin_dask.engine.problem import build_problem
-from altmin_dask.engine.session import Session
-from altmin_dask.solvers.increments import Memory
-from altmin_dask.storage.samples import SampleStore
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.execution.executors import open_executor
+from altmin_dask.solvers.kfac import Memory
+from altmin_dask.training.context import Session
+from altmin_dask.training.initialization import initial_weights
+from altmin_dask.training.kfac_training import Incrementing
+from altmin_dask.training.problem import build_problem
 
 TINY = replace(
     TASKS["autoencoder"],

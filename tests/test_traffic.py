@@ -15,8 +15,8 @@ from distributed import LocalCluster
 from zarr.storage import LocalStore
 
 from altmin_dask import runs
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore
 
 ROWS, FEATURES, HIDDEN, OUTPUTS = 960, 40, 12, 8
 # whole chunks: zarr pads the last one on disk

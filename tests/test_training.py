@@ -11,13 +11,13 @@ import pytest
 import zarr
 
 from altmin_dask import runs
-from altmin_dask.engine.blas import single_threaded_blas
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, ExistsError, MissingError, RunError, SchedulerError
+from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.networks.chain import Chain
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore
-from altmin_dask.storage.state import State
+from altmin_dask.training.checkpoint import State
 
 
 class Quiet:
@@ -288,7 +288,7 @@ def test_a_refused_run_leaves_nothing(samples, make_store, pipeline, tmp_path):
 
 
 def test_an_unreachable_scheduler_is_named(samples, make_store, pipeline, tmp_path, monkeypatch):
-    monkeypatch.setattr("altmin_dask.engine.executors.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("altmin_dask.execution.executors.CONNECT_SECONDS", 1)
     store = make_store(samples)
     with pytest.raises(SchedulerError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"):
         train(pipeline(store.path), tmp_path / "run", scheduler="tcp://127.0.0.1:9")

@@ -13,8 +13,8 @@ from altmin_dask import AltMinClassifier, AltMinRegressor
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.weighted_loss import WeightedLoss
-from altmin_dask.solvers.chunks import evaluate_chunk, increment_chunk, probe_chunk
-from altmin_dask.solvers.newton import NewtonSettings
+from altmin_dask.solvers.gauss_newton import NewtonSettings
+from altmin_dask.solvers.kernels import evaluate_chunk, increment_chunk, probe_chunk
 
 LOSSES = ["squared", "binary_cross_entropy", "cross_entropy"]
 

@@ -7,7 +7,7 @@ import pytest
 from zoo import ACTIVATIONS
 
 from altmin_dask.networks.chain import Chain, augmented
-from altmin_dask.networks.whitening import SPREAD, whitened_weights
+from altmin_dask.networks.initialization import SPREAD, whitened_weights
 
 
 def moments(x):

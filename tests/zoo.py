@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_softmax, softmax
 
 from altmin_dask.networks.activations import ACTIVATIONS
-from altmin_dask.networks.chain import Chain, Point, Weights
+from altmin_dask.networks.chain import Chain, Point
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.ridge import ridge_system
+from altmin_dask.types import Weights
 
 ACTIVATION_NAMES = tuple(ACTIVATIONS)
 

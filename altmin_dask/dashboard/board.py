@@ -27,7 +27,7 @@ class RunState:
     records : list of dict
         The whole history, as in ``history.jsonl``.
     progress : dict
-        Of the last group: as `altmin_dask.engine.progress.Progress`.
+        Of the last group: as `altmin_dask.training.progress.Progress`.
     client_seconds : dict of str to float
         What the process that trains spent its time with; ``progress["seconds"]`` is of all processes.
     plan : dict

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from altmin_dask.networks.activations import Array
+from altmin_dask.types import Array
 
 PICTURES = 10
 SIDE, STRIPE = 64, 256
@@ -21,11 +21,11 @@ def pictures(samples: Array, made: Array) -> list[list[Picture]]:
     Parameters
     ----------
     samples : ndarray, (n, …)
-        Images as `altmin_dask.figures.as_images` knows them; anything else becomes a stripe of its values.
+        Images as `altmin_dask.report.figures.as_images` knows them; anything else becomes a stripe of its values.
     made : ndarray, (n, …)
         As many values.
     """
-    from altmin_dask.figures import as_images  # matplotlib takes a while to import
+    from altmin_dask.report.figures import as_images  # matplotlib takes a while to import
 
     low, high = float(samples.min()), float(samples.max())
     return [_row(as_images(values, samples.shape[1:]), values, low, high) for values in (samples, made)]

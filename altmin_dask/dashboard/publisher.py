@@ -16,13 +16,13 @@ from distributed import Client
 
 from altmin_dask.dashboard.board import by_activity
 from altmin_dask.dashboard.pictures import PICTURES, pictures
-from altmin_dask.engine.executors import Cluster
-from altmin_dask.engine.progress import Observer, Progress
-from altmin_dask.engine.session import Session
-from altmin_dask.engine.survey import Plan
 from altmin_dask.errors import AltMinError
-from altmin_dask.networks.activations import Array
+from altmin_dask.execution.executors import Cluster
+from altmin_dask.planning.plan import Plan
 from altmin_dask.storage.model import Model
+from altmin_dask.training.context import Session
+from altmin_dask.training.progress import Observer, Progress
+from altmin_dask.types import Array
 
 TELL_SECONDS, NOTE_SECONDS, DRAW_SECONDS = 0.5, 2.0, 5.0
 """Between two messages of progress, two notes in the run folder, and two rows of pictures, at least."""

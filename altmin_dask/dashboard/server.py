@@ -15,11 +15,11 @@ from bokeh.server.server import Server
 from altmin_dask.dashboard.board import Board
 from altmin_dask.dashboard.page import document
 from altmin_dask.dashboard.pictures import PICTURES, pictures
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.display import duration
 from altmin_dask.errors import AltMinError, ConfigError
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore
 
 PAGE = "/altmin"
 SILENT_SECONDS = 60.0

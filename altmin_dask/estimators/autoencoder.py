@@ -12,12 +12,12 @@ from sklearn.metrics import r2_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array
 
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.base import FLOATS, AltMinEstimator
 from altmin_dask.estimators.forward import Forward
 from altmin_dask.estimators.input import as_dask, is_lazy, known
 from altmin_dask.estimators.scoring import lazy_r2
-from altmin_dask.storage.samples import SampleStore
 
 
 class AltMinAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, AltMinEstimator):  # type: ignore[misc]

@@ -22,7 +22,10 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from altmin_dask import runs
-from altmin_dask.engine.problem import is_store
+from altmin_dask.data.readers import RowReader
+from altmin_dask.data.sample_store import SampleStore, ingest
+from altmin_dask.data.sources import Source, array_source
+from altmin_dask.data.streams import sliced
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import folder
 from altmin_dask.estimators.forward import Forward, as_given
@@ -38,16 +41,12 @@ from altmin_dask.estimators.input import (
 from altmin_dask.estimators.settings import chunk_rows_of, dtype_of, pipeline_of, place_of, share_held_out
 from altmin_dask.estimators.watch import CallbackSupportMixin, Stop, Watch, with_callbacks
 from altmin_dask.estimators.weighting import weighted
-from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Weights
-from altmin_dask.solvers.increments import Memory
+from altmin_dask.solvers.kfac import Memory
+from altmin_dask.storage.locations import as_name, locate
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.places import as_name, locate
-from altmin_dask.storage.readers import RowReader
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.samples import SampleStore, ingest
-from altmin_dask.storage.sources import Source, array_source
-from altmin_dask.storage.streams import sliced
+from altmin_dask.training.problem import is_store
+from altmin_dask.types import Array, Weights
 
 GIVEN = "the given arrays"
 FLOATS = (np.float64, np.float32)

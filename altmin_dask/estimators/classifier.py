@@ -10,14 +10,14 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
+from altmin_dask.data.readers import RowReader
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.streams import mapped
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.base import AltMinEstimator
 from altmin_dask.estimators.input import is_lazy, known, targets_like
 from altmin_dask.estimators.scoring import lazy_accuracy
-from altmin_dask.networks.activations import Array
-from altmin_dask.storage.readers import RowReader
-from altmin_dask.storage.samples import SampleStore
-from altmin_dask.storage.streams import mapped
+from altmin_dask.types import Array
 
 _BLOCK = 1 << 16
 

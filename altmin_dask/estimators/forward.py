@@ -11,12 +11,12 @@ import numpy as np
 from dask.base import tokenize
 from dask.delayed import delayed
 
-from altmin_dask.engine.blas import single_threaded_blas
+from altmin_dask.data.conversion import check_whole
 from altmin_dask.errors import DataError
-from altmin_dask.networks.activations import Array
+from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.networks.recurrent import Recurrent
-from altmin_dask.storage.conversion import check_whole
 from altmin_dask.storage.model import Model
+from altmin_dask.types import Array
 
 STRIP_ROWS = 8192
 """Samples in memory go through the network so many at a time."""

@@ -19,15 +19,15 @@ import numpy as np
 import zarr
 from dask.base import compute, is_dask_collection
 
-from altmin_dask.engine.problem import is_store
+from altmin_dask.data.conversion import WHOLE, check_whole, whole_refused
+from altmin_dask.data.readers import RowReader, open_zarr, read_zarr
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.sources import Source, open_source
+from altmin_dask.data.streams import regrouped, sliced
 from altmin_dask.errors import ConfigError, DataError
-from altmin_dask.networks.activations import Array
-from altmin_dask.storage.conversion import WHOLE, check_whole, whole_refused
-from altmin_dask.storage.places import as_name, locate
-from altmin_dask.storage.readers import RowReader, open_zarr, read_zarr
-from altmin_dask.storage.samples import SampleStore
-from altmin_dask.storage.sources import Source, open_source
-from altmin_dask.storage.streams import regrouped, sliced
+from altmin_dask.storage.locations import as_name, locate
+from altmin_dask.training.problem import is_store
+from altmin_dask.types import Array
 
 AT_ONCE = 32 << 20
 """Bytes of a dask array that are computed at once while it is written to a store; one block at least."""

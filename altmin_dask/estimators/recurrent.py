@@ -16,19 +16,19 @@ from sklearn.metrics import r2_score
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, validate_data
 
-from altmin_dask.engine.blas import single_threaded_blas
+from altmin_dask.data.conversion import check_whole, real
+from altmin_dask.data.readers import RowReader
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.sources import Source, array_source
+from altmin_dask.data.streams import mapped, sliced
+from altmin_dask.data.summaries import check_finite
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
 from altmin_dask.estimators.input import as_dask, is_lazy
-from altmin_dask.networks.activations import Array
+from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.networks.recurrent import Recurrent
-from altmin_dask.storage.conversion import check_whole, real
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.readers import RowReader
-from altmin_dask.storage.samples import SampleStore
-from altmin_dask.storage.sources import Source, array_source
-from altmin_dask.storage.streams import mapped, sliced
-from altmin_dask.storage.summaries import check_finite
+from altmin_dask.types import Array
 
 STRIP_ROWS = 1024
 """Sequences in memory go through the network so many at a time."""

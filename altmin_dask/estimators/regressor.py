@@ -9,14 +9,14 @@ from typing import Any, Self
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 
+from altmin_dask.data.conversion import real
+from altmin_dask.data.readers import RowReader
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.streams import mapped
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.base import AltMinEstimator
 from altmin_dask.estimators.input import is_lazy, known, targets_like
 from altmin_dask.estimators.scoring import lazy_r2
-from altmin_dask.storage.conversion import real
-from altmin_dask.storage.readers import RowReader
-from altmin_dask.storage.samples import SampleStore
-from altmin_dask.storage.streams import mapped
 
 
 class AltMinRegressor(RegressorMixin, AltMinEstimator):  # type: ignore[misc]

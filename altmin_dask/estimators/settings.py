@@ -10,10 +10,10 @@ import numpy as np
 from distributed import Client, get_worker
 
 from altmin_dask.config import Pipeline, make_pipeline
-from altmin_dask.engine.incrementing import GROUP_ROWS
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.sources import Source
 from altmin_dask.errors import ConfigError
-from altmin_dask.storage.samples import SampleStore
-from altmin_dask.storage.sources import Source
+from altmin_dask.training.kfac_training import GROUP_ROWS
 
 if TYPE_CHECKING:
     from altmin_dask.estimators.base import AltMinEstimator

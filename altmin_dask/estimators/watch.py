@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from altmin_dask.engine.progress import Progress
+from altmin_dask.training.progress import Progress
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from altmin_dask.data.readers import RowReader
+from altmin_dask.data.sources import Source
 from altmin_dask.errors import ConfigError, DataError
-from altmin_dask.networks.activations import Array
-from altmin_dask.storage.readers import RowReader
-from altmin_dask.storage.sources import Source
+from altmin_dask.types import Array
 
 _BLOCK = 1 << 16
 

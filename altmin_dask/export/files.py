@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from altmin_dask.errors import ExistsError
-from altmin_dask.storage.owned import PRODUCER
-from altmin_dask.storage.places import local_path
+from altmin_dask.storage.locations import local_path
+from altmin_dask.storage.ownership import PRODUCER
 
 
 def place_for(file: str | os.PathLike[str], producer_of: Callable[[Path], str | None]) -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from altmin_dask.errors import ConfigError
-from altmin_dask.networks.activations import Array
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.storage.model import Model
+from altmin_dask.types import Array
 
 
 @dataclass(frozen=True)

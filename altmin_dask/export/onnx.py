@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from altmin_dask.data.conversion import blurred
+from altmin_dask.data.preprocessing import Scaling
 from altmin_dask.errors import AltMinWarning, MissingError
 from altmin_dask.export.files import place_for
 from altmin_dask.export.layers import layers_of
 from altmin_dask.networks.activations import LEAKY_SLOPE
 from altmin_dask.storage.atomic import write_bytes
-from altmin_dask.storage.conversion import blurred
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.owned import PRODUCER
-from altmin_dask.storage.preparation import Scaling
+from altmin_dask.storage.ownership import PRODUCER
 
 OPSET, IR_VERSION = 17, 8
 """Old enough for the runtimes of the last years, and all that is needed here."""

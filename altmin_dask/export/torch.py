@@ -13,10 +13,11 @@ from safetensors import safe_open
 from altmin_dask.errors import MissingError
 from altmin_dask.export.files import place_for
 from altmin_dask.export.layers import Layer, layers_of
-from altmin_dask.networks.activations import LEAKY_SLOPE, Array
+from altmin_dask.networks.activations import LEAKY_SLOPE
 from altmin_dask.storage.atomic import write_tensors
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.owned import PRODUCER
+from altmin_dask.storage.ownership import PRODUCER
+from altmin_dask.types import Array
 
 
 def sequential(model: Model) -> Any:

@@ -10,14 +10,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from altmin_dask.errors import ConfigError
-
-Array = npt.NDArray[Any]
+from altmin_dask.types import Array
 
 LEAKY_SLOPE = 0.01
 

@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from altmin_dask.errors import ConfigError
-from altmin_dask.networks.activations import Activation, Array, get_activation, remainder
+from altmin_dask.networks.activations import Activation, get_activation, remainder
 from altmin_dask.networks.losses import Loss, get_loss
 from altmin_dask.networks.workspace import Workspace, strips
+from altmin_dask.types import Array, Weights
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 BLOCK_ROWS = 1024
 """How many samples are best computed with at a time."""
-
-Weights = tuple[Array, ...]
-"""W̃_1 … W̃_L, each of shape (d_i, d_{i−1} + 1), the bias in the last column."""
 
 
 def augmented(values: Array, dtype: npt.DTypeLike, work: Workspace | None = None) -> Array:

@@ -14,8 +14,9 @@ from typing import Protocol
 import numpy as np
 
 from altmin_dask.errors import ConfigError
-from altmin_dask.networks.activations import Activation, Array, get_activation, sigmoid, softplus
+from altmin_dask.networks.activations import Activation, get_activation, sigmoid, softplus
 from altmin_dask.networks.workspace import Workspace
+from altmin_dask.types import Array
 
 
 @dataclass(frozen=True)

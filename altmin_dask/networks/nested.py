@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Chain, Weights, augmented
+from altmin_dask.networks.chain import Chain, augmented
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.workspace import Workspace, strips
+from altmin_dask.types import Array, Weights
 
 
 @dataclass(frozen=True)

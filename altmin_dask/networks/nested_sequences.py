@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Point, Weights
+from altmin_dask.networks.chain import Point
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.networks.sequences import SequenceLinearisation
 from altmin_dask.networks.workspace import Workspace
+from altmin_dask.types import Array, Weights
 
 
 @dataclass(frozen=True)

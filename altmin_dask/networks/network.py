@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Chain, Weights
+from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.nested import Pass
 from altmin_dask.networks.nested_sequences import SequencePass
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.networks.workspace import Workspace
+from altmin_dask.types import Array, Weights
 
 Network = Chain | Recurrent
 

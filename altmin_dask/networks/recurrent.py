@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from altmin_dask.errors import ConfigError
-from altmin_dask.networks.activations import Activation, Array, get_activation, remainder
-from altmin_dask.networks.chain import Point, Weights
+from altmin_dask.networks.activations import Activation, get_activation, remainder
+from altmin_dask.networks.chain import Point
 from altmin_dask.networks.losses import Loss, get_loss
 from altmin_dask.networks.sequence_loss import SequenceLoss
 from altmin_dask.networks.sequences import Layer, SequenceLinearisation, Sequences
 from altmin_dask.networks.workspace import Workspace, strips
+from altmin_dask.types import Array, Weights
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from altmin_dask.networks.activations import Array
 from altmin_dask.networks.losses import Curvature, Loss
 from altmin_dask.networks.workspace import Workspace
+from altmin_dask.types import Array
 
 
 @dataclass(frozen=True)

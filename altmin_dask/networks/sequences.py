@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from altmin_dask.networks.activations import Array
 from altmin_dask.networks.workspace import Workspace
+from altmin_dask.types import Array
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from altmin_dask.networks.activations import Array
+from altmin_dask.types import Array
 
 STRIP_SIZE = 1 << 15
 """Elements of a strip: a dozen arrays of this size stay in a core's own cache, and a call's overhead is small."""

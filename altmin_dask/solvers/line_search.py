@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Point, Weights
+from altmin_dask.networks.chain import Point
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import Workspace, strips
+from altmin_dask.types import Array, Weights
 
 if TYPE_CHECKING:
-    from altmin_dask.solvers.newton import NewtonSettings
+    from altmin_dask.solvers.gauss_newton import NewtonSettings
 
 UNITS = 8
 """c in units of rounding (ε of the dtype): an activation has two or three, a sum of a thousand products as many."""

@@ -28,10 +28,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Point, Weights
+from altmin_dask.networks.chain import Point
 from altmin_dask.networks.workspace import Workspace, strips
 from altmin_dask.solvers.statistics import Statistics
+from altmin_dask.types import Array, Weights
 
 Kind = Literal["l2", "l1", "multipliers"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
-from altmin_dask.networks.activations import Array
+from altmin_dask.types import Array
 
 
 @dataclass(frozen=True)

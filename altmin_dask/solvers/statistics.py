@@ -17,10 +17,10 @@ from math import prod
 
 import numpy as np
 
-from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Point, Weights
+from altmin_dask.networks.chain import Point
 from altmin_dask.networks.workspace import Workspace
-from altmin_dask.solvers.products import add_product
+from altmin_dask.solvers.linalg import add_product
+from altmin_dask.types import Array, Weights
 
 ROUNDING = 16 * float(np.finfo(np.float64).eps)
 """Relative error of a sum of many products in float64: errors of either sign add up like √n, in blocks."""

@@ -17,9 +17,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from altmin_dask.errors import ExistsError
-from altmin_dask.networks.activations import Array
-from altmin_dask.storage.owned import Layout, remove_ours
-from altmin_dask.storage.places import names_in, remove_empty_folder, remove_files
+from altmin_dask.storage.locations import names_in, remove_empty_folder, remove_files
+from altmin_dask.storage.ownership import Layout, remove_ours
+from altmin_dask.types import Array
 
 _writing: set[str] = set()  # names of folders that this process has not finished
 

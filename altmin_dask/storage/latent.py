@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import zarr
 
 from altmin_dask.errors import ExistsError
-from altmin_dask.storage.checked import storage_options
-from altmin_dask.storage.owned import KEY
-from altmin_dask.storage.places import for_zarr, is_url, names_in, remove_empty_folder, remove_files
-from altmin_dask.storage.views import ChunkView, forget_arrays, open_array
+from altmin_dask.storage.checksums import storage_options
+from altmin_dask.storage.locations import for_zarr, is_url, names_in, remove_empty_folder, remove_files
+from altmin_dask.storage.ownership import KEY
+from altmin_dask.storage.zarr_chunks import ChunkView, forget_arrays, open_array
 
 _ARRAY = re.compile(r"(\d{6,})\.zarr")
 _HALF = re.compile(r"zarr\.[0-9a-f]+\.partial")

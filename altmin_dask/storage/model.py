@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from altmin_dask.data.preprocessing import Preparation, Scaling
 from altmin_dask.errors import DataError, MissingError
-from altmin_dask.networks.activations import Array
-from altmin_dask.networks.chain import Weights
 from altmin_dask.networks.network import Network, build_network, describe_network
 from altmin_dask.storage.atomic import flush, write_json, write_tensors
-from altmin_dask.storage.places import names_in
-from altmin_dask.storage.preparation import Preparation, Scaling
+from altmin_dask.storage.locations import names_in
+from altmin_dask.types import Array, Weights
 
 VERSION = 1
 KINDS = ("autoencoder", "classifier", "regressor", "recurrent_classifier", "recurrent_regressor")

@@ -34,21 +34,21 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
+from altmin_dask.data.sample_store import SAMPLES
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import sweep_killed, sweep_partials, write_json, write_tensors
-from altmin_dask.storage.model import STAGED, publish
-from altmin_dask.storage.owned import remove_ours
-from altmin_dask.storage.places import (
+from altmin_dask.storage.locations import (
     filesystem_of,
     is_url,
     locate,
     names_in,
     remove_empty_folder,
 )
+from altmin_dask.storage.model import STAGED, publish
+from altmin_dask.storage.ownership import remove_ours
 from altmin_dask.storage.remote import explained_errors
-from altmin_dask.storage.samples import SAMPLES
-from altmin_dask.storage.state import State
 from altmin_dask.storage.weights import Exchange
+from altmin_dask.training.checkpoint import State
 
 _STATE = re.compile(r"\d{8,}\.safetensors")
 _WRITTEN = {

@@ -14,9 +14,7 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from altmin_dask.errors import MissingError
-from altmin_dask.networks.chain import Weights
-from altmin_dask.storage.model import layer_names, layer_tensors
-from altmin_dask.storage.places import (
+from altmin_dask.storage.locations import (
     filesystem_of,
     is_url,
     names_in,
@@ -24,6 +22,8 @@ from altmin_dask.storage.places import (
     remove_empty_folder,
     remove_files,
 )
+from altmin_dask.storage.model import layer_names, layer_tensors
+from altmin_dask.types import Weights
 
 KEPT_READINGS = 4
 """Files of weights that a process keeps in memory: those of this step and the last one, and what changes them."""

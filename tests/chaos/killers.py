@@ -15,19 +15,19 @@ from typing import Any
 
 from zarr.storage import _local
 
-from altmin_dask.engine import sweep
-from altmin_dask.engine.alternation import Alternation
+from altmin_dask.execution import task_graphs
 from altmin_dask.storage import atomic
 from altmin_dask.storage import run as run_module
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.views import ChunkView
+from altmin_dask.storage.zarr_chunks import ChunkView
+from altmin_dask.training.alternating import Alternation
 
 PHASES = {
     # phase: (owner, function, whether it has run or is about to)
     "read": (ChunkView, "read", "after"),
-    "newton": (sweep, "visit_chunk", "after"),
+    "newton": (task_graphs, "visit_chunk", "after"),
     "write": (_local, "_put", "half"),
     "written": (ChunkView, "write", "after"),
     "solve": (Alternation, "_solve", "before"),

@@ -1,0 +1,1 @@
+"""Where samples come from, and the sample stores that they become."""

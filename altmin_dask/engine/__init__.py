@@ -1,1 +1,0 @@
-"""Dask: one step as a graph, the training loop, inference."""

@@ -1,0 +1,1 @@
+"""Where tasks run: executors, lazy graphs of tasks, clocks, and what fails."""

@@ -1,0 +1,200 @@
+"""A trained model over a store of any size: its quality, and its predictions written chunk by chunk."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from altmin_dask.data.conversion import check_whole
+from altmin_dask.data.preprocessing import Scaling
+from altmin_dask.data.sample_store import SampleStore, check_destination, check_finite
+from altmin_dask.errors import ConfigError, ExistsError, RunError
+from altmin_dask.execution.blas import single_threaded_blas
+from altmin_dask.execution.executors import Executor
+from altmin_dask.execution.task_graphs import Kernel, Samples, Step, evaluate, per_chunk
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.solvers.kernels import Evaluation
+from altmin_dask.storage.atomic import folder_beside, new_folder
+from altmin_dask.storage.checksums import storage_options
+from altmin_dask.storage.locations import is_url, locate
+from altmin_dask.storage.model import Model
+from altmin_dask.storage.ownership import KEY, Layout, own_attributes, store_files
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.weights import read_weights
+from altmin_dask.storage.zarr_chunks import ChunkView
+from altmin_dask.training.problem import TARGETS, fitted
+from altmin_dask.training.ranges import check_digits, check_targets, computed_with, ranges_of
+from altmin_dask.types import Array
+
+_HOLDS = {"version": 1, "holds": "predictions"}
+PREDICTIONS = Layout(
+    "a store that `altmin predict` wrote",
+    "zarr.json",
+    lambda content: own_attributes(content).get("holds") == _HOLDS["holds"],
+    store_files("prediction", "label"),
+)
+"""What `predict_store` writes, and may replace."""
+
+
+def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Evaluation:
+    """Loss and accuracy of a run's model on a store with targets.
+
+    Raises
+    ------
+    DataError
+        If the store does not fit the model or has no targets.
+    RunError
+        If the run goes on and replaces its model meanwhile, in a folder that may only be read here.
+    """
+    model = Model.load(run.model)
+    target, network = TARGETS[model.kind], fitted(model.network, store)
+    ranges = ranges_of(store, executor)
+    check_targets(network, target, store, ranges)
+    check_digits(store, str(model.weights[0].dtype), computed_with(store, target), ranges)
+    with _held_weights(run) as weights:
+        step = Step(
+            _kernel(model, network), Samples(store, target), _all(store), uuid.uuid4().hex[:8], weights
+        )
+        packed = executor.compute(evaluate(step))
+    return Evaluation(*(float(value) for value in packed))
+
+
+def predict_store(
+    run: RunFolder,
+    store: SampleStore,
+    dest: str | os.PathLike[str],
+    executor: Executor,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model's outputs for every sample of a store.
+
+    The destination is a zarr group with ``prediction`` (rows, outputs), for classifiers the class probabilities
+    with their ``label`` (rows,) beside them; of networks with an output at every step (rows, steps, outputs) and
+    (rows, steps). Predictions have the dtype of the model, but what was standardized gets its own units again, which
+    need float64; names of classes or columns are attributes. It appears when it is complete.
+
+    Raises
+    ------
+    DataError
+        If the samples do not fit the model, or are not finite.
+    ExistsError
+        If the destination exists, unless it is a store of predictions and nothing else, and `overwrite` is given.
+    ConfigError
+        If the destination is a URL.
+    RunError
+        As of `evaluate_store`.
+    """
+    model = Model.load(run.model)
+    network = fitted(model.network, store)
+    check_digits(store, str(model.weights[0].dtype), computed_with(store, "inputs"))
+    location = locate(dest)
+    if is_url(location):
+        raise ConfigError(f"predictions are not written to a URL like {location}; give a path")
+    final = Path(os.path.realpath(location))
+    if final == Path(os.path.realpath(store.path)):
+        raise ExistsError(f"{location} holds the samples themselves; give another destination")
+    replace = check_destination(location, overwrite, PREDICTIONS)
+    with new_folder(final, PREDICTIONS, replace=replace) as partial, _held_weights(run) as weights:
+        group = zarr.create_group(partial, attributes={KEY: _HOLDS, **_named(model)})
+        labels = TARGETS[model.kind] == "labels"
+        every = isinstance(network, Recurrent) and network.every
+        steps = (network.steps,) if isinstance(network, Recurrent) and every else ()
+        shape = (*steps, network.shapes[-1][0])
+        group.create_array(
+            "prediction", shape=(store.rows, *shape), chunks=(store.chunk_rows, *shape),
+            **storage_options(
+                model.weights[0].dtype if model.output_scaling is None else "float64", compress=False
+            ),
+        )  # fmt: skip
+        if labels:
+            group.create_array(
+                "label", shape=(store.rows, *steps), chunks=(store.chunk_rows, *steps),
+                **storage_options("int64", compress=False),
+            )  # fmt: skip
+        x, _ = Samples(store, "inputs").arrays(_all(store), uuid.uuid4().hex[:8])
+        written = {
+            name: ChunkView.select(
+                f"{partial}/{name}", array.shape, store.chunk_rows, array.dtype, _all(store)
+            )
+            for name, array in group.arrays()
+        }
+        done = per_chunk(
+            _predict_block, x, name=f"altmin_predict-{uuid.uuid4().hex[:8]}", columns=1,
+            kernel=_kernel(model, network), weights=weights, written=written, label=store.path,
+            scaling=model.output_scaling,
+        )  # fmt: skip
+        executor.compute(done)
+    return final
+
+
+@contextmanager
+def _held_weights(run: RunFolder) -> Iterator[str]:
+    """The file of the model's weights, the same ones for every task, though training may go on and replace them."""
+    with ExitStack() as stack:
+        held = run.weights
+        with suppress(OSError):  # a folder that may only be read, or has no links
+            beside = stack.enter_context(folder_beside(run.model.absolute()))
+            os.link(run.weights, beside / held.name)
+            held = beside / held.name
+        before = _version(held)
+        yield str(held)
+        if _version(held) != before:
+            raise RunError(
+                f"the model in {run.model} was replaced while it was used, as the run goes on; do it again when it "
+                "has ended, or where the run folder can be written"
+            )
+
+
+def _version(file: Path) -> tuple[int, int]:
+    about = os.stat(file)  # a number is given anew, but not at the same time
+    return about.st_ino, about.st_mtime_ns
+
+
+def _named(model: Model) -> dict[str, Any]:
+    """Names of the classes, or of the numbers of a prediction, where they have some."""
+    how = model.preparation
+    if how is None:
+        return {}
+    if TARGETS[model.kind] == "labels":
+        return {} if how.classes is None else {"classes": list(how.classes)}
+    names = how.names if model.kind == "autoencoder" else list(how.targets)
+    return {"columns": names} if names else {}
+
+
+def _kernel(model: Model, network: Network) -> Kernel:
+    return Kernel(network, TARGETS[model.kind], str(model.weights[0].dtype))
+
+
+def _all(store: SampleStore) -> tuple[int, ...]:
+    return tuple(range(store.n_chunks))
+
+
+def _predict_block(
+    x: Array,
+    *,
+    block_id: tuple[int, int],
+    kernel: Kernel,
+    weights: str,
+    written: dict[str, ChunkView],
+    label: str,
+    scaling: Scaling | None,
+) -> Array:
+    check_finite(x, None, written["prediction"].starts[block_id[0]], label)
+    check_whole(x, f"x of {label}")
+    with single_threaded_blas():
+        output = kernel.network.predict(read_weights(weights), x)
+    units = output if scaling is None else scaling.undo(output)
+    written["prediction"].write(block_id[0], units)
+    if "label" in written:
+        classes = kernel.network.shapes[-1][0]
+        written["label"].write(block_id[0], output.reshape(len(x), -1, classes).argmax(axis=2))
+    return np.zeros((1, 1))

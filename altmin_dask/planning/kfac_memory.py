@@ -1,0 +1,86 @@
+"""What the tasks of increments hold in memory at their worst, and the process that trains; see `footprint`."""
+
+from __future__ import annotations
+
+import math
+
+from altmin_dask.planning.memory import (
+    DOUBLE,
+    Task,
+    Workload,
+    forward_pass,
+    ingesting,
+    scratch_of,
+    visit_task,
+)
+from altmin_dask.solvers.kfac import ascent_size
+
+PROBE_NUMBERS = 6
+
+
+def increment_task(work: Workload) -> Task:
+    """The samples of a chunk, a pass forward and two back block by block, and what is sent."""
+    n, s, block = work.chunk_rows, work.itemsize, min(work.chunk_rows, work.block_rows)
+    outputs = work.widths[-1]
+    scratch = scratch_of(work)
+    scratch.passing()
+    scratch.backward()
+    arrays, held = scratch.arrays, 0
+    if work.relaxed:
+        scratch.moves()
+        # z of the forward pass, and a step that is cut
+        newton = visit_task(work)
+        arrays, held = {**arrays, **newton.scratch}, 2 * block * s * sum(work.widths)
+    row = s * ascent_size(work.shapes, curvature=True)
+    # signs as bytes, as numbers, and what is squared and added of them
+    noise = block * outputs * (1 + 2 * s)
+    computing = row + max(noise, held + forward_pass(work) if work.relaxed else 0)
+    return Task(arrays, _reading(work, n, computing), row, min(work.group_chunks, work.chunks))
+
+
+def gradient_task(work: Workload) -> Task:
+    """A pass forward and one back, and a gradient of the weights."""
+    scratch = scratch_of(work)
+    scratch.passing()
+    scratch.backward()
+    row = work.itemsize * ascent_size(work.shapes, curvature=False)
+    return Task(scratch.arrays, _reading(work, work.chunk_rows, row), row, work.chunks)
+
+
+def probe_task(work: Workload) -> Task:
+    """Two directions for samples that are in memory, block by block."""
+    scratch = scratch_of(work)
+    scratch.passing()
+    scratch.directions()
+    repeated = work.itemsize * sum(d * k for d, k in work.shapes)
+    rows = math.ceil(work.chunk_rows / work.probe_every)
+    held = repeated + (rows * work.itemsize * work.widths[-1] if work.y_converted else 0)
+    return Task(scratch.arrays, held, DOUBLE * PROBE_NUMBERS, min(work.group_chunks, work.chunks))
+
+
+def kept_samples(work: Workload) -> int:
+    """What is kept of the groups under way for their probes: at worst all by one worker."""
+    rows = math.ceil(work.chunk_rows / work.probe_every) * min(work.group_chunks, work.chunks)
+    return (1 + work.staleness) * rows * (work.x_bytes + work.y_bytes)
+
+
+def increment_trainer(work: Workload) -> tuple[int, int]:
+    """As `footprint.trainer`: three generations of weights, means and factors, and what a group has sent."""
+    s = work.itemsize
+    weights = s * sum(d * k for d, k in work.shapes)
+    squares = s * sum(k * k + d * d for d, k in work.shapes)
+    resident = 3 * weights + 2 * squares
+    row = s * ascent_size(work.shapes, curvature=True)
+    # a factor in float64 and its matrix, beside the old factors; or the step, its like and what becomes of them
+    factorising = squares + 2 * DOUBLE * max(max(k, d) ** 2 for d, k in work.shapes)
+    moving = 4 * weights
+    # what is freed between them is too small for the system to take it back
+    committing = 3 * weights + squares
+    return resident, max(row + factorising + moving + committing, ingesting(work) - resident)
+
+
+def _reading(work: Workload, n: int, computing: int) -> int:
+    """The samples as they are read, or with what is computed of them."""
+    x, y = n * work.x_bytes, n * work.y_bytes
+    converted = n * work.itemsize * work.widths[-1] if work.y_converted else 0
+    return max(x * (3 if work.compressed else 2), x + y + converted + computing)

@@ -1,0 +1,455 @@
+"""What one task of each kind holds in memory at its worst, what the process that trains does, in bytes.
+
+A list of the arrays that the code really makes, each with its full size: the chunk as it is read, decoded, written and
+checked; the scratch arrays of a thread (`altmin_dask.networks.workspace`), which hold a block of `BLOCK_ROWS` rows
+whatever the chunk is; float64 statistics; and the state, factorisations and copies between two steps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from altmin_dask.networks.chain import BLOCK_ROWS
+from altmin_dask.networks.recurrent import sequence_block_rows
+from altmin_dask.networks.sequences import Layer
+from altmin_dask.networks.workspace import STRIP_SIZE
+from altmin_dask.solvers.exact_newton import SLAB_BYTES
+from altmin_dask.solvers.statistics import packed_size
+
+DOUBLE = 8
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A run in plain numbers.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        d_0 … d_L of the network.
+    itemsize : int
+        Bytes of a number in weights and z.
+    rows, chunk_rows : int
+        Samples, and those in a chunk.
+    x_bytes, y_bytes : int
+        Bytes of one sample and of its target, as stored; 0 without targets.
+    y_converted : bool
+        Whether targets are converted to the weights' dtype, a chunk at a time.
+    compressed, z_compressed : bool
+        Whether samples and z are compressed, so that a chunk is in memory once more while it is read or written.
+    raw_bytes : int
+        Bytes of one sample and its target in the source that is ingested first; 0 if there is a store.
+    validation_rows, validation_chunk_rows : int
+        Of the validation store; 0 without one.
+    group_chunks : int
+        Chunks of one step (all of them for batch sweeps).
+    whitened, exact : bool
+        Whether the first layer is whitened, and curvature is exact.
+    incremental : bool
+        Whether statistics are replaced group by group, rather than all at once.
+    newton_steps : int
+        As in `[solver]`.
+    split_every : int
+        As in `[cluster]`.
+    splits : bool
+        Whether as many numbers as z has are remembered beside it (L1, multipliers).
+    increments, relaxed : bool
+        Whether W moves in increments and no z is kept, and whether μ is finite there.
+    probe_every, staleness : int
+        Which part of a group's samples is kept for the probe, and how many more groups are under way.
+    workers, threads : int
+        Worker processes, and threads of each.
+    in_process : bool
+        Whether the threads are those of the process that trains.
+    layers : tuple of Layer
+        Those of a recurrent network; empty for a chain.
+    """
+
+    sizes: tuple[int, ...]
+    rows: int
+    chunk_rows: int
+    x_bytes: int
+    y_bytes: int = 0
+    itemsize: int = 4
+    raw_bytes: int = 0
+    y_converted: bool = False
+    compressed: bool = False
+    z_compressed: bool = False
+    validation_rows: int = 0
+    validation_chunk_rows: int = 0
+    group_chunks: int = 1
+    whitened: bool = False
+    exact: bool = False
+    incremental: bool = True
+    newton_steps: int = 1
+    split_every: int = 4
+    splits: bool = False
+    increments: bool = False
+    relaxed: bool = False
+    probe_every: int = 1
+    staleness: int = 0
+    workers: int = 1
+    threads: int = 1
+    in_process: bool = True
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks there are."""
+        return math.ceil(self.rows / self.chunk_rows)
+
+    @property
+    def latent_bytes(self) -> int:
+        """What is kept of a sample from one visit to the next."""
+        return self.itemsize * sum(self.widths) * (2 if self.splits else 1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers in z_i of a sample."""
+        if self.layers:
+            return tuple(layer.steps * layer.width for layer in self.layers)
+        return self.sizes[1:]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """The shape of each W̃_i."""
+        if self.layers:
+            return tuple((layer.width, layer.inputs) for layer in self.layers)
+        return tuple((d, k + 1) for k, d in zip(self.sizes[:-1], self.sizes[1:], strict=True))
+
+    @property
+    def block_rows(self) -> int:
+        """Samples that a task computes with at a time."""
+        return sequence_block_rows(self.layers[0].steps) if self.layers else BLOCK_ROWS
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of task: what its thread keeps by name, what else it holds at its worst, the row it sends."""
+
+    scratch: dict[tuple[str, int, int], int]
+    held: int
+    row: int
+    chunks: int
+
+
+def visit_task(work: Workload) -> Task:
+    """The z-update of a chunk: x, y and z as they are read, the new z as it is written, and in between Newton."""
+    n, s, width = work.chunk_rows, work.itemsize, sum(work.widths)
+    scratch = scratch_of(work)
+    scratch.point("start", with_z=False)
+    for number in range(min(work.newton_steps, 2)):
+        scratch.point(f"trial {number}", with_z=True)
+    scratch.point("shortened", with_z=False)
+    scratch.common()
+    if not work.exact:
+        scratch.newton()
+    # where ρ has moved, the samples' own Gram matrix counts by the new one
+    scratch.statistics(with_inputs=work.splits, moved=work.incremental)
+    if work.splits:
+        scratch.offsets()
+    block = min(n, work.block_rows)
+    # samples that are cut are copied out: their inputs, drive, targets and trial z, and offsets
+    cut = block * s * (work.sizes[0] + 1 + work.widths[0] + work.widths[-1] + width + 2 * max(work.widths))
+    cut += block * s * width if work.splits else 0
+    newton = max(cut, _exact(work, block)) if work.exact else cut
+    x, y, z = n * work.x_bytes, n * work.y_bytes, n * work.latent_bytes
+    reading = max(x * (3 if work.compressed else 2), x + y + z * (3 if work.z_compressed else 2))
+    row = DOUBLE * packed_size(work.shapes, with_inputs=work.splits)
+    converted = n * s * work.widths[-1] if work.y_converted else 0
+    target = block * s * work.sizes[0] if s > 4 else 0
+    computing = x + y + converted + 2 * z + row + newton + target
+    writing = x + y + converted + z * (4 if work.z_compressed else 3) + row
+    return Task(scratch.arrays, max(reading, computing, writing), row, min(work.group_chunks, work.chunks))
+
+
+def enter_task(work: Workload) -> Task:
+    """A forward pass, all that is known at its z, all statistics, and z as it is written."""
+    n, s, width = work.chunk_rows, work.itemsize, sum(work.widths)
+    scratch, passing = scratch_of(work), scratch_of(work)
+    scratch.statistics(with_inputs=True, moved=False)
+    passing.point("", with_z=False)
+    passing.common()
+    x, y, z = n * work.x_bytes, n * work.y_bytes, n * work.latent_bytes
+    row = DOUBLE * packed_size(work.shapes, with_inputs=True)
+    converted = n * s * work.widths[-1] if work.y_converted else 0
+    computing = z + max(
+        forward_pass(work), min(n, work.block_rows) * s * width + sum(passing.arrays.values())
+    )
+    written = z * (3 if work.z_compressed else 2)
+    held = max(x * (3 if work.compressed else 2), x + y + converted + row + max(computing, written))
+    return Task(scratch.arrays, held, row, work.chunks)
+
+
+def evaluate_task(work: Workload, chunk_rows: int) -> Task:
+    """A forward pass and its loss."""
+    n, block = chunk_rows, min(chunk_rows, work.block_rows)
+    x, y = n * work.x_bytes, n * work.y_bytes
+    converted = n * work.itemsize * work.widths[-1] if work.y_converted else 0
+    loss = block * work.itemsize * (sum(work.widths) + 3 * work.widths[-1])
+    held = max(x * (3 if work.compressed else 2), x + y + converted + max(forward_pass(work), loss))
+    return Task({}, held, 0, work.chunks)
+
+
+def objective_task(work: Workload) -> Task:
+    """x, y and z as they are read, the weights and a point of a block in float64, and no named arrays."""
+    n, block, width = work.chunk_rows, min(work.chunk_rows, work.block_rows), sum(work.widths)
+    read = n * (work.x_bytes + work.y_bytes + work.latent_bytes)
+    inputs = sum(layer.steps * layer.inputs for layer in work.layers) or sum(k for _, k in work.shapes)
+    # z, residuals, values, inputs, and the drive and output of a layer
+    point = DOUBLE * block * (3 * width + inputs + 2 * max(work.widths))
+    weights = DOUBLE * sum(d * k for d, k in work.shapes)
+    return Task({}, max(2 * read, read + point + weights), 0, work.chunks)
+
+
+def moments_task(work: Workload) -> Task:
+    """The Gram matrix of the samples, block by block in float64."""
+    n, k = work.chunk_rows, work.sizes[0] + 1
+    row = DOUBLE * (k * k + work.widths[-1])
+    summing = 2 * DOUBLE * k * k + max(DOUBLE * min(n, work.block_rows) * k, row)
+    held = max(n * work.x_bytes * (3 if work.compressed else 2), n * (work.x_bytes + work.y_bytes) + summing)
+    return Task({}, held, row, work.chunks)
+
+
+def forward_pass(work: Workload) -> int:
+    """Temporary arrays of a forward pass of a block: z of all layers, and the inputs of one or two."""
+    block = min(work.chunk_rows, work.block_rows)
+    if work.layers:  # inputs and values of all layers live on, too
+        inputs = [layer.steps * layer.inputs for layer in work.layers]
+        return block * work.itemsize * (2 * sum(work.widths) + sum(inputs))
+    inputs = [k for _, k in work.shapes]
+    return block * work.itemsize * (sum(work.widths) + inputs[0] + max(inputs[1:], default=0))
+
+
+def scratch_of(work: Workload) -> Scratch:
+    """Where to count the named arrays of a network's threads."""
+    return SequenceScratch(work) if work.layers else Scratch(work)
+
+
+class Scratch:
+    """The named arrays of a thread: their key is the name, the columns and the itemsize."""
+
+    def __init__(self, work: Workload) -> None:
+        self.work, self.rows = work, min(work.chunk_rows, work.block_rows)
+        self.arrays: dict[tuple[str, int, int], int] = {}
+
+    def take(self, name: str, columns: int, itemsize: int | None = None, rows: int | None = None) -> None:
+        """Count an array of a block's rows, unless told otherwise."""
+        size = itemsize or self.work.itemsize
+        self.arrays[name, columns, size] = (self.rows if rows is None else rows) * columns * size
+
+    def point(self, name: str, *, with_z: bool) -> None:
+        """What `Chain.evaluate` keeps, and the z of a trial."""
+        widths = self.work.widths
+        for layer, d in enumerate(widths):
+            self.take(f"{name} residual {layer}", d)
+            if with_z:
+                self.take(f"{name} z {layer}", d)
+        for layer, d in enumerate(widths[:-1]):
+            self.take(f"{name} inputs {layer}", d + 1)
+        self.take(f"{name} output", widths[-1])
+
+    def common(self) -> None:
+        """The samples, their drive, and arrays of one strip."""
+        self.take("inputs", self.work.sizes[0] + 1)
+        self.take("drive", self.work.widths[0])
+        for name in ("loss error", "loss gradient", "loss curvature", "shift"):
+            self.take(name, self.work.widths[-1], rows=self.strip(self.work.widths[-1]))
+
+    def newton(self) -> None:
+        """Conjugate gradients, tangent and adjoint sweeps."""
+        *hidden, out = self.work.widths
+        for name in ("step", "at output", "smoothed", *(("cg e", "cg bent") if hidden else ())):
+            self.take(name, out)
+        for layer, d in enumerate(hidden):
+            for name in ("cg residual", "cg direction", "cg step", "slope", "tangent", "adjoint"):
+                self.take(f"{name} {layer}", d)
+            self.take(f"image {layer}", self.work.widths[layer + 1])
+        for d in self.work.widths:
+            for name in ("pull", "scaled"):
+                self.take(name, d, rows=self.strip(d))
+
+    def moves(self) -> None:
+        """What a step makes of residuals that are formed from it (`altmin_dask.solvers.line_search`)."""
+        *hidden, out = self.work.widths
+        for layer, d in enumerate(hidden):
+            self.take(f"cg move {layer}", d)
+        self.take("output move", out)
+        self.take("bent", out, rows=self.strip(out))
+        self.curved()
+
+    def curved(self) -> None:
+        """What is not linear in a step."""
+        for d, above in zip(self.work.widths[:-1], self.work.widths[1:], strict=True):
+            self.take("curved", d)
+            self.take("remainder", above)
+
+    def statistics(self, *, with_inputs: bool, moved: bool) -> None:
+        """Float64 copies of z and inputs, and a product."""
+        for layer, (d, k) in enumerate(self.work.shapes):
+            self.take("z64", d, DOUBLE)
+            self.take("inputs64", k, DOUBLE)
+            if layer or with_inputs:
+                self.take("gram", k, DOUBLE, rows=k)
+        if moved:
+            self.take("moved", self.work.widths[0], DOUBLE)
+
+    def offsets(self) -> None:
+        """What residuals are shifted by, now and at the last visit, and arrays of one strip."""
+        for layer, d in enumerate(self.work.widths):
+            self.take(f"offset {layer}", d)
+            self.take(f"old offset {layer}", d)
+            for name in ("multiplier", "split"):
+                self.take(name, d, rows=self.strip(d))
+
+    def strip(self, columns: int) -> int:
+        """Rows of a strip."""
+        return min(self.rows, max(1, STRIP_SIZE // columns))
+
+    def passing(self) -> None:
+        """What `altmin_dask.networks.nested.Pass` keeps, and what it carries back."""
+        work = self.work
+        self.take("inputs", work.sizes[0] + 1)
+        for layer, d in enumerate(work.widths[:-1]):
+            self.take("pass z", d)
+            self.take(f"pass inputs {layer}", d + 1)
+        for name in ("pass out", "pass output", "pass gradient"):
+            self.take(name, work.widths[-1])
+        for d in work.widths:
+            self.take("pass slope", d, rows=self.strip(d))
+        for name in ("loss error", "loss gradient"):
+            self.take(name, work.widths[-1], rows=self.strip(work.widths[-1]))
+
+    def backward(self) -> None:
+        """What is carried back, and the curvature at the output."""
+        for layer, d in enumerate(self.work.widths[:-1]):
+            self.take(f"back {layer}", d)
+        self.take("sampled", self.work.widths[-1])
+        self.take("loss curvature", self.work.widths[-1])
+
+    def directions(self) -> None:
+        """Two directions, and what is carried forward."""
+        for layer, d in enumerate(self.work.widths):
+            self.take(f"along {layer}", d)
+            self.take(f"repeated {layer}", d)
+            self.take("tangent carried", d)
+        self.take("bent", self.work.widths[-1])
+        self.take("loss curvature", self.work.widths[-1])
+
+
+class SequenceScratch(Scratch):
+    """The same of a recurrent network, whose layers have one row for each step."""
+
+    def point(self, name: str, *, with_z: bool) -> None:
+        """What `Recurrent.evaluate` keeps, and the z of a trial."""
+        for i, layer in enumerate(self.work.layers):
+            self.take(f"{name} residual {i}", layer.steps * layer.width)
+            self.take(f"{name} inputs {i}", layer.steps * layer.inputs)
+            if with_z:
+                self.take(f"{name} z {i}", layer.steps * layer.width)
+        for i, d in enumerate(self.work.widths[:-1]):
+            self.take(f"{name} values {i}", d)
+        self.take(f"{name} output", self.work.widths[-1])
+
+    def common(self) -> None:
+        """The samples, their padding, and small arrays of one step."""
+        self.take("sequences", 2 * self.work.sizes[0])
+        for name in ("loss error", "loss gradient", "loss curvature", "shift"):
+            self.take(name, self.work.widths[-1])
+
+    def newton(self) -> None:
+        """Conjugate gradients, tangent and adjoint sweeps."""
+        out = self.work.widths[-1]
+        for name in ("step", "at output", "smoothed", "cg e", "cg bent"):
+            self.take(name, out)
+        self._sweeps(self.work.widths[:-1])
+        for i, d in enumerate(self.work.widths[:-1]):
+            for name in ("cg residual", "cg direction", "cg step"):
+                self.take(f"{name} {i}", d)
+        for d in self.work.widths:
+            for name in ("pull", "scaled"):
+                self.take(name, d, rows=self.strip(d))
+
+    def _sweeps(self, hidden: tuple[int, ...]) -> None:
+        for i, d in enumerate(hidden):
+            for name in ("slope", "tangent", "adjoint"):
+                self.take(f"{name} {i}", d)
+            self.take(f"image {i}", self.work.widths[i + 1])
+        self.take("tangent start", hidden[0])
+        for layer in self.work.layers:
+            if layer.loops:
+                self.take("carried", layer.width)
+                self.take("across", layer.width)
+
+    def curved(self) -> None:
+        """What is not linear in a step."""
+        for i, d in enumerate(self.work.widths):
+            self.take("remainder", d)
+            if i + 1 < len(self.work.widths):
+                self.take(f"curved {i}", d)
+
+    def statistics(self, *, with_inputs: bool, moved: bool) -> None:
+        """Float64 copies of z and inputs, and a product."""
+        for layer in self.work.layers:
+            self.take("z64", layer.steps * layer.width, DOUBLE)
+            self.take("inputs64", layer.steps * layer.inputs, DOUBLE)
+            self.take("gram", layer.inputs, DOUBLE, rows=layer.inputs)
+
+    def passing(self) -> None:
+        """What `altmin_dask.networks.nested_sequences.SequencePass` keeps."""
+        for i, layer in enumerate(self.work.layers):
+            self.take(f"pass inputs {i}", layer.steps * layer.inputs)
+            self.take(f"pass z {i}", layer.steps * layer.width)
+        hidden = self.work.widths[:-1]
+        for i, d in enumerate(hidden):
+            self.take(f"pass values {i}", d)
+        self._sweeps(hidden)
+        for name in ("pass output", "pass gradient", "loss error", "loss gradient"):
+            self.take(name, self.work.widths[-1])
+
+    def backward(self) -> None:
+        """The curvature at the output; what is carried back is a part of `passing`."""
+        for name in ("sampled", "loss curvature"):
+            self.take(name, self.work.widths[-1])
+
+    def directions(self) -> None:
+        """Two directions."""
+        for i, d in enumerate(self.work.widths):
+            self.take(f"along {i}", d)
+            self.take(f"repeated {i}", d)
+        self.take("bent", self.work.widths[-1])
+        self.take("loss curvature", self.work.widths[-1])
+
+
+def _exact(work: Workload, block: int) -> int:
+    """F to second order in float64, and matrices of as many samples as fit a slab (`solvers.exact_newton`)."""
+    widths = work.widths
+    width, hidden = sum(widths), sum(widths[:-1])
+    matrices = DOUBLE * sum(d * (k - 1) for d, k in work.shapes)
+    one = DOUBLE * width * width
+    slab = min(block, max(1, SLAB_BYTES // one)) * one
+    # by Cholesky: a slab, the two products that fill it, a factor; by eigenvalues: six matrices of a quarter slab
+    filled = 1 + 2 * max((d * d for d in widths[:-1]), default=0) / width**2
+    solving = max(int(slab * filled) + one, 6 * max(slab // 4, one))
+    expanding = 5 * width + hidden + 2 * widths[-1]
+    return matrices + max(DOUBLE * block * expanding, DOUBLE * block * (3 * width + hidden) + solving)
+
+
+def trainer(work: Workload) -> tuple[int, int]:
+    """What the process that trains holds during a step, and what it needs on top between two steps or before."""
+    shapes = work.shapes
+    weights = work.itemsize * sum(d * k for d, k in shapes)
+    statistics = DOUBLE * packed_size(shapes, with_inputs=True)
+    resident = weights + statistics + DOUBLE * shapes[0][1] ** 2  # a factor, kept while no samples enter
+    resident += weights if work.splits else 0  # those when ρ was balanced
+    # a copy, its factor, and where that fails eigenvectors, LAPACK's work space and a basis
+    solving = statistics + weights + max(DOUBLE * (6 * k * k + 4 * d * k) for d, k in shapes)
+    whitening = statistics + DOUBLE * 6 * shapes[0][1] ** 2 if work.whitened else 0
+    committing = weights + statistics
+    return resident, max(solving, committing, whitening, ingesting(work) - resident)
+
+
+def ingesting(work: Workload) -> int:
+    """A chunk of the source, converted, and as it is written."""
+    return work.chunk_rows * (work.raw_bytes + 2 * (work.x_bytes + work.y_bytes)) if work.raw_bytes else 0

@@ -1,0 +1,376 @@
+"""From a pipeline to its plan, with nothing computed or written: data by their headers, the network, the workers."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import zarr
+from dask.utils import format_bytes
+from distributed.system import MEMORY_LIMIT
+from distributed.worker_memory import parse_memory_limit
+from zarr.codecs import Crc32cCodec
+
+from altmin_dask.config import ClusterTable, Pipeline
+from altmin_dask.data.readers import read_zarr
+from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
+from altmin_dask.data.sources import Source, open_source
+from altmin_dask.data.summaries import is_labels
+from altmin_dask.errors import ConfigError
+from altmin_dask.execution.executors import Cluster, Executor
+from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.planning.memory import Workload
+from altmin_dask.planning.projection import (
+    BASELINE,
+    USABLE,
+    Projection,
+    largest_chunk_rows,
+    project,
+    task_rows,
+)
+from altmin_dask.storage.locations import is_url, locate
+from altmin_dask.training.kfac_training import group_size, probe_every
+from altmin_dask.training.problem import TARGETS, Outline, is_store, make_network, outline_of
+
+_BLOCK = 1 << 16
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the tasks will run.
+
+    Attributes
+    ----------
+    workers, threads : int
+        Worker processes, and threads of each.
+    memory_limit : int or None
+        Bytes that the smallest of them may use; None for no limit.
+    in_process : bool
+        Whether the threads are those of this process.
+    running : bool
+        Whether it is a cluster that was started by somebody else.
+    """
+
+    workers: int
+    threads: int
+    memory_limit: int | None
+    in_process: bool
+    running: bool = False
+
+    @property
+    def usable(self) -> float:
+        """Bytes that a worker may need above those it takes idle."""
+        return float("inf") if self.memory_limit is None else USABLE * self.memory_limit - BASELINE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run as it would be.
+
+    Attributes
+    ----------
+    work : Workload
+        The run in numbers.
+    projection : Projection
+        What it needs.
+    place : Place
+        Where.
+    raw : bool
+        Whether the training samples are no store yet, so that `chunk_rows` can be chosen.
+    """
+
+    work: Workload
+    projection: Projection
+    place: Place
+    raw: bool
+
+    @property
+    def worker_memory(self) -> int:
+        """Bytes of a whole worker process."""
+        return BASELINE + self.projection.worker_peak
+
+    @property
+    def fits(self) -> bool:
+        """Whether workers, and the process that trains, have the memory for it."""
+        return self.projection.worker_peak <= self.place.usable and self._client_fits
+
+    def numbers(self) -> dict[str, Any]:
+        """All of it as one JSON object; sizes in bytes."""
+        return {
+            "network": list(self.work.sizes),
+            "rows": self.work.rows,
+            **asdict(self.projection),
+            "workers": self.place.workers,
+            "threads": self.place.threads,
+            "baseline": BASELINE,
+            "worker_memory": self.worker_memory,
+            "memory_limit": self.place.memory_limit,
+            "usable_share": USABLE,
+            "fits": self.fits,
+        }
+
+    def lines(self) -> list[tuple[str, str]]:
+        """All of it as labels and values for people."""
+        projection, place = self.projection, self.place
+        where = (
+            f"{place.threads} threads of this process"
+            if place.in_process
+            else f"{place.workers} × {place.threads} threads"
+        )
+        lines = [
+            ("network", "-".join(map(str, self.work.sizes))),
+            ("samples", f"{self.work.rows:,}"),
+            ("rows in a chunk", f"{projection.chunk_rows:,}"),
+            ("chunks", f"{projection.chunks:,}"),
+            ("groups of chunks", f"{projection.groups:,}"),
+            ("tasks a sweep", f"{projection.tasks:,}"),
+            ("workers", where),
+            ("peak memory of a task", _size(projection.task_peak)),
+            (
+                "peak memory of this process" if place.in_process else "peak memory of a worker",
+                f"{_size(self.worker_memory)}, {_size(BASELINE)} of it idle",
+            ),
+            ("its limit", "none" if place.memory_limit is None else _size(place.memory_limit)),
+        ]
+        if not place.in_process:
+            lines.append(("peak memory of this process", _size(BASELINE + projection.client_peak)))
+        return [
+            *lines,
+            ("samples on disk", _size(projection.data_disk)),
+            ("z on disk", _size(projection.z_disk)),
+            ("read a sweep", _size(projection.sweep_read)),
+            ("written a sweep", _size(projection.sweep_written)),
+            ("statistics of a task", _size(projection.task_statistics)),
+            ("statistics of a group", _size(projection.group_statistics)),
+            (f"fits in {USABLE:.0%} of the limit", "yes" if self.fits else "no"),
+        ]
+
+    @property
+    def _client_fits(self) -> bool:
+        return BASELINE + self.projection.client_peak <= USABLE * MEMORY_LIMIT
+
+    def check(self) -> None:
+        """Refuse what does not fit.
+
+        Raises
+        ------
+        ConfigError
+            Naming the setting to change.
+        """
+        if self.fits:
+            return
+        work, place = self.work, self.place
+        wide = "give smaller network.hidden_layer_sizes"
+        if self.projection.worker_peak <= place.usable:
+            raise ConfigError(
+                f"the process that trains would need {_size(BASELINE + self.projection.client_peak)}, which is "
+                f"more than {USABLE:.0%} of this machine's {_size(MEMORY_LIMIT)}: {wide}"
+            )
+        limit = place.memory_limit or 0
+        what = "this process" if place.in_process else "a worker"
+        if place.in_process:
+            room = "give more cluster.memory_limit or fewer cluster.workers"
+        elif place.running:
+            room = "start workers with more --memory-limit or fewer --nthreads"
+        else:
+            room = "give more cluster.memory_limit or fewer cluster.threads_per_worker"
+        rows = largest_chunk_rows(work, place.usable)
+        training = project(replace(work, validation_chunk_rows=0))
+        if training.worker_peak <= place.usable:
+            chunks = f"of {work.validation_chunk_rows} rows of data.validation"
+            advice = f"`altmin ingest` data.validation again with --chunk-rows {rows} or less"
+        else:
+            chunks = f"of {work.chunk_rows} rows"
+            advice = f"set data.chunk_rows = {rows} or less" if self.raw else (
+                f"`altmin ingest` data.train again with --chunk-rows {rows} or less"
+            )  # fmt: skip
+        if rows == 0:
+            advice, chunks = wide, "of even one row"
+            needed = BASELINE + project(replace(work, chunk_rows=1, validation_chunk_rows=0)).worker_peak
+        else:
+            needed = self.worker_memory
+        raise ConfigError(
+            f"{what} would need {_size(needed)} with chunks {chunks}, which is more than {USABLE:.0%} of its "
+            f"{_size(limit)}: {advice}, or {room}"
+        )
+
+
+def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
+    """Plan a run.
+
+    Only headers of the data are read; but the labels of a classifier are read through, block by block, where no store
+    says how many classes there are.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        What to train on what.
+    data : path, optional
+        Folder in which the run keeps the stores it makes of raw sources, which may be there already.
+    place : Place
+        Where.
+
+    Raises
+    ------
+    AltMinError
+        If the data cannot be opened, or the network does not fit them.
+    """
+    settings, training, solver = pipeline.network, pipeline.training, pipeline.solver
+    look = partial(_look, data=data, dtype=settings.dtype, standardize=pipeline.data.standardize)
+    train = look(pipeline.data.train, "train")
+    target = TARGETS[settings.kind]
+    if target == "labels" and train.outline.y_integer and train.outline.y_max is None:
+        train = replace(train, outline=replace(train.outline, y_max=_largest(train)))
+    network = make_network(settings, train.outline)
+    validation = None if pipeline.data.validation is None else look(pipeline.data.validation, "validation")
+    itemsize = np.dtype(settings.dtype).itemsize
+    work = Workload(
+        sizes=network.sizes,
+        layers=network.layers if isinstance(network, Recurrent) else (),
+        itemsize=itemsize,
+        rows=train.outline.rows,
+        chunk_rows=train.chunk_rows,
+        x_bytes=train.x_bytes,
+        y_bytes=0 if target == "inputs" else train.y_bytes,
+        raw_bytes=train.raw_bytes,
+        y_converted=target == "real" and train.y_dtype != settings.dtype,
+        compressed=train.compressed,
+        z_compressed=pipeline.output.z is not None and is_url(pipeline.output.z),
+        validation_rows=0 if validation is None else validation.outline.rows,
+        validation_chunk_rows=0 if validation is None else validation.chunk_rows,
+        group_chunks=train.outline.rows if pipeline.schedule == "batch" else training.group_chunks or 1,
+        increments=pipeline.in_increments,
+        relaxed=pipeline.in_increments and solver.mu != "auto",
+        whitened=settings.start == "whitened",
+        exact=solver.curvature == "exact",
+        newton_steps=solver.newton_steps,
+        splits=solver.penalty != "l2",
+        split_every=pipeline.cluster.split_every,
+        workers=place.workers,
+        threads=place.threads,
+        in_process=place.in_process,
+    )
+    if train.raw:
+        work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
+    if work.increments:
+        size = group_size(training.group_chunks, work.chunk_rows, network)
+        every = probe_every(min(size * work.chunk_rows, work.rows), network)
+        work = replace(work, group_chunks=size, probe_every=every, staleness=training.staleness)
+    work = replace(work, incremental=work.group_chunks < work.chunks)
+    return Plan(work, project(work), place, train.raw)
+
+
+def _with_chunks(
+    work: Workload, train: _Data, validation: _Data | None, wish: int | str | None, place: Place
+) -> Workload:
+    """Chunks as they will be when the data are ingested."""
+    if wish == "auto":
+        work = replace(work, chunk_rows=1)  # so that nothing but rows can be too much
+        chunk_rows = max(1, min(largest_chunk_rows(work, place.usable), task_rows(work)))
+    else:
+        assert not isinstance(wish, str)
+        chunk_rows = min(wish or train.chunk_rows, work.rows)
+        if validation is not None and validation.raw and wish is None:
+            return replace(work, chunk_rows=chunk_rows)
+    if validation is not None and validation.raw:
+        work = replace(work, validation_chunk_rows=min(chunk_rows, work.validation_rows))
+    return replace(work, chunk_rows=chunk_rows)
+
+
+def place_of(settings: ClusterTable, executor: Executor | None = None) -> Place:
+    """Where tasks run: what a running cluster says of its workers, or else what `[cluster]` asks for.
+
+    Parameters
+    ----------
+    settings : ClusterTable
+        The pipeline's `[cluster]`.
+    executor : Executor, optional
+        A place that is there already.
+    """
+    if isinstance(executor, Cluster):
+        workers = executor.client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
+        threads = max((worker["nthreads"] for worker in workers), default=1)
+        return Place(max(len(workers), 1), threads, min(limits, default=None), False, running=True)
+    cores = dask.system.CPU_COUNT
+    if settings.kind == "local":
+        threads = settings.threads_per_worker
+        limit = parse_memory_limit(settings.memory_limit, threads, logger=_log)
+        return Place(settings.workers or max(1, cores // threads), threads, limit, in_process=False)
+    limit = parse_memory_limit(settings.memory_limit, cores, logger=_log)
+    return Place(1, settings.workers or cores, limit, in_process=True)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Samples by their headers: bytes of a row as they are (or will be) stored, and rows in a chunk."""
+
+    outline: Outline
+    chunk_rows: int
+    x_bytes: int
+    y_bytes: int
+    y_dtype: np.dtype[Any] | None
+    compressed: bool
+    source: Source
+    raw_bytes: int = 0
+
+    @property
+    def raw(self) -> bool:
+        return self.raw_bytes > 0
+
+
+def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool) -> _Data:
+    made = None if data is None else data / f"{name}.zarr"
+    if is_store(spec) or (made is not None and made.exists()):
+        store = SampleStore.open(locate(spec) if is_store(spec) or made is None else made)
+        columns = 0 if store.y is None else prod(store.y.shape[1:]) + (store.weights is not None)
+        y_bytes = 0 if store.y_dtype is None else store.y_dtype.itemsize * columns
+        y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
+        source = Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
+        return _Data(
+            outline_of(store, store.summary), store.chunk_rows,
+            store.x_dtype.itemsize * (store.features + sum(prod(a.shape[1:]) for a in store.beside.values())),
+            y_bytes, store.y_dtype, _compressed(store.x), source,
+        )  # fmt: skip
+    source = open_source(spec)
+    # what sequences have beside x is read as part of it
+    features = prod(source.x_shape) + sum(prod(array.shape[1:]) for array in source.beside.values())
+    labels = source.y_dtype is not None and is_labels(source.y_dtype)
+    # labels are stored as they are, and joined to weights in what holds both
+    y_dtype = None if source.y_dtype is None else np.dtype("int64" if labels else dtype)
+    if y_dtype is not None and source.weights is not None:
+        y_dtype = np.result_type(y_dtype, dtype)
+    columns = 0 if source.y_shape is None else prod(source.y_shape) + (source.weights is not None)
+    y_bytes = 0 if y_dtype is None else y_dtype.itemsize * columns
+    outline = Outline(
+        source.name, source.rows, source.x_shape, source.y_shape, labels, None, tuple(source.beside)
+    )
+    raw_bytes = source.x_dtype.itemsize * features
+    if source.y_dtype is not None:
+        raw_bytes += source.y_dtype.itemsize * prod(source.y_shape or ())
+    if standardize:  # in float64, by way of the difference to the mean
+        raw_bytes += 2 * 8 * prod(source.x_shape)
+    chunk_rows = default_chunk_rows(source.rows, source.x_shape, dtype)
+    x_bytes = np.dtype(dtype).itemsize * features
+    return _Data(outline, chunk_rows, x_bytes, y_bytes, y_dtype, False, source, raw_bytes)
+
+
+def _compressed(array: zarr.Array[Any]) -> bool:
+    return any(not isinstance(codec, Crc32cCodec) for codec in array.compressors)
+
+
+def _largest(data: _Data) -> float | None:
+    """The largest label, of labels that are read through."""
+    y = data.source.y
+    return None if y is None else float(max(block.max() for block in y.blocks(_BLOCK)))
+
+
+def _size(value: float) -> str:
+    return format_bytes(int(value))

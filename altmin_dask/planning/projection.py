@@ -1,0 +1,213 @@
+"""What a run will need, known before it begins: memory of a task and of a worker, disk, and traffic.
+
+`project` is a pure function of plain numbers. Every array of `altmin_dask.planning.memory` counts, the statistics of
+other tasks that wait to be added and the weights included, and tasks of a worker count as if all were at their worst
+at once. So measured peaks stay below the projection, and above half of it (`benchmarks/memory.py`).
+
+Three things are bounds by experience, not sums of arrays: `ALLOWANCE`, `THREAD_ALLOWANCE` and `MARGIN`. Runs that
+need little more than these are projected too high.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from altmin_dask.planning.kfac_memory import (
+    gradient_task,
+    increment_task,
+    increment_trainer,
+    kept_samples,
+    probe_task,
+)
+from altmin_dask.planning.memory import (
+    DOUBLE,
+    Task,
+    Workload,
+    enter_task,
+    evaluate_task,
+    moments_task,
+    objective_task,
+    trainer,
+    visit_task,
+)
+from altmin_dask.solvers.kfac import ascent_size
+from altmin_dask.solvers.statistics import packed_size
+from altmin_dask.storage.weights import KEPT_READINGS
+
+BASELINE = 200 << 20
+"""Resident memory of a process that has imported everything and does nothing."""
+ALLOWANCE = 8 << 20
+"""For what is not an array: Dask's graph, messages and bookkeeping, and what the allocator holds back."""
+THREAD_ALLOWANCE = 3 << 20
+"""Buffers of BLAS for small matrices, and small arrays that the allocator keeps, in each thread."""
+MARGIN = 1.05
+"""For what the system rounds up: NumPy asks for huge pages under large arrays."""
+BLAS_PANEL_ROWS = 384
+"""BLAS packs this many rows of an operand at a time, in float64."""
+USABLE = 0.6
+"""Share of a memory limit that a plan may fill: Dask workers spill at 0.7 and pause at 0.8."""
+TASK_FLOPS = 6e10
+"""About what a core does in a second: chunks of longer tasks save no overhead, and lose more when they are killed."""
+CHUNKS_PER_THREAD = 4
+"""At least so many chunks for each thread, so that all are busy to near the end of a sweep."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What a run needs; sizes in bytes, memory above that of an idle process.
+
+    Attributes
+    ----------
+    chunk_rows, chunks, groups, tasks : int
+        Rows in a chunk, chunks, groups of chunks that are one step each, and tasks of a sweep.
+    task_peak : int
+        Memory of one task at its worst.
+    worker_peak : int
+        Memory of one worker at its worst; of this process, if its threads are the workers.
+    client_peak : int
+        Memory of the process that trains, where workers are others.
+    data_disk, z_disk : int
+        Samples on disk, and z at its largest: all of it and the next generation of one group.
+    sweep_read, sweep_written : int
+        Bytes of x, y and z that a sweep reads, and of z that it writes.
+    task_statistics, group_statistics : int
+        Bytes of statistics that one task sends, and all tasks of a group.
+    """
+
+    chunk_rows: int
+    chunks: int
+    groups: int
+    tasks: int
+    task_peak: int
+    worker_peak: int
+    client_peak: int
+    data_disk: int
+    z_disk: int
+    sweep_read: int
+    sweep_written: int
+    task_statistics: int
+    group_statistics: int
+
+
+def project(work: Workload) -> Projection:
+    """Project memory, disk and traffic of a run."""
+    if work.increments:
+        statistics = work.itemsize * ascent_size(work.shapes, curvature=True)
+        tasks, z_row, readings = [increment_task(work), probe_task(work)], 0, KEPT_READINGS
+        kept = kept_samples(work)
+    else:
+        statistics = DOUBLE * packed_size(work.shapes, with_inputs=False)
+        tasks, z_row, readings = _persistent(work), work.latent_bytes, 2
+        kept = 0
+    group = min(work.group_chunks, work.chunks)
+    tasks.append(evaluate_task(work, work.chunk_rows))
+    if work.validation_chunk_rows:
+        tasks.append(evaluate_task(work, work.validation_chunk_rows))
+    if work.whitened:
+        tasks.append(moments_task(work))
+    # threads of our own end with a step, and their scratch arrays with them; those of a worker live on
+    living = {} if work.in_process else {k: v for task in tasks for k, v in task.scratch.items()}
+    scratch = [sum({**living, **task.scratch}.values()) for task in tasks]
+    weights = work.itemsize * sum(d * k for d, k in work.shapes)
+    thread = THREAD_ALLOWANCE + BLAS_PANEL_ROWS * DOUBLE * (max(work.sizes) + 1)
+    # updates in the cache, one read twice by threads that begin together, and its file mapped meanwhile
+    shared = ALLOWANCE + (readings + work.threads) * weights + kept
+    steps = []
+    for task, own in zip(tasks, scratch, strict=True):
+        busy = min(work.threads, task.chunks)
+        # z-updates have so many arrays that what threads of earlier steps have freed stays in their heaps
+        own_threads = busy if work.in_process and not work.relaxed else work.threads
+        steps.append(
+            busy * task.held + own_threads * (own + thread) + task.row * _waiting(task.chunks, work) + shared
+        )
+    resident, solving = increment_trainer(work) if work.increments else trainer(work)
+    worker, client = max(steps), ALLOWANCE + resident + solving
+    if work.in_process:
+        beside = resident + solving if work.increments else resident
+        worker, client = max(worker + beside, client), 0
+    data_row = work.x_bytes + work.y_bytes
+    whole, rest = divmod(work.chunks, group)
+    return Projection(
+        chunk_rows=work.chunk_rows,
+        chunks=work.chunks,
+        groups=math.ceil(work.chunks / group),
+        tasks=whole * _tasks(group, work) + (_tasks(rest, work) if rest else 0),
+        task_peak=round(MARGIN * (max(task.held + own for task, own in zip(tasks, scratch, strict=True)) + thread)),
+        worker_peak=round(MARGIN * worker),
+        client_peak=round(MARGIN * client),
+        data_disk=(work.rows + work.validation_rows) * data_row,
+        z_disk=(work.rows + min(group * work.chunk_rows, work.rows)) * z_row,
+        sweep_read=work.rows * (data_row + z_row),
+        sweep_written=work.rows * z_row,
+        task_statistics=statistics,
+        group_statistics=group * statistics,
+    )  # fmt: skip
+
+
+def _persistent(work: Workload) -> list[Task]:
+    """With L2 residuals may have to be formed for a record; the others may look at the gradient of all samples."""
+    looking = gradient_task(work) if work.splits else objective_task(work)
+    return [visit_task(work), enter_task(work), looking]
+
+
+def largest_chunk_rows(work: Workload, memory: float) -> int:
+    """Find the most rows in a chunk with which a worker needs no more than `memory`; 0 if not even one fits.
+
+    A chunk larger than all samples is not looked for. Chunks for validation are at most as large.
+    """
+
+    def fits(rows: int) -> bool:
+        return (
+            project(
+                replace(work, chunk_rows=rows, validation_chunk_rows=min(work.validation_chunk_rows, rows))
+            ).worker_peak
+            <= memory
+        )
+
+    # not quite monotone: fewer chunks have fewer statistics that wait
+    low = max((n for n in (1 << i for i in range(work.rows.bit_length())) if fits(n)), default=0)
+    high = max(0, min(2 * low - 1, work.rows))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def task_rows(work: Workload) -> int:
+    """Rows that are about a second's work of one core, but few enough for all threads to have chunks."""
+    products = sum(d * k for d, k in work.shapes)
+    inner = sum(k * k for _, k in work.shapes[1:])
+    # residuals twice, tangent and adjoint sweeps, and the statistics, float64 at half the rate
+    flops = 2.0 * (6 * products + 2 * (products + inner) * (2 if work.incremental else 1))
+    if work.exact:
+        flops += 10.0 * sum(work.sizes[1:]) ** 3
+    enough = math.ceil(work.rows / (CHUNKS_PER_THREAD * work.workers * work.threads))
+    return max(1, min(int(TASK_FLOPS / flops), enough))
+
+
+def _waiting(chunks: int, work: Workload) -> int:
+    """Rows of statistics that wait in a worker for the rest of their branch, and the one they are added up in."""
+    chunks, waiting = min(chunks, work.chunks), 0
+    while chunks > 1:
+        waiting += min(work.split_every, chunks) - 1
+        chunks = math.ceil(chunks / work.split_every)
+    return waiting + 1
+
+
+def _tasks(chunks: int, work: Workload) -> int:
+    """Those of a group: of a step, and in increments also those that read and keep samples, and the probe's."""
+    summed = _summed(chunks, work.split_every)
+    return 2 * summed + 2 * (1 + bool(work.y_bytes)) * chunks if work.increments else summed
+
+
+def _summed(chunks: int, split_every: int) -> int:
+    """One for each chunk, and the tree that adds up their statistics."""
+    tasks = chunks
+    alone = False
+    while chunks > split_every:
+        # a sum of one goes on to the next sum of one within a task
+        before, alone = alone, chunks % split_every == 1
+        chunks = math.ceil(chunks / split_every)
+        tasks += chunks - (before and alone)
+    return tasks + 1

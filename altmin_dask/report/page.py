@@ -1,0 +1,341 @@
+"""The report of a run: figures as PNG files, and one self-contained HTML page with everything in it."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.errors import ExistsError, MissingError
+from altmin_dask.report import figures
+from altmin_dask.report.figures import COLUMNS, DARK, LIGHT, Record, Theme, column, number
+from altmin_dask.storage.atomic import write_text
+from altmin_dask.storage.model import Model
+from altmin_dask.storage.ownership import PRODUCER
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.types import Array
+
+_PICTURES = ("convergence", "residuals", "feasibility", "reconstructions", "predictions")
+_MARKS = b"Software\0" + PRODUCER.encode(), b'name="generator" content="' + PRODUCER.encode() + b'"'
+_HEAD = 512
+_MEASURES = (
+    ("relaxed objective", "relaxed_objective", number, min),
+    ("nested loss", "nested_loss", number, min),
+    ("validation loss", "validation_loss", number, min),
+    ("training accuracy", "nested_accuracy", "{:.2%}".format, max),
+    ("validation accuracy", "validation_accuracy", "{:.2%}".format, max),
+)
+_COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("sweep", "sweep", number),
+    ("CPU s", "cpu_seconds", "{:,.2f}".format),
+    ("wall s", "wall_seconds", "{:,.2f}".format),
+    *((label, key, show) for label, key, show, _ in _MEASURES),
+    ("steps cut short", "shortened", "{:.1%}".format),
+    ("gradient norm", "gradient_norm", "{:.2g}".format),
+)
+_GAP, _SHOW_GAP = "gap of relaxed to nested", "{:+.2%}".format
+_MOST_LAYERS = 8
+"""Layers that are told one by one in the summary."""
+_LAYERS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("residual", "residuals", number),
+    ("relative residual", "relative_residuals", "{:.2g}".format),
+    ("zero residuals", "zero_residuals", "{:.1%}".format),
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page.
+
+    Attributes
+    ----------
+    name : str
+        Of its file, without ``.png``.
+    heading, caption : str
+        What stands above and below it.
+    draw : callable
+        Makes it for a theme.
+    """
+
+    name: str
+    heading: str
+    caption: str
+    draw: Callable[[Theme], Figure]
+
+
+def write_report(run: RunFolder) -> Path:
+    """Write ``RUN/report/``: a self-contained page, and its figures as PNG files.
+
+    Parameters
+    ----------
+    run : RunFolder
+        A run with a record and a model; it may still be going on.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    MissingError
+        If it is not a run folder, or has no records or no model yet.
+    DataError
+        If its files are damaged.
+    ExistsError
+        If there are other files by the names of the report's.
+    """
+    settings = run.settings()
+    records = run.records()
+    if not records:
+        raise MissingError(
+            f"{run.path} has no records to report on; go on with it by `altmin train --resume`"
+        )
+    model = Model.load(run.model)
+
+    pictures, notes = _curves(records), []
+    try:
+        pictures += _samples(run, model)
+    except _NoPictureError as error:
+        notes.append(str(error))
+    run.report.mkdir(exist_ok=True)
+    page_file = run.report / "report.html"
+    drawings = {name: run.report / f"{name}.png" for name in _PICTURES}
+    for file in (page_file, *drawings.values()):
+        _check_own(file)
+    for file in drawings.values():  # of an earlier report, of another model
+        file.unlink(missing_ok=True)
+    shown = []
+    for picture in pictures:
+        light, dark = figures.png(picture.draw, LIGHT), figures.png(picture.draw, DARK)
+        drawings[picture.name].write_bytes(light)
+        shown.append({"about": picture, "light": _encode(light), "dark": _encode(dark)})
+
+    name = run.path.resolve().name
+    head, rows = _table(records)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(
+        files("altmin_dask.report").joinpath("page.html").read_text(encoding="utf-8")
+    )
+    page = template.render(
+        title=settings.get("output", {}).get("title") or name,
+        folder=name,
+        performance="performance.html" if (run.report / "performance.html").exists() else "",
+        network=f"{'-'.join(map(str, model.network.sizes))} {model.kind}",
+        summary=summary_table(records),
+        pictures=shown,
+        notes=notes,
+        settings=_settings(settings),
+        head=head,
+        rows=rows,
+    )
+    # a folder's name may hold bytes that are no text
+    write_text(page_file, page.encode("utf-8", "replace").decode("utf-8"))
+    return page_file
+
+
+def _check_own(file: Path) -> None:
+    """Refuse to replace what is not of an earlier report, which says so at its beginning.
+
+    Raises
+    ------
+    ExistsError
+        If there is something else, or a link.
+    """
+    if not os.path.lexists(file):
+        return
+    head = file.read_bytes()[:_HEAD] if file.is_file() and not file.is_symlink() else b""
+    if not any(mark in head for mark in _MARKS):
+        raise ExistsError(f"{file} is not of a report, so it is not replaced; move it away")
+
+
+def summary_table(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Sum a run up in (label, value) pairs: how long it took, and its last and best losses and accuracies.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        The history; what no record has is left out.
+    """
+    rows = []
+    for label, (_, key, show) in zip(("sweeps", "CPU seconds", "wall seconds"), _COLUMNS, strict=False):
+        values = column(records[-1:], key)
+        rows += [(label, show(value)) for value in values[np.isfinite(values)]]
+    sweeps = column(records, "sweep")
+    for label, key, show, best in _MEASURES:
+        values = column(records, key)
+        there = np.flatnonzero(np.isfinite(values))
+        if not there.size:
+            continue
+        rows.append((label, show(values[there[-1]])))
+        if key != "relaxed_objective":  # F under one μ says nothing about F under another
+            at = best(there, key=lambda i: values[i])
+            rows.append((f"best {label}", f"{show(values[at])} (sweep {number(sweeps[at])})"))
+    gaps = figures.gap(records)
+    rows += [(_GAP, _SHOW_GAP(value)) for value in gaps[np.isfinite(gaps)][-1:]]
+    return rows + _last_of_layers(records)
+
+
+def _last_of_layers(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Label how far the constraints are met in the last record that says so, layer by layer."""
+    rows = []
+    for label, key, show in _LAYERS[1:]:
+        table = figures.layer_columns(records, key)
+        there = np.flatnonzero(np.isfinite(table).any(axis=1))
+        if there.size:
+            values = table[there[-1]]
+            name = f"{label} by layer" if values.size > 1 else label
+            shown = [_cell(value, show) for value in values[:_MOST_LAYERS]]
+            rows.append((name, ", ".join(shown + ["…"] * (values.size > _MOST_LAYERS))))
+    return rows
+
+
+# --- pictures
+
+
+class _NoPictureError(Exception):
+    """Samples cannot be shown; the message says why."""
+
+
+def _curves(records: Sequence[Record]) -> list[Picture]:
+    pictures = [
+        Picture(
+            "convergence",
+            "Convergence",
+            "Losses are on a logarithmic scale. The nested and the validation loss are those of the network "
+            "itself; the relaxed objective is what training makes small.",
+            partial(figures.convergence, records),
+        )
+    ]
+    if figures.has_residuals(records):
+        pictures.append(
+            Picture(
+                "residuals",
+                "Residuals",
+                "How far the pre-activations of each layer are from what the layer below makes them in the "
+                "network, on a logarithmic scale.",
+                partial(figures.residuals, records),
+            )
+        )
+    if figures.has_feasibility(records):
+        about = (
+            "The residuals of each layer relative to its pre-activations, on a logarithmic scale: at zero the "
+            "relaxed network is the real one, and the relaxed objective without its ridge is the nested loss."
+        )
+        if np.isfinite(figures.layer_columns(records, "zero_residuals")).any():
+            about += " Of L1 also the share of residuals that are exactly zero."
+        pictures.append(Picture("feasibility", "Feasibility", about, partial(figures.feasibility, records)))
+    return pictures
+
+
+def _samples(run: RunFolder, model: Model) -> list[Picture]:
+    """Show outputs for the first samples of the validation store, or else of the training store."""
+    if model.kind not in ("autoencoder", "classifier"):
+        return []
+    what = "reconstructions" if model.kind == "autoencoder" else "predictions"
+    stores = run.stores()
+    role = "validation" if "validation" in stores else "train"
+    path = stores.get(role)
+    if not path:
+        raise _NoPictureError(f"No {what}: the run folder does not say which samples were used.")
+    try:
+        store = SampleStore.open(path)
+        x = np.asarray(store.x[: 4 * COLUMNS])
+        y = None if store.y is None else np.asarray(store.y[: 4 * COLUMNS])
+    except Exception as error:  # storage anywhere may fail in any way, which must not cost the rest
+        raise _NoPictureError(f"No {what}: the samples cannot be read ({error}).") from error
+    if store.features != model.network.sizes[0]:
+        raise _NoPictureError(f"No {what}: {path} no longer holds the samples that were used.")
+
+    source = f"The first samples of the {'validation' if role == 'validation' else 'training'} store {path}"
+    outputs, images = model.predict(x), figures.as_images(x, store.sample_shape)
+    if model.kind == "autoencoder":
+        return [_reconstructions(x, outputs, images, store.sample_shape, source)]
+    if y is None:
+        raise _NoPictureError(f"No {what}: {path} has no labels.")
+    if images is None:
+        return []
+    predicted = outputs.argmax(axis=1)
+    caption = f"{source}: {np.count_nonzero(predicted == y)} of {len(y)} are right."
+    draw = partial(figures.predictions, images, predicted, y)
+    return [Picture("predictions", "Predictions", caption, draw)]
+
+
+def _reconstructions(
+    x: Array, outputs: Array, images: Array | None, sample_shape: tuple[int, ...], source: str
+) -> Picture:
+    draw: Callable[[Theme], Figure]
+    if images is None:
+        flat = x.reshape(len(x), -1)
+        draw = partial(figures.reconstruction_curves, flat[:COLUMNS], outputs[:COLUMNS])
+        caption = f"{source}, and what the network makes of them."
+    else:
+        made = figures.as_images(outputs, sample_shape)
+        assert made is not None  # it depends on the shape alone
+        shown = 2 * COLUMNS
+        draw = partial(figures.reconstruction_images, images[:shown], made[:shown])
+        caption = f"{source}, each above what the network makes of it."
+    return Picture("reconstructions", "Reconstructions", caption, draw)
+
+
+def _encode(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+
+
+# --- tables
+
+
+def _settings(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """List the tables of a pipeline, each with its (key, value) pairs."""
+    return [
+        (table, [(key, _setting(value)) for key, value in entries.items()])
+        for table, entries in settings.items()
+        if isinstance(entries, Mapping)
+    ]
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_setting(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_setting, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _table(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
+    """Lay all records out as a head and rows, without columns that no record has a number in."""
+    head, columns = [], []
+    for label, key, show in _COLUMNS:
+        values = column(records, key)
+        if np.isfinite(values).any():
+            head.append(label)
+            columns.append([_cell(value, show) for value in values])
+    gaps = figures.gap(records)
+    if np.isfinite(gaps).any():
+        head.append(_GAP)
+        columns.append([_cell(value, _SHOW_GAP) for value in gaps])
+    for label, key, show in _LAYERS:
+        for layer, values in enumerate(figures.layer_columns(records, key).T, 1):
+            head.append(f"{label} {layer}")
+            columns.append([_cell(value, show) for value in values])
+    return head, [list(row) for row in zip(*columns, strict=True)]
+
+
+def _cell(value: float, show: Callable[[float], str]) -> str:
+    return show(value) if np.isfinite(value) else "–"

@@ -1,0 +1,375 @@
+"""One chunk's share of a sweep: blocks of rows small enough for the cache go through the z-update one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from altmin_dask.networks.chain import Point, augmented
+from altmin_dask.networks.network import Network, nested_pass
+from altmin_dask.networks.workspace import Workspace, thread_workspace
+from altmin_dask.solvers.gauss_newton import NewtonSettings, update
+from altmin_dask.solvers.kfac import Ascent, Probe
+from altmin_dask.solvers.linalg import add_gram, add_product
+from altmin_dask.solvers.penalties import Measures, Penalty, offsets_of, renew
+from altmin_dask.solvers.statistics import Statistics
+from altmin_dask.types import Array, Weights
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_numbers_may_overflow = np.errstate(over="ignore", invalid="ignore")
+"""Of weights that explode: the sums are not finite then, and the step that led there is taken back."""
+_SIGNS = 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32) - 1
+"""The eight signs in each byte."""
+
+
+def split_layers(z: Array, widths: Sequence[int]) -> list[Array]:
+    """Views of z_1 … z_L in rows that hold them side by side, (n, Σ d_i)."""
+    return np.split(z, np.cumsum(widths)[:-1], axis=1)
+
+
+def moments_chunk(network: Network, x: Array, y: Array | None) -> tuple[Array, Array]:
+    """First and second moments of a chunk, in float64: Σ x̃ x̃ᵀ (d_0 + 1, d_0 + 1), and Σ of the targets (d_L,)."""
+    total = np.zeros(network.widths[-1])
+    gram = np.zeros((network.shapes[0][1],) * 2)
+    product, work = np.empty_like(gram), Workspace()
+    for rows in _blocks(len(x), network):
+        inputs = augmented(x[rows], np.float64, work)
+        gram += np.matmul(inputs.T, inputs, out=product)
+        if y is None:
+            total += inputs[:, :-1].sum(axis=0)
+        elif network.loss.target == "labels":
+            total += np.bincount(y[rows], minlength=network.widths[-1])
+        else:
+            total += y[rows].sum(axis=0, dtype=np.float64)
+    return gram, total
+
+
+def sends_inputs(network: Network, penalty: Penalty, before: Penalty) -> bool:
+    """Whether a visit changes the first Gram matrix: inputs move, or count by another ρ_1 than at the last visit."""
+    return network.inputs_move or (penalty.splits and penalty.rho[0] != before.rho[0])
+
+
+def latent_width(network: Network, *, splits: bool) -> int:
+    """Numbers that are kept of a sample: Σ d_i of z, and as many more of what `Penalty` remembers."""
+    return sum(network.widths) * (2 if splits else 1)
+
+
+def enter_chunk(
+    network: Network, weights: Weights, x: Array, y: Array | None, penalty: Penalty | None = None
+) -> tuple[Array, Statistics]:
+    """Bring a chunk into the sums: z by a forward pass, and its statistics with the input Gram matrix.
+
+    Of a penalty that splits, what is remembered of every sample stands beside z, zero at first.
+    """
+    statistics = Statistics(network.shapes, with_inputs=True)
+    splits = penalty is not None and penalty.splits
+    rho = penalty.rho if penalty is not None and splits else None
+    z = np.zeros((len(x), latent_width(network, splits=splits)), weights[0].dtype)
+    for rows in _blocks(len(x), network):
+        layers = network.forward(weights, x[rows])
+        _add_block(statistics, network, weights, x[rows], None if y is None else y[rows], layers, rho=rho)
+        np.concatenate(layers, axis=1, out=z[rows, : sum(network.widths)])
+    return z, statistics
+
+
+def collect_chunk(
+    network: Network, weights: Weights, x: Array, y: Array | None, z: Array, penalty: Penalty | None = None
+) -> Statistics:
+    """Statistics, with the input Gram matrix, of a chunk whose z, and what `penalty` remembers, are given."""
+    statistics, work = Statistics(network.shapes, with_inputs=True), thread_workspace()
+    z, s = _halves(network, z, penalty)
+    for rows in _blocks(len(x), network):
+        layers = split_layers(z[rows], network.widths)
+        offsets = rho = None
+        if penalty is not None and s is not None:
+            offsets = offsets_of(penalty, s[rows], network.widths, work, "old offset")
+            rho = penalty.rho
+        target = None if y is None else y[rows]
+        _add_block(statistics, network, weights, x[rows], target, layers, offsets, rho)
+    return statistics
+
+
+def objective_chunk(network: Network, weights: Weights, x: Array, y: Array | None, z: Array) -> Array:
+    """Σ ℓ, Σ ‖r_i‖² and Σ ‖z_i‖² of a chunk whose z is given, (1 + 2L,), in float64.
+
+    Every r_i is formed and squared, so that nothing cancels but what cancels in r_i itself.
+    """
+    total, double = np.zeros(1 + 2 * len(network.widths)), tuple(w.astype(np.float64) for w in weights)
+    for rows in _blocks(len(x), network):
+        layers = split_layers(z[rows].astype(np.float64), network.widths)
+        target = _target(x[rows], y, rows, np.float64)
+        fixed: Any = network.prepare(double, x[rows], Workspace())
+        point = network.evaluate(double, fixed, target, layers)
+        total[0] += point.loss.sum()
+        total[1:] += [np.vdot(a, a) for a in (*point.residuals, *layers)]
+    return total
+
+
+def _add_block(
+    statistics: Statistics,
+    network: Network,
+    weights: Weights,
+    x: Array,
+    y: Array | None,
+    layers: list[Array],
+    offsets: list[Array] | None = None,
+    rho: Sequence[float] | None = None,
+) -> None:
+    target = _target(x, y, slice(None), weights[0].dtype)
+    fixed: Any = network.prepare(weights, x, Workspace())
+    point = network.evaluate(weights, fixed, target, layers)
+    statistics.add(point, thread_workspace(), offsets, rho)
+
+
+def _halves(network: Network, z: Array, penalty: Penalty | None) -> tuple[Array, Array | None]:
+    """Split what is kept of samples into z and what a penalty remembers."""
+    if penalty is None or not penalty.splits:
+        return z, None
+    width = sum(network.widths)
+    return z[:, :width], z[:, width:]
+
+
+def visit_chunk(
+    network: Network,
+    weights: Weights,
+    mu: Sequence[float],
+    x: Array,
+    y: Array | None,
+    z: Array,
+    settings: NewtonSettings,
+    *,
+    renew: bool,
+) -> tuple[Array, Statistics]:
+    """Update z of a chunk.
+
+    Parameters
+    ----------
+    network, weights, mu, settings
+        As in `altmin_dask.solvers.gauss_newton.update`.
+    x, y, z : ndarray
+        Samples (n, …), targets or None, pre-activations (n, Σ d_i); none is changed.
+    renew : bool
+        Whether the statistics are those of the new z (all chunks are visited before W is solved), or the
+        difference that the update makes to the sums (some chunks keep their z).
+
+    Returns
+    -------
+    z : ndarray, (n, Σ d_i)
+    statistics : Statistics
+        Without the input Gram matrix, unless it moves.
+    """
+    work = thread_workspace()
+    statistics = Statistics(network.shapes, with_inputs=network.inputs_move)
+    out = np.empty_like(z)
+    for rows in _blocks(len(x), network):
+        layers = split_layers(z[rows], network.widths)
+        target = None if y is None else y[rows]
+        with work.activity("newton"):
+            result = update(network, weights, mu, x[rows], target, layers, settings, work)
+        with work.activity("statistics"):
+            if renew:
+                statistics.add(result.end, work)
+            else:
+                statistics.replace(result.start, result.end, work)
+        statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
+        np.concatenate(result.end.z, axis=1, out=out[rows])
+    return out, statistics
+
+
+def split_visit_chunk(
+    network: Network,
+    weights: Weights,
+    penalty: Penalty,
+    before: Penalty,
+    x: Array,
+    y: Array | None,
+    z: Array,
+    settings: NewtonSettings,
+    *,
+    renewed: bool,
+) -> tuple[Array, Statistics, Measures]:
+    """Renew what L1 or multipliers remember of a chunk, and update its z.
+
+    Parameters
+    ----------
+    network, weights, settings, x, y, renewed
+        As in `visit_chunk` (`renew` there).
+    penalty, before : Penalty
+        Of this visit, and of the last one.
+    z : ndarray, (n, 2 Σ d_i)
+        z and what is remembered, side by side.
+
+    Returns
+    -------
+    z : ndarray, (n, 2 Σ d_i)
+    statistics : Statistics
+        z_i + o_i in place of z_i, and ρ_i times; without the input Gram matrix unless `sends_inputs`.
+    measures : Measures
+    """
+    work = thread_workspace()
+    statistics = Statistics(network.shapes, with_inputs=sends_inputs(network, penalty, before))
+    measures = Measures(len(network.widths))
+    out = np.empty_like(z)
+    width = sum(network.widths)
+    for rows in _blocks(len(x), network):
+        layers, s = split_layers(z[rows, :width], network.widths), z[rows, width:]
+        target, new = None if y is None else y[rows], out[rows, width:]
+
+        def shift(point: Point, s: Array = s, new: Array = new) -> list[Array]:
+            return renew(penalty, before, point, s, new, measures, work)
+
+        with work.activity("newton"):
+            result = update(network, weights, penalty.rho, x[rows], target, layers, settings, work, shift)
+        offsets = [work.like(f"offset {layer}", r) for layer, r in enumerate(result.end.residuals)]
+        with work.activity("statistics"):
+            if renewed:
+                statistics.add(result.end, work, offsets, penalty.rho)
+            else:
+                old = offsets_of(before, s, network.widths, work, "old offset")
+                statistics.replace(result.start, result.end, work, old, offsets, before.rho, penalty.rho)
+        measures.totals[2] -= result.slope.sum(dtype=np.float64)
+        statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
+        np.concatenate(result.end.z, axis=1, out=out[rows, :width])
+    return out, statistics, measures
+
+
+@_numbers_may_overflow
+def increment_chunk(
+    network: Network,
+    weights: Weights,
+    mu: Sequence[float] | None,
+    x: Array,
+    y: Array | None,
+    settings: NewtonSettings,
+    seed: Sequence[int] | None = None,
+) -> Ascent:
+    """What a chunk says about the weights, from z that restart at a forward pass.
+
+    Parameters
+    ----------
+    network, weights, settings
+        As in `altmin_dask.solvers.gauss_newton.update`.
+    mu : sequence of float or None
+        μ_1 … μ_L; None for μ → ∞, where the z-update is known without being made.
+    x, y : ndarray
+        Samples (n, …), targets or None.
+    seed : sequence of int, optional
+        Of the noise by which curvature is sampled; without it none is measured.
+    """
+    work = thread_workspace()
+    sums = Ascent(network.shapes, seed is not None, weights[0].dtype)
+    for number, rows in enumerate(_blocks(len(x), network)):
+        target = _target(x[rows], y, rows, weights[0].dtype)
+        with work.activity("newton"):
+            nested = nested_pass(network, weights, x[rows], target, work)
+        loss = nested.loss
+        sums.totals += (len(loss), loss.sum(dtype=np.float64), np.square(loss).sum(dtype=np.float64))
+        if seed is not None:
+            noise = _signs([*seed, number], nested.output)
+            with work.activity("newton"):
+                sampled = nested.backward(nested.sample(noise))
+            with work.activity("statistics"):
+                for total, vectors in zip(sums.metric, sampled, strict=True):
+                    add_gram(total, vectors)
+                for total, layer in zip(sums.gram, nested.inputs, strict=True):
+                    add_gram(total, layer)
+        if mu is None:
+            with work.activity("newton"):
+                back = nested.backward(nested.gradient)
+            with work.activity("statistics"):
+                for total, gradient, layer in zip(sums.pull, back, nested.inputs, strict=True):
+                    add_product(total, -1.0, gradient, layer)
+            continue
+        with work.activity("newton"):
+            found = None if y is None else y[rows]
+            # from a forward pass: the residuals of a large μ are far below the rounding of z
+            end = update(network, weights, mu, x[rows], found, None, settings, work).end
+        with work.activity("statistics"):
+            for total, m, residual, layer in zip(sums.pull, mu, end.residuals, end.inputs, strict=True):
+                d, k = total.shape
+                add_product(total, 2 * m, residual.reshape(-1, d), layer.reshape(-1, k))
+    return sums
+
+
+@_numbers_may_overflow
+def probe_chunk(
+    network: Network,
+    weights: Weights,
+    direction: Weights,
+    before: Weights,
+    x: Array,
+    y: Array | None,
+) -> Probe:
+    """The model of the nested loss along `direction` and `weights` − `before`, on some samples."""
+    work = thread_workspace()
+    repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
+    slope, bend = np.zeros(2), np.zeros((2, 2))
+    for rows in _blocks(len(x), network):
+        nested = nested_pass(network, weights, x[rows], _target(x[rows], y, rows, weights[0].dtype), work)
+        ways = nested.directional(direction, "along"), nested.directional(repeated, "repeated")
+        curvature, gradient = nested.curvature(), nested.gradient
+        for a, way in enumerate(ways):
+            slope[a] += np.vdot(gradient, way)
+            bent = curvature.apply(way, out=work.like("bent", way))
+            for b, other in enumerate(ways):
+                bend[a, b] += np.vdot(bent, other)
+    return Probe(float(len(x)), slope, bend)
+
+
+def _target(x: Array, y: Array | None, rows: slice, dtype: npt.DTypeLike) -> Array:
+    """Targets of a block in the dtype of the computation; the samples themselves where there are none."""
+    target = x.reshape(len(x), -1) if y is None else y[rows]
+    return target.astype(dtype, copy=False) if y is None or np.issubdtype(y.dtype, np.floating) else target
+
+
+def _signs(seed: Sequence[int], like: Array) -> Array:
+    """Independent signs, as many as the elements of an array."""
+    random = np.frombuffer(np.random.default_rng(seed).bytes((like.size + 7) // 8), np.uint8)
+    return _SIGNS.astype(like.dtype, copy=False)[random].ravel()[: like.size].reshape(like.shape)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Quality of the real network on some samples: sums over samples, which add up over chunks.
+
+    Attributes
+    ----------
+    samples, loss, correct : float
+        Number of samples, Σ ℓ of a forward pass, and how many are classified rightly (0 without labels).
+    """
+
+    samples: float = 0.0
+    loss: float = 0.0
+    correct: float = 0.0
+
+    @property
+    def mean_loss(self) -> float:
+        """The nested loss."""
+        return self.loss / self.samples
+
+    @property
+    def accuracy(self) -> float:
+        """Share of samples classified rightly."""
+        return self.correct / self.samples
+
+
+@_numbers_may_overflow
+def evaluate_chunk(network: Network, weights: Weights, x: Array, y: Array | None) -> Evaluation:
+    """The nested loss, and for labels the hits, of a chunk."""
+    loss = correct = 0.0
+    for rows in _blocks(len(x), network):
+        z = network.forward(weights, x[rows])[-1]
+        target = x[rows].reshape(len(z), -1).astype(z.dtype, copy=False) if y is None else y[rows]
+        loss += float(network.loss.value(z, network.loss.predict(z), target).sum(dtype=np.float64))
+        correct += float(network.loss.hits(z, target).sum())
+    return Evaluation(float(len(x)), loss, correct)
+
+
+def _blocks(n: int, network: Network) -> Iterator[slice]:
+    size = network.block_rows
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))

@@ -1,0 +1,1 @@
+"""The training loop, its two algorithms, and what it needs to begin."""

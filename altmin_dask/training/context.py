@@ -1,0 +1,181 @@
+"""What both forms of training share: the settings, the data, where tasks run, and the state so far."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import count
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask import annotate  # type: ignore[attr-defined]
+
+from altmin_dask.config import Pipeline
+from altmin_dask.execution.executors import Executor, Threads
+from altmin_dask.execution.task_graphs import Samples, Step
+from altmin_dask.execution.timing import activity
+from altmin_dask.solvers.kernels import Evaluation
+from altmin_dask.solvers.kfac import Memory
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.weights import Exchange
+from altmin_dask.training.checkpoint import State
+from altmin_dask.training.problem import Problem
+from altmin_dask.training.progress import Clock
+from altmin_dask.types import Array
+
+CHARGE_SHARE = 0.05
+"""Clocks of many workers are read for a commit only where that takes less than this share of the time."""
+
+
+class Session:
+    """One run while it goes on.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        All settings.
+    problem : Problem
+        The checked data and network.
+    run : RunFolder
+        Where everything is kept; already claimed.
+    executor : Executor
+        Where the tasks run.
+    memory : Memory, optional
+        What earlier increments on other samples remember, where these go on from them.
+
+    Attributes
+    ----------
+    state : State
+        Set by the form of training as soon as it is known.
+    exchange : Exchange
+        By which weights reach the tasks.
+    key : str
+        Of what this process publishes and computes, and no other.
+    """
+
+    state: State
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        problem: Problem,
+        run: RunFolder,
+        executor: Executor,
+        memory: Memory | None = None,
+    ) -> None:
+        self.memory = memory
+        self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
+        self.rows = problem.train.store.rows
+        self.exchange = Exchange(run.steps, run.id)
+        self.key, self._steps = uuid.uuid4().hex[:8], count()
+        self._span = -1, ""
+        self._mark: Clock | None = None
+        self._charge_seconds = 0.0
+
+    def charge(self) -> None:
+        """Book the time since the last charge as training."""
+        before, start = self._mark, time.perf_counter()
+        self.start_clock()
+        assert self._mark is not None
+        self._charge_seconds = time.perf_counter() - start
+        if before is not None:
+            self.state.cpu_seconds += self._mark.cpu - before.cpu
+            self.state.wall_seconds += self._mark.wall - before.wall
+
+    def start_clock(self) -> None:
+        """Let the time since the last charge be nobody's."""
+        self._mark = Clock.now(self.executor)
+
+    @contextmanager
+    def off_the_clock(self) -> Iterator[None]:
+        """Do something that is no training in this block."""
+        self.charge()
+        try:
+            yield
+        finally:
+            self.start_clock()
+
+    def commit(self) -> str:
+        """Make the state the one to go on from, with what it has cost so far; gives its file.
+
+        Its clocks are those of everything that led to it, in whatever process. What a process did after its last
+        commit, and took with it when it was killed, is done again, and charged to the one that does it: how long the
+        first took cannot be known.
+        """
+        since = math.inf if self._mark is None else time.perf_counter() - self._mark.wall
+        if isinstance(self.executor, Threads) or since >= self._charge_seconds / CHARGE_SHARE:
+            self.charge()
+        with activity("commit"):
+            return str(self.run.commit(self.state))
+
+    def compute(
+        self,
+        make: Callable[[Step], da.Array],
+        samples: Samples,
+        chunks: tuple[int, ...],
+        weights: str = "",
+    ) -> Array:
+        """Carry out a step with the weights of a file."""
+        with self.span():
+            collection = make(self.step(samples, chunks, weights))
+            with activity("wait"):
+                result: Array = self.executor.compute(collection)
+        return result
+
+    @property
+    def root_span(self) -> str:
+        """Name of the run's tasks on a scheduler: its folder, and a mark of the whole path.
+
+        Pages of Dask's own take names for HTML, so there is nothing in it that could be.
+        """
+        path = self.run.path.resolve()
+        name = re.sub(r"[^\w.+-]", "_", path.name)
+        return f"altmin {name} {hashlib.sha256(os.fsencode(path)).hexdigest()[:6]}"
+
+    def span(self) -> AbstractContextManager[Any]:
+        """Put tasks that are made in a block into the span of the current sweep, on a cluster."""
+        if isinstance(self.executor, Threads):
+            return nullcontext()
+        number = self.state.visits // self.rows + 1 if hasattr(self, "state") else 0
+        if self._span[0] != number:
+            self._span = number, uuid.uuid4().hex
+        names = self.root_span, f"sweep {number}"
+        return annotate(span={"name": names, "ids": (self.key, self._span[1])})
+
+    def step(self, samples: Samples, chunks: tuple[int, ...], weights: str) -> Step:
+        """Make a step with the weights of a file."""
+        return Step(
+            self.problem.kernel, samples, chunks, f"{self.key}-{next(self._steps)}", weights,
+            self.pipeline.cluster.split_every,
+        )  # fmt: skip
+
+    def evaluate(
+        self, make: Callable[[Step], da.Array], samples: Samples, chunks: tuple[int, ...], weights: str
+    ) -> Evaluation:
+        """Quality of weights on some chunks."""
+        return Evaluation(*(float(value) for value in self.compute(make, samples, chunks, weights)))
+
+    def chunk_rows(self, chunk: int) -> int:
+        """Rows of a chunk of the training samples."""
+        size = self.problem.train.store.chunk_rows
+        return min(size, self.rows - chunk * size)
+
+    def group_rows(self, chunks: tuple[int, ...]) -> int:
+        """Rows of some chunks."""
+        return sum(self.chunk_rows(chunk) for chunk in chunks)
+
+    def in_groups(self, size: int, *, shuffled: bool) -> tuple[tuple[int, ...], ...]:
+        """All chunks, `size` at a time, in an order that the seed decides."""
+        order = np.arange(self.problem.train.store.n_chunks)
+        if shuffled:
+            order = np.random.default_rng([self.pipeline.training.seed, 1]).permutation(order)
+        return tuple(
+            tuple(int(i) for i in order[start : start + size]) for start in range(0, len(order), size)
+        )

@@ -1,0 +1,142 @@
+"""The weights that training starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import takewhile
+
+import numpy as np
+
+from altmin_dask.errors import ConfigError
+from altmin_dask.execution import task_graphs
+from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.initialization import whitened_weights
+from altmin_dask.solvers.kfac import Memory
+from altmin_dask.solvers.schedules import Increment
+from altmin_dask.training.checkpoint import State
+from altmin_dask.training.context import Session
+from altmin_dask.training.kfac_training import Incrementing
+from altmin_dask.training.problem import Problem
+from altmin_dask.types import Weights
+
+LAYER_STEPS = 60
+"""Increments that every layer of a layer-wise start takes, but no more than two passes over the samples."""
+
+
+def initial_weights(session: Session, chunks: tuple[int, ...]) -> Weights:
+    """Weights as `[network] initialization` says.
+
+    Parameters
+    ----------
+    session : Session
+        The run, which has no state yet.
+    chunks : tuple of int
+        Those whose moments whiten a first layer.
+    """
+    kernel, seed = session.problem.kernel, session.pipeline.training.seed
+    how = session.pipeline.network.start
+    if how == "random":
+        return kernel.network.initial_weights(seed, kernel.dtype)
+    assert isinstance(kernel.network, Chain)  # settings of others are refused
+    if how == "layerwise":
+        return layerwise_weights(session)
+    packed = session.compute(task_graphs.moments, session.problem.train, chunks)
+    k = kernel.network.shapes[0][1]
+    gram, targets = packed[: k * k].reshape(k, k), packed[k * k :]
+    return whitened_weights(kernel.network, gram, targets / gram[-1, -1], seed, kernel.dtype)
+
+
+def given_weights(weights: Weights) -> Callable[[Session, tuple[int, ...]], Weights]:
+    """Weights that are there already, in place of `initial_weights`.
+
+    Raises
+    ------
+    ConfigError
+        When they are asked for, if they are not of the network's shapes.
+    """
+
+    def initial(session: Session, chunks: tuple[int, ...]) -> Weights:
+        kernel = session.problem.kernel
+        if tuple(w.shape for w in weights) != kernel.network.shapes:
+            raise ConfigError(
+                f"the weights to begin with have the shapes {[w.shape for w in weights]}, "
+                f"and the network's are {list(kernel.network.shapes)}"
+            )
+        return tuple(w.astype(kernel.dtype) for w in weights)
+
+    return initial
+
+
+def layerwise_weights(session: Session) -> Weights:
+    """Train each hidden layer in turn as a shallow auto-encoder of the activations below it.
+
+    The net d_{i−1} – d_i – d_{i−1} gets φ_i within, and at its output φ_{i−1}, whose values it is to give back (for the
+    samples themselves: what the whole network has there if it reconstructs them, else nothing). Its first half
+    becomes W̃_i; where the network is a mirror image of itself, its second half becomes the layer opposite.
+    Layers that get none are random. (Hinton & Salakhutdinov 2006, "Reducing the dimensionality of data with neural
+    networks", with auto-encoders in place of Boltzmann machines; DESIGN section 5.)
+    """
+    kernel = session.problem.kernel
+    network = kernel.network
+    assert isinstance(network, Chain)
+    weights = list(network.initial_weights(session.pipeline.training.seed, kernel.dtype))
+    mirrored = kernel.target == "inputs" and network.sizes == network.sizes[::-1]
+    hidden = len(network.activations)
+    depth = (hidden + 1) // 2 if mirrored else hidden
+    for layer in range(depth):
+        encoder = None
+        if layer:
+            below = [activation.name for activation in network.activations[:layer]]
+            prefix = Chain.build(network.sizes[: layer + 1], below[:-1], "squared", below[-1])
+            encoder = (
+                prefix,
+                session.exchange.publish(tuple(weights[:layer]), f"{session.key}-below-{layer}", layer),
+            )
+        stage = _stage(network, layer, mirrored)
+        first, second = _train(
+            session, replace(kernel, network=stage, target="inputs", encoder=encoder), layer
+        )
+        weights[layer] = first
+        if mirrored:
+            weights[-1 - layer] = second
+    session.exchange.clear()
+    return tuple(weights)
+
+
+def _stage(network: Chain, layer: int, mirrored: bool) -> Chain:
+    """The shallow auto-encoder of one layer."""
+    sizes = [network.sizes[layer], network.sizes[layer + 1], network.sizes[layer]]
+    within = network.activations[layer].name
+    if layer:
+        return Chain.build(sizes, [within], "squared", network.activations[layer - 1].name)
+    if mirrored:
+        return Chain.build(sizes, [within], network.loss.name, network.loss.output_activation)
+    return Chain.build(sizes, [within], "squared", "identity")
+
+
+def _train(session: Session, kernel: task_graphs.Kernel, layer: int) -> Weights:
+    """Some increments of a shallow net, whose mean weights are returned."""
+    pipeline, problem = session.pipeline, session.problem
+    # in turn and by exact constraints, however the whole network is trained
+    tables = {
+        "training": pipeline.training.model_copy(
+            update={"staleness": 0, "seed": pipeline.training.seed + layer}
+        ),
+        "solver": pipeline.solver.model_copy(update={"mu": "auto"}),
+    }
+    own = Session(
+        pipeline.model_copy(update=tables),
+        Problem(kernel, task_graphs.Samples(problem.train.store, "inputs"), None, problem.scale),
+        session.run,
+        session.executor,
+    )
+    weights = kernel.network.initial_weights(pipeline.training.seed + layer, kernel.dtype)
+    own.state = State(weights, None, np.zeros(0, np.int64), memory=Memory.start(weights))
+    form = Incrementing(own)
+    steps = min(LAYER_STEPS, 2 * len(form.groups))
+    increments = (action for action in form.actions() if isinstance(action, Increment))
+    for action in takewhile(lambda _: own.state.cursor < steps, increments):
+        form.act(action)
+        own.state.cursor += 1
+    return form.weights

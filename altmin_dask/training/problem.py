@@ -1,0 +1,375 @@
+"""From a pipeline and its data to a checked problem: stores, network, and sentences about what does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from altmin_dask.config import MuSchedule, NetworkTable, Pipeline
+from altmin_dask.data.preprocessing import Preparation, prepared
+from altmin_dask.data.readers import is_zarr_folder
+from altmin_dask.data.sample_store import SampleStore, Summary, ingest
+from altmin_dask.data.sources import open_source
+from altmin_dask.data.summaries import check_lengths, is_labels
+from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.execution.executors import Executor
+from altmin_dask.execution.task_graphs import Kernel, Samples
+from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.networks.weighted_loss import WeightedLoss
+from altmin_dask.solvers.gauss_newton import NewtonSettings
+from altmin_dask.solvers.schedules import Geometric
+from altmin_dask.storage.locations import is_url, locate
+from altmin_dask.training.ranges import check_digits, check_targets, computed_with, ranges_of
+
+TARGETS = {
+    "autoencoder": "inputs",
+    "classifier": "labels",
+    "regressor": "real",
+    "recurrent_classifier": "labels",
+    "recurrent_regressor": "real",
+}
+AUTO_MU = 0.03
+"""μ where z persists, unless told otherwise."""
+AUTO_MU_L1 = 0.1
+AUTO_MU_SEQUENCES = 100.0, 10.0
+"""Of recurrent layers and of those on top: small residuals add up over the steps."""
+SPLITTING_RHO_SEQUENCES = 10.0
+RECTIFIERS = ("relu", "leaky_relu")
+DEFAULT_LOSS = {"inputs": "squared", "labels": "cross_entropy", "real": "squared"}
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a run trains on what.
+
+    Attributes
+    ----------
+    kernel : Kernel
+        The network and how its z is updated.
+    train, validation : Samples, Samples or None
+        The stores.
+    scale : float
+        What raw samples were divided by before they came into the training store.
+    preparation : Preparation or None
+        What else was done to them.
+    """
+
+    kernel: Kernel
+    train: Samples
+    validation: Samples | None
+    scale: float
+    preparation: Preparation | None = None
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a network follows from: known of a source by its header, but for the largest label.
+
+    Attributes
+    ----------
+    name : str
+        What messages call the samples.
+    rows : int
+        How many samples.
+    sample_shape : tuple of int
+        Shape of one.
+    y_shape : tuple of int or None
+        Shape of one target, None without targets.
+    y_integer : bool
+        Whether targets are integer labels.
+    y_max : float or None
+        The largest target.
+    beside : tuple of str
+        What sequences have beside x and y: lengths, states.
+    """
+
+    name: str
+    rows: int
+    sample_shape: tuple[int, ...]
+    y_shape: tuple[int, ...] | None
+    y_integer: bool
+    y_max: float | None
+    beside: tuple[str, ...] = ()
+
+
+def outline_of(store: SampleStore, ranges: Summary | None) -> Outline:
+    """Outline a store, whose ranges may not be known."""
+    shape = None if store.y is None else store.y.shape[1:]
+    integer = store.y is not None and is_labels(store.y.dtype)
+    y_max = None if ranges is None else ranges.y_max
+    return Outline(store.path, store.rows, store.sample_shape, shape, integer, y_max, tuple(store.beside))
+
+
+def is_store(spec: str) -> bool:
+    """Tell a sample store from a source that is ingested first."""
+    location = locate(spec)
+    return is_url(location) or (spec != "digits" and is_zarr_folder(Path(location)))
+
+
+def find_store(
+    spec: str,
+    name: str,
+    data: Path,
+    scale: float,
+    chunk_rows: int | None,
+    *,
+    standardize: bool = False,
+    like: Preparation | None = None,
+    dtype: str = "float32",
+) -> SampleStore:
+    """Open a sample store; any other source is first ingested as ``<data>/<name>.zarr`` (once).
+
+    In `dtype`, that of the network, with `standardize`, or prepared `like` other samples.
+
+    Raises
+    ------
+    AltMinError
+        As `SampleStore.open`, `open_source` and `ingest` do.
+    """
+    if is_store(spec):
+        return SampleStore.open(locate(spec))
+    made = data / f"{name}.zarr"
+    if made.exists():
+        return SampleStore.open(made)
+    source = open_source(spec, like=like)
+    if like is not None:
+        source, standardize = prepared(replace(source, preparation=like)), False
+    return ingest(
+        source, made, scale=scale, chunk_rows=chunk_rows, standardize=standardize, dtype=dtype
+    )  # fmt: skip
+
+
+def build_problem(
+    pipeline: Pipeline, train: SampleStore, validation: SampleStore | None, executor: Executor
+) -> Problem:
+    """Check the data and make the network that fits them.
+
+    Stores that `ingest` wrote carry their ranges; those of other programs are read through once, out of core.
+
+    Raises
+    ------
+    DataError
+        If values are not finite, labels are no classes, targets lie outside the range of the output, or the
+        validation store does not fit the training store.
+    ConfigError
+        If settings do not fit the network.
+    """
+    settings = pipeline.network
+    target = TARGETS[settings.kind]
+    summary = ranges_of(train, executor)
+    network = make_network(settings, outline_of(train, summary))
+    for store in (train, validation):
+        if store is not None:
+            ranges = summary if store is train else ranges_of(store, executor)
+            check_layout(network, store)
+            check_targets(network, target, store, ranges)
+            check_digits(store, settings.dtype, computed_with(store, target), ranges)
+    if train.weights is not None:
+        network = _weighted(network, pipeline)
+    if validation is not None and (train.weights is None) != (validation.weights is None):
+        raise DataError(
+            f"of {train.path} and {validation.path}, only one has an array sample_weight; give both or none"
+        )
+    if validation is not None and train.preparation != validation.preparation:
+        raise DataError(
+            f"{validation.path} was prepared otherwise than {train.path}; name the raw data as data.validation"
+        )
+    if isinstance(pipeline.solver.mu, tuple) and len(pipeline.solver.mu) != len(network.widths):
+        raise ConfigError(
+            f"solver.mu has {len(pipeline.solver.mu)} values for {len(network.widths)} layers; give one for each"
+        )
+    solver = pipeline.solver
+    newton = NewtonSettings(
+        newton_steps=solver.newton_steps,
+        cg_iterations=solver.cg_iterations,
+        cg_tolerance=solver.cg_tolerance,
+        damping=solver.damping,
+        curvature=solver.curvature,
+    )
+    return Problem(
+        Kernel(network, target, settings.dtype, newton),
+        Samples(train, target),
+        None if validation is None else Samples(validation, target),
+        float(train.attributes.get("scale", 1.0)),
+        train.preparation,
+    )
+
+
+def _weighted(network: Network, pipeline: Pipeline) -> Network:
+    """The network of a loss in which samples count by their weights.
+
+    Raises
+    ------
+    ConfigError
+        If something other than the loss would have to be weighted, too.
+    """
+    if isinstance(network, Recurrent) or TARGETS[pipeline.network.kind] == "inputs":
+        raise ConfigError(f"a {pipeline.network.kind} takes no weights of samples; leave them out")
+    if not pipeline.in_increments or pipeline.solver.mu != "auto":
+        raise ConfigError(
+            "weights of samples are for the limit of exact constraints only: write penalty = 'l2', "
+            "schedule = 'increments' and mu = 'auto', or leave them out"
+        )
+    return replace(network, loss=WeightedLoss(network.loss))
+
+
+def fitted(network: Network, store: SampleStore) -> Network:
+    """The network as it reads a store: of the same weights, but for sequences as long as those there.
+
+    Raises
+    ------
+    DataError
+        If the samples do not fit.
+    """
+    if isinstance(network, Recurrent):
+        steps = store.features // network.features
+        if len(store.sample_shape) > 1 and steps != network.steps and store.sample_shape[0] == steps:
+            network = network.with_steps(steps)
+        network = replace(network, lengths="lengths" in store.beside, states="states" in store.beside)
+    check_layout(network, store)
+    return network
+
+
+def check_layout(network: Network, store: SampleStore) -> None:
+    """Refuse samples of another size than the network reads, and what belongs to other sequences.
+
+    Raises
+    ------
+    DataError
+        If they do not fit.
+    """
+    if store.features != network.sizes[0]:
+        raise DataError(
+            f"{store.path} has samples of {store.features} values; the network reads {network.sizes[0]}"
+        )
+    if not isinstance(network, Recurrent):
+        if store.beside:
+            raise DataError(
+                f"{store.path} has {' and '.join(store.beside)} of sequences, which only a recurrent network reads"
+            )
+        return
+    for name, wanted in (("lengths", network.lengths), ("states", network.states)):
+        if wanted != (name in store.beside):
+            has, others = ("no", "have") if wanted else ("an", "have not")
+            raise DataError(f"{store.path} has {has} array {name}, which the samples for training {others}")
+    lengths, states = store.beside.get("lengths"), store.beside.get("states")
+    if states is not None and states.shape[1] != sum(network.recurrent_sizes):
+        raise DataError(
+            f"states of {store.path} have {states.shape[1]} values; the recurrent layers have "
+            f"{sum(network.recurrent_sizes)} together"
+        )
+    if lengths is not None and store.summary is None:
+        for start in range(0, store.rows, store.chunk_rows):
+            values = np.asarray(lengths[start : start + store.chunk_rows])
+            check_lengths(values, network.steps, start, store.path)
+
+
+def make_network(settings: NetworkTable, samples: Outline) -> Network:
+    """Make the network that fits samples.
+
+    Raises
+    ------
+    DataError
+        If there are no targets where there must be, or labels that are no classes.
+    ConfigError
+        If settings do not fit the kind of network, or each other.
+    """
+    target = TARGETS[settings.kind]
+    loss = settings.loss or DEFAULT_LOSS[target]
+    output_activation = settings.output_activation
+    features = prod(samples.sample_shape)
+    if target == "inputs":
+        outputs = features
+        if output_activation is None and loss == "squared":
+            output_activation = "sigmoid"
+    elif samples.y_shape is None:
+        raise DataError(
+            f"{samples.name} has no targets y, which a {settings.kind} needs; ingest it with --y NAME"
+        )
+    elif target == "labels":
+        if loss != "cross_entropy":
+            raise ConfigError(f"network.loss = '{loss}' does not fit a classifier; use 'cross_entropy'")
+        if samples.y_integer and samples.y_shape and not settings.recurrent:
+            raise DataError(
+                f"y of {samples.name} has labels of shape {samples.y_shape} for every sample; a classifier needs one"
+            )
+        outputs = settings.classes or max(2, int(samples.y_max or 0) + 1)
+        if settings.classes is None and samples.y_integer and outputs > max(2, samples.rows):
+            raise DataError(
+                f"y of {samples.name} has labels up to {outputs - 1} in {samples.rows} rows: these are not classes"
+            )
+    else:
+        if loss == "cross_entropy":
+            raise ConfigError("network.loss = 'cross_entropy' needs labels; a regressor uses 'squared'")
+        outputs = prod(samples.y_shape)
+    activation = settings.hidden_activation
+    if settings.recurrent:
+        return _make_recurrent(settings, samples, activation, outputs, loss, output_activation)
+    return Chain.build([features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation)
+
+
+def _make_recurrent(
+    settings: NetworkTable,
+    samples: Outline,
+    activation: str | list[str],
+    outputs: int,
+    loss: str,
+    output_activation: str | None,
+) -> Recurrent:
+    """Make the recurrent network that fits sequences."""
+    features = prod(samples.sample_shape)
+    if settings.steps is None and len(samples.sample_shape) < 2:
+        raise DataError(
+            f"{samples.name} has samples of shape {samples.sample_shape}, which are no sequences; give "
+            "x of shape (samples, steps, features), or set network.steps"
+        )
+    steps = settings.steps or samples.sample_shape[0]
+    if features % steps or (samples.beside and steps != samples.sample_shape[0]):
+        raise ConfigError(
+            f"network.steps = {steps} does not fit samples of shape {samples.sample_shape} in {samples.name}"
+        )
+    y_shape = samples.y_shape or ()
+    labels = TARGETS[settings.kind] == "labels"
+    every = settings.loss_at == "every"
+    if settings.loss_at in (None, "auto"):
+        every = len(y_shape) == (1 if labels else 2) and y_shape[0] == steps
+    if every and (not y_shape or y_shape[0] != steps):
+        raise DataError(
+            f"y of {samples.name} has shape {y_shape} for every sample, not one target for each of {steps} steps; "
+            'give such targets, or set network.loss_at = "last"'
+        )
+    if labels and not every and y_shape:
+        raise DataError(
+            f"y of {samples.name} has shape {y_shape} for every sample; the last step needs one label"
+        )
+    rectifier = activation in RECTIFIERS or (isinstance(activation, list) and activation[0] in RECTIFIERS)
+    start = settings.recurrent_initialization or "auto"
+    return Recurrent.build(
+        features // steps, steps, settings.hidden_layer_sizes, outputs // steps if every and not labels else outputs,
+        settings.head_layer_sizes, activation, loss, output_activation, every=every,
+        start=("identity" if rectifier else "orthogonal") if start == "auto" else start,
+        lengths="lengths" in samples.beside, states="states" in samples.beside,
+    )  # fmt: skip
+
+
+def splitting_rho(network: Network) -> float:
+    """ρ that L1 and multipliers begin with, unless told otherwise."""
+    return SPLITTING_RHO_SEQUENCES if isinstance(network, Recurrent) else network.loss.splitting_rho
+
+
+def mu_of(pipeline: Pipeline, network: Network) -> Any:
+    """The pipeline's μ as `altmin_dask.solvers.schedules.penalties` takes it, where it is finite."""
+    mu = pipeline.solver.mu
+    if mu == "auto":
+        if pipeline.solver.penalty == "l1":
+            return AUTO_MU_L1
+        if isinstance(network, Recurrent):
+            return tuple(AUTO_MU_SEQUENCES[not layer.loops] for layer in network.layers)
+        return AUTO_MU
+    return Geometric(mu.start, mu.factor, mu.stop) if isinstance(mu, MuSchedule) else mu
