@@ -160,7 +160,7 @@ def train(
         with observe(console) as observer:
             outcome = runs.train(
                 loaded, folder, observer, resume=resume, scheduler=scheduler,
-                announce=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+                log=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
             )  # fmt: skip
     except KeyboardInterrupt:
         if not folder.started:

@@ -172,7 +172,7 @@ class SolverTable(Table):
         | Annotated[Literal["auto"], Tag("<word>")],
         Discriminator(_mu_form),
     ] = "auto"
-    """μ of all layers, of each layer, or a schedule; "auto": the limit of exact constraints for increments, which
+    """μ of all layers, of each layer, or a schedule; "auto": the limit of exact constraints for K-FAC steps, which
     restart z by a forward pass, 0.03 where z persists (100 for recurrent layers, 10 for those on top of them), and 0.1
     for L1. For multipliers it is what the quadratic begins with: 0.03, but 0.5 for squared error of an output that is
     no sigmoid, and 10 for recurrent networks."""
@@ -186,10 +186,10 @@ class SolverTable(Table):
     """λ of F; the Gram matrix of layer i gets λ/μ_i."""
     penalize_bias: bool = True
     proximal: NonNegative | None = None
-    """ρ relative to the mean diagonal of a Gram matrix; by default 0, and for increments a tenth of the unknowns for
+    """ρ relative to the mean diagonal of a Gram matrix; by default 0, and for K-FAC steps a tenth of the unknowns for
     each target number of a group."""
-    metric_damping: Positive | None = None
-    """σ of increments, in units of the loss's curvature; by default 0.03 for squared error and recurrent networks,
+    output_damping: Positive | None = None
+    """σ of K-FAC steps, in units of the loss's curvature; by default 0.03 for squared error and recurrent networks,
     and 0.003 for the cross entropies of chains."""
     newton_steps: Annotated[int, Field(ge=1)] = 1
     cg_iterations: Annotated[int, Field(ge=1)] = 2
@@ -201,22 +201,22 @@ class SolverTable(Table):
 class TrainingTable(Table):
     """`[training]`: the schedule and when to stop."""
 
-    schedule: Literal["auto", "increments", "windows", "incremental", "batch"] = "auto"
-    """"auto" are increments, and windows for L1 and multipliers."""
+    schedule: Literal["auto", "kfac", "windows", "incremental", "batch"] = "auto"
+    """"auto" are K-FAC steps, and windows for L1 and multipliers."""
     group_chunks: Annotated[int, Field(ge=1)] | None = None
-    """Chunks that are visited between two solves for W; by default 1, and for increments as many as hold about 2,000
+    """Chunks that are visited between two solves for W; by default 1, and for K-FAC steps as many as hold about 2,000
     samples."""
     first_window: Annotated[int, Field(ge=1)] | None = None
     """Groups in the first window; by default about 10 samples for each unknown of a row of W."""
     window_passes: Annotated[int, Field(ge=1)] = 4
     """Passes over a window before it doubles."""
-    staleness: Annotated[int, Field(ge=0)] = 0
-    """How many groups may be under way with weights that others have moved meanwhile (increments), so that workers do
+    max_staleness: Annotated[int, Field(ge=0)] = 0
+    """How many groups may be under way with weights that others have moved meanwhile (K-FAC), so that workers do
     not wait for each other. Steps are then taken as groups finish, and what is computed depends on timing."""
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    """Share of the running mean of the weights that stays in a step (increments); the mean is what is kept."""
+    """Share of the running mean of the weights that stays in a step (K-FAC); the mean is what is kept."""
     max_sweeps: Positive | None = None
-    """By default 10, for L1 and multipliers 80, and for increments 20 or as many as 300 steps take."""
+    """By default 10, for L1 and multipliers 80, and for K-FAC steps 20 or as many as 300 steps take."""
     max_cpu_seconds: Positive | None = None
     n_iter_no_change: Annotated[int, Field(ge=1)] | None = 10
     """Training stops when the nested loss (of the validation samples, or if there are none with the ridge) has not
@@ -277,7 +277,7 @@ class Pipeline(Table):
     >>> network = {"kind": "classifier", "hidden_layer_sizes": [20]}
     >>> pipeline = Pipeline.model_validate({"data": {"train": "digits:train"}, "network": network})
     >>> pipeline.schedule, pipeline.solver.mu
-    ('increments', 'auto')
+    ('kfac', 'auto')
     """
 
     data: DataTable
@@ -288,10 +288,10 @@ class Pipeline(Table):
     output: OutputTable = OutputTable()
 
     @model_validator(mode="after")
-    def _staleness_is_of_increments(self) -> Pipeline:
-        if self.training.staleness and not self.in_increments:
+    def _max_staleness_is_of_kfac(self) -> Pipeline:
+        if self.training.max_staleness and not self.uses_kfac:
             raise ValueError(
-                f"training.staleness is for increments; training.schedule = {self.training.schedule!r} "
+                f"training.max_staleness is for K-FAC steps; training.schedule = {self.training.schedule!r} "
                 "waits for every group"
             )
         return self
@@ -299,9 +299,9 @@ class Pipeline(Table):
     @model_validator(mode="after")
     def _penalty_has_its_schedule(self) -> Pipeline:
         penalty = self.solver.penalty
-        if penalty != "l2" and self.in_increments:
+        if penalty != "l2" and self.uses_kfac:
             raise ValueError(
-                f"solver.penalty = {penalty!r} keeps z, which training.schedule = 'increments' does not; "
+                f"solver.penalty = {penalty!r} keeps z, which training.schedule = 'kfac' does not; "
                 "write 'windows', 'incremental' or 'batch'"
             )
         if penalty != "l1" and self.solver.augmentation is not None:
@@ -319,17 +319,17 @@ class Pipeline(Table):
         return self
 
     @property
-    def schedule(self) -> Literal["increments", "windows", "incremental", "batch"]:
-        """The schedule, "auto" resolved: increments, but windows for penalties that need z."""
+    def schedule(self) -> Literal["kfac", "windows", "incremental", "batch"]:
+        """The schedule, "auto" resolved: K-FAC steps, but windows for penalties that need z."""
         wish = self.training.schedule
         if wish != "auto":
             return wish
-        return "increments" if self.solver.penalty == "l2" else "windows"
+        return "kfac" if self.solver.penalty == "l2" else "windows"
 
     @property
-    def in_increments(self) -> bool:
-        """Whether W moves in increments, and no z is kept."""
-        return self.schedule == "increments"
+    def uses_kfac(self) -> bool:
+        """Whether W moves by K-FAC steps, and no z is kept."""
+        return self.schedule == "kfac"
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed: all but where it runs, when it stops and what it leaves."""

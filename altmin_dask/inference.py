@@ -18,7 +18,7 @@ from altmin_dask.data.sample_store import SampleStore, check_destination, check_
 from altmin_dask.errors import ConfigError, ExistsError, RunError
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executors import Executor
-from altmin_dask.execution.task_graphs import Kernel, Samples, Step, evaluate, per_chunk
+from altmin_dask.execution.task_graphs import Samples, Step, TaskContext, evaluate, per_chunk
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.kernels import Evaluation
@@ -170,8 +170,8 @@ def _named(model: Model) -> dict[str, Any]:
     return {"columns": names} if names else {}
 
 
-def _kernel(model: Model, network: Network) -> Kernel:
-    return Kernel(network, TARGETS[model.kind], str(model.weights[0].dtype))
+def _kernel(model: Model, network: Network) -> TaskContext:
+    return TaskContext(network, TARGETS[model.kind], str(model.weights[0].dtype))
 
 
 def _all(store: SampleStore) -> tuple[int, ...]:
@@ -182,7 +182,7 @@ def _predict_block(
     x: Array,
     *,
     block_id: tuple[int, int],
-    kernel: Kernel,
+    kernel: TaskContext,
     weights: str,
     written: dict[str, ChunkView],
     label: str,

@@ -17,11 +17,11 @@ from altmin_dask.dashboard.publisher import published
 from altmin_dask.execution.allocator import return_freed_arrays
 from altmin_dask.execution.executors import Cluster, Executor, open_executor
 from altmin_dask.planning.plan import Plan, make_plan, place_of
-from altmin_dask.solvers.kfac import Memory
+from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.atomic import missing_folders, remove_empty, write_bytes
 from altmin_dask.storage.locations import filesystem_of, local_path
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training.context import Session
+from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import Problem, build_problem, find_store
 from altmin_dask.training.progress import Observer, Unwatched
 from altmin_dask.training.trainer import Trainer
@@ -59,8 +59,8 @@ def train(
     resume: bool = False,
     scheduler: str | Client | None = None,
     initial: Weights | None = None,
-    memory: Memory | None = None,
-    announce: Callable[[str], object] = print,
+    kfac_state: KFACState | None = None,
+    log: Callable[[str], object] = print,
 ) -> list[dict[str, Any]]:
     """Train a pipeline in a run folder.
 
@@ -81,8 +81,8 @@ def train(
         Address of a running Dask scheduler, or a client of it.
     initial : tuple of ndarray, optional
         Weights W̃_1 … W̃_L that a new run begins with, in place of those of ``[network] initialization``.
-    memory : Memory, optional
-        What increments that gave these weights, on other samples, remember.
+    kfac_state : Memory, optional
+        What the K-FAC steps that gave these weights, on other samples, remember.
     announce : callable
         Told a few lines at the start.
 
@@ -122,13 +122,13 @@ def train(
         run.check(identity, resume)  # again, now that nobody else can claim it
         begun = run.claimed
         if not begun:
-            run.claim(settings, identity, z=pipeline.output.z)
+            run.write_manifest(settings, identity, z=pipeline.output.z)
         try:
             with open_executor(pipeline.cluster, scheduler) as executor:
                 plan = plan or _checked_plan(pipeline, run, executor)
                 problem = _open_problem(pipeline, run, executor, plan)
                 store, network = problem.train.store, problem.kernel.network
-                run.claim(
+                run.write_manifest(
                     settings,
                     identity,
                     stores={
@@ -137,20 +137,20 @@ def train(
                     },
                     shapes={"rows": store.rows, "chunk_rows": store.chunk_rows, "network": network.sizes},
                 )
-                announce(
+                log(
                     f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
                     f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, "
                     f"{executor.description}"
                 )
-                session = Session(pipeline, problem, run, executor, memory)
+                session = RunContext(pipeline, problem, run, executor, kfac_state)
                 with (
-                    published(session, observer or Unwatched(), plan, announce) as watched,
+                    published(session, observer or Unwatched(), plan, log) as watched,
                     _performance(session),
                 ):
                     trainer = Trainer(session, watched, initial)
                     records = trainer.train()
                     watched.ended(trainer.ending)
-                announce(trainer.ending)
+                log(trainer.ending)
                 return records
         finally:
             if not begun and not run.started:
@@ -181,7 +181,7 @@ def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor, plan: 
 
 
 @contextmanager
-def _performance(session: Session) -> Iterator[None]:
+def _performance(session: RunContext) -> Iterator[None]:
     """Leave Dask's own report of what its workers did meanwhile, if it is wanted and there is a cluster."""
     executor = session.executor
     if not (session.pipeline.output.performance and isinstance(executor, Cluster)):

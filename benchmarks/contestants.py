@@ -262,7 +262,7 @@ def by_altmin(spec: Spec, mnist: Path, stores: Path) -> Result:
     with tempfile.TemporaryDirectory(prefix="run-") as scratch:
         folder = RunFolder(Path(scratch) / "run")
         try:
-            runs.train(pipeline, folder, Silent(), announce=lambda line: None)
+            runs.train(pipeline, folder, Silent(), log=lambda line: None)
         except AltMinError as error:
             status = str(error)
         records = folder.records() if folder.history.exists() else []

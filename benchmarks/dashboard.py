@@ -89,7 +89,7 @@ def main() -> None:
             "| schedule | CPU s alone | cost of watching, median (all) | all of CPU, watched / alone, median (all) |"
         )
         print("| --- | --- | --- | --- |")
-        for schedule in ("increments", "windows"):
+        for schedule in ("kfac", "windows"):
             spent: dict[bool, list[np.ndarray]] = {False: [], True: []}
             for number in range(options.repeats + 1):
                 for watching in (False, True) if number % 2 else (True, False):
@@ -106,7 +106,7 @@ def main() -> None:
                         if page is not None:
                             page.goto(url)
                         run = RunFolder(folder / f"{schedule}-{number}-{watching}")
-                        runs.train(pipeline, run, Quiet(), scheduler=client, announce=lambda line: None)
+                        runs.train(pipeline, run, Quiet(), scheduler=client, log=lambda line: None)
                         if number:  # the first ones load what there is to load
                             spent[watching].append(cpu_seconds(client) - before)
                         if page is not None and options.screenshot:

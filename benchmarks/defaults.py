@@ -21,12 +21,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from max_staleness import Quiet
 from measuring import spread
 from opening import line, opening
 from sklearn.datasets import load_breast_cancer, load_digits, make_friedman1
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
-from staleness import Quiet
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
@@ -54,7 +54,7 @@ def grid(unknowns: int, numbers: int, sigma: float) -> dict[str, dict[str, Any]]
     found: dict[str, dict[str, Any]] = {"defaults": {}}
     for a, b in product((0.2, 1, 5), (0.1, 1, 10)):
         if (a, b) != (1, 1):
-            found[f"ρ × {a:g}, σ × {b:g}"] = {"proximal": a * rho, "metric_damping": b * sigma}
+            found[f"ρ × {a:g}, σ × {b:g}"] = {"proximal": a * rho, "output_damping": b * sigma}
     found["μ = 10"] = {"mu": 10.0}
     return found
 
@@ -77,7 +77,7 @@ def losses_of(name: str, seed: int, home: Path) -> Iterator[tuple[str, float, fl
     for split, arrays in data.items():
         ingest(array_source(*prepared(*arrays)), home / f"{split}.zarr")
     outputs = int(y.max()) + 1 if kind == "classifier" else 1
-    sigma = get_loss("cross_entropy" if kind == "classifier" else "squared").metric_damping
+    sigma = get_loss("cross_entropy" if kind == "classifier" else "squared").output_damping
     unknowns = 100 * (x.shape[1] + 1) + outputs * 101
     for number, (setting, solver) in enumerate(grid(unknowns, len(train_x) * outputs, sigma).items()):
         pipeline = Pipeline.model_validate(
@@ -90,7 +90,7 @@ def losses_of(name: str, seed: int, home: Path) -> Iterator[tuple[str, float, fl
             }
         )
         run = RunFolder(home / f"run-{number}")
-        records = runs.train(pipeline, run, Quiet(), announce=lambda line: None)
+        records = runs.train(pipeline, run, Quiet(), log=lambda line: None)
         model = Model.load(run.model)
         rows, targets = prepared(test_x, test_y)
         if kind == "regressor":

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 from increment_step import Parts, Stepper
-from simulation import Costs, Increments
+from simulation import Costs, KFACSteps
 
 from altmin_dask.data.sample_store import default_chunk_rows, ingest
 from altmin_dask.data.sources import array_source
 from altmin_dask.networks.network import Network
-from altmin_dask.solvers.kfac import ascent_size
-from altmin_dask.storage.weights import Exchange
-from altmin_dask.training.kfac_training import group_size, probe_every
+from altmin_dask.solvers.kfac import kronecker_sums_size
+from altmin_dask.storage.weights import WeightStore
+from altmin_dask.training.kfac_training import group_size, model_every
 
 PROBE_NUMBERS = 6
 TASKS = 3
@@ -28,11 +28,11 @@ CYCLES = 5
 
 @dataclass(frozen=True)
 class DefaultStep:
-    """A step of increments by default.
+    """A step of K-FAC steps by default.
 
     Attributes
     ----------
-    costs : Increments
+    costs : K-FAC steps
         Of its rounds.
     rows, group : int
         Samples of a chunk, and chunks of a step.
@@ -42,7 +42,7 @@ class DefaultStep:
         Seconds of publishing weights once, and of reading the chunk.
     """
 
-    costs: Increments
+    costs: KFACSteps
     rows: int
     group: int
     parts: Parts
@@ -57,15 +57,15 @@ def default_step(folder: Path, network: Network, base: Costs) -> DefaultStep:
     x = np.random.default_rng(0).random((2 * rows, features), dtype=np.float32)
     store = ingest(array_source(x), folder / "increments.zarr", chunk_rows=rows)
     reading = timed(lambda: np.asarray(store.x[:rows]))
-    stepper = Stepper(network, x[:rows], None, probe_every(rows, network), time.perf_counter)
+    stepper = Stepper(network, x[:rows], None, model_every(rows, network), time.perf_counter)
     cycles = [stepper.cycle() for _ in range(CYCLES)]
     steps = [Parts.median([cycle[place] for cycle in cycles]) for place in range(len(cycles[0]))]
-    exchange = Exchange(str(folder / "exchange"))
+    exchange = WeightStore(str(folder / "exchange"))
     names = iter(range(1000))
     files = timed(lambda: exchange.publish(stepper.weights, f"{next(names)}", 4))
     found = []
     for number, parts in enumerate(steps):
-        sent = itemsize * ascent_size(network.shapes, curvature=number == 0)
+        sent = itemsize * kronecker_sums_size(network.shapes, curvature=number == 0)
         pull = replace(
             base, task_seconds=[reading + parts.pull], statistics_bytes=sent,
             add_seconds=base.add_seconds * sent / base.statistics_bytes, solve_seconds=parts.solve + files,
@@ -77,7 +77,7 @@ def default_step(folder: Path, network: Network, base: Costs) -> DefaultStep:
         )  # fmt: skip
         found.append([pull, probe])
     return DefaultStep(
-        Increments(found), rows, group_size(None, rows, network), Parts.mean(steps), files, reading
+        KFACSteps(found), rows, group_size(None, rows, network), Parts.mean(steps), files, reading
     )
 
 

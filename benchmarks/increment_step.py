@@ -1,4 +1,4 @@
-"""One step of increments on one chunk, part by part, as `altmin_dask.training.kfac_training` takes it, without Dask."""
+"""One K-FAC step on one chunk, part by part, as `altmin_dask.training.kfac_training` takes it, without Dask."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.gauss_newton import NewtonSettings
-from altmin_dask.solvers.kernels import increment_chunk, probe_chunk
+from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
 from altmin_dask.solvers.kfac import (
-    RENEW_EVERY,
-    IncrementSettings,
-    Memory,
-    Metric,
+    CURVATURE_EVERY,
+    KFACSettings,
+    KFACState,
+    KroneckerPreconditioner,
+    curvature_due,
     default_damping,
     default_proximal,
-    renews,
 )
 
-WARM = 2 * RENEW_EVERY
+WARM = 2 * CURVATURE_EVERY
 """Steps before those that are timed: the first ones measure curvature more often, and grow the caches."""
 
 
@@ -75,36 +75,36 @@ class Stepper:
         self, network: Network, x: np.ndarray, y: np.ndarray | None, every: int, clock: Callable[[], float]
     ) -> None:
         self.network, self.x, self.y, self.every, self.clock = network, x, y, every, clock
-        self.settings = IncrementSettings(default_proximal(network, len(x)), default_damping(network))
+        self.settings = KFACSettings(default_proximal(network, len(x)), default_damping(network))
         self.weights = network.initial_weights(0)
-        self.memory = Memory.start(self.weights)
-        self.metric: Metric | None = None
+        self.memory = KFACState.start(self.weights)
+        self.preconditioner: KroneckerPreconditioner | None = None
         for _ in range(WARM):
             self.step()
 
     def cycle(self) -> list[Parts]:
         """As many steps as there are from one measurement of curvature to the next; the first one measures."""
-        return [self.step() for _ in range(RENEW_EVERY)]
+        return [self.step() for _ in range(CURVATURE_EVERY)]
 
     def step(self) -> Parts:
         """The next one."""
         network, memory, weights, clock = self.network, self.memory, self.weights, self.clock
-        renewed = renews(memory.steps)
+        renewed = curvature_due(memory.steps)
         start = clock()
         seed = [0, memory.steps] if renewed else None
-        ascent = increment_chunk(network, weights, None, self.x, self.y, NewtonSettings(), seed)
+        ascent = kfac_chunk(network, weights, None, self.x, self.y, NewtonSettings(), seed)
         pulled = clock()
-        if memory.refuses(ascent):
+        if memory.is_rejected(ascent):
             raise RuntimeError("a step was taken back: these would not be the usual ones")
-        memory.renew(ascent, weights, self.settings.averaging)
-        if renewed or self.metric is None:
-            self.metric = Metric(memory, self.settings)
-        direction = self.metric.direction(ascent, weights)
+        memory.update_averages(ascent, weights, self.settings.averaging)
+        if renewed or self.preconditioner is None:
+            self.preconditioner = KroneckerPreconditioner(memory, self.settings)
+        direction = self.preconditioner.direction(ascent, weights)
         solved = clock()
         kept = slice(None, None, self.every)
         y = None if self.y is None else self.y[kept]
-        probe = probe_chunk(network, weights, direction, memory.before, self.x[kept], y)
+        probe = quadratic_model_chunk(network, weights, direction, memory.previous_weights, self.x[kept], y)
         probed = clock()
-        lengths = self.metric.lengths(probe, weights, direction, memory.before)
-        self.weights = memory.move(weights, direction, memory.before, lengths)
+        lengths = self.preconditioner.step_coefficients(probe, weights, direction, memory.previous_weights)
+        self.weights = memory.move(weights, direction, memory.previous_weights, lengths)
         return Parts(pulled - start, solved - pulled, probed - solved, clock() - probed)

@@ -6,11 +6,11 @@ rates. Between two visits the client solves for W, and the workers wait: so the 
 counts, and that of the chunk's visit alone, "kernel", stands beside it. Of the client's part nothing counts as
 products. One thread, CPU seconds; steps, products and PyTorch's passes take turns, medians over the rounds are printed.
 
-"increments" is a step of the default schedule, one chunk a step, as it is on the average: one in four measures
+"kfac" is a step of the default schedule, one chunk a step, as it is on the average: one in four measures
 curvature and factorises it anew, and every one probes a part of its samples; the client's part is the running means,
 the direction, the step lengths and the new weights. Where z persists, "incremental" solves for W after every chunk,
 as windows do ("batch" only once a sweep: its client's part is left out). Products of the statistics of persistent
-z count once although they are made in float64, at half the rate; a Gram matrix of increments counts half, as a
+z count once although they are made in float64, at half the rate; a Gram matrix of K-FAC steps counts half, as a
 triangle of it is made. PyTorch's time is that of a forward and backward pass of the same chunk alone: what an
 optimizer does with the gradient, and that it does it for every batch, is left out, in its favour. Nobody's reading,
 writing and scheduling is in it (`scaling.py`).
@@ -35,7 +35,7 @@ from altmin_dask.networks.chain import BLOCK_ROWS, Chain
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import enter_chunk, visit_chunk
 from altmin_dask.solvers.ridge import ridge_system
-from altmin_dask.training.kfac_training import probe_every
+from altmin_dask.training.kfac_training import model_every
 
 RIDGE = 0.005
 """λ of the solves for W."""
@@ -143,8 +143,8 @@ def in_turn(
 
 
 def measure_increments(chain: Chain, rows: int, rounds: int, torch_pass: Callable[[], float]) -> Timing:
-    """A step of increments, the mean of those from one measurement of curvature to the next."""
-    every = probe_every(rows, chain)
+    """A step of K-FAC steps, the mean of those from one measurement of curvature to the next."""
+    every = model_every(rows, chain)
     stepper = Stepper(chain, *samples(chain, rows), every, time.process_time)
     shapes: list[Shape] = []
     for step in range(4):
@@ -266,7 +266,7 @@ def main() -> None:
         for name in options.cases:
             chain = CASES[name]
             one_pass = torch_passes(chain, options.rows)
-            found = {"increments": measure_increments(chain, options.rows, options.rounds, one_pass)}
+            found = {"kfac": measure_increments(chain, options.rows, options.rounds, one_pass)}
             for renew, sweep in ((False, "incremental"), (True, "batch")):
                 found[sweep] = measure_persistent(
                     chain, settings, options.rows, options.rounds, renew, one_pass

@@ -58,7 +58,7 @@ class Case:
 
 WHITENED = {"initialization": "whitened"}
 INCREMENTAL = {"schedule": "incremental"}
-INCREMENTS, AUTO = {"schedule": "increments", "max_sweeps": 2.0}, {"mu": "auto"}
+INCREMENTS, AUTO = {"schedule": "kfac", "max_sweeps": 2.0}, {"mu": "auto"}
 ROWS = {"steps": 28}
 DEEP = (1000, 500, 250, 30, 250, 500, 1000)
 CASES = {
@@ -89,7 +89,7 @@ CASES = {
         DEEP, chunk_rows=2000, chunks=6, network={"activation": "tanh"}, training={**INCREMENTAL, "group_chunks": 2},
         solver={"penalty": "l1"},
     ),
-    "increments": Case((300,), training=INCREMENTS, solver=AUTO),
+    "kfac": Case((300,), training=INCREMENTS, solver=AUTO),
     "increments, deep": Case(
         DEEP, chunk_rows=2000, chunks=6, network={"activation": "tanh"}, training=INCREMENTS, solver=AUTO
     ),
@@ -174,7 +174,7 @@ def measure(case: Case, folder: Path) -> dict[str, int]:
         with open("/dev/null", "w") as sink:
             runs.train(
                 pipeline, RunFolder(folder / f"run {name}"), Lines(Console(file=sink)), scheduler=address,
-                announce=lambda line: None,
+                log=lambda line: None,
             )  # fmt: skip
 
     with ExitStack() as stack:
@@ -200,10 +200,10 @@ def measure(case: Case, folder: Path) -> dict[str, int]:
 def projection(case: Case, folder: Path) -> dict[str, int]:
     """What `altmin plan` says of the case."""
     from altmin_dask.config import Pipeline
-    from altmin_dask.planning.plan import Place, make_plan
+    from altmin_dask.planning.plan import Resources, make_plan
 
     pipeline = Pipeline.model_validate(case.pipeline(folder / "samples.zarr"))
-    place = Place(max(case.workers, 1), case.threads, None, in_process=not case.workers)
+    place = Resources(max(case.workers, 1), case.threads, None, in_process=not case.workers)
     planned = make_plan(pipeline, None, place).projection
     return {"worker": planned.worker_peak, "client": planned.client_peak}
 

@@ -53,7 +53,7 @@ class Quiet:
         """A record was added."""
 
 
-class Watch:
+class FitCallbacks:
     """The workers' memory, spilled bytes and reads of the disk, sampled in a thread; drops files from the cache."""
 
     def __init__(self, cluster: LocalCluster, pids: list[int], cold: tuple[Path, ...]) -> None:
@@ -193,13 +193,13 @@ def measure(
         for number, size in enumerate((small_rows, rows, small_rows)):
             run = RunFolder(here / f"run{number}")
             cold = (Path(stores[size].path), run.path) if size == rows else ()
-            watch, start = Watch(cluster, pids, cold), time.perf_counter()
+            watch, start = FitCallbacks(cluster, pids, cold), time.perf_counter()
             if cold:
                 drop(cold[0])
             with watch.running():
                 records = runs.train(
                     pipeline(stores[size], hidden, group_chunks), run, Quiet(),
-                    scheduler=cluster.scheduler_address, announce=lambda line: None,
+                    scheduler=cluster.scheduler_address, log=lambda line: None,
                 )  # fmt: skip
             rates.append(size / records[-1]["cpu_seconds"])
             walls.append(time.perf_counter() - start)

@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from max_staleness import Quiet
 from opening import add_options, line, opening
 from quality_data import SEARCH, samples
-from staleness import Quiet
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
@@ -52,7 +52,7 @@ class _ReachedError(Exception):
     """There is no need to go on."""
 
 
-class Watch(Quiet):
+class FitCallbacks(Quiet):
     """Keeps records, with the bytes that this process has read and written by then, and may stop a run."""
 
     def __init__(self, until_met: bool = False) -> None:
@@ -111,11 +111,11 @@ def train(
     pipeline: Pipeline, *, until_met: bool = False, test: SampleStore | None = None
 ) -> tuple[list[dict[str, Any]], float]:
     """Train in a folder that does not stay; the records, and the accuracy of the model that is kept in a test."""
-    watch, accuracy = Watch(until_met), float("nan")
+    watch, accuracy = FitCallbacks(until_met), float("nan")
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run")
         with suppress(_ReachedError):
-            runs.train(pipeline, run, watch, announce=lambda line: None)
+            runs.train(pipeline, run, watch, log=lambda line: None)
         if test is not None:
             model = Model.load(run.model)
             x, y = np.asarray(test.x[:]), np.asarray(test.y[:])

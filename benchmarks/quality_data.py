@@ -121,6 +121,6 @@ def starting_weights(spec: Spec, stores: Path) -> tuple[Weights, float]:
     settings["training"] |= {"max_cpu_seconds": 1e-9, "evaluation_rows": 1}
     with tempfile.TemporaryDirectory(prefix="start-") as scratch:
         run = RunFolder(Path(scratch) / "run")
-        first = train(make_pipeline(settings), run, Silent(), announce=lambda line: None)[0]
+        first = train(make_pipeline(settings), run, Silent(), log=lambda line: None)[0]
         assert first["sweep"] == 0
         return Model.load(run.model).weights, first["cpu_seconds"]

@@ -93,7 +93,7 @@ def by_altmin(spec: Spec) -> dict[str, Any]:
                 "cluster": {"kind": "threads", "workers": 1},
             }
         )  # fmt: skip
-        records = runs.train(pipeline, RunFolder(Path(folder) / "run"), Silent(), announce=lambda line: None)
+        records = runs.train(pipeline, RunFolder(Path(folder) / "run"), Silent(), log=lambda line: None)
     quality = [100 * r["validation_accuracy"] if rows else r["validation_loss"] for r in records]
     curve = [(r["cpu_seconds"], q, r["sweep"]) for r, q in zip(records, quality, strict=True)]
     return {"status": "budget spent", "curves": {AVERAGED: rounded(thinned(curve, evaluation_moments()))}}

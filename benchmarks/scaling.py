@@ -6,7 +6,7 @@ measured seconds and bytes replayed by `simulation.py` on 1 … 1,024 workers, w
 arguments. The rounds of loop, one and two workers take turns, and the medians are printed. CPU seconds are those of
 this process and all its children. Two workers can only be nearly twice as fast if two cores are free.
 
-Replayed are sweeps of z that persists (a batch; as many chunks a worker; W after every group) and steps of increments,
+Replayed are sweeps of z that persists (a batch; as many chunks a worker; W after every group) and steps of KFACSteps,
 the default: a step of about 2,000 samples, which is one chunk of the default size, so that one worker computes and
 all others wait ("default"); the same step cut into a chunk a worker, each of which takes that share of its time
 ("cut": a bound, small tasks are slower than that); and a whole chunk a worker ("grown": what a step of so many samples
@@ -40,7 +40,7 @@ from altmin_dask.data.sample_store import SampleStore, ingest
 from altmin_dask.data.sources import array_source
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executors import Executor, open_executor
-from altmin_dask.execution.task_graphs import Kernel, Step, enter, per_chunk, tree_sum, visit
+from altmin_dask.execution.task_graphs import Step, TaskContext, enter, per_chunk, tree_sum, visit
 from altmin_dask.solvers.kernels import visit_chunk
 from altmin_dask.solvers.penalties import Penalty
 from altmin_dask.solvers.ridge import ridge_system
@@ -111,7 +111,7 @@ class Bench:
             visit(self.step(chunks), self.latent, 0, self.penalty, self.penalty, renew=False)
         )
 
-    def loop(self, kernel: Kernel) -> tuple[np.ndarray, list[float]]:
+    def loop(self, kernel: TaskContext) -> tuple[np.ndarray, list[float]]:
         """By a loop; the statistics, and the seconds of each chunk."""
         old, new = self.latent.view(0, self.chunks), self.latent.view(1, self.chunks)
         total = np.zeros(packed_size(kernel.network.shapes, with_inputs=False))
@@ -312,14 +312,14 @@ def show(result: dict[str, Any], sweeps: Costs, step: DefaultStep, options: argp
     )
     parts = step.parts
     print(
-        f"a step of increments: {step.group} chunk{'s' * (step.group > 1)} of {step.rows} samples, reading "
+        f"a step of K-FAC steps: {step.group} chunk{'s' * (step.group > 1)} of {step.rows} samples, reading "
         f"{1e3 * step.reading:.1f} ms, kernels {1e3 * parts.pull:.1f} and {1e3 * parts.probe:.1f} ms, the client's "
         f"solve {1e3 * parts.client:.1f} ms, two files of {1e3 * step.files:.1f} ms"
     )
     print(
         f"z persists: cap, what the storage alone allows; strong, a batch of {options.strong} chunks; weak, "
-        f"{options.weak} chunks a worker; group, W after every {options.group} chunks. Increments: default; cut into a "
-        "chunk a worker; grown to a whole chunk a worker"
+        f"{options.weak} chunks a worker; group, W after every {options.group} chunks. K-FAC steps: default; cut into "
+        "a chunk a worker; grown to a whole chunk a worker"
     )
     print(f"{'workers':>7} " + " ".join(f"{name:>7}" for name in COLUMNS) + "   lost most to")
     for row in result["simulated"]:
@@ -383,9 +383,7 @@ def main() -> None:
         costs = asdict(sweeps)
         del costs["task_seconds"]
         print(
-            json.dumps(
-                {**result, "costs": costs, "increments": [list(map(asdict, s)) for s in step.costs.steps]}
-            )
+            json.dumps({**result, "costs": costs, "kfac": [list(map(asdict, s)) for s in step.costs.steps]})
         )
     else:
         show(result, sweeps, step, options)

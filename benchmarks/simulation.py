@@ -6,7 +6,7 @@ one; sums of the tree go before chunks; what a sum needs from another worker cro
 and weights come from storage whose bandwidth the transfers of a moment share evenly, none of them faster than its
 worker's link. A worker waits for what it reads and writes, as a task does; it computes nothing meanwhile.
 
-A step of increments asks the workers twice (`Increments`): for the pull of a group of chunks, and, once the client has
+A K-FAC step asks the workers twice (`KFACSteps`): for the pull of a group of chunks, and, once the client has
 solved for a direction, for the model of the loss along it.
 """
 
@@ -66,8 +66,8 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Increments:
-    """Steps of increments, repeated for ever.
+class KFACSteps:
+    """K-FAC steps, repeated for ever.
 
     Attributes
     ----------
@@ -225,7 +225,7 @@ def step_seconds(costs: Costs, workers: int, chunks: int, split_every: int = 4) 
     return costs.step_seconds + max(free, now) + gather + costs.solve_seconds
 
 
-def seconds(costs: Costs | Increments, workers: int, chunks: int, split_every: int = 4) -> float:
+def seconds(costs: Costs | KFACSteps, workers: int, chunks: int, split_every: int = 4) -> float:
     """Wall seconds of one step, of whichever kind."""
     if isinstance(costs, Costs):
         return step_seconds(costs, workers, chunks, split_every)
@@ -234,16 +234,16 @@ def seconds(costs: Costs | Increments, workers: int, chunks: int, split_every: i
     )
 
 
-def changed(costs: Costs | Increments, **values: Any) -> Costs | Increments:
+def changed(costs: Costs | KFACSteps, **values: Any) -> Costs | KFACSteps:
     """The same with other values in every round."""
     if isinstance(costs, Costs):
         return replace(costs, **values)
-    return Increments([[replace(one, **values) for one in rounds] for rounds in costs.steps])
+    return KFACSteps([[replace(one, **values) for one in rounds] for rounds in costs.steps])
 
 
-def cut(costs: Increments, parts: int) -> Increments:
+def cut(costs: KFACSteps, parts: int) -> KFACSteps:
     """The same step with each chunk cut into so many, of which a task takes that share of its time: at best."""
-    return Increments(
+    return KFACSteps(
         [
             [
                 replace(
@@ -259,7 +259,7 @@ def cut(costs: Increments, parts: int) -> Increments:
 
 
 def efficiency(
-    costs: Costs | Increments, workers: int, chunks: int, split_every: int = 4, *, weak: bool = False
+    costs: Costs | KFACSteps, workers: int, chunks: int, split_every: int = 4, *, weak: bool = False
 ) -> float:
     """Of so many workers beside one, on the same chunks: `chunks` in all, or (`weak`) for each of them."""
     total = chunks * workers if weak else chunks
@@ -275,7 +275,7 @@ def storage_cap(costs: Costs, workers: int) -> float:
     return min(1.0, costs.storage_bandwidth / size * alone / workers)
 
 
-def losses(costs: Costs | Increments, workers: int, chunks: int, split_every: int = 4) -> dict[str, float]:
+def losses(costs: Costs | KFACSteps, workers: int, chunks: int, split_every: int = 4) -> dict[str, float]:
     """Share of a step's time that each term is to blame for: what the step would save without it.
 
     "idle" is what is left when all terms are zero: workers without a chunk while others have one.

@@ -1,7 +1,7 @@
 """Quality per sample visit when steps are taken as groups finish: eight workers, against one group after the other.
 
 A Dask cluster of workers with one thread each, in this process, trains the same network on the same samples with
-`training.staleness` 0 and one less than the workers (each of which then always has a group). Workers share this
+`training.max_staleness` 0 and one less than the workers (each of which then always has a group). Workers share this
 machine's cores, so the wall clock says nothing; the losses at the same number of visits do. What is left out is what
 it is for: how much sooner these visits are made, by as many workers.
 
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("mnist", type=Path, nargs="?")
     parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--staleness", type=int)
+    parser.add_argument("--max-staleness", type=int)
     parser.add_argument("--sweeps", type=float, default=3.0)
     parser.add_argument("--chunk-rows", type=int)
     parser.add_argument("--seeds", type=int, default=3)
@@ -69,27 +69,27 @@ def main() -> None:
         home = Path(folder)
         for split in ("train", "test"):
             ingest(open_source(f"{source}:{split}"), home / f"{split}.zarr", scale=scale, chunk_rows=rows)
-        stale = options.workers - 1 if options.staleness is None else options.staleness
+        stale = options.workers - 1 if options.max_staleness is None else options.max_staleness
         print(f"held-out loss with staleness 0 and {stale}, and the ratio seed by seed")
         print(f"{'':12} {'sweep':>6} {'in turn':>22} {'as they finish':>22} {'ratio':>20}")
         for kind, network in KINDS.items():
             found: dict[float, list[tuple[float, float]]] = {}
             for seed in range(options.seeds):
                 losses = []
-                for staleness in (0, stale):
+                for max_staleness in (0, stale):
                     settings = Pipeline.model_validate(
                         {
                             "data": {"train": str(home / "train.zarr"), "validation": str(home / "test.zarr")},
                             "network": {"kind": kind, **network},
                             "training": {
-                                "staleness": staleness, "max_sweeps": options.sweeps, "seed": seed,
+                                "max_staleness": max_staleness, "max_sweeps": options.sweeps, "seed": seed,
                                 "group_chunks": None if options.mnist else 1,
                             },
                         }
                     )  # fmt: skip
                     records = runs.train(
-                        settings, RunFolder(home / f"{kind}-{staleness}-{seed}"), Quiet(),
-                        scheduler=cluster.scheduler_address, announce=lambda line: None,
+                        settings, RunFolder(home / f"{kind}-{max_staleness}-{seed}"), Quiet(),
+                        scheduler=cluster.scheduler_address, log=lambda line: None,
                     )  # fmt: skip
                     losses.append({round(r["sweep"], 3): r["validation_loss"] for r in records})
                 for sweep in losses[0].keys() & losses[1].keys():

@@ -8,7 +8,7 @@ makes
 the Huber loss of y − f(x): squares up to a distance of μ, and beyond it a pull of no more than μ on the network. So a
 small μ of the last layer lets z run off to an outlier and leaves the network alone. It should be a little more than
 the noise of good targets (Huber's rule is 1.345 standard deviations; noise is 0.2 here, hence μ about 0.3): less
-throws away what good targets say, more lets outliers pull. L2, increments and multipliers lead to the squared loss
+throws away what good targets say, more lets outliers pull. L2, K-FAC steps and multipliers lead to the squared loss
 and so to nothing robust.
 
 A hidden layer can give way just as well, at a pull of its μ divided by the weight above it: here its μ is three times
@@ -19,7 +19,7 @@ The training targets that are replaced lie 5 to 15 standard deviations above the
 decide which model is kept, for all runs alike, and which μ of L1; the error is that of 4,000 others, also without
 outliers. Where z
 persists progress is slow on this problem: L1 among outliers is about where L2 is without any, and both are far behind
-increments that never saw one.
+K-FAC steps that never saw one.
 
     python examples/penalties_outliers.py [--out FOLDER] [--sweeps 50]
 """
@@ -49,9 +49,9 @@ RHO = 3.0
 """Fixed: from 0.03, and moved by balancing, it falls at first, z follows the outliers, and training diverges."""
 PERSISTENT = {"schedule": "incremental"}
 RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "increments, no outliers": ("clean", {}, {}),
+    "K-FAC, no outliers": ("clean", {}, {}),
     "L2, no outliers": ("clean", {"penalty": "l2"}, PERSISTENT),
-    "increments": ("train", {}, {}),
+    "kfac": ("train", {}, {}),
     "L2": ("train", {"penalty": "l2"}, PERSISTENT),
     "multipliers": ("train", {"penalty": "multipliers", "mu": RHO, "balancing": False}, PERSISTENT),
     **{
@@ -116,7 +116,7 @@ def main() -> None:
                 }
             )
             run = RunFolder(folder / label)
-            records = train(pipeline, run, Quiet(), announce=lambda line: None)
+            records = train(pipeline, run, Quiet(), log=lambda line: None)
             last, trusted[label] = records[-1], min(record["validation_loss"] for record in records)
             errors[label] = float(np.sqrt(np.mean((Model.load(run.model).predict(x)[:, 0] - y) ** 2)))
             zeros = ", ".join(f"{share:.1%}" for share in last["zero_residuals"] or [])
@@ -136,10 +136,10 @@ def draw(errors: dict[str, float], file: Path) -> Path:
     axes = figure.subplots()
     labels = [label for label in errors if label.startswith("L1")]
     axes.plot(LAST_MU, [errors[label] for label in labels], "o-", color="#d55e00", label="L1")
-    colours = {"L2": "#0072b2", "multipliers": "#009e73", "increments": "#667080"}
+    colours = {"L2": "#0072b2", "multipliers": "#009e73", "kfac": "#667080"}
     for name, colour in colours.items():
         axes.axhline(errors[name], color=colour, label=name)
-    for name in ("increments", "L2"):
+    for name in ("kfac", "L2"):
         without = f"{name}, no outliers"
         axes.axhline(errors[without], color=colours[name], ls=":", label=without)
     axes.set(xscale="log", yscale="log", xlabel="μ of the last layer", ylabel="held-out RMSE")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training.alternating import Alternation
+from altmin_dask.training.alternating import AlternatingMinimization
 from altmin_dask.training.checkpoint import State
-from altmin_dask.training.context import Session
-from altmin_dask.training.kfac_training import Incrementing
+from altmin_dask.training.context import RunContext
+from altmin_dask.training.kfac_training import KFACTraining
 from altmin_dask.training.trainer import Trainer
 
 Patch = Callable[[Any, str, Any], None]
@@ -39,9 +39,9 @@ class OwnClock:
         self.ends: list[tuple[float, float]] = []
         self.begun = self.off = self.paused = (0.0, 0.0)
         self.evaluating = False
-        for form in (Alternation, Incrementing):
+        for form in (AlternatingMinimization, KFACTraining):
             patch(form, "restore", self._beginning(form.restore))
-        patch(Session, "evaluate", self._evaluating(Session.evaluate))
+        patch(RunContext, "evaluate", self._evaluating(RunContext.evaluate))
         patch(Trainer, "train", self._ending(Trainer.train))
         patch(RunFolder, "commit", self._committing(RunFolder.commit))
 

@@ -10,7 +10,7 @@ from zoo import solve_layer
 from altmin_dask.networks.chain import Chain
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
 from altmin_dask.solvers.kernels import collect_chunk, enter_chunk, split_layers, split_visit_chunk
-from altmin_dask.solvers.penalties import Penalty, Splitting, relative
+from altmin_dask.solvers.penalties import ADMMState, Penalty, relative
 from altmin_dask.solvers.statistics import Statistics
 
 FAR = NewtonSettings(newton_steps=2, cg_iterations=12)
@@ -28,7 +28,7 @@ class Solved:
         layers = len(network.widths)
         self.network, self.x, self.y, self.mu, self.ridge = network, x, y, (mu,) * layers, ridge
         self.weights = network.initial_weights(1, np.float64)
-        self.splitting = splitting = Splitting.start((rho,) * layers, groups, self.weights)
+        self.splitting = splitting = ADMMState.start((rho,) * layers, groups, self.weights)
         self.parts = np.array_split(np.arange(len(x)), groups)
         penalty = splitting.penalty(kind, self.mu)
         self.latent, self.statistics = [], Statistics(network.shapes, with_inputs=True)

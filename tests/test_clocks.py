@@ -22,11 +22,11 @@ from altmin_dask.storage.run import RunFolder
 from altmin_dask.training import context, kfac_training
 from altmin_dask.training.checkpoint import State
 
-STEPS = {"schedule": "increments", "group_chunks": 1, "max_sweeps": 3.0}
+STEPS = {"schedule": "kfac", "group_chunks": 1, "max_sweeps": 3.0}
 EVERY = {
-    "increments": {"training": STEPS},
-    "staleness 1": {"training": {**STEPS, "staleness": 1}},
-    "staleness 7": {"training": {**STEPS, "staleness": 7}},
+    "kfac": {"training": STEPS},
+    "staleness 1": {"training": {**STEPS, "max_staleness": 1}},
+    "staleness 7": {"training": {**STEPS, "max_staleness": 7}},
     "incremental": {"training": {"schedule": "incremental", "max_sweeps": 2.0}},
     "windows": {"training": {"schedule": "windows", "first_window": 2, "max_sweeps": 2.0}},
     "layerwise": {
@@ -70,7 +70,7 @@ def slow_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def settings(pipeline: Callable[..., Any], path: str, name: str, **training: Any) -> Any:
     tables = {table: dict(values) for table, values in EVERY[name].items()}
     tables["training"] |= training
-    if tables["training"]["schedule"] == "increments":
+    if tables["training"]["schedule"] == "kfac":
         tables["solver"] = {"mu": "auto"}
     # evaluation of two chunks: much where records are near each other
     tables["training"]["evaluation_rows"] = 64
@@ -110,7 +110,7 @@ class Killed(Exception):
 
 
 @pytest.mark.usefixtures("slow_chunks")
-@pytest.mark.parametrize("name", ["increments", "staleness 7", "incremental"])
+@pytest.mark.parametrize("name", ["kfac", "staleness 7", "incremental"])
 def test_a_resumed_run_has_not_lost_the_time_before(name, store, pipeline, tmp_path, monkeypatch):
     """Cut off in the midst of a pass: all till the last commit is kept, what is done again counts once."""
     monkeypatch.setattr(kfac_training, "COMMIT_SECONDS", 0.05)
@@ -131,7 +131,7 @@ def test_a_resumed_run_has_not_lost_the_time_before(name, store, pipeline, tmp_p
     for attempt in range(60):
         watch.commits.clear()
         try:
-            runs.train(wanted, run, Quiet(), resume=attempt > 0, announce=lambda line: None)
+            runs.train(wanted, run, Quiet(), resume=attempt > 0, log=lambda line: None)
             killed = False
         except Killed:
             killed = True
@@ -151,21 +151,21 @@ def test_a_resumed_run_has_not_lost_the_time_before(name, store, pipeline, tmp_p
 
 
 @pytest.mark.usefixtures("slow_chunks")
-@pytest.mark.parametrize("staleness", [0, 1, 7])
-def test_the_limit_of_cpu_seconds_holds(staleness, store, pipeline, tmp_path, monkeypatch):
+@pytest.mark.parametrize("max_staleness", [0, 1, 7])
+def test_the_limit_of_cpu_seconds_holds(max_staleness, store, pipeline, tmp_path, monkeypatch):
     """By the process's own clock; groups that are under way when it is reached are not thrown away."""
     watch = OwnClock(monkeypatch.setattr)
-    limits = {"max_sweeps": 1e6, "max_cpu_seconds": 1.0, "staleness": staleness}
-    wanted = settings(pipeline, store.path, "increments", **limits)
+    limits = {"max_sweeps": 1e6, "max_cpu_seconds": 1.0, "max_staleness": max_staleness}
+    wanted = settings(pipeline, store.path, "kfac", **limits)
     _, state, _ = train(wanted, tmp_path / "run")
     spent = watch.ends[-1][0]
     steps = state.visits / 31.6
     assert 1.0 <= state.cpu_seconds <= spent + 0.03
-    assert spent <= 1.0 + (staleness + 2) * spent / steps + 0.05
+    assert spent <= 1.0 + (max_staleness + 2) * spent / steps + 0.05
 
 
 @pytest.mark.parametrize("limits", [{"max_sweeps": 2.0}, {"max_sweeps": 1e6, "max_cpu_seconds": 0.3}])
-@pytest.mark.parametrize("name", ["increments", "staleness 7", "incremental"])
+@pytest.mark.parametrize("name", ["kfac", "staleness 7", "incremental"])
 def test_a_finished_run_that_is_resumed_stays_what_it_is(name, limits, store, pipeline, tmp_path):
     wanted = settings(pipeline, store.path, name, **limits)
     run, _, records = train(wanted, tmp_path / "run")
@@ -257,8 +257,10 @@ def pretend(pid: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("staleness", [0, 1, 7])
-def test_a_local_cluster_agrees_with_its_processes(staleness, make_store, pipeline, tmp_path, monkeypatch):
+@pytest.mark.parametrize("max_staleness", [0, 1, 7])
+def test_a_local_cluster_agrees_with_its_processes(
+    max_staleness, make_store, pipeline, tmp_path, monkeypatch
+):
     """All processes by the operating system's own count, at every commit."""
     x = np.random.default_rng(0).random((6000, 60))
     store = make_store(x, chunk_rows=500)
@@ -273,7 +275,7 @@ def test_a_local_cluster_agrees_with_its_processes(staleness, make_store, pipeli
         pids = list(client.run(process_number).values())
         wanted = pipeline(
             store.path, solver={"mu": "auto"}, network={"hidden_layer_sizes": (60,)},
-            training={**STEPS, "max_sweeps": 8.0, "staleness": staleness},
+            training={**STEPS, "max_sweeps": 8.0, "max_staleness": max_staleness},
         )  # fmt: skip
         train(wanted, tmp_path / "warm", scheduler=client)  # modules are loaded, memory is there
         watch = OwnClock(monkeypatch.setattr, seconds)

@@ -137,7 +137,7 @@ def expected(store: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
         if sweeps not in found:
             folder = tmp_path_factory.mktemp("threads")
             settings, run = load_pipeline(pipeline(folder, store, sweeps)), RunFolder(folder / "run")
-            runs.train(settings, run, Quiet(), announce=lambda line: None)
+            runs.train(settings, run, Quiet(), log=lambda line: None)
             found[sweeps] = committed(folder / "run")
         return found[sweeps]
 

@@ -31,9 +31,9 @@ from altmin_dask.storage.weights import read_weights
 from altmin_dask.training import kfac_training
 
 FORMS = {
-    "increments": {"training": {"schedule": "increments", "group_chunks": 1}, "solver": {"mu": "auto"}},
+    "kfac": {"training": {"schedule": "kfac", "group_chunks": 1}, "solver": {"mu": "auto"}},
     "staleness 1": {
-        "training": {"schedule": "increments", "group_chunks": 1, "staleness": 1}, "solver": {"mu": "auto"},
+        "training": {"schedule": "kfac", "group_chunks": 1, "max_staleness": 1}, "solver": {"mu": "auto"},
     },
     "incremental": {"training": {"schedule": "incremental"}},
     "windows": {"training": {"schedule": "windows", "first_window": 2, "window_passes": 1}},
@@ -46,7 +46,7 @@ class Cut(Exception):
 
 @pytest.fixture(autouse=True)
 def _few_commits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Increments commit with records only: much is lost by a kill."""
+    """K-FAC steps commit with records only: much is lost by a kill."""
     monkeypatch.setattr(kfac_training, "COMMIT_SECONDS", 1e9)
 
 
@@ -68,7 +68,7 @@ def wanted(store, pipeline) -> Callable[..., Any]:
 
 def begin(pipeline: Any, folder: Path, **options: Any) -> RunFolder:
     run = RunFolder(folder)
-    runs.train(pipeline, run, Quiet(), announce=lambda line: None, **options)
+    runs.train(pipeline, run, Quiet(), log=lambda line: None, **options)
     return run
 
 
@@ -136,7 +136,7 @@ def cut_off(pipeline: Any, folder: Path, patch: Any, window: str, record: int) -
         else:
             At(patch, owner, name, when, 1)
 
-    evaluate = runs.Session.evaluate
+    evaluate = runs.RunContext.evaluate
 
     def evaluating(*arguments: Any) -> Any:
         nonlocal evaluations
@@ -146,14 +146,14 @@ def cut_off(pipeline: Any, folder: Path, patch: Any, window: str, record: int) -
             arm()
         return result
 
-    patch.setattr(runs.Session, "evaluate", evaluating)
+    patch.setattr(runs.RunContext, "evaluate", evaluating)
     with pytest.raises(Cut):
         begin(pipeline, folder)
 
 
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize(
-    "form", [form if form == "increments" else pytest.param(form, marks=pytest.mark.slow) for form in FORMS]
+    "form", [form if form == "kfac" else pytest.param(form, marks=pytest.mark.slow) for form in FORMS]
 )
 def test_a_cut_in_every_window(form, window, wanted, store, tmp_path, monkeypatch):
     """Resumed with the limit met the model is the reported one; resumed for good, all is as if nothing had been."""
@@ -191,10 +191,10 @@ def test_a_cut_in_the_first_record(window, wanted, store, tmp_path, monkeypatch)
     """There is no model yet, or the right one."""
     run = RunFolder(tmp_path / "run")
     with monkeypatch.context() as patch:
-        cut_off(wanted("increments", 1.0), run.path, patch, window, record=0)
+        cut_off(wanted("kfac", 1.0), run.path, patch, window, record=0)
     with pytest.raises(MissingError):
         Model.load(run.model)
-    begin(wanted("increments", 1.0), run.path, resume=True)
+    begin(wanted("kfac", 1.0), run.path, resume=True)
     assert loss_of_model(run, store) == best(run)
 
 
@@ -239,7 +239,7 @@ def test_readers_see_the_last_committed_best_model(wanted, store, tmp_path, monk
 
     monkeypatch.setattr(RunFolder, "append", appending)
     monkeypatch.setattr(RunFolder, "commit", committing)
-    runs.train(wanted("increments", 1.0), run, Reader(), announce=lambda line: None)
+    runs.train(wanted("kfac", 1.0), run, Reader(), log=lambda line: None)
     assert seen > 20
 
 
@@ -254,7 +254,7 @@ def test_whoever_is_told_of_a_record_may_stop_there(wanted, store, tmp_path):
                 raise Stop
 
     with pytest.raises(Stop):
-        runs.train(wanted("increments", 2.0), run, Callback(), announce=lambda line: None)
+        runs.train(wanted("kfac", 2.0), run, Callback(), log=lambda line: None)
     assert run.records() == told
     state = run.restore()
     assert state is not None
@@ -264,15 +264,15 @@ def test_whoever_is_told_of_a_record_may_stop_there(wanted, store, tmp_path):
 
 def test_a_worse_record_leaves_the_model(wanted, store, tmp_path, monkeypatch):
     """Also through a cut, after which the same number is that of another record."""
-    run = begin(wanted("increments", 1.0), tmp_path / "run")
+    run = begin(wanted("kfac", 1.0), tmp_path / "run")
     before, kept = best(run), run.weights.read_bytes()
-    evaluate = runs.Session.evaluate
+    evaluate = runs.RunContext.evaluate
     with monkeypatch.context() as patch:
         patch.setattr(
-            runs.Session, "evaluate",
+            runs.RunContext, "evaluate",
             lambda *arguments: replace(evaluate(*arguments), loss=before * 200 * 1.5),
         )  # fmt: skip
-        begin(wanted("increments", 2.0), tmp_path / "run", resume=True)
+        begin(wanted("kfac", 2.0), tmp_path / "run", resume=True)
     assert len(run.records()) > 3
     assert best(run) == before == loss_of_model(run, store)
     assert run.weights.read_bytes() == kept
@@ -407,22 +407,22 @@ def test_what_cannot_be_held_is_not_mixed(live, store, tmp_path, monkeypatch):
 
 
 def test_what_a_killed_reader_has_left_goes(wanted, store, tmp_path, monkeypatch):
-    run = begin(wanted("increments", 1.0), tmp_path / "run")
+    run = begin(wanted("kfac", 1.0), tmp_path / "run")
     with folder_beside(run.model) as mine:
         dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", "-99999999-"))
         dead.mkdir()
         os.link(run.weights, dead / "weights.safetensors")
-        begin(wanted("increments", 1.0), tmp_path / "run", resume=True)
+        begin(wanted("kfac", 1.0), tmp_path / "run", resume=True)
         assert left_over(run) == [mine.name]
     assert left_over(run) == []
 
 
 def test_old_runs_go_on(wanted, store, tmp_path):
     """Whose states do not say which record the model is of."""
-    run, state, _ = train(wanted("increments", 1.0), tmp_path / "run")
+    run, state, _ = train(wanted("kfac", 1.0), tmp_path / "run")
     state.model = -1
     run.commit(state)
     before = best(run)
     assert loss_of_model(run, store) == before
-    begin(wanted("increments", 2.0), tmp_path / "run", resume=True)
+    begin(wanted("kfac", 2.0), tmp_path / "run", resume=True)
     assert loss_of_model(run, store) == best(run) < before

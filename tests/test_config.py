@@ -24,7 +24,7 @@ def test_defaults(file):
     assert pipeline.network.hidden_layer_sizes == (100,)
     assert pipeline.solver.mu == "auto"
     assert pipeline.training.schedule == "auto"
-    assert pipeline.in_increments
+    assert pipeline.uses_kfac
     assert pipeline.cluster.kind == "threads"
     assert load_pipeline(str(file)) == pipeline
     assert Pipeline.model_validate(pipeline.model_dump()) == pipeline
@@ -37,7 +37,7 @@ def test_defaults(file):
         ("solver.mu=0.5", "solver", "mu", 0.5),
         ("solver.mu = 2", "solver", "mu", 2.0),
         ("solver.mu=auto", "solver", "mu", "auto"),
-        ("solver.metric_damping=0.1", "solver", "metric_damping", 0.1),
+        ("solver.output_damping=0.1", "solver", "output_damping", 0.1),
         ("solver.mu=[0.5, 1]", "solver", "mu", (0.5, 1.0)),
         ("solver.mu={start=1, factor=0.5, stop=0.1}", "solver", "mu", MuSchedule(start=1, factor=0.5, stop=0.1)),
         ("network.hidden_layer_sizes=[3,4]", "network", "hidden_layer_sizes", (3, 4)),
@@ -79,8 +79,8 @@ def test_later_overrides_win_and_tables_are_completed(file):
         ("solver.mu={start=1, factor=2, stop=0.5}", "factor 2.0 never leads from 1.0 to 0.5"),
         ("solver.mu={start=1, factor=1, stop=0.5}", "factor 1.0 never leads from 1.0 to 0.5"),
         ("solver.mu=much", "solver.mu = 'much': input should be a valid number"),
-        ("solver.metric_damping=inf", "solver.metric_damping = inf: input should be a finite number"),
-        ("solver.metric_damping=0", "solver.metric_damping = 0: input should be greater than 0"),
+        ("solver.output_damping=inf", "solver.output_damping = inf: input should be a finite number"),
+        ("solver.output_damping=0", "solver.output_damping = 0: input should be greater than 0"),
         ("solver.ridge=-1", "solver.ridge = -1: input should be greater than or equal to 0"),
         ("solver.ridge=true", "solver.ridge = True: input should be a valid number"),
         ("solver.newton_steps=1.5", "solver.newton_steps = 1.5: input should be a valid integer"),

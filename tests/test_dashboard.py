@@ -64,7 +64,7 @@ def pipeline(title: str = "digits", **training: Any) -> Pipeline:
 
 def train(made: Pipeline, folder: Path, client: Client | None, **options: Any) -> list[str]:
     lines: list[str] = []
-    runs.train(made, RunFolder(folder), Quiet(), scheduler=client, announce=lines.append, **options)
+    runs.train(made, RunFolder(folder), Quiet(), scheduler=client, log=lines.append, **options)
     return lines
 
 
@@ -269,7 +269,7 @@ def test_a_folder_whose_name_is_no_text_has_a_curve(client, tmp_path):
 
 def test_watching_changes_no_bit(client, tmp_path):
     train(pipeline(), tmp_path / "watched", client)
-    runs.train(pipeline(), RunFolder(tmp_path / "alone"), Quiet(), announce=lambda line: None)
+    runs.train(pipeline(), RunFolder(tmp_path / "alone"), Quiet(), log=lambda line: None)
     watched, alone = (RunFolder(tmp_path / name).restore() for name in ("watched", "alone"))
     assert watched is not None
     assert alone is not None
@@ -319,7 +319,7 @@ def test_what_workers_do_comes_back_to_the_terminal_and_the_run_folder(client, t
     # workers say every half a second what they have done
     runs.train(
         pipeline(max_sweeps=400.0, max_cpu_seconds=5.0), RunFolder(tmp_path / "run"), seen, scheduler=client,
-        announce=lambda line: None,
+        log=lambda line: None,
     )  # fmt: skip
     assert {"read", "newton", "statistics", "write", "solve", "wait", "commit"} <= set(seen.last.seconds)
     assert len(seen.last.memory) == 2
@@ -353,7 +353,7 @@ def test_a_run_folder_that_takes_no_note_stops_nothing(tmp_path):
         def recorded(self, record: dict[str, Any]) -> None:
             (folder / "progress.json").mkdir(exist_ok=True)
 
-    runs.train(pipeline(), RunFolder(folder), Obstructing(), announce=lambda line: None)
+    runs.train(pipeline(), RunFolder(folder), Obstructing(), log=lambda line: None)
     assert RunFolder(folder).records()[-1]["sweep"] == pytest.approx(2.0)
 
 
@@ -496,7 +496,7 @@ def test_a_run_folder_is_served(client, tmp_path):
 
 def test_a_run_folder_says_as_much_as_a_scheduler(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    runs.train(pipeline(), folder, Quiet(), announce=lambda line: None)
+    runs.train(pipeline(), folder, Quiet(), log=lambda line: None)
     follower = Follower(folder)
     follower.follow()
     state = follower.board.runs[follower.name]
@@ -526,7 +526,7 @@ def test_a_run_folder_says_as_much_as_a_scheduler(tmp_path):
     follower.follow()
     assert len(state.records) == 2
     # and one that was killed
-    folder.note({**folder.noted(), "status": "running", "time": time.time() - 3600})
+    folder.write_progress({**folder.noted(), "status": "running", "time": time.time() - 3600})
     follower.follow()
     assert state.status == "nothing was heard of it for 1 h 0 min"
     # a folder of which there is nothing but the history

@@ -110,8 +110,8 @@ def test_weights_and_states_are_kept_as_well(tmp_path):
     np.savez(tmp_path / "a.npz", x=x, y=Y, sample_weight=weights, states=states, lengths=lengths)
     store = ingest(open_source(tmp_path / "a.npz"), tmp_path / "s.zarr", dtype="float64")
     np.testing.assert_array_equal(store.weights[:], weights)
-    np.testing.assert_array_equal(store.beside["states"][:], states)
-    np.testing.assert_array_equal(store.beside["lengths"][:], lengths)
+    np.testing.assert_array_equal(store.sequence_arrays["states"][:], states)
+    np.testing.assert_array_equal(store.sequence_arrays["lengths"][:], lengths)
 
 
 @pytest.mark.parametrize("given", ["float16", "float32", "uint8"])
@@ -172,7 +172,7 @@ def fit_line(folder: Path, dtype: str, standardize: bool = False) -> RunFolder:
     data = {"train": str(folder / "a.npz"), "standardize": standardize}
     pipeline = make_pipeline({**LINEAR, "data": data, "network": {**LINEAR["network"], "dtype": dtype}})
     run = RunFolder(folder / "run")
-    train(pipeline, run, announce=lambda line: None)
+    train(pipeline, run, log=lambda line: None)
     return run
 
 
@@ -254,7 +254,7 @@ def test_weights_are_no_labels(tmp_path, altmin):
     """Of a store that another program wrote, ranges were those of labels and weights together."""
     group = zarr.open_group(foreign(tmp_path / "s.zarr", RNG.random((60, 3)), np.arange(60) % 3))
     group.create_array("sample_weight", data=RNG.random(60) * 20, chunks=(16,))
-    write_pipeline(tmp_path / "p.toml", "s.zarr", "classifier", training={"schedule": "increments"})
+    write_pipeline(tmp_path / "p.toml", "s.zarr", "classifier", training={"schedule": "kfac"})
     assert altmin("train", "p.toml", "--run", "run").code == 0
     assert Model.load(tmp_path / "run" / "model").network.sizes == (3, 5, 3)
     group["sample_weight"][41] = -1
@@ -347,7 +347,7 @@ def test_onnx_files_say_what_float32_does_to_units(tmp_path):
     np.savez(tmp_path / "a.npz", x=RNG.random((60, 3)), y=Y)
     run = RunFolder(tmp_path / "run")
     data = {"train": str(tmp_path / "a.npz"), "standardize": True}
-    train(make_pipeline({**LINEAR, "data": data}), run, announce=lambda line: None)
+    train(make_pipeline({**LINEAR, "data": data}), run, log=lambda line: None)
     with pytest.warns(AltMinWarning, match="float32"):
         write_onnx(Model.load(run.model), tmp_path / "m.onnx")
 

@@ -14,8 +14,8 @@ from scipy.special import expit, softmax
 from zoo import make_case
 
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
-from altmin_dask.solvers.kernels import increment_chunk
-from altmin_dask.solvers.kfac import IncrementSettings, Memory, Metric
+from altmin_dask.solvers.kernels import kfac_chunk
+from altmin_dask.solvers.kfac import KFACSettings, KFACState, KroneckerPreconditioner
 
 RELATIVE_MU = np.array([0.5, 2.0, 1.0])
 """Of the three layers: in the limit it does not matter."""
@@ -113,8 +113,8 @@ def test_the_pull_of_large_penalties_is_the_gradient_of_the_nested_loss_up_to_on
         )
     assert errors[0] < 0.1
     assert np.array(errors[:-1]) / errors[1:] == pytest.approx(10.0, rel=0.15)
-    limit = increment_chunk(network, weights, None, x, y, NewtonSettings())
-    for pull, v, layer in zip(limit.pull, nested, inputs, strict=True):
+    limit = kfac_chunk(network, weights, None, x, y, NewtonSettings())
+    for pull, v, layer in zip(limit.negative_gradient, nested, inputs, strict=True):
         np.testing.assert_allclose(pull, v.T @ layer, rtol=1e-10, atol=1e-13)
 
 
@@ -124,11 +124,13 @@ def test_the_step_of_w_is_in_the_direction_of_kfac(loss, output, sigma):
     network, weights, x, y = problem(loss, output)
     share = 0.07
     grams, metrics = factors(loss, weights, x)
-    memory = Memory([np.tril(g) for g in grams], [np.tril(s) for s in metrics], weights, weights, renewals=1)
-    ascent = increment_chunk(network, weights, None, x, y, NewtonSettings())
+    memory = KFACState(
+        [np.tril(g) for g in grams], [np.tril(s) for s in metrics], weights, weights, curvature_updates=1
+    )
+    ascent = kfac_chunk(network, weights, None, x, y, NewtonSettings())
     inputs, z = forward(weights, x)
     nested = backpropagated(weights, z, -output_gradient(loss, z[-1], y))
-    directions = Metric(memory, IncrementSettings(share, sigma)).direction(ascent, weights)
+    directions = KroneckerPreconditioner(memory, KFACSettings(share, sigma)).direction(ascent, weights)
     for d, g, s, v, layer in zip(directions, grams, metrics, nested, inputs, strict=True):
         right = np.linalg.inv(g + share * np.trace(g) / len(g) * np.eye(len(g)))
         left = np.linalg.inv(s + sigma * np.eye(len(s)))

@@ -1,4 +1,4 @@
-"""Training in increments on real stores: the same bits wherever it runs and is cut, the best model, no divergence."""
+"""Training by K-FAC steps on real stores: the same bits wherever it runs and is cut, the best model, no divergence."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from test_training import Quiet, train
 from altmin_dask import runs
 from altmin_dask.errors import RunError
 from altmin_dask.networks.losses import Squared
-from altmin_dask.solvers.kfac import IncrementSettings, Memory
-from altmin_dask.solvers.schedules import Increment, Record, increment_schedule
+from altmin_dask.solvers.kfac import KFACSettings, KFACState
+from altmin_dask.solvers.schedules import KFACStep, Record, kfac_schedule
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training import kfac_training
-from altmin_dask.training.kfac_training import Incrementing
+from altmin_dask.training.kfac_training import KFACTraining
 
-STEPS = {"schedule": "increments", "group_chunks": 2, "max_sweeps": 4.0}
+STEPS = {"schedule": "kfac", "group_chunks": 2, "max_sweeps": 4.0}
 AUTO = {"solver": {"mu": "auto"}, "training": STEPS}
 
 
@@ -31,9 +31,9 @@ def store(samples, make_store):
     return make_store(samples, np.arange(200) % 3)
 
 
-def memory_of(state: Any) -> Memory:
-    assert state.memory is not None
-    return state.memory
+def memory_of(state: Any) -> KFACState:
+    assert state.kfac_state is not None
+    return state.kfac_state
 
 
 def same(first: Any, second: Any) -> bool:
@@ -150,7 +150,7 @@ def test_the_best_model_is_kept_and_training_stops_without_progress(samples, mak
 
 def test_a_step_too_far_is_taken_back(store, pipeline, tmp_path, monkeypatch):
     """Lengths a thousand times too large once: the run notices, goes back, is more careful, and still learns."""
-    original = kfac_training.Metric.lengths
+    original = kfac_training.KroneckerPreconditioner.step_coefficients
     calls = 0
 
     def reckless(self: Any, *arguments: Any) -> Any:
@@ -158,14 +158,14 @@ def test_a_step_too_far_is_taken_back(store, pipeline, tmp_path, monkeypatch):
         calls += 1
         return original(self, *arguments) * (1000 if calls == 6 else 1)
 
-    monkeypatch.setattr(kfac_training.Metric, "lengths", reckless)
+    monkeypatch.setattr(kfac_training.KroneckerPreconditioner, "step_coefficients", reckless)
     seen = []
-    take_back = Memory.take_back
-    monkeypatch.setattr(Memory, "take_back", lambda self: seen.append(self.steps) or take_back(self))
+    take_back = KFACState.reject_step
+    monkeypatch.setattr(KFACState, "reject_step", lambda self: seen.append(self.steps) or take_back(self))
     _, state, records = train(pipeline(store.path, **AUTO), tmp_path / "run")
     assert seen
     assert records[-1]["nested_loss"] < 0.8 * records[0]["nested_loss"]
-    assert memory_of(state).caution < 4
+    assert memory_of(state).damping_scale < 4
 
 
 def test_divergence_ends_in_a_sentence_and_the_best_model(store, pipeline, tmp_path, monkeypatch):
@@ -177,12 +177,12 @@ def test_divergence_ends_in_a_sentence_and_the_best_model(store, pipeline, tmp_p
         reached += 1
         return original(self, *arguments) * (1 if reached <= 8 else -300)
 
-    original = kfac_training.Metric.lengths
-    monkeypatch.setattr(kfac_training.Metric, "lengths", uphill)
+    original = kfac_training.KroneckerPreconditioner.step_coefficients
+    monkeypatch.setattr(kfac_training.KroneckerPreconditioner, "step_coefficients", uphill)
     run = RunFolder(tmp_path / "run")
     settings = pipeline(store.path, **{**AUTO, "training": {**STEPS, "max_sweeps": 200.0}})
     with pytest.raises(RunError, match=r"the nested loss diverged.*try a larger solver"):
-        runs.train(settings, run, Quiet(), announce=lambda line: None)
+        runs.train(settings, run, Quiet(), log=lambda line: None)
     best = min(run.records(), key=lambda record: record["nested_loss"])
     model, x = Model.load(run.model), np.asarray(store.x[:])
     assert isinstance(model.network.loss, Squared)
@@ -190,19 +190,19 @@ def test_divergence_ends_in_a_sentence_and_the_best_model(store, pipeline, tmp_p
     loss = model.network.loss.value(z, model.network.loss.predict(z.copy()), x).mean()
     assert loss == pytest.approx(best["nested_loss"], rel=0.05)
     with pytest.raises(RunError, match="diverged"):  # also when it is resumed: nothing has changed
-        runs.train(settings, run, Quiet(), announce=lambda line: None, resume=True)
+        runs.train(settings, run, Quiet(), log=lambda line: None, resume=True)
 
 
 def test_settings_by_rule(store, pipeline, tmp_path):
-    captured: list[IncrementSettings] = []
-    original = Incrementing.restore
+    captured: list[KFACSettings] = []
+    original = KFACTraining.restore
 
-    def restore(self: Incrementing, initial: Any) -> None:
+    def restore(self: KFACTraining, initial: Any) -> None:
         captured.append(self.settings)
         original(self, initial)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Incrementing, "restore", restore)
+        patch.setattr(KFACTraining, "restore", restore)
         train(pipeline(store.path, **AUTO), tmp_path / "a")
         train(pipeline(store.path, solver={"mu": "auto", "proximal": 0.7}, training=STEPS), tmp_path / "b")
     unknowns = 5 * 13 + 12 * 6
@@ -212,8 +212,8 @@ def test_settings_by_rule(store, pipeline, tmp_path):
 
 
 def test_the_schedule():
-    actions = list(zip(range(200), increment_schedule(5, seed=3), strict=False))
-    steps = [action for _, action in actions if isinstance(action, Increment)]
+    actions = list(zip(range(200), kfac_schedule(5, seed=3), strict=False))
+    steps = [action for _, action in actions if isinstance(action, KFACStep)]
     for number in range(10):
         assert sorted(s.group for s in steps if s.number == number) == [0, 1, 2, 3, 4]
     assert [s.group for s in steps[:5]] != [s.group for s in steps[5:10]]

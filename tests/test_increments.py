@@ -9,17 +9,17 @@ from zoo import NETWORKS, make_case, targets
 from altmin_dask.networks.chain import BLOCK_ROWS, Chain, augmented
 from altmin_dask.networks.nested import Pass
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
-from altmin_dask.solvers.kernels import evaluate_chunk, increment_chunk, probe_chunk
+from altmin_dask.solvers.kernels import evaluate_chunk, kfac_chunk, quadratic_model_chunk
 from altmin_dask.solvers.kfac import (
-    CAUTION,
-    Ascent,
-    IncrementSettings,
-    Memory,
-    Metric,
-    Probe,
-    ascent_size,
+    DAMPING_GROWTH,
+    KFACSettings,
+    KFACState,
+    KroneckerPreconditioner,
+    KroneckerSums,
+    QuadraticModel,
+    curvature_due,
     default_proximal,
-    renews,
+    kronecker_sums_size,
 )
 
 PLAIN = NewtonSettings(cg_iterations=20)
@@ -37,7 +37,7 @@ def symmetric(lower):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_limit_is_the_gradient_of_the_nested_loss(name):
     case = make_case(*NETWORKS[name], n=30, seed=1)
-    ascent = increment_chunk(case.network, case.weights, None, case.x, case.y, PLAIN)
+    ascent = kfac_chunk(case.network, case.weights, None, case.x, case.y, PLAIN)
     change = tuple(np.random.default_rng(2).normal(size=w.shape) for w in case.weights)
 
     def loss(step):
@@ -45,17 +45,17 @@ def test_the_limit_is_the_gradient_of_the_nested_loss(name):
         return evaluate_chunk(case.network, moved, case.x, case.y).loss
 
     slope = (loss(1e-6) - loss(-1e-6)) / 2e-6
-    assert -sum(np.vdot(p, d) for p, d in zip(ascent.pull, change, strict=True)) == pytest.approx(
-        slope, rel=1e-5
-    )
+    assert -sum(
+        np.vdot(p, d) for p, d in zip(ascent.negative_gradient, change, strict=True)
+    ) == pytest.approx(slope, rel=1e-5)
     losses = Pass.forward(case.network, case.weights, case.x, case.y).loss
     assert ascent.totals == pytest.approx([30, losses.sum(), (losses**2).sum()])
 
 
 def test_a_large_penalty_leads_to_the_limit():
     network, weights, x, y = problem()
-    limit = increment_chunk(network, weights, None, x, y, PLAIN).pull
-    near = increment_chunk(network, weights, [1e6] * 3, x, y, PLAIN).pull
+    limit = kfac_chunk(network, weights, None, x, y, PLAIN).negative_gradient
+    near = kfac_chunk(network, weights, [1e6] * 3, x, y, PLAIN).negative_gradient
     for a, b in zip(limit, near, strict=True):
         assert np.abs(a - b).max() < 1e-5 * np.abs(a).max()
 
@@ -63,7 +63,7 @@ def test_a_large_penalty_leads_to_the_limit():
 def test_a_finite_penalty_gives_the_gradient_of_f_at_the_updated_z():
     network, weights, x, y = problem()
     mu = [0.5, 0.7, 0.9]
-    ascent = increment_chunk(network, weights, mu, x, y, PLAIN)
+    ascent = kfac_chunk(network, weights, mu, x, y, PLAIN)
     z = update(network, weights, mu, x, y, network.forward(weights, x), PLAIN).end.z
 
     def f(moved):
@@ -77,16 +77,16 @@ def test_a_finite_penalty_gives_the_gradient_of_f_at_the_updated_z():
     change = tuple(np.random.default_rng(2).normal(size=w.shape) for w in weights)
     plus, minus = (f([w + h * d for w, d in zip(weights, change, strict=True)]) for h in (1e-5, -1e-5))
     expected = (plus - minus) / 2e-5
-    assert -sum(np.vdot(p, d) for p, d in zip(ascent.pull, change, strict=True)) == pytest.approx(
-        expected, rel=1e-6
-    )
+    assert -sum(
+        np.vdot(p, d) for p, d in zip(ascent.negative_gradient, change, strict=True)
+    ) == pytest.approx(expected, rel=1e-6)
 
 
 def pulls(network, weights, mu, x, y, dtype, options=PLAIN):
     """Of all layers, the computation being in `dtype`."""
     y = y if network.loss.target == "labels" else y.astype(dtype)
     weights = tuple(w.astype(dtype) for w in weights)
-    return increment_chunk(network, weights, mu, x.astype(dtype), y, options).pull
+    return kfac_chunk(network, weights, mu, x.astype(dtype), y, options).negative_gradient
 
 
 @pytest.mark.parametrize("mu", [1.0, 1e2, 1e4, 1e6, 1e8, 1e16])
@@ -142,8 +142,8 @@ def test_curvature_is_that_of_the_loss_in_z(loss, output):
     repeats = 1500
     mean = [np.zeros((d, d)) for d in network.widths]
     for seed in range(repeats):
-        ascent = increment_chunk(network, weights, None, x, y, PLAIN, [seed])
-        for total, metric in zip(mean, ascent.metric, strict=True):
+        ascent = kfac_chunk(network, weights, None, x, y, PLAIN, [seed])
+        for total, metric in zip(mean, ascent.output_factors, strict=True):
             total += symmetric(metric) / repeats
     found = Pass.forward(network, weights, x, y)
     h = np.stack([found.curvature().apply(np.tile(row, (len(x), 1))) for row in np.eye(3)], axis=2)
@@ -157,7 +157,7 @@ def test_curvature_is_that_of_the_loss_in_z(loss, output):
         )
         expected = np.einsum("nji,njk,nkl->il", jacobian, h, jacobian)
         assert np.abs(metric - expected).max() < 0.05 * np.abs(expected).max()
-    for gram, layer in zip(ascent.gram, found.inputs, strict=True):
+    for gram, layer in zip(ascent.input_factors, found.inputs, strict=True):
         assert np.allclose(symmetric(gram), layer.T @ layer)
 
 
@@ -167,54 +167,53 @@ def test_chunks_add_up_and_blocks_do_not_matter():
     x = rng.normal(size=(2 * BLOCK_ROWS + 7, 3))
     y = targets(network, len(x), rng)
     weights = network.initial_weights(0, np.float64)
-    whole = increment_chunk(network, weights, None, x, y, PLAIN)
+    whole = kfac_chunk(network, weights, None, x, y, PLAIN)
     cut = BLOCK_ROWS + 3
     parts = [
-        increment_chunk(network, weights, None, x[rows], y[rows], PLAIN)
-        for rows in (slice(cut), slice(cut, None))
+        kfac_chunk(network, weights, None, x[rows], y[rows], PLAIN) for rows in (slice(cut), slice(cut, None))
     ]
     assert np.allclose(whole.vector, parts[0].vector + parts[1].vector, rtol=1e-10)
-    assert whole.vector.size == ascent_size(network.shapes, curvature=False)
+    assert whole.vector.size == kronecker_sums_size(network.shapes, curvature=False)
     d = tuple(rng.normal(size=w.shape) for w in weights)
     probes = [
-        probe_chunk(network, weights, d, tuple(0.5 * w for w in weights), x[rows], y[rows]).pack()
+        quadratic_model_chunk(network, weights, d, tuple(0.5 * w for w in weights), x[rows], y[rows]).pack()
         for rows in (slice(None), slice(cut), slice(cut, None))
     ]
     assert np.allclose(probes[0], probes[1] + probes[2], rtol=1e-10)
 
 
 def measured(network, weights, x, y, settings):
-    memory = Memory.start(weights)
-    ascent = increment_chunk(network, weights, None, x, y, PLAIN, [0])
-    memory.renew(ascent, weights, 0.95)
-    return memory, ascent, Metric(memory, settings)
+    memory = KFACState.start(weights)
+    ascent = kfac_chunk(network, weights, None, x, y, PLAIN, [0])
+    memory.update_averages(ascent, weights, 0.95)
+    return memory, ascent, KroneckerPreconditioner(memory, settings)
 
 
-@pytest.mark.parametrize("metric_damping", [0.03, 10.0])
+@pytest.mark.parametrize("output_damping", [0.03, 10.0])
 @pytest.mark.parametrize("penalize_bias", [True, False])
-def test_the_direction_solves_the_kronecker_system(metric_damping, penalize_bias):
+def test_the_direction_solves_the_kronecker_system(output_damping, penalize_bias):
     network, weights, x, y = problem()
-    settings = IncrementSettings(0.1, metric_damping, ridge=0.01, penalize_bias=penalize_bias)
+    settings = KFACSettings(0.1, output_damping, ridge=0.01, penalize_bias=penalize_bias)
     memory, ascent, metric = measured(network, weights, x, y, settings)
     for layer, d in enumerate(metric.direction(ascent, weights)):
-        gram, s = symmetric(memory.grams[layer]), symmetric(memory.metrics[layer])
+        gram, s = symmetric(memory.input_factors[layer]), symmetric(memory.output_factors[layer])
         right = gram + 0.1 * np.trace(gram) / len(gram) * np.eye(len(gram))
-        left = s + metric_damping * np.eye(len(s))
+        left = s + output_damping * np.eye(len(s))
         held = weights[layer].copy()
         held[:, -1] *= penalize_bias
-        pull = ascent.pull[layer] / len(x) - 0.02 * held
+        pull = ascent.negative_gradient[layer] / len(x) - 0.02 * held
         dense = np.linalg.solve(np.kron(left, right), pull.ravel()).reshape(pull.shape)
         assert np.allclose(d, dense, rtol=1e-9, atol=1e-12)
 
 
 def test_the_lengths_minimise_the_model():
     network, weights, x, y = problem(seed=3)
-    settings = IncrementSettings(0.1, 0.03, ridge=0.01)
+    settings = KFACSettings(0.1, 0.03, ridge=0.01)
     _, ascent, metric = measured(network, weights, x, y, settings)
     direction = metric.direction(ascent, weights)
     before = tuple(w - 0.1 * np.random.default_rng(5).normal(size=w.shape) for w in weights)
-    probe = Probe.unpack(probe_chunk(network, weights, direction, before, x, y).pack())
-    lengths = metric.lengths(probe, weights, direction, before)
+    probe = QuadraticModel.unpack(quadratic_model_chunk(network, weights, direction, before, x, y).pack())
+    lengths = metric.step_coefficients(probe, weights, direction, before)
     repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
     found = Pass.forward(network, weights, x, y)
     ways = [found.directional(direction, "a").copy(), found.directional(repeated, "b").copy()]
@@ -235,10 +234,10 @@ def test_the_lengths_minimise_the_model():
 
 def test_without_a_step_before_only_the_direction_counts():
     network, weights, x, y = problem()
-    _, ascent, metric = measured(network, weights, x, y, IncrementSettings(0.1, 0.03))
+    _, ascent, metric = measured(network, weights, x, y, KFACSettings(0.1, 0.03))
     direction = metric.direction(ascent, weights)
-    probe = Probe.unpack(probe_chunk(network, weights, direction, weights, x, y).pack())
-    alpha, beta = metric.lengths(probe, weights, direction, weights)
+    probe = QuadraticModel.unpack(quadratic_model_chunk(network, weights, direction, weights, x, y).pack())
+    alpha, beta = metric.step_coefficients(probe, weights, direction, weights)
     assert alpha > 0
     assert beta == 0
 
@@ -246,48 +245,48 @@ def test_without_a_step_before_only_the_direction_counts():
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
 def test_steps_lower_the_loss(loss):
     network, weights, x, y = problem(loss, rows=200)
-    settings = IncrementSettings(default_proximal(network, 200), network.loss.metric_damping)
-    memory = Memory.start(weights)
+    settings = KFACSettings(default_proximal(network, 200), network.loss.output_damping)
+    memory = KFACState.start(weights)
     first = evaluate_chunk(network, weights, x, y).mean_loss
     for step in range(30):
-        ascent = increment_chunk(network, weights, None, x, y, PLAIN, [step] if renews(step) else None)
-        memory.renew(ascent, weights, 0.95)
-        metric = Metric(memory, settings)
+        ascent = kfac_chunk(network, weights, None, x, y, PLAIN, [step] if curvature_due(step) else None)
+        memory.update_averages(ascent, weights, 0.95)
+        metric = KroneckerPreconditioner(memory, settings)
         direction = metric.direction(ascent, weights)
-        probe = probe_chunk(network, weights, direction, memory.before, x, y)
-        lengths = metric.lengths(probe, weights, direction, memory.before)
-        weights = memory.move(weights, direction, memory.before, lengths)
+        probe = quadratic_model_chunk(network, weights, direction, memory.previous_weights, x, y)
+        lengths = metric.step_coefficients(probe, weights, direction, memory.previous_weights)
+        weights = memory.move(weights, direction, memory.previous_weights, lengths)
     assert memory.steps == 30
     assert evaluate_chunk(network, weights, x, y).mean_loss < 0.7 * first
 
 
 def test_a_step_that_made_things_worse_is_taken_back():
     network, weights, x, y = problem()
-    memory, ascent, _ = measured(network, weights, x, y, IncrementSettings(0.1, 0.03))
-    assert not memory.refuses(ascent)
-    worse = Ascent(ascent.shapes, True, np.float64, ascent.vector.copy())
+    memory, ascent, _ = measured(network, weights, x, y, KFACSettings(0.1, 0.03))
+    assert not memory.is_rejected(ascent)
+    worse = KroneckerSums(ascent.shapes, True, np.float64, ascent.vector.copy())
     worse.totals[1:] *= (20, 400)
-    assert memory.refuses(worse)
-    lost = Ascent(ascent.shapes, True, np.float64, ascent.vector.copy())
-    lost.pull[1][0, 0] = np.nan
-    assert memory.refuses(lost)
-    assert memory.take_back() is memory.average is memory.before
-    assert (memory.caution, memory.refusals) == (CAUTION, 1)
-    settings = IncrementSettings(0.1, 0.03)
-    assert Metric(memory, settings).sigma == CAUTION * settings.metric_damping
+    assert memory.is_rejected(worse)
+    lost = KroneckerSums(ascent.shapes, True, np.float64, ascent.vector.copy())
+    lost.negative_gradient[1][0, 0] = np.nan
+    assert memory.is_rejected(lost)
+    assert memory.reject_step() is memory.average is memory.previous_weights
+    assert (memory.damping_scale, memory.rejections) == (DAMPING_GROWTH, 1)
+    settings = KFACSettings(0.1, 0.03)
+    assert KroneckerPreconditioner(memory, settings).sigma == DAMPING_GROWTH * settings.output_damping
     unmoved = memory.move(weights, tuple(np.full_like(w, np.inf) for w in weights), weights, np.ones(2))
     assert unmoved is memory.average
-    assert memory.refusals == 2
+    assert memory.rejections == 2
     memory.move(weights, weights, weights, np.zeros(2))
-    assert memory.refusals == 0
-    assert memory.caution < CAUTION**2
+    assert memory.rejections == 0
+    assert memory.damping_scale < DAMPING_GROWTH**2
 
 
 def test_the_memory_comes_back():
     network, weights, x, y = problem()
-    memory, _, _ = measured(network, weights, x, y, IncrementSettings(0.1, 0.03))
-    memory.take_back()
-    back = Memory.restore(dict(memory.tensors()), memory.scalars())
+    memory, _, _ = measured(network, weights, x, y, KFACSettings(0.1, 0.03))
+    memory.reject_step()
+    back = KFACState.restore(dict(memory.tensors()), memory.scalars())
     assert back.scalars() == memory.scalars()
     for (name, a), (other, b) in zip(memory.tensors(), back.tensors(), strict=True):
         assert name == other
@@ -299,11 +298,11 @@ def test_samples_without_information_leave_finite_steps(value):
     network = Chain.build([3, 2, 2], "relu")
     weights = tuple(np.zeros((d, k), np.float32) for d, k in network.shapes)
     x = np.full((10, 3), value, np.float32)
-    settings = IncrementSettings(0.0, 0.03)
+    settings = KFACSettings(0.0, 0.03)
     _, ascent, metric = measured(network, weights, x, np.zeros((10, 2), np.float32), settings)
     direction = metric.direction(ascent, weights)
     assert all(np.isfinite(d).all() for d in direction)
-    probe = Probe.unpack(
-        probe_chunk(network, weights, direction, weights, x, np.zeros((10, 2), np.float32)).pack()
+    probe = QuadraticModel.unpack(
+        quadratic_model_chunk(network, weights, direction, weights, x, np.zeros((10, 2), np.float32)).pack()
     )
-    assert np.isfinite(metric.lengths(probe, weights, direction, weights)).all()
+    assert np.isfinite(metric.step_coefficients(probe, weights, direction, weights)).all()

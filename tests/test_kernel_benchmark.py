@@ -17,7 +17,7 @@ from kernel import Timing, row
 
 from altmin_dask.networks.chain import Chain
 from altmin_dask.solvers.kernels import evaluate_chunk
-from altmin_dask.solvers.kfac import RENEW_EVERY, Memory, Metric
+from altmin_dask.solvers.kfac import CURVATURE_EVERY, KFACState, KroneckerPreconditioner
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "kernel.py"
 
@@ -25,7 +25,8 @@ BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "kernel.py"
 def test_the_steps_that_are_timed_train_and_hold_all_that_the_client_does(monkeypatch):
     calls = []
     for kind, name in (
-        (Memory, "renew"), (Metric, "__init__"), (Metric, "direction"), (Metric, "lengths"), (Memory, "move")
+        (KFACState, "update_averages"), (KroneckerPreconditioner, "__init__"), (KroneckerPreconditioner, "direction"),
+        (KroneckerPreconditioner, "step_coefficients"), (KFACState, "move"),
     ):  # fmt: skip
         original = getattr(kind, name)
 
@@ -42,8 +43,8 @@ def test_the_steps_that_are_timed_train_and_hold_all_that_the_client_does(monkey
     calls.clear()
     steps = stepper.cycle() + stepper.cycle()
     assert evaluate_chunk(network, stepper.weights, x, x).mean_loss < before
-    for name in ("renew", "direction", "lengths", "move"):
-        assert calls.count(name) == len(steps) == 2 * RENEW_EVERY
+    for name in ("update_averages", "direction", "step_coefficients", "move"):
+        assert calls.count(name) == len(steps) == 2 * CURVATURE_EVERY
     assert calls.count("__init__") == 2  # curvature is factorised once a cycle, inside what is timed
     # by a clock that ticks when it is read: four parts, nothing between them
     assert steps == [Parts(1.0, 1.0, 1.0, 1.0)] * len(steps)
@@ -55,7 +56,7 @@ def test_the_step_is_the_kernel_and_the_client():
     assert (parts.kernel, parts.client, parts.whole) == (6.0, 2.0, 8.0)
     timing = Timing(kernel=6.0, client=2.0, sgemm=4.0, torch=2.0, flops=4e9)
     assert timing.step == 8
-    assert row("net", "increments", timing, 1000).split()[2:9] == [
+    assert row("net", "kfac", timing, 1000).split()[2:9] == [
         "6000.0", "2000.0", "8000.0", "0.67", "0.50", "3.00", "4.00"
     ]  # fmt: skip
 
@@ -70,7 +71,7 @@ def test_the_table_begins_with_the_machine_and_ends_with_steps_that_take_longer_
     assert re.search(
         r"cores, of which other processes keep .*; BLAS .*numpy .*; commit ([0-9a-f]{7,}|unknown)", first
     )
-    for line, name in ((increments, "increments"), (incremental, "incremental"), (batch, "batch")):
+    for line, name in ((increments, "kfac"), (incremental, "incremental"), (batch, "batch")):
         assert line.startswith(f"{case}  ")
         kernel, client, step, kernel_rate, step_rate = map(float, line.split(name)[1].split()[:5])
         assert step == pytest.approx(kernel + client, abs=0.2)

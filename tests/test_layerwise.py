@@ -11,12 +11,12 @@ from altmin_dask.networks.chain import Chain, augmented
 from altmin_dask.networks.nested import Pass
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training import initialization
-from altmin_dask.training.context import Session
+from altmin_dask.training.context import RunContext
 from altmin_dask.training.initialization import _stage, layerwise_weights
 from altmin_dask.training.problem import build_problem
 
 DEEP = {"hidden_layer_sizes": (8, 3, 8), "activation": "tanh", "initialization": "layerwise"}
-SHORT = {"schedule": "increments", "max_sweeps": 1.0}
+SHORT = {"schedule": "kfac", "max_sweeps": 1.0}
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def store(samples, make_store):
 def session_of(settings, store, folder):
     run = RunFolder(folder)
     executor = Threads(1)
-    run.claim({}, {})
-    return Session(settings, build_problem(settings, store, None, executor), run, executor)
+    run.write_manifest({}, {})
+    return RunContext(settings, build_problem(settings, store, None, executor), run, executor)
 
 
 def shallow_loss(network, weights, x):
@@ -82,7 +82,7 @@ def test_the_same_bits_on_threads_and_a_cluster(store, pipeline, tmp_path, clust
         assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize("schedule", ["windows", "batch", "increments"])
+@pytest.mark.parametrize("schedule", ["windows", "batch", "kfac"])
 @pytest.mark.parametrize("mu", [0.1, (5.0, 4.0, 3.0, 2.0)])
 def test_it_goes_with_every_schedule_and_penalty(schedule, mu, store, pipeline, tmp_path, monkeypatch):
     monkeypatch.setattr(initialization, "LAYER_STEPS", 3)

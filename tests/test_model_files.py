@@ -21,7 +21,7 @@ from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import Layout
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.weights import Exchange, read_weights
+from altmin_dask.storage.weights import WeightStore, read_weights
 from altmin_dask.training.checkpoint import State
 
 
@@ -45,8 +45,8 @@ def test_weights_of_any_layout_come_back(tmp_path):
     weights = tuple(make(w) for make, w in zip(layouts, plain.weights, strict=True))
     assert not any(w.flags.c_contiguous for w in weights)
     Model("autoencoder", plain.network, weights, (2, 3), 255.0).save(tmp_path / "model")
-    published = Exchange(str(tmp_path / "exchange")).publish(weights, "weights", 1)
-    remote = Exchange("memory://any-layout").publish(weights, "weights", 1)
+    published = WeightStore(str(tmp_path / "exchange")).publish(weights, "weights", 1)
+    remote = WeightStore("memory://any-layout").publish(weights, "weights", 1)
     for found in (Model.load(tmp_path / "model").weights, read_weights(published), read_weights(remote)):
         for ours, theirs in zip(plain.weights, found, strict=True):
             np.testing.assert_array_equal(theirs, ours)
@@ -161,7 +161,7 @@ def make_state(cursor: int = 3) -> State:
 
 def make_run(folder: Path) -> RunFolder:
     run = RunFolder(folder)
-    run.claim(PIPELINE, PIPELINE, stores={"train": "/elsewhere/train.zarr", "validation": None})
+    run.write_manifest(PIPELINE, PIPELINE, stores={"train": "/elsewhere/train.zarr", "validation": None})
     return run
 
 
@@ -269,7 +269,7 @@ def test_stores_move_with_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = RunFolder(Path("run"))
     made = str(tmp_path / "run" / "data" / "train.zarr")
-    run.claim(PIPELINE, PIPELINE, stores={"train": made, "validation": "s3://bucket/v.zarr"})
+    run.write_manifest(PIPELINE, PIPELINE, stores={"train": made, "validation": "s3://bucket/v.zarr"})
     assert run.stores() == {"train": made, "validation": "s3://bucket/v.zarr"}
     shutil.move("run", "moved")
     assert RunFolder(Path("moved")).stores()["train"] == str(tmp_path / "moved" / "data" / "train.zarr")
@@ -294,12 +294,12 @@ def test_who_may_use_a_folder(tmp_path):
 
 def test_shapes_of_the_samples_must_stay(tmp_path):
     run = RunFolder(tmp_path / "run")
-    run.claim(PIPELINE, PIPELINE, shapes={"rows": 5, "network": (3, 4)})
-    run.claim(PIPELINE, PIPELINE, shapes={"rows": 6, "network": (3, 4)})  # nothing was committed yet
+    run.write_manifest(PIPELINE, PIPELINE, shapes={"rows": 5, "network": (3, 4)})
+    run.write_manifest(PIPELINE, PIPELINE, shapes={"rows": 6, "network": (3, 4)})  # nothing was committed yet
     run.commit(make_state())
-    run.claim(PIPELINE, PIPELINE, shapes={"rows": 6, "network": (3, 4)})
+    run.write_manifest(PIPELINE, PIPELINE, shapes={"rows": 6, "network": (3, 4)})
     with pytest.raises(DataError, match=r"rows: 6 there, 7 here"):
-        run.claim(PIPELINE, PIPELINE, shapes={"rows": 7, "network": (3, 4)})
+        run.write_manifest(PIPELINE, PIPELINE, shapes={"rows": 7, "network": (3, 4)})
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"", pickle.dumps(Bomb()), b'{"pipeline": 5}'])

@@ -24,7 +24,7 @@ from zoo import (
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.gauss_newton import NewtonSettings
-from altmin_dask.solvers.kernels import enter_chunk, evaluate_chunk, increment_chunk, visit_chunk
+from altmin_dask.solvers.kernels import enter_chunk, evaluate_chunk, kfac_chunk, visit_chunk
 
 SIZES = [
     (1, 1),
@@ -130,7 +130,7 @@ def test_a_chain_with_one_unit_is_the_definition(sizes, activation, loss, output
         return naive_objective(true, forward(true, weights)).sum()
 
     assert nested.loss == pytest.approx(mean_loss(true.weights), rel=near)
-    pull = increment_chunk(*arguments, None, case.x, case.y, CONVERGED).pull
+    pull = kfac_chunk(*arguments, None, case.x, case.y, CONVERGED).pull
     for layer, w in enumerate(true.weights):
         for at in np.ndindex(w.shape):
             step = np.zeros_like(w)

@@ -37,7 +37,7 @@ MORE = [
     "file::r", "memory::r", "s3:r", "data:r", "r?", "r*", "[r]", "**", "r#x", "r%", "r%20un", "~r", " r ", "r\nun",
     "r\\un", "r|un", "r.", "...", "-r", "--run", "$HOME", "'r\"", "r\u00fcn", "ru\u0308n", "r😀",
 ]  # fmt: skip
-SCHEDULES = ["increments", "incremental"]
+SCHEDULES = ["kfac", "incremental"]
 """Weights wait in ``steps``, or z is kept in ``z``."""
 
 
@@ -124,7 +124,7 @@ def samples_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return foreign(tmp_path_factory.mktemp("samples") / "s.zarr", X, LABELS)
 
 
-def pipeline_file(folder: Path, train: Any, schedule: str = "increments", **tables: Any) -> Path:
+def pipeline_file(folder: Path, train: Any, schedule: str = "kfac", **tables: Any) -> Path:
     folder.mkdir(exist_ok=True)
     training = {"schedule": schedule, "max_sweeps": 1, **tables.pop("training", {})}
     cluster = {"workers": 1}
@@ -283,7 +283,7 @@ def test_a_run_that_never_began_removes_what_it_has_made(made_before, watched, p
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        runs.train(pipeline(tmp_path / "x.npy"), run, Quiet(), announce=put_and_interrupt)
+        runs.train(pipeline(tmp_path / "x.npy"), run, Quiet(), log=put_and_interrupt)
     found = contents(run.path)
     assert found["data/linked.zarr"] == f"link to {tmp_path / 'home'}"
     assert found["data/train.zarr/x/theirs"] == "folder"
@@ -309,8 +309,8 @@ def test_a_run_goes_on_beside_files_of_others(schedule, watched, samples, make_s
     def go(folder: Path, sweeps: float, **options: Any) -> RunFolder:
         training = {"schedule": schedule, "max_sweeps": sweeps}
         settings = pipeline(store, solver={"mu": "auto"}, training=training)
-        announce = options.pop("announce", lambda line: None)
-        runs.train(settings, RunFolder(folder), Quiet(), announce=announce, **options)
+        log = options.pop("announce", lambda line: None)
+        runs.train(settings, RunFolder(folder), Quiet(), log=log, **options)
         return RunFolder(folder)
 
     whole = go(tmp_path / "whole", 3.0)
@@ -346,7 +346,7 @@ def test_a_run_goes_on_beside_files_of_others(schedule, watched, samples, make_s
     chunk.write_bytes(content)
     kept()
     with pytest.raises(KeyboardInterrupt):
-        go(run.path, 3.0, resume=True, announce=interrupt)
+        go(run.path, 3.0, resume=True, log=interrupt)
     kept()
     go(run.path, 3.0, resume=True)
     kept()
@@ -362,7 +362,7 @@ def test_what_is_in_the_place_of_z_is_not_written_to(what, samples, make_store, 
     store = make_store(samples)
     training = {"schedule": "incremental", "max_sweeps": 1.0}
     run = RunFolder(tmp_path / "run")
-    runs.train(pipeline(store.path, training=training), run, Quiet(), announce=lambda line: None)
+    runs.train(pipeline(store.path, training=training), run, Quiet(), log=lambda line: None)
     theirs = tmp_path / "run" / "z" / "000002.zarr"
     if what == "an array":
         zarr.create_array(theirs, data=np.ones((200, 17)), chunks=(32, 17))
@@ -376,12 +376,10 @@ def test_what_is_in_the_place_of_z_is_not_written_to(what, samples, make_store, 
     before = contents(theirs.parent)
     training["max_sweeps"] = 2.0
     with pytest.raises(ExistsError, match=r"z/000002.zarr is no array of this run; move it away"):
-        runs.train(
-            pipeline(store.path, training=training), run, Quiet(), resume=True, announce=lambda line: None
-        )
+        runs.train(pipeline(store.path, training=training), run, Quiet(), resume=True, log=lambda line: None)
     assert {name: contents(theirs.parent)[name] for name in before} == before
     theirs.rename(tmp_path / "moved.zarr")
-    runs.train(pipeline(store.path, training=training), run, Quiet(), resume=True, announce=lambda line: None)
+    runs.train(pipeline(store.path, training=training), run, Quiet(), resume=True, log=lambda line: None)
     assert run.records()[-1]["sweep"] == 2.0
 
 
@@ -642,7 +640,7 @@ def test_z_among_objects_of_others(scratch, schedule, samples, make_store, pipel
         return pipeline(store.path, solver=solver, training=training, output={"z": z})
 
     run = RunFolder(tmp_path / "run")
-    runs.train(settings(1.0), run, Quiet(), announce=lambda line: None)
+    runs.train(settings(1.0), run, Quiet(), log=lambda line: None)
     own = run.latent.removeprefix(memory)
     for name in (
         "notes.txt",
@@ -653,7 +651,7 @@ def test_z_among_objects_of_others(scratch, schedule, samples, make_store, pipel
     ):
         put(f"{run.latent}/{name}")
         before[f"{own}/{name}"] = b"dear"
-    runs.train(settings(2.0), run, Quiet(), resume=True, announce=lambda line: None)
+    runs.train(settings(2.0), run, Quiet(), resume=True, log=lambda line: None)
     found = objects(memory)
     assert {key: found.get(key) for key in before} == before
     ours = {key.removeprefix(own) for key in found if key not in before}

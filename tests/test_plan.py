@@ -26,16 +26,16 @@ from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.networks.workspace import thread_workspace
 from altmin_dask.planning import plan, projection
-from altmin_dask.planning.kfac_memory import increment_task
+from altmin_dask.planning.kfac_memory import kfac_task
 from altmin_dask.planning.memory import Workload, enter_task, visit_task
-from altmin_dask.planning.plan import Place
+from altmin_dask.planning.plan import Resources
 from altmin_dask.planning.projection import largest_chunk_rows, project
 from altmin_dask.solvers.gauss_newton import NewtonSettings
-from altmin_dask.solvers.kernels import enter_chunk, increment_chunk, visit_chunk
+from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, visit_chunk
 from altmin_dask.solvers.penalties import Penalty
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
-from altmin_dask.storage.weights import Exchange
+from altmin_dask.storage.weights import WeightStore
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "memory.py"
 MIB = 1 << 20
@@ -151,7 +151,7 @@ def test_scratch_arrays_of_increments_with_a_finite_penalty_are_planned(name):
 
     def collect() -> None:
         settings = NewtonSettings(newton_steps=2)
-        increment_chunk(network, weights, [1e-3] * len(network.widths), x, y, settings, [0])
+        kfac_chunk(network, weights, [1e-3] * len(network.widths), x, y, settings, [0])
         made.update(
             ((name, columns, dtype.itemsize), array.nbytes)
             for (name, columns, dtype), array in thread_workspace()._arrays.items()
@@ -160,10 +160,10 @@ def test_scratch_arrays_of_increments_with_a_finite_penalty_are_planned(name):
     thread = threading.Thread(target=collect)
     thread.start()
     thread.join()
-    work = workload(network, rows, itemsize=4, newton_steps=2, increments=True, relaxed=True)
+    work = workload(network, rows, itemsize=4, newton_steps=2, kfac=True, relaxed=True)
     if isinstance(network, Recurrent):
         work = replace(work, layers=network.layers)
-    planned = increment_task(work).scratch
+    planned = kfac_task(work).scratch
     assert any(key[0].startswith("shortened") for key in made) == (name != "one layer")
     assert made.keys() <= planned.keys()
     assert all(size <= planned[key] for key, size in made.items())
@@ -201,7 +201,7 @@ def test_the_largest_chunk_is_the_last_that_fits(sizes, rows, threads, in_proces
 def test_tasks_of_a_sweep_are_those_of_its_graph(make_store, chunks, split_every):
     network = Chain.build([3, 2, 3])
     store = make_store(np.random.default_rng(0).random((2 * chunks, 3)), chunk_rows=2)
-    kernel = task_graphs.Kernel(network, "inputs", "float64")
+    kernel = task_graphs.TaskContext(network, "inputs", "float64")
     latent = LatentStore("/nowhere", store.rows, 5, 2, "float64")
     step = task_graphs.Step(
         kernel, task_graphs.Samples(store, "inputs"), tuple(range(chunks)), "t", "/nowhere/w", split_every
@@ -229,9 +229,9 @@ def test_tasks_of_increments_are_those_that_run(make_store, tmp_path, chunks, la
     )
     network = Chain.build([3, 2, 3], loss="cross_entropy" if labels else "squared")
     target = "labels" if labels else "inputs"
-    weights = Exchange(str(tmp_path)).publish(network.initial_weights(0, "float32"), "weights", 1)
+    weights = WeightStore(str(tmp_path)).publish(network.initial_weights(0, "float32"), "weights", 1)
     step = task_graphs.Step(
-        task_graphs.Kernel(network, target, "float32"),
+        task_graphs.TaskContext(network, target, "float32"),
         task_graphs.Samples(store, target),
         tuple(range(chunks)),
         "t",
@@ -247,9 +247,7 @@ def test_tasks_of_increments_are_those_that_run(make_store, tmp_path, chunks, la
         started = threads.start(*task_graphs.increment(step, None, (0,), 2))
         threads.first([started])
         threads.compute(task_graphs.probe(replace(step, token="p"), started.kept(), weights, weights))
-    work = Workload(
-        network.sizes, store.rows, 2, 24, 8 * labels, group_chunks=chunks, increments=True, itemsize=4
-    )
+    work = Workload(network.sizes, store.rows, 2, 24, 8 * labels, group_chunks=chunks, kfac=True, itemsize=4)
     # Dask's own last step may be fused with ours, or not
     assert abs(project(work).tasks - len(seen)) <= 1, seen
 
@@ -445,7 +443,7 @@ def test_workers_of_a_running_cluster_that_are_too_small_are_refused(altmin: Alt
 
 
 def test_what_trains_must_fit_as_well():
-    place = Place(4, 1, None, in_process=False)
+    place = Resources(4, 1, None, in_process=False)
     work = Workload((100_000, 10, 10), 1000, 10, 400_000, in_process=False)
     made = plan.Plan(work, project(work), place, raw=False)
     assert not made.fits

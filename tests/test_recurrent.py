@@ -19,8 +19,8 @@ from altmin_dask.solvers.gauss_newton import NewtonSettings, gauss_newton_step, 
 from altmin_dask.solvers.kernels import (
     enter_chunk,
     evaluate_chunk,
-    increment_chunk,
-    probe_chunk,
+    kfac_chunk,
+    quadratic_model_chunk,
     split_layers,
     visit_chunk,
 )
@@ -114,21 +114,21 @@ def naive(case: Case, k: int, z: list[np.ndarray] | None) -> tuple[list[list[np.
     residuals, all_z = [], []
     for i, layer in enumerate(net.layers):
         w, v, b = (
-            case.weights[i][:, : layer.below],
-            case.weights[i][:, layer.below : -1],
+            case.weights[i][:, : layer.in_features],
+            case.weights[i][:, layer.in_features : -1],
             case.weights[i][:, -1],
         )
         if layer.steps == 1 and len(below) > 1:
             below = below[-1:]
-        state = states[i] if layer.loops else None
+        state = states[i] if layer.recurrent else None
         mine, own, following = [], [], []
         for t, a in enumerate(below):
-            drive = w @ a + b + (v @ state if layer.loops else 0)
+            drive = w @ a + b + (v @ state if layer.recurrent else 0)
             here = drive if z is None else z[i][k].reshape(layer.steps, -1)[t]
             mine.append(here - drive)
             own.append(here)
             following.append(act(here))
-            if layer.loops:
+            if layer.recurrent:
                 state = following[-1]
         residuals.append(mine)
         all_z.append(own)
@@ -301,8 +301,8 @@ def test_derivatives_of_the_nested_loss_are_those_of_differences(name):
     np.testing.assert_allclose(
         np.vecdot(found.gradient, found.directional(change)), slope, rtol=1e-6, atol=1e-8
     )
-    sums = increment_chunk(case.network, case.weights, None, case.x, case.targets, CONVERGED, (0,))
-    along = sum(float(np.vdot(p, d)) for p, d in zip(sums.pull, change, strict=True))
+    sums = kfac_chunk(case.network, case.weights, None, case.x, case.targets, CONVERGED, (0,))
+    along = sum(float(np.vdot(p, d)) for p, d in zip(sums.negative_gradient, change, strict=True))
     assert along == pytest.approx(-slope.sum(), rel=1e-6)
 
 
@@ -317,7 +317,9 @@ def test_float32_gives_the_pull_of_any_penalty(name, mu, steps):
         y = case.targets if case.targets.dtype.kind == "i" else case.targets.astype(dtype)
         weights = tuple(w.astype(dtype) for w in case.weights)
         all_mu = [mu] * len(weights) if penalties else None
-        pulls.append(increment_chunk(case.network, weights, all_mu, case.x.astype(dtype), y, options).pull)
+        pulls.append(
+            kfac_chunk(case.network, weights, all_mu, case.x.astype(dtype), y, options).negative_gradient
+        )
     for found, expected, limit in zip(*pulls, strict=True):
         assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
         assert np.abs(found - limit).max() < (1e-5 + 10 / mu) * np.abs(limit).max()
@@ -340,8 +342,8 @@ def test_residuals_formed_from_steps_are_those_of_z(name, steps):
 @every_network
 def test_gram_matrices_have_a_row_for_each_step_that_is_there(name):
     case = Case(name)
-    sums = increment_chunk(case.network, case.weights, None, case.x, case.targets, CONVERGED, (0,))
-    for layer, gram in zip(case.network.layers, sums.gram, strict=True):
+    sums = kfac_chunk(case.network, case.weights, None, case.x, case.targets, CONVERGED, (0,))
+    for layer, gram in zip(case.network.layers, sums.input_factors, strict=True):
         assert gram[-1, -1] == pytest.approx(case.lengths.sum() if layer.steps > 1 else N)
 
 
@@ -350,7 +352,7 @@ def test_the_model_along_a_step_is_that_of_differences():
     rng = np.random.default_rng(2)
     step = tuple(1e-4 * rng.normal(size=w.shape) for w in case.weights)
     before = tuple(w - 1e-4 * rng.normal(size=w.shape) for w in case.weights)
-    probe = probe_chunk(case.network, case.weights, step, before, case.x, case.targets)
+    probe = quadratic_model_chunk(case.network, case.weights, step, before, case.x, case.targets)
 
     def outputs(a, b):
         ways = zip(case.weights, step, before, strict=True)
@@ -363,7 +365,7 @@ def test_the_model_along_a_step_is_that_of_differences():
         assert probe.slope[a] == pytest.approx(float(np.vdot(found.gradient, tangents[a])), rel=1e-4)
         for b in range(2):
             expected = float(np.vdot(tangents[a], tangents[b])) / STEPS  # ½ squared error, mean over steps
-            assert probe.bend[a, b] == pytest.approx(expected, rel=1e-4)
+            assert probe.curvature[a, b] == pytest.approx(expected, rel=1e-4)
 
 
 # one step is the chain
@@ -379,7 +381,7 @@ def test_one_step_is_the_chain(loss, every):
     weights = tuple(rng.normal(size=s) for s in chain.shapes)
 
     def looped(w, layer):
-        return np.insert(w, [layer.below] * (layer.width if layer.loops else 0), 0.0, axis=1)
+        return np.insert(w, [layer.in_features] * (layer.width if layer.recurrent else 0), 0.0, axis=1)
 
     mine = tuple(looped(w, layer) for w, layer in zip(weights, net.layers, strict=True))
     x = rng.normal(size=(40, FEATURES))
@@ -397,9 +399,9 @@ def test_one_step_is_the_chain(loss, every):
         solved_r = ridge_system(entered_r.gram[layer], 0.1).solve(entered_r.cross[layer], w_r)
         np.testing.assert_allclose(solved_r, looped(solved, net.layers[layer]), rtol=1e-8, atol=1e-10)
     assert entered_r.objective(mine, mu, 0.1) == pytest.approx(entered.objective(weights, mu, 0.1), rel=1e-10)
-    a = increment_chunk(chain, weights, None, x, y, settings)
-    b = increment_chunk(net, mine, None, x, y, settings)
-    for layer, (p, q) in enumerate(zip(a.pull, b.pull, strict=True)):
+    a = kfac_chunk(chain, weights, None, x, y, settings)
+    b = kfac_chunk(net, mine, None, x, y, settings)
+    for layer, (p, q) in enumerate(zip(a.negative_gradient, b.negative_gradient, strict=True)):
         np.testing.assert_allclose(q, looped(p, net.layers[layer]), rtol=1e-10, atol=1e-12)
     one, other = evaluate_chunk(net, mine, x, y), evaluate_chunk(chain, weights, x, y)
     assert (one.samples, one.correct) == (other.samples, other.correct)
@@ -418,8 +420,8 @@ def test_a_batch_of_different_lengths_equals_one_at_a_time(name):
     _, together = visit_chunk(
         case.network, case.weights, case.mu, case.x, case.targets, z, settings, renew=True
     )
-    pulled = increment_chunk(case.network, case.weights, None, case.x, case.targets, settings)
-    total, pull, loss = 0.0, [np.zeros_like(p) for p in pulled.pull], 0.0
+    pulled = kfac_chunk(case.network, case.weights, None, case.x, case.targets, settings)
+    total, pull, loss = 0.0, [np.zeros_like(p) for p in pulled.negative_gradient], 0.0
     for k in range(N):
         length = int(case.lengths[k])
         alone = replace(case.network.with_steps(length), lengths=False)
@@ -432,11 +434,11 @@ def test_a_batch_of_different_lengths_equals_one_at_a_time(name):
             y = y[:, :, 0] if case.network.loss.target == "labels" else y.reshape(1, -1)
         z, _ = enter_chunk(alone, case.weights, x, y)
         total = total + visit_chunk(alone, case.weights, case.mu, x, y, z, settings, renew=True)[1].vector
-        own = increment_chunk(alone, case.weights, None, x, y, settings)
-        pull = [a + b for a, b in zip(pull, own.pull, strict=True)]
+        own = kfac_chunk(alone, case.weights, None, x, y, settings)
+        pull = [a + b for a, b in zip(pull, own.negative_gradient, strict=True)]
         loss += evaluate_chunk(alone, case.weights, x, y).loss
     np.testing.assert_allclose(together.vector, total, rtol=1e-9, atol=1e-10)
-    for a, b in zip(pulled.pull, pull, strict=True):
+    for a, b in zip(pulled.negative_gradient, pull, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
     whole = evaluate_chunk(case.network, case.weights, case.x, case.targets)
     assert whole.loss == pytest.approx(loss, rel=1e-12)
@@ -450,7 +452,7 @@ def test_what_stands_in_the_padding_is_never_seen():
         1 - other.y[np.arange(STEPS) >= other.lengths[:, None]]
     )
     results = [
-        increment_chunk(c.network, c.weights, None, c.x, c.network.targets(c.x, c.y), CONVERGED, (1,)).vector
+        kfac_chunk(c.network, c.weights, None, c.x, c.network.targets(c.x, c.y), CONVERGED, (1,)).vector
         for c in (case, other)
     ]
     np.testing.assert_array_equal(*results)
@@ -515,8 +517,8 @@ def test_initial_weights():
     for layer, w in zip(net.layers, weights, strict=True):
         assert w.shape == (layer.width, layer.inputs)
         assert not w[:, -1].any()
-        if layer.loops:
-            v = w[:, layer.below : -1]
+        if layer.recurrent:
+            v = w[:, layer.in_features : -1]
             np.testing.assert_allclose(v @ v.T, np.eye(layer.width), atol=1e-12)
     identity = replace(net, start="identity").initial_weights(0, np.float64)
     np.testing.assert_array_equal(identity[0][:, 6:-1], np.eye(5))

@@ -20,7 +20,7 @@ from altmin_dask.data.sample_store import ingest
 from altmin_dask.data.sources import array_source, open_source
 from altmin_dask.networks.network import nested_pass
 from altmin_dask.networks.recurrent import Recurrent
-from altmin_dask.solvers.kfac import Memory
+from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 
@@ -33,9 +33,9 @@ SUMS = SEQUENCES.sum(axis=1)[:, :2]
 LENGTHS = RNG.integers(1, STEPS + 1, len(SEQUENCES))
 
 SCHEDULES: dict[str, dict[str, dict[str, Any]]] = {
-    "increments": {"training": {"schedule": "increments", "group_chunks": 2}},
+    "kfac": {"training": {"schedule": "kfac", "group_chunks": 2}},
     "increments with finite μ": {
-        "training": {"schedule": "increments", "group_chunks": 2},
+        "training": {"schedule": "kfac", "group_chunks": 2},
         "solver": {"mu": 50.0},
     },
     "windows": {"training": {"schedule": "windows", "first_window": 2, "window_passes": 2}},
@@ -70,7 +70,7 @@ def make(train: Any, kind: str = "recurrent_classifier", **tables: dict[str, Any
 
 def train(pipeline: Pipeline, folder: Path, **options: Any) -> tuple[Any, list[dict[str, Any]]]:
     run = RunFolder(folder)
-    records = runs.train(pipeline, run, Quiet(), announce=lambda line: None, **options)
+    records = runs.train(pipeline, run, Quiet(), log=lambda line: None, **options)
     state = run.restore()
     assert state is not None
     return state, records
@@ -93,10 +93,7 @@ def same_bits(a: Any, b: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[] if name in ("increments", "windows") else pytest.mark.slow)
-        for name in SCHEDULES
-    ],
+    [pytest.param(name, marks=[] if name in ("kfac", "windows") else pytest.mark.slow) for name in SCHEDULES],
 )
 def test_a_resumed_run_on_a_cluster_is_the_uninterrupted_one_in_threads(
     name, store, tmp_path, cluster_address
@@ -145,7 +142,7 @@ def test_statistics_follow_moving_states(store, tmp_path):
     samples = store(SEQUENCES, SIGNS)
     run = RunFolder(tmp_path / "run")
     pipeline = make(samples, training={"schedule": "incremental", "max_sweeps": 2.0}, solver={"mu": 0.5})
-    runs.train(pipeline, run, Quiet(), announce=lambda line: None)
+    runs.train(pipeline, run, Quiet(), log=lambda line: None)
     state, model = run.restore(), Model.load(run.model)
     assert isinstance(model.network, Recurrent)
     assert len(set(state.generations)) == 1
@@ -165,19 +162,19 @@ def test_statistics_follow_moving_states(store, tmp_path):
 def test_steps_that_explode_are_taken_back(activation, tmp_path, monkeypatch):
     """Nearly without damping steps overshoot: they are refused, and the run ends better than it began."""
     refused_steps = []
-    real = Memory.take_back
+    real = KFACState.reject_step
 
-    def counted(memory: Memory) -> Any:
+    def counted(memory: KFACState) -> Any:
         refused_steps.append(memory.steps)
         return real(memory)
 
-    monkeypatch.setattr(Memory, "take_back", counted)
+    monkeypatch.setattr(KFACState, "reject_step", counted)
     pipeline = make(
         "adding:rows=256,steps=40", "recurrent_regressor",
         data={"chunk_rows": 32},
         network={"hidden_layer_sizes": (24,), "activation": activation, "dtype": "float32"},
         training={"group_chunks": 1, "max_sweeps": 10.0},
-        solver={"metric_damping": 1e-7, "proximal": 1e-6, "ridge": 0.0},
+        solver={"output_damping": 1e-7, "proximal": 1e-6, "ridge": 0.0},
     )  # fmt: skip
     _, records = train(pipeline, tmp_path / "run")
     losses = [record["nested_loss"] for record in records]
@@ -196,7 +193,7 @@ def test_steps_that_explode_are_taken_back(activation, tmp_path, monkeypatch):
 def test_sequences_of_other_lengths_are_evaluated_and_predicted(altmin, tmp_path, store):
     pipeline = write_pipeline(
         tmp_path / "p.toml", store(SEQUENCES, RUNNING, lengths=LENGTHS), "recurrent_classifier",
-        training={"schedule": "increments", "max_sweeps": 20, "group_chunks": 2},
+        training={"schedule": "kfac", "max_sweeps": 20, "group_chunks": 2},
     )  # fmt: skip
     assert altmin("train", pipeline, "--run", "run").code == 0
     longer = RNG.normal(size=(30, 9, 3))
@@ -224,7 +221,7 @@ def test_lengths_and_states_of_an_npz_come_along(altmin, tmp_path):
     np.testing.assert_array_equal(group["lengths"][:], LENGTHS)
     np.testing.assert_array_equal(group["states"][:], states)
     pipeline = write_pipeline(
-        tmp_path / "p.toml", "s.zarr", "recurrent_classifier", training={"schedule": "increments"}
+        tmp_path / "p.toml", "s.zarr", "recurrent_classifier", training={"schedule": "kfac"}
     )
     outcome = altmin("train", pipeline, "--run", "run")
     assert outcome.code == 0, outcome

@@ -73,7 +73,7 @@ def make_run(
         }
     )
     run = RunFolder(path)
-    run.claim(pipeline.model_dump(mode="json"), pipeline.identity(), stores=stores)
+    run.write_manifest(pipeline.model_dump(mode="json"), pipeline.identity(), stores=stores)
     for each in records:
         run.append(each)
     if model:

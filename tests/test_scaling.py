@@ -15,7 +15,7 @@ from increment_costs import default_step
 from simulation import (
     WITHOUT,
     Costs,
-    Increments,
+    KFACSteps,
     cut,
     efficiency,
     losses,
@@ -187,22 +187,22 @@ def test_a_step_of_increments_asks_twice():
     first = 0.25 + 0.1 + 4 * 0.01 + (40 + 120) / 80 + 2.0 + 30 / 100 + 0.5
     second = 0.25 + 0.1 + 4 * 0.01 + 20 / 80 + 1.0 + 6 / 100 + 0.125
     assert step_seconds(pull, 1, 1) == pytest.approx(first)
-    assert seconds(Increments([[pull, probe]]), 1, 1) == pytest.approx(first + second)
+    assert seconds(KFACSteps([[pull, probe]]), 1, 1) == pytest.approx(first + second)
     # every other step is without what the first has to do
-    mixed = Increments([[pull, probe], [replace(pull, solve_seconds=0.0), probe]])
+    mixed = KFACSteps([[pull, probe], [replace(pull, solve_seconds=0.0), probe]])
     assert seconds(mixed, 1, 1) == pytest.approx(first + second - 0.25)
 
 
 @pytest.mark.parametrize("workers", [1, 8, 32, 128, 512, 1024])
 def test_of_a_step_of_one_chunk_all_workers_but_one_wait(workers):
-    costs = Increments([[replace(REAL, read_bytes=8e6, solve_seconds=0.02)] * 2])
+    costs = KFACSteps([[replace(REAL, read_bytes=8e6, solve_seconds=0.02)] * 2])
     assert efficiency(costs, workers, 1) == pytest.approx(1 / workers)
-    bare = Increments([[Costs([0.3]), Costs([0.1])]])
+    bare = KFACSteps([[Costs([0.3]), Costs([0.1])]])
     assert losses(bare, workers, 1)["idle"] == pytest.approx(1 - 1 / workers)
     # cut into a chunk a worker, the two rounds take that part of their time and no other cost does
     small = cut(bare, workers)
     assert seconds(small, workers, workers) == pytest.approx(0.4 / workers)
-    waiting = cut(Increments([[Costs([0.3], solve_seconds=0.1), Costs([0.1], step_seconds=0.1)]]), workers)
+    waiting = cut(KFACSteps([[Costs([0.3], solve_seconds=0.1), Costs([0.1], step_seconds=0.1)]]), workers)
     assert seconds(waiting, workers, workers) == pytest.approx(0.4 / workers + 0.2)
 
 

@@ -16,8 +16,8 @@ from altmin_dask.storage.run import RunFolder
 
 MU = 0.5
 FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "exact increments": ({"mu": "auto"}, {"schedule": "increments", "averaging": 0.5}),
-    "increments": ({"mu": 1e4}, {"schedule": "increments", "averaging": 0.5}),
+    "exact increments": ({"mu": "auto"}, {"schedule": "kfac", "averaging": 0.5}),
+    "kfac": ({"mu": 1e4}, {"schedule": "kfac", "averaging": 0.5}),
     "batch": ({"mu": MU}, {"schedule": "batch"}),
     "windows": ({"mu": MU}, {"schedule": "windows"}),
 }
@@ -111,7 +111,7 @@ def test_weights_that_grow_are_divergence(ridge, samples, make_store, pipeline, 
     )  # fmt: skip
     run = RunFolder(tmp_path / "run")
     with pytest.raises(RunError, match=r"the nested loss diverged.*try a larger solver"):
-        runs.train(settings, run, Quiet(), announce=lambda line: None)
+        runs.train(settings, run, Quiet(), log=lambda line: None)
     assert len(run.records()) < 6
 
 

@@ -13,7 +13,7 @@ from altmin_dask.errors import RepairWarning
 from altmin_dask.networks.chain import Chain
 from altmin_dask.solvers.schedules import Visit
 from altmin_dask.storage.latent import LatentStore
-from altmin_dask.training.alternating import Alternation
+from altmin_dask.training.alternating import AlternatingMinimization
 
 KINDS = ("l1", "multipliers")
 SCHEDULES = {
@@ -82,7 +82,7 @@ def test_sums_are_those_of_what_is_remembered_wherever_rho_has_moved(
     settings = pipeline(
         store.path, solver={"penalty": kind, "mu": 0.5}, training={**SCHEDULES[schedule], "max_sweeps": 6.7}
     )
-    act = Alternation.act
+    act = AlternatingMinimization.act
 
     def checked(form, action):
         act(form, action)
@@ -95,7 +95,7 @@ def test_sums_are_those_of_what_is_remembered_wherever_rho_has_moved(
                 (len(np.unique(state.splitting.held[:, 0], axis=0)), own, state.statistics.vector.copy())
             )
 
-    monkeypatch.setattr(Alternation, "act", checked)
+    monkeypatch.setattr(AlternatingMinimization, "act", checked)
     train(settings, tmp_path / "run")
     assert schedule == "batch" or max(rhos for rhos, _, _ in found) > 1
     for _, own, anew in found:
@@ -267,9 +267,9 @@ def test_multipliers_make_the_relaxed_network_the_real_one(make_store, pipeline,
 @pytest.mark.parametrize(
     ("solver", "training", "message"),
     [
-        ({"penalty": "l1"}, {"schedule": "increments"}, "keeps z"),
+        ({"penalty": "l1"}, {"schedule": "kfac"}, "keeps z"),
         ({"augmentation": 1.0}, {}, "augmentation is for penalty = 'l1'"),
-        ({"penalty": "l1"}, {"staleness": 2}, "staleness is for increments"),
+        ({"penalty": "l1"}, {"max_staleness": 2}, "staleness is for K-FAC steps"),
     ],
 )
 def test_settings_that_do_not_go_together_are_named(solver, training, message, altmin: Altmin, tmp_path):

@@ -14,9 +14,9 @@ from test_training import train
 from altmin_dask.errors import ChunkError
 from altmin_dask.execution import task_graphs
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training.kfac_training import Incrementing
+from altmin_dask.training.kfac_training import KFACTraining
 
-STALE = {"schedule": "increments", "group_chunks": 1, "max_sweeps": 6.0, "staleness": 3}
+STALE = {"schedule": "kfac", "group_chunks": 1, "max_sweeps": 6.0, "max_staleness": 3}
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def stale(pipeline, path, **training):
 def test_every_group_takes_part_once_a_pass(place, store, pipeline, tmp_path, monkeypatch, cluster_address):
     begun: list[tuple[int, ...]] = []
     depth = []
-    begin, finish = Incrementing._begin, Incrementing._finish
+    begin, finish = KFACTraining._begin, KFACTraining._finish
 
     def beginning(self, action):
         begun.append(self.groups[action.group])
@@ -42,13 +42,13 @@ def test_every_group_takes_part_once_a_pass(place, store, pipeline, tmp_path, mo
         depth.append(len(self.pending))
         return finish(self, pending, packed)
 
-    monkeypatch.setattr(Incrementing, "_begin", beginning)
-    monkeypatch.setattr(Incrementing, "_finish", finishing)
+    monkeypatch.setattr(KFACTraining, "_begin", beginning)
+    monkeypatch.setattr(KFACTraining, "_finish", finishing)
     options = {} if place == "threads" else {"scheduler": cluster_address}
     _, state, records = train(stale(pipeline, store.path), tmp_path / "run", **options)
     assert set(Counter(begun).values()) == {6}
     assert state.visits == 6 * 200
-    assert state.memory.steps == 6 * 7
+    assert state.kfac_state.steps == 6 * 7
     assert max(depth) == 3  # others under way when a step is taken
     assert records[-1]["nested_loss"] < 0.8 * records[0]["nested_loss"]
     assert records[-1]["sweep"] == 6
@@ -63,7 +63,7 @@ def test_a_run_is_resumed_where_it_was_committed(store, pipeline, tmp_path):
 
 def test_nothing_runs_on_after_an_error(store, pipeline, tmp_path, monkeypatch):
     running, calls = [], Counter()
-    original = task_graphs.increment_chunk
+    original = task_graphs.kfac_chunk
 
     def failing(*arguments):
         calls["all"] += 1
@@ -88,6 +88,7 @@ def test_nothing_runs_on_after_an_error(store, pipeline, tmp_path, monkeypatch):
 def test_other_schedules_wait_for_every_group(altmin, store):
     file = write_pipeline(Path("p.toml"), store.path)
     refused(
-        altmin("train", file, "--set", "training.staleness=2"),
-        "altmin: p.toml: training.staleness is for increments; training.schedule = 'incremental' waits for every group",
+        altmin("train", file, "--set", "training.max_staleness=2"),
+        "altmin: p.toml: training.max_staleness is for K-FAC steps; training.schedule = 'incremental' waits for every "
+        "group",
     )

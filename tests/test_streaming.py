@@ -183,7 +183,7 @@ def test_a_process_tells_what_it_writes_from_what_one_of_its_number_left(tmp_pat
     (tmp_path / f".a.zarr.partial-{socket.gethostname()}-{os.getpid()}-0123abcd").mkdir()
     with new_folder(final, SAMPLES, replace=False) as partial:
         partial.mkdir()
-        atomic.sweep_killed(final, SAMPLES.files)
+        atomic.remove_killed(final, SAMPLES.files)
         assert os.listdir(tmp_path) == [partial.name]
     assert os.listdir(tmp_path) == ["a.zarr"]
 

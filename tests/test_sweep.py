@@ -92,13 +92,13 @@ def test_an_altered_chunk_is_named(tmp_path, what):
 
 def test_a_commit_is_all_that_a_sweep_leaves(tmp_path):
     latent = LatentStore(str(tmp_path / "z"), 12, 3, 4, "float32")
-    latent.sweep({})
+    latent.remove_orphans({})
     for generation in (1, 2, 3):
         latent.prepare(generation)
         for chunk in range(3):
             latent.view(generation, (chunk,)).write(0, np.zeros((4, 3), np.float32))
     (tmp_path / "z" / "000002.zarr" / "c.1.abcdef.partial").touch()
-    latent.sweep({0: 2, 1: 1, 2: 2})
+    latent.remove_orphans({0: 2, 1: 1, 2: 2})
     left = {str(path.relative_to(tmp_path / "z")) for path in (tmp_path / "z").rglob("*") if path.is_file()}
     assert left == {
         "000001.zarr/zarr.json", "000001.zarr/c.1.0",
@@ -107,7 +107,7 @@ def test_a_commit_is_all_that_a_sweep_leaves(tmp_path):
     latent.discard(2, (0,), whole=False)
     latent.discard(1, (1,), whole=True)
     assert {path.name for path in (tmp_path / "z").rglob("*")} == {"000002.zarr", "zarr.json", "c.2.0"}
-    latent.sweep({})
+    latent.remove_orphans({})
     assert not (tmp_path / "z").exists()
 
 

@@ -67,7 +67,7 @@ def store_of(kind: str, folder: Path, targets: np.ndarray) -> Path:
 def pipeline_of(file: Path, kind: str, store: Path, activation: str, **tables: Any) -> Path:
     kind = "recurrent_regressor" if kind == "stepwise" else kind
     network = {"output_activation": activation, "initialization": "random"}
-    training = {"schedule": "increments", "max_sweeps": 1}
+    training = {"schedule": "kfac", "max_sweeps": 1}
     return write_pipeline(file, store, kind, network=network, training=training, **tables)
 
 

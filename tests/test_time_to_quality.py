@@ -27,9 +27,9 @@ from altmin_dask import RunFolder, make_pipeline, train
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution.executors import open_executor
 from altmin_dask.solvers.kfac import Memory
-from altmin_dask.training.context import Session
+from altmin_dask.training.context import RunContext
 from altmin_dask.training.initialization import initial_weights
-from altmin_dask.training.kfac_training import Incrementing
+from altmin_dask.training.kfac_training import KFACTraining
 from altmin_dask.training.problem import build_problem
 
 TINY = replace(
@@ -152,10 +152,10 @@ def test_others_start_from_the_very_weights_that_the_engine_begins_with(stores, 
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     with run.locked(), open_executor(pipeline.cluster) as executor:
-        run.claim(pipeline.model_dump(mode="json"), pipeline.identity(), z=None)
+        run.write_manifest(pipeline.model_dump(mode="json"), pipeline.identity(), z=None)
         problem = build_problem(pipeline, SampleStore.open(pipeline.data.train), None, executor)
-        session = Session(pipeline, problem, run, executor)
-        groups = Incrementing(session).groups
+        session = RunContext(pipeline, problem, run, executor)
+        groups = KFACTraining(session).groups
         assert len(groups) > 1  # so that it matters which one whitens
         expected = initial_weights(session, groups[0])
     assert seconds > 0
@@ -201,7 +201,7 @@ def test_what_ours_are_measured_with_changes_no_bit_of_the_weights(stores, tmp_p
                 update={"data": pipeline.data.model_copy(update={"validation": None})}
             )
         run = RunFolder(tmp_path / str(number))
-        records = train(pipeline, run, Silent(), announce=lambda line: None)
+        records = train(pipeline, run, Silent(), log=lambda line: None)
         found.append(([r["nested_loss"] for r in records], run.restore().memory))
         assert (records[-1]["validation_loss"] is not None) == judged
     (losses, memory), (others, other) = found
@@ -222,7 +222,7 @@ def test_where_ours_would_have_stopped_alone_is_where_they_do(tmp_path):
             }
         )
         run = RunFolder(tmp_path / f"patience-{patience}")
-        records.append(train(pipeline, run, Silent(), announce=lambda line: None))
+        records.append(train(pipeline, run, Silent(), log=lambda line: None))
     stopped, whole = records
     assert 12 < len(stopped) < len(whole)
     curve = [(float(n), float(-n), 0.0) for n in range(len(whole))]

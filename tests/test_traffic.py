@@ -100,7 +100,7 @@ def test_a_sweep_reads_x_y_and_z_once_and_writes_z_once(
             solver={"penalty": penalty, "mu": 0.1},
         )
         traffic.bytes.clear()
-        runs.train(settings, RunFolder(folder / "run"), Quiet(), announce=lambda line: None)
+        runs.train(settings, RunFolder(folder / "run"), Quiet(), log=lambda line: None)
         return Counter(traffic.bytes)
 
     once, thrice = moved(tmp_path / "once", 1), moved(tmp_path / "thrice", 3)
@@ -128,14 +128,12 @@ def test_increments_read_x_and_y_once(place, group_chunks, store, pipeline, monk
             store.path,
             network={"kind": "regressor", "hidden_layer_sizes": (HIDDEN,)},
             training={
-                "schedule": "increments", "group_chunks": group_chunks, "max_sweeps": sweeps, "evaluation_rows": 1
+                "schedule": "kfac", "group_chunks": group_chunks, "max_sweeps": sweeps, "evaluation_rows": 1
             },
             solver={"mu": "auto"},
         )  # fmt: skip
         traffic.bytes.clear()
-        records = runs.train(
-            settings, RunFolder(folder), Quiet(), scheduler=scheduler, announce=lambda line: None
-        )
+        records = runs.train(settings, RunFolder(folder), Quiet(), scheduler=scheduler, log=lambda line: None)
         return Counter(traffic.bytes), len(records)
 
     with ExitStack() as stack:

@@ -30,7 +30,7 @@ class Quiet:
 
 def train(pipeline: Any, folder: Path, **options: Any) -> tuple[RunFolder, State, list[dict[str, Any]]]:
     run = RunFolder(folder)
-    records = runs.train(pipeline, run, Quiet(), announce=lambda line: None, **options)
+    records = runs.train(pipeline, run, Quiet(), log=lambda line: None, **options)
     state = run.restore()
     assert state is not None
     return run, state, records

@@ -14,7 +14,7 @@ from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.weighted_loss import WeightedLoss
 from altmin_dask.solvers.gauss_newton import NewtonSettings
-from altmin_dask.solvers.kernels import evaluate_chunk, increment_chunk, probe_chunk
+from altmin_dask.solvers.kernels import evaluate_chunk, kfac_chunk, quadratic_model_chunk
 
 LOSSES = ["squared", "binary_cross_entropy", "cross_entropy"]
 
@@ -36,17 +36,17 @@ def behind(y: np.ndarray, w: np.ndarray) -> np.ndarray:
 def test_whole_weights_are_repetitions(loss):
     network, weights, x, y, w = problem(loss)
     weighted = replace(network, loss=WeightedLoss(network.loss))
-    found = increment_chunk(weighted, weights, None, x, behind(y, w), NewtonSettings())
-    wanted = increment_chunk(
-        network, weights, None, x.repeat(w, axis=0), y.repeat(w, axis=0), NewtonSettings()
-    )
+    found = kfac_chunk(weighted, weights, None, x, behind(y, w), NewtonSettings())
+    wanted = kfac_chunk(network, weights, None, x.repeat(w, axis=0), y.repeat(w, axis=0), NewtonSettings())
     np.testing.assert_allclose(found.totals[1], wanted.totals[1])
     for mine, theirs in zip(found.pull, wanted.pull, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-12)
 
     direction = network.initial_weights(1, np.float64)
-    mine = probe_chunk(weighted, weights, direction, direction, x, behind(y, w))
-    theirs = probe_chunk(network, weights, direction, direction, x.repeat(w, axis=0), y.repeat(w, axis=0))
+    mine = quadratic_model_chunk(weighted, weights, direction, direction, x, behind(y, w))
+    theirs = quadratic_model_chunk(
+        network, weights, direction, direction, x.repeat(w, axis=0), y.repeat(w, axis=0)
+    )
     np.testing.assert_allclose(mine.slope, theirs.slope)
     np.testing.assert_allclose(mine.bend, theirs.bend)
 
@@ -114,7 +114,7 @@ def test_weights_and_held_out_samples_go_together(make_store):
     ("settings", "weights", "error", "words"),
     [
         ({"schedule": "windows"}, np.ones(40), ConfigError, "mu = 'auto'"),
-        ({"mu": 1.0}, np.ones(40), ConfigError, "schedule = 'increments'"),
+        ({"mu": 1.0}, np.ones(40), ConfigError, "schedule = 'kfac'"),
         ({}, np.zeros(40), DataError, "all weights of samples are zero"),
         ({}, -np.ones(40), DataError, "from 0 on"),
         ({"class_weight": {5: 1.0}}, None, ConfigError, "none of the classes"),

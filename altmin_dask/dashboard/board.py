@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-ACTIVITIES = ("read", "newton", "statistics", "probe", "evaluate", "write", "solve", "wait", "commit")
+ACTIVITIES = ("read", "newton", "statistics", "model", "evaluate", "write", "solve", "wait", "commit")
 """What time is spent with; what else Dask counts is "other"."""
 KEPT_RUNS = 50
 RATE_SECONDS = 10.0

@@ -185,7 +185,7 @@ class View:
             (self.mu, self.layers[1], _layers(chosen, "mu")),
         ):
             source.data = _lines(curves)
-            shown.visible = bool(curves)  # increments know of no residuals, and of μ only where it is finite
+            shown.visible = bool(curves)  # K-FAC steps know of no residuals, and of μ only where it is finite
 
     def _new(self, what: str, state: Any) -> bool:
         """Whether something is to be drawn, as it has another state than when it was drawn last."""

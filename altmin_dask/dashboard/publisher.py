@@ -20,7 +20,7 @@ from altmin_dask.errors import AltMinError
 from altmin_dask.execution.executors import Cluster
 from altmin_dask.planning.plan import Plan
 from altmin_dask.storage.model import Model
-from altmin_dask.training.context import Session
+from altmin_dask.training.context import RunContext
 from altmin_dask.training.progress import Observer, Progress
 from altmin_dask.types import Array
 
@@ -68,7 +68,7 @@ class Publisher:
         What was expected.
     """
 
-    def __init__(self, session: Session, observer: Observer, plan: Plan) -> None:
+    def __init__(self, session: RunContext, observer: Observer, plan: Plan) -> None:
         self.session, self.observer, self.plan = session, observer, plan
         self.client: Client | None = None
         self.telling, self.noting, self.drawing = map(Rhythm, (TELL_SECONDS, NOTE_SECONDS, DRAW_SECONDS))
@@ -173,7 +173,7 @@ class Publisher:
     def _note(self, status: str) -> None:
         """Leave in the run folder what `altmin dashboard` shows besides the history."""
         try:
-            self.session.run.note(
+            self.session.run.write_progress(
                 {
                     "status": status,
                     "time": time.time(),
@@ -203,14 +203,14 @@ class Publisher:
 
 @contextmanager
 def published(
-    session: Session, observer: Observer, plan: Plan, announce: Callable[[str], object]
+    session: RunContext, observer: Observer, plan: Plan, log: Callable[[str], object]
 ) -> Iterator[Publisher]:
     """Tell the page of the cluster's dashboard, if there is one, of a run for as long as a block lasts."""
     publisher = Publisher(session, observer, plan)
     if isinstance(session.executor, Cluster):
         publisher.client = session.executor.client
         if (url := _installed(session.executor.client)) is not None:
-            announce(f"dashboard: {url}")
+            log(f"dashboard: {url}")
     publisher.begun()
     try:
         yield publisher

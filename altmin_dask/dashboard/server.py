@@ -109,7 +109,7 @@ class Follower:
         self._tell("pictures", pictures=rows)
 
 
-def serve(run: RunFolder, address: str, port: int, announce: Callable[[str], object]) -> None:
+def serve(run: RunFolder, address: str, port: int, log: Callable[[str], object]) -> None:
     """Serve the page of a run folder until interrupted.
 
     Parameters
@@ -143,7 +143,7 @@ def serve(run: RunFolder, address: str, port: int, announce: Callable[[str], obj
             f"{address}:{port} cannot be listened at ({error.strerror}); give another --port"
         ) from None
     reach = "this machine only" if host == "localhost" else f"whoever reaches {address}"
-    announce(f"dashboard: http://{host}:{server.port}{PAGE}  (for {reach}; Ctrl-C ends it)")
+    log(f"dashboard: http://{host}:{server.port}{PAGE}  (for {reach}; Ctrl-C ends it)")
     server.start()
     try:
         server.io_loop.start()

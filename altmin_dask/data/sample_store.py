@@ -22,7 +22,7 @@ import zarr
 from altmin_dask.data.conversion import Conversion
 from altmin_dask.data.preprocessing import Preparation, standardized
 from altmin_dask.data.readers import ROOTS, open_zarr, read_zarr
-from altmin_dask.data.sources import BESIDE, WEIGHTS, Source
+from altmin_dask.data.sources import SEQUENCE_ARRAYS, WEIGHTS, Source
 from altmin_dask.data.summaries import (
     Summary,
     check_finite,
@@ -33,7 +33,7 @@ from altmin_dask.data.summaries import (
     summarise,
 )
 from altmin_dask.errors import AltMinWarning, ConfigError, DataError, ExistsError
-from altmin_dask.storage.atomic import new_folder, sweep_killed
+from altmin_dask.storage.atomic import new_folder, remove_killed
 from altmin_dask.storage.checksums import storage_options
 from altmin_dask.storage.locations import for_zarr, is_url, locate, names_in
 from altmin_dask.storage.ownership import KEY, Layout, own_attributes, store_files
@@ -55,7 +55,7 @@ SAMPLES = Layout(
     "a sample store that `altmin ingest` wrote",
     "zarr.json",
     lambda content: "sample_shape" in own_attributes(content),
-    store_files("x", "y", *BESIDE, WEIGHTS),
+    store_files("x", "y", *SEQUENCE_ARRAYS, WEIGHTS),
 )
 """What `ingest` writes, and may replace."""
 _VERSION = 1
@@ -77,7 +77,7 @@ class SampleStore:
     y : zarr.Array or None
         Targets, chunked like x: integer labels ``(rows,)``, or floats ``(rows,)`` or ``(rows, outputs)``; of sequences
         also one for each step, ``(rows, steps)`` or ``(rows, steps, outputs)``.
-    beside : dict of str to zarr.Array
+    sequence_arrays : dict of str to zarr.Array
         ``lengths`` and ``states`` of sequences, as in `altmin_dask.data.sources.Source`, chunked like x.
     weights : zarr.Array or None
         ``sample_weight``, (rows,): how much every sample counts, 1 on average; chunked like x.
@@ -102,7 +102,7 @@ class SampleStore:
     x: zarr.Array[Any]
     y: zarr.Array[Any] | None
     attributes: dict[str, Any] = field(default_factory=dict)
-    beside: dict[str, zarr.Array[Any]] = field(default_factory=dict)
+    sequence_arrays: dict[str, zarr.Array[Any]] = field(default_factory=dict)
     weights: zarr.Array[Any] | None = None
 
     @classmethod
@@ -138,10 +138,12 @@ class SampleStore:
             names = ", ".join(sorted(group.array_keys())) or "no arrays"
             raise DataError(f"{location} has no array called x (it has {names}); `altmin ingest` it first")
         targets = y if isinstance(y, zarr.Array) else None
-        beside = {name: array for name in BESIDE if isinstance(array := group.get(name), zarr.Array)}
+        sequence_arrays = {
+            name: array for name in SEQUENCE_ARRAYS if isinstance(array := group.get(name), zarr.Array)
+        }
         weights = array if isinstance(array := group.get(WEIGHTS), zarr.Array) else None
-        _check_layout(location, x, targets, beside, weights)
-        return cls(location, x, targets, dict(attributes), beside, weights)
+        _check_layout(location, x, targets, sequence_arrays, weights)
+        return cls(location, x, targets, dict(attributes), sequence_arrays, weights)
 
     @property
     def rows(self) -> int:
@@ -171,10 +173,12 @@ class SampleStore:
     @property
     def x_dtype(self) -> np.dtype[Any]:
         """In which samples are read, with what sequences have beside them."""
-        if not self.beside:
+        if not self.sequence_arrays:
             return self.x.dtype
         # lengths are whole numbers up to the steps there are, which any float from float32 on holds
-        return joined_dtype(self.x, *(array for name, array in self.beside.items() if name != "lengths"))
+        return joined_dtype(
+            self.x, *(array for name, array in self.sequence_arrays.items() if name != "lengths")
+        )
 
     @property
     def y_dtype(self) -> np.dtype[Any] | None:
@@ -308,7 +312,7 @@ def ingest(
         raise ConfigError(f"scale is {scale}, which standardize finds by itself; leave one of them out")
     if source.y is not None:
         _check_targets(source.y.shape, source.y.dtype, source.y.label, source.x_shape)
-    _check_beside(source)
+    _check_sequence_arrays(source)
     source = standardized(source) if standardize else source
     rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)
 
@@ -363,12 +367,12 @@ def _write(
     if source.y is not None:
         converted["y"] = Conversion(source.y, "int64" if is_labels(source.y.dtype) else dtype)
         y_array = create("y", source.y.shape[1:], converted["y"].dtype.name)
-    readers = {**source.beside, **({} if source.weights is None else {WEIGHTS: source.weights})}
-    beside = {}
+    readers = {**source.sequence_arrays, **({} if source.weights is None else {WEIGHTS: source.weights})}
+    sequence_arrays = {}
     for name, reader in readers.items():
         converted[name] = Conversion(reader, "int64" if name == "lengths" else dtype)
         array = create(name, reader.shape[1:], converted[name].dtype.name)
-        beside[name] = array, reader.blocks(chunk_rows)
+        sequence_arrays[name] = array, reader.blocks(chunk_rows)
 
     def convert(start: int, raw_x: Array, raw_y: Array | None) -> tuple[Array, Array | None]:
         if raw_y is not None and is_labels(raw_y.dtype):
@@ -381,7 +385,7 @@ def _write(
         x_array[rows] = x
         if y is not None and y_array is not None:
             y_array[rows] = y
-        for name, (array, others) in beside.items():
+        for name, (array, others) in sequence_arrays.items():
             values = converted[name](next(others))
             if name == "lengths":
                 check_lengths(values, source.x_shape[0], start, source.name)
@@ -447,7 +451,7 @@ def check_destination(location: str, overwrite: bool, layout: Layout) -> bool:
         final, there = location, bool(names)
     else:
         final = os.path.realpath(location)
-        sweep_killed(Path(final), layout.files)
+        remove_killed(Path(final), layout.files)
         names, there = names_in(final), os.path.lexists(location)
     if not there:
         return False
@@ -476,16 +480,16 @@ def _check_layout(
     location: str,
     x: zarr.Array[Any],
     y: zarr.Array[Any] | None,
-    beside: dict[str, zarr.Array[Any]],
+    sequence_arrays: dict[str, zarr.Array[Any]],
     weights: zarr.Array[Any] | None,
 ) -> None:
     """Refuse arrays that cannot be read as chunks of whole samples."""
-    arrays = {"x": x} | ({} if y is None else {"y": y}) | beside
+    arrays = {"x": x} | ({} if y is None else {"y": y}) | sequence_arrays
     arrays |= {} if weights is None else {WEIGHTS: weights}
     readers = {name: read_zarr(array, f"{name} of {location}") for name, array in arrays.items()}
     # a source has the same demands on dtypes and shapes
-    sequences = {name: readers[name] for name in beside}
-    _check_beside(Source(location, readers["x"], readers.get("y"), sequences, readers.get(WEIGHTS)))
+    sequences = {name: readers[name] for name in sequence_arrays}
+    _check_sequence_arrays(Source(location, readers["x"], readers.get("y"), sequences, readers.get(WEIGHTS)))
     for name, array in arrays.items():
         label = f"{name} of {location}"
         if any(chunk < size for chunk, size in zip(array.chunks[1:], array.shape[1:], strict=True)):
@@ -522,13 +526,13 @@ def _check_targets(
         )
 
 
-def _check_beside(source: Source) -> None:
+def _check_sequence_arrays(source: Source) -> None:
     """Refuse weights, lengths and states of a wrong shape, or where there are no sequences."""
     if source.weights is not None and len(source.weights.shape) != 1:
         raise DataError(
             f"{source.weights.label} has shape {source.weights.shape}; give one weight for each sample, (rows,)"
         )
-    for name, reader in source.beside.items():
+    for name, reader in source.sequence_arrays.items():
         if len(source.x_shape) < 2:
             raise DataError(
                 f"{reader.label} belongs to sequences, and {source.x.label} has shape {source.x.shape}; "

@@ -37,7 +37,7 @@ from altmin_dask.errors import ConfigError, DataError, MissingError
 from altmin_dask.storage.locations import as_name, is_url, local_path, locate
 from altmin_dask.types import Array
 
-BESIDE = ("lengths", "states")
+SEQUENCE_ARRAYS = ("lengths", "states")
 """Arrays that sequences may have beside x and y."""
 WEIGHTS = "sample_weight"
 """The array that says how much every sample counts."""
@@ -59,7 +59,7 @@ class Source:
         The inputs, of rank 2 or more: one row per sample.
     y : RowReader or None
         The targets, of rank 1 or more.
-    beside : mapping of str to RowReader
+    sequence_arrays : mapping of str to RowReader
         Of sequences: ``lengths`` (rows,), integers from 1 to the number of steps, where they are padded; ``states``
         (rows, Σ d_i), where they begin with given states.
     weights : RowReader or None
@@ -76,7 +76,7 @@ class Source:
     name: str
     x: RowReader
     y: RowReader | None = None
-    beside: Mapping[str, RowReader] = field(default_factory=dict)
+    sequence_arrays: Mapping[str, RowReader] = field(default_factory=dict)
     weights: RowReader | None = None
     preparation: Preparation | None = None
 
@@ -93,7 +93,7 @@ class Source:
                 f"{self.x.label} has {self.rows} rows and {self.y.label} has {self.y.shape[0]}; "
                 "give x and y that belong together"
             )
-        for array in (*self.beside.values(), *([] if self.weights is None else [self.weights])):
+        for array in (*self.sequence_arrays.values(), *([] if self.weights is None else [self.weights])):
             if array.shape[0] != self.rows:
                 raise DataError(
                     f"{self.x.label} has {self.rows} rows and {array.label} has {array.shape[0]}; "
@@ -157,7 +157,11 @@ class Source:
 
 
 def array_source(
-    x: ArrayLike, y: ArrayLike | None = None, *, name: str = "the given arrays", **beside: ArrayLike | None
+    x: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    name: str = "the given arrays",
+    **sequence_arrays: ArrayLike | None,
 ) -> Source:
     """Make a source of arrays in memory.
 
@@ -169,7 +173,7 @@ def array_source(
         Targets ``(rows,)`` or ``(rows, …)``.
     name : str
         What messages call it.
-    **beside : array_like
+    **sequence_arrays : array_like
         ``lengths`` and ``states`` of sequences, as in `Source`.
 
     Raises
@@ -188,7 +192,7 @@ def array_source(
     targets = None if y is None else read_memory(np.asarray(y), f"y of {name}")
     others = {
         key: read_memory(np.asarray(values), f"{key} of {name}")
-        for key, values in beside.items()
+        for key, values in sequence_arrays.items()
         if values is not None
     }
     return Source(name, read_memory(np.asarray(x), f"x of {name}"), targets, others)
@@ -332,15 +336,16 @@ def _npz(name: str, path: Path, split: str | None, x: str | None, y: str | None)
     for wanted in (x_name, y_name):
         if wanted is not None and wanted not in names:
             raise _no_array(str(path), wanted, names)
-    beside = {key: read_npz(path, key) for key in BESIDE if key in names and key not in (x_name, y_name)}
+    found = [key for key in SEQUENCE_ARRAYS if key in names and key not in (x_name, y_name)]
+    sequence_arrays = {key: read_npz(path, key) for key in found}
     weights = read_npz(path, WEIGHTS) if WEIGHTS in names and WEIGHTS not in (x_name, y_name) else None
     targets = None if y_name is None else read_npz(path, y_name)
-    return Source(name, read_npz(path, x_name), targets, beside, weights)
+    return Source(name, read_npz(path, x_name), targets, sequence_arrays, weights)
 
 
 def _npz_inputs(path: Path, names: list[str], y: str | None) -> str:
     """Choose the array that is x where the user named none."""
-    others = [name for name in names if name != y and name not in (*BESIDE, WEIGHTS)]
+    others = [name for name in names if name != y and name not in (*SEQUENCE_ARRAYS, WEIGHTS)]
     if "x" in others:
         return "x"
     if len(others) == 1:
@@ -401,10 +406,11 @@ def _zarr(name: str, location: str, x: str | None, y: str | None) -> Source:
         return Source(name, read_zarr(node, f"the array at {location}"))
     y_name = y or ("y" if "y" in node and x != "y" else None)
     inputs = _zarr_array(node, x or "x", location)
-    beside = {key: _zarr_array(node, key, location) for key in BESIDE if key in node and key not in (x, y)}
+    found = [key for key in SEQUENCE_ARRAYS if key in node and key not in (x, y)]
+    sequence_arrays = {key: _zarr_array(node, key, location) for key in found}
     weights = _zarr_array(node, WEIGHTS, location) if WEIGHTS in node and WEIGHTS not in (x, y) else None
     targets = None if y_name is None else _zarr_array(node, y_name, location)
-    return Source(name, inputs, targets, beside, weights)
+    return Source(name, inputs, targets, sequence_arrays, weights)
 
 
 def _zarr_array(group: zarr.Group, name: str, location: str) -> RowReader:

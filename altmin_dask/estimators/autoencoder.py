@@ -34,7 +34,7 @@ class AltMinAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, AltMi
     loss : {"squared", "binary_cross_entropy"}
         ½ ‖x̂ − x‖², or with sigmoid outputs the cross entropy, for samples in [0, 1].
     activation, initialization, penalty, mu, ridge, proximal, schedule, max_sweeps, early_stopping, \
-validation_fraction, n_iter_no_change, tol, warm_start, chunk_rows, group_chunks, staleness, dtype, random_state, \
+validation_fraction, n_iter_no_change, tol, warm_start, chunk_rows, group_chunks, max_staleness, dtype, random_state, \
 scheduler, workers, temporary_folder, settings, verbose
         See `AltMinEstimator`.
 
@@ -100,7 +100,7 @@ scheduler, workers, temporary_folder, settings, verbose
         warm_start: bool = False,
         chunk_rows: int | None = None,
         group_chunks: int | None = None,
-        staleness: int = 0,
+        max_staleness: int = 0,
         dtype: str = "auto",
         random_state: Any = None,
         scheduler: str | None = None,
@@ -113,7 +113,7 @@ scheduler, workers, temporary_folder, settings, verbose
             hidden_layer_sizes, activation, initialization=initialization, penalty=penalty, mu=mu, ridge=ridge,
             proximal=proximal, schedule=schedule, max_sweeps=max_sweeps, early_stopping=early_stopping,
             validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, tol=tol, warm_start=warm_start,
-            chunk_rows=chunk_rows, group_chunks=group_chunks, staleness=staleness, dtype=dtype,
+            chunk_rows=chunk_rows, group_chunks=group_chunks, max_staleness=max_staleness, dtype=dtype,
             random_state=random_state, scheduler=scheduler, workers=workers, temporary_folder=temporary_folder,
             settings=settings, verbose=verbose,
         )  # fmt: skip

@@ -39,9 +39,9 @@ from altmin_dask.estimators.input import (
     store_source,
 )
 from altmin_dask.estimators.settings import chunk_rows_of, dtype_of, pipeline_of, place_of, share_held_out
-from altmin_dask.estimators.watch import CallbackSupportMixin, Stop, Watch, with_callbacks
+from altmin_dask.estimators.watch import CallbackSupportMixin, FitCallbacks, Stop, with_callbacks
 from altmin_dask.estimators.weighting import weighted
-from altmin_dask.solvers.kfac import Memory
+from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.locations import as_name, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -68,16 +68,16 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
     penalty : {"l2", "l1", "multipliers"}
         How the constraints z_i = W_i φ(z_{i−1}) + b_i are relaxed.
     mu : float, tuple of float, dict or "auto"
-        Weight of the penalty, of all layers or of each; "auto" is exact constraints for increments.
+        Weight of the penalty, of all layers or of each; "auto" is exact constraints for K-FAC steps.
     ridge : float
         λ of λ Σ_i ‖[W_i b_i]‖² beside the sum of all losses (scikit-learn's ``alpha`` is 2 λ). By default 1 for
         classifiers and regressors: small data sets need it, large ones hardly notice; 0.005 for auto-encoders.
     proximal : float, optional
         ρ of the steps relative to the mean diagonal of a Gram matrix; None follows from the network and the group.
-    schedule : {"auto", "increments", "windows", "incremental", "batch"}
-        How sweeps over the chunks go; "auto" are increments for "l2", and windows elsewhere.
+    schedule : {"auto", "kfac", "windows", "incremental", "batch"}
+        How sweeps over the chunks go; "auto" are K-FAC steps for "l2", and windows elsewhere.
     max_sweeps : float, optional
-        Passes over the samples, at most: by default 30; for auto-encoders None, which are 20 for increments, or as
+        Passes over the samples, at most: by default 30; for auto-encoders None, which are 20 for K-FAC steps, or as
         many as 300 steps take.
     early_stopping : bool
         Hold `validation_fraction` of the samples out (drawn at random, not by class), stop on their loss and keep the
@@ -95,9 +95,9 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         Rows in a chunk of the temporary store, of which each is a task; None is about 8 MiB, and of small data sets
         2,000 rows.
     group_chunks : int, optional
-        Chunks that make a step; None is as many as hold about 2,000 samples (increments), or 1.
-    staleness : int
-        How many groups may be under way at once (increments); above 0 results depend on timing.
+        Chunks that make a step; None is as many as hold about 2,000 samples (K-FAC), or 1.
+    max_staleness : int
+        How many groups may be under way at once (K-FAC); above 0 results depend on timing.
     dtype : {"auto", "float32", "float64"}
         In which is computed, and what samples and targets are read in; "auto" is float32 for samples of float32, and
         float64 elsewhere, as in scikit-learn; `partial_fit` goes on in what it began with.
@@ -113,7 +113,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         Where the store and the run are while `fit` goes on, and which the workers of a cluster have to see; None is
         Dask's ``temporary-directory``, or else the system's.
     settings : dict, optional
-        More settings as in a pipeline file, such as ``{"solver.metric_damping": 0.01}``; these go first.
+        More settings as in a pipeline file, such as ``{"solver.output_damping": 0.01}``; these go first.
     verbose : bool
         Print a line for every record.
     """
@@ -142,7 +142,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         warm_start: bool = False,
         chunk_rows: int | None = None,
         group_chunks: int | None = None,
-        staleness: int = 0,
+        max_staleness: int = 0,
         dtype: str = "auto",
         random_state: Any = None,
         scheduler: str | None = None,
@@ -167,7 +167,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         self.warm_start = warm_start
         self.chunk_rows = chunk_rows
         self.group_chunks = group_chunks
-        self.staleness = staleness
+        self.max_staleness = max_staleness
         self.dtype = dtype
         self.random_state = random_state
         self.scheduler = scheduler
@@ -265,7 +265,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, *, partial: bool = False) -> Self:
         """Train on all samples, or go on with one pass over some more of them."""
         begun = partial and hasattr(self, "model_")
-        streamed: tuple[Weights, Memory] | None = getattr(self, "_streamed", None) if begun else None
+        streamed: tuple[Weights, KFACState] | None = getattr(self, "_streamed", None) if begun else None
         seed = self._seed() + (0 if streamed is None else streamed[1].steps)
         location = self.temporary_folder or dask.config.get("temporary-directory", None)
         with tempfile.TemporaryDirectory(prefix="altmin-", dir=location) as home:
@@ -285,12 +285,12 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
                     "n_iter_": max(1, math.ceil(records[-1]["sweep"])),
                 }
 
-            watch = Watch(self, learnt, X, y, callbacks=not partial)
+            watch = FitCallbacks(self, learnt, X, y, callbacks=not partial)
             with suppress(Stop):
                 runs.train(
                     pipeline, run, watch, scheduler=place_of(self.scheduler),
-                    initial=streamed[0] if streamed else initial, memory=streamed[1] if streamed else None,
-                    announce=print if self.verbose else lambda line: None,
+                    initial=streamed[0] if streamed else initial, kfac_state=streamed[1] if streamed else None,
+                    log=print if self.verbose else lambda line: None,
                 )  # fmt: skip
             found = learnt()
             if partial:
@@ -309,9 +309,9 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         """What is known after some more samples: the last weights in place of those best on them."""
         state = run.restore()
         assert state is not None
-        assert state.memory is not None
-        self._streamed = state.weights, state.memory
-        weights = state.memory.averaged(state.weights, averaging)
+        assert state.kfac_state is not None
+        self._streamed = state.weights, state.kfac_state
+        weights = state.kfac_state.averaged(state.weights, averaging)
         before = (self.history_, self.loss_curve_, self.n_iter_) if begun else ([], [], 0)
         return {
             **found,

@@ -144,7 +144,9 @@ def store_source(store: SampleStore) -> Source:
     """The samples of a store, to be read once more."""
     y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
     weights = None if store.weights is None else read_zarr(store.weights, f"sample_weight of {store.path}")
-    beside = {name: read_zarr(array, f"{name} of {store.path}") for name, array in store.beside.items()}
+    beside = {
+        name: read_zarr(array, f"{name} of {store.path}") for name, array in store.sequence_arrays.items()
+    }
     x = read_zarr(store.x, f"x of {store.path}")
     return Source(store.path, x, y, beside, weights, store.preparation)
 
@@ -267,7 +269,7 @@ def split(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
             source.name,
             part(source.x, held_out),
             None if source.y is None else part(source.y, held_out),
-            {name: part(reader, held_out) for name, reader in source.beside.items()},
+            {name: part(reader, held_out) for name, reader in source.sequence_arrays.items()},
             weights=None if source.weights is None else part(source.weights, held_out),
         )
         for held_out in (False, True)

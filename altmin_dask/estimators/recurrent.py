@@ -177,10 +177,10 @@ class RecurrentEstimator(AltMinEstimator):
         source = super()._with_targets(source, begun)
         x, shape = source.x, (self.n_steps_in_, self.n_step_features_in_)
         shaped = mapped(x, lambda block: block.reshape(len(block), *shape), x.dtype)
-        beside = dict(source.beside)
+        beside = dict(source.sequence_arrays)
         if self._given_lengths is not None:
             beside["lengths"] = sliced(self._given_lengths, "lengths")
-        return replace(source, x=replace(shaped, shape=(source.rows, *shape)), beside=beside)
+        return replace(source, x=replace(shaped, shape=(source.rows, *shape)), sequence_arrays=beside)
 
     def _network(self) -> dict[str, Any]:
         head: Any = self.head_layer_sizes
@@ -214,7 +214,7 @@ class RecurrentEstimator(AltMinEstimator):
 
     def _of_store(self, store: SampleStore, **options: Any) -> tuple[Array, Array | None, Array]:
         """Targets, lengths and predictions of all samples of a store, whose inputs are read chunk by chunk."""
-        lengths = store.beside.get("lengths")
+        lengths = store.sequence_arrays.get("lengths")
         forward = SequenceForward(self._fitted, self.n_steps_in_, lengths is not None, **options)
         found = []
         for start in range(0, store.rows, store.chunk_rows):
@@ -279,8 +279,8 @@ class AltMinRecurrentClassifier(ClassifierMixin, RecurrentEstimator):  # type: i
     recurrent_initialization : {"auto", "orthogonal", "identity"}
         What V_i are at first; "auto" is the identity for rectifiers.
     penalty, mu, ridge, proximal, schedule, max_sweeps, early_stopping, validation_fraction, n_iter_no_change, tol, \
-warm_start, chunk_rows, group_chunks, staleness, dtype, random_state, scheduler, workers, temporary_folder, settings, \
-verbose
+warm_start, chunk_rows, group_chunks, max_staleness, dtype, random_state, scheduler, workers, temporary_folder, \
+settings, verbose
         See `AltMinEstimator`. A step is made of about 1,000 sequences.
 
     Attributes
@@ -329,7 +329,7 @@ verbose
         warm_start: bool = False,
         chunk_rows: int | None = None,
         group_chunks: int | None = None,
-        staleness: int = 0,
+        max_staleness: int = 0,
         dtype: str = "auto",
         random_state: Any = None,
         scheduler: str | None = None,
@@ -342,7 +342,7 @@ verbose
             hidden_layer_sizes, activation, penalty=penalty, mu=mu, ridge=ridge, proximal=proximal, schedule=schedule,
             max_sweeps=max_sweeps, early_stopping=early_stopping, validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change, tol=tol, warm_start=warm_start, chunk_rows=chunk_rows,
-            group_chunks=group_chunks, staleness=staleness, dtype=dtype, random_state=random_state,
+            group_chunks=group_chunks, max_staleness=max_staleness, dtype=dtype, random_state=random_state,
             scheduler=scheduler, workers=workers, temporary_folder=temporary_folder, settings=settings, verbose=verbose,
         )  # fmt: skip
         self.head_layer_sizes = head_layer_sizes
@@ -447,8 +447,8 @@ class AltMinRecurrentRegressor(RegressorMixin, RecurrentEstimator):  # type: ign
     output_activation : str, optional
         None is "identity"; "sigmoid" for targets in [0, 1].
     penalty, mu, ridge, proximal, schedule, max_sweeps, early_stopping, validation_fraction, n_iter_no_change, tol, \
-warm_start, chunk_rows, group_chunks, staleness, dtype, random_state, scheduler, workers, temporary_folder, settings, \
-verbose
+warm_start, chunk_rows, group_chunks, max_staleness, dtype, random_state, scheduler, workers, temporary_folder, \
+settings, verbose
         See `AltMinEstimator`. A step is made of about 1,000 sequences.
 
     Attributes
@@ -500,7 +500,7 @@ verbose
         warm_start: bool = False,
         chunk_rows: int | None = None,
         group_chunks: int | None = None,
-        staleness: int = 0,
+        max_staleness: int = 0,
         dtype: str = "auto",
         random_state: Any = None,
         scheduler: str | None = None,
@@ -513,7 +513,7 @@ verbose
             hidden_layer_sizes, activation, penalty=penalty, mu=mu, ridge=ridge, proximal=proximal, schedule=schedule,
             max_sweeps=max_sweeps, early_stopping=early_stopping, validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change, tol=tol, warm_start=warm_start, chunk_rows=chunk_rows,
-            group_chunks=group_chunks, staleness=staleness, dtype=dtype, random_state=random_state,
+            group_chunks=group_chunks, max_staleness=max_staleness, dtype=dtype, random_state=random_state,
             scheduler=scheduler, workers=workers, temporary_folder=temporary_folder, settings=settings, verbose=verbose,
         )  # fmt: skip
         self.head_layer_sizes = head_layer_sizes

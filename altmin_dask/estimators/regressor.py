@@ -31,8 +31,8 @@ class AltMinRegressor(RegressorMixin, AltMinEstimator):  # type: ignore[misc]
     loss : {"squared", "binary_cross_entropy"}
         ½ ‖ŷ − y‖², or with sigmoid outputs the cross entropy, for targets in [0, 1].
     hidden_layer_sizes, activation, initialization, penalty, mu, ridge, proximal, schedule, max_sweeps, \
-early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, chunk_rows, group_chunks, staleness, dtype, \
-random_state, scheduler, workers, temporary_folder, settings, verbose
+early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, chunk_rows, group_chunks, max_staleness, \
+dtype, random_state, scheduler, workers, temporary_folder, settings, verbose
         See `AltMinEstimator`.
 
     Attributes
@@ -82,7 +82,7 @@ feature_names_in_
         warm_start: bool = False,
         chunk_rows: int | None = None,
         group_chunks: int | None = None,
-        staleness: int = 0,
+        max_staleness: int = 0,
         dtype: str = "auto",
         random_state: Any = None,
         scheduler: str | None = None,
@@ -95,7 +95,7 @@ feature_names_in_
             hidden_layer_sizes, activation, initialization=initialization, penalty=penalty, mu=mu, ridge=ridge,
             proximal=proximal, schedule=schedule, max_sweeps=max_sweeps, early_stopping=early_stopping,
             validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, tol=tol, warm_start=warm_start,
-            chunk_rows=chunk_rows, group_chunks=group_chunks, staleness=staleness, dtype=dtype,
+            chunk_rows=chunk_rows, group_chunks=group_chunks, max_staleness=max_staleness, dtype=dtype,
             random_state=random_state, scheduler=scheduler, workers=workers, temporary_folder=temporary_folder,
             settings=settings, verbose=verbose,
         )  # fmt: skip
@@ -113,7 +113,7 @@ feature_names_in_
         y : array_like, frame, dask array, series or frame, zarr.Array
             Targets (rows,) or (rows, outputs). None only if X is the path of a store or file that holds them too.
         sample_weight : as y, optional
-            Weights (rows,): 2 counts as the sample twice, 0 as none. Only their ratios matter. They need increments
+            Weights (rows,): 2 counts as the sample twice, 0 as none. Only their ratios matter. They need K-FAC steps
             at ``mu="auto"``, which is the default.
 
         Returns

@@ -22,7 +22,7 @@ SMALL = 1 << 20
 """Samples of no more numbers than these get chunks of a whole group: more tasks would take longer."""
 
 _SOLVER = ("penalty", "mu", "ridge", "proximal")
-_TRAINING = ("schedule", "max_sweeps", "n_iter_no_change", "tol", "group_chunks", "staleness")
+_TRAINING = ("schedule", "max_sweeps", "n_iter_no_change", "tol", "group_chunks", "max_staleness")
 
 
 def pipeline_of(
@@ -66,10 +66,10 @@ def pipeline_of(
     if partial:
         tables["training"] |= {"max_sweeps": 1.0, "n_iter_no_change": None, "max_cpu_seconds": None}
     pipeline = make_pipeline(_plain(tables))
-    if partial and not pipeline.in_increments:
+    if partial and not pipeline.uses_kfac:
         raise ConfigError(
-            f"partial_fit takes increments, and penalty = {pipeline.solver.penalty!r} with "
-            f"schedule = {pipeline.schedule!r} keeps z of all samples; use fit, or penalty='l2', schedule='increments'"
+            f"partial_fit takes K-FAC steps, and penalty = {pipeline.solver.penalty!r} with "
+            f"schedule = {pipeline.schedule!r} keeps z of all samples; use fit, or penalty='l2', schedule='kfac'"
         )
     return pipeline
 

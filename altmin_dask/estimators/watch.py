@@ -20,14 +20,14 @@ except ImportError:  # before scikit-learn 1.9
         return method
 
 
-__all__ = ["CallbackSupportMixin", "Stop", "Watch", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "FitCallbacks", "Stop", "with_callbacks"]
 
 
 class Stop(Exception):
     """A callback wants training to end here."""
 
 
-class Watch:
+class FitCallbacks:
     """Told of progress; prints records if wanted, and makes a callback's task of what lies between two of them.
 
     Parameters

@@ -29,7 +29,7 @@ _ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?([^\s/:\[\]]+|\[[0-9a-fA-F:.%]+\])
 
 
 @dataclass(frozen=True)
-class Started:
+class Submission:
     """A computation that goes on.
 
     Attributes
@@ -57,13 +57,13 @@ class Executor(Protocol):
     def compute(self, collection: Any) -> Any:
         """Compute a lazy Dask collection and return its value."""
 
-    def start(self, collection: Any, *kept: Any) -> Started:
+    def start(self, collection: Any, *kept: Any) -> Submission:
         """Begin to compute a collection of one block, and others that are kept, for `first` or `abandon`."""
 
-    def first(self, started: Sequence[Started]) -> tuple[int, Any]:
+    def first(self, started: Sequence[Submission]) -> tuple[int, Any]:
         """Wait for any of what was started: which it is, and its value."""
 
-    def abandon(self, started: Sequence[Started]) -> None:
+    def abandon(self, started: Sequence[Submission]) -> None:
         """Wait until nothing of what was started runs any more, whatever comes of it."""
 
     def cpu_seconds(self) -> float:
@@ -90,7 +90,7 @@ class Threads:
         with ThreadPoolExecutor(self.workers) as pool:
             return collection.compute(scheduler="threads", pool=pool)
 
-    def start(self, collection: Any, *kept: Any) -> Started:
+    def start(self, collection: Any, *kept: Any) -> Submission:
         """Begin to compute in the background, or with one thread do it at once."""
         if self.workers == 1:
             done: futures.Future[tuple[Any, ...]] = futures.Future()
@@ -98,21 +98,21 @@ class Threads:
                 done.set_result(persist(collection, *kept, scheduler="sync"))
             except Exception as error:
                 done.set_exception(error)
-            return Started(done, lambda: done.result()[1:])
+            return Submission(done, lambda: done.result()[1:])
         starter = ThreadPoolExecutor(1)
         try:
             future = starter.submit(self._persist, collection, *kept)
         finally:
             starter.shutdown(wait=False)
-        return Started(future, lambda: future.result()[1:])
+        return Submission(future, lambda: future.result()[1:])
 
-    def first(self, started: Sequence[Started]) -> tuple[int, Any]:
+    def first(self, started: Sequence[Submission]) -> tuple[int, Any]:
         """Wait for any of what was started: which it is, and its value."""
         done, _ = futures.wait([each.done for each in started], return_when=futures.FIRST_COMPLETED)
         index = next(i for i, each in enumerate(started) if each.done in done)
         return index, started[index].done.result()[0].compute(scheduler="sync")
 
-    def abandon(self, started: Sequence[Started]) -> None:
+    def abandon(self, started: Sequence[Submission]) -> None:
         """Wait until nothing of what was started runs any more."""
         futures.wait([each.done for each in started])
 
@@ -145,26 +145,26 @@ class Cluster:
     def compute(self, collection: Any) -> Any:
         """Compute on the cluster; after an error or Ctrl-C, wait for the tasks that still run."""
         future = self.client.compute(collection)
-        started = Started(future, lambda: (), [future])
+        started = Submission(future, lambda: (), [future])
         try:
             return self.first([started])[1]
         except BaseException:
             self.abandon([started])
             raise
 
-    def start(self, collection: Any, *kept: Any) -> Started:
+    def start(self, collection: Any, *kept: Any) -> Submission:
         """Send to the cluster, all at once: what they have in common is done once."""
         sent, *stay = self.client.persist([collection, *kept])
         (done,) = futures_of(sent)
-        return Started(done, lambda: tuple(stay), futures_of([sent, *stay]))
+        return Submission(done, lambda: tuple(stay), futures_of([sent, *stay]))
 
-    def first(self, started: Sequence[Started]) -> tuple[int, Any]:
+    def first(self, started: Sequence[Submission]) -> tuple[int, Any]:
         """Wait for any of what was started: which it is, and its value."""
         self._wait([each.done for each in started])
         index = next(i for i, each in enumerate(started) if each.done.done())
         return index, started[index].done.result()
 
-    def abandon(self, started: Sequence[Started]) -> None:
+    def abandon(self, started: Sequence[Submission]) -> None:
         """Cancel what was started, and wait for the tasks that still run."""
         if started:
             self._settle([future for each in started for future in each.futures])

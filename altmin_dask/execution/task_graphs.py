@@ -16,7 +16,7 @@ import numpy as np
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.sources import WEIGHTS
 from altmin_dask.execution.blas import single_threaded_blas
-from altmin_dask.execution.timing import Metered, activity, meter_kernels
+from altmin_dask.execution.timing import TimedArray, activity, meter_kernels
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.weighted_loss import WeightedLoss
@@ -25,16 +25,16 @@ from altmin_dask.solvers.kernels import (
     collect_chunk,
     enter_chunk,
     evaluate_chunk,
-    increment_chunk,
+    kfac_chunk,
     moments_chunk,
     objective_chunk,
-    probe_chunk,
+    quadratic_model_chunk,
     sends_inputs,
     split_visit_chunk,
     visit_chunk,
 )
-from altmin_dask.solvers.kfac import ascent_size
-from altmin_dask.solvers.penalties import Penalty, measures_size
+from altmin_dask.solvers.kfac import kronecker_sums_size
+from altmin_dask.solvers.penalties import Penalty, admm_residuals_size
 from altmin_dask.solvers.statistics import packed_size
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.weights import read_weights
@@ -64,7 +64,7 @@ class Samples:
         """
         store = self.store
         first = self._view(store.x, "x", chunks)
-        others = [self._view(array, name, chunks) for name, array in store.beside.items()]
+        others = [self._view(array, name, chunks) for name, array in store.sequence_arrays.items()]
         x = lazy(JoinedView((first, *others), store.x_dtype) if others else first, f"altmin_read_x-{token}")
         if self.target == "inputs" or store.y is None:
             return x, None
@@ -77,7 +77,7 @@ class Samples:
     def each(self, chunks: tuple[int, ...], token: str) -> dict[str, da.Array]:
         """Every array of the store by its name, by itself, lazily, of the chunks named."""
         store = self.store
-        arrays = {"x": store.x, "y": store.y, **store.beside, WEIGHTS: store.weights}
+        arrays = {"x": store.x, "y": store.y, **store.sequence_arrays, WEIGHTS: store.weights}
         return {
             name: lazy(self._view(array, name, chunks), f"altmin_read_{name}-{token}")
             for name, array in arrays.items()
@@ -90,7 +90,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Kernel:
+class TaskContext:
     """What every task of a run needs to know: a few kilobytes, weights excluded (they are read from a file).
 
     Attributes
@@ -125,7 +125,9 @@ class Kernel:
 def lazy(view: ChunkView | JoinedView, name: str) -> da.Array:
     """A view as a Dask array; the name must say which generation of the values is meant."""
     meta = np.empty((0, 0), view.dtype)
-    return da.from_array(Metered(view), chunks=view.chunks, name=name, asarray=False, fancy=False, meta=meta)
+    return da.from_array(
+        TimedArray(view), chunks=view.chunks, name=name, asarray=False, fancy=False, meta=meta
+    )
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class Step:
         Statistics that are added up in one task.
     """
 
-    kernel: Kernel
+    kernel: TaskContext
     samples: Samples
     chunks: tuple[int, ...]
     token: str
@@ -207,11 +209,11 @@ def visit(
 ) -> da.Array:
     """Update z of chunks from `generation`, last visited under `before`, to the next.
 
-    Gives packed statistics, or their change unless `renew`, and behind them `Measures` where the penalty splits.
+    Gives packed statistics, or their change unless `renew`, and behind them `ADMMResiduals` where the penalty splits.
     """
     network = step.kernel.network
     columns = packed_size(network.shapes, sends_inputs(network, penalty, before))
-    columns += measures_size(len(network.widths)) if penalty.splits else 0
+    columns += admm_residuals_size(len(network.widths)) if penalty.has_dual else 0
     return step.sum(
         "newton", _visit_block, columns, step.latent(latent, generation),
         written=latent.view(generation + 1, step.chunks), penalty=penalty, before=before, renew=renew,
@@ -225,24 +227,22 @@ def objective(step: Step, latent: LatentStore, generation: int) -> da.Array:
 
 
 def gradient(step: Step) -> da.Array:
-    """What samples say about the weights where constraints hold exactly, packed: an `Ascent` without curvature."""
-    columns = ascent_size(step.kernel.network.shapes, curvature=False)
-    return step.sum("gradient", _increment_block, columns, mu=None, seed=None, chunks_taken=step.chunks)
+    """What samples say about the weights where constraints hold exactly, packed: `KroneckerSums` without curvature."""
+    columns = kronecker_sums_size(step.kernel.network.shapes, curvature=False)
+    return step.sum("gradient", _kfac_block, columns, mu=None, seed=None, chunks_taken=step.chunks)
 
 
-def increment(
+def kfac_sums(
     step: Step, mu: tuple[float, ...] | None, seed: tuple[int, ...] | None, every: int
 ) -> tuple[da.Array, ...]:
-    """What chunks say about the weights, and the part of their samples that `probe` will ask for, x and y.
+    """What chunks say about the weights, and the part of their samples that `quadratic_model` will ask for, x and y.
 
-    The first is packed, `altmin_dask.solvers.kfac.Ascent`; with curvature where there is a seed for its noise.
+    The first is packed, `altmin_dask.solvers.kfac.KroneckerSums`; with curvature where there is a seed for its noise.
     The samples are every `every`-th: kept where they were read, so that no chunk is read twice.
     """
-    columns = ascent_size(step.kernel.network.shapes, seed is not None)
+    columns = kronecker_sums_size(step.kernel.network.shapes, seed is not None)
     arrays = step.samples.arrays(step.chunks, step.token)
-    total = step.sum_of(
-        "increment", _increment_block, columns, *arrays, mu=mu, seed=seed, chunks_taken=step.chunks
-    )
+    total = step.sum_of("kfac", _kfac_block, columns, *arrays, mu=mu, seed=seed, chunks_taken=step.chunks)
     return total, *(
         da.map_blocks(
             _thin, array, every, name=f"altmin_keep_{name}-{step.token}", dtype=array.dtype, meta=array._meta,
@@ -252,10 +252,10 @@ def increment(
     )  # fmt: skip
 
 
-def probe(step: Step, kept: tuple[da.Array, ...], direction: str, before: str) -> da.Array:
-    """Packed `altmin_dask.solvers.kfac.Probe` of samples, along what the files hold."""
+def quadratic_model(step: Step, kept: tuple[da.Array, ...], direction: str, before: str) -> da.Array:
+    """Packed `altmin_dask.solvers.kfac.QuadraticModel` of samples, along what the files hold."""
     x, y = (*kept, None)[:2]
-    return step.sum_of("probe", _probe_block, 6, x, y, direction=direction, before=before)
+    return step.sum_of("model", _quadratic_model_block, 6, x, y, direction=direction, before=before)
 
 
 def evaluate(step: Step) -> da.Array:
@@ -285,7 +285,7 @@ def per_chunk(
     )  # fmt: skip
 
 
-def _moments_block(x: Array, y: Array | None, *, kernel: Kernel) -> Array:
+def _moments_block(x: Array, y: Array | None, *, kernel: TaskContext) -> Array:
     x, y = kernel.arrange(x, y)
     if y is not None and isinstance(loss := kernel.network.loss, WeightedLoss):
         y, _ = loss.split(y)  # where training begins does not hang on weights
@@ -299,7 +299,7 @@ def _enter_block(
     y: Array | None,
     *,
     block_id: tuple[int, int],
-    kernel: Kernel,
+    kernel: TaskContext,
     weights: str,
     written: ChunkView,
     penalty: Penalty,
@@ -312,14 +312,14 @@ def _enter_block(
 
 
 def _collect_block(
-    x: Array, y: Array | None, z: Array, *, kernel: Kernel, weights: str, penalty: Penalty
+    x: Array, y: Array | None, z: Array, *, kernel: TaskContext, weights: str, penalty: Penalty
 ) -> Array:
     with single_threaded_blas(), activity("statistics"):
         statistics = collect_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), z, penalty)
     return statistics.vector[None]
 
 
-def _objective_block(x: Array, y: Array | None, z: Array, *, kernel: Kernel, weights: str) -> Array:
+def _objective_block(x: Array, y: Array | None, z: Array, *, kernel: TaskContext, weights: str) -> Array:
     with single_threaded_blas(), activity("evaluate"):
         return objective_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), z)[None]
 
@@ -330,7 +330,7 @@ def _visit_block(
     z: Array,
     *,
     block_id: tuple[int, int],
-    kernel: Kernel,
+    kernel: TaskContext,
     weights: str,
     written: ChunkView,
     penalty: Penalty,
@@ -341,7 +341,7 @@ def _visit_block(
     x, y = kernel.arrange(x, y)
     now = read_weights(weights)
     with single_threaded_blas():
-        if penalty.splits:
+        if penalty.has_dual:
             new, statistics, measures = split_visit_chunk(
                 kernel.network, now, penalty, before, x, y, z, kernel.settings, renewed=renew
             )
@@ -356,12 +356,12 @@ def _visit_block(
     return row[None]
 
 
-def _increment_block(
+def _kfac_block(
     x: Array,
     y: Array | None,
     *,
     block_id: tuple[int, int],
-    kernel: Kernel,
+    kernel: TaskContext,
     weights: str,
     mu: tuple[float, ...] | None,
     seed: tuple[int, ...] | None,
@@ -371,8 +371,8 @@ def _increment_block(
     x, y = kernel.arrange(x, y)
     noise = None if seed is None else [*seed, chunks_taken[block_id[0]]]
     with single_threaded_blas():
-        ascent = increment_chunk(kernel.network, read_weights(weights), mu, x, y, kernel.settings, noise)
-    return ascent.vector[None]
+        sums = kfac_chunk(kernel.network, read_weights(weights), mu, x, y, kernel.settings, noise)
+    return sums.vector[None]
 
 
 def _thin(array: Array, every: int) -> Array:
@@ -380,16 +380,16 @@ def _thin(array: Array, every: int) -> Array:
     return array[::every].copy()
 
 
-def _probe_block(
-    x: Array, y: Array | None, *, kernel: Kernel, weights: str, direction: str, before: str
+def _quadratic_model_block(
+    x: Array, y: Array | None, *, kernel: TaskContext, weights: str, direction: str, before: str
 ) -> Array:
     x, y = kernel.arrange(x, y)
     now, along, old = (read_weights(file) for file in (weights, direction, before))
-    with single_threaded_blas(), activity("probe"):
-        return probe_chunk(kernel.network, now, along, old, x, y).pack()[None]
+    with single_threaded_blas(), activity("model"):
+        return quadratic_model_chunk(kernel.network, now, along, old, x, y).pack()[None]
 
 
-def _evaluate_block(x: Array, y: Array | None, *, kernel: Kernel, weights: str) -> Array:
+def _evaluate_block(x: Array, y: Array | None, *, kernel: TaskContext, weights: str) -> Array:
     with single_threaded_blas(), activity("evaluate"):
         sums = evaluate_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y))
     return np.array([[sums.samples, sums.loss, sums.correct]])

@@ -80,7 +80,7 @@ def meter_kernels() -> None:
 
 
 @dataclass(frozen=True)
-class Metered:
+class TimedArray:
     """A view of chunks whose reading counts."""
 
     view: Any

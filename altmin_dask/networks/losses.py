@@ -106,8 +106,8 @@ class Loss(Protocol):
         """What y must be: "real" (within the range of φ_L) or "labels" (integers 0 … d − 1)."""
 
     @property
-    def metric_damping(self) -> float:
-        """σ of increments in units of its curvature, unless told otherwise."""
+    def output_damping(self) -> float:
+        """σ of K-FAC steps in units of its curvature, unless told otherwise."""
 
     @property
     def splitting_rho(self) -> float:
@@ -144,7 +144,7 @@ class Squared:
 
     activation: Activation
     name: str = "squared"
-    metric_damping: float = 0.03
+    output_damping: float = 0.03
 
     @property
     def splitting_rho(self) -> float:
@@ -198,7 +198,7 @@ class BinaryCrossEntropy:
     name: str = "binary_cross_entropy"
     output_activation: str = "sigmoid"
     target: str = "real"
-    metric_damping: float = 0.003  # its curvature fades as samples are fitted
+    output_damping: float = 0.003  # its curvature fades as samples are fitted
     splitting_rho: float = 0.03
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
@@ -236,7 +236,7 @@ class CrossEntropy:
     name: str = "cross_entropy"
     output_activation: str = "softmax"
     target: str = "labels"
-    metric_damping: float = 0.003
+    output_damping: float = 0.003
     splitting_rho: float = 0.03
 
     def predict(self, z: Array, out: Array | None = None) -> Array:

@@ -164,12 +164,12 @@ class Recurrent:
         weights = []
         rules = [a.initialization for a in self.activations] + ["glorot"]
         for layer, rule in zip(self.layers, rules, strict=True):
-            below, d = layer.below, layer.width
-            he = rule == "he" and not layer.loops
+            below, d = layer.in_features, layer.width
+            he = rule == "he" and not layer.recurrent
             limit = np.sqrt(6 / below) if he else np.sqrt(6 / (below + d))
             w = np.zeros((d, layer.inputs))
             w[:, :below] = rng.uniform(-limit, limit, (d, below))
-            if layer.loops:
+            if layer.recurrent:
                 q, r = np.linalg.qr(rng.normal(size=(d, d)))
                 w[:, below:-1] = np.eye(d) if self.start == "identity" else q * np.sign(np.diagonal(r))
             weights.append(w.astype(dtype))
@@ -211,7 +211,7 @@ class Recurrent:
         """s_i at the last step of every sequence, (n, Σ d_i) over recurrent layers: `states` of what follows it."""
         sequences = self.unpack(x, weights[0].dtype)
         values = self.passed(weights, sequences, Workspace()).values
-        looped = [v for v, layer in zip(values, self.layers, strict=False) if layer.loops]
+        looped = [v for v, layer in zip(values, self.layers, strict=False) if layer.recurrent]
         return np.concatenate([sequences.final(v.reshape(len(v), self.steps, -1)) for v in looped], axis=1)
 
     def prepare(self, weights: Weights, x: Array, work: Workspace) -> Sequences:
@@ -229,7 +229,7 @@ class Recurrent:
             drive = work.take(f"pass z {i}", n, layer.steps * layer.width, dtype)
             drive = drive.reshape(n, layer.steps, layer.width)
             np.matmul(
-                inputs[:, :, : layer.below].reshape(-1, layer.below), w[:, : layer.below].T,
+                inputs[:, :, : layer.in_features].reshape(-1, layer.in_features), w[:, : layer.in_features].T,
                 out=drive.reshape(-1, layer.width),
             )  # fmt: skip
             drive += w[:, -1]
@@ -239,8 +239,8 @@ class Recurrent:
                 values = work.take(f"pass values {i}", n, layer.steps * layer.width, dtype).reshape(
                     drive.shape
                 )
-                if layer.loops:
-                    across, first = w[:, layer.below : -1], layer.below
+                if layer.recurrent:
+                    across, first = w[:, layer.in_features : -1], layer.in_features
                     product = work.take("across", n, layer.width, dtype)
                     state = inputs[:, 0, first:-1].copy()  # of one sample even a slice is contiguous
                     if sequences.states is not None:
@@ -269,11 +269,11 @@ class Recurrent:
         out = work.take(f"{name} inputs {i}", n, layer.steps * layer.inputs, below.dtype)
         inputs = out.reshape(n, layer.steps, layer.inputs)
         if layer.steps < below.shape[1]:
-            inputs[:, 0, : layer.below] = sequences.final(below)
+            inputs[:, 0, : layer.in_features] = sequences.final(below)
         else:
-            inputs[:, :, : layer.below] = below
-        if layer.loops:
-            inputs[:, 0, layer.below : -1] = 0 if sequences.states is None else sequences.states[i]
+            inputs[:, :, : layer.in_features] = below
+        if layer.recurrent:
+            inputs[:, 0, layer.in_features : -1] = 0 if sequences.states is None else sequences.states[i]
         inputs[:, :, -1] = 1
         return inputs
 
@@ -299,8 +299,8 @@ class Recurrent:
                 for rows in strips(*values.shape):
                     self.activations[i].value(z[i][rows], out=values[rows])
                 below = sequences.masked(values.reshape(n, layer.steps, layer.width))
-                if layer.loops:
-                    inputs[:, 1:, layer.below : -1] = below[:, :-1]
+                if layer.recurrent:
+                    inputs[:, 1:, layer.in_features : -1] = below[:, :-1]
                 all_values.append(values)
             sequences.masked(inputs)
             residual = work.take(f"{name} residual {i}", n, layer.steps * layer.width, dtype)
@@ -334,11 +334,11 @@ class Recurrent:
             slopes.append(sequences.masked(slope.reshape(len(slope), layer.steps, layer.width)))
         scales = [*(np.sqrt(m[i]) for i in range(len(slopes))), 1.0]
         down = tuple(
-            w[:, : layer.below] * w.dtype.type(scales[i] / scales[i - 1] if i else 1.0)
+            w[:, : layer.in_features] * w.dtype.type(scales[i] / scales[i - 1] if i else 1.0)
             for i, (layer, w) in enumerate(zip(self.layers, weights, strict=True))
         )
         across = tuple(
-            np.ascontiguousarray(w[:, layer.below : -1]) if layer.loops else None
+            np.ascontiguousarray(w[:, layer.in_features : -1]) if layer.recurrent else None
             for layer, w in zip(self.layers, weights, strict=True)
         )
         return SequenceLinearisation(self.layers, down, across, tuple(slopes), sequences, work)
@@ -356,15 +356,17 @@ class Recurrent:
             else:
                 read = below if layer.steps == below.shape[1] else sequences.final(below)
                 np.matmul(
-                    read.reshape(-1, layer.below), w[:, : layer.below].T, out=out.reshape(-1, layer.width)
+                    read.reshape(-1, layer.in_features),
+                    w[:, : layer.in_features].T,
+                    out=out.reshape(-1, layer.width),
                 )
             if i < len(self.activations):
                 curved = work.like(f"curved {i}", z[i])
                 for rows in strips(*curved.shape):
                     curved[rows] = remainder(self.activations[i], z[i][rows], delta[i][rows])
                 below = curved.reshape(steps.shape)
-                if layer.loops:
-                    steps[:, 1:] += below[:, :-1] @ w[:, layer.below : -1].T
+                if layer.recurrent:
+                    steps[:, 1:] += below[:, :-1] @ w[:, layer.in_features : -1].T
             sequences.masked(steps)
             yield out
 

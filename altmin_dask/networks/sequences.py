@@ -15,15 +15,15 @@ from altmin_dask.types import Array
 class Layer:
     """Where a layer stands: what it reads, its width, its steps (T or 1), and whether it reads its own last state."""
 
-    below: int
+    in_features: int
     width: int
     steps: int
-    loops: bool
+    recurrent: bool
 
     @property
     def inputs(self) -> int:
         """Numbers in ã."""
-        return self.below + (self.width if self.loops else 0) + 1
+        return self.in_features + (self.width if self.recurrent else 0) + 1
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class SequenceLinearisation:
                 below = self._slope_times(i - 1, delta)
                 image = self.work.take(f"image {i - 1}", n, columns, delta.dtype)
                 np.matmul(
-                    self._read(i, below).reshape(-1, layer.below),
+                    self._read(i, below).reshape(-1, layer.in_features),
                     self.down[i].T,
                     out=image.reshape(-1, layer.width),
                 )

@@ -38,8 +38,8 @@ class WeightedLoss:
         return self.base.target
 
     @property
-    def metric_damping(self) -> float:
-        return self.base.metric_damping
+    def output_damping(self) -> float:
+        return self.base.output_damping
 
     @property
     def splitting_rho(self) -> float:

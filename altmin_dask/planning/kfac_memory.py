@@ -1,4 +1,4 @@
-"""What the tasks of increments hold in memory at their worst, and the process that trains; see `footprint`."""
+"""What the tasks of K-FAC steps hold in memory at their worst, and the process that trains; see `footprint`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from altmin_dask.planning.memory import (
     scratch_of,
     visit_task,
 )
-from altmin_dask.solvers.kfac import ascent_size
+from altmin_dask.solvers.kfac import kronecker_sums_size
 
 PROBE_NUMBERS = 6
 
 
-def increment_task(work: Workload) -> Task:
+def kfac_task(work: Workload) -> Task:
     """The samples of a chunk, a pass forward and two back block by block, and what is sent."""
     n, s, block = work.chunk_rows, work.itemsize, min(work.chunk_rows, work.block_rows)
     outputs = work.widths[-1]
@@ -31,7 +31,7 @@ def increment_task(work: Workload) -> Task:
         # z of the forward pass, and a step that is cut
         newton = visit_task(work)
         arrays, held = {**arrays, **newton.scratch}, 2 * block * s * sum(work.widths)
-    row = s * ascent_size(work.shapes, curvature=True)
+    row = s * kronecker_sums_size(work.shapes, curvature=True)
     # signs as bytes, as numbers, and what is squared and added of them
     noise = block * outputs * (1 + 2 * s)
     computing = row + max(noise, held + forward_pass(work) if work.relaxed else 0)
@@ -43,34 +43,34 @@ def gradient_task(work: Workload) -> Task:
     scratch = scratch_of(work)
     scratch.passing()
     scratch.backward()
-    row = work.itemsize * ascent_size(work.shapes, curvature=False)
+    row = work.itemsize * kronecker_sums_size(work.shapes, curvature=False)
     return Task(scratch.arrays, _reading(work, work.chunk_rows, row), row, work.chunks)
 
 
-def probe_task(work: Workload) -> Task:
+def quadratic_model_task(work: Workload) -> Task:
     """Two directions for samples that are in memory, block by block."""
     scratch = scratch_of(work)
     scratch.passing()
     scratch.directions()
     repeated = work.itemsize * sum(d * k for d, k in work.shapes)
-    rows = math.ceil(work.chunk_rows / work.probe_every)
+    rows = math.ceil(work.chunk_rows / work.model_every)
     held = repeated + (rows * work.itemsize * work.widths[-1] if work.y_converted else 0)
     return Task(scratch.arrays, held, DOUBLE * PROBE_NUMBERS, min(work.group_chunks, work.chunks))
 
 
 def kept_samples(work: Workload) -> int:
     """What is kept of the groups under way for their probes: at worst all by one worker."""
-    rows = math.ceil(work.chunk_rows / work.probe_every) * min(work.group_chunks, work.chunks)
-    return (1 + work.staleness) * rows * (work.x_bytes + work.y_bytes)
+    rows = math.ceil(work.chunk_rows / work.model_every) * min(work.group_chunks, work.chunks)
+    return (1 + work.max_staleness) * rows * (work.x_bytes + work.y_bytes)
 
 
-def increment_trainer(work: Workload) -> tuple[int, int]:
+def kfac_trainer(work: Workload) -> tuple[int, int]:
     """As `footprint.trainer`: three generations of weights, means and factors, and what a group has sent."""
     s = work.itemsize
     weights = s * sum(d * k for d, k in work.shapes)
     squares = s * sum(k * k + d * d for d, k in work.shapes)
     resident = 3 * weights + 2 * squares
-    row = s * ascent_size(work.shapes, curvature=True)
+    row = s * kronecker_sums_size(work.shapes, curvature=True)
     # a factor in float64 and its matrix, beside the old factors; or the step, its like and what becomes of them
     factorising = squares + 2 * DOUBLE * max(max(k, d) ** 2 for d, k in work.shapes)
     moving = 4 * weights

@@ -52,11 +52,11 @@ class Workload:
         As in `[solver]`.
     split_every : int
         As in `[cluster]`.
-    splits : bool
+    has_dual : bool
         Whether as many numbers as z has are remembered beside it (L1, multipliers).
-    increments, relaxed : bool
-        Whether W moves in increments and no z is kept, and whether μ is finite there.
-    probe_every, staleness : int
+    kfac, relaxed : bool
+        Whether W moves by K-FAC steps and no z is kept, and whether μ is finite there.
+    model_every, max_staleness : int
         Which part of a group's samples is kept for the probe, and how many more groups are under way.
     workers, threads : int
         Worker processes, and threads of each.
@@ -84,11 +84,11 @@ class Workload:
     incremental: bool = True
     newton_steps: int = 1
     split_every: int = 4
-    splits: bool = False
-    increments: bool = False
+    has_dual: bool = False
+    kfac: bool = False
     relaxed: bool = False
-    probe_every: int = 1
-    staleness: int = 0
+    model_every: int = 1
+    max_staleness: int = 0
     workers: int = 1
     threads: int = 1
     in_process: bool = True
@@ -102,7 +102,7 @@ class Workload:
     @property
     def latent_bytes(self) -> int:
         """What is kept of a sample from one visit to the next."""
-        return self.itemsize * sum(self.widths) * (2 if self.splits else 1)
+        return self.itemsize * sum(self.widths) * (2 if self.has_dual else 1)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -146,17 +146,17 @@ def visit_task(work: Workload) -> Task:
     if not work.exact:
         scratch.newton()
     # where ρ has moved, the samples' own Gram matrix counts by the new one
-    scratch.statistics(with_inputs=work.splits, moved=work.incremental)
-    if work.splits:
+    scratch.statistics(with_inputs=work.has_dual, moved=work.incremental)
+    if work.has_dual:
         scratch.offsets()
     block = min(n, work.block_rows)
     # samples that are cut are copied out: their inputs, drive, targets and trial z, and offsets
     cut = block * s * (work.sizes[0] + 1 + work.widths[0] + work.widths[-1] + width + 2 * max(work.widths))
-    cut += block * s * width if work.splits else 0
+    cut += block * s * width if work.has_dual else 0
     newton = max(cut, _exact(work, block)) if work.exact else cut
     x, y, z = n * work.x_bytes, n * work.y_bytes, n * work.latent_bytes
     reading = max(x * (3 if work.compressed else 2), x + y + z * (3 if work.z_compressed else 2))
-    row = DOUBLE * packed_size(work.shapes, with_inputs=work.splits)
+    row = DOUBLE * packed_size(work.shapes, with_inputs=work.has_dual)
     converted = n * s * work.widths[-1] if work.y_converted else 0
     target = block * s * work.sizes[0] if s > 4 else 0
     computing = x + y + converted + 2 * z + row + newton + target
@@ -378,7 +378,7 @@ class SequenceScratch(Scratch):
             self.take(f"image {i}", self.work.widths[i + 1])
         self.take("tangent start", hidden[0])
         for layer in self.work.layers:
-            if layer.loops:
+            if layer.recurrent:
                 self.take("carried", layer.width)
                 self.take("across", layer.width)
 
@@ -442,7 +442,7 @@ def trainer(work: Workload) -> tuple[int, int]:
     weights = work.itemsize * sum(d * k for d, k in shapes)
     statistics = DOUBLE * packed_size(shapes, with_inputs=True)
     resident = weights + statistics + DOUBLE * shapes[0][1] ** 2  # a factor, kept while no samples enter
-    resident += weights if work.splits else 0  # those when ρ was balanced
+    resident += weights if work.has_dual else 0  # those when ρ was balanced
     # a copy, its factor, and where that fails eigenvectors, LAPACK's work space and a basis
     solving = statistics + weights + max(DOUBLE * (6 * k * k + 4 * d * k) for d, k in shapes)
     whitening = statistics + DOUBLE * 6 * shapes[0][1] ** 2 if work.whitened else 0

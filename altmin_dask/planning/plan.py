@@ -35,15 +35,15 @@ from altmin_dask.planning.projection import (
     task_rows,
 )
 from altmin_dask.storage.locations import is_url, locate
-from altmin_dask.training.kfac_training import group_size, probe_every
-from altmin_dask.training.problem import TARGETS, Outline, is_store, make_network, outline_of
+from altmin_dask.training.kfac_training import group_size, model_every
+from altmin_dask.training.problem import TARGETS, DatasetSpec, is_store, make_network, outline_of
 
 _BLOCK = 1 << 16
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Place:
+class Resources:
     """Where the tasks will run.
 
     Attributes
@@ -88,7 +88,7 @@ class Plan:
 
     work: Workload
     projection: Projection
-    place: Place
+    place: Resources
     raw: bool
 
     @property
@@ -202,7 +202,7 @@ class Plan:
         )
 
 
-def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
+def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
     """Plan a run.
 
     Only headers of the data are read; but the labels of a classifier are read through, block by block, where no store
@@ -246,12 +246,12 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
         validation_rows=0 if validation is None else validation.outline.rows,
         validation_chunk_rows=0 if validation is None else validation.chunk_rows,
         group_chunks=train.outline.rows if pipeline.schedule == "batch" else training.group_chunks or 1,
-        increments=pipeline.in_increments,
-        relaxed=pipeline.in_increments and solver.mu != "auto",
+        kfac=pipeline.uses_kfac,
+        relaxed=pipeline.uses_kfac and solver.mu != "auto",
         whitened=settings.start == "whitened",
         exact=solver.curvature == "exact",
         newton_steps=solver.newton_steps,
-        splits=solver.penalty != "l2",
+        has_dual=solver.penalty != "l2",
         split_every=pipeline.cluster.split_every,
         workers=place.workers,
         threads=place.threads,
@@ -259,16 +259,16 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Place) -> Plan:
     )
     if train.raw:
         work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
-    if work.increments:
+    if work.kfac:
         size = group_size(training.group_chunks, work.chunk_rows, network)
-        every = probe_every(min(size * work.chunk_rows, work.rows), network)
-        work = replace(work, group_chunks=size, probe_every=every, staleness=training.staleness)
+        every = model_every(min(size * work.chunk_rows, work.rows), network)
+        work = replace(work, group_chunks=size, model_every=every, max_staleness=training.max_staleness)
     work = replace(work, incremental=work.group_chunks < work.chunks)
     return Plan(work, project(work), place, train.raw)
 
 
 def _with_chunks(
-    work: Workload, train: _Data, validation: _Data | None, wish: int | str | None, place: Place
+    work: Workload, train: _Data, validation: _Data | None, wish: int | str | None, place: Resources
 ) -> Workload:
     """Chunks as they will be when the data are ingested."""
     if wish == "auto":
@@ -284,7 +284,7 @@ def _with_chunks(
     return replace(work, chunk_rows=chunk_rows)
 
 
-def place_of(settings: ClusterTable, executor: Executor | None = None) -> Place:
+def place_of(settings: ClusterTable, executor: Executor | None = None) -> Resources:
     """Where tasks run: what a running cluster says of its workers, or else what `[cluster]` asks for.
 
     Parameters
@@ -298,21 +298,21 @@ def place_of(settings: ClusterTable, executor: Executor | None = None) -> Place:
         workers = executor.client.scheduler_info(n_workers=-1)["workers"].values()
         limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
         threads = max((worker["nthreads"] for worker in workers), default=1)
-        return Place(max(len(workers), 1), threads, min(limits, default=None), False, running=True)
+        return Resources(max(len(workers), 1), threads, min(limits, default=None), False, running=True)
     cores = dask.system.CPU_COUNT
     if settings.kind == "local":
         threads = settings.threads_per_worker
         limit = parse_memory_limit(settings.memory_limit, threads, logger=_log)
-        return Place(settings.workers or max(1, cores // threads), threads, limit, in_process=False)
+        return Resources(settings.workers or max(1, cores // threads), threads, limit, in_process=False)
     limit = parse_memory_limit(settings.memory_limit, cores, logger=_log)
-    return Place(1, settings.workers or cores, limit, in_process=True)
+    return Resources(1, settings.workers or cores, limit, in_process=True)
 
 
 @dataclass(frozen=True)
 class _Data:
     """Samples by their headers: bytes of a row as they are (or will be) stored, and rows in a chunk."""
 
-    outline: Outline
+    outline: DatasetSpec
     chunk_rows: int
     x_bytes: int
     y_bytes: int
@@ -336,12 +336,12 @@ def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool
         source = Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
         return _Data(
             outline_of(store, store.summary), store.chunk_rows,
-            store.x_dtype.itemsize * (store.features + sum(prod(a.shape[1:]) for a in store.beside.values())),
+            store.x_dtype.itemsize * (store.features + sum(prod(a.shape[1:]) for a in store.sequence_arrays.values())),
             y_bytes, store.y_dtype, _compressed(store.x), source,
         )  # fmt: skip
     source = open_source(spec)
     # what sequences have beside x is read as part of it
-    features = prod(source.x_shape) + sum(prod(array.shape[1:]) for array in source.beside.values())
+    features = prod(source.x_shape) + sum(prod(array.shape[1:]) for array in source.sequence_arrays.values())
     labels = source.y_dtype is not None and is_labels(source.y_dtype)
     # labels are stored as they are, and joined to weights in what holds both
     y_dtype = None if source.y_dtype is None else np.dtype("int64" if labels else dtype)
@@ -349,8 +349,8 @@ def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool
         y_dtype = np.result_type(y_dtype, dtype)
     columns = 0 if source.y_shape is None else prod(source.y_shape) + (source.weights is not None)
     y_bytes = 0 if y_dtype is None else y_dtype.itemsize * columns
-    outline = Outline(
-        source.name, source.rows, source.x_shape, source.y_shape, labels, None, tuple(source.beside)
+    outline = DatasetSpec(
+        source.name, source.rows, source.x_shape, source.y_shape, labels, None, tuple(source.sequence_arrays)
     )
     raw_bytes = source.x_dtype.itemsize * features
     if source.y_dtype is not None:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 
 from altmin_dask.planning.kfac_memory import (
     gradient_task,
-    increment_task,
-    increment_trainer,
     kept_samples,
-    probe_task,
+    kfac_task,
+    kfac_trainer,
+    quadratic_model_task,
 )
 from altmin_dask.planning.memory import (
     DOUBLE,
@@ -31,7 +31,7 @@ from altmin_dask.planning.memory import (
     trainer,
     visit_task,
 )
-from altmin_dask.solvers.kfac import ascent_size
+from altmin_dask.solvers.kfac import kronecker_sums_size
 from altmin_dask.solvers.statistics import packed_size
 from altmin_dask.storage.weights import KEPT_READINGS
 
@@ -92,9 +92,9 @@ class Projection:
 
 def project(work: Workload) -> Projection:
     """Project memory, disk and traffic of a run."""
-    if work.increments:
-        statistics = work.itemsize * ascent_size(work.shapes, curvature=True)
-        tasks, z_row, readings = [increment_task(work), probe_task(work)], 0, KEPT_READINGS
+    if work.kfac:
+        statistics = work.itemsize * kronecker_sums_size(work.shapes, curvature=True)
+        tasks, z_row, readings = [kfac_task(work), quadratic_model_task(work)], 0, KEPT_READINGS
         kept = kept_samples(work)
     else:
         statistics = DOUBLE * packed_size(work.shapes, with_inputs=False)
@@ -121,10 +121,10 @@ def project(work: Workload) -> Projection:
         steps.append(
             busy * task.held + own_threads * (own + thread) + task.row * _waiting(task.chunks, work) + shared
         )
-    resident, solving = increment_trainer(work) if work.increments else trainer(work)
+    resident, solving = kfac_trainer(work) if work.kfac else trainer(work)
     worker, client = max(steps), ALLOWANCE + resident + solving
     if work.in_process:
-        beside = resident + solving if work.increments else resident
+        beside = resident + solving if work.kfac else resident
         worker, client = max(worker + beside, client), 0
     data_row = work.x_bytes + work.y_bytes
     whole, rest = divmod(work.chunks, group)
@@ -147,7 +147,7 @@ def project(work: Workload) -> Projection:
 
 def _persistent(work: Workload) -> list[Task]:
     """With L2 residuals may have to be formed for a record; the others may look at the gradient of all samples."""
-    looking = gradient_task(work) if work.splits else objective_task(work)
+    looking = gradient_task(work) if work.has_dual else objective_task(work)
     return [visit_task(work), enter_task(work), looking]
 
 
@@ -196,9 +196,9 @@ def _waiting(chunks: int, work: Workload) -> int:
 
 
 def _tasks(chunks: int, work: Workload) -> int:
-    """Those of a group: of a step, and in increments also those that read and keep samples, and the probe's."""
+    """Those of a group: of a step, and by K-FAC steps also those that read and keep samples, and the probe's."""
     summed = _summed(chunks, work.split_every)
-    return 2 * summed + 2 * (1 + bool(work.y_bytes)) * chunks if work.increments else summed
+    return 2 * summed + 2 * (1 + bool(work.y_bytes)) * chunks if work.kfac else summed
 
 
 def _summed(chunks: int, split_every: int) -> int:

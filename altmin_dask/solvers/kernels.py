@@ -12,9 +12,9 @@ from altmin_dask.networks.chain import Point, augmented
 from altmin_dask.networks.network import Network, nested_pass
 from altmin_dask.networks.workspace import Workspace, thread_workspace
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
-from altmin_dask.solvers.kfac import Ascent, Probe
+from altmin_dask.solvers.kfac import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.linalg import add_gram, add_product
-from altmin_dask.solvers.penalties import Measures, Penalty, offsets_of, renew
+from altmin_dask.solvers.penalties import ADMMResiduals, Penalty, offsets_of, renew
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.types import Array, Weights
 
@@ -51,12 +51,12 @@ def moments_chunk(network: Network, x: Array, y: Array | None) -> tuple[Array, A
 
 def sends_inputs(network: Network, penalty: Penalty, before: Penalty) -> bool:
     """Whether a visit changes the first Gram matrix: inputs move, or count by another ρ_1 than at the last visit."""
-    return network.inputs_move or (penalty.splits and penalty.rho[0] != before.rho[0])
+    return network.inputs_move or (penalty.has_dual and penalty.rho[0] != before.rho[0])
 
 
-def latent_width(network: Network, *, splits: bool) -> int:
+def latent_width(network: Network, *, has_dual: bool) -> int:
     """Numbers that are kept of a sample: Σ d_i of z, and as many more of what `Penalty` remembers."""
-    return sum(network.widths) * (2 if splits else 1)
+    return sum(network.widths) * (2 if has_dual else 1)
 
 
 def enter_chunk(
@@ -67,9 +67,9 @@ def enter_chunk(
     Of a penalty that splits, what is remembered of every sample stands beside z, zero at first.
     """
     statistics = Statistics(network.shapes, with_inputs=True)
-    splits = penalty is not None and penalty.splits
-    rho = penalty.rho if penalty is not None and splits else None
-    z = np.zeros((len(x), latent_width(network, splits=splits)), weights[0].dtype)
+    has_dual = penalty is not None and penalty.has_dual
+    rho = penalty.rho if penalty is not None and has_dual else None
+    z = np.zeros((len(x), latent_width(network, has_dual=has_dual)), weights[0].dtype)
     for rows in _blocks(len(x), network):
         layers = network.forward(weights, x[rows])
         _add_block(statistics, network, weights, x[rows], None if y is None else y[rows], layers, rho=rho)
@@ -128,7 +128,7 @@ def _add_block(
 
 def _halves(network: Network, z: Array, penalty: Penalty | None) -> tuple[Array, Array | None]:
     """Split what is kept of samples into z and what a penalty remembers."""
-    if penalty is None or not penalty.splits:
+    if penalty is None or not penalty.has_dual:
         return z, None
     width = sum(network.widths)
     return z[:, :width], z[:, width:]
@@ -192,7 +192,7 @@ def split_visit_chunk(
     settings: NewtonSettings,
     *,
     renewed: bool,
-) -> tuple[Array, Statistics, Measures]:
+) -> tuple[Array, Statistics, ADMMResiduals]:
     """Renew what L1 or multipliers remember of a chunk, and update its z.
 
     Parameters
@@ -213,7 +213,7 @@ def split_visit_chunk(
     """
     work = thread_workspace()
     statistics = Statistics(network.shapes, with_inputs=sends_inputs(network, penalty, before))
-    measures = Measures(len(network.widths))
+    measures = ADMMResiduals(len(network.widths))
     out = np.empty_like(z)
     width = sum(network.widths)
     for rows in _blocks(len(x), network):
@@ -239,7 +239,7 @@ def split_visit_chunk(
 
 
 @_numbers_may_overflow
-def increment_chunk(
+def kfac_chunk(
     network: Network,
     weights: Weights,
     mu: Sequence[float] | None,
@@ -247,7 +247,7 @@ def increment_chunk(
     y: Array | None,
     settings: NewtonSettings,
     seed: Sequence[int] | None = None,
-) -> Ascent:
+) -> KroneckerSums:
     """What a chunk says about the weights, from z that restart at a forward pass.
 
     Parameters
@@ -262,7 +262,7 @@ def increment_chunk(
         Of the noise by which curvature is sampled; without it none is measured.
     """
     work = thread_workspace()
-    sums = Ascent(network.shapes, seed is not None, weights[0].dtype)
+    sums = KroneckerSums(network.shapes, seed is not None, weights[0].dtype)
     for number, rows in enumerate(_blocks(len(x), network)):
         target = _target(x[rows], y, rows, weights[0].dtype)
         with work.activity("newton"):
@@ -274,15 +274,15 @@ def increment_chunk(
             with work.activity("newton"):
                 sampled = nested.backward(nested.sample(noise))
             with work.activity("statistics"):
-                for total, vectors in zip(sums.metric, sampled, strict=True):
+                for total, vectors in zip(sums.output_factors, sampled, strict=True):
                     add_gram(total, vectors)
-                for total, layer in zip(sums.gram, nested.inputs, strict=True):
+                for total, layer in zip(sums.input_factors, nested.inputs, strict=True):
                     add_gram(total, layer)
         if mu is None:
             with work.activity("newton"):
                 back = nested.backward(nested.gradient)
             with work.activity("statistics"):
-                for total, gradient, layer in zip(sums.pull, back, nested.inputs, strict=True):
+                for total, gradient, layer in zip(sums.negative_gradient, back, nested.inputs, strict=True):
                     add_product(total, -1.0, gradient, layer)
             continue
         with work.activity("newton"):
@@ -290,21 +290,23 @@ def increment_chunk(
             # from a forward pass: the residuals of a large μ are far below the rounding of z
             end = update(network, weights, mu, x[rows], found, None, settings, work).end
         with work.activity("statistics"):
-            for total, m, residual, layer in zip(sums.pull, mu, end.residuals, end.inputs, strict=True):
+            for total, m, residual, layer in zip(
+                sums.negative_gradient, mu, end.residuals, end.inputs, strict=True
+            ):
                 d, k = total.shape
                 add_product(total, 2 * m, residual.reshape(-1, d), layer.reshape(-1, k))
     return sums
 
 
 @_numbers_may_overflow
-def probe_chunk(
+def quadratic_model_chunk(
     network: Network,
     weights: Weights,
     direction: Weights,
     before: Weights,
     x: Array,
     y: Array | None,
-) -> Probe:
+) -> QuadraticModel:
     """The model of the nested loss along `direction` and `weights` − `before`, on some samples."""
     work = thread_workspace()
     repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
@@ -318,7 +320,7 @@ def probe_chunk(
             bent = curvature.apply(way, out=work.like("bent", way))
             for b, other in enumerate(ways):
                 bend[a, b] += np.vdot(bent, other)
-    return Probe(float(len(x)), slope, bend)
+    return QuadraticModel(float(len(x)), slope, bend)
 
 
 def _target(x: Array, y: Array | None, rows: slice, dtype: npt.DTypeLike) -> Array:

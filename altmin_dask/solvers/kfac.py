@@ -1,4 +1,4 @@
-"""The increment form: z restarts at a forward pass for every visit, and W moves by a damped step of its own.
+"""Kronecker-factored steps: z restarts at a forward pass for every visit, and W moves by a damped step of its own.
 
 One step takes a group of n samples. Their z-update under the weights of the moment leaves residuals r_i; the negative
 gradient of F in W̃_i is 2μ_i Σ r_i ãᵀ, which for μ → ∞ (`mu` None) is that of the nested loss, −Σ g_i ãᵀ with
@@ -37,27 +37,27 @@ SEQUENCE_SHARE = 0.2
 """ρ relative to a mean diagonal, for one unknown per target number; of chains and of recurrent networks."""
 SEQUENCE_DAMPING = 0.03
 """σ of recurrent networks: that the steps of a sequence hang together is not in the factors."""
-RENEW_EVERY = 4
+CURVATURE_EVERY = 4
 """Curvature is measured in every fourth step, and more often in the first ones."""
-EARLY = (1, 2, 3, 5)
-KEPT_CURVATURE = 0.8
+CURVATURE_EARLY = (1, 2, 3, 5)
+CURVATURE_DECAY = 0.8
 """Share of the running means that stays when curvature is measured again."""
-REFUSED = 2.0
+REJECTED = 2.0
 """A step is taken back when the loss exceeds this multiple of its running mean, and six of its standard errors."""
-CAUTION = 4.0
+DAMPING_GROWTH = 4.0
 """Factor of ρ and σ after a step was taken back; it fades with steps that are not."""
-FADE = 0.95
+DAMPING_FADE = 0.95
 
 
 @dataclass(frozen=True)
-class IncrementSettings:
+class KFACSettings:
     """How the weights move.
 
     Attributes
     ----------
     proximal : float
         ρ_i relative to the mean diagonal of Ḡ_i.
-    metric_damping : float
+    output_damping : float
         σ, in units of the loss's curvature.
     averaging : float
         Share of the mean weights that stays in a step.
@@ -68,7 +68,7 @@ class IncrementSettings:
     """
 
     proximal: float
-    metric_damping: float
+    output_damping: float
     averaging: float = 0.95
     ridge: float = 0.0
     penalize_bias: bool = True
@@ -83,11 +83,11 @@ def default_proximal(network: Network, rows: int) -> float:
 
 def default_damping(network: Network) -> float:
     """σ, by the loss, or for sequences."""
-    return SEQUENCE_DAMPING if isinstance(network, Recurrent) else network.loss.metric_damping
+    return SEQUENCE_DAMPING if isinstance(network, Recurrent) else network.loss.output_damping
 
 
 @dataclass
-class Ascent:
+class KroneckerSums:
     """What a group of samples says about the weights, packed into one vector that travels and is added.
 
     Attributes
@@ -100,9 +100,9 @@ class Ascent:
         All of it; zeros by default, of `dtype`.
     totals : ndarray, (3,)
         Number of samples, Σ ℓ, Σ ℓ² under the weights before the step.
-    pull : list of ndarray, (d_i, d_{i−1} + 1)
+    negative_gradient : list of ndarray, (d_i, d_{i−1} + 1)
         2μ_i Σ r_i ãᵀ.
-    gram, metric : list of ndarray
+    input_factors, output_factors : list of ndarray
         The lower triangles of Σ ã ãᵀ, (d_{i−1} + 1)², and Σ J_iᵀ H J_i, (d_i)²; empty without curvature.
     """
 
@@ -111,13 +111,13 @@ class Ascent:
     dtype: Any = np.float32
     vector: Array = None  # type: ignore[assignment]
     totals: Array = field(init=False, repr=False)
-    pull: list[Array] = field(init=False, repr=False)
-    gram: list[Array] = field(init=False, repr=False)
-    metric: list[Array] = field(init=False, repr=False)
+    negative_gradient: list[Array] = field(init=False, repr=False)
+    input_factors: list[Array] = field(init=False, repr=False)
+    output_factors: list[Array] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.vector is None:
-            self.vector = np.zeros(ascent_size(self.shapes, self.curvature), self.dtype)  # type: ignore[unreachable]
+            self.vector = np.zeros(kronecker_sums_size(self.shapes, self.curvature), self.dtype)  # type: ignore[unreachable]
         rest = self.vector
 
         def take(*shape: int) -> Array:
@@ -126,16 +126,16 @@ class Ascent:
             return part
 
         self.totals = take(3)
-        self.pull = [take(*shape) for shape in self.shapes]
+        self.negative_gradient = [take(*shape) for shape in self.shapes]
         square = self.shapes if self.curvature else ()
-        self.gram = [take(k, k) for _, k in square]
-        self.metric = [take(d, d) for d, _ in square]
+        self.input_factors = [take(k, k) for _, k in square]
+        self.output_factors = [take(d, d) for d, _ in square]
 
     def gradient_norm(self, weights: Weights, ridge: float, penalize_bias: bool = True) -> float:
         """‖−P/n + 2λ W̃/N‖ over all layers: of the nested loss, for μ → ∞, and the ridge λ/N = `ridge`."""
         total, n = 0.0, self.totals[0]
-        for pull, w in zip(self.pull, weights, strict=True):
-            gradient = pull / n
+        for negative_gradient, w in zip(self.negative_gradient, weights, strict=True):
+            gradient = negative_gradient / n
             if ridge:
                 held = gradient if penalize_bias else gradient[:, :-1]
                 held -= w.dtype.type(2 * ridge) * w[:, : held.shape[1]]
@@ -143,18 +143,18 @@ class Ascent:
         return math.sqrt(total)
 
 
-def ascent_size(shapes: Sequence[tuple[int, int]], curvature: bool) -> int:
+def kronecker_sums_size(shapes: Sequence[tuple[int, int]], curvature: bool) -> int:
     """How many numbers a chunk sends."""
     return 3 + sum(d * k + (k * k + d * d if curvature else 0) for d, k in shapes)
 
 
-def renews(step: int) -> bool:
+def curvature_due(step: int) -> bool:
     """Whether curvature is measured in a step."""
-    return step % RENEW_EVERY == 0 or step in EARLY
+    return step % CURVATURE_EVERY == 0 or step in CURVATURE_EARLY
 
 
 @dataclass(frozen=True)
-class Probe:
+class QuadraticModel:
     """The Gauss–Newton model of the nested loss along D and P = W̃ − W̃_before: sums over the samples of a part.
 
     Attributes
@@ -163,61 +163,63 @@ class Probe:
         How many.
     slope : ndarray, (2,)
         Σ gᵀ(J D), Σ gᵀ(J P).
-    bend : ndarray, (2, 2)
+    curvature : ndarray, (2, 2)
         Σ (J ·)ᵀ H (J ·).
     """
 
     samples: float
     slope: Array
-    bend: Array
+    curvature: Array
 
     def pack(self) -> Array:
         """Six numbers, which add up over chunks."""
-        return np.array([self.samples, *self.slope, self.bend[0, 0], self.bend[0, 1], self.bend[1, 1]])
+        return np.array(
+            [self.samples, *self.slope, self.curvature[0, 0], self.curvature[0, 1], self.curvature[1, 1]]
+        )
 
     @classmethod
-    def unpack(cls, packed: Array) -> Probe:
+    def unpack(cls, packed: Array) -> QuadraticModel:
         """Undo `pack`."""
         n, d, p, dd, dp, pp = (float(value) for value in packed)
         return cls(n, np.array([d, p]), np.array([[dd, dp], [dp, pp]]))
 
 
 @dataclass
-class Memory:
+class KFACState:
     """What is remembered from step to step, besides the weights.
 
     Attributes
     ----------
-    grams, metrics : list of ndarray
+    input_factors, output_factors : list of ndarray
         Ḡ_i and S̄_i, lower triangles.
-    before, average : tuple of ndarray
+    previous_weights, average : tuple of ndarray
         The weights before the last step, and a running mean of those that were not taken back.
-    steps, renewals, refusals : int
+    steps, curvature_updates, rejections : int
         Steps that moved the weights, measurements of curvature, and steps taken back one after the other.
-    caution : float
+    damping_scale : float
         Factor of the damping, 1 unless a step was taken back lately.
-    level : float
+    loss_ema : float
         Running mean of the loss before each step, the ridge included; NaN at first.
     gradient : float
         Norm of the gradient by the last group that was not refused, before its step; NaN at first.
-    spread : float
+    loss_variance_ema : float
         Running mean of its variance over samples. That of a group whose loss has exploded would excuse it.
     """
 
-    grams: list[Array]
-    metrics: list[Array]
-    before: Weights
+    input_factors: list[Array]
+    output_factors: list[Array]
+    previous_weights: Weights
     average: Weights
     steps: int = 0
-    renewals: int = 0
-    refusals: int = 0
-    caution: float = 1.0
-    level: float = math.nan
-    spread: float = 0.0
+    curvature_updates: int = 0
+    rejections: int = 0
+    damping_scale: float = 1.0
+    loss_ema: float = math.nan
+    loss_variance_ema: float = 0.0
     gradient: float = math.nan
 
     @classmethod
-    def start(cls, weights: Weights) -> Memory:
+    def start(cls, weights: Weights) -> KFACState:
         """Before the first step."""
         dtype = weights[0].dtype
         return cls(
@@ -229,41 +231,51 @@ class Memory:
 
     def tensors(self) -> Iterator[tuple[str, Array]]:
         """All arrays by name."""
-        for kind in ("grams", "metrics", "before", "average"):
+        for kind in ("input_factors", "output_factors", "previous_weights", "average"):
             for layer, array in enumerate(getattr(self, kind)):
                 yield f"{kind}_{layer}", array
 
     def scalars(self) -> dict[str, int | float]:
         """All that is not an array; what is NaN is left out."""
-        names = ("steps", "renewals", "refusals", "caution", "level", "spread", "gradient")
+        names = (
+            "steps",
+            "curvature_updates",
+            "rejections",
+            "damping_scale",
+            "loss_ema",
+            "loss_variance_ema",
+            "gradient",
+        )
         return {name: value for name in names if not math.isnan(value := getattr(self, name))}
 
     @classmethod
-    def restore(cls, tensors: dict[str, Array], scalars: dict[str, Any]) -> Memory:
+    def restore(cls, tensors: dict[str, Array], scalars: dict[str, Any]) -> KFACState:
         """Undo `tensors` and `scalars`."""
-        layers = sum(name.startswith("grams_") for name in tensors)
-        kinds = ("grams", "metrics", "before", "average")
-        grams, metrics, before, average = ([tensors[f"{kind}_{i}"] for i in range(layers)] for kind in kinds)
-        return cls(grams, metrics, tuple(before), tuple(average), **scalars)
+        layers = sum(name.startswith("input_factors_") for name in tensors)
+        kinds = ("input_factors", "output_factors", "previous_weights", "average")
+        input_factors, output_factors, previous_weights, average = (
+            [tensors[f"{kind}_{i}"] for i in range(layers)] for kind in kinds
+        )
+        return cls(input_factors, output_factors, tuple(previous_weights), tuple(average), **scalars)
 
-    def refuses(self, ascent: Ascent, ridge: float = 0.0) -> bool:
+    def is_rejected(self, sums: KroneckerSums, ridge: float = 0.0) -> bool:
         """Whether the weights have become worse than chance would have it, so that the last step is taken back.
 
         A group's mean loss is judged with the `ridge` of the weights it has seen, λ Σ ‖W̃_i‖² / N: a step that makes
         that fall may well raise the loss.
         """
-        n, loss, _ = (float(total) for total in ascent.totals)
-        if not np.isfinite(ascent.vector).all():
+        n, loss, _ = (float(total) for total in sums.totals)
+        if not np.isfinite(sums.vector).all():
             return True
-        if math.isnan(self.level):
+        if math.isnan(self.loss_ema):
             return False
-        return loss / n + ridge > REFUSED * self.level + 6 * math.sqrt(self.spread / n)
+        return loss / n + ridge > REJECTED * self.loss_ema + 6 * math.sqrt(self.loss_variance_ema / n)
 
-    def take_back(self) -> Weights:
+    def reject_step(self) -> Weights:
         """The mean weights, to go on from with more damping."""
-        self.before = self.average
-        self.caution *= CAUTION
-        self.refusals += 1
+        self.previous_weights = self.average
+        self.damping_scale *= DAMPING_GROWTH
+        self.rejections += 1
         return self.average
 
     def averaged(self, weights: Weights, averaging: float) -> Weights:
@@ -274,92 +286,114 @@ class Memory:
             for mean, w in zip(self.average, weights, strict=True)
         )
 
-    def renew(self, ascent: Ascent, weights: Weights, averaging: float, ridge: float = 0.0) -> None:
+    def update_averages(
+        self, sums: KroneckerSums, weights: Weights, averaging: float, ridge: float = 0.0
+    ) -> None:
         """Take a group's samples into the means, and the weights, which it did not refuse; `ridge` as there."""
         self.average = self.averaged(weights, averaging)
-        n, loss, squares = (float(total) for total in ascent.totals)
+        n, loss, squares = (float(total) for total in sums.totals)
         variance = max(squares / n - (loss / n) ** 2, 0.0)
-        keep_level = 0.0 if math.isnan(self.level) else 0.9
+        keep_loss = 0.0 if math.isnan(self.loss_ema) else 0.9
         now = loss / n + ridge
-        self.level = now if not keep_level else keep_level * self.level + 0.1 * now
-        self.spread = keep_level * self.spread + (1 - keep_level) * variance
-        if not ascent.curvature:
+        self.loss_ema = now if not keep_loss else keep_loss * self.loss_ema + 0.1 * now
+        self.loss_variance_ema = keep_loss * self.loss_variance_ema + (1 - keep_loss) * variance
+        if not sums.curvature:
             return
-        keep = min(KEPT_CURVATURE, 1 - 1 / (self.renewals + 1))
-        samples = float(ascent.totals[0])
-        for means, sums, inputs in ((self.grams, ascent.gram, True), (self.metrics, ascent.metric, False)):
-            for mean, total in zip(means, sums, strict=True):
+        keep = min(CURVATURE_DECAY, 1 - 1 / (self.curvature_updates + 1))
+        samples = float(sums.totals[0])
+        for means, totals, inputs in (
+            (self.input_factors, sums.input_factors, True),
+            (self.output_factors, sums.output_factors, False),
+        ):
+            for mean, total in zip(means, totals, strict=True):
                 # Σ 1·1, the rows that were summed: of a recurrent network every step is one
                 rows = float(total[-1, -1]) if inputs else samples
                 mean *= keep
                 mean += mean.dtype.type((1 - keep) / rows) * total
-        self.renewals += 1
+        self.curvature_updates += 1
 
-    def move(self, weights: Weights, direction: Weights, before: Weights, lengths: Array) -> Weights:
+    def move(
+        self, weights: Weights, direction: Weights, previous_weights: Weights, step_coefficients: Array
+    ) -> Weights:
         """The weights after a step of the lengths (α, β).
 
         A step that is not finite is not made: it counts as one taken back.
         """
-        alpha, beta = (weights[0].dtype.type(length) for length in lengths)
+        alpha, beta = (weights[0].dtype.type(length) for length in step_coefficients)
         moved = tuple(
-            w + alpha * d + beta * (w - old) for w, d, old in zip(weights, direction, before, strict=True)
+            w + alpha * d + beta * (w - old)
+            for w, d, old in zip(weights, direction, previous_weights, strict=True)
         )
         if not all(np.isfinite(w).all() for w in moved):
-            return self.take_back()
-        self.before = weights
+            return self.reject_step()
+        self.previous_weights = weights
         self.steps += 1
-        self.refusals = 0
-        self.caution = max(1.0, FADE * self.caution)
+        self.rejections = 0
+        self.damping_scale = max(1.0, DAMPING_FADE * self.damping_scale)
         return moved
 
 
-class Metric:
+class KroneckerPreconditioner:
     """(S̄_i + σI) and (Ḡ_i + ρ_i I) of all layers, factorised."""
 
-    def __init__(self, memory: Memory, settings: IncrementSettings) -> None:
+    def __init__(self, kfac_state: KFACState, settings: KFACSettings) -> None:
         self.settings = settings
-        caution = memory.caution
-        self.rho = [caution * settings.proximal * float(np.trace(g)) / len(g) for g in memory.grams]
-        self.sigma = caution * settings.metric_damping
-        self.inner = [_factor(gram, rho) for gram, rho in zip(memory.grams, self.rho, strict=True)]
-        self.outer = [_factor(metric, self.sigma) for metric in memory.metrics]
+        damping_scale = kfac_state.damping_scale
+        self.rho = [
+            damping_scale * settings.proximal * float(np.trace(g)) / len(g) for g in kfac_state.input_factors
+        ]
+        self.sigma = damping_scale * settings.output_damping
+        self.input_cholesky = [
+            _cholesky(input_factors, rho)
+            for input_factors, rho in zip(kfac_state.input_factors, self.rho, strict=True)
+        ]
+        self.output_cholesky = [_cholesky(factor, self.sigma) for factor in kfac_state.output_factors]
 
-    def direction(self, ascent: Ascent, weights: Weights) -> Weights:
+    def direction(self, sums: KroneckerSums, weights: Weights) -> Weights:
         """D_1 … D_L."""
         found = []
-        n = ascent.totals[0]
-        for pull, w, inner, outer in zip(
-            ascent.pull, self._penalized(weights), self.inner, self.outer, strict=True
+        n = sums.totals[0]
+        for negative_gradient, w, input_cholesky, output_cholesky in zip(
+            sums.negative_gradient,
+            self._penalized(weights),
+            self.input_cholesky,
+            self.output_cholesky,
+            strict=True,
         ):
-            d = pull / n
+            d = negative_gradient / n
             if self.settings.ridge:
                 d -= w.dtype.type(2 * self.settings.ridge) * w
-            d = cho_solve(inner, d.T, overwrite_b=True, check_finite=False).T
-            found.append(np.ascontiguousarray(cho_solve(outer, d, check_finite=False)))
+            d = cho_solve(input_cholesky, d.T, overwrite_b=True, check_finite=False).T
+            found.append(np.ascontiguousarray(cho_solve(output_cholesky, d, check_finite=False)))
         return tuple(found)
 
-    def lengths(self, probe: Probe, weights: Weights, direction: Weights, before: Weights) -> Array:
+    def step_coefficients(
+        self, quadratic_model: QuadraticModel, weights: Weights, direction: Weights, previous_weights: Weights
+    ) -> Array:
         """(α, β) that minimise the model of the nested loss, ridge and damping included.
 
         Of the damping, ρ_i σ ‖·‖² is held against a step: what Kronecker factors add to a curvature that vanishes.
         """
-        repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
+        repeated = tuple(w - old for w, old in zip(weights, previous_weights, strict=True))
         ways, penalized = (direction, repeated), self._penalized(weights)
-        slope, bend = probe.slope / probe.samples, probe.bend / probe.samples
+        slope, curvature = (
+            quadratic_model.slope / quadratic_model.samples,
+            quadratic_model.curvature / quadratic_model.samples,
+        )
         for a, way in enumerate(ways):
             slope[a] += 2 * self.settings.ridge * _dot(penalized, self._penalized(way))
             for b, other in enumerate(ways):
                 ridge = 2 * self.settings.ridge * _dot(self._penalized(way), self._penalized(other))
-                bend[a, b] += ridge + sum(
+                curvature[a, b] += ridge + sum(
                     rho * self.sigma * float(np.vdot(u, v))
                     for rho, u, v in zip(self.rho, way, other, strict=True)
                 )
-        if not (np.isfinite(bend).all() and np.isfinite(slope).all() and bend[0, 0] > 0):
+        if not (np.isfinite(curvature).all() and np.isfinite(slope).all() and curvature[0, 0] > 0):
             return np.zeros(2)
-        if np.linalg.det(bend) <= 1e-6 * bend[0, 0] * bend[1, 1]:
-            return np.array([-slope[0] / bend[0, 0], 0.0])
-        lengths: Array = np.linalg.solve(bend, -slope)
-        return lengths
+        if np.linalg.det(curvature) <= 1e-6 * curvature[0, 0] * curvature[1, 1]:
+            return np.array([-slope[0] / curvature[0, 0], 0.0])
+        step_coefficients: Array = np.linalg.solve(curvature, -slope)
+        return step_coefficients
 
     def _penalized(self, weights: Weights) -> Weights:
         """The weights that the ridge holds, the others zero."""
@@ -371,7 +405,7 @@ class Metric:
         return kept
 
 
-def _factor(lower: Array, damping: float) -> Any:
+def _cholesky(lower: Array, damping: float) -> Any:
     """Cholesky factor of a mean given by its lower triangle, made in float64, kept in the mean's own dtype.
 
     Damping below the rounding of a sum in that dtype would leave noise to be inverted, and what many rows have added

@@ -70,7 +70,7 @@ class Penalty:
     mu: tuple[float, ...] = ()
 
     @property
-    def splits(self) -> bool:
+    def has_dual(self) -> bool:
         """Whether something is remembered of every sample besides z."""
         return self.kind != "l2"
 
@@ -98,7 +98,7 @@ class Penalty:
 
 
 @dataclass
-class Measures:
+class ADMMResiduals:
     """What a visit finds: at the z of the last one, under the weights of the moment. One vector, added over samples.
 
     Attributes
@@ -130,7 +130,7 @@ class Measures:
 
     def __post_init__(self) -> None:
         if self.vector is None:
-            self.vector = np.zeros(measures_size(self.layers))  # type: ignore[unreachable]
+            self.vector = np.zeros(admm_residuals_size(self.layers))  # type: ignore[unreachable]
         self.totals = self.vector[:3]
         parts = self.vector[3:].reshape(6, self.layers)
         self.primal, self.change, self.multipliers, self.zeros, self.residuals, self.squares = parts
@@ -153,13 +153,19 @@ def _dot(left: Array, right: Array) -> float:
     return float(np.vecdot(left, right).sum(dtype=np.float64))
 
 
-def measures_size(layers: int) -> int:
-    """How many numbers `Measures` has."""
+def admm_residuals_size(layers: int) -> int:
+    """How many numbers `ADMMResiduals` has."""
     return 3 + 6 * layers
 
 
 def renew(
-    penalty: Penalty, before: Penalty, point: Point, s: Array, out: Array, measures: Measures, work: Workspace
+    penalty: Penalty,
+    before: Penalty,
+    point: Point,
+    s: Array,
+    out: Array,
+    measures: ADMMResiduals,
+    work: Workspace,
 ) -> list[Array]:
     """Renew what is remembered of a block of samples, and shift the residuals by its offsets.
 
@@ -215,7 +221,7 @@ def renew(
 
 
 @dataclass
-class Splitting:
+class ADMMState:
     """What training remembers of L1 or multipliers besides every sample's own: goes into a commit.
 
     Attributes
@@ -225,7 +231,7 @@ class Splitting:
     held : ndarray, (groups, 2, L)
         ρ_i and μ_i at the last visit of each group.
     measures : ndarray, (groups, 3 + 6L)
-        `Measures` of the last visit of each group.
+        `ADMMResiduals` of the last visit of each group.
     first : ndarray, (L,)
         ρ_i at first.
     best : ndarray, (L,)
@@ -258,13 +264,13 @@ class Splitting:
     checked: int = -1
 
     @classmethod
-    def start(cls, rho: Sequence[float], groups: int, weights: Weights) -> Splitting:
+    def start(cls, rho: Sequence[float], groups: int, weights: Weights) -> ADMMState:
         """Before anything has been visited."""
         layers = len(weights)
         return cls(
             np.array(rho, np.float64),
             np.ones((groups, 2, layers)),
-            np.zeros((groups, measures_size(layers))),
+            np.zeros((groups, admm_residuals_size(layers))),
             np.array(rho, np.float64),
             np.full(layers, np.finfo(float).max),
             weights,
@@ -285,9 +291,9 @@ class Splitting:
         self.measures[group] = 0.0 if measures is None else measures
 
     @property
-    def total(self) -> Measures:
+    def total(self) -> ADMMResiduals:
         """Over all groups."""
-        return Measures(self.rho.size, self.measures.sum(axis=0))
+        return ADMMResiduals(self.rho.size, self.measures.sum(axis=0))
 
     def gaps(self, statistics: Statistics, weights: Weights) -> tuple[Array, Array]:
         """How far ADMM is from a solution, in units of ‖z_i‖ (or ‖W̃_i ã‖, where z_i is nought), both (L,).
@@ -352,7 +358,7 @@ class Splitting:
         return {name: getattr(self, name) for name in names}
 
     @classmethod
-    def restore(cls, tensors: dict[str, Array], scalars: dict[str, Any]) -> Splitting:
+    def restore(cls, tensors: dict[str, Array], scalars: dict[str, Any]) -> ADMMState:
         """Undo `tensors` and `scalars`."""
         rho = tensors["rho"]
         anchor = tuple(tensors[f"anchor_{layer}"] for layer in range(rho.size))

@@ -3,7 +3,7 @@
 Every schedule is one sequence of actions, a pure function of its settings, so a position in it is a number. A sum
 that only one group is in gives batch sweeps (all z, then W once); all groups at once gives incremental sweeps (W
 after each group); windows begin with few groups, pass over them a few times and double. Each is exact block
-coordinate descent on F over the samples in the sum, so at fixed μ F never rises between two entries. Increments keep
+coordinate descent on F over the samples in the sum, so at fixed μ F never rises between two entries. K-FAC steps keep
 no sums over samples, so nothing enters.
 """
 
@@ -39,14 +39,14 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Increment:
+class KFACStep:
     """Move W by what a group says at a forward pass; `number` counts passes over all groups."""
 
     group: int
     number: int
 
 
-Action = Enter | Visit | Increment | Record
+Action = Enter | Visit | KFACStep | Record
 
 
 def window_schedule(groups: int, first_window: int, window_passes: int) -> Iterator[Action]:
@@ -76,7 +76,7 @@ def window_schedule(groups: int, first_window: int, window_passes: int) -> Itera
         window = min(2 * window, groups)
 
 
-def increment_schedule(groups: int, seed: int) -> Iterator[Action]:
+def kfac_schedule(groups: int, seed: int) -> Iterator[Action]:
     """Actions without end: passes over all groups, each in an order of its own.
 
     Records are a quarter further apart each time, but no further than a pass (or eight steps, where a pass is less).
@@ -92,7 +92,7 @@ def increment_schedule(groups: int, seed: int) -> Iterator[Action]:
     done, due, longest = 0, 1, max(groups, 8)
     for number in count():
         for group in np.random.default_rng([seed, 2, number]).permutation(groups):
-            yield Increment(int(group), number)
+            yield KFACStep(int(group), number)
             done += 1
             if done == due:
                 yield Record()

@@ -103,12 +103,12 @@ def folder_beside(final: Path) -> Iterator[Path]:
 
 
 def _hidden(final: Path) -> Path:
-    """A name beside a path that no other process takes, and that `sweep_killed` knows."""
+    """A name beside a path that no other process takes, and that `remove_killed` knows."""
     mark = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     return final.with_name(f".{final.name}.partial-{mark}")
 
 
-def sweep_killed(final: Path, files: re.Pattern[str]) -> None:
+def remove_killed(final: Path, files: re.Pattern[str]) -> None:
     """Remove what `new_folder` or `folder_beside` left beside a folder when its process was killed.
 
     What belongs to a process that is alive, or to another host, is left alone, and so are files of
@@ -220,7 +220,7 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def sweep_partials(folder: Path, files: re.Pattern[str]) -> None:
+def remove_partials(folder: Path, files: re.Pattern[str]) -> None:
     """Remove what writers of some files that were killed left half-written; none may be at work in the folder."""
     halves = (re.fullmatch(r"\.(?P<name>.+)\.[0-9a-f]+\.partial", name) for name in names_in(str(folder)))
     remove_files(str(folder), [half[0] for half in halves if half and files.fullmatch(half["name"])])

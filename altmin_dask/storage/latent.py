@@ -99,7 +99,7 @@ class LatentStore:
         else:
             remove_files(location, [_key(chunk) for chunk in chunks])
 
-    def sweep(self, generations: Mapping[int, int]) -> None:
+    def remove_orphans(self, generations: Mapping[int, int]) -> None:
         """Remove all our chunks but those that a commit names, such as what an interrupted step has written.
 
         Parameters

@@ -36,7 +36,7 @@ from safetensors import SafetensorError, safe_open
 
 from altmin_dask.data.sample_store import SAMPLES
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
-from altmin_dask.storage.atomic import sweep_killed, sweep_partials, write_json, write_tensors
+from altmin_dask.storage.atomic import remove_killed, remove_partials, write_json, write_tensors
 from altmin_dask.storage.locations import (
     filesystem_of,
     is_url,
@@ -47,7 +47,7 @@ from altmin_dask.storage.locations import (
 from altmin_dask.storage.model import STAGED, publish
 from altmin_dask.storage.ownership import remove_ours
 from altmin_dask.storage.remote import explained_errors
-from altmin_dask.storage.weights import Exchange
+from altmin_dask.storage.weights import WeightStore
 from altmin_dask.training.checkpoint import State
 
 _STATE = re.compile(r"\d{8,}\.safetensors")
@@ -201,7 +201,7 @@ class RunFolder:
                 self._lock_file.unlink(missing_ok=True)
             lock.release()
 
-    def claim(
+    def write_manifest(
         self,
         pipeline: Mapping[str, Any],
         identity: Mapping[str, Any],
@@ -333,7 +333,7 @@ class RunFolder:
                 ) from None
         return records
 
-    def note(self, progress: Mapping[str, Any]) -> None:
+    def write_progress(self, progress: Mapping[str, Any]) -> None:
         """Leave word of the progress for those who watch the folder; training never reads it."""
         write_json(self._note_file, progress)
 
@@ -368,20 +368,20 @@ class RunFolder:
         """Remove what a run that never began has written; what somebody else has put in the folder stays."""
         if not self.claimed:
             return
-        Exchange(self.steps, self.id).clear()
+        WeightStore(self.steps, self.id).clear()
         if z := self._claims().get("z"):
             remove_empty_folder(z)
         for name in _STORES:
             SAMPLES.remove(str(self.data / name))
         remove_empty_folder(str(self.data))
-        self.sweep()
+        self.remove_orphans()
         remove_ours(os.path.realpath(self.path), _ANY_WRITTEN, last=self._claim_file.name)
 
-    def sweep(self) -> None:
+    def remove_orphans(self) -> None:
         """Remove what a process that was killed has left half-written; of a locked folder."""
         for folder, files in _WRITTEN.items():
-            sweep_partials(self.path / folder, files)
-        sweep_killed(self.model, _WRITTEN["model/"])
+            remove_partials(self.path / folder, files)
+        remove_killed(self.model, _WRITTEN["model/"])
 
     def restore(self) -> State | None:
         """Read the last committed state, and bring history and model to where it was; None where nothing was committed.

@@ -32,7 +32,7 @@ _lock = threading.Lock()
 
 
 def read_weights(location: str | os.PathLike[str]) -> Weights:
-    """Weights W̃_1 … W̃_L of a committed state, a model, or what an `Exchange` published.
+    """Weights W̃_1 … W̃_L of a committed state, a model, or what an `WeightStore` published.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def _read(name: str, version: tuple[int, ...]) -> Weights:
 
 
 @dataclass
-class Exchange:
+class WeightStore:
     """A folder, local or at a URL, in which weights wait for the tasks that need them.
 
     What is published can be lost with the machine: only a commit is for good.

@@ -16,15 +16,15 @@ from altmin_dask.execution import task_graphs
 from altmin_dask.execution.task_graphs import Step
 from altmin_dask.execution.timing import activity
 from altmin_dask.solvers.kernels import latent_width, sends_inputs
-from altmin_dask.solvers.kfac import Ascent
-from altmin_dask.solvers.penalties import Kind, Penalty, Splitting, measures_size, relative
+from altmin_dask.solvers.kfac import KroneckerSums
+from altmin_dask.solvers.penalties import ADMMState, Kind, Penalty, admm_residuals_size, relative
 from altmin_dask.solvers.ridge import RidgeSystem, ridge_system
 from altmin_dask.solvers.schedules import Action, Enter, Visit, penalties, window_schedule
 from altmin_dask.solvers.statistics import ROUNDING, Statistics, ridge_term
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.locations import is_url
 from altmin_dask.training.checkpoint import State
-from altmin_dask.training.context import Session
+from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import mu_of, splitting_rho
 from altmin_dask.types import Array, Weights
 
@@ -35,17 +35,17 @@ SAMPLES_PER_UNKNOWN = 10
 """How many samples for each unknown of a row of W the first window holds: fewer ruin the first solve for good."""
 
 
-class Alternation:
+class AlternatingMinimization:
     """Block coordinate descent on F, one action of `window_schedule` after the other."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: RunContext) -> None:
         self.session = session
         training, store = session.pipeline.training, session.problem.train.store
         network = session.problem.kernel.network
         self.latent = LatentStore(
             session.run.latent,
             store.rows,
-            latent_width(network, splits=session.pipeline.solver.penalty != "l2"),
+            latent_width(network, has_dual=session.pipeline.solver.penalty != "l2"),
             store.chunk_rows,
             session.problem.kernel.dtype,
             session.run.id,
@@ -118,14 +118,14 @@ class Alternation:
         self._check_gradient(splitting)
         return splitting.gradient is not None and splitting.gradient < tolerance * splitting.first_gradient
 
-    def _gaps_met(self, splitting: Splitting) -> bool:
+    def _gaps_met(self, splitting: ADMMState) -> bool:
         """Whether a pass over all samples has found the gaps small."""
         tolerance = self.session.pipeline.solver.residual_tol
         return (
             splitting.gap is not None and splitting.gap < tolerance and splitting.covered == self.session.rows
         )
 
-    def _check_gradient(self, splitting: Splitting) -> None:
+    def _check_gradient(self, splitting: ADMMState) -> None:
         """Take the gradient over all samples, once for every time that the gaps were measured."""
         if splitting.checked < splitting.balanced:
             splitting.gradient = self._gradient_norm(tuple(range(self.session.problem.train.store.n_chunks)))
@@ -142,13 +142,13 @@ class Alternation:
             len(self.groups), self.first_window, self.session.pipeline.training.window_passes
         )
 
-    def restore(self, initial: Callable[[Session, tuple[int, ...]], Weights]) -> None:
+    def restore(self, initial: Callable[[RunContext, tuple[int, ...]], Weights]) -> None:
         """Take up the last committed state, and remove what was written after it; or begin with initial weights."""
         run = self.session.run
-        run.sweep()
+        run.remove_orphans()
         state = run.restore()
         generations = np.full(len(self.groups), -1) if state is None else state.generations
-        self.latent.sweep(
+        self.latent.remove_orphans(
             {
                 chunk: int(generation)
                 for group, generation in zip(self.groups, generations, strict=True)
@@ -169,7 +169,7 @@ class Alternation:
                     rho = (solver.augmentation or splitting_rho(self.session.problem.kernel.network),) * len(
                         weights
                     )
-                state.splitting = Splitting.start(rho, len(self.groups), weights)
+                state.splitting = ADMMState.start(rho, len(self.groups), weights)
             self.commit()
         else:
             self.session.state = state
@@ -195,7 +195,9 @@ class Alternation:
         """Let the next step take its weights from the file of the committed state, or where all workers see them."""
         self.weights_file, state = file, self.session.state
         if is_url(self.latent.path):
-            self.weights_file = self.session.exchange.publish(state.weights, f"{state.cursor:08d}", keep=1)
+            self.weights_file = self.session.weight_store.publish(
+                state.weights, f"{state.cursor:08d}", keep=1
+            )
 
     def drain(self) -> None:
         """Nothing is under way."""
@@ -289,8 +291,8 @@ class Alternation:
         """‖∇‖ of the real network's loss and its ridge, a mean over the samples of some chunks."""
         solver, weights = self.session.pipeline.solver, self.session.state.weights
         packed = self._compute(task_graphs.gradient, chunks)
-        ascent = Ascent(self.session.problem.kernel.network.shapes, False, packed.dtype, packed)
-        return ascent.gradient_norm(weights, solver.ridge / self.session.rows, solver.penalize_bias)
+        sums = KroneckerSums(self.session.problem.kernel.network.shapes, False, packed.dtype, packed)
+        return sums.gradient_norm(weights, solver.ridge / self.session.rows, solver.penalize_bias)
 
     @property
     def objective(self) -> float:
@@ -381,7 +383,7 @@ class Alternation:
             chunks,
         )
         if splitting is not None:
-            measures = measures_size(len(penalty.rho))
+            measures = admm_residuals_size(len(penalty.rho))
             packed, measured = packed[:-measures], packed[-measures:]
             splitting.hold(action.group, penalty, measured)
         with_inputs = sends_inputs(self.session.problem.kernel.network, penalty, before)

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from altmin_dask.solvers.kfac import Memory
-from altmin_dask.solvers.penalties import Splitting
+from altmin_dask.solvers.kfac import KFACState
+from altmin_dask.solvers.penalties import ADMMState
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.model import layer_names, layer_tensors
 from altmin_dask.types import Array, Weights
 
-_ARRAYS = ("weights", "statistics", "generations", "memory", "splitting")
+_ARRAYS = ("weights", "statistics", "generations", "kfac_state", "splitting")
 
 
 @dataclass
@@ -51,8 +51,8 @@ class State:
         The record that the run's model is of; −1 before the first.
     marks : list of (float, float)
         The loss and λ Σ ‖W̃_i‖² of the first record, and of the best one in view of both; empty before.
-    memory : Memory or None
-        What increments remember from step to step.
+    kfac_state : Memory or None
+        What K-FAC steps remember from step to step.
     splitting : Splitting or None
         What L1 or multipliers remember besides every sample's own.
     """
@@ -73,14 +73,14 @@ class State:
     best: float | None = None
     model: int = -1
     marks: list[list[float]] = field(default_factory=list)
-    memory: Memory | None = None
-    splitting: Splitting | None = None
+    kfac_state: KFACState | None = None
+    splitting: ADMMState | None = None
 
     def scalars(self) -> dict[str, Any]:
         """All that is not an array, JSON-ready."""
         plain = {own.name: getattr(self, own.name) for own in fields(self) if own.name not in _ARRAYS}
-        if self.memory is not None:
-            plain["memory"] = self.memory.scalars()
+        if self.kfac_state is not None:
+            plain["kfac_state"] = self.kfac_state.scalars()
         if self.splitting is not None:
             plain["splitting"] = self.splitting.scalars()
         return plain
@@ -90,8 +90,8 @@ class State:
         found = {**layer_tensors(self.weights), "generations": self.generations}
         if self.statistics is not None:
             found["statistics"] = self.statistics.vector
-        if self.memory is not None:
-            found.update(self.memory.tensors())
+        if self.kfac_state is not None:
+            found.update(self.kfac_state.tensors())
         if self.splitting is not None:
             found.update(self.splitting.tensors())
         return found
@@ -108,13 +108,15 @@ class State:
         scalars = dict(scalars)
         layers = sum(name.startswith("layer_") for name in tensors)
         weights = tuple(tensors[name] for name in layer_names(layers))
-        memory, statistics = scalars.pop("memory", None), None
+        kfac_state, statistics = scalars.pop("kfac_state", None), None
         splitting = scalars.pop("splitting", None)
         if splitting is not None:
-            splitting = Splitting.restore(tensors, splitting)
-        if memory is None:
+            splitting = ADMMState.restore(tensors, splitting)
+        if kfac_state is None:
             shapes = [w.shape for w in weights]
             statistics = Statistics(shapes, with_inputs=True, vector=tensors["statistics"])
         else:
-            memory = Memory.restore(tensors, memory)
-        return cls(weights, statistics, tensors["generations"], **scalars, memory=memory, splitting=splitting)
+            kfac_state = KFACState.restore(tensors, kfac_state)
+        return cls(
+            weights, statistics, tensors["generations"], **scalars, kfac_state=kfac_state, splitting=splitting
+        )

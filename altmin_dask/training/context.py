@@ -22,9 +22,9 @@ from altmin_dask.execution.executors import Executor, Threads
 from altmin_dask.execution.task_graphs import Samples, Step
 from altmin_dask.execution.timing import activity
 from altmin_dask.solvers.kernels import Evaluation
-from altmin_dask.solvers.kfac import Memory
+from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.weights import Exchange
+from altmin_dask.storage.weights import WeightStore
 from altmin_dask.training.checkpoint import State
 from altmin_dask.training.problem import Problem
 from altmin_dask.training.progress import Clock
@@ -34,7 +34,7 @@ CHARGE_SHARE = 0.05
 """Clocks of many workers are read for a commit only where that takes less than this share of the time."""
 
 
-class Session:
+class RunContext:
     """One run while it goes on.
 
     Parameters
@@ -47,8 +47,8 @@ class Session:
         Where everything is kept; already claimed.
     executor : Executor
         Where the tasks run.
-    memory : Memory, optional
-        What earlier increments on other samples remember, where these go on from them.
+    kfac_state : Memory, optional
+        What earlier K-FAC steps on other samples remember, where these go on from them.
 
     Attributes
     ----------
@@ -68,12 +68,12 @@ class Session:
         problem: Problem,
         run: RunFolder,
         executor: Executor,
-        memory: Memory | None = None,
+        kfac_state: KFACState | None = None,
     ) -> None:
-        self.memory = memory
+        self.kfac_state = kfac_state
         self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
         self.rows = problem.train.store.rows
-        self.exchange = Exchange(run.steps, run.id)
+        self.weight_store = WeightStore(run.steps, run.id)
         self.key, self._steps = uuid.uuid4().hex[:8], count()
         self._span = -1, ""
         self._mark: Clock | None = None

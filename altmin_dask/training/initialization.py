@@ -12,19 +12,19 @@ from altmin_dask.errors import ConfigError
 from altmin_dask.execution import task_graphs
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.initialization import whitened_weights
-from altmin_dask.solvers.kfac import Memory
-from altmin_dask.solvers.schedules import Increment
+from altmin_dask.solvers.kfac import KFACState
+from altmin_dask.solvers.schedules import KFACStep
 from altmin_dask.training.checkpoint import State
-from altmin_dask.training.context import Session
-from altmin_dask.training.kfac_training import Incrementing
+from altmin_dask.training.context import RunContext
+from altmin_dask.training.kfac_training import KFACTraining
 from altmin_dask.training.problem import Problem
 from altmin_dask.types import Weights
 
 LAYER_STEPS = 60
-"""Increments that every layer of a layer-wise start takes, but no more than two passes over the samples."""
+"""K-FAC steps that every layer of a layer-wise start takes, but no more than two passes over the samples."""
 
 
-def initial_weights(session: Session, chunks: tuple[int, ...]) -> Weights:
+def initial_weights(session: RunContext, chunks: tuple[int, ...]) -> Weights:
     """Weights as `[network] initialization` says.
 
     Parameters
@@ -47,7 +47,7 @@ def initial_weights(session: Session, chunks: tuple[int, ...]) -> Weights:
     return whitened_weights(kernel.network, gram, targets / gram[-1, -1], seed, kernel.dtype)
 
 
-def given_weights(weights: Weights) -> Callable[[Session, tuple[int, ...]], Weights]:
+def given_weights(weights: Weights) -> Callable[[RunContext, tuple[int, ...]], Weights]:
     """Weights that are there already, in place of `initial_weights`.
 
     Raises
@@ -56,7 +56,7 @@ def given_weights(weights: Weights) -> Callable[[Session, tuple[int, ...]], Weig
         When they are asked for, if they are not of the network's shapes.
     """
 
-    def initial(session: Session, chunks: tuple[int, ...]) -> Weights:
+    def initial(session: RunContext, chunks: tuple[int, ...]) -> Weights:
         kernel = session.problem.kernel
         if tuple(w.shape for w in weights) != kernel.network.shapes:
             raise ConfigError(
@@ -68,7 +68,7 @@ def given_weights(weights: Weights) -> Callable[[Session, tuple[int, ...]], Weig
     return initial
 
 
-def layerwise_weights(session: Session) -> Weights:
+def layerwise_weights(session: RunContext) -> Weights:
     """Train each hidden layer in turn as a shallow auto-encoder of the activations below it.
 
     The net d_{i−1} – d_i – d_{i−1} gets φ_i within, and at its output φ_{i−1}, whose values it is to give back (for the
@@ -91,7 +91,7 @@ def layerwise_weights(session: Session) -> Weights:
             prefix = Chain.build(network.sizes[: layer + 1], below[:-1], "squared", below[-1])
             encoder = (
                 prefix,
-                session.exchange.publish(tuple(weights[:layer]), f"{session.key}-below-{layer}", layer),
+                session.weight_store.publish(tuple(weights[:layer]), f"{session.key}-below-{layer}", layer),
             )
         stage = _stage(network, layer, mirrored)
         first, second = _train(
@@ -100,7 +100,7 @@ def layerwise_weights(session: Session) -> Weights:
         weights[layer] = first
         if mirrored:
             weights[-1 - layer] = second
-    session.exchange.clear()
+    session.weight_store.clear()
     return tuple(weights)
 
 
@@ -115,28 +115,28 @@ def _stage(network: Chain, layer: int, mirrored: bool) -> Chain:
     return Chain.build(sizes, [within], "squared", "identity")
 
 
-def _train(session: Session, kernel: task_graphs.Kernel, layer: int) -> Weights:
-    """Some increments of a shallow net, whose mean weights are returned."""
+def _train(session: RunContext, kernel: task_graphs.TaskContext, layer: int) -> Weights:
+    """Some K-FAC steps of a shallow net, whose mean weights are returned."""
     pipeline, problem = session.pipeline, session.problem
     # in turn and by exact constraints, however the whole network is trained
     tables = {
         "training": pipeline.training.model_copy(
-            update={"staleness": 0, "seed": pipeline.training.seed + layer}
+            update={"max_staleness": 0, "seed": pipeline.training.seed + layer}
         ),
         "solver": pipeline.solver.model_copy(update={"mu": "auto"}),
     }
-    own = Session(
+    own = RunContext(
         pipeline.model_copy(update=tables),
         Problem(kernel, task_graphs.Samples(problem.train.store, "inputs"), None, problem.scale),
         session.run,
         session.executor,
     )
     weights = kernel.network.initial_weights(pipeline.training.seed + layer, kernel.dtype)
-    own.state = State(weights, None, np.zeros(0, np.int64), memory=Memory.start(weights))
-    form = Incrementing(own)
+    own.state = State(weights, None, np.zeros(0, np.int64), kfac_state=KFACState.start(weights))
+    form = KFACTraining(own)
     steps = min(LAYER_STEPS, 2 * len(form.groups))
-    increments = (action for action in form.actions() if isinstance(action, Increment))
-    for action in takewhile(lambda _: own.state.cursor < steps, increments):
+    actions = (action for action in form.actions() if isinstance(action, KFACStep))
+    for action in takewhile(lambda _: own.state.cursor < steps, actions):
         form.act(action)
         own.state.cursor += 1
     return form.weights

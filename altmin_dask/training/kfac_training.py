@@ -1,4 +1,4 @@
-"""Training in increments: no z is kept, and W moves after every group of chunks (`altmin_dask.solvers.kfac`)."""
+"""Training by K-FAC steps: no z is kept, and W moves after every group of chunks (`altmin_dask.solvers.kfac`)."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ import numpy as np
 
 from altmin_dask.errors import RunError
 from altmin_dask.execution import task_graphs
-from altmin_dask.execution.executors import Started
+from altmin_dask.execution.executors import Submission
 from altmin_dask.execution.timing import activity
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.kfac import (
-    Ascent,
-    IncrementSettings,
-    Memory,
-    Metric,
-    Probe,
+    KFACSettings,
+    KFACState,
+    KroneckerPreconditioner,
+    KroneckerSums,
+    QuadraticModel,
+    curvature_due,
     default_damping,
     default_proximal,
-    renews,
 )
-from altmin_dask.solvers.schedules import Action, Increment, increment_schedule, penalties
+from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule, penalties
 from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.training.checkpoint import State
-from altmin_dask.training.context import Session
+from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import mu_of
 from altmin_dask.types import Array, Weights
 
-PROBE_EVERY = 4
-PROBE_ROWS = 500, 8192
-PROBE_EVERY_SEQUENCE, PROBE_SEQUENCES = 8, 125
+MODEL_EVERY = 4
+MODEL_ROWS = 500, 8192
+MODEL_EVERY_SEQUENCE, MODEL_SEQUENCES = 8, 125
 """The model along the step is measured on every fourth sample of a group, but on so many at least and at most; on every
 eighth sequence, but on so many at least."""
 COMMIT_SECONDS = 2.0
@@ -48,21 +48,21 @@ GROUP_SEQUENCES = 1000
 """About how many samples, or sequences, a step is made from, unless told otherwise."""
 KEPT_FILES = 4
 """Files of weights that stay beside a new one: those before it, the step, the mean."""
-MAX_REFUSALS = 20
+MAX_REJECTIONS = 20
 """After so many steps taken back in a row, training has diverged."""
 
 
 @dataclass(frozen=True)
-class Pending:
+class InFlightGroup:
     """A group that was sent out.
 
     Attributes
     ----------
     chunks : tuple of int
         The group.
-    renewed : bool
+    with_curvature : bool
         Whether its curvature is measured.
-    before : tuple of ndarray
+    previous_weights : tuple of ndarray
         The weights before those that it was sent out with. What has been done since, of which the group knew
         nothing, is part of the step that is repeated, or undone, by as much as the model wants.
     ridge : float
@@ -72,47 +72,47 @@ class Pending:
     """
 
     chunks: tuple[int, ...]
-    renewed: bool
-    before: Weights
+    with_curvature: bool
+    previous_weights: Weights
     ridge: float
-    started: Started
+    started: Submission
 
 
-class Incrementing:
-    """Steps of W from the groups of `increment_schedule`, one after the other, or as they finish."""
+class KFACTraining:
+    """Steps of W from the groups of `kfac_schedule`, one after the other, or as they finish."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: RunContext) -> None:
         self.session = session
         pipeline, store = session.pipeline, session.problem.train.store
         solver, network = pipeline.solver, session.problem.kernel.network
         size = group_size(pipeline.training.group_chunks, store.chunk_rows, network)
         self.groups = session.in_groups(size, shuffled=True)
         rows = min(size * store.chunk_rows, session.rows)
-        self.settings = IncrementSettings(
+        self.settings = KFACSettings(
             default_proximal(network, rows) if solver.proximal is None else solver.proximal,
-            solver.metric_damping or default_damping(network),
+            solver.output_damping or default_damping(network),
             pipeline.training.averaging,
             solver.ridge / session.rows,
             solver.penalize_bias,
         )
-        self.probe_every = probe_every(rows, network)
-        self.metric: Metric | None = None
+        self.model_every = model_every(rows, network)
+        self.preconditioner: KroneckerPreconditioner | None = None
         self.published: list[tuple[Weights, str]] = []
-        self.pending: list[Pending] = []
+        self.pending: list[InFlightGroup] = []
         self.numbers = count()
         self.commit_cost, self.last_commit = 0.0, time.monotonic()
 
     @property
     def weights(self) -> Weights:
         """The weights to evaluate."""
-        return self.memory.average
+        return self.kfac_state.average
 
     @property
-    def memory(self) -> Memory:
+    def kfac_state(self) -> KFACState:
         """What is remembered from step to step."""
-        memory = self.session.state.memory
-        assert memory is not None
-        return memory
+        kfac_state = self.session.state.kfac_state
+        assert kfac_state is not None
+        return kfac_state
 
     @property
     def under_way(self) -> int:
@@ -136,23 +136,30 @@ class Incrementing:
 
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
-        return increment_schedule(len(self.groups), self.session.pipeline.training.seed)
+        return kfac_schedule(len(self.groups), self.session.pipeline.training.seed)
 
-    def restore(self, initial: Callable[[Session, tuple[int, ...]], Weights]) -> None:
+    def restore(self, initial: Callable[[RunContext, tuple[int, ...]], Weights]) -> None:
         """Take up the last committed state, and remove what was written after it; or begin with initial weights."""
         run = self.session.run
-        run.sweep()
-        self.session.exchange.clear()
+        run.remove_orphans()
+        self.session.weight_store.clear()
         state = run.restore()
         if state is None:
             weights = initial(self.session, self.groups[0])
             state = State(
-                weights, None, np.zeros(0, np.int64), memory=self.session.memory or Memory.start(weights)
+                weights,
+                None,
+                np.zeros(0, np.int64),
+                kfac_state=self.session.kfac_state or KFACState.start(weights),
             )
             self.session.state = state
             self.commit()
         self.session.state = state
-        self.metric = Metric(self.memory, self.settings) if self.memory.renewals else None
+        self.preconditioner = (
+            KroneckerPreconditioner(self.kfac_state, self.settings)
+            if self.kfac_state.curvature_updates
+            else None
+        )
 
     def commit(self) -> None:
         """Make the state the one to go on from, with all groups that are under way."""
@@ -169,10 +176,10 @@ class Incrementing:
 
     def act(self, action: Action) -> None:
         """Carry out an action."""
-        if not isinstance(action, Increment):
+        if not isinstance(action, KFACStep):
             return
         # the first step has no curvature to go by until it is done
-        ahead = self.session.pipeline.training.staleness if self.memory.renewals else 0
+        ahead = self.session.pipeline.training.max_staleness if self.kfac_state.curvature_updates else 0
         with self._abandoning():
             self.pending.append(self._begin(action))
             while len(self.pending) > ahead:
@@ -187,7 +194,7 @@ class Incrementing:
 
     def describe(self) -> dict[str, Any]:
         """What a record says besides the nested loss: there is no F of all samples without their z."""
-        gradient = self.memory.gradient
+        gradient = self.kfac_state.gradient
         return {
             "gradient_norm": None if math.isnan(gradient) else gradient,
             "relaxed_objective": None,
@@ -208,21 +215,21 @@ class Incrementing:
     @property
     def objective(self) -> float:
         """Mean loss of the last groups, the ridge included."""
-        return self.memory.level
+        return self.kfac_state.loss_ema
 
-    def _begin(self, action: Increment) -> Pending:
+    def _begin(self, action: KFACStep) -> InFlightGroup:
         """Send out a group."""
-        session, memory = self.session, self.memory
+        session, kfac_state = self.session, self.kfac_state
         session.state.passes = action.number
-        renewed = renews(memory.steps) or self.metric is None
-        seed = (session.pipeline.training.seed, session.state.cursor) if renewed else None
+        with_curvature = curvature_due(kfac_state.steps) or self.preconditioner is None
+        seed = (session.pipeline.training.seed, session.state.cursor) if with_curvature else None
         chunks = self.groups[action.group]
         file = self._publish(session.state.weights)
         step = session.step(session.problem.train, chunks, file)
         with session.span():
-            started = session.executor.start(*task_graphs.increment(step, self.mu, seed, self.probe_every))
+            started = session.executor.start(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
         ridge = ridge_term(session.state.weights, self.settings.ridge, self.settings.penalize_bias)
-        return Pending(chunks, renewed, memory.before, ridge, started)
+        return InFlightGroup(chunks, with_curvature, kfac_state.previous_weights, ridge, started)
 
     def _finish_first(self) -> None:
         """Take the step of the group that is done first."""
@@ -230,36 +237,40 @@ class Incrementing:
             index, packed = self.session.executor.first([pending.started for pending in self.pending])
         self._finish(self.pending.pop(index), packed)
 
-    def _finish(self, pending: Pending, packed: Array) -> None:
+    def _finish(self, pending: InFlightGroup, packed: Array) -> None:
         """Move W by what a group says."""
-        session, state, memory = self.session, self.session.state, self.memory
+        session, state, kfac_state = self.session, self.session.state, self.kfac_state
         network = session.problem.kernel.network
-        ascent = Ascent(network.shapes, pending.renewed, packed.dtype, packed)
+        sums = KroneckerSums(network.shapes, pending.with_curvature, packed.dtype, packed)
         state.visits += session.group_rows(pending.chunks)
-        if memory.refuses(ascent, pending.ridge):
-            state.weights = memory.take_back()
-            self.metric = Metric(memory, self.settings) if memory.renewals else None
+        if kfac_state.is_rejected(sums, pending.ridge):
+            state.weights = kfac_state.reject_step()
+            self.preconditioner = (
+                KroneckerPreconditioner(kfac_state, self.settings) if kfac_state.curvature_updates else None
+            )
             self._check()
             return
-        cautious = memory.caution
-        memory.gradient = ascent.gradient_norm(
+        scale_before = kfac_state.damping_scale
+        kfac_state.gradient = sums.gradient_norm(
             state.weights, self.settings.ridge, self.settings.penalize_bias
         )
-        memory.renew(ascent, state.weights, self.settings.averaging, pending.ridge)
+        kfac_state.update_averages(sums, state.weights, self.settings.averaging, pending.ridge)
         with activity("solve"):
-            if pending.renewed or self.metric is None:
-                self.metric = Metric(memory, self.settings)
-            direction = self.metric.direction(ascent, state.weights)
-        weights, before = self._publish(state.weights), self._publish(pending.before)
+            if pending.with_curvature or self.preconditioner is None:
+                self.preconditioner = KroneckerPreconditioner(kfac_state, self.settings)
+            direction = self.preconditioner.direction(sums, state.weights)
+        weights, previous_weights = self._publish(state.weights), self._publish(pending.previous_weights)
         change = self._put(direction, "step")
         packed = session.compute(
-            lambda step: task_graphs.probe(step, pending.started.kept(), change, before),
+            lambda step: task_graphs.quadratic_model(step, pending.started.kept(), change, previous_weights),
             session.problem.train, pending.chunks, weights,
         )  # fmt: skip
-        lengths = self.metric.lengths(Probe.unpack(packed), state.weights, direction, pending.before)
-        state.weights = memory.move(state.weights, direction, pending.before, lengths)
-        if memory.caution != cautious:
-            self.metric = Metric(memory, self.settings)
+        step_coefficients = self.preconditioner.step_coefficients(
+            QuadraticModel.unpack(packed), state.weights, direction, pending.previous_weights
+        )
+        state.weights = kfac_state.move(state.weights, direction, pending.previous_weights, step_coefficients)
+        if kfac_state.damping_scale != scale_before:
+            self.preconditioner = KroneckerPreconditioner(kfac_state, self.settings)
         self._check()
 
     def drain(self) -> None:
@@ -285,20 +296,20 @@ class Incrementing:
                 return file
         file = self._put(weights, "weights")
         self.published.append((weights, file))
-        del self.published[: -2 - self.session.pipeline.training.staleness]
+        del self.published[: -2 - self.session.pipeline.training.max_staleness]
         return file
 
     def _put(self, weights: Weights, name: str) -> str:
-        keep = KEPT_FILES * (2 + self.session.pipeline.training.staleness)
-        return self.session.exchange.publish(
+        keep = KEPT_FILES * (2 + self.session.pipeline.training.max_staleness)
+        return self.session.weight_store.publish(
             weights, f"{self.session.key}-{next(self.numbers):08d}-{name}", keep
         )
 
     def _check(self) -> None:
-        if self.memory.refusals > MAX_REFUSALS:
+        if self.kfac_state.rejections > MAX_REJECTIONS:
             raise RunError(
-                f"the nested loss diverged: {self.memory.refusals} steps in a row were taken back; "
-                "try a larger solver.proximal or solver.metric_damping, or scale the samples"
+                f"the nested loss diverged: {self.kfac_state.rejections} steps in a row were taken back; "
+                "try a larger solver.proximal or solver.output_damping, or scale the samples"
             )
 
 
@@ -308,9 +319,9 @@ def group_size(wish: int | None, chunk_rows: int, network: Network) -> int:
     return wish or math.ceil(rows / chunk_rows)
 
 
-def probe_every(rows: int, network: Network) -> int:
+def model_every(rows: int, network: Network) -> int:
     """Which part of a group of so many samples the model along the step is measured on: every so many-th."""
-    (least, most), every = PROBE_ROWS, PROBE_EVERY
+    (least, most), every = MODEL_ROWS, MODEL_EVERY
     if isinstance(network, Recurrent):
-        least, every = PROBE_SEQUENCES, PROBE_EVERY_SEQUENCE
+        least, every = MODEL_SEQUENCES, MODEL_EVERY_SEQUENCE
     return max(1, min(every, rows // least), math.ceil(rows / most))

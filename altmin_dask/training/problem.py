@@ -17,7 +17,7 @@ from altmin_dask.data.sources import open_source
 from altmin_dask.data.summaries import check_lengths, is_labels
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.execution.executors import Executor
-from altmin_dask.execution.task_graphs import Kernel, Samples
+from altmin_dask.execution.task_graphs import Samples, TaskContext
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
@@ -60,7 +60,7 @@ class Problem:
         What else was done to them.
     """
 
-    kernel: Kernel
+    kernel: TaskContext
     train: Samples
     validation: Samples | None
     scale: float
@@ -68,7 +68,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Outline:
+class DatasetSpec:
     """What a network follows from: known of a source by its header, but for the largest label.
 
     Attributes
@@ -85,7 +85,7 @@ class Outline:
         Whether targets are integer labels.
     y_max : float or None
         The largest target.
-    beside : tuple of str
+    sequence_arrays : tuple of str
         What sequences have beside x and y: lengths, states.
     """
 
@@ -95,15 +95,17 @@ class Outline:
     y_shape: tuple[int, ...] | None
     y_integer: bool
     y_max: float | None
-    beside: tuple[str, ...] = ()
+    sequence_arrays: tuple[str, ...] = ()
 
 
-def outline_of(store: SampleStore, ranges: Summary | None) -> Outline:
+def outline_of(store: SampleStore, ranges: Summary | None) -> DatasetSpec:
     """Outline a store, whose ranges may not be known."""
     shape = None if store.y is None else store.y.shape[1:]
     integer = store.y is not None and is_labels(store.y.dtype)
     y_max = None if ranges is None else ranges.y_max
-    return Outline(store.path, store.rows, store.sample_shape, shape, integer, y_max, tuple(store.beside))
+    return DatasetSpec(
+        store.path, store.rows, store.sample_shape, shape, integer, y_max, tuple(store.sequence_arrays)
+    )
 
 
 def is_store(spec: str) -> bool:
@@ -193,7 +195,7 @@ def build_problem(
         curvature=solver.curvature,
     )
     return Problem(
-        Kernel(network, target, settings.dtype, newton),
+        TaskContext(network, target, settings.dtype, newton),
         Samples(train, target),
         None if validation is None else Samples(validation, target),
         float(train.attributes.get("scale", 1.0)),
@@ -211,10 +213,10 @@ def _weighted(network: Network, pipeline: Pipeline) -> Network:
     """
     if isinstance(network, Recurrent) or TARGETS[pipeline.network.kind] == "inputs":
         raise ConfigError(f"a {pipeline.network.kind} takes no weights of samples; leave them out")
-    if not pipeline.in_increments or pipeline.solver.mu != "auto":
+    if not pipeline.uses_kfac or pipeline.solver.mu != "auto":
         raise ConfigError(
             "weights of samples are for the limit of exact constraints only: write penalty = 'l2', "
-            "schedule = 'increments' and mu = 'auto', or leave them out"
+            "schedule = 'kfac' and mu = 'auto', or leave them out"
         )
     return replace(network, loss=WeightedLoss(network.loss))
 
@@ -231,7 +233,9 @@ def fitted(network: Network, store: SampleStore) -> Network:
         steps = store.features // network.features
         if len(store.sample_shape) > 1 and steps != network.steps and store.sample_shape[0] == steps:
             network = network.with_steps(steps)
-        network = replace(network, lengths="lengths" in store.beside, states="states" in store.beside)
+        network = replace(
+            network, lengths="lengths" in store.sequence_arrays, states="states" in store.sequence_arrays
+        )
     check_layout(network, store)
     return network
 
@@ -249,16 +253,15 @@ def check_layout(network: Network, store: SampleStore) -> None:
             f"{store.path} has samples of {store.features} values; the network reads {network.sizes[0]}"
         )
     if not isinstance(network, Recurrent):
-        if store.beside:
-            raise DataError(
-                f"{store.path} has {' and '.join(store.beside)} of sequences, which only a recurrent network reads"
-            )
+        if store.sequence_arrays:
+            names = " and ".join(store.sequence_arrays)
+            raise DataError(f"{store.path} has {names} of sequences, which only a recurrent network reads")
         return
     for name, wanted in (("lengths", network.lengths), ("states", network.states)):
-        if wanted != (name in store.beside):
+        if wanted != (name in store.sequence_arrays):
             has, others = ("no", "have") if wanted else ("an", "have not")
             raise DataError(f"{store.path} has {has} array {name}, which the samples for training {others}")
-    lengths, states = store.beside.get("lengths"), store.beside.get("states")
+    lengths, states = store.sequence_arrays.get("lengths"), store.sequence_arrays.get("states")
     if states is not None and states.shape[1] != sum(network.recurrent_sizes):
         raise DataError(
             f"states of {store.path} have {states.shape[1]} values; the recurrent layers have "
@@ -270,7 +273,7 @@ def check_layout(network: Network, store: SampleStore) -> None:
             check_lengths(values, network.steps, start, store.path)
 
 
-def make_network(settings: NetworkTable, samples: Outline) -> Network:
+def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
     """Make the network that fits samples.
 
     Raises
@@ -316,7 +319,7 @@ def make_network(settings: NetworkTable, samples: Outline) -> Network:
 
 def _make_recurrent(
     settings: NetworkTable,
-    samples: Outline,
+    samples: DatasetSpec,
     activation: str | list[str],
     outputs: int,
     loss: str,
@@ -330,7 +333,7 @@ def _make_recurrent(
             "x of shape (samples, steps, features), or set network.steps"
         )
     steps = settings.steps or samples.sample_shape[0]
-    if features % steps or (samples.beside and steps != samples.sample_shape[0]):
+    if features % steps or (samples.sequence_arrays and steps != samples.sample_shape[0]):
         raise ConfigError(
             f"network.steps = {steps} does not fit samples of shape {samples.sample_shape} in {samples.name}"
         )
@@ -354,7 +357,7 @@ def _make_recurrent(
         features // steps, steps, settings.hidden_layer_sizes, outputs // steps if every and not labels else outputs,
         settings.head_layer_sizes, activation, loss, output_activation, every=every,
         start=("identity" if rectifier else "orthogonal") if start == "auto" else start,
-        lengths="lengths" in samples.beside, states="states" in samples.beside,
+        lengths="lengths" in samples.sequence_arrays, states="states" in samples.sequence_arrays,
     )  # fmt: skip
 
 
@@ -370,6 +373,6 @@ def mu_of(pipeline: Pipeline, network: Network) -> Any:
         if pipeline.solver.penalty == "l1":
             return AUTO_MU_L1
         if isinstance(network, Recurrent):
-            return tuple(AUTO_MU_SEQUENCES[not layer.loops] for layer in network.layers)
+            return tuple(AUTO_MU_SEQUENCES[not layer.recurrent] for layer in network.layers)
         return AUTO_MU
     return Geometric(mu.start, mu.factor, mu.stop) if isinstance(mu, MuSchedule) else mu

@@ -62,7 +62,7 @@ def _refuse_rows(store: SampleStore, start: int) -> None:
     rows = slice(start, start + store.chunk_rows)
     y = None if store.y is None else np.asarray(store.y[rows])
     check_finite(np.asarray(store.x[rows]), y, start, store.path)
-    for name, array in store.beside.items():
+    for name, array in store.sequence_arrays.items():
         check_finite(np.asarray(array[rows]), None, start, store.path, name)
     if store.weights is not None:
         check_weights(np.asarray(store.weights[rows]), start, store.path)
@@ -145,7 +145,9 @@ def _first_outside(network: Network, name: str, store: SampleStore, least: float
     """Where the first target outside a range is; None if there is none but in the padding of sequences."""
     array = store.x if name == "x" else store.y
     assert array is not None
-    lengths = store.beside.get("lengths") if isinstance(network, Recurrent) and network.every else None
+    lengths = (
+        store.sequence_arrays.get("lengths") if isinstance(network, Recurrent) and network.every else None
+    )
     start = 0
     for block in read_zarr(array, f"{name} of {store.path}").blocks(store.chunk_rows):
         outside = ((block < least) | (block > most)).reshape(len(block), -1)
@@ -183,7 +185,7 @@ def computed_with(store: SampleStore, target: str) -> tuple[str, ...]:
     """Names of the arrays whose numbers are computed with: not lengths and labels, which are counted."""
     y = () if target != "real" or store.y is None else ("y",)
     weights = () if target == "inputs" or store.weights is None else (WEIGHTS,)
-    return ("x", *(name for name in store.beside if name != "lengths"), *y, *weights)
+    return ("x", *(name for name in store.sequence_arrays if name != "lengths"), *y, *weights)
 
 
 def check_digits(

@@ -17,22 +17,22 @@ from altmin_dask.execution.timing import seconds_spent
 from altmin_dask.solvers.schedules import Action, Record
 from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.storage.model import Model
-from altmin_dask.training.alternating import Alternation
-from altmin_dask.training.context import Session
+from altmin_dask.training.alternating import AlternatingMinimization
+from altmin_dask.training.context import RunContext
 from altmin_dask.training.initialization import given_weights, initial_weights
-from altmin_dask.training.kfac_training import Incrementing
+from altmin_dask.training.kfac_training import KFACTraining
 from altmin_dask.training.progress import Observer, Progress
 from altmin_dask.types import Weights
 
 SWEEPS, SPLIT_SWEEPS = 10.0, 80.0
 """Where z persists, and with L1 and multipliers, unless told otherwise."""
 INCREMENT_SWEEPS, INCREMENT_STEPS = 20.0, 300
-"""Increments take so many sweeps, or as many as so many steps take, unless told otherwise."""
+"""K-FAC steps take so many sweeps, or as many as so many steps take, unless told otherwise."""
 DIVERGED = 10.0
 """A loss, its ridge included, that is this multiple of the best one, and higher than the first, is divergence."""
 
 
-class Form(Protocol):
+class Algorithm(Protocol):
     """A form of training: what an action is, and what state it leaves."""
 
     groups: tuple[tuple[int, ...], ...]
@@ -64,7 +64,7 @@ class Form(Protocol):
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
 
-    def restore(self, initial: Callable[[Session, tuple[int, ...]], Weights]) -> None:
+    def restore(self, initial: Callable[[RunContext, tuple[int, ...]], Weights]) -> None:
         """Take up the last committed state, or make the first one."""
 
     def act(self, action: Action) -> None:
@@ -102,12 +102,14 @@ class Trainer:
         Weights that a new run begins with, in place of those of ``[network] initialization``.
     """
 
-    def __init__(self, session: Session, observer: Observer, initial: Weights | None = None) -> None:
+    def __init__(self, session: RunContext, observer: Observer, initial: Weights | None = None) -> None:
         self.session, self.observer = session, observer
         self.initial = initial_weights if initial is None else given_weights(initial)
         self.pipeline, self.problem = session.pipeline, session.problem
         self.run, self.executor = session.run, session.executor
-        self.form: Form = (Incrementing if session.pipeline.in_increments else Alternation)(self.session)
+        self.form: Algorithm = (KFACTraining if session.pipeline.uses_kfac else AlternatingMinimization)(
+            self.session
+        )
         self.why = ""
         self.rows, store = session.rows, session.problem.train.store
         order = [chunk for group in self.form.groups for chunk in group]
@@ -142,7 +144,7 @@ class Trainer:
         wish = self.pipeline.training.max_sweeps
         if wish is not None:
             return wish
-        if self.pipeline.in_increments:
+        if self.pipeline.uses_kfac:
             return max(INCREMENT_SWEEPS, math.ceil(INCREMENT_STEPS / len(self.form.groups)))
         return SWEEPS if self.pipeline.solver.penalty == "l2" else SPLIT_SWEEPS
 
@@ -182,7 +184,7 @@ class Trainer:
             self._record()
         elif acted:  # the limit that was met holds for whoever resumes
             self.form.commit()
-        self.session.exchange.clear()
+        self.session.weight_store.clear()
 
     @property
     def ending(self) -> str:

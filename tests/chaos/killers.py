@@ -22,7 +22,7 @@ from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.zarr_chunks import ChunkView
-from altmin_dask.training.alternating import Alternation
+from altmin_dask.training.alternating import AlternatingMinimization
 
 PHASES = {
     # phase: (owner, function, whether it has run or is about to)
@@ -30,7 +30,7 @@ PHASES = {
     "newton": (task_graphs, "visit_chunk", "after"),
     "write": (_local, "_put", "half"),
     "written": (ChunkView, "write", "after"),
-    "solve": (Alternation, "_solve", "before"),
+    "solve": (AlternatingMinimization, "_solve", "before"),
     "commit": (atomic, "write_tensors", "half"),
     "committed": (RunFolder, "commit", "after"),
     "discard": (LatentStore, "discard", "before"),

@@ -19,8 +19,8 @@ from test_phases import finish
 pytestmark = pytest.mark.slow
 
 FORMS = {
-    "increments": {"schedule": "increments", "group_chunks": 1},
-    "staleness 7": {"schedule": "increments", "group_chunks": 1, "staleness": 7},
+    "kfac": {"schedule": "kfac", "group_chunks": 1},
+    "staleness 7": {"schedule": "kfac", "group_chunks": 1, "max_staleness": 7},
     "incremental": {"schedule": "incremental"},
 }
 
@@ -30,7 +30,7 @@ def records(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("phase", ["model", "record", "commit", "committed", "publish"])
-@pytest.mark.parametrize("form", ["increments", "incremental"])
+@pytest.mark.parametrize("form", ["kfac", "incremental"])
 def test_a_kill_in_a_record_and_a_resume_whose_limit_is_met(form, phase, tmp_path, altmin: Altmin):
     """`altmin evaluate` says of the model what the best record says, to the last digit."""
     store = foreign(tmp_path / "s.zarr", np.tile(X, (3, 1)))
@@ -41,7 +41,7 @@ def test_a_kill_in_a_record_and_a_resume_whose_limit_is_met(form, phase, tmp_pat
     )  # fmt: skip
     run = tmp_path / "run"
     # in the third record, or the second after a pass of twelve actions: the first commit is that of the start
-    by_record, by_commit = (3, 4) if form == "increments" else (2, 16)
+    by_record, by_commit = (3, 4) if form == "kfac" else (2, 16)
     times = by_record if phase in ("model", "record") else by_commit
     kill = {"ALTMIN_KILL": f"{phase}:{times}:{tmp_path / 'killed'}"}
     finish(file, run, code=-signal.SIGKILL, script=HERE / "killers.py", **kill)
