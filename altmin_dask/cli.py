@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, NoReturn, TextIO
@@ -24,7 +25,7 @@ from altmin_dask import runs
 from altmin_dask.config import ClusterTable, load_pipeline
 from altmin_dask.data.sample_store import SampleStore, ingest
 from altmin_dask.data.sources import open_source
-from altmin_dask.display import observe, table
+from altmin_dask.display import display, table
 from altmin_dask.errors import (
     AltMinError,
     AltMinWarning,
@@ -39,7 +40,7 @@ from altmin_dask.execution.faults import sentence
 from altmin_dask.export import WRITERS
 from altmin_dask.inference import evaluate_store, predict_store
 from altmin_dask.planning.plan import make_plan, place_of
-from altmin_dask.report.page import summary_table, write_report
+from altmin_dask.report.writer import ReportWriter
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -156,25 +157,16 @@ def train(
     console = Console()
     loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
     folder = RunFolder(local_path(run) if run else runs.default_run(loaded, pipeline, resume))
+    log = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    callbacks = [display(console), *([ReportWriter(log)] if loaded.output.report else [])]
     try:
-        with observe(console) as observer:
-            outcome = runs.train(
-                loaded, folder, observer, resume=resume, scheduler=scheduler,
-                log=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
-            )  # fmt: skip
+        runs.train(loaded, folder, callbacks, resume=resume, scheduler=scheduler, log=log)
     except KeyboardInterrupt:
         if not folder.started:
             raise
         raise RunError(
             f"interrupted; go on by `altmin train {quote(str(pipeline))} --run {quote(str(folder.path))} --resume`"
         ) from None
-    console.print(table("Result", summary_table(outcome)))
-    if loaded.output.report:
-        page = write_report(folder)
-        pictures = ", ".join(sorted(file.name for file in page.parent.glob("*.png")))
-        console.print(
-            f"report: {page}  (pictures beside it: {pictures})", highlight=False, markup=False, soft_wrap=True
-        )
 
 
 @app.command()
@@ -223,6 +215,8 @@ def predict(
 @app.command()
 def report(run: RunArgument) -> None:
     """Write the report of a run: a self-contained HTML page and PNG figures."""
+    from altmin_dask.report.page import write_report  # matplotlib is slow to import
+
     typer.echo(str(write_report(RunFolder(local_path(run)))))
 
 

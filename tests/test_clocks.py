@@ -12,7 +12,7 @@ import psutil
 import pytest
 from clocks import OwnClock
 from distributed import Client, LocalCluster
-from test_training import Quiet, train
+from test_training import train
 
 from altmin_dask import runs
 from altmin_dask.config import ClusterTable
@@ -100,7 +100,7 @@ def test_every_commit_holds_what_was_spent(name, workers, store, pipeline, tmp_p
     between = [commit.records for commit in watch.commits]
     assert len(between) > len(set(between)) + 1  # commits that are no records
     assert state.cpu_seconds > state.visits / 32 * STEP
-    clocks = [record["cpu_seconds"] for record in records]
+    clocks = [record.cpu_seconds for record in records]
     assert clocks == sorted(clocks)
     assert clocks[-1] <= state.cpu_seconds <= watch.ends[-1][0] + 0.03
 
@@ -131,7 +131,7 @@ def test_a_resumed_run_has_not_lost_the_time_before(name, store, pipeline, tmp_p
     for attempt in range(60):
         watch.commits.clear()
         try:
-            runs.train(wanted, run, Quiet(), resume=attempt > 0, log=lambda line: None)
+            runs.train(wanted, run, resume=attempt > 0, log=lambda line: None)
             killed = False
         except Killed:
             killed = True
@@ -309,4 +309,4 @@ def test_clocks_of_many_workers_are_not_read_too_often(
     between = {commit.cpu for commit in watch.commits}
     assert len(between) < len(watch.commits) / 2
     assert state.cpu_seconds > watch.ends[-1][0] - 0.1  # of this process alone
-    assert records[-1]["cpu_seconds"] <= state.cpu_seconds
+    assert records[-1].cpu_seconds <= state.cpu_seconds

@@ -102,14 +102,6 @@ def until(found: Callable[[], Any], seconds: float = 60.0) -> Any:
     pytest.fail("waited in vain")
 
 
-class Quiet:
-    def progressed(self, progress: Any) -> None:
-        pass
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     """A scheduler and two workers; tests leave it as they find it."""
@@ -137,7 +129,7 @@ def expected(store: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
         if sweeps not in found:
             folder = tmp_path_factory.mktemp("threads")
             settings, run = load_pipeline(pipeline(folder, store, sweeps)), RunFolder(folder / "run")
-            runs.train(settings, run, Quiet(), log=lambda line: None)
+            runs.train(settings, run, log=lambda line: None)
             found[sweeps] = committed(folder / "run")
         return found[sweeps]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zarr
 from test_model_files import make_model
-from test_training import Quiet, train
+from test_training import train
 
 from altmin_dask import inference, runs
 from altmin_dask.data.sample_store import SampleStore
@@ -29,6 +29,8 @@ from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.training import kfac_training
+from altmin_dask.training.callbacks import Callback
+from altmin_dask.training.record import Record
 
 FORMS = {
     "kfac": {"training": {"schedule": "kfac", "group_chunks": 1}, "solver": {"mu": "auto"}},
@@ -68,7 +70,7 @@ def wanted(store, pipeline) -> Callable[..., Any]:
 
 def begin(pipeline: Any, folder: Path, **options: Any) -> RunFolder:
     run = RunFolder(folder)
-    runs.train(pipeline, run, Quiet(), log=lambda line: None, **options)
+    runs.train(pipeline, run, log=lambda line: None, **options)
     return run
 
 
@@ -228,18 +230,18 @@ def test_readers_see_the_last_committed_best_model(wanted, store, tmp_path, monk
             check()
         return file
 
-    class Reader:
-        def progressed(self, progress: Any) -> None:
+    class Reader(Callback):
+        def on_progress(self, progress: Any) -> None:
             check()
 
-        def recorded(self, record: dict[str, Any]) -> None:
-            assert record == run.records()[-1]
+        def on_record(self, record: Record) -> None:
+            assert record.to_dict() == run.records()[-1]
             assert loss_of_model(run, store) == best(run)
             check()
 
     monkeypatch.setattr(RunFolder, "append", appending)
     monkeypatch.setattr(RunFolder, "commit", committing)
-    runs.train(wanted("kfac", 1.0), run, Reader(), log=lambda line: None)
+    runs.train(wanted("kfac", 1.0), run, [Reader()], log=lambda line: None)
     assert seen > 20
 
 
@@ -247,14 +249,14 @@ def test_whoever_is_told_of_a_record_may_stop_there(wanted, store, tmp_path):
     """An estimator's callback: the model is that of the records so far, and the run goes on from there."""
     run, told = RunFolder(tmp_path / "run"), []
 
-    class Callback(Quiet):
-        def recorded(self, record: dict[str, Any]) -> None:
-            told.append(record)
+    class Stopping(Callback):
+        def on_record(self, record: Record) -> None:
+            told.append(record.to_dict())
             if len(told) == 3:
                 raise Stop
 
     with pytest.raises(Stop):
-        runs.train(wanted("kfac", 2.0), run, Callback(), log=lambda line: None)
+        runs.train(wanted("kfac", 2.0), run, [Stopping()], log=lambda line: None)
     assert run.records() == told
     state = run.restore()
     assert state is not None

@@ -75,8 +75,8 @@ def test_damaged_z_is_made_anew(pipeline, store, tmp_path, schedule, harm):
     if schedule == "batch":
         groups = [list(range(store.n_chunks))]
     total, seen = sums_on_disk(run, state, store, groups, [0.1, 0.1], 0.01)
-    assert records[-1]["relaxed_objective"] == pytest.approx(total / seen, rel=1e-9)
-    assert records[-1]["nested_loss"] < before[-1]["nested_loss"]
+    assert records[-1].relaxed_objective == pytest.approx(total / seen, rel=1e-9)
+    assert records[-1].nested_loss < before[-1].nested_loss
 
 
 def test_a_repair_that_was_cut_off_is_finished(pipeline, store, tmp_path):

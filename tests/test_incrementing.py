@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import start, write_pipeline
-from test_training import Quiet, train
+from test_training import train
 
 from altmin_dask import runs
 from altmin_dask.errors import RunError
@@ -45,10 +45,10 @@ def same(first: Any, second: Any) -> bool:
 def test_the_loss_falls_and_no_z_is_kept(kind, mu, store, pipeline, tmp_path):
     settings = pipeline(store.path, network={"kind": kind}, solver={"mu": mu}, training=STEPS)
     run, state, records = train(settings, tmp_path / "run")
-    assert records[-1]["nested_loss"] < 0.85 * records[0]["nested_loss"]  # labels are by chance
-    assert records[-1]["mu"] == (None if mu == "auto" else [5.0, 5.0] if mu == 5.0 else mu)
-    assert records[-1]["relaxed_objective"] is None
-    assert records[-1]["sweep"] == 4
+    assert records[-1].nested_loss < 0.85 * records[0].nested_loss  # labels are by chance
+    assert records[-1].mu == (None if mu == "auto" else (5.0, 5.0) if mu == 5.0 else tuple(mu))
+    assert records[-1].relaxed_objective is None
+    assert records[-1].sweep == 4
     assert not (run.path / "z").exists()
     assert not (run.path / "steps").exists()
     assert state.statistics is None
@@ -90,7 +90,9 @@ def test_resuming_equals_no_interruption(commit_seconds, store, pipeline, tmp_pa
     _, state, resumed = train(whole, tmp_path / "cut", resume=True)
     assert same(expected.tensors().values(), state.tensors().values())
     pick = ("sweep", "nested_loss")
-    assert {tuple(r[k] for k in pick) for r in records} <= {tuple(r[k] for k in pick) for r in resumed}
+    assert {tuple(getattr(r, k) for k in pick) for r in records} <= {
+        tuple(getattr(r, k) for k in pick) for r in resumed
+    }
 
 
 def finish(process: Any) -> None:
@@ -136,8 +138,8 @@ def test_the_best_model_is_kept_and_training_stops_without_progress(samples, mak
         training={"schedule": "auto", "max_sweeps": 500.0, "n_iter_no_change": 5},
     )  # fmt: skip
     run, state, records = train(settings, tmp_path / "run")
-    losses = [record["validation_loss"] for record in records]
-    assert records[-1]["sweep"] < 500
+    losses = [record.validation_loss for record in records]
+    assert records[-1].sweep < 500
     assert losses[-1] > min(losses)
     assert len(losses) - 1 - state.best_record == 5
     assert min(losses) == state.best
@@ -164,7 +166,7 @@ def test_a_step_too_far_is_taken_back(store, pipeline, tmp_path, monkeypatch):
     monkeypatch.setattr(KFACState, "reject_step", lambda self: seen.append(self.steps) or take_back(self))
     _, state, records = train(pipeline(store.path, **AUTO), tmp_path / "run")
     assert seen
-    assert records[-1]["nested_loss"] < 0.8 * records[0]["nested_loss"]
+    assert records[-1].nested_loss < 0.8 * records[0].nested_loss
     assert memory_of(state).damping_scale < 4
 
 
@@ -182,7 +184,7 @@ def test_divergence_ends_in_a_sentence_and_the_best_model(store, pipeline, tmp_p
     run = RunFolder(tmp_path / "run")
     settings = pipeline(store.path, **{**AUTO, "training": {**STEPS, "max_sweeps": 200.0}})
     with pytest.raises(RunError, match=r"the nested loss diverged.*try a larger solver"):
-        runs.train(settings, run, Quiet(), log=lambda line: None)
+        runs.train(settings, run, log=lambda line: None)
     best = min(run.records(), key=lambda record: record["nested_loss"])
     model, x = Model.load(run.model), np.asarray(store.x[:])
     assert isinstance(model.network.loss, Squared)
@@ -190,7 +192,7 @@ def test_divergence_ends_in_a_sentence_and_the_best_model(store, pipeline, tmp_p
     loss = model.network.loss.value(z, model.network.loss.predict(z.copy()), x).mean()
     assert loss == pytest.approx(best["nested_loss"], rel=0.05)
     with pytest.raises(RunError, match="diverged"):  # also when it is resumed: nothing has changed
-        runs.train(settings, run, Quiet(), log=lambda line: None, resume=True)
+        runs.train(settings, run, log=lambda line: None, resume=True)
 
 
 def test_settings_by_rule(store, pipeline, tmp_path):

@@ -88,4 +88,4 @@ def test_it_goes_with_every_schedule_and_penalty(schedule, mu, store, pipeline, 
     monkeypatch.setattr(initialization, "LAYER_STEPS", 3)
     training = {"schedule": schedule, "max_sweeps": 1.0}
     settings = pipeline(store.path, network=DEEP, solver={"mu": mu}, training=training)
-    assert train(settings, tmp_path / "run")[2][-1]["sweep"] >= 1
+    assert train(settings, tmp_path / "run")[2][-1].sweep >= 1

@@ -57,8 +57,8 @@ def test_resuming_equals_no_interruption(kind, schedule, samples, make_store, pi
             for folder in (run, type(run)(tmp_path / "whole"))
         )
         assert np.array_equal(z, other)
-    assert records[-1]["relative_residuals"] is not None
-    assert (records[-1]["zero_residuals"] is None) == (kind == "multipliers")
+    assert records[-1].relative_residuals is not None
+    assert (records[-1].zero_residuals is None) == (kind == "multipliers")
     assert state.splitting.balanced >= 3
 
 
@@ -114,10 +114,12 @@ def test_samples_of_zeros_train(kind, target, make_store, pipeline, tmp_path):
         training={"schedule": "incremental", "max_sweeps": 4.0},
     )
     _, state, records = train(settings, tmp_path / "run")
-    assert records[-1]["nested_loss"] <= records[0]["nested_loss"]
-    assert target or records[-1]["nested_loss"] == pytest.approx(0.0, abs=1e-12)
+    assert records[-1].nested_loss <= records[0].nested_loss
+    assert target or records[-1].nested_loss == pytest.approx(0.0, abs=1e-12)
     assert np.isfinite(state.splitting.gap)
-    assert all(np.isfinite(records[-1][name]).all() for name in ("residuals", "relative_residuals", "rho"))
+    assert all(
+        np.isfinite(getattr(records[-1], name)).all() for name in ("residuals", "relative_residuals", "rho")
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,9 +160,9 @@ def test_every_network_learns_and_comes_closer_to_its_constraints(
         cluster={"workers": 1},
     )  # fmt: skip
     records = train(settings, tmp_path / "run")[2]
-    assert records[-1]["nested_loss"] < records[0]["nested_loss"]
+    assert records[-1].nested_loss < records[0].nested_loss
     if kind == "multipliers":  # L1 leaves residuals where they are worth their price
-        early, late = (max(records[i]["relative_residuals"]) for i in (3, -1))
+        early, late = (max(records[i].relative_residuals) for i in (3, -1))
         assert late < max(0.5 * early, 1e-3)
 
 
@@ -177,7 +179,7 @@ def test_a_lost_chunk_is_made_anew(kind, samples, make_store, pipeline, tmp_path
         _, _, after = train(
             pipeline(store.path, **tables, training={"max_sweeps": 6.0}), tmp_path / "run", resume=True
         )
-    assert after[-1]["nested_loss"] < 1.1 * records[-1]["nested_loss"]
+    assert after[-1].nested_loss < 1.1 * records[-1].nested_loss
 
 
 def test_a_run_ends_when_nothing_moves_any_more(samples, make_store, pipeline, tmp_path):
@@ -187,7 +189,7 @@ def test_a_run_ends_when_nothing_moves_any_more(samples, make_store, pipeline, t
         training={"max_sweeps": 200.0, "n_iter_no_change": None},
     )
     _, state, records = train(settings, tmp_path / "run")
-    assert records[-1]["sweep"] < 150
+    assert records[-1].sweep < 150
     assert state.splitting.gap < 0.05
 
 
@@ -199,9 +201,9 @@ def test_a_run_does_not_end_before_all_samples_have_entered(kind, samples, make_
         training={"schedule": "windows", "first_window": 1, "window_passes": 2, "max_sweeps": 50.0},
     )
     _, state, records = train(settings, tmp_path / "run")
-    assert records[-1]["samples_in_sum"] == 200
+    assert records[-1].samples_in_sum == 200
     assert state.splitting.total.totals[0] == 200  # and have been visited
-    assert records[-1]["sweep"] < 10
+    assert records[-1].sweep < 10
 
 
 def test_met_constraints_are_not_stationarity(samples, make_store, pipeline, tmp_path):
@@ -219,9 +221,9 @@ def test_met_constraints_are_not_stationarity(samples, make_store, pipeline, tmp
 
     _, state, records = run("run")
     splitting = state.splitting
-    assert records[-1]["sweep"] < 399
+    assert records[-1].sweep < 399
     assert splitting.gradient < tolerance * splitting.first_gradient
-    assert records[-1]["gradient_norm"] == splitting.gradient
+    assert records[-1].gradient_norm == splitting.gradient
     # by the whole network on the first chunk, and central differences of loss and ridge
     first = samples[:32]
     kernel = Chain.build([12, 6, 5, 6, 12], ["tanh"] * 3, "squared", "sigmoid")
@@ -260,8 +262,8 @@ def test_multipliers_make_the_relaxed_network_the_real_one(make_store, pipeline,
         training={"max_sweeps": 80.0, "n_iter_no_change": None},
     )
     last = train(settings, tmp_path / "run")[2][-1]
-    assert max(last["relative_residuals"]) < 1e-3
-    assert last["relaxed_objective"] - last["ridge_term"] == pytest.approx(last["nested_loss"], rel=0.01)
+    assert max(last.relative_residuals) < 1e-3
+    assert last.relaxed_objective - last.ridge_term == pytest.approx(last.nested_loss, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -26,6 +26,7 @@ from altmin_dask.storage.locations import is_url
 from altmin_dask.training.checkpoint import State
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import mu_of, splitting_rho
+from altmin_dask.training.record import Metrics
 from altmin_dask.types import Array, Weights
 
 ROUNDED = 1e-6, 0.01
@@ -38,23 +39,23 @@ SAMPLES_PER_UNKNOWN = 10
 class AlternatingMinimization:
     """Block coordinate descent on F, one action of `window_schedule` after the other."""
 
-    def __init__(self, session: RunContext) -> None:
-        self.session = session
-        training, store = session.pipeline.training, session.problem.train.store
-        network = session.problem.kernel.network
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        training, store = context.pipeline.training, context.problem.train.store
+        network = context.problem.kernel.network
         self.latent = LatentStore(
-            session.run.latent,
+            context.run.latent,
             store.rows,
-            latent_width(network, has_dual=session.pipeline.solver.penalty != "l2"),
+            latent_width(network, has_dual=context.pipeline.solver.penalty != "l2"),
             store.chunk_rows,
-            session.problem.kernel.dtype,
-            session.run.id,
+            context.problem.kernel.dtype,
+            context.run.id,
         )
-        batch = session.pipeline.schedule == "batch"
+        batch = context.pipeline.schedule == "batch"
         size = store.n_chunks if batch else training.group_chunks or 1
-        self.groups = session.in_groups(size, shuffled=not batch)
+        self.groups = context.in_groups(size, shuffled=not batch)
         self.first_window = len(self.groups)
-        if session.pipeline.schedule == "windows":
+        if context.pipeline.schedule == "windows":
             needed = SAMPLES_PER_UNKNOWN * max(k for _, k in network.shapes)
             self.first_window = training.first_window or math.ceil(needed / (size * store.chunk_rows))
         self.first_system: tuple[tuple[float, float], RidgeSystem] | None = None
@@ -63,7 +64,7 @@ class AlternatingMinimization:
     @property
     def weights(self) -> Weights:
         """The weights to evaluate."""
-        return self.session.state.weights
+        return self.context.state.weights
 
     @property
     def under_way(self) -> int:
@@ -73,34 +74,34 @@ class AlternatingMinimization:
     @property
     def group_count(self) -> int:
         """How many groups are in the sums."""
-        return round(len(self.groups) * self.statistics.samples / self.session.rows)
+        return round(len(self.groups) * self.statistics.samples / self.context.rows)
 
     @property
     def statistics(self) -> Statistics:
         """The sums over all that has entered."""
-        statistics = self.session.state.statistics
+        statistics = self.context.state.statistics
         assert statistics is not None
         return statistics
 
     @property
     def mu(self) -> tuple[float, ...]:
         """μ_1 … μ_L of the current pass; for multipliers ρ."""
-        splitting = self.session.state.splitting
+        splitting = self.context.state.splitting
         if self.kind == "multipliers" and splitting is not None:
             return splitting.penalty(self.kind, ()).rho
-        network = self.session.problem.kernel.network
-        mu = mu_of(self.session.pipeline, network)
-        return penalties(mu, len(network.widths), self.session.state.passes)
+        network = self.context.problem.kernel.network
+        mu = mu_of(self.context.pipeline, network)
+        return penalties(mu, len(network.widths), self.context.state.passes)
 
     @property
     def kind(self) -> Kind:
         """How residuals are held."""
-        return self.session.pipeline.solver.penalty
+        return self.context.pipeline.solver.penalty
 
     @property
     def penalty(self) -> Penalty:
         """That of the current pass."""
-        splitting = self.session.state.splitting
+        splitting = self.context.state.splitting
         return Penalty("l2", self.mu) if splitting is None else splitting.penalty(self.kind, self.mu)
 
     @property
@@ -110,7 +111,7 @@ class AlternatingMinimization:
         Small gaps alone may be small steps: multipliers must also have brought the gradient of the real network's
         objective down to the same share of what it was at first. (L1 rests elsewhere, where residuals are worth it.)
         """
-        splitting, tolerance = self.session.state.splitting, self.session.pipeline.solver.residual_tol
+        splitting, tolerance = self.context.state.splitting, self.context.pipeline.solver.residual_tol
         if splitting is None or not self._gaps_met(splitting):
             return False
         if self.kind != "multipliers" or splitting.first_gradient is None:
@@ -120,31 +121,31 @@ class AlternatingMinimization:
 
     def _gaps_met(self, splitting: ADMMState) -> bool:
         """Whether a pass over all samples has found the gaps small."""
-        tolerance = self.session.pipeline.solver.residual_tol
+        tolerance = self.context.pipeline.solver.residual_tol
         return (
-            splitting.gap is not None and splitting.gap < tolerance and splitting.covered == self.session.rows
+            splitting.gap is not None and splitting.gap < tolerance and splitting.covered == self.context.rows
         )
 
     def _check_gradient(self, splitting: ADMMState) -> None:
         """Take the gradient over all samples, once for every time that the gaps were measured."""
         if splitting.checked < splitting.balanced:
-            splitting.gradient = self._gradient_norm(tuple(range(self.session.problem.train.store.n_chunks)))
+            splitting.gradient = self._gradient_norm(tuple(range(self.context.problem.train.store.n_chunks)))
             splitting.checked = splitting.balanced
 
     def _before(self, group: int) -> Penalty:
         """The penalty under which a group was visited last."""
-        splitting = self.session.state.splitting
+        splitting = self.context.state.splitting
         return self.penalty if splitting is None else splitting.before(self.kind, group)
 
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
         return window_schedule(
-            len(self.groups), self.first_window, self.session.pipeline.training.window_passes
+            len(self.groups), self.first_window, self.context.pipeline.training.window_passes
         )
 
     def restore(self, initial: Callable[[RunContext, tuple[int, ...]], Weights]) -> None:
         """Take up the last committed state, and remove what was written after it; or begin with initial weights."""
-        run = self.session.run
+        run = self.context.run
         run.remove_orphans()
         state = run.restore()
         generations = np.full(len(self.groups), -1) if state is None else state.generations
@@ -158,21 +159,21 @@ class AlternatingMinimization:
         )
         if state is None:
             chunks = tuple(chunk for group in self.groups[: self.first_window] for chunk in group)
-            weights = initial(self.session, chunks)
-            statistics = Statistics(self.session.problem.kernel.network.shapes, with_inputs=True)
+            weights = initial(self.context, chunks)
+            statistics = Statistics(self.context.problem.kernel.network.shapes, with_inputs=True)
             state = State(weights, statistics, generations)
-            self.session.state = state
+            self.context.state = state
             if self.kind != "l2":
-                solver = self.session.pipeline.solver
+                solver = self.context.pipeline.solver
                 rho = self.mu
                 if self.kind == "l1" or solver.mu == "auto":
-                    rho = (solver.augmentation or splitting_rho(self.session.problem.kernel.network),) * len(
+                    rho = (solver.augmentation or splitting_rho(self.context.problem.kernel.network),) * len(
                         weights
                     )
                 state.splitting = ADMMState.start(rho, len(self.groups), weights)
             self.commit()
         else:
-            self.session.state = state
+            self.context.state = state
             self._use(str(run.state_file(state.cursor)))
         if state.stale:
             self._renew_statistics()
@@ -182,20 +183,20 @@ class AlternatingMinimization:
             and splitting is not None
             and splitting.first_gradient is None
             and not state.visits
-            and self.session.pipeline.solver.residual_tol
+            and self.context.pipeline.solver.residual_tol
         ):
             # its size is what is wanted: a chunk will do, and samples are not read once more for it
             splitting.first_gradient = self._gradient_norm(self.groups[0][:1])
 
     def commit(self) -> None:
         """Make the state the one to go on from, and its weights those of the next step."""
-        self._use(self.session.commit())
+        self._use(self.context.commit())
 
     def _use(self, file: str) -> None:
         """Let the next step take its weights from the file of the committed state, or where all workers see them."""
-        self.weights_file, state = file, self.session.state
+        self.weights_file, state = file, self.context.state
         if is_url(self.latent.path):
-            self.weights_file = self.session.weight_store.publish(
+            self.weights_file = self.context.weight_store.publish(
                 state.weights, f"{state.cursor:08d}", keep=1
             )
 
@@ -216,7 +217,7 @@ class AlternatingMinimization:
     def committed(self, action: Action) -> None:
         """Remove the z that the committed one of a group has taken the place of."""
         if isinstance(action, Visit):
-            generations = self.session.state.generations
+            generations = self.context.state.generations
             old = generations[action.group] - 1
             self.latent.discard(int(old), self.groups[action.group], whole=old not in generations)
 
@@ -224,52 +225,41 @@ class AlternatingMinimization:
         """The file of the weights to evaluate."""
         return self.weights_file
 
-    def describe(self) -> dict[str, Any]:
+    def metrics(self) -> Metrics:
         """What a record says of F and of the residuals.
 
         Where samples remember more than z, it is what the last visits found, before they moved z.
         """
-        statistics, solver, state = self.statistics, self.session.pipeline.solver, self.session.state
-        found: dict[str, Any] = dict.fromkeys(
-            (
-                "relaxed_objective",
-                "ridge_term",
-                "residuals",
-                "relative_residuals",
-                "zero_residuals",
-                "rho",
-                "shortened",
-                "gradient_norm",
-            )
-        )
-        found["samples_in_sum"] = int(statistics.samples)
+        statistics, solver, state = self.statistics, self.context.pipeline.solver, self.context.state
+        gradient = None
         if self.kind == "multipliers" and state.splitting is not None and self._gaps_met(state.splitting):
             self._check_gradient(state.splitting)
-            found["gradient_norm"] = state.splitting.gradient
+            gradient = state.splitting.gradient
+        known = Metrics(mu=self.mu, gradient_norm=gradient, samples_in_sum=int(statistics.samples))
         if not state.visits:
-            return found
-        found["shortened"] = float(statistics.diagnostics[1])
+            return known
         ridge = ridge_term(state.weights, solver.ridge, solver.penalize_bias) / statistics.samples
-        found["ridge_term"] = ridge
+        known = replace(known, ridge_term=ridge, shortened=float(statistics.diagnostics[1]))
         if state.splitting is None:
             rows = statistics.samples
             fit, squares, norms = self._measured()
-            found["relaxed_objective"] = (fit + float(np.dot(self.mu, squares))) / rows + ridge
+            known = replace(known, relaxed_objective=(fit + float(np.dot(self.mu, squares))) / rows + ridge)
         else:
             total = state.splitting.total
             rows, norms, squares = max(float(total.totals[0]), 1.0), total.squares, total.residuals
-            found["relaxed_objective"] = total.objective + ridge
-            found["rho"] = state.splitting.rho.tolist()
+            known = replace(known, relaxed_objective=total.objective + ridge, rho=_tuple(state.splitting.rho))
             if self.kind == "l1":
-                widths = np.array(self.session.problem.kernel.network.widths)
-                found["zero_residuals"] = (total.zeros / (rows * widths)).tolist()
-        found["residuals"] = np.sqrt(squares / rows).tolist()
-        found["relative_residuals"] = relative(squares, np.maximum(norms, squares)).tolist()
-        return found
+                widths = np.array(self.context.problem.kernel.network.widths)
+                known = replace(known, zero_residuals=_tuple(total.zeros / (rows * widths)))
+        return replace(
+            known,
+            residuals=_tuple(np.sqrt(squares / rows)),
+            relative_residuals=_tuple(relative(squares, np.maximum(norms, squares))),
+        )
 
     def _measured(self) -> tuple[float, Array, Array]:
         """Σ ℓ, Σ ‖r_i‖² and Σ ‖z_i‖² of all that is in the sums, under the weights of the moment."""
-        statistics, state, layers = self.statistics, self.session.state, len(self.session.state.weights)
+        statistics, state, layers = self.statistics, self.context.state, len(self.context.state.weights)
         fit, squares = float(statistics.totals[0]), statistics.residual_squares(state.weights)
         rounding = statistics.rounding(state.weights)
         # Σ ℓ is a running sum of differences, from when it was largest
@@ -289,10 +279,10 @@ class AlternatingMinimization:
 
     def _gradient_norm(self, chunks: tuple[int, ...]) -> float:
         """‖∇‖ of the real network's loss and its ridge, a mean over the samples of some chunks."""
-        solver, weights = self.session.pipeline.solver, self.session.state.weights
+        solver, weights = self.context.pipeline.solver, self.context.state.weights
         packed = self._compute(task_graphs.gradient, chunks)
-        sums = KroneckerSums(self.session.problem.kernel.network.shapes, False, packed.dtype, packed)
-        return sums.gradient_norm(weights, solver.ridge / self.session.rows, solver.penalize_bias)
+        sums = KroneckerSums(self.context.problem.kernel.network.shapes, False, packed.dtype, packed)
+        return sums.gradient_norm(weights, solver.ridge / self.context.rows, solver.penalize_bias)
 
     @property
     def objective(self) -> float:
@@ -303,7 +293,7 @@ class AlternatingMinimization:
         """Carry out a step; where z was lost or altered meanwhile, make it anew first."""
         while True:
             try:
-                return self.session.compute(make, self.session.problem.train, chunks, self.weights_file)
+                return self.context.compute(make, self.context.problem.train, chunks, self.weights_file)
             except ChunkError as error:
                 self._repair(error)
 
@@ -315,7 +305,7 @@ class AlternatingMinimization:
         ChunkError
             If it is a chunk of the samples.
         """
-        state = self.session.state
+        state = self.context.state
         group = next((g for g, chunks in enumerate(self.groups) if error.chunk in chunks), None)
         if group is None or self.latent.location(int(state.generations[group])) != error.location:
             raise error
@@ -334,8 +324,8 @@ class AlternatingMinimization:
 
     def _renew_statistics(self) -> None:
         """Sum the statistics of all z anew."""
-        state = self.session.state
-        statistics = Statistics(self.session.problem.kernel.network.shapes, with_inputs=True)
+        state = self.context.state
+        statistics = Statistics(self.context.problem.kernel.network.shapes, with_inputs=True)
         for group, generation in enumerate(state.generations):
             if generation >= 0:
                 statistics.merge(self._unpack(self._collect(group, int(generation)), with_inputs=True))
@@ -359,7 +349,7 @@ class AlternatingMinimization:
         penalty = self.penalty
         packed = self._compute(lambda step: task_graphs.enter(step, self.latent, 0, penalty), chunks)
         self.statistics.merge(self._unpack(packed, with_inputs=True))
-        state = self.session.state
+        state = self.context.state
         state.largest_loss = max(state.largest_loss, float(self.statistics.totals[0]))
         state.generations[action.first : action.stop] = 0
         if state.splitting is not None:
@@ -368,9 +358,9 @@ class AlternatingMinimization:
 
     def _visit(self, action: Visit) -> None:
         """Update z of a group, then W."""
-        state, chunks, splitting = self.session.state, self.groups[action.group], self.session.state.splitting
+        state, chunks, splitting = self.context.state, self.groups[action.group], self.context.state.splitting
         if splitting is not None and action.number > state.passes:
-            solver = self.session.pipeline.solver
+            solver = self.context.pipeline.solver
             splitting.balance(
                 self.statistics, state.weights, move=solver.balancing, enough=solver.residual_tol
             )
@@ -386,7 +376,7 @@ class AlternatingMinimization:
             measures = admm_residuals_size(len(penalty.rho))
             packed, measured = packed[:-measures], packed[-measures:]
             splitting.hold(action.group, penalty, measured)
-        with_inputs = sends_inputs(self.session.problem.kernel.network, penalty, before)
+        with_inputs = sends_inputs(self.context.problem.kernel.network, penalty, before)
         change = self._unpack(packed, with_inputs=with_inputs)
         if renew:
             self.statistics.renew(change)
@@ -396,7 +386,7 @@ class AlternatingMinimization:
             self.first_system = None
         state.largest_loss = max(state.largest_loss, float(self.statistics.totals[0]))
         state.generations[action.group] += 1
-        rows = self.session.group_rows(chunks)
+        rows = self.context.group_rows(chunks)
         state.visits += rows
         with activity("solve"):
             state.weights = self._solve()
@@ -405,7 +395,7 @@ class AlternatingMinimization:
     def _solve(self) -> Weights:
         """The W-update of every layer."""
         weights = []
-        for layer, old in enumerate(self.session.state.weights):
+        for layer, old in enumerate(self.context.state.weights):
             new = self._system(layer).solve(self.statistics.cross[layer], old).astype(old.dtype)
             if not np.isfinite(new).all():
                 raise RunError(
@@ -417,20 +407,24 @@ class AlternatingMinimization:
 
     def _system(self, layer: int) -> RidgeSystem:
         """The factorised normal equations; the first layer's stay the same while its Gram matrix does."""
-        solver, statistics = self.session.pipeline.solver, self.statistics
+        solver, statistics = self.context.pipeline.solver, self.statistics
         # sums of a penalty that splits have ρ in them already
-        mu = 1.0 if self.session.state.splitting is not None else self.mu[layer]
+        mu = 1.0 if self.context.state.splitting is not None else self.mu[layer]
         key = statistics.samples, mu
-        stays = layer == 0 and not self.session.problem.kernel.network.inputs_move
+        stays = layer == 0 and not self.context.problem.kernel.network.inputs_move
         if stays and self.first_system is not None and self.first_system[0] == key:
             return self.first_system[1]
         system = ridge_system(
             statistics.gram[layer], solver.ridge / mu, penalize_bias=solver.penalize_bias,
-            proximal=solver.proximal or 0.0, precision=float(np.finfo(self.session.problem.kernel.dtype).eps),
+            proximal=solver.proximal or 0.0, precision=float(np.finfo(self.context.problem.kernel.dtype).eps),
         )  # fmt: skip
         if layer == 0:
             self.first_system = key, system
         return system
 
     def _unpack(self, packed: Array, with_inputs: bool) -> Statistics:
-        return Statistics(self.session.problem.kernel.network.shapes, with_inputs, packed)
+        return Statistics(self.context.problem.kernel.network.shapes, with_inputs, packed)
+
+
+def _tuple(values: Array) -> tuple[float, ...]:
+    return tuple(values.tolist())

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -27,11 +28,24 @@ from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import WeightStore
 from altmin_dask.training.checkpoint import State
 from altmin_dask.training.problem import Problem
-from altmin_dask.training.progress import Clock
+from altmin_dask.training.progress import Usage
 from altmin_dask.types import Array
 
 CHARGE_SHARE = 0.05
 """Clocks of many workers are read for a commit only where that takes less than this share of the time."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Two times at one moment: CPU seconds of all processes that take part, and wall seconds."""
+
+    cpu: float
+    wall: float
+
+    @classmethod
+    def now(cls, executor: Executor) -> Clock:
+        """Read both."""
+        return cls(executor.cpu_seconds(), time.perf_counter())
 
 
 class RunContext:
@@ -47,8 +61,10 @@ class RunContext:
         Where everything is kept; already claimed.
     executor : Executor
         Where the tasks run.
-    kfac_state : Memory, optional
+    kfac_state : KFACState, optional
         What earlier K-FAC steps on other samples remember, where these go on from them.
+    usage : callable
+        Tells what all processes spend from the seconds of this one, by activity.
 
     Attributes
     ----------
@@ -69,7 +85,9 @@ class RunContext:
         run: RunFolder,
         executor: Executor,
         kfac_state: KFACState | None = None,
+        usage: Callable[[dict[str, float]], Usage] = Usage,
     ) -> None:
+        self.usage = usage
         self.kfac_state = kfac_state
         self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
         self.rows = problem.train.store.rows

@@ -24,24 +24,24 @@ LAYER_STEPS = 60
 """K-FAC steps that every layer of a layer-wise start takes, but no more than two passes over the samples."""
 
 
-def initial_weights(session: RunContext, chunks: tuple[int, ...]) -> Weights:
+def initial_weights(context: RunContext, chunks: tuple[int, ...]) -> Weights:
     """Weights as `[network] initialization` says.
 
     Parameters
     ----------
-    session : Session
+    context : Session
         The run, which has no state yet.
     chunks : tuple of int
         Those whose moments whiten a first layer.
     """
-    kernel, seed = session.problem.kernel, session.pipeline.training.seed
-    how = session.pipeline.network.start
+    kernel, seed = context.problem.kernel, context.pipeline.training.seed
+    how = context.pipeline.network.start
     if how == "random":
         return kernel.network.initial_weights(seed, kernel.dtype)
     assert isinstance(kernel.network, Chain)  # settings of others are refused
     if how == "layerwise":
-        return layerwise_weights(session)
-    packed = session.compute(task_graphs.moments, session.problem.train, chunks)
+        return layerwise_weights(context)
+    packed = context.compute(task_graphs.moments, context.problem.train, chunks)
     k = kernel.network.shapes[0][1]
     gram, targets = packed[: k * k].reshape(k, k), packed[k * k :]
     return whitened_weights(kernel.network, gram, targets / gram[-1, -1], seed, kernel.dtype)
@@ -56,8 +56,8 @@ def given_weights(weights: Weights) -> Callable[[RunContext, tuple[int, ...]], W
         When they are asked for, if they are not of the network's shapes.
     """
 
-    def initial(session: RunContext, chunks: tuple[int, ...]) -> Weights:
-        kernel = session.problem.kernel
+    def initial(context: RunContext, chunks: tuple[int, ...]) -> Weights:
+        kernel = context.problem.kernel
         if tuple(w.shape for w in weights) != kernel.network.shapes:
             raise ConfigError(
                 f"the weights to begin with have the shapes {[w.shape for w in weights]}, "
@@ -68,7 +68,7 @@ def given_weights(weights: Weights) -> Callable[[RunContext, tuple[int, ...]], W
     return initial
 
 
-def layerwise_weights(session: RunContext) -> Weights:
+def layerwise_weights(context: RunContext) -> Weights:
     """Train each hidden layer in turn as a shallow auto-encoder of the activations below it.
 
     The net d_{i−1} – d_i – d_{i−1} gets φ_i within, and at its output φ_{i−1}, whose values it is to give back (for the
@@ -77,10 +77,10 @@ def layerwise_weights(session: RunContext) -> Weights:
     Layers that get none are random. (Hinton & Salakhutdinov 2006, "Reducing the dimensionality of data with neural
     networks", with auto-encoders in place of Boltzmann machines; DESIGN section 5.)
     """
-    kernel = session.problem.kernel
+    kernel = context.problem.kernel
     network = kernel.network
     assert isinstance(network, Chain)
-    weights = list(network.initial_weights(session.pipeline.training.seed, kernel.dtype))
+    weights = list(network.initial_weights(context.pipeline.training.seed, kernel.dtype))
     mirrored = kernel.target == "inputs" and network.sizes == network.sizes[::-1]
     hidden = len(network.activations)
     depth = (hidden + 1) // 2 if mirrored else hidden
@@ -91,16 +91,16 @@ def layerwise_weights(session: RunContext) -> Weights:
             prefix = Chain.build(network.sizes[: layer + 1], below[:-1], "squared", below[-1])
             encoder = (
                 prefix,
-                session.weight_store.publish(tuple(weights[:layer]), f"{session.key}-below-{layer}", layer),
+                context.weight_store.publish(tuple(weights[:layer]), f"{context.key}-below-{layer}", layer),
             )
         stage = _stage(network, layer, mirrored)
         first, second = _train(
-            session, replace(kernel, network=stage, target="inputs", encoder=encoder), layer
+            context, replace(kernel, network=stage, target="inputs", encoder=encoder), layer
         )
         weights[layer] = first
         if mirrored:
             weights[-1 - layer] = second
-    session.weight_store.clear()
+    context.weight_store.clear()
     return tuple(weights)
 
 
@@ -115,9 +115,9 @@ def _stage(network: Chain, layer: int, mirrored: bool) -> Chain:
     return Chain.build(sizes, [within], "squared", "identity")
 
 
-def _train(session: RunContext, kernel: task_graphs.TaskContext, layer: int) -> Weights:
+def _train(context: RunContext, kernel: task_graphs.TaskContext, layer: int) -> Weights:
     """Some K-FAC steps of a shallow net, whose mean weights are returned."""
-    pipeline, problem = session.pipeline, session.problem
+    pipeline, problem = context.pipeline, context.problem
     # in turn and by exact constraints, however the whole network is trained
     tables = {
         "training": pipeline.training.model_copy(
@@ -128,8 +128,8 @@ def _train(session: RunContext, kernel: task_graphs.TaskContext, layer: int) -> 
     own = RunContext(
         pipeline.model_copy(update=tables),
         Problem(kernel, task_graphs.Samples(problem.train.store, "inputs"), None, problem.scale),
-        session.run,
-        session.executor,
+        context.run,
+        context.executor,
     )
     weights = kernel.network.initial_weights(pipeline.training.seed + layer, kernel.dtype)
     own.state = State(weights, None, np.zeros(0, np.int64), kfac_state=KFACState.start(weights))

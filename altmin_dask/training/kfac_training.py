@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
 import numpy as np
 
@@ -33,6 +32,7 @@ from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.training.checkpoint import State
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import mu_of
+from altmin_dask.training.record import Metrics
 from altmin_dask.types import Array, Weights
 
 MODEL_EVERY = 4
@@ -81,18 +81,18 @@ class InFlightGroup:
 class KFACTraining:
     """Steps of W from the groups of `kfac_schedule`, one after the other, or as they finish."""
 
-    def __init__(self, session: RunContext) -> None:
-        self.session = session
-        pipeline, store = session.pipeline, session.problem.train.store
-        solver, network = pipeline.solver, session.problem.kernel.network
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        pipeline, store = context.pipeline, context.problem.train.store
+        solver, network = pipeline.solver, context.problem.kernel.network
         size = group_size(pipeline.training.group_chunks, store.chunk_rows, network)
-        self.groups = session.in_groups(size, shuffled=True)
-        rows = min(size * store.chunk_rows, session.rows)
+        self.groups = context.in_groups(size, shuffled=True)
+        rows = min(size * store.chunk_rows, context.rows)
         self.settings = KFACSettings(
             default_proximal(network, rows) if solver.proximal is None else solver.proximal,
             solver.output_damping or default_damping(network),
             pipeline.training.averaging,
-            solver.ridge / session.rows,
+            solver.ridge / context.rows,
             solver.penalize_bias,
         )
         self.model_every = model_every(rows, network)
@@ -110,14 +110,14 @@ class KFACTraining:
     @property
     def kfac_state(self) -> KFACState:
         """What is remembered from step to step."""
-        kfac_state = self.session.state.kfac_state
+        kfac_state = self.context.state.kfac_state
         assert kfac_state is not None
         return kfac_state
 
     @property
     def under_way(self) -> int:
         """Samples of groups that were sent out."""
-        return sum(self.session.group_rows(pending.chunks) for pending in self.pending)
+        return sum(self.context.group_rows(pending.chunks) for pending in self.pending)
 
     @property
     def group_count(self) -> int:
@@ -127,34 +127,34 @@ class KFACTraining:
     @property
     def mu(self) -> tuple[float, ...] | None:
         """μ_1 … μ_L of the current pass; None for μ → ∞."""
-        if self.session.pipeline.solver.mu == "auto":
+        if self.context.pipeline.solver.mu == "auto":
             return None
-        network = self.session.problem.kernel.network
+        network = self.context.problem.kernel.network
         return penalties(
-            mu_of(self.session.pipeline, network), len(network.widths), self.session.state.passes
+            mu_of(self.context.pipeline, network), len(network.widths), self.context.state.passes
         )
 
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
-        return kfac_schedule(len(self.groups), self.session.pipeline.training.seed)
+        return kfac_schedule(len(self.groups), self.context.pipeline.training.seed)
 
     def restore(self, initial: Callable[[RunContext, tuple[int, ...]], Weights]) -> None:
         """Take up the last committed state, and remove what was written after it; or begin with initial weights."""
-        run = self.session.run
+        run = self.context.run
         run.remove_orphans()
-        self.session.weight_store.clear()
+        self.context.weight_store.clear()
         state = run.restore()
         if state is None:
-            weights = initial(self.session, self.groups[0])
+            weights = initial(self.context, self.groups[0])
             state = State(
                 weights,
                 None,
                 np.zeros(0, np.int64),
-                kfac_state=self.session.kfac_state or KFACState.start(weights),
+                kfac_state=self.context.kfac_state or KFACState.start(weights),
             )
-            self.session.state = state
+            self.context.state = state
             self.commit()
-        self.session.state = state
+        self.context.state = state
         self.preconditioner = (
             KroneckerPreconditioner(self.kfac_state, self.settings)
             if self.kfac_state.curvature_updates
@@ -165,7 +165,7 @@ class KFACTraining:
         """Make the state the one to go on from, with all groups that are under way."""
         self.drain()
         start = time.monotonic()
-        self.session.commit()
+        self.context.commit()
         self.last_commit = time.monotonic()
         self.commit_cost = self.last_commit - start
 
@@ -179,7 +179,7 @@ class KFACTraining:
         if not isinstance(action, KFACStep):
             return
         # the first step has no curvature to go by until it is done
-        ahead = self.session.pipeline.training.max_staleness if self.kfac_state.curvature_updates else 0
+        ahead = self.context.pipeline.training.max_staleness if self.kfac_state.curvature_updates else 0
         with self._abandoning():
             self.pending.append(self._begin(action))
             while len(self.pending) > ahead:
@@ -192,20 +192,14 @@ class KFACTraining:
         """The file of the weights to evaluate."""
         return self._put(self.weights, "mean")
 
-    def describe(self) -> dict[str, Any]:
+    def metrics(self) -> Metrics:
         """What a record says besides the nested loss: there is no F of all samples without their z."""
         gradient = self.kfac_state.gradient
-        return {
-            "gradient_norm": None if math.isnan(gradient) else gradient,
-            "relaxed_objective": None,
-            "ridge_term": None,
-            "residuals": None,
-            "relative_residuals": None,
-            "zero_residuals": None,
-            "rho": None,
-            "shortened": None,
-            "samples_in_sum": self.session.rows if self.session.state.visits else 0,
-        }
+        return Metrics(
+            mu=self.mu,
+            gradient_norm=None if math.isnan(gradient) else gradient,
+            samples_in_sum=self.context.rows if self.context.state.visits else 0,
+        )
 
     @property
     def settled(self) -> bool:
@@ -219,30 +213,30 @@ class KFACTraining:
 
     def _begin(self, action: KFACStep) -> InFlightGroup:
         """Send out a group."""
-        session, kfac_state = self.session, self.kfac_state
-        session.state.passes = action.number
+        context, kfac_state = self.context, self.kfac_state
+        context.state.passes = action.number
         with_curvature = curvature_due(kfac_state.steps) or self.preconditioner is None
-        seed = (session.pipeline.training.seed, session.state.cursor) if with_curvature else None
+        seed = (context.pipeline.training.seed, context.state.cursor) if with_curvature else None
         chunks = self.groups[action.group]
-        file = self._publish(session.state.weights)
-        step = session.step(session.problem.train, chunks, file)
-        with session.span():
-            started = session.executor.start(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
-        ridge = ridge_term(session.state.weights, self.settings.ridge, self.settings.penalize_bias)
+        file = self._publish(context.state.weights)
+        step = context.step(context.problem.train, chunks, file)
+        with context.span():
+            started = context.executor.start(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
+        ridge = ridge_term(context.state.weights, self.settings.ridge, self.settings.penalize_bias)
         return InFlightGroup(chunks, with_curvature, kfac_state.previous_weights, ridge, started)
 
     def _finish_first(self) -> None:
         """Take the step of the group that is done first."""
         with activity("wait"):
-            index, packed = self.session.executor.first([pending.started for pending in self.pending])
+            index, packed = self.context.executor.first([pending.started for pending in self.pending])
         self._finish(self.pending.pop(index), packed)
 
     def _finish(self, pending: InFlightGroup, packed: Array) -> None:
         """Move W by what a group says."""
-        session, state, kfac_state = self.session, self.session.state, self.kfac_state
-        network = session.problem.kernel.network
+        context, state, kfac_state = self.context, self.context.state, self.kfac_state
+        network = context.problem.kernel.network
         sums = KroneckerSums(network.shapes, pending.with_curvature, packed.dtype, packed)
-        state.visits += session.group_rows(pending.chunks)
+        state.visits += context.group_rows(pending.chunks)
         if kfac_state.is_rejected(sums, pending.ridge):
             state.weights = kfac_state.reject_step()
             self.preconditioner = (
@@ -261,9 +255,9 @@ class KFACTraining:
             direction = self.preconditioner.direction(sums, state.weights)
         weights, previous_weights = self._publish(state.weights), self._publish(pending.previous_weights)
         change = self._put(direction, "step")
-        packed = session.compute(
+        packed = context.compute(
             lambda step: task_graphs.quadratic_model(step, pending.started.kept(), change, previous_weights),
-            session.problem.train, pending.chunks, weights,
+            context.problem.train, pending.chunks, weights,
         )  # fmt: skip
         step_coefficients = self.preconditioner.step_coefficients(
             QuadraticModel.unpack(packed), state.weights, direction, pending.previous_weights
@@ -285,7 +279,7 @@ class KFACTraining:
         try:
             yield
         except BaseException:
-            self.session.executor.abandon([pending.started for pending in self.pending])
+            self.context.executor.abandon([pending.started for pending in self.pending])
             self.pending.clear()
             raise
 
@@ -296,13 +290,13 @@ class KFACTraining:
                 return file
         file = self._put(weights, "weights")
         self.published.append((weights, file))
-        del self.published[: -2 - self.session.pipeline.training.max_staleness]
+        del self.published[: -2 - self.context.pipeline.training.max_staleness]
         return file
 
     def _put(self, weights: Weights, name: str) -> str:
-        keep = KEPT_FILES * (2 + self.session.pipeline.training.max_staleness)
-        return self.session.weight_store.publish(
-            weights, f"{self.session.key}-{next(self.numbers):08d}-{name}", keep
+        keep = KEPT_FILES * (2 + self.context.pipeline.training.max_staleness)
+        return self.context.weight_store.publish(
+            weights, f"{self.context.key}-{next(self.numbers):08d}-{name}", keep
         )
 
     def _check(self) -> None:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 from altmin_dask.errors import RunError
 from altmin_dask.execution import task_graphs
@@ -14,14 +14,17 @@ from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.faults import explained_faults
 from altmin_dask.execution.interrupts import deferred_interrupts
 from altmin_dask.execution.timing import seconds_spent
-from altmin_dask.solvers.schedules import Action, Record
+from altmin_dask.solvers import schedules
+from altmin_dask.solvers.schedules import Action
 from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.storage.model import Model
 from altmin_dask.training.alternating import AlternatingMinimization
+from altmin_dask.training.callbacks import Callback
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.initialization import given_weights, initial_weights
 from altmin_dask.training.kfac_training import KFACTraining
-from altmin_dask.training.progress import Observer, Progress
+from altmin_dask.training.progress import Progress
+from altmin_dask.training.record import Metrics, Record, read_records
 from altmin_dask.types import Weights
 
 SWEEPS, SPLIT_SWEEPS = 10.0, 80.0
@@ -85,7 +88,7 @@ class Algorithm(Protocol):
     def publish_evaluated(self) -> str:
         """Give the file of the weights to evaluate, when nothing is under way."""
 
-    def describe(self) -> dict[str, Any]:
+    def metrics(self) -> Metrics:
         """Give the part of a record that only this form knows."""
 
 
@@ -94,29 +97,29 @@ class Trainer:
 
     Parameters
     ----------
-    session : Session
+    context : RunContext
         The settings, the data, the claimed folder, and where the tasks run.
-    observer : Observer
+    callback : Callback
         Told about progress and records.
     initial : tuple of ndarray, optional
         Weights that a new run begins with, in place of those of ``[network] initialization``.
     """
 
-    def __init__(self, session: RunContext, observer: Observer, initial: Weights | None = None) -> None:
-        self.session, self.observer = session, observer
+    def __init__(self, context: RunContext, callback: Callback, initial: Weights | None = None) -> None:
+        self.context, self.callback = context, callback
         self.initial = initial_weights if initial is None else given_weights(initial)
-        self.pipeline, self.problem = session.pipeline, session.problem
-        self.run, self.executor = session.run, session.executor
-        self.form: Algorithm = (KFACTraining if session.pipeline.uses_kfac else AlternatingMinimization)(
-            self.session
+        self.pipeline, self.problem = context.pipeline, context.problem
+        self.run, self.executor = context.run, context.executor
+        self.form: Algorithm = (KFACTraining if context.pipeline.uses_kfac else AlternatingMinimization)(
+            self.context
         )
         self.why = ""
-        self.rows, store = session.rows, session.problem.train.store
+        self.rows, store = context.rows, context.problem.train.store
         order = [chunk for group in self.form.groups for chunk in group]
         wanted = max(1, math.ceil(self.pipeline.training.evaluation_rows / store.chunk_rows))
         self.evaluated = tuple(order[:wanted])
 
-    def train(self) -> list[dict[str, Any]]:
+    def train(self) -> list[Record]:
         """Go on until a limit of `[training]` is reached; returns all records of the run.
 
         Raises
@@ -136,7 +139,7 @@ class Trainer:
             deferred_interrupts() as check_interrupted,
         ):
             self._train(check_interrupted)
-        return self.run.records()
+        return read_records(self.run)
 
     @property
     def max_sweeps(self) -> float:
@@ -149,19 +152,19 @@ class Trainer:
         return SWEEPS if self.pipeline.solver.penalty == "l2" else SPLIT_SWEEPS
 
     def _train(self, check_interrupted: Callable[[], None]) -> None:
-        self.session.start_clock()
+        self.context.start_clock()
         self.begun = time.perf_counter()
         self.form.restore(self.initial)
-        self.state = self.session.state
+        self.state = self.context.state
         self.visits_before = self.state.visits
         self.spent_before = seconds_spent()
-        records = self.run.records()
-        self.last, self.first = (records or [{}])[-1], (records or [{}])[0]
+        records = read_records(self.run)
+        self.last = records[-1] if records else None
         # a run that is resumed with nothing left to do is not recorded once more, nor changed in any way
-        recorded_at = round(self.last["sweep"] * self.rows) if self.last else -1
+        recorded_at = round(self.last.sweep * self.rows) if self.last else -1
         acted = False
         for action in islice(self.form.actions(), self.state.cursor, None):
-            if isinstance(action, Record):
+            if isinstance(action, schedules.Record):
                 self.state.cursor += 1
                 self._record()
                 recorded_at = self.state.visits
@@ -184,23 +187,26 @@ class Trainer:
             self._record()
         elif acted:  # the limit that was met holds for whoever resumes
             self.form.commit()
-        self.session.weight_store.clear()
+        self.context.weight_store.clear()
 
     @property
     def ending(self) -> str:
         """Why training ended, and which model it leaves, as a sentence."""
-        loss = "regularized_loss" if self.problem.validation is None else "validation_loss"
-        records = self.run.records()
-        # histories of earlier versions have no regularized loss
-        best = min(records, key=lambda record: record.get(loss, record["nested_loss"]))
-        name = "validation loss" if loss == "validation_loss" else "nested loss"
-        name += " and ridge" if loss == "regularized_loss" and self.pipeline.solver.ridge else ""
-        return f"{self.why}; the model is that of sweep {best['sweep']:.4g}, with the lowest {name}"
+        judged = self.problem.validation is not None
+        best = min(
+            read_records(self.run),
+            key=lambda record: (
+                record.regularized_loss if record.validation_loss is None else record.validation_loss
+            ),
+        )
+        name = "validation loss" if judged else "nested loss"
+        name += " and ridge" if not judged and self.pipeline.solver.ridge else ""
+        return f"{self.why}; the model is that of sweep {best.sweep:.4g}, with the lowest {name}"
 
     def _finished(self) -> bool:
         limits, state = self.pipeline.training, self.state
         if limits.max_cpu_seconds is not None:
-            self.session.charge()
+            self.context.charge()
             if state.cpu_seconds >= limits.max_cpu_seconds:
                 self.why = f"{limits.max_cpu_seconds:g} CPU seconds are spent"
                 return True
@@ -217,39 +223,38 @@ class Trainer:
     def _record(self) -> None:
         """Evaluate the network and commit a record, of the best one also the model; only the commit is on the clock."""
         self.form.drain()
-        with self.session.off_the_clock():
+        with self.context.off_the_clock():
             record = self._evaluate()
         self.form.commit()
-        with self.session.off_the_clock():  # whoever is told may look at the model
-            self.observer.recorded(record)
+        with self.context.off_the_clock():  # whoever is told may look at the model
+            self.callback.on_record(record)
 
-    def _evaluate(self) -> dict[str, Any]:
+    def _evaluate(self) -> Record:
         """Make a record, and of the best one the model, for the next commit."""
         state, problem = self.state, self.problem
         file = self.form.publish_evaluated()
-        nested = self.session.evaluate(task_graphs.evaluate, problem.train, self.evaluated, file)
+        nested = self.context.evaluate(task_graphs.evaluate, problem.train, self.evaluated, file)
         validation = None
         if problem.validation is not None:
             chunks = tuple(range(problem.validation.store.n_chunks))
-            validation = self.session.evaluate(task_graphs.evaluate, problem.validation, chunks, file)
+            validation = self.context.evaluate(task_graphs.evaluate, problem.validation, chunks, file)
         ridge = self._ridge()
         self._check((validation or nested).mean_loss, ridge)
         regularized = nested.mean_loss + ridge / self.rows
         # what is minimised decides, where no other samples do
         loss = validation.mean_loss if validation else regularized
-        labels, mu = problem.train.target == "labels", self.form.mu
-        record: dict[str, Any] = {
-            "sweep": state.visits / self.rows,
-            "cpu_seconds": state.cpu_seconds,
-            "wall_seconds": state.wall_seconds,
-            "nested_loss": nested.mean_loss,
-            "regularized_loss": regularized,
-            "validation_loss": validation and validation.mean_loss,
-            "nested_accuracy": nested.accuracy if labels else None,
-            "validation_accuracy": validation.accuracy if validation and labels else None,
-            "mu": None if mu is None else list(mu),
-            **self.form.describe(),
-        }
+        labels = problem.train.target == "labels"
+        record = Record(
+            sweep=state.visits / self.rows,
+            cpu_seconds=state.cpu_seconds,
+            wall_seconds=state.wall_seconds,
+            nested_loss=nested.mean_loss,
+            regularized_loss=regularized,
+            validation_loss=validation.mean_loss if validation else None,
+            nested_accuracy=nested.accuracy if labels else None,
+            validation_accuracy=validation.accuracy if validation and labels else None,
+            **vars(self.form.metrics()),
+        )
         if state.best is None or loss < state.best:
             Model(
                 self.pipeline.network.kind, problem.kernel.network, self.form.weights,
@@ -261,8 +266,7 @@ class Trainer:
             state.best = loss
         state.records += 1
         self.last = record
-        self.first = self.first or record
-        state.history_bytes = self.run.append(record)
+        state.history_bytes = self.run.append(record.to_dict())
         return record
 
     def _ridge(self) -> float:
@@ -300,11 +304,19 @@ class Trainer:
         if limits.max_cpu_seconds is not None and state.cpu_seconds > 0:
             spent = state.wall_seconds / state.cpu_seconds
             left = min(left, (limits.max_cpu_seconds - state.cpu_seconds) * spent)
-        self.observer.progressed(
+        seconds = {name: value - self.spent_before.get(name, 0.0) for name, value in seconds_spent().items()}
+        self.callback.on_progress(
             Progress(
-                state.visits / self.rows, self.max_sweeps, group + 1, self.form.group_count, self.form.objective,
-                self.last.get("nested_loss"), self.last.get("validation_loss"), state.cpu_seconds, max(left, 0.0),
-                done / max(passed, 1e-9),
-                {name: value - self.spent_before.get(name, 0.0) for name, value in seconds_spent().items()},
+                sweep=state.visits / self.rows,
+                max_sweeps=self.max_sweeps,
+                group=group + 1,
+                groups=self.form.group_count,
+                relaxed_objective=self.form.objective,
+                nested_loss=self.last.nested_loss if self.last else None,
+                validation_loss=self.last.validation_loss if self.last else None,
+                cpu_seconds=state.cpu_seconds,
+                seconds_left=max(left, 0.0),
+                rows_per_second=done / max(passed, 1e-9),
+                usage=self.context.usage(seconds),
             )
-        )  # fmt: skip
+        )
