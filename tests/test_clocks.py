@@ -19,8 +19,8 @@ from altmin_dask.config import ClusterTable
 from altmin_dask.execution import executors, task_graphs
 from altmin_dask.execution.executors import Cluster
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training import context, kfac_training
-from altmin_dask.training.checkpoint import State
+from altmin_dask.training import context, trainer
+from altmin_dask.training.algorithms import restore
 
 STEPS = {"schedule": "kfac", "group_chunks": 1, "max_sweeps": 3.0}
 EVERY = {
@@ -89,8 +89,8 @@ def agree(commits: list[Any], before: float = 0.0, before_wall: float = 0.0) -> 
 @pytest.mark.parametrize(("name", "workers"), list(zip(EVERY, [1, 2, 2, 2, 1, 2], strict=True)))
 def test_every_commit_holds_what_was_spent(name, workers, store, pipeline, tmp_path, monkeypatch):
     """Groups that were still under way, the weights training starts from, what was done between two records."""
-    monkeypatch.setattr(kfac_training, "COMMIT_SECONDS", 0.05)
-    monkeypatch.setattr(kfac_training, "COMMIT_SHARE", 1.0)
+    monkeypatch.setattr(trainer, "COMMIT_SECONDS", 0.05)
+    monkeypatch.setattr(trainer, "COMMIT_SHARE", 1.0)
     watch = OwnClock(monkeypatch.setattr)
     wanted = settings(pipeline, store.path, name).model_copy(
         update={"cluster": ClusterTable(workers=workers)}
@@ -113,18 +113,18 @@ class Killed(Exception):
 @pytest.mark.parametrize("name", ["kfac", "staleness 7", "incremental"])
 def test_a_resumed_run_has_not_lost_the_time_before(name, store, pipeline, tmp_path, monkeypatch):
     """Cut off in the midst of a pass: all till the last commit is kept, what is done again counts once."""
-    monkeypatch.setattr(kfac_training, "COMMIT_SECONDS", 0.05)
-    monkeypatch.setattr(kfac_training, "COMMIT_SHARE", 1.0)
+    monkeypatch.setattr(trainer, "COMMIT_SECONDS", 0.05)
+    monkeypatch.setattr(trainer, "COMMIT_SHARE", 1.0)
     wanted = settings(pipeline, store.path, name)
     watch = OwnClock(monkeypatch.setattr)
     commit, done = RunFolder.commit, 0
 
-    def dying(self: RunFolder, state: State) -> Path:
+    def dying(self: RunFolder, *state: Any) -> Path:
         nonlocal done
         done += 1
         if done % 5 == 0:
             raise Killed
-        return commit(self, state)
+        return commit(self, *state)
 
     monkeypatch.setattr(RunFolder, "commit", dying)
     run, base = RunFolder(tmp_path / "run"), (0.0, 0.0)
@@ -137,7 +137,7 @@ def test_a_resumed_run_has_not_lost_the_time_before(name, store, pipeline, tmp_p
             killed = True
         if watch.commits:
             agree(watch.commits, *base)
-        state = run.restore()
+        state = restore(run)
         assert state is not None
         assert not watch.commits or watch.commits[-1].cpu == state.cpu_seconds
         base = state.cpu_seconds, state.wall_seconds

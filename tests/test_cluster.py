@@ -35,6 +35,7 @@ from altmin_dask.networks.chain import Chain
 from altmin_dask.storage import weights as weights_module
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.algorithms import restore
 
 HOME = str(Path(weights_module.__file__).parents[2])
 CHUNKS, GROUP = 12, 4
@@ -207,7 +208,7 @@ def test_workers_join_and_leave_while_a_run_goes_on(store, expected, tmp_path):
         _, err = training.communicate(timeout=60)
     assert names == {"third", "fourth"}
     assert "interrupted" in err
-    state = RunFolder(run).restore()
+    state = restore(RunFolder(run))
     assert identical(committed(run), expected(state.visits / (CHUNKS * 25) - 1e-6))
 
 

@@ -38,6 +38,7 @@ from altmin_dask.errors import SchedulerError
 from altmin_dask.execution.timing import activity, seconds_spent
 from altmin_dask.report.page import write_report
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.algorithms import restore
 from altmin_dask.training.callbacks import Callback
 from altmin_dask.training.progress import Progress, Usage
 from altmin_dask.training.record import Record, read_records
@@ -265,7 +266,7 @@ def test_a_folder_whose_name_is_no_text_has_a_curve(client, tmp_path):
 def test_watching_changes_no_bit(client, tmp_path):
     train(pipeline(), tmp_path / "watched", client)
     runs.train(pipeline(), RunFolder(tmp_path / "alone"), log=lambda line: None)
-    watched, alone = (RunFolder(tmp_path / name).restore() for name in ("watched", "alone"))
+    watched, alone = (restore(RunFolder(tmp_path / name)) for name in ("watched", "alone"))
     assert watched is not None
     assert alone is not None
     for a, b in zip(watched.weights, alone.weights, strict=True):

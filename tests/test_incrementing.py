@@ -19,8 +19,9 @@ from altmin_dask.solvers.kfac import KFACSettings, KFACState
 from altmin_dask.solvers.schedules import KFACStep, Record, kfac_schedule
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training import kfac_training
-from altmin_dask.training.kfac_training import KFACTraining
+from altmin_dask.training import kfac_training, trainer
+from altmin_dask.training.algorithms import restore
+from altmin_dask.training.kfac_training import KFACTraining, KFACTrainingState
 
 STEPS = {"schedule": "kfac", "group_chunks": 2, "max_sweeps": 4.0}
 AUTO = {"solver": {"mu": "auto"}, "training": STEPS}
@@ -32,8 +33,7 @@ def store(samples, make_store):
 
 
 def memory_of(state: Any) -> KFACState:
-    assert state.kfac_state is not None
-    return state.kfac_state
+    return state.algorithm_state.kfac_state
 
 
 def same(first: Any, second: Any) -> bool:
@@ -51,7 +51,7 @@ def test_the_loss_falls_and_no_z_is_kept(kind, mu, store, pipeline, tmp_path):
     assert records[-1].sweep == 4
     assert not (run.path / "z").exists()
     assert not (run.path / "steps").exists()
-    assert state.statistics is None
+    assert isinstance(state.algorithm_state, KFACTrainingState)
     assert memory_of(state).steps == 16
 
 
@@ -66,14 +66,14 @@ def test_threads_and_cluster_give_the_same_weights(store, pipeline, tmp_path, cl
         ("local", local, {}),
     ):
         _, state, _ = train(pipeline(store.path, cluster=cluster, **tables), tmp_path / name, **options)
-        assert same(expected.tensors().values(), state.tensors().values())
+        assert same(expected.to_tensors().values(), state.to_tensors().values())
 
 
 def test_weights_pass_through_a_bucket(store, pipeline, tmp_path, bucket):
     _, expected, _ = train(pipeline(store.path, **AUTO), tmp_path / "here")
     settings = pipeline(store.path, **AUTO, output={"z": f"{bucket}/scratch"})
     run, state, _ = train(settings, tmp_path / "there")
-    assert same(expected.tensors().values(), state.tensors().values())
+    assert same(expected.to_tensors().values(), state.to_tensors().values())
     assert run.steps.startswith(bucket)
 
 
@@ -82,13 +82,13 @@ def test_resuming_equals_no_interruption(commit_seconds, store, pipeline, tmp_pa
     """Bit for bit, wherever the run is cut and however often it commits."""
     whole = pipeline(store.path, **AUTO)
     _, expected, records = train(whole, tmp_path / "whole")
-    monkeypatch.setattr(kfac_training, "COMMIT_SECONDS", commit_seconds)
-    monkeypatch.setattr(kfac_training, "COMMIT_SHARE", 1e9)
+    monkeypatch.setattr(trainer, "COMMIT_SECONDS", commit_seconds)
+    monkeypatch.setattr(trainer, "COMMIT_SHARE", 1e9)
     for sweeps in (0.1, 0.9, 1.7):
         tables = {**AUTO, "training": {**STEPS, "max_sweeps": sweeps}}
         train(pipeline(store.path, **tables), tmp_path / "cut", resume=sweeps > 0.1)
     _, state, resumed = train(whole, tmp_path / "cut", resume=True)
-    assert same(expected.tensors().values(), state.tensors().values())
+    assert same(expected.to_tensors().values(), state.to_tensors().values())
     pick = ("sweep", "nested_loss")
     assert {tuple(getattr(r, k) for k in pick) for r in records} <= {
         tuple(getattr(r, k) for k in pick) for r in resumed
@@ -119,8 +119,8 @@ def test_a_killed_process_resumes_to_the_same_bits(store, tmp_path):
         cut.communicate()
     finish(start("train", file, "--run", tmp_path / "cut", "--resume"))
     runs_ = [RunFolder(tmp_path / name) for name in ("whole", "cut")]
-    states = [run.restore() for run in runs_]
-    assert same(*(state.tensors().values() for state in states if state is not None))
+    states = [restore(run) for run in runs_]
+    assert same(*(state.to_tensors().values() for state in states if state is not None))
     losses = [[record["nested_loss"] for record in run.records()] for run in runs_]
     assert losses[0] == losses[1]
 
@@ -197,14 +197,14 @@ def test_divergence_ends_in_a_sentence_and_the_best_model(store, pipeline, tmp_p
 
 def test_settings_by_rule(store, pipeline, tmp_path):
     captured: list[KFACSettings] = []
-    original = KFACTraining.restore
+    original = KFACTraining.init
 
-    def restore(self: KFACTraining, initial: Any) -> None:
+    def init(self: KFACTraining, initial: Any) -> None:
         captured.append(self.settings)
         original(self, initial)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(KFACTraining, "restore", restore)
+        patch.setattr(KFACTraining, "init", init)
         train(pipeline(store.path, **AUTO), tmp_path / "a")
         train(pipeline(store.path, solver={"mu": "auto", "proximal": 0.7}, training=STEPS), tmp_path / "b")
     unknowns = 5 * 13 + 12 * 6

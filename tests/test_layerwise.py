@@ -78,7 +78,7 @@ def test_the_same_bits_on_threads_and_a_cluster(store, pipeline, tmp_path, clust
         train(settings, tmp_path / name, **options)[1]
         for name, options in (("threads", {}), ("cluster", {"scheduler": cluster_address}))
     ]
-    for a, b in zip(*(state.tensors().values() for state in states), strict=True):
+    for a, b in zip(*(state.to_tensors().values() for state in states), strict=True):
         assert np.array_equal(a, b)
 
 

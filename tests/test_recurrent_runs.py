@@ -23,6 +23,7 @@ from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.algorithms import restore
 
 RNG = np.random.default_rng(0)
 STEPS = 6
@@ -63,7 +64,7 @@ def make(train: Any, kind: str = "recurrent_classifier", **tables: dict[str, Any
 def train(pipeline: Pipeline, folder: Path, **options: Any) -> tuple[Any, list[dict[str, Any]]]:
     run = RunFolder(folder)
     records = runs.train(pipeline, run, log=lambda line: None, **options)
-    state = run.restore()
+    state = restore(run)
     assert state is not None
     return state, records
 
@@ -135,16 +136,20 @@ def test_statistics_follow_moving_states(store, tmp_path):
     run = RunFolder(tmp_path / "run")
     pipeline = make(samples, training={"schedule": "incremental", "max_sweeps": 2.0}, solver={"mu": 0.5})
     runs.train(pipeline, run, log=lambda line: None)
-    state, model = run.restore(), Model.load(run.model)
+    state, model = restore(run), Model.load(run.model)
     assert isinstance(model.network, Recurrent)
-    assert len(set(state.generations)) == 1
-    z = np.asarray(zarr.open_array(f"{run.latent}/{state.generations[0]:06d}.zarr", mode="r")[:])
+    assert len(set(state.algorithm_state.generations)) == 1
+    z = np.asarray(
+        zarr.open_array(f"{run.latent}/{state.algorithm_state.generations[0]:06d}.zarr", mode="r")[:]
+    )
     states = np.tanh(z[:, : STEPS * 5].reshape(150, STEPS, 5))
     before = np.concatenate([np.zeros((150, 1, 5)), states[:, :-1]], axis=1)
     inputs = np.concatenate([SEQUENCES, before, np.ones((150, STEPS, 1))], axis=2).reshape(-1, 9)
-    np.testing.assert_allclose(state.statistics.gram[0], inputs.T @ inputs, rtol=1e-9, atol=1e-8)
+    np.testing.assert_allclose(
+        state.algorithm_state.statistics.gram[0], inputs.T @ inputs, rtol=1e-9, atol=1e-8
+    )
     cross = z[:, : STEPS * 5].reshape(-1, 5).T @ inputs
-    np.testing.assert_allclose(state.statistics.cross[0], cross, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(state.algorithm_state.statistics.cross[0], cross, rtol=1e-8, atol=1e-8)
 
 
 # never explodes

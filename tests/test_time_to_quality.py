@@ -26,7 +26,8 @@ from quality_tasks import TASKS
 from altmin_dask import RunFolder, make_pipeline, train
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution.executors import open_executor
-from altmin_dask.solvers.kfac import Memory
+from altmin_dask.solvers.kfac import KFACState
+from altmin_dask.training.algorithms import restore
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.initialization import initial_weights
 from altmin_dask.training.kfac_training import KFACTraining
@@ -107,7 +108,7 @@ def test_running_means_are_those_of_a_plain_loop(stride):
 
 
 def test_a_running_mean_warms_up_as_altmins_own():
-    ours = Memory.start((np.zeros((1, 1)),))
+    ours = KFACState.start((np.zeros((1, 1)),))
     mean = Means([0.95], [[np.zeros((1, 1))]], mix_arrays)
     for number in range(1, 300):
         ours.steps = number
@@ -202,7 +203,7 @@ def test_what_ours_are_measured_with_changes_no_bit_of_the_weights(stores, tmp_p
             )
         run = RunFolder(tmp_path / str(number))
         records = train(pipeline, run, log=lambda line: None)
-        found.append(([r.nested_loss for r in records], run.restore().memory))
+        found.append(([r.nested_loss for r in records], restore(run).algorithm_state.kfac_state))
         assert (records[-1].validation_loss is not None) == judged
     (losses, memory), (others, other) = found
     assert losses == others

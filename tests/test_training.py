@@ -17,23 +17,29 @@ from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.networks.chain import Chain
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training.checkpoint import State
+from altmin_dask.training.algorithms import restore
+from altmin_dask.training.checkpoint import Checkpoint
 
 
-def train(pipeline: Any, folder: Path, **options: Any) -> tuple[RunFolder, State, list[dict[str, Any]]]:
+def train(pipeline: Any, folder: Path, **options: Any) -> tuple[RunFolder, Checkpoint, list[dict[str, Any]]]:
     run = RunFolder(folder)
     records = runs.train(pipeline, run, log=lambda line: None, **options)
-    state = run.restore()
+    state = restore(run)
     assert state is not None
     return run, state, records
 
 
 def sums_on_disk(
-    run: RunFolder, state: State, store: SampleStore, groups: list[list[int]], mu: list[float], ridge: float
+    run: RunFolder,
+    state: Checkpoint,
+    store: SampleStore,
+    groups: list[list[int]],
+    mu: list[float],
+    ridge: float,
 ) -> tuple[float, int]:
     """Σ F_k + λ Σ ‖W̃‖² by the formula, from z on disk, over the samples that have entered."""
     model = Model.load(run.model)
-    entered = round(state.statistics.samples)
+    entered = round(state.algorithm_state.statistics.samples)
     total, seen = 0.0, 0
     for index, group in enumerate(groups):
         if seen == entered:
@@ -41,7 +47,9 @@ def sums_on_disk(
         for chunk in group:
             rows = slice(chunk * store.chunk_rows, min((chunk + 1) * store.chunk_rows, store.rows))
             z = np.asarray(
-                zarr.open_array(f"{run.latent}/{state.generations[index]:06d}.zarr", mode="r")[rows]
+                zarr.open_array(
+                    f"{run.latent}/{state.algorithm_state.generations[index]:06d}.zarr", mode="r"
+                )[rows]
             )
             x = np.asarray(store.x[rows]).reshape(len(z), -1)
             y = x if store.y is None or model.kind == "autoencoder" else np.asarray(store.y[rows])
@@ -170,7 +178,7 @@ def test_resuming_equals_no_interruption(samples, make_store, pipeline, tmp_path
         train(pipeline(store.path, **tables), tmp_path / "cut", resume=sweeps > 0.1)
     _, state, resumed = train(whole, tmp_path / "cut", resume=True)
     assert all(np.array_equal(a, b) for a, b in zip(expected.weights, state.weights, strict=True))
-    assert np.array_equal(expected.statistics.vector, state.statistics.vector)
+    assert np.array_equal(expected.algorithm_state.statistics.vector, state.algorithm_state.statistics.vector)
     pick = ("sweep", "relaxed_objective", "nested_loss")
     assert {tuple(getattr(r, k) for k in pick) for r in records} <= {
         tuple(getattr(r, k) for k in pick) for r in resumed
@@ -191,12 +199,12 @@ def test_an_interrupted_step_changes_nothing(samples, make_store, pipeline, tmp_
     commits = 0
     commit = RunFolder.commit
 
-    def dying(self: RunFolder, state: State) -> Path:
+    def dying(self: RunFolder, *state: Any) -> Path:
         nonlocal commits
         commits += 1
         if commits % 3 == 0:
             raise OSError("no space left on device")
-        return commit(self, state)
+        return commit(self, *state)
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "commit", dying)
@@ -210,7 +218,7 @@ def test_an_interrupted_step_changes_nothing(samples, make_store, pipeline, tmp_
             pytest.fail("never finished")
     assert commits > 10
     run = RunFolder(tmp_path / "cut")
-    state = run.restore()
+    state = restore(run)
     assert all(np.array_equal(a, b) for a, b in zip(expected.weights, state.weights, strict=True))
     assert [r["nested_loss"] for r in run.records()] == [r.nested_loss for r in records]
 
@@ -327,7 +335,7 @@ def test_residuals_far_below_the_samples_are_not_rounding(schedule, make_store, 
         training={"schedule": schedule, "max_sweeps": 3.0, "n_iter_no_change": None},
     )  # fmt: skip
     run, state, records = train(settings, tmp_path / "run", initial=start)
-    (generation,) = set(state.generations)
+    (generation,) = set(state.algorithm_state.generations)
     z = np.asarray(zarr.open_array(f"{run.latent}/{generation:06d}.zarr", mode="r")[:])
     kernel = Chain.build([3, 2, 3], ["identity"], "squared", "identity")
     weights = [w.astype(np.longdouble) for w in state.weights]
@@ -335,5 +343,5 @@ def test_residuals_far_below_the_samples_are_not_rounding(schedule, make_store, 
     expected = objective_by_hand(kernel, weights, [1e4] * 2, precise, precise, z) / 90
     assert expected < 10
     assert records[-1].relaxed_objective == pytest.approx(expected, rel=1e-6)
-    from_sums = state.statistics.objective(state.weights, (1e4, 1e4), 0.0)
+    from_sums = state.algorithm_state.statistics.objective(state.weights, (1e4, 1e4), 0.0)
     assert from_sums != pytest.approx(expected, rel=1e-5)

@@ -12,7 +12,7 @@ from functools import partial
 from math import prod
 from numbers import Number
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import dask
 import dask.array as da
@@ -45,6 +45,8 @@ from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.locations import as_name, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.algorithms import restore
+from altmin_dask.training.kfac_training import KFACTrainingState
 from altmin_dask.training.problem import is_store
 from altmin_dask.training.record import read_records
 from altmin_dask.types import Array, Weights
@@ -309,9 +311,9 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         self, run: RunFolder, found: dict[str, Any], averaging: float, begun: bool
     ) -> dict[str, Any]:
         """What is known after some more samples: the last weights in place of those best on them."""
-        state = run.restore()
-        assert state is not None
-        assert state.kfac_state is not None
+        checkpoint = restore(run)
+        assert checkpoint is not None
+        state = cast(KFACTrainingState, checkpoint.algorithm_state)  # other schedules are refused
         self._streamed = state.weights, state.kfac_state
         weights = state.kfac_state.averaged(state.weights, averaging)
         before = (self.history_, self.loss_curve_, self.n_iter_) if begun else ([], [], 0)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from itertools import takewhile
-
-import numpy as np
+from itertools import islice
 
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution import task_graphs
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.initialization import whitened_weights
-from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.solvers.schedules import KFACStep
-from altmin_dask.training.checkpoint import State
+from altmin_dask.training.algorithm import Initial, advance
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.kfac_training import KFACTraining
 from altmin_dask.training.problem import Problem
@@ -29,8 +25,8 @@ def initial_weights(context: RunContext, chunks: tuple[int, ...]) -> Weights:
 
     Parameters
     ----------
-    context : Session
-        The run, which has no state yet.
+    context : RunContext
+        The run, of which nothing is committed yet.
     chunks : tuple of int
         Those whose moments whiten a first layer.
     """
@@ -47,7 +43,7 @@ def initial_weights(context: RunContext, chunks: tuple[int, ...]) -> Weights:
     return whitened_weights(kernel.network, gram, targets / gram[-1, -1], seed, kernel.dtype)
 
 
-def given_weights(weights: Weights) -> Callable[[RunContext, tuple[int, ...]], Weights]:
+def given_weights(weights: Weights) -> Initial:
     """Weights that are there already, in place of `initial_weights`.
 
     Raises
@@ -131,12 +127,11 @@ def _train(context: RunContext, kernel: task_graphs.TaskContext, layer: int) -> 
         context.run,
         context.executor,
     )
-    weights = kernel.network.initial_weights(pipeline.training.seed + layer, kernel.dtype)
-    own.state = State(weights, None, np.zeros(0, np.int64), kfac_state=KFACState.start(weights))
-    form = KFACTraining(own)
-    steps = min(LAYER_STEPS, 2 * len(form.groups))
-    actions = (action for action in form.actions() if isinstance(action, KFACStep))
-    for action in takewhile(lambda _: own.state.cursor < steps, actions):
-        form.act(action)
-        own.state.cursor += 1
-    return form.weights
+    algorithm = KFACTraining(own)
+    algorithm.init(
+        lambda context, chunks: kernel.network.initial_weights(pipeline.training.seed + layer, kernel.dtype)
+    )
+    steps = (action for action in algorithm.actions() if isinstance(action, KFACStep))
+    for action in islice(steps, min(LAYER_STEPS, 2 * len(algorithm.groups))):
+        advance(own, algorithm, action)
+    return algorithm.weights
