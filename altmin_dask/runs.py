@@ -99,7 +99,8 @@ def train(
     Examples
     --------
     >>> from pathlib import Path
-    >>> from altmin_dask import Model, RunFolder, make_pipeline, train
+    >>> from altmin_dask import Model, RunFolder, train
+    >>> from altmin_dask.config import make_pipeline
     >>> pipeline = make_pipeline(
     ...     {
     ...         "data": {"train": "digits:train", "scale": 16.0},

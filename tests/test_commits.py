@@ -32,6 +32,7 @@ from altmin_dask.training import trainer
 from altmin_dask.training.algorithms import restore
 from altmin_dask.training.callbacks import Callback
 from altmin_dask.training.record import Record
+from altmin_dask.types import Batch
 
 FORMS = {
     "kfac": {"training": {"schedule": "kfac", "group_chunks": 1}, "solver": {"mu": "auto"}},
@@ -382,7 +383,7 @@ def test_one_model_is_used_for_all_chunks(live, store, tmp_path):
     """Though the run goes on."""
     network = make_network()
     weights, x = network.initial_weights(0, "float64"), np.asarray(store.x[:])
-    outputs = network.predict(weights, x)
+    outputs = network.predict(weights, Batch(x))
     expected = 0.5 * ((outputs - x) ** 2).sum(axis=1).mean()
     assert evaluate_store(live, store, Threads(1)).mean_loss == pytest.approx(expected, rel=1e-12)
     assert left_over(live) == []
@@ -391,7 +392,7 @@ def test_one_model_is_used_for_all_chunks(live, store, tmp_path):
 def test_one_model_predicts_all_chunks(live, store, tmp_path):
     network = make_network()
     written = predict_store(live, store, tmp_path / "p.zarr", Threads(1))
-    expected = network.predict(network.initial_weights(0, "float64"), np.asarray(store.x[:]))
+    expected = network.predict(network.initial_weights(0, "float64"), Batch(np.asarray(store.x[:])))
     np.testing.assert_allclose(zarr.open_array(f"{written}/prediction")[:], expected, rtol=1e-12)
     assert left_over(live) == []
 
