@@ -189,7 +189,7 @@ def test_divergence_ends_in_a_sentence_and_the_best_model(store, pipeline, tmp_p
         runs.train(settings, run, log=lambda line: None)
     best = min(run.records(), key=lambda record: record["nested_loss"])
     model, x = Model.load(run.model), np.asarray(store.x[:])
-    assert isinstance(model.network.loss, Squared)
+    assert isinstance(model.network.loss.base, Squared)
     z = model.network.forward(model.weights, Batch(x))[-1]
     loss = model.network.loss.value(z, model.network.loss.predict(z.copy()), Targets(x)).mean()
     assert loss == pytest.approx(best["nested_loss"], rel=0.05)
