@@ -326,7 +326,9 @@ def positive(layer: Layer, *names: str) -> None:
     """
     for name in names:
         if getattr(layer, name) < 1:
-            raise ConfigError(f"{name} of a {layer.kind} layer is {getattr(layer, name)}; it must be at least 1")
+            raise ConfigError(
+                f"{name} of a {layer.kind} layer is {getattr(layer, name)}; it must be at least 1"
+            )
 
 
 def uniform(

@@ -118,7 +118,9 @@ class Recurrent(Layer):
 
     def image(self, w: Array, below: Array, own: Array | None, out: Array, block: Block) -> Array:
         first = self.in_features
-        np.matmul(self._rows(below, first).reshape(-1, first), w[:, :first].T, out=out.reshape(-1, self.width))
+        np.matmul(
+            self._rows(below, first).reshape(-1, first), w[:, :first].T, out=out.reshape(-1, self.width)
+        )
         if own is not None:
             self._rows(out, self.width)[:, 1:] += self._rows(own, self.width)[:, :-1] @ w[:, first:-1].T
         return out
