@@ -20,7 +20,6 @@ from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executors import Executor
 from altmin_dask.execution.task_graphs import Samples, Step, TaskContext, evaluate, per_chunk
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.kernels import Evaluation
 from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checksums import storage_options
@@ -106,8 +105,7 @@ def predict_store(
     with new_folder(final, PREDICTIONS, replace=replace) as partial, _held_weights(run) as weights:
         group = zarr.create_group(partial, attributes={KEY: _HOLDS, **_named(model)})
         labels = TARGETS[model.kind] == "labels"
-        every = isinstance(network, Recurrent) and network.every
-        steps = (network.steps,) if isinstance(network, Recurrent) and every else ()
+        steps = () if network.loss.steps is None else (network.loss.steps,)
         shape = (*steps, network.shapes[-1][0])
         group.create_array(
             "prediction", shape=(store.rows, *shape), chunks=(store.chunk_rows, *shape),

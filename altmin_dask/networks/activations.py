@@ -60,6 +60,10 @@ class Activation:
     low: float = -math.inf
     high: float = math.inf
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel by name: another process has the same functions."""
+        return get_activation, (self.name,)
+
 
 def negated(a: Array, out: Array | None = None) -> Array:
     """−a, by a product: `np.negative` errs for some strides (CONTRIBUTING.md, "Known faults upstream")."""
@@ -239,12 +243,11 @@ def _gelu_second(z: Array, a: Array) -> Array:
     return 2 * density - z * (z * density)
 
 
-def _upper_inverse(value: Callable[[Array], Array], lowest: float) -> Callable[[Array], Array]:
-    """Inverse of a function z g(z) that falls up to `lowest`, and rises from there on, with ½ ≤ g(z) ≤ 1 for z ≥ 0."""
+def _upper_inverse(value: Callable[[Array], Array], lowest: float, least: float) -> Callable[[Array], Array]:
+    """Inverse of z g(z) that falls to `least` at `lowest`, and rises from there on, with ½ ≤ g(z) ≤ 1 for z ≥ 0."""
 
     def inverse(a: Array) -> Array:
-        # at the lowest value itself the slope would be 0
-        a = np.maximum(a, value(np.array(lowest)) + 0.001)
+        a = np.maximum(a, least + 0.001)  # at the least value itself the slope would be 0
         low, high = np.full_like(a, lowest), 2 * np.maximum(a, 0)
         for _ in range(60):
             middle = (low + high) / 2
@@ -257,8 +260,9 @@ def _upper_inverse(value: Callable[[Array], Array], lowest: float) -> Callable[[
 
 LEAKY_SLOPE = 0.01
 _DENSITY_AT_0 = 1 / math.sqrt(2 * math.pi)
-_SILU_LOWEST, _GELU_LOWEST = -1.2784645427610738, -0.7517915246935645
-"""Where their derivatives vanish."""
+_SILU_LOWEST = -1.2784645427610738, -0.2784645427610738
+_GELU_LOWEST = -0.7517915246935645, -0.16997120747990369
+"""Where their derivatives vanish, and their values there."""
 
 
 def _operator(name: str, **attributes: Any) -> Callable[[Any, str], str]:
@@ -360,22 +364,22 @@ _SILU = Activation(
     _silu,
     _silu_derivative,
     _silu_second,
-    _upper_inverse(_silu, _SILU_LOWEST),
+    _upper_inverse(_silu, *_SILU_LOWEST),
     lambda nn: nn.SiLU(),
     _onnx_silu,
     "he",
-    low=float(_silu(np.array(_SILU_LOWEST))),
+    low=_SILU_LOWEST[1],
 )
 _GELU = Activation(
     "gelu",
     _gelu,
     _gelu_derivative,
     _gelu_second,
-    _upper_inverse(_gelu, _GELU_LOWEST),
+    _upper_inverse(_gelu, *_GELU_LOWEST),
     lambda nn: nn.GELU(),
     _onnx_gelu,
     "he",
-    low=float(_gelu(np.array(_GELU_LOWEST))),
+    low=_GELU_LOWEST[1],
 )
 
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(

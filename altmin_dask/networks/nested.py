@@ -50,25 +50,26 @@ class Pass:
     work: Workspace
 
     @classmethod
-    def forward(
-        cls, network: Network, weights: Weights, batch: Batch, work: Workspace | None = None
-    ) -> Pass:
+    def forward(cls, network: Network, weights: Weights, batch: Batch, work: Workspace | None = None) -> Pass:
         """Pass samples through the network."""
         work = work or Workspace()
         targets = network.loss.targets(batch, weights[0].dtype)
-        parts = list(network.propagate(weights, batch, work))
-        blocks, inputs, z, values = zip(*parts, strict=True)
-        hidden = [a for a in values if a is not None]
-        ones = (1.0,) * len(weights)
-        linear = Linearisation.at(network.layers, weights, z, hidden, ones, blocks, work)
-        out, loss = z[-1], np.empty(len(batch), z[-1].dtype)
+        blocks, inputs, slopes, out = [], [], [], None
+        for i, (block, rows_in, out, values) in enumerate(network.propagate(weights, batch, work)):
+            if values is not None:
+                slope = work.take(f"slope {i}", *out.shape, out.dtype)
+                network.layers[i].differentiate(out, values, slope, block)
+                slopes.append(slope)
+            blocks.append(block)
+            inputs.append(rows_in.reshape(-1, network.layers[i].inputs))
+        linear = Linearisation(network.layers, weights, weights, slopes, tuple(blocks), work)
+        loss = np.empty(len(batch), out.dtype)
         output, gradient = work.like("pass output", out), work.like("pass gradient", out)
         for rows in strips(*out.shape):
             a = network.loss.predict(out[rows], output[rows])
             loss[rows] = network.loss.value(out[rows], a, targets[rows], work)
             gradient[rows] = network.loss.gradient(out[rows], a, targets[rows], work)
-        rows_of = [a.reshape(-1, layer.inputs) for a, layer in zip(inputs, network.layers, strict=True)]
-        return cls(network, targets, rows_of, linear, out, output, gradient, loss, work)
+        return cls(network, targets, inputs, linear, out, output, gradient, loss, work)
 
     def curvature(self) -> Curvature:
         """The Gauss–Newton curvature of ℓ in z_L."""
@@ -84,7 +85,7 @@ class Pass:
         return sampled
 
     def backward(self, at_output: Array) -> list[Array]:
-        """Carry what is at the output, (n, size), back to every layer's rows: J_iᵀ of each sample, (n · steps, units)."""
+        """Carry what is at the output, (n, size), back to the rows of all layers, (n · steps, units): J_iᵀ."""
         found = [*self.linear.adjoint(at_output), at_output]
         return [a.reshape(-1, layer.units) for a, layer in zip(found, self.network.layers, strict=True)]
 

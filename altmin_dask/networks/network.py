@@ -1,4 +1,4 @@
-"""The network z_i = W̃_i ã_{i−1}, layer by layer, with a loss on top; all its quantities at any z, for a block of samples.
+"""The network z_i = W̃_i ã_{i−1}, layer by layer, with a loss on top; its quantities at any z, for a block of samples.
 
 Weights are kept in augmented form W̃_i = [W_i b_i] and act on augmented inputs ã = […; 1], so a forward pass and the
 least-squares statistics are plain matrix products with no separate bias. z of a layer is (n, size), whatever its rows
@@ -8,7 +8,7 @@ are (`altmin_dask.networks.layers.layer`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from altmin_dask.errors import ConfigError
-from altmin_dask.networks.activations import Activation, remainder
+from altmin_dask.networks.activations import IDENTITY, Activation, remainder
 from altmin_dask.networks.defaults import DEFAULTS, Defaults
 from altmin_dask.networks.layers import Block, Layer, build_layer
 from altmin_dask.networks.linearisation import Linearisation
-from altmin_dask.networks.losses import get_loss
+from altmin_dask.networks.losses import Squared, get_loss
 from altmin_dask.networks.mean_loss import MeanLoss, Targets
 from altmin_dask.networks.workspace import Fresh, Workspace, strips
 from altmin_dask.types import Array, Batch, Weights
@@ -130,10 +130,14 @@ class Network:
         for number, (below, layer) in enumerate(pairwise(self.layers), 2):
             if layer.in_size != below.size:
                 raise ConfigError(
-                    f"layer {number} reads {layer.in_size} values of a sample, and layer {number - 1} gives {below.size}"
+                    f"layer {number} reads {layer.in_size} values a sample, and layer {number - 1} gives {below.size}"
                 )
+        if self.layers[-1].recurrent or self.layers[-1].activation is not IDENTITY:
+            raise ConfigError("the last layer has a loss on top, and no activation of its own")
         if (steps := self.layers[-1].steps) != (self.loss.steps or 1):
-            raise ConfigError(f"the last layer has {steps} outputs a sample; its loss is of {self.loss.steps or 1}")
+            raise ConfigError(
+                f"the last layer has {steps} outputs a sample; its loss is of {self.loss.steps or 1}"
+            )
 
     # --- shape
 
@@ -166,6 +170,11 @@ class Network:
     def every(self) -> bool:
         """Whether there is a loss at every step, or one of a sample."""
         return self.loss.steps is not None
+
+    @cached_property
+    def sequence_steps(self) -> int | None:
+        """T, if samples are sequences to a layer."""
+        return next((T for layer in self.layers if (T := layer.sequence_steps) is not None), None)
 
     @cached_property
     def state_sizes(self) -> tuple[int, ...]:
@@ -205,22 +214,31 @@ class Network:
 
     def prepare(self, weights: Weights, batch: Batch, work: Workspace) -> Prepared:
         """What does not depend on z: the first layer's part, where sequences end, and their first states."""
-        blocks, first, w = self._blocks(batch, weights[0].dtype, work), self.layers[0], weights[0]
-        n, x = len(batch), batch.x.reshape(len(batch), first.in_size)
+        first, w = self.layers[0], weights[0]
+        blocks = self._blocks(batch, w.dtype, work)
         if self.inputs_move:
-            return Prepared(x.astype(w.dtype, copy=False), None, None, blocks)
-        inputs = work.take("inputs", n, first.steps * first.inputs, w.dtype)
-        first.fill(inputs, x, None, blocks[0])
-        drive = work.take("drive", n, first.size, w.dtype)
-        _product(first, w, inputs, drive)
+            x = batch.x.reshape(len(batch), first.in_size).astype(w.dtype, copy=False)
+            return Prepared(x, None, None, blocks)
+        inputs = self._fill_first(batch, w.dtype, blocks[0])
+        drive = _product(first, w, inputs, work.take("drive", len(batch), first.size, w.dtype))
         return Prepared(None, inputs, drive, blocks)
+
+    def first_inputs(self, batch: Batch, dtype: npt.DTypeLike, work: Workspace) -> Array:
+        """ã of the first layer, row by row, (n · steps, inputs); without states, if it holds any."""
+        inputs = self._fill_first(batch, dtype, self._blocks(batch, dtype, work)[0])
+        return inputs.reshape(-1, self.layers[0].inputs)
+
+    def _fill_first(self, batch: Batch, dtype: npt.DTypeLike, block: Block) -> Array:
+        first, n = self.layers[0], len(batch)
+        inputs = block.work.take("inputs", n, first.steps * first.inputs, dtype)
+        first.fill(inputs, batch.x.reshape(n, first.in_size), None, block)
+        return inputs
 
     def _blocks(self, batch: Batch, dtype: npt.DTypeLike, work: Workspace) -> tuple[Block, ...]:
         mask = last = None
         if batch.lengths is not None:
             last = batch.lengths.astype(np.intp) - 1
-            steps = np.arange(max(layer.steps for layer in self.layers))
-            mask = (steps <= last[:, None])[:, :, None].astype(dtype)
+            mask = (np.arange(self.sequence_steps or 1) <= last[:, None])[:, :, None].astype(dtype)
         states: list[Array] = []
         if batch.states is not None:
             ends = np.cumsum(self.state_sizes)[:-1]
@@ -233,7 +251,10 @@ class Network:
     def propagate(
         self, weights: Weights, batch: Batch, work: Workspace
     ) -> Iterator[tuple[Block, Array, Array, Array | None]]:
-        """Go forward layer by layer: each layer's block, ã, z, and values (None at the output), (n, …) each."""
+        """Go forward layer by layer: each layer's block, ã, z, and values (None at the output), (n, …) each.
+
+        Of z there is one array of each size: it is that of the layer until the next one.
+        """
         n, dtype = len(batch), weights[0].dtype
         below: Array | None = batch.x.reshape(n, self.layers[0].in_size)
         inputs = self._take_inputs(0, n, dtype, work, "pass")
@@ -241,7 +262,7 @@ class Network:
             zip(self.layers, weights, self._blocks(batch, dtype, work), strict=True)
         ):
             layer.fill(inputs, below, None, block)
-            z, values, following, below = work.take(f"pass z {i}", n, layer.size, dtype), None, None, None
+            z, values, following, below = work.take("pass z", n, layer.size, dtype), None, None, None
             if i < len(self.activations):
                 following = self._take_inputs(i + 1, n, dtype, work, "pass")
                 values, below = self._take_values(i, following, work, "pass")
@@ -376,7 +397,15 @@ class Network:
                 yield out
             below = curved
 
-    # --- settings
+    # --- parts and settings
+
+    def part(self, first: int, last: int) -> Network:
+        """Layers `first` + 1 … `last` as a network of their own, whose outputs are the values of the last of them."""
+        if last == len(self.layers):
+            return replace(self, layers=self.layers[first:])
+        top = self.layers[last - 1]
+        loss = MeanLoss(Squared(top.activation), top.steps if top.steps > 1 else None)
+        return Network((*self.layers[first : last - 1], top.linear()), loss)
 
     def with_steps(self, steps: int) -> Network:
         """The same network, weights included, for sequences of another length."""

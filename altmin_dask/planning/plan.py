@@ -25,7 +25,6 @@ from altmin_dask.data.summaries import is_labels
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.executors import Cluster, Executor
 from altmin_dask.execution.task_graphs import TARGET_ARRAYS
-from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.planning.memory import Workload
 from altmin_dask.planning.projection import (
     BASELINE,
@@ -105,7 +104,7 @@ class Plan:
     def numbers(self) -> dict[str, Any]:
         """All of it as one JSON object; sizes in bytes."""
         return {
-            "network": list(self.work.sizes),
+            "network": list(self.work.network.sizes),
             "rows": self.work.rows,
             **asdict(self.projection),
             "workers": self.place.workers,
@@ -126,7 +125,7 @@ class Plan:
             else f"{place.workers} × {place.threads} threads"
         )
         lines = [
-            ("network", "-".join(map(str, self.work.sizes))),
+            ("network", "-".join(map(str, self.work.network.sizes))),
             ("samples", f"{self.work.rows:,}"),
             ("rows in a chunk", f"{projection.chunk_rows:,}"),
             ("chunks", f"{projection.chunks:,}"),
@@ -233,8 +232,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
     validation = None if pipeline.data.validation is None else look(pipeline.data.validation, "validation")
     itemsize = np.dtype(settings.dtype).itemsize
     work = Workload(
-        sizes=network.sizes,
-        layers=network.layers if isinstance(network, Recurrent) else (),
+        network=network,
         itemsize=itemsize,
         rows=train.outline.rows,
         chunk_rows=train.chunk_rows,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from altmin_dask.networks.chain import Point, augmented
-from altmin_dask.networks.network import Network, nested_pass
+from altmin_dask.networks.nested import Pass
+from altmin_dask.networks.network import Network, Point
 from altmin_dask.networks.workspace import Workspace, thread_workspace
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
 from altmin_dask.solvers.kfac import KroneckerSums, QuadraticModel
@@ -35,13 +34,13 @@ def moments_chunk(network: Network, batch: Batch) -> tuple[Array, Array]:
     Every sample counts the same: where training begins does not hang on weights.
     """
     total = np.zeros(network.widths[-1])
-    gram = np.zeros((network.shapes[0][1],) * 2)
+    gram = np.zeros((network.layers[0].inputs,) * 2)
     product, work, y = np.empty_like(gram), Workspace(), batch.y
     for rows in _blocks(len(batch), network):
-        inputs = augmented(batch.x[rows], np.float64, work)
+        inputs = network.first_inputs(batch.rows(rows), np.float64, work)
         gram += np.matmul(inputs.T, inputs, out=product)
         if y is None:
-            total += inputs[:, :-1].sum(axis=0)
+            total += batch.x[rows].reshape(len(batch.x[rows]), -1).sum(axis=0, dtype=np.float64)
         elif network.loss.target == "labels":
             total += np.bincount(y[rows], minlength=network.widths[-1])
         else:
@@ -103,7 +102,7 @@ def objective_chunk(network: Network, weights: Weights, batch: Batch, z: Array) 
     for rows in _blocks(len(batch), network):
         layers = split_layers(z[rows].astype(np.float64), network.widths)
         block = batch.rows(rows)
-        fixed: Any = network.prepare(double, block, Workspace())
+        fixed = network.prepare(double, block, Workspace())
         point = network.evaluate(double, fixed, network.loss.targets(block, np.float64), layers)
         total[0] += point.loss.sum()
         total[1:] += [np.vdot(a, a) for a in (*point.residuals, *layers)]
@@ -119,7 +118,7 @@ def _add_block(
     offsets: list[Array] | None = None,
     rho: Sequence[float] | None = None,
 ) -> None:
-    fixed: Any = network.prepare(weights, block, Workspace())
+    fixed = network.prepare(weights, block, Workspace())
     point = network.evaluate(weights, fixed, network.loss.targets(block, weights[0].dtype), layers)
     statistics.add(point, thread_workspace(), offsets, rho)
 
@@ -262,7 +261,7 @@ def kfac_chunk(
     for number, rows in enumerate(_blocks(len(batch), network)):
         block = batch.rows(rows)
         with work.activity("newton"):
-            nested = nested_pass(network, weights, block, work)
+            nested = Pass.forward(network, weights, block, work)
         loss = nested.loss
         sums.totals += (len(loss), loss.sum(dtype=np.float64), np.square(loss).sum(dtype=np.float64))
         if seed is not None:
@@ -306,7 +305,7 @@ def quadratic_model_chunk(
     repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
     slope, bend = np.zeros(2), np.zeros((2, 2))
     for rows in _blocks(len(batch), network):
-        nested = nested_pass(network, weights, batch.rows(rows), work)
+        nested = Pass.forward(network, weights, batch.rows(rows), work)
         ways = nested.directional(direction, "along"), nested.directional(repeated, "repeated")
         curvature, gradient = nested.curvature(), nested.gradient
         for a, way in enumerate(ways):

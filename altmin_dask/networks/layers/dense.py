@@ -78,6 +78,10 @@ class Dense(Layer):
         return 1 if self.reads == "last" else self.in_steps
 
     @property
+    def sequence_steps(self) -> int | None:
+        return None if self.reads == "all" else self.in_steps
+
+    @property
     def out_shape(self) -> tuple[int, ...]:
         return (self.steps, self.width) if self.reads == "each" else (self.width,)
 
@@ -119,15 +123,21 @@ class Dense(Layer):
         weights[:, :-1] = uniform(rng, shape, self.in_features, self.width, he=he)
         return weights
 
+    def mirror(self) -> Self:
+        if self.reads != "all":
+            return super().mirror()
+        return replace(self.linear(), in_features=self.width, width=self.in_features)
+
     def with_steps(self, steps: int) -> Self:
         return self if self.reads == "all" else replace(self, in_steps=steps)
 
     def to_torch(self, w: Array, torch: Any) -> Any:
         module = torch.nn.Linear(self.in_features, self.width, dtype=torch.tensor(w).dtype)
-        with torch.no_grad():
-            module.weight.copy_(torch.tensor(w[:, :-1]))
-            module.bias.copy_(torch.tensor(w[:, -1]))
+        module.load_state_dict({name: torch.tensor(values) for name, values in self.torch_tensors(w).items()})
         return module
+
+    def torch_tensors(self, w: Array) -> dict[str, Array]:
+        return {"weight": w[:, :-1], "bias": w[:, -1]}
 
     def to_onnx(self, w: Array, graph: Any, values: str) -> str:
         weight, bias = graph.constant(w[:, :-1]), graph.constant(w[:, -1])

@@ -6,7 +6,8 @@ each position of a convolution. Every row of z is W̃ ã for a row ã of `inputs
 reads; the last number of ã is 1, so that the last column of W̃ = [W b] is the bias. What all layers have in common
 follows from that: residuals are z − ã W̃ᵀ, and a layer's statistics are sums over the rows of all samples.
 
-Of a new layer, write the abstract methods in a file of its own, and name it in `LAYERS` (`altmin_dask.networks.layers`).
+Of a new layer, write the abstract methods in a file of its own, and name it in `LAYERS`
+(`altmin_dask.networks.layers`).
 """
 
 from __future__ import annotations
@@ -129,6 +130,11 @@ class Layer(ABC):
         return self.steps * self.units
 
     @property
+    def sequence_steps(self) -> int | None:
+        """T, if sequences are read step by step; None where samples are no sequences to the layer."""
+        return None
+
+    @property
     def out_shape(self) -> tuple[int, ...]:
         """Shape of the values of one sample, as it is told to the layer above: `size` numbers."""
         return (self.units,) if self.steps == 1 else (self.steps, self.units)
@@ -210,6 +216,10 @@ class Layer(ABC):
         if block.mask is not None:
             block.masked(values.reshape(len(values), self.steps, self.units))
 
+    def scratch(self) -> dict[str, int]:
+        """What the layer takes from a block's workspace: names, and numbers of a sample."""
+        return {}
+
     # --- the linear map from values to z, and its transpose
 
     @abstractmethod
@@ -274,6 +284,16 @@ class Layer(ABC):
         """The same layer, weights included, of a network for sequences of another length."""
         return self
 
+    def mirror(self) -> Self:
+        """The layer without φ that reads what this one gives, and gives what this one reads.
+
+        Raises
+        ------
+        ConfigError
+            If there is none.
+        """
+        raise ConfigError(f"network.initialization = 'layerwise' takes no {self.kind} layers; leave it out")
+
     def linear(self) -> Self:
         """The same layer without φ, as the last one of a network."""
         return replace(self, activation=IDENTITY)
@@ -285,6 +305,16 @@ class Layer(ABC):
 
     def to_torch(self, w: Array, torch: Any) -> Any:
         """A module that maps values of the layer below, (n, in_size), to z, (n, size); `torch` is the package.
+
+        Raises
+        ------
+        ConfigError
+            If such layers are not exported.
+        """
+        raise ConfigError(f"{self.kind} networks {_NOT_EXPORTED}")
+
+    def torch_tensors(self, w: Array) -> dict[str, Array]:
+        """The tensors of the module of `to_torch`, by the names that they have there.
 
         Raises
         ------

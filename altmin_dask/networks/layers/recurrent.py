@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Recurrent(Layer):
     ----------
     in_features, width : int
         Numbers in a step that is read, and in one of z.
-    sequence_steps : int
+    in_steps : int
         T.
     recurrent_init : {"orthogonal", "identity"}
         What V is at first.
@@ -36,7 +36,7 @@ class Recurrent(Layer):
 
     in_features: int
     width: int
-    sequence_steps: int
+    in_steps: int
     recurrent_init: Literal["orthogonal", "identity"] = "orthogonal"
 
     kind: ClassVar[str] = "recurrent"
@@ -44,7 +44,7 @@ class Recurrent(Layer):
     defaults: ClassVar[Defaults | None] = SEQUENCES
 
     def __post_init__(self) -> None:
-        positive(self, "in_features", "width", "sequence_steps")
+        positive(self, "in_features", "width", "in_steps")
 
     @classmethod
     def fitting(  # type: ignore[override]
@@ -77,11 +77,15 @@ class Recurrent(Layer):
 
     @property
     def in_size(self) -> int:
-        return self.sequence_steps * self.in_features
+        return self.in_steps * self.in_features
 
     @property
     def steps(self) -> int:
-        return self.sequence_steps
+        return self.in_steps
+
+    @property
+    def sequence_steps(self) -> int | None:
+        return self.in_steps
 
     @property
     def out_shape(self) -> tuple[int, ...]:
@@ -99,7 +103,8 @@ class Recurrent(Layer):
 
     def propagate(self, w: Array, inputs: Array, z: Array, values: Array | None, block: Block) -> None:
         rows, first = self._rows(inputs, self.inputs), self.in_features
-        drive = self._rows(z, self.width)
+        assert values is not None  # it is never the last layer
+        drive, found = self._rows(z, self.width), self._rows(values, self.width)
         np.matmul(rows[:, :, :first].reshape(-1, first), w[:, :first].T, out=drive.reshape(-1, self.width))
         drive += w[:, -1]
         across = w[:, first:-1]
@@ -111,10 +116,12 @@ class Recurrent(Layer):
             self.activation.value(drive[:, t], out=state)
             if t + 1 < self.steps:
                 rows[:, t + 1, first:-1] = state
-            if values is not None:
-                self._rows(values, self.width)[:, t] = state
-        for part in (rows, drive, *(() if values is None else (self._rows(values, self.width),))):
+            found[:, t] = state
+        for part in (rows, drive, found):
             block.masked(part)
+
+    def scratch(self) -> dict[str, int]:
+        return {"carried": self.width, "across": self.width}
 
     def image(self, w: Array, below: Array, own: Array | None, out: Array, block: Block) -> Array:
         first = self.in_features
@@ -164,4 +171,4 @@ class Recurrent(Layer):
         return weights
 
     def with_steps(self, steps: int) -> Self:
-        return replace(self, sequence_steps=steps)
+        return replace(self, in_steps=steps)
