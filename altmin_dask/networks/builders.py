@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from altmin_dask.errors import ConfigError
@@ -37,7 +37,9 @@ def dense_network(
     """
     if len(sizes) < 2:
         raise ConfigError("a chain needs at least an input and an output width")
-    _check({f"layer {i}": size for i, size in enumerate(sizes)}, "a chain")
+    for layer, size in enumerate(sizes):
+        if size < 1:
+            raise ConfigError(f"layer {layer} has width {size}; every width must be at least 1")
     activations = (*_activations(activation, len(sizes) - 2), IDENTITY)
     layers = tuple(
         Dense(phi, int(k), int(d)) for phi, k, d in zip(activations, sizes[:-1], sizes[1:], strict=True)
@@ -87,7 +89,9 @@ def recurrent_network(
         raise ConfigError("a recurrent network needs at least one recurrent layer")
     named = {"features": features, "steps": steps, "outputs": outputs}
     named |= {f"layer {i}": d for i, d in enumerate((*recurrent_sizes, *head_sizes), 1)}
-    _check(named, "a recurrent network")
+    for name, size in named.items():
+        if size < 1:
+            raise ConfigError(f"{name} of a recurrent network is {size}; it must be at least 1")
     activations = _activations(activation, len(recurrent_sizes) + len(head_sizes))
     if recurrent_init == "auto":
         recurrent_init = "identity" if activations[0].rectifier else "orthogonal"
@@ -102,12 +106,6 @@ def recurrent_network(
         layers.append(Dense(phi, layers[-1].units, int(width), reads, 1 if reads == "all" else int(steps)))
         reads = "each" if every else "all"
     return Network(tuple(layers), MeanLoss(get_loss(loss, output_activation), int(steps) if every else None))
-
-
-def _check(sizes: Mapping[str, int], what: str) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ConfigError(f"{name} of {what} is {size}; it must be at least 1")
 
 
 def _activations(names: str | Sequence[str], hidden: int) -> tuple[Activation, ...]:
