@@ -1,4 +1,4 @@
-"""Fixtures: small real stores and a real two-process cluster."""
+"""How tests are run, and fixtures: small real stores and a real two-process cluster."""
 
 from __future__ import annotations
 
@@ -15,15 +15,41 @@ from command import LABELS, Altmin, Outcome, X, foreign, start, write_pipeline
 from distributed import Client, LocalCluster
 from hypothesis import settings
 from object_store import running_server, s3
+from threadpoolctl import threadpool_info
 
 from altmin_dask import cli
 from altmin_dask.config import Pipeline
 from altmin_dask.data.sample_store import SampleStore, ingest
 from altmin_dask.data.sources import array_source
 
-# A shared machine may be slow at any moment; and what decides over a change must decide the same twice.
-settings.register_profile("altmin", deadline=None, derandomize=bool(os.environ.get("CI")))
+# A shared machine may be slow at any moment; and what decides over a change must decide the same twice. CI looks for
+# new cases with --hypothesis-profile=random, where a failure prints the line that reproduces it.
+settings.register_profile("altmin", deadline=None, derandomize=True)
+settings.register_profile("random", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile("altmin")
+
+# A shell that starts tests in the background (`nohup … &`) has them ignore Ctrl-C, and so would all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for every core that is free to this process, four at most: each makes the fixtures for itself.
+
+    None where all that is asked for are single files or tests, which would wait longer for the workers.
+    """
+    if all(Path(word.split("::")[0]).is_file() for word in config.args):
+        return 0
+    return min(len(os.sched_getaffinity(0)), 4)
+
+
+def pytest_report_header() -> list[str]:
+    """Tell which kernels multiply matrices here: they round differently."""
+    return [
+        f"BLAS: {blas['internal_api']} {blas['version']}, {blas.get('architecture', 'unknown')}, {blas['filepath']}"
+        for blas in threadpool_info()
+        if blas["user_api"] == "blas"
+    ]
 
 
 @pytest.fixture(scope="session")
