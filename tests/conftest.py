@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command import LABELS, Altmin, Outcome, X, foreign, start, write_pipeline
+from command import LABELS, Altmin, Outcome, X, foreign, run_here, write_pipeline
 from distributed import Client, LocalCluster
 from hypothesis import settings
 from object_store import running_server, s3
 from threadpoolctl import threadpool_info
 
-from altmin_dask import cli
 from altmin_dask.config import Pipeline
 from altmin_dask.data.sample_store import SampleStore, ingest
 from altmin_dask.data.sources import array_source
@@ -106,26 +106,16 @@ def pipeline() -> Callable[..., Pipeline]:
 
 
 @pytest.fixture
-def altmin(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[Altmin]:
+def altmin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Altmin:
     """Run the command line in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    handler = signal.getsignal(signal.SIGTERM)
 
     def run(*words: Any) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["altmin", *map(str, words)])
         capsys.readouterr()
-        try:
-            cli.main()
-            code: Any = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return Outcome(code, *capsys.readouterr())
+        return Outcome(run_here(*words), *capsys.readouterr())
 
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -135,9 +125,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     foreign(home / "samples.zarr", X, LABELS)
     for kind in ("autoencoder", "classifier"):
         file = write_pipeline(home / f"{kind}.toml", home / "samples.zarr", kind)
-        process = start("train", file, "--run", home / kind)
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as err:
+            code = run_here("train", file, "--run", home / kind)
+        assert code == 0, err.getvalue()
     return home
 
 

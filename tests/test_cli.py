@@ -296,7 +296,7 @@ def on_terminal(*words: Any, columns: int, cwd: Path) -> tuple[int, str]:
     return process.wait(timeout=60), shown.decode()
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [80, pytest.param(120, marks=pytest.mark.slow)])
 def test_the_live_line_on_a_terminal(columns, trained, tmp_path):
     file = trained / "autoencoder.toml"
     code, shown = on_terminal(
