@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from command import LABELS, Altmin, Outcome, X, foreign, run_here, write_pipeline
 from distributed import Client, LocalCluster
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from object_store import running_server, s3
 from threadpoolctl import threadpool_info
 
@@ -24,8 +24,9 @@ from altmin_dask.data.sources import array_source
 
 # A shared machine may be slow at any moment; and what decides over a change must decide the same twice. CI looks for
 # new cases with --hypothesis-profile=random, where a failure prints the line that reproduces it.
-settings.register_profile("altmin", deadline=None, derandomize=True)
-settings.register_profile("random", deadline=None, derandomize=False, print_blob=True)
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("altmin", patient, derandomize=True)
+settings.register_profile("random", patient, derandomize=False, print_blob=True)
 settings.load_profile("altmin")
 
 # A shell that starts tests in the background (`nohup … &`) has them ignore Ctrl-C, and so would all that they start.
@@ -38,9 +39,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
     None where all that is asked for are single files or tests, which would wait longer for the workers.
     """
-    if all(Path(word.split("::")[0]).is_file() for word in config.args):
+    cores = len(os.sched_getaffinity(0))
+    if cores == 1 or all(Path(word.split("::")[0]).is_file() for word in config.args):
         return 0
-    return min(len(os.sched_getaffinity(0)), 4)
+    return min(cores, 4)
 
 
 def pytest_report_header() -> list[str]:

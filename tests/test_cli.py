@@ -258,9 +258,8 @@ def test_an_interrupted_run_says_how_to_go_on(how, trained, tmp_path):
         "train", trained / "autoencoder.toml", "training.max_sweeps=1000000", "--run", "run", cwd=tmp_path
     )
     deadline = time.monotonic() + 60
-    while not RunFolder(tmp_path / "run").started and time.monotonic() < deadline:
+    while not any((tmp_path / "run" / "state").glob("*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.3)
     process.send_signal(how)
     try:
         out, err = process.communicate(timeout=60)

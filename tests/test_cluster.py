@@ -207,7 +207,7 @@ def test_workers_join_and_leave_while_a_run_goes_on(store, expected, tmp_path):
             until(lambda: first.poll() is not None)
             reached = steps()
             until(lambda: steps() > reached + 3)
-            time.sleep(np.random.default_rng().uniform(0, 0.1))  # anywhere in a step
+            time.sleep(np.random.default_rng(0).uniform(0, 0.1))  # anywhere in a step
             second.kill()
             reached = steps()
             until(lambda: steps() > reached + 3)

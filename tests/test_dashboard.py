@@ -152,14 +152,15 @@ def test_pictures_are_of_what_are_pictures():
 
 
 def test_activities_are_counted_once():
-    before = seconds_spent()
+    before, began = seconds_spent(), time.perf_counter()
     with activity("outer test"):
         time.sleep(0.02)
         with activity("inner test"):
             time.sleep(0.1)
+    elapsed = time.perf_counter() - began
     spent = {name: value - before.get(name, 0.0) for name, value in seconds_spent().items()}
     assert spent["inner test"] >= 0.1
-    assert 0.02 <= spent["outer test"] < 0.1
+    assert 0.02 <= spent["outer test"] <= elapsed - spent["inner test"]  # however long sleeping took
     assert by_activity({"read": 1.0, "executor": 2.0}, {"read": 3.0, "wait": 0.0}) == {
         "read": 4.0,
         "other": 2.0,
@@ -292,7 +293,7 @@ def test_spans_and_activities(client, tmp_path):
         prefixes = set(dask_scheduler.task_prefixes)
         return sweeps, found, prefixes
 
-    deadline = time.monotonic() + 20  # metrics come with heartbeats
+    deadline = time.monotonic() + 60  # metrics come with heartbeats
     while True:
         sweeps, activities, prefixes = client.run_on_scheduler(look)
         if {"read", "newton", "statistics", "write", "evaluate"} <= activities or time.monotonic() > deadline:
