@@ -18,6 +18,7 @@ from altmin_dask.export.torch import sequential, state_dict
 from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.networks.chain import Chain
 from altmin_dask.storage.model import Model
+from altmin_dask.types import Batch
 
 try:
     import torch
@@ -52,7 +53,7 @@ def rounding_of(trained: Model, x: np.ndarray, outputs: np.ndarray) -> np.ndarra
     eps = np.finfo(outputs.dtype).eps
     network, squares = trained.network, np.zeros((len(x), x[0].size))
     a = x.reshape(len(x), -1)
-    layers = list(zip(trained.weights, network.forward(trained.weights, a), strict=True))
+    layers = list(zip(trained.weights, network.forward(trained.weights, Batch(a)), strict=True))
     for i, (w, z) in enumerate(layers):
         squares = (squares + w.shape[1] * (eps * a) ** 2) @ (w[:, :-1] ** 2).T + w.shape[1] * (
             eps * w[:, -1]
