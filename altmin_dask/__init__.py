@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from altmin_dask.config import Pipeline, load_pipeline, make_pipeline
-    from altmin_dask.data.sample_store import SampleStore, ingest
-    from altmin_dask.data.sources import array_source, open_source
+    from altmin_dask.data.ingest import ingest
+    from altmin_dask.data.open import open_source
+    from altmin_dask.data.sample_store import SampleStore
+    from altmin_dask.data.source import array_source
     from altmin_dask.estimators import (
         AltMinAutoencoder,
         AltMinClassifier,
@@ -56,8 +58,10 @@ _HOMES = {
     "runs": ("train",),
     "storage.model": ("Model",),
     "storage.run": ("RunFolder",),
-    "data.sample_store": ("SampleStore", "ingest"),
-    "data.sources": ("array_source", "open_source"),
+    "data.ingest": ("ingest",),
+    "data.open": ("open_source",),
+    "data.sample_store": ("SampleStore",),
+    "data.source": ("array_source",),
 }
 
 

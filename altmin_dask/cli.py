@@ -22,8 +22,9 @@ from rich.progress import Progress
 
 from altmin_dask import runs
 from altmin_dask.config import ClusterTable, load_pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.display import observe, table
 from altmin_dask.errors import (
     AltMinError,

@@ -18,8 +18,9 @@ from object_store import running_server, s3
 
 from altmin_dask import cli
 from altmin_dask.config import Pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 
 # A shared machine may be slow at any moment; and what decides over a change must decide the same twice.
 settings.register_profile("altmin", deadline=None, derandomize=bool(os.environ.get("CI")))

@@ -14,7 +14,7 @@ import dask.array as da
 import numpy as np
 
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.data.sources import WEIGHTS
+from altmin_dask.data.source import WEIGHTS
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.timing import TimedArray, activity, meter_kernels
 from altmin_dask.networks.chain import Chain
