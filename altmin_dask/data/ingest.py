@@ -51,10 +51,8 @@ def ingest(
 ) -> SampleStore:
     """Stream a source into a new sample store, holding a few chunks at a time.
 
-    Chunks carry checksums. A local store appears under its name only when it is complete and on the disk: it is
-    written beside it under a hidden name that is removed if anything goes wrong (by the next ingest to the same
-    place, if the process was killed), then renamed. A store at a URL such as ``s3://bucket/samples.zarr`` is
-    written in place, compressed, and `SampleStore.open` refuses it until it is complete.
+    Chunks carry checksums. A local store appears only when it is complete and on the disk: until then it is hidden,
+    and removed if anything goes wrong. A store at a URL is written in place, compressed, and refused until complete.
 
     Parameters
     ----------
@@ -67,36 +65,23 @@ def ingest(
     chunk_rows : int, optional
         Samples in a chunk; `default_chunk_rows` if not given.
     overwrite : bool
-        Replace a sample store that `ingest` wrote. Anything else that is there is never replaced, and neither is a
-        store in which somebody has put something.
+        Replace a sample store that `ingest` wrote, and in which nobody has put anything; all else is never replaced.
     dtype : {"float32", "float64"}
-        Dtype of x, and of y where it is not integer. Integer labels become int64. float32 is half the bytes, and what
-        networks compute in unless told otherwise; digits that it drops are gone, which is recorded, and a warning
-        where values lie closer together than it tells apart.
+        Dtype of x, and of y where it is not integer; integer labels become int64. That float32 drops digits is
+        recorded, with a warning where values lie closer together than it tells apart.
     standardize : bool
         Bring every number of x, and of y where that is real, to mean 0 and variance 1; the source is read twice. What
         was done is recorded, goes along with models, and is undone in what they predict.
     progress : callable, optional
         Called as ``progress(rows_done, rows)`` after each chunk.
 
-    Returns
-    -------
-    SampleStore
-        The new store, opened to read.
-
     Raises
     ------
-    ConfigError
-        If `scale`, `chunk_rows` or `dtype` cannot be used.
-    ExistsError
-        If there is something at `dest` that may not be replaced.
-    DataError
+    ConfigError, ExistsError
+        If a setting cannot be used, or there is something at `dest` that may not be replaced.
+    DataError, MissingError
         If values are not finite, or whole numbers too large for float64, the targets have a shape that no loss can
-        use, a label does not fit, the source cannot be read, or the service behind a URL does not answer.
-    ChunkError
-        If a chunk of a source that is a store was altered or lost.
-    MissingError
-        If a bucket, or the package that reads URLs of its kind, is not there.
+        use, a label does not fit, or the source cannot be read (`ChunkError` of a damaged store) or the URL written.
 
     Examples
     --------
@@ -108,11 +93,21 @@ def ingest(
     _check_settings(scale, chunk_rows, dtype, standardize)
     check_shapes(source)
     source = standardized(source) if standardize else source
-    rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)
     location = locate(dest)
+    rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)
     with _new_store(location, source.name, overwrite) as place:
-        _write(source, place, scale, rows, dtype, progress)
+        _write(source, place, _Form(dtype, scale, rows, compress=is_url(location)), progress)
     return SampleStore.open(location)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a store holds the numbers of a source: in which dtype, divided by what, in which chunks."""
+
+    dtype: str
+    scale: float
+    chunk_rows: int
+    compress: bool
 
 
 def _check_settings(scale: float, chunk_rows: int | None, dtype: str, standardize: bool) -> None:
@@ -150,27 +145,19 @@ def _mark_incomplete(location: str) -> None:
     group.attrs[KEY] = {**own, "complete": False}
 
 
-def _write(
-    source: Source,
-    location: str,
-    scale: float,
-    chunk_rows: int,
-    dtype: str,
-    progress: Callable[[int, int], None] | None,
-) -> None:
+def _write(source: Source, location: str, form: _Form, progress: Callable[[int, int], None] | None) -> None:
     """Write a whole store, chunk by chunk."""
     attributes: dict[str, Any] = {
         "version": VERSION,
         "source": source.name,
-        "scale": float(scale),
+        "scale": float(form.scale),
         "sample_shape": list(source.x_shape),
         "complete": False,
     }
     if source.preparation is not None:
         attributes["preparation"] = source.preparation.to_json()
     group = zarr.create_group(for_zarr(location), zarr_format=3, attributes={KEY: attributes})
-    options = {"dtype": dtype, "scale": scale, "chunk_rows": chunk_rows, "compress": is_url(location)}
-    arrays = {name: _Transfer.prepare(group, source, name, **options) for name in source.arrays}
+    arrays = {name: _Transfer.prepare(group, source, name, form) for name in source.arrays}
 
     def take(start: int) -> dict[str, Array]:
         return {name: array.take(start) for name, array in arrays.items()}
@@ -184,12 +171,12 @@ def _write(
     # Ctrl-C leaves a zarr write running behind it, which would put back what ingest then removes; a thread of
     # our own is waited for at the end of this block
     with ThreadPoolExecutor(1) as thread:
-        for start in range(0, source.rows, chunk_rows):
+        for start in range(0, source.rows, form.chunk_rows):
             # nested calls, so that no name keeps a block alive while the next one is made
             part = thread.submit(put, start, take(start)).result()
             summary = part if summary is None else summary.merge(part)
             if progress is not None:
-                progress(min(start + chunk_rows, source.rows), source.rows)
+                progress(min(start + form.chunk_rows, source.rows), source.rows)
     assert summary is not None  # a source has at least one row
     lost = _lost({name: array.conversion for name, array in arrays.items()})
     group.attrs[KEY] = {**attributes, **lost, "summary": summary.to_json(), "complete": True}
@@ -226,30 +213,22 @@ class _Transfer:
     source: str
 
     @classmethod
-    def prepare(
-        cls,
-        group: zarr.Group,
-        source: Source,
-        name: str,
-        *,
-        dtype: str,
-        scale: float,
-        chunk_rows: int,
-        compress: bool,
-    ) -> _Transfer:
+    def prepare(cls, group: zarr.Group, source: Source, name: str, form: _Form) -> _Transfer:
         """Make the array in the store, without chunks."""
         reader = source.arrays[name]
         labels = name == "y" and is_labels(reader.dtype)
         counted = labels or name == "lengths"
-        conversion = Conversion(reader, "int64" if counted else dtype, scale if name == "x" else 1.0)
+        conversion = Conversion(
+            reader, "int64" if counted else form.dtype, form.scale if name == "x" else 1.0
+        )
         stored = group.create_array(
             name,
             shape=reader.shape,
-            chunks=(chunk_rows, *reader.shape[1:]),
-            **storage_options(conversion.dtype, compress=compress),
+            chunks=(form.chunk_rows, *reader.shape[1:]),
+            **storage_options(conversion.dtype, compress=form.compress),
         )
         check = _check(source, name)
-        return cls(name, labels, reader.blocks(chunk_rows), conversion, check, stored, source.name)
+        return cls(name, labels, reader.blocks(form.chunk_rows), conversion, check, stored, source.name)
 
     def take(self, first_row: int) -> Array:
         """The next chunk, converted."""

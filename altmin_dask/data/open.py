@@ -42,58 +42,44 @@ def open_source(
     y: str | None = None,
     like: Preparation | None = None,
 ) -> Source:
-    """Open the samples that a user names; only headers are read, of tables also rows counted.
+    """Open the samples that a user names; headers are read, and tables gone through to count rows.
 
     Parameters
     ----------
     spec : str or path
         One of
 
-        * ``digits``: scikit-learn's digits, x float32 ``(1797, 8, 8)`` with values 0 to 16, y int64 labels;
-        * ``synthetic:rows=100000,features=784,classes=10,seed=0``: made on the way, by a seeded teacher that a
-          network can learn (`altmin_dask.data.formats.synthetic`), with labels (``classes=K``), real targets
-          (``outputs=M``) or neither; ``latent`` and ``noise`` may be given too;
-        * ``adding:rows=20000,steps=30,seed=0``: sequences of the adding problem
-          (`altmin_dask.data.formats.adding_problem`);
-        * a ``.npz`` file: its arrays ``x`` and ``y``, those named by `x` and `y`, or its only array as x;
+        * ``digits`` (a file of that name: ``./digits``): scikit-learn's, float32 ``(1797, 8, 8)``, 0 to 16, and labels;
+        * ``synthetic:rows=100000,features=784,classes=10,seed=0``, with ``outputs=M`` instead of classes or neither,
+          ``latent`` and ``noise``: made on the way by a seeded teacher (`altmin_dask.data.formats.synthetic`);
+        * ``adding:rows=20000,steps=30,seed=0``: sequences (`altmin_dask.data.formats.adding_problem`);
+        * a ``.npz`` file, or a path or URL of a zarr group: its arrays ``x`` and ``y``, or those that `x` and `y` name,
+          with ``lengths`` and ``states`` of sequences and ``sample_weight``; or the only array as x;
         * a ``.npy`` file: x, with y in another ``.npy`` file named by `y`;
         * a folder of idx files like ``train-images-idx3-ubyte.gz`` and ``train-labels-idx1-ubyte.gz``;
         * a ``.csv`` (or ``.csv.gz``) or ``.parquet`` file, or a folder of such: its column ``y``, or those named by `y`
           with commas in between, are the targets, all others, or those named by `x`, the inputs; columns of text
           become a number for each of their values;
-        * a folder of images of equal size, or of folders of them, which are the classes;
-        * a path or URL of a zarr group with arrays ``x`` and ``y``, or those named by `x` and `y`, or of a
-          zarr array, which is x.
+        * a folder of images of equal size, or of folders of them, which are the classes.
 
-        ``:train`` or ``:test`` at the end takes one part: of ``digits`` the first 1437 or the last 360 rows,
-        of ``synthetic:`` different samples of the same teacher, of a ``.npz`` file ``x_train`` and
-        ``y_train`` or ``x_test`` and ``y_test``, of an idx folder the files of ``train`` or of ``t10k`` or
-        ``test``. A local file called ``digits`` is ``./digits``.
-
-        Arrays ``lengths`` and ``states`` beside x in a ``.npz`` file or a zarr group belong to its sequences, and
-        ``sample_weight`` says how much every sample counts.
+        ``:train`` or ``:test`` at the end takes one part: the first 1437 or last 360 ``digits``, different samples of
+        a teacher, ``x_train`` or ``x_test`` of a ``.npz`` file, ``train`` or ``t10k`` of idx files.
     x, y : str, optional
-        Names of arrays in the file (`y` of a ``.npy`` file: a path). Without `y`, an array called ``y`` is
-        taken where there is one.
+        Names of arrays or columns; without `y`, one called ``y`` is taken where there is one.
     like : Preparation, optional
         Of the samples that these are to go with: the same columns, values and classes.
 
     Raises
     ------
-    MissingError
-        If the file, or an array in it, does not exist.
-    DataError
-        If the file is damaged, is of an unknown kind, has no such part, or its arrays cannot be samples.
+    MissingError, DataError
+        If the file, or an array in it, is not there; is damaged, of an unknown kind, or cannot be samples.
 
     Examples
     --------
     >>> import pandas as pd
     >>> from altmin_dask import open_source
     >>> pd.DataFrame({"size": [30.0, 80.0], "town": ["Ulm", "Bonn"], "y": [300.0, 900.0]}).to_csv("t.csv", index=False)
-    >>> source = open_source("t.csv")
-    >>> source.preparation.names
-    ['size', 'town=Bonn', 'town=Ulm']
-    >>> next(source.blocks(2))
+    >>> next(open_source("t.csv").blocks(2))  # size, town=Bonn, town=Ulm
     (array([[30.,  0.,  1.],
            [80.,  1.,  0.]]), array([300., 900.]))
     """

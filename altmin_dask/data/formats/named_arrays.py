@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import SEQUENCE_ARRAYS, WEIGHTS, Source
@@ -10,7 +10,7 @@ from altmin_dask.errors import MissingError
 
 
 def source_of(
-    name: str, names: Container[str], read: Callable[[str], RowReader], x: str, y: str | None
+    name: str, has: Callable[[str], bool], read: Callable[[str], RowReader], x: str, y: str | None
 ) -> Source:
     """Make a source of the arrays `x` and `y`, with those beside them that belong to every sample.
 
@@ -18,15 +18,15 @@ def source_of(
     ----------
     name : str
         What messages call it.
-    names : container of str
-        The arrays there are.
+    has : callable
+        Tells whether there is something of a name.
     read : callable
-        Gives the reader of an array, or raises `MissingError` where there is none.
+        Gives the reader of an array, or raises what `no_array` gives where there is none.
     x, y : str
         The arrays that are inputs and targets; `y` may be None.
     """
     arrays = {"x": read(x)} | ({} if y is None else {"y": read(y)})
-    beside = (key for key in (*SEQUENCE_ARRAYS, WEIGHTS) if key in names and key not in (x, y))
+    beside = (key for key in (*SEQUENCE_ARRAYS, WEIGHTS) if has(key) and key not in (x, y))
     return Source.of(name, arrays | {key: read(key) for key in beside})
 
 

@@ -44,7 +44,7 @@ class NpzFormat:
                 raise no_array(str(path), name, names)
             return read_npz(path, name)
 
-        return source_of(spec.name, names, read, x, y_name)
+        return source_of(spec.name, names.__contains__, read, x, y_name)
 
 
 def npz_names(path: Path) -> list[str]:

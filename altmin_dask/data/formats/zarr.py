@@ -37,4 +37,4 @@ class ZarrFormat:
             return read_zarr(array, f"array {name!r} of {location}")
 
         y = options.y or ("y" if "y" in node and options.x != "y" else None)
-        return source_of(spec.name, node, read, options.x or "x", y)
+        return source_of(spec.name, node.__contains__, read, options.x or "x", y)
