@@ -22,7 +22,6 @@ from altmin_dask.errors import DataError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import locate
 from altmin_dask.storage.ownership import KEY, Layout, own_attributes, store_files
-from altmin_dask.storage.zarr_chunks import joined_dtype
 from altmin_dask.storage.zarr_groups import open_zarr
 
 SAMPLES = Layout(
@@ -152,23 +151,6 @@ class SampleStore:
     def features(self) -> int:
         """How many values one input has."""
         return math.prod(self.sample_shape)
-
-    @property
-    def x_dtype(self) -> np.dtype[Any]:
-        """In which samples are read, with what sequences have beside them."""
-        if not self.sequence_arrays:
-            return self.x.dtype
-        # lengths are whole numbers up to the steps there are, which any float from float32 on holds
-        return joined_dtype(
-            self.x, *(array for name, array in self.sequence_arrays.items() if name != "lengths")
-        )
-
-    @property
-    def y_dtype(self) -> np.dtype[Any] | None:
-        """In which targets are read, with the weights of samples; None without targets."""
-        if self.y is None or self.weights is None:
-            return None if self.y is None else self.y.dtype
-        return joined_dtype(self.y, self.weights)
 
     @property
     def title(self) -> str:
