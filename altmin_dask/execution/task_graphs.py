@@ -22,6 +22,7 @@ from altmin_dask.networks.network import Network
 from altmin_dask.networks.weighted_loss import WeightedLoss
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import (
+    VisitSums,
     collect_chunk,
     enter_chunk,
     evaluate_chunk,
@@ -30,12 +31,12 @@ from altmin_dask.solvers.kernels import (
     objective_chunk,
     quadratic_model_chunk,
     sends_inputs,
-    split_visit_chunk,
     visit_chunk,
 )
-from altmin_dask.solvers.kfac import kronecker_sums_size
-from altmin_dask.solvers.penalties import Penalty, admm_residuals_size
-from altmin_dask.solvers.statistics import packed_size
+from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.penalty import Penalty
+from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.storage.zarr_chunks import ChunkView, JoinedView
@@ -192,7 +193,7 @@ def moments(step: Step) -> da.Array:
 
 def enter(step: Step, latent: LatentStore, generation: int, penalty: Penalty) -> da.Array:
     """Bring chunks into the sums: their z by a forward pass, written as `generation`; packed statistics."""
-    columns = packed_size(step.kernel.network.shapes, with_inputs=True)
+    columns = packed_size(Statistics.layout(step.kernel.network.shapes, with_inputs=True))
     return step.sum(
         "enter", _enter_block, columns, written=latent.view(generation, step.chunks), penalty=penalty
     )
@@ -200,23 +201,29 @@ def enter(step: Step, latent: LatentStore, generation: int, penalty: Penalty) ->
 
 def collect(step: Step, latent: LatentStore, generation: int, penalty: Penalty) -> da.Array:
     """Packed statistics, as of `enter`, of the z that is there, last visited under `penalty`."""
-    columns = packed_size(step.kernel.network.shapes, with_inputs=True)
+    columns = packed_size(Statistics.layout(step.kernel.network.shapes, with_inputs=True))
     return step.sum("collect", _collect_block, columns, step.latent(latent, generation), penalty=penalty)
 
 
 def visit(
-    step: Step, latent: LatentStore, generation: int, penalty: Penalty, before: Penalty, *, renew: bool
+    step: Step,
+    latent: LatentStore,
+    generation: int,
+    penalty: Penalty,
+    previous: Penalty,
+    *,
+    replace_all: bool,
 ) -> da.Array:
-    """Update z of chunks from `generation`, last visited under `before`, to the next.
+    """Update z of chunks from `generation`, last visited under `previous`, to the next.
 
-    Gives packed statistics, or their change unless `renew`, and behind them `ADMMResiduals` where the penalty splits.
+    Gives packed `altmin_dask.solvers.kernels.VisitSums`: statistics, or their change unless `replace_all`.
     """
     network = step.kernel.network
-    columns = packed_size(network.shapes, sends_inputs(network, penalty, before))
-    columns += admm_residuals_size(len(network.widths)) if penalty.has_dual else 0
+    columns = packed_size(VisitSums.layout(network.shapes, sends_inputs(network, penalty, previous)))
     return step.sum(
         "newton", _visit_block, columns, step.latent(latent, generation),
-        written=latent.view(generation + 1, step.chunks), penalty=penalty, before=before, renew=renew,
+        written=latent.view(generation + 1, step.chunks), penalty=penalty, previous=previous,
+        replace_all=replace_all,
     )  # fmt: skip
 
 
@@ -228,7 +235,7 @@ def objective(step: Step, latent: LatentStore, generation: int) -> da.Array:
 
 def gradient(step: Step) -> da.Array:
     """What samples say about the weights where constraints hold exactly, packed: `KroneckerSums` without curvature."""
-    columns = kronecker_sums_size(step.kernel.network.shapes, curvature=False)
+    columns = packed_size(KroneckerSums.layout(step.kernel.network.shapes, curvature=False))
     return step.sum("gradient", _kfac_block, columns, mu=None, seed=None, chunks_taken=step.chunks)
 
 
@@ -237,10 +244,10 @@ def kfac_sums(
 ) -> tuple[da.Array, ...]:
     """What chunks say about the weights, and the part of their samples that `quadratic_model` will ask for, x and y.
 
-    The first is packed, `altmin_dask.solvers.kfac.KroneckerSums`; with curvature where there is a seed for its noise.
-    The samples are every `every`-th: kept where they were read, so that no chunk is read twice.
+    The first is packed `altmin_dask.solvers.kronecker.KroneckerSums`, with curvature where there is a seed for its
+    noise. The samples are every `every`-th: kept where they were read, so that no chunk is read twice.
     """
-    columns = kronecker_sums_size(step.kernel.network.shapes, seed is not None)
+    columns = packed_size(KroneckerSums.layout(step.kernel.network.shapes, seed is not None))
     arrays = step.samples.arrays(step.chunks, step.token)
     total = step.sum_of("kfac", _kfac_block, columns, *arrays, mu=mu, seed=seed, chunks_taken=step.chunks)
     return total, *(
@@ -253,9 +260,10 @@ def kfac_sums(
 
 
 def quadratic_model(step: Step, kept: tuple[da.Array, ...], direction: str, before: str) -> da.Array:
-    """Packed `altmin_dask.solvers.kfac.QuadraticModel` of samples, along what the files hold."""
+    """Packed `altmin_dask.solvers.kronecker.QuadraticModel` of samples, along what the files hold."""
     x, y = (*kept, None)[:2]
-    return step.sum_of("model", _quadratic_model_block, 6, x, y, direction=direction, before=before)
+    columns = packed_size(QuadraticModel.layout())
+    return step.sum_of("model", _quadratic_model_block, columns, x, y, direction=direction, before=before)
 
 
 def evaluate(step: Step) -> da.Array:
@@ -305,7 +313,7 @@ def _enter_block(
     penalty: Penalty,
 ) -> Array:
     with single_threaded_blas(), activity("statistics"):
-        z, statistics = enter_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), penalty)
+        z, statistics = enter_chunk(kernel.network, read_weights(weights), penalty, *kernel.arrange(x, y))
     with activity("write"):
         written.write(block_id[0], z)
     return statistics.vector[None]
@@ -315,7 +323,7 @@ def _collect_block(
     x: Array, y: Array | None, z: Array, *, kernel: TaskContext, weights: str, penalty: Penalty
 ) -> Array:
     with single_threaded_blas(), activity("statistics"):
-        statistics = collect_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), z, penalty)
+        statistics = collect_chunk(kernel.network, read_weights(weights), penalty, *kernel.arrange(x, y), z)
     return statistics.vector[None]
 
 
@@ -334,26 +342,19 @@ def _visit_block(
     weights: str,
     written: ChunkView,
     penalty: Penalty,
-    before: Penalty,
-    renew: bool,
+    previous: Penalty,
+    replace_all: bool,
 ) -> Array:
     meter_kernels()
     x, y = kernel.arrange(x, y)
     now = read_weights(weights)
     with single_threaded_blas():
-        if penalty.has_dual:
-            new, statistics, measures = split_visit_chunk(
-                kernel.network, now, penalty, before, x, y, z, kernel.settings, renewed=renew
-            )
-            row = np.concatenate([statistics.vector, measures.vector])
-        else:
-            new, statistics = visit_chunk(
-                kernel.network, now, penalty.rho, x, y, z, kernel.settings, renew=renew
-            )
-            row = statistics.vector
+        new, sums = visit_chunk(
+            kernel.network, now, penalty, previous, x, y, z, kernel.settings, replace_all=replace_all
+        )
     with activity("write"):
         written.write(block_id[0], new)
-    return row[None]
+    return sums.vector[None]
 
 
 def _kfac_block(
@@ -386,7 +387,7 @@ def _quadratic_model_block(
     x, y = kernel.arrange(x, y)
     now, along, old = (read_weights(file) for file in (weights, direction, before))
     with single_threaded_blas(), activity("model"):
-        return quadratic_model_chunk(kernel.network, now, along, old, x, y).pack()[None]
+        return quadratic_model_chunk(kernel.network, now, along, old, x, y).vector[None]
 
 
 def _evaluate_block(x: Array, y: Array | None, *, kernel: TaskContext, weights: str) -> Array:

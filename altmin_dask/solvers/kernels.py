@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from altmin_dask.networks.chain import Point, augmented
+from altmin_dask.networks.chain import augmented
 from altmin_dask.networks.network import Network, nested_pass
 from altmin_dask.networks.workspace import Workspace, thread_workspace
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
-from altmin_dask.solvers.kfac import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.linalg import add_gram, add_product
-from altmin_dask.solvers.penalties import ADMMResiduals, Penalty, offsets_of, renew
+from altmin_dask.solvers.packing import Layout, PackedArrays, packed_size, split_layers
+from altmin_dask.solvers.penalty import ADMMResiduals, Penalty
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.types import Array, Weights
 
@@ -25,11 +27,6 @@ _numbers_may_overflow = np.errstate(over="ignore", invalid="ignore")
 """Of weights that explode: the sums are not finite then, and the step that led there is taken back."""
 _SIGNS = 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32) - 1
 """The eight signs in each byte."""
-
-
-def split_layers(z: Array, widths: Sequence[int]) -> list[Array]:
-    """Views of z_1 … z_L in rows that hold them side by side, (n, Σ d_i)."""
-    return np.split(z, np.cumsum(widths)[:-1], axis=1)
 
 
 def moments_chunk(network: Network, x: Array, y: Array | None) -> tuple[Array, Array]:
@@ -49,49 +46,144 @@ def moments_chunk(network: Network, x: Array, y: Array | None) -> tuple[Array, A
     return gram, total
 
 
-def sends_inputs(network: Network, penalty: Penalty, before: Penalty) -> bool:
-    """Whether a visit changes the first Gram matrix: inputs move, or count by another ρ_1 than at the last visit."""
-    return network.inputs_move or (penalty.has_dual and penalty.rho[0] != before.rho[0])
+class VisitSums(PackedArrays):
+    """What a visit of some samples gives.
+
+    Attributes
+    ----------
+    statistics : Statistics
+        Their sums, or the change of these.
+    residuals : ADMMResiduals
+        What was found; of a penalty that keeps nothing of a sample, only what the z-updates promised.
+    """
+
+    statistics: Statistics
+    residuals: ADMMResiduals
+
+    def __init__(
+        self, shapes: Sequence[tuple[int, int]], with_inputs: bool, vector: Array | None = None
+    ) -> None:
+        layout = self.layout(shapes, with_inputs)
+        super().__init__(layout, vector)
+        statistics, residuals = np.split(self.vector, [*layout["statistics"]])
+        self.statistics = Statistics(shapes, with_inputs, statistics)
+        self.residuals = ADMMResiduals(len(shapes), residuals)
+
+    @staticmethod
+    def layout(shapes: Sequence[tuple[int, int]], with_inputs: bool) -> Layout:
+        """Both, one after the other."""
+        parts = {
+            "statistics": Statistics.layout(shapes, with_inputs),
+            "residuals": ADMMResiduals.layout(len(shapes)),
+        }
+        return {name: (packed_size(part),) for name, part in parts.items()}
 
 
-def latent_width(network: Network, *, has_dual: bool) -> int:
-    """Numbers that are kept of a sample: Σ d_i of z, and as many more of what `Penalty` remembers."""
-    return sum(network.widths) * (2 if has_dual else 1)
+def sends_inputs(network: Network, penalty: Penalty, previous: Penalty) -> bool:
+    """Whether a visit changes the first Gram matrix: inputs move, or count otherwise than at the last visit."""
+    return network.inputs_move or penalty.reweighs_inputs(previous)
+
+
+def latent_width(network: Network, penalty: type[Penalty]) -> int:
+    """Numbers that are kept of a sample: Σ d_i of z, and behind them s of a penalty that is split."""
+    return sum(network.widths) * (1 + penalty.per_sample_state)
 
 
 def enter_chunk(
-    network: Network, weights: Weights, x: Array, y: Array | None, penalty: Penalty | None = None
+    network: Network, weights: Weights, penalty: Penalty, x: Array, y: Array | None
 ) -> tuple[Array, Statistics]:
-    """Bring a chunk into the sums: z by a forward pass, and its statistics with the input Gram matrix.
+    """Bring a chunk into the sums.
 
-    Of a penalty that splits, what is remembered of every sample stands beside z, zero at first.
+    Returns
+    -------
+    latent : ndarray, (n, latent_width(network, penalty))
+        z by a forward pass, and s zero.
+    statistics : Statistics
+        As of `collect_chunk`.
     """
-    statistics = Statistics(network.shapes, with_inputs=True)
-    has_dual = penalty is not None and penalty.has_dual
-    rho = penalty.rho if penalty is not None and has_dual else None
-    z = np.zeros((len(x), latent_width(network, has_dual=has_dual)), weights[0].dtype)
+    width = sum(network.widths)
+    latent = np.zeros((len(x), latent_width(network, type(penalty))), weights[0].dtype)
     for rows in _blocks(len(x), network):
-        layers = network.forward(weights, x[rows])
-        _add_block(statistics, network, weights, x[rows], None if y is None else y[rows], layers, rho=rho)
-        np.concatenate(layers, axis=1, out=z[rows, : sum(network.widths)])
-    return z, statistics
+        np.concatenate(network.forward(weights, x[rows]), axis=1, out=latent[rows, :width])
+    return latent, collect_chunk(network, weights, penalty, x, y, latent)
 
 
 def collect_chunk(
-    network: Network, weights: Weights, x: Array, y: Array | None, z: Array, penalty: Penalty | None = None
+    network: Network, weights: Weights, penalty: Penalty, x: Array, y: Array | None, latent: Array
 ) -> Statistics:
-    """Statistics, with the input Gram matrix, of a chunk whose z, and what `penalty` remembers, are given."""
+    """Statistics, with the input Gram matrix, of a chunk that was last visited under `penalty`."""
     statistics, work = Statistics(network.shapes, with_inputs=True), thread_workspace()
-    z, s = _halves(network, z, penalty)
+    width = sum(network.widths)
     for rows in _blocks(len(x), network):
-        layers = split_layers(z[rows], network.widths)
-        offsets = rho = None
-        if penalty is not None and s is not None:
-            offsets = offsets_of(penalty, s[rows], network.widths, work, "old offset")
-            rho = penalty.rho
-        target = None if y is None else y[rows]
-        _add_block(statistics, network, weights, x[rows], target, layers, offsets, rho)
+        z, s = split_layers(latent[rows, :width], network.widths), latent[rows, width:]
+        offsets = penalty.offsets(s, network.widths, work, "old offset")
+        fixed: Any = network.prepare(weights, x[rows], Workspace())
+        point = network.evaluate(weights, fixed, _target(x[rows], y, rows, weights[0].dtype), z)
+        statistics.add(point, work, offsets=offsets, counts=penalty.counts)
     return statistics
+
+
+def visit_chunk(
+    network: Network,
+    weights: Weights,
+    penalty: Penalty,
+    previous: Penalty,
+    x: Array,
+    y: Array | None,
+    latent: Array,
+    settings: NewtonSettings,
+    *,
+    replace_all: bool,
+) -> tuple[Array, VisitSums]:
+    """Update the dual variables of a chunk, where there are any, and its z.
+
+    Parameters
+    ----------
+    network, weights, settings
+        As in `altmin_dask.solvers.gauss_newton.update`.
+    penalty, previous : Penalty
+        Of this visit, and of the last one.
+    x, y, latent : ndarray
+        Samples (n, …), targets or None, z and what is kept beside it (n, latent_width(network, penalty)); none is
+        changed.
+    replace_all : bool
+        Whether the statistics are those of the new z (all chunks are visited before W is solved), or the
+        difference that the visit makes to the sums (some chunks keep their z).
+
+    Returns
+    -------
+    latent : ndarray, like `latent`
+    sums : VisitSums
+        Without the input Gram matrix unless `sends_inputs`.
+    """
+    work, width = thread_workspace(), sum(network.widths)
+    sums = VisitSums(network.shapes, sends_inputs(network, penalty, previous))
+    out = np.empty_like(latent)
+    for rows in _blocks(len(x), network):
+        z, s = split_layers(latent[rows, :width], network.widths), latent[rows, width:]
+        target = None if y is None else y[rows]
+        shift = partial(
+            penalty.update_dual, previous, s=s, out=out[rows, width:], measured=sums.residuals, work=work
+        )
+        with work.activity("newton"):
+            result = update(network, weights, penalty.rho, x[rows], target, z, settings, work, shift)
+        with work.activity("statistics"):
+            if replace_all:
+                sums.statistics.add(result.end, work, offsets=result.offsets, counts=penalty.counts)
+            else:
+                sums.statistics.replace(
+                    result.start,
+                    result.end,
+                    work,
+                    old_offsets=previous.offsets(s, network.widths, work, "old offset"),
+                    offsets=result.offsets,
+                    old_counts=previous.counts,
+                    counts=penalty.counts,
+                )
+        sums.residuals.totals[2] -= result.slope.sum(dtype=np.float64)
+        sums.statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
+        np.concatenate(result.end.z, axis=1, out=out[rows, :width])
+    return out, sums
 
 
 def objective_chunk(network: Network, weights: Weights, x: Array, y: Array | None, z: Array) -> Array:
@@ -108,134 +200,6 @@ def objective_chunk(network: Network, weights: Weights, x: Array, y: Array | Non
         total[0] += point.loss.sum()
         total[1:] += [np.vdot(a, a) for a in (*point.residuals, *layers)]
     return total
-
-
-def _add_block(
-    statistics: Statistics,
-    network: Network,
-    weights: Weights,
-    x: Array,
-    y: Array | None,
-    layers: list[Array],
-    offsets: list[Array] | None = None,
-    rho: Sequence[float] | None = None,
-) -> None:
-    target = _target(x, y, slice(None), weights[0].dtype)
-    fixed: Any = network.prepare(weights, x, Workspace())
-    point = network.evaluate(weights, fixed, target, layers)
-    statistics.add(point, thread_workspace(), offsets, rho)
-
-
-def _halves(network: Network, z: Array, penalty: Penalty | None) -> tuple[Array, Array | None]:
-    """Split what is kept of samples into z and what a penalty remembers."""
-    if penalty is None or not penalty.has_dual:
-        return z, None
-    width = sum(network.widths)
-    return z[:, :width], z[:, width:]
-
-
-def visit_chunk(
-    network: Network,
-    weights: Weights,
-    mu: Sequence[float],
-    x: Array,
-    y: Array | None,
-    z: Array,
-    settings: NewtonSettings,
-    *,
-    renew: bool,
-) -> tuple[Array, Statistics]:
-    """Update z of a chunk.
-
-    Parameters
-    ----------
-    network, weights, mu, settings
-        As in `altmin_dask.solvers.gauss_newton.update`.
-    x, y, z : ndarray
-        Samples (n, …), targets or None, pre-activations (n, Σ d_i); none is changed.
-    renew : bool
-        Whether the statistics are those of the new z (all chunks are visited before W is solved), or the
-        difference that the update makes to the sums (some chunks keep their z).
-
-    Returns
-    -------
-    z : ndarray, (n, Σ d_i)
-    statistics : Statistics
-        Without the input Gram matrix, unless it moves.
-    """
-    work = thread_workspace()
-    statistics = Statistics(network.shapes, with_inputs=network.inputs_move)
-    out = np.empty_like(z)
-    for rows in _blocks(len(x), network):
-        layers = split_layers(z[rows], network.widths)
-        target = None if y is None else y[rows]
-        with work.activity("newton"):
-            result = update(network, weights, mu, x[rows], target, layers, settings, work)
-        with work.activity("statistics"):
-            if renew:
-                statistics.add(result.end, work)
-            else:
-                statistics.replace(result.start, result.end, work)
-        statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
-        np.concatenate(result.end.z, axis=1, out=out[rows])
-    return out, statistics
-
-
-def split_visit_chunk(
-    network: Network,
-    weights: Weights,
-    penalty: Penalty,
-    before: Penalty,
-    x: Array,
-    y: Array | None,
-    z: Array,
-    settings: NewtonSettings,
-    *,
-    renewed: bool,
-) -> tuple[Array, Statistics, ADMMResiduals]:
-    """Renew what L1 or multipliers remember of a chunk, and update its z.
-
-    Parameters
-    ----------
-    network, weights, settings, x, y, renewed
-        As in `visit_chunk` (`renew` there).
-    penalty, before : Penalty
-        Of this visit, and of the last one.
-    z : ndarray, (n, 2 Σ d_i)
-        z and what is remembered, side by side.
-
-    Returns
-    -------
-    z : ndarray, (n, 2 Σ d_i)
-    statistics : Statistics
-        z_i + o_i in place of z_i, and ρ_i times; without the input Gram matrix unless `sends_inputs`.
-    measures : Measures
-    """
-    work = thread_workspace()
-    statistics = Statistics(network.shapes, with_inputs=sends_inputs(network, penalty, before))
-    measures = ADMMResiduals(len(network.widths))
-    out = np.empty_like(z)
-    width = sum(network.widths)
-    for rows in _blocks(len(x), network):
-        layers, s = split_layers(z[rows, :width], network.widths), z[rows, width:]
-        target, new = None if y is None else y[rows], out[rows, width:]
-
-        def shift(point: Point, s: Array = s, new: Array = new) -> list[Array]:
-            return renew(penalty, before, point, s, new, measures, work)
-
-        with work.activity("newton"):
-            result = update(network, weights, penalty.rho, x[rows], target, layers, settings, work, shift)
-        offsets = [work.like(f"offset {layer}", r) for layer, r in enumerate(result.end.residuals)]
-        with work.activity("statistics"):
-            if renewed:
-                statistics.add(result.end, work, offsets, penalty.rho)
-            else:
-                old = offsets_of(before, s, network.widths, work, "old offset")
-                statistics.replace(result.start, result.end, work, old, offsets, before.rho, penalty.rho)
-        measures.totals[2] -= result.slope.sum(dtype=np.float64)
-        statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
-        np.concatenate(result.end.z, axis=1, out=out[rows, :width])
-    return out, statistics, measures
 
 
 @_numbers_may_overflow
@@ -262,7 +226,7 @@ def kfac_chunk(
         Of the noise by which curvature is sampled; without it none is measured.
     """
     work = thread_workspace()
-    sums = KroneckerSums(network.shapes, seed is not None, weights[0].dtype)
+    sums = KroneckerSums(network.shapes, seed is not None, dtype=weights[0].dtype)
     for number, rows in enumerate(_blocks(len(x), network)):
         target = _target(x[rows], y, rows, weights[0].dtype)
         with work.activity("newton"):
@@ -270,31 +234,31 @@ def kfac_chunk(
         loss = nested.loss
         sums.totals += (len(loss), loss.sum(dtype=np.float64), np.square(loss).sum(dtype=np.float64))
         if seed is not None:
-            noise = _signs([*seed, number], nested.output)
             with work.activity("newton"):
-                sampled = nested.backward(nested.sample(noise))
+                sampled = nested.backward(nested.sample(_signs([*seed, number], nested.output)))
             with work.activity("statistics"):
                 for total, vectors in zip(sums.output_factors, sampled, strict=True):
                     add_gram(total, vectors)
-                for total, layer in zip(sums.input_factors, nested.inputs, strict=True):
-                    add_gram(total, layer)
-        if mu is None:
-            with work.activity("newton"):
-                back = nested.backward(nested.gradient)
-            with work.activity("statistics"):
-                for total, gradient, layer in zip(sums.negative_gradient, back, nested.inputs, strict=True):
-                    add_product(total, -1.0, gradient, layer)
-            continue
+                for total, inputs in zip(sums.input_factors, nested.inputs, strict=True):
+                    add_gram(total, inputs)
         with work.activity("newton"):
-            found = None if y is None else y[rows]
-            # from a forward pass: the residuals of a large μ are far below the rounding of z
-            end = update(network, weights, mu, x[rows], found, None, settings, work).end
+            if mu is None:
+                factors, moved, inputs_of = (
+                    [-1.0] * len(weights),
+                    nested.backward(nested.gradient),
+                    nested.inputs,
+                )
+            else:
+                # from a forward pass: the residuals of a large μ are far below the rounding of z
+                found = None if y is None else y[rows]
+                end = update(network, weights, mu, x[rows], found, None, settings, work).end
+                factors, moved, inputs_of = [2 * m for m in mu], end.residuals, end.inputs
         with work.activity("statistics"):
-            for total, m, residual, layer in zip(
-                sums.negative_gradient, mu, end.residuals, end.inputs, strict=True
+            for total, factor, rows_of, inputs in zip(
+                sums.negative_gradient, factors, moved, inputs_of, strict=True
             ):
                 d, k = total.shape
-                add_product(total, 2 * m, residual.reshape(-1, d), layer.reshape(-1, k))
+                add_product(total, factor, rows_of.reshape(-1, d), inputs.reshape(-1, k))
     return sums
 
 
@@ -303,24 +267,26 @@ def quadratic_model_chunk(
     network: Network,
     weights: Weights,
     direction: Weights,
-    before: Weights,
+    previous: Weights,
     x: Array,
     y: Array | None,
 ) -> QuadraticModel:
-    """The model of the nested loss along `direction` and `weights` − `before`, on some samples."""
+    """The model of the nested loss along `direction` and `weights` − `previous`, on some samples."""
     work = thread_workspace()
-    repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
-    slope, bend = np.zeros(2), np.zeros((2, 2))
+    repeated = tuple(w - old for w, old in zip(weights, previous, strict=True))
+    model = QuadraticModel()
+    model.samples += len(x)
     for rows in _blocks(len(x), network):
         nested = nested_pass(network, weights, x[rows], _target(x[rows], y, rows, weights[0].dtype), work)
         ways = nested.directional(direction, "along"), nested.directional(repeated, "repeated")
         curvature, gradient = nested.curvature(), nested.gradient
         for a, way in enumerate(ways):
-            slope[a] += np.vdot(gradient, way)
+            model.slope[a] += np.vdot(gradient, way)
             bent = curvature.apply(way, out=work.like("bent", way))
-            for b, other in enumerate(ways):
-                bend[a, b] += np.vdot(bent, other)
-    return QuadraticModel(float(len(x)), slope, bend)
+            for b in range(a, len(ways)):
+                model.curvature[a, b] += np.vdot(bent, ways[b])
+    model.curvature[1, 0] = model.curvature[0, 1]
+    return model
 
 
 def _target(x: Array, y: Array | None, rows: slice, dtype: npt.DTypeLike) -> Array:
