@@ -81,7 +81,7 @@ def train(
         Address of a running Dask scheduler, or a client of it.
     initial : tuple of ndarray, optional
         Weights W̃_1 … W̃_L that a new run begins with, in place of those of ``[network] initialization``.
-    kfac_state : Memory, optional
+    kfac_state : KFACState, optional
         What the K-FAC steps that gave these weights, on other samples, remember.
     announce : callable
         Told a few lines at the start.

@@ -49,7 +49,7 @@ class KroneckerSums(PackedArrays):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         super().__init__(self.layout(shapes, curvature), vector, dtype)
-        self.curvature = curvature
+        self.shapes, self.curvature = shapes, curvature
 
     @staticmethod
     def layout(shapes: Sequence[tuple[int, int]], curvature: bool) -> Layout:

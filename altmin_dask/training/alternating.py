@@ -16,6 +16,7 @@ from altmin_dask.execution import task_graphs
 from altmin_dask.execution.task_graphs import Step
 from altmin_dask.execution.timing import activity
 from altmin_dask.solvers.admm import ADMMState, relative
+from altmin_dask.solvers.evaluation import RelaxedSums
 from altmin_dask.solvers.kernels import VisitSums, latent_width, sends_inputs
 from altmin_dask.solvers.kronecker import KroneckerSums
 from altmin_dask.solvers.penalties import PENALTIES
@@ -275,14 +276,14 @@ class AlternatingMinimization:
         whole = fit + float(np.dot(self.mu, squares))
         if error <= share * whole and (rounding <= 2 * residual_share * squares).all():
             return fit, squares, statistics.squares
-        total = np.zeros(1 + 2 * layers)
+        total = RelaxedSums(layers)
         for generation in np.unique(state.generations[state.generations >= 0]):
             groups = np.flatnonzero(state.generations == generation)
             chunks = tuple(chunk for group in groups for chunk in self.groups[group])
-            total += self._compute(
+            total.vector += self._compute(
                 partial(task_graphs.objective, latent=self.latent, generation=int(generation)), chunks
             )
-        return float(total[0]), total[1 : 1 + layers], total[1 + layers :]
+        return float(total.loss), total.residuals, total.squares
 
     def _gradient_norm(self, chunks: tuple[int, ...]) -> float:
         """‖∇‖ of the real network's loss and its ridge, a mean over the samples of some chunks."""
