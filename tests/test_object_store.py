@@ -168,7 +168,12 @@ NO_ANSWER = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
     ("call", "environment", "sentence"),
     [
         (OPEN, NOBODY, "Unable to locate credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"),
-        (INGEST, {**NO_ANSWER, "AWS_MAX_ATTEMPTS": "1"}, "; check AWS_ENDPOINT_URL and the network"),
+        pytest.param(
+            INGEST,
+            {**NO_ANSWER, "AWS_MAX_ATTEMPTS": "1"},
+            "; check AWS_ENDPOINT_URL and the network",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(OPEN, NO_ANSWER, "; check AWS_ENDPOINT_URL", marks=pytest.mark.slow),
         (OPEN, {"without": "s3fs"}, "`pip install 'altmin-dask[s3]'`"),
     ],

@@ -855,7 +855,7 @@ def test_a_home_that_nobody_has_is_a_name(tmp_path, monkeypatch):
 # --- other processes
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", [marked(name, fast=name == "kfac") for name in SCHEDULES])
 def test_a_cluster_finds_everything_by_such_names(
     schedule, altmin, watched, cluster_address, tmp_path, tmp_path_factory
 ):

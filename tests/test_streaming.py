@@ -76,7 +76,7 @@ needs_proc = pytest.mark.skipif(
 
 
 @needs_proc
-@pytest.mark.parametrize("kind", ["npy", "synthetic"])
+@pytest.mark.parametrize("kind", ["npy", pytest.param("synthetic", marks=pytest.mark.slow)])
 def test_a_source_far_larger_than_what_is_held(tmp_path, kind):
     """100 chunks of 1 MiB."""
     source = write_source(tmp_path, kind, 100 * 1024)
@@ -136,7 +136,7 @@ def killed(dest: Path, moment: str) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.mark.parametrize("moment", ["chunk", "flush"])
+@pytest.mark.parametrize("moment", ["chunk", pytest.param("flush", marks=pytest.mark.slow)])
 def test_the_next_ingest_sweeps_what_a_killed_one_left(tmp_path, moment):
     killed(tmp_path / "a.zarr", moment)
     (orphan,) = os.listdir(tmp_path)
@@ -147,7 +147,9 @@ def test_the_next_ingest_sweeps_what_a_killed_one_left(tmp_path, moment):
     assert sorted(os.listdir(tmp_path)) == ["a.zarr", "b.zarr"]
 
 
-@pytest.mark.parametrize(("moment", "rows"), [("replaced", 23), ("old", 1797)])
+@pytest.mark.parametrize(
+    ("moment", "rows"), [("replaced", 23), pytest.param("old", 1797, marks=pytest.mark.slow)]
+)
 def test_a_store_whose_replacement_was_killed_comes_back(tmp_path, moment, rows):
     ingest(array_source(X), tmp_path / "a.zarr")
     killed(tmp_path / "a.zarr", moment)
