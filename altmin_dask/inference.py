@@ -21,7 +21,7 @@ from altmin_dask.execution.task_graphs import Samples, Step, TaskContext, evalua
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.preparation import Scaling
-from altmin_dask.solvers.kernels import Evaluation
+from altmin_dask.solvers.evaluation import Evaluation
 from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checksums import storage_options
 from altmin_dask.storage.destination import check_destination
@@ -64,8 +64,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
         step = Step(
             _kernel(model, network), Samples(store, target), _all(store), uuid.uuid4().hex[:8], weights
         )
-        packed = executor.compute(evaluate(step))
-    return Evaluation(*(float(value) for value in packed))
+        return Evaluation(executor.compute(evaluate(step)))
 
 
 def predict_store(

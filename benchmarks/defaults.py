@@ -33,7 +33,7 @@ from altmin_dask.config import Pipeline
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.source import array_source
 from altmin_dask.networks.losses import get_loss
-from altmin_dask.solvers.kernels import evaluate_chunk
+from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.solvers.kfac import UNKNOWNS_SHARE
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder

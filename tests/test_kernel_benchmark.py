@@ -16,8 +16,9 @@ from increment_step import Parts, Stepper
 from kernel import Timing, row
 
 from altmin_dask.networks.chain import Chain
-from altmin_dask.solvers.kernels import evaluate_chunk
-from altmin_dask.solvers.kfac import CURVATURE_EVERY, KFACState, KroneckerPreconditioner
+from altmin_dask.solvers.evaluation import evaluate_chunk
+from altmin_dask.solvers.kfac import CURVATURE_EVERY, KFACState
+from altmin_dask.solvers.preconditioner import KroneckerPreconditioner
 from altmin_dask.types import Batch
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "kernel.py"

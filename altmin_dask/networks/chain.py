@@ -149,6 +149,12 @@ class Chain:
 
     inputs_move = False
     """The first layer's inputs are the samples."""
+
+    @property
+    def recurrent_layers(self) -> tuple[bool, ...]:
+        """Which layers read their own values at earlier steps: none."""
+        return (False,) * len(self.widths)
+
     block_rows = BLOCK_ROWS
 
     @classmethod

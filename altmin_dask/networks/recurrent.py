@@ -76,6 +76,11 @@ class Recurrent:
     inputs_move = True
     """The first layer's inputs hold states, which move with z."""
 
+    @property
+    def recurrent_layers(self) -> tuple[bool, ...]:
+        """Which layers read their own values at earlier steps."""
+        return tuple(layer.recurrent for layer in self.layers)
+
     @classmethod
     def build(
         cls,

@@ -36,6 +36,7 @@ from altmin_dask.planning.projection import (
     project,
     task_rows,
 )
+from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.training.kfac_training import group_size, model_every
 from altmin_dask.training.problem import TARGETS, DatasetSpec, is_store, make_network, outline_of
@@ -253,7 +254,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
         whitened=settings.start == "whitened",
         exact=solver.curvature == "exact",
         newton_steps=solver.newton_steps,
-        has_dual=solver.penalty != "l2",
+        has_dual=PENALTIES[solver.penalty].per_sample_state > 0,
         split_every=pipeline.cluster.split_every,
         workers=place.workers,
         threads=place.threads,

@@ -12,6 +12,7 @@ from altmin_dask.errors import ConfigError
 from altmin_dask.execution import task_graphs
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.initialization import whitened_weights
+from altmin_dask.solvers.evaluation import Moments
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.solvers.schedules import KFACStep
 from altmin_dask.training.checkpoint import State
@@ -41,10 +42,9 @@ def initial_weights(session: RunContext, chunks: tuple[int, ...]) -> Weights:
     assert isinstance(kernel.network, Chain)  # settings of others are refused
     if how == "layerwise":
         return layerwise_weights(session)
-    packed = session.compute(task_graphs.moments, session.problem.train, chunks)
-    k = kernel.network.shapes[0][1]
-    gram, targets = packed[: k * k].reshape(k, k), packed[k * k :]
-    return whitened_weights(kernel.network, gram, targets / gram[-1, -1], seed, kernel.dtype)
+    moments = Moments(kernel.network, session.compute(task_graphs.moments, session.problem.train, chunks))
+    gram, mean = moments.gram, moments.targets / moments.gram[-1, -1]
+    return whitened_weights(kernel.network, gram, mean, seed, kernel.dtype)
 
 
 def given_weights(weights: Weights) -> Callable[[RunContext, tuple[int, ...]], Weights]:

@@ -25,6 +25,7 @@ from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.gauss_newton import NewtonSettings
+from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.zarr_groups import is_zarr_folder
@@ -37,12 +38,6 @@ TARGETS = {
     "recurrent_classifier": "labels",
     "recurrent_regressor": "real",
 }
-AUTO_MU = 0.03
-"""μ where z persists, unless told otherwise."""
-AUTO_MU_L1 = 0.1
-AUTO_MU_SEQUENCES = 100.0, 10.0
-"""Of recurrent layers and of those on top: small residuals add up over the steps."""
-SPLITTING_RHO_SEQUENCES = 10.0
 RECTIFIERS = ("relu", "leaky_relu")
 DEFAULT_LOSS = {"inputs": "squared", "labels": "cross_entropy", "real": "squared"}
 
@@ -374,18 +369,9 @@ def _make_recurrent(
     )  # fmt: skip
 
 
-def splitting_rho(network: Network) -> float:
-    """ρ that L1 and multipliers begin with, unless told otherwise."""
-    return SPLITTING_RHO_SEQUENCES if isinstance(network, Recurrent) else network.loss.splitting_rho
-
-
 def mu_of(pipeline: Pipeline, network: Network) -> Any:
-    """The pipeline's μ as `altmin_dask.solvers.schedules.penalties` takes it, where it is finite."""
+    """The pipeline's μ as `altmin_dask.solvers.schedules.mu_at` takes it, where it is finite."""
     mu = pipeline.solver.mu
     if mu == "auto":
-        if pipeline.solver.penalty == "l1":
-            return AUTO_MU_L1
-        if isinstance(network, Recurrent):
-            return tuple(AUTO_MU_SEQUENCES[not layer.recurrent] for layer in network.layers)
-        return AUTO_MU
+        return PENALTIES[pipeline.solver.penalty].default_mu(network)
     return Geometric(mu.start, mu.factor, mu.stop) if isinstance(mu, MuSchedule) else mu
