@@ -15,6 +15,7 @@ from altmin_dask.networks.initialization import whitened_weights
 from altmin_dask.networks.losses import Squared
 from altmin_dask.networks.mean_loss import MeanLoss
 from altmin_dask.networks.network import Network
+from altmin_dask.solvers.evaluation import Moments
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.solvers.schedules import KFACStep
 from altmin_dask.training.checkpoint import State
@@ -43,10 +44,9 @@ def initial_weights(session: RunContext, chunks: tuple[int, ...]) -> Weights:
         return kernel.network.initial_weights(seed, kernel.dtype)
     if how == "layerwise":
         return layerwise_weights(session)
-    packed = session.compute(task_graphs.moments, session.problem.train, chunks)
-    k = kernel.network.shapes[0][1]
-    gram, targets = packed[: k * k].reshape(k, k), packed[k * k :]
-    return whitened_weights(kernel.network, gram, targets / gram[-1, -1], seed, kernel.dtype)
+    moments = Moments(kernel.network, session.compute(task_graphs.moments, session.problem.train, chunks))
+    gram, mean = moments.gram, moments.targets / moments.gram[-1, -1]
+    return whitened_weights(kernel.network, gram, mean, seed, kernel.dtype)
 
 
 def given_weights(weights: Weights) -> Callable[[RunContext, tuple[int, ...]], Weights]:
