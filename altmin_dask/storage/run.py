@@ -126,9 +126,8 @@ class RunFolder:
     @property
     def empty(self) -> bool:
         """Whether there is a folder with nothing in it (but its lock)."""
-        return self.path.is_dir() and all(
-            path == self._lock.file and self._lock.usable for path in self.path.iterdir()
-        )
+        lock = self._lock
+        return self.path.is_dir() and all(path == lock.file and lock.usable for path in self.path.iterdir())
 
     @property
     def claimed(self) -> bool:

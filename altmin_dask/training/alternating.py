@@ -16,11 +16,14 @@ from altmin_dask.errors import ChunkError, RepairWarning, RunError
 from altmin_dask.execution import task_graphs
 from altmin_dask.execution.task_graphs import Step
 from altmin_dask.execution.timing import activity
-from altmin_dask.solvers.kernels import latent_width, sends_inputs
-from altmin_dask.solvers.kfac import KroneckerSums
-from altmin_dask.solvers.penalties import ADMMState, Kind, Penalty, admm_residuals_size, relative
+from altmin_dask.solvers.admm import ADMMState, relative
+from altmin_dask.solvers.evaluation import RelaxedSums
+from altmin_dask.solvers.kernels import VisitSums, latent_width, sends_inputs
+from altmin_dask.solvers.kronecker import KroneckerSums
+from altmin_dask.solvers.penalties import PENALTIES
+from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.solvers.ridge import RidgeSystem, ridge_system
-from altmin_dask.solvers.schedules import Action, Enter, Visit, penalties, window_schedule
+from altmin_dask.solvers.schedules import Action, Enter, Visit, mu_at, window_schedule
 from altmin_dask.solvers.statistics import ROUNDING, Statistics, ridge_term
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.locations import is_url
@@ -28,7 +31,7 @@ from altmin_dask.training.algorithm import Initial
 from altmin_dask.training.alternating_state import AlternatingState
 from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
-from altmin_dask.training.problem import mu_of, splitting_rho
+from altmin_dask.training.problem import mu_of
 from altmin_dask.training.record import Metrics
 from altmin_dask.types import Array, Weights
 
@@ -47,13 +50,13 @@ class AlternatingMinimization:
     state: AlternatingState
 
     def __init__(self, context: RunContext) -> None:
-        self.context = context
+        self.context, self.kind = context, PENALTIES[context.pipeline.solver.penalty]
         training, store = context.pipeline.training, context.problem.train.store
         network = context.problem.kernel.network
         self.latent = LatentStore(
             context.run.latent,
             store.rows,
-            latent_width(network, has_dual=context.pipeline.solver.penalty != "l2"),
+            latent_width(network, self.kind),
             store.chunk_rows,
             context.problem.kernel.dtype,
             context.run.id,
@@ -92,32 +95,32 @@ class AlternatingMinimization:
 
     @property
     def mu(self) -> tuple[float, ...]:
-        """μ_1 … μ_L of the current pass; multipliers begin with it as their ρ."""
-        network = self.context.problem.kernel.network
-        return penalties(mu_of(self.context.pipeline, network), len(network.widths), self.state.passes)
-
-    @property
-    def kind(self) -> Kind:
-        """How residuals are held."""
-        return self.context.pipeline.solver.penalty
+        """What the penalty of the current pass weighs."""
+        return self.penalty.mu
 
     @property
     def penalty(self) -> Penalty:
         """That of the current pass."""
-        splitting = self.state.splitting
-        return Penalty("l2", self.mu) if splitting is None else splitting.penalty(self.kind, self.mu)
+        splitting, mu = self.state.splitting, self._scheduled_mu()
+        return self.kind(mu) if splitting is None else splitting.penalty(self.kind, mu)
+
+    def _scheduled_mu(self) -> tuple[float, ...]:
+        """μ_1 … μ_L by the settings."""
+        network = self.context.problem.kernel.network
+        return mu_at(mu_of(self.context.pipeline, network), len(network.widths), self.state.passes)
 
     @property
     def converged(self) -> bool:
         """Whether ADMM has come to rest, with all samples in the sums.
 
-        Small gaps alone may be small steps: multipliers must also have brought the gradient of the real network's
-        objective down to the same share of what it was at first. (L1 rests elsewhere, where residuals are worth it.)
+        Small gaps alone may be small steps: a penalty that is exact must also have brought the gradient of the real
+        network's objective down to the same share of what it was at first (row 50 of benchmarks/LOG.md). Others rest
+        elsewhere, where residuals are worth it.
         """
         splitting, tolerance = self.state.splitting, self.context.pipeline.solver.residual_tol
         if splitting is None or not self._gaps_met(splitting):
             return False
-        if self.kind != "multipliers" or splitting.first_gradient is None:
+        if not self.kind.exact or splitting.first_gradient is None:
             return True
         self._check_gradient(splitting)
         return splitting.gradient is not None and splitting.gradient < tolerance * splitting.first_gradient
@@ -135,10 +138,10 @@ class AlternatingMinimization:
             splitting.gradient = self._gradient_norm(tuple(range(self.context.problem.train.store.n_chunks)))
             splitting.checked = splitting.balanced
 
-    def _before(self, group: int) -> Penalty:
+    def _previous(self, group: int) -> Penalty:
         """The penalty under which a group was visited last."""
         splitting = self.state.splitting
-        return self.penalty if splitting is None else splitting.before(self.kind, group)
+        return self.penalty if splitting is None else splitting.previous(self.kind, group)
 
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
@@ -155,12 +158,9 @@ class AlternatingMinimization:
         )
         statistics = Statistics(network.shapes, with_inputs=True)
         self.state = AlternatingState(weights, statistics, np.full(len(self.groups), -1))
-        if self.kind == "l2":
-            return
-        rho = self.mu
-        if self.kind == "l1" or solver.mu == "auto":
-            rho = (solver.augmentation or splitting_rho(network),) * len(weights)
-        self.state.splitting = ADMMState.start(rho, len(self.groups), weights)
+        if self.kind.per_sample_state:
+            rho = self.kind.initial_rho(network, self._scheduled_mu(), solver.augmentation)
+            self.state.splitting = ADMMState.start(rho, len(self.groups), weights)
 
     def restore(self, state: AlternatingState) -> None:
         """Take up a committed state, and remove z that was written after it; sum the statistics anew if need be."""
@@ -217,12 +217,10 @@ class AlternatingMinimization:
         """
         statistics, solver, state = self.state.statistics, self.context.pipeline.solver, self.state
         gradient = None
-        if self.kind == "multipliers" and state.splitting is not None and self._gaps_met(state.splitting):
+        if self.kind.exact and state.splitting is not None and self._gaps_met(state.splitting):
             self._check_gradient(state.splitting)
             gradient = state.splitting.gradient
-        # of multipliers μ is what ρ begins with, and ρ is what holds the constraints now
-        mu = self.penalty.rho if self.kind == "multipliers" else self.mu
-        known = Metrics(mu=mu, gradient_norm=gradient, samples_in_sum=int(statistics.samples))
+        known = Metrics(mu=self.mu, gradient_norm=gradient, samples_in_sum=int(statistics.samples))
         if not self.context.checkpoint.visits:
             return known
         ridge = ridge_term(state.weights, solver.ridge, solver.penalize_bias) / statistics.samples
@@ -235,7 +233,7 @@ class AlternatingMinimization:
             total = state.splitting.total
             rows, norms, squares = max(float(total.totals[0]), 1.0), total.squares, total.residuals
             known = replace(known, relaxed_objective=total.objective + ridge, rho=_tuple(state.splitting.rho))
-            if self.kind == "l1":
+            if self.kind.sparse:
                 widths = np.array(self.context.problem.kernel.network.widths)
                 known = replace(known, zero_residuals=_tuple(total.zeros / (rows * widths)))
         return replace(
@@ -255,20 +253,20 @@ class AlternatingMinimization:
         whole = fit + float(np.dot(self.mu, squares))
         if error <= share * whole and (rounding <= 2 * residual_share * squares).all():
             return fit, squares, statistics.squares
-        total = np.zeros(1 + 2 * layers)
+        total = RelaxedSums(layers)
         for generation in np.unique(state.generations[state.generations >= 0]):
             groups = np.flatnonzero(state.generations == generation)
             chunks = tuple(chunk for group in groups for chunk in self.groups[group])
-            total += self._compute(
+            total.vector += self._compute(
                 partial(task_graphs.objective, latent=self.latent, generation=int(generation)), chunks
             )
-        return float(total[0]), total[1 : 1 + layers], total[1 + layers :]
+        return float(total.loss), total.residuals, total.squares
 
     def _gradient_norm(self, chunks: tuple[int, ...]) -> float:
         """‖∇‖ of the real network's loss and its ridge, a mean over the samples of some chunks."""
         solver, weights = self.context.pipeline.solver, self.state.weights
         packed = self._compute(task_graphs.gradient, chunks)
-        sums = KroneckerSums(self.context.problem.kernel.network.shapes, False, packed.dtype, packed)
+        sums = KroneckerSums(self.context.problem.kernel.network.shapes, False, packed)
         return sums.gradient_norm(weights, solver.ridge / self.context.rows, solver.penalize_bias)
 
     def _compute(self, make: Callable[[Step], da.Array], chunks: tuple[int, ...]) -> Array:
@@ -300,7 +298,7 @@ class AlternatingMinimization:
         state.stale = True  # from now on, until the sums are those of the new z
         self.committed(self.context.commit(state))
         generation = int(state.generations[group])
-        penalty = self._before(group)
+        penalty = self._previous(group)
         self._compute(lambda step: task_graphs.enter(step, self.latent, generation, penalty), (error.chunk,))
         self._renew_statistics()
 
@@ -317,7 +315,7 @@ class AlternatingMinimization:
         self.committed(self.context.commit(state))
 
     def _collect(self, group: int, generation: int) -> Array:
-        penalty = self._before(group)
+        penalty = self._previous(group)
         return self._compute(
             lambda step: task_graphs.collect(step, self.latent, generation, penalty), self.groups[group]
         )
@@ -340,12 +338,12 @@ class AlternatingMinimization:
                 state.splitting.hold(group, penalty)
 
     def _measure_first_gradient(self) -> None:
-        """Take the gradient that multipliers are to bring down, before anything has entered.
+        """Take the gradient that a penalty that is exact is to bring down, before anything has entered.
 
         Its size is what is wanted: a chunk will do, and samples are not read once more for it.
         """
         splitting = self.state.splitting
-        if splitting is None or self.kind != "multipliers" or not self.context.pipeline.solver.residual_tol:
+        if splitting is None or not (self.kind.exact and self.context.pipeline.solver.residual_tol):
             return
         if splitting.first_gradient is None and not self.context.checkpoint.visits:
             splitting.first_gradient = self._gradient_norm(self.groups[0][:1])
@@ -363,23 +361,24 @@ class AlternatingMinimization:
     def _visit(self, action: Visit) -> int:
         """Update z of a group, then W; gives its samples."""
         state, chunks, splitting = self.state, self.groups[action.group], self.state.splitting
-        penalty, before = self._begin_pass(action.number), self._before(action.group)
-        renew, generation = len(self.groups) == 1, int(state.generations[action.group])
+        penalty, previous = self._begin_pass(action.number), self._previous(action.group)
+        whole, generation = len(self.groups) == 1, int(state.generations[action.group])
         self.latent.prepare(generation + 1)
         packed = self._compute(
-            lambda step: task_graphs.visit(step, self.latent, generation, penalty, before, renew=renew),
+            lambda step: task_graphs.visit(
+                step, self.latent, generation, penalty, previous, replace_all=whole
+            ),
             chunks,
         )
+        network = self.context.problem.kernel.network
+        with_inputs = sends_inputs(network, penalty, previous)
+        sums = VisitSums(network.shapes, with_inputs, packed)
         if splitting is not None:
-            measures = admm_residuals_size(len(penalty.rho))
-            packed, measured = packed[:-measures], packed[-measures:]
-            splitting.hold(action.group, penalty, measured)
-        with_inputs = sends_inputs(self.context.problem.kernel.network, penalty, before)
-        change = self._unpack(packed, with_inputs=with_inputs)
-        if renew:
-            self.state.statistics.renew(change)
+            splitting.hold(action.group, penalty, sums.residuals)
+        if whole:
+            state.statistics.replace_all(sums.statistics)
         else:
-            self.state.statistics.merge(change)
+            state.statistics.merge(sums.statistics)
         if with_inputs:
             self.first_system = None
         state.largest_loss = max(state.largest_loss, float(self.state.statistics.totals[0]))
@@ -407,15 +406,14 @@ class AlternatingMinimization:
     def _system(self, layer: int) -> RidgeSystem:
         """The factorised normal equations; the first layer's stay the same while its Gram matrix does."""
         solver, statistics = self.context.pipeline.solver, self.state.statistics
-        # sums of a penalty that splits have ρ in them already
-        mu = 1.0 if self.state.splitting is not None else self.mu[layer]
-        key = statistics.samples, mu
+        scale = self.penalty.ridge_scale(layer)
+        key = statistics.samples, scale
         stays = layer == 0 and not self.context.problem.kernel.network.inputs_move
         if stays and self.first_system is not None and self.first_system[0] == key:
             return self.first_system[1]
         system = ridge_system(
             statistics.gram[layer],
-            solver.ridge / mu,
+            solver.ridge / scale,
             penalize_bias=solver.penalize_bias,
             proximal=solver.proximal or 0.0,
             precision=float(np.finfo(self.context.problem.kernel.dtype).eps),

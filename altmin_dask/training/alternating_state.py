@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from altmin_dask.solvers.penalties import ADMMState
+from altmin_dask.solvers.admm import ADMMState
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.model import layer_tensors, layers_of
 from altmin_dask.types import Array, Weights

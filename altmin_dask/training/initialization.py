@@ -7,8 +7,12 @@ from itertools import islice
 
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution import task_graphs
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.activations import IDENTITY
 from altmin_dask.networks.initialization import whitened_weights
+from altmin_dask.networks.losses import Squared
+from altmin_dask.networks.mean_loss import MeanLoss
+from altmin_dask.networks.network import Network
+from altmin_dask.solvers.evaluation import Moments
 from altmin_dask.solvers.schedules import KFACStep
 from altmin_dask.training.algorithm import Initial, advance
 from altmin_dask.training.context import RunContext
@@ -34,13 +38,11 @@ def initial_weights(context: RunContext, chunks: tuple[int, ...]) -> Weights:
     how = context.pipeline.network.start
     if how == "random":
         return kernel.network.initial_weights(seed, kernel.dtype)
-    assert isinstance(kernel.network, Chain)  # settings of others are refused
     if how == "layerwise":
         return layerwise_weights(context)
-    packed = context.compute(task_graphs.moments, context.problem.train, chunks)
-    k = kernel.network.shapes[0][1]
-    gram, targets = packed[: k * k].reshape(k, k), packed[k * k :]
-    return whitened_weights(kernel.network, gram, targets / gram[-1, -1], seed, kernel.dtype)
+    moments = Moments(kernel.network, context.compute(task_graphs.moments, context.problem.train, chunks))
+    gram, mean = moments.gram, moments.targets / moments.gram[-1, -1]
+    return whitened_weights(kernel.network, gram, mean, seed, kernel.dtype)
 
 
 def given_weights(weights: Weights) -> Initial:
@@ -75,7 +77,6 @@ def layerwise_weights(context: RunContext) -> Weights:
     """
     kernel = context.problem.kernel
     network = kernel.network
-    assert isinstance(network, Chain)
     weights = list(network.initial_weights(context.pipeline.training.seed, kernel.dtype))
     mirrored = kernel.target == "inputs" and network.sizes == network.sizes[::-1]
     hidden = len(network.activations)
@@ -83,10 +84,8 @@ def layerwise_weights(context: RunContext) -> Weights:
     for layer in range(depth):
         encoder = None
         if layer:
-            below = [activation.name for activation in network.activations[:layer]]
-            prefix = Chain.build(network.sizes[: layer + 1], below[:-1], "squared", below[-1])
             encoder = (
-                prefix,
+                network.part(0, layer),
                 context.weight_store.publish(tuple(weights[:layer]), f"{context.key}-below-{layer}", layer),
             )
         stage = _stage(network, layer, mirrored)
@@ -100,15 +99,12 @@ def layerwise_weights(context: RunContext) -> Weights:
     return tuple(weights)
 
 
-def _stage(network: Chain, layer: int, mirrored: bool) -> Chain:
+def _stage(network: Network, layer: int, mirrored: bool) -> Network:
     """The shallow auto-encoder of one layer."""
-    sizes = [network.sizes[layer], network.sizes[layer + 1], network.sizes[layer]]
-    within = network.activations[layer].name
+    loss = network.loss if mirrored and not layer else MeanLoss(Squared(IDENTITY))
     if layer:
-        return Chain.build(sizes, [within], "squared", network.activations[layer - 1].name)
-    if mirrored:
-        return Chain.build(sizes, [within], network.loss.name, network.loss.output_activation)
-    return Chain.build(sizes, [within], "squared", "identity")
+        loss = MeanLoss(Squared(network.activations[layer - 1]))
+    return Network((network.layers[layer], network.layers[layer].mirror()), loss)
 
 
 def _train(context: RunContext, kernel: task_graphs.TaskContext, layer: int) -> Weights:

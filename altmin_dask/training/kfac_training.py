@@ -14,18 +14,16 @@ from altmin_dask.execution import task_graphs
 from altmin_dask.execution.executors import Submission
 from altmin_dask.execution.timing import activity
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.kfac import (
     KFACSettings,
     KFACState,
-    KroneckerPreconditioner,
-    KroneckerSums,
-    QuadraticModel,
     curvature_due,
-    default_damping,
-    default_proximal,
+    default_input_damping,
+    default_output_damping,
 )
-from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule, penalties
+from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.preconditioner import PreconditionerCache
+from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule, mu_at
 from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.storage.model import layer_tensors, layers_of
 from altmin_dask.training.algorithm import Initial
@@ -35,14 +33,8 @@ from altmin_dask.training.problem import mu_of
 from altmin_dask.training.record import Metrics
 from altmin_dask.types import Array, Weights
 
-MODEL_EVERY = 4
-MODEL_ROWS = 500, 8192
-MODEL_EVERY_SEQUENCE, MODEL_SEQUENCES = 8, 125
-"""The model along the step is measured on every fourth sample of a group, but on so many at least and at most; on every
-eighth sequence, but on so many at least."""
-GROUP_ROWS = 2000
-GROUP_SEQUENCES = 1000
-"""About how many samples, or sequences, a step is made from, unless told otherwise."""
+MODEL_ROWS = 8192
+"""The model along the step is measured on so many samples of a group at most."""
 KEPT_FILES = 4
 """Files of weights that stay beside a new one: those before it, the step, the mean."""
 MAX_REJECTIONS = 20
@@ -159,31 +151,22 @@ class KFACTraining:
         self.groups = context.in_groups(size, shuffled=True)
         rows = min(size * store.chunk_rows, context.rows)
         self.settings = KFACSettings(
-            default_proximal(network, rows) if solver.proximal is None else solver.proximal,
-            solver.output_damping or default_damping(network),
+            default_input_damping(network, rows) if solver.proximal is None else solver.proximal,
+            solver.output_damping or default_output_damping(network),
             pipeline.training.averaging,
             solver.ridge / context.rows,
             solver.penalize_bias,
         )
         self.model_every = model_every(rows, network)
+        self.preconditioners = PreconditionerCache(self.settings)
         self.max_staleness = pipeline.training.max_staleness
         self.files = WeightFiles(context, 2 + self.max_staleness)
         self.in_flight: list[InFlightGroup] = []
-        self._factorised: tuple[tuple[int, float], KroneckerPreconditioner] | None = None
 
     @property
     def weights(self) -> Weights:
         """The weights to evaluate: the running mean."""
         return self.state.kfac_state.average
-
-    @property
-    def preconditioner(self) -> KroneckerPreconditioner:
-        """The damped Kronecker factors of the moment, factorised: they change with the curvature and the damping."""
-        kfac_state = self.state.kfac_state
-        key = kfac_state.curvature_updates, kfac_state.damping_scale
-        if self._factorised is None or self._factorised[0] != key:
-            self._factorised = key, KroneckerPreconditioner(kfac_state, self.settings)
-        return self._factorised[1]
 
     @property
     def pending_samples(self) -> int:
@@ -206,7 +189,7 @@ class KFACTraining:
         if self.context.pipeline.solver.mu == "auto":
             return None
         network = self.context.problem.kernel.network
-        return penalties(mu_of(self.context.pipeline, network), len(network.widths), self.state.passes)
+        return mu_at(mu_of(self.context.pipeline, network), len(network.widths), self.state.passes)
 
     @property
     def metrics(self) -> Metrics:
@@ -290,7 +273,7 @@ class KFACTraining:
         """Move W by what a group says."""
         state, kfac_state = self.state, self.state.kfac_state
         network = self.context.problem.kernel.network
-        sums = KroneckerSums(network.shapes, group.with_curvature, packed.dtype, packed)
+        sums = KroneckerSums(network.shapes, group.with_curvature, packed)
         if kfac_state.is_rejected(sums, group.ridge):
             state.weights = kfac_state.reject_step()
             self._check()
@@ -299,7 +282,7 @@ class KFACTraining:
         kfac_state.gradient = sums.gradient_norm(state.weights, settings.ridge, settings.penalize_bias)
         kfac_state.update_averages(sums, state.weights, settings.averaging, group.ridge)
         with activity("solve"):
-            preconditioner = self.preconditioner
+            preconditioner = self.preconditioners.of(kfac_state)
             direction = preconditioner.direction(sums, state.weights)
         step_coefficients = preconditioner.step_coefficients(
             self._quadratic_model(group, direction), state.weights, direction, group.previous_weights
@@ -317,7 +300,7 @@ class KFACTraining:
             group.chunks,
             weights,
         )
-        return QuadraticModel.unpack(packed)
+        return QuadraticModel(packed)
 
     @contextmanager
     def _cancelling(self) -> Iterator[None]:
@@ -347,13 +330,10 @@ class KFACTraining:
 
 def group_size(wish: int | None, chunk_rows: int, network: Network) -> int:
     """How many chunks make a step."""
-    rows = GROUP_SEQUENCES if isinstance(network, Recurrent) else GROUP_ROWS
-    return wish or math.ceil(rows / chunk_rows)
+    return wish or math.ceil(network.defaults.group_rows / chunk_rows)
 
 
 def model_every(rows: int, network: Network) -> int:
     """Which part of a group of so many samples the model along the step is measured on: every so many-th."""
-    (least, most), every = MODEL_ROWS, MODEL_EVERY
-    if isinstance(network, Recurrent):
-        least, every = MODEL_SEQUENCES, MODEL_EVERY_SEQUENCE
-    return max(1, min(every, rows // least), math.ceil(rows / most))
+    least, every = network.defaults.model_rows, network.defaults.model_every
+    return max(1, min(every, rows // least), math.ceil(rows / MODEL_ROWS))
