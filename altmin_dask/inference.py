@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 import zarr
 
-from altmin_dask.data.conversion import check_whole
-from altmin_dask.data.preprocessing import Scaling
-from altmin_dask.data.sample_store import SampleStore, check_destination, check_finite
+from altmin_dask.data.checks import check_finite, check_whole
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, ExistsError, RunError
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executors import Executor
 from altmin_dask.execution.task_graphs import Samples, Step, TaskContext, evaluate, per_chunk
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.preparation import Scaling
 from altmin_dask.solvers.kernels import Evaluation
 from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checksums import storage_options
+from altmin_dask.storage.destination import check_destination
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import KEY, Layout, own_attributes, store_files
@@ -120,7 +121,7 @@ def predict_store(
                 "label", shape=(store.rows, *steps), chunks=(store.chunk_rows, *steps),
                 **storage_options("int64", compress=False),
             )  # fmt: skip
-        x, _ = Samples(store, "inputs").arrays(_all(store), uuid.uuid4().hex[:8])
+        token = uuid.uuid4().hex[:8]
         written = {
             name: ChunkView.select(
                 f"{partial}/{name}", array.shape, store.chunk_rows, array.dtype, _all(store)
@@ -128,10 +129,16 @@ def predict_store(
             for name, array in group.arrays()
         }
         done = per_chunk(
-            _predict_block, x, name=f"altmin_predict-{uuid.uuid4().hex[:8]}", columns=1,
-            kernel=_kernel(model, network), weights=weights, written=written, label=store.path,
+            _predict_block,
+            Samples(store, "inputs").arrays(_all(store), token),
+            name=f"altmin_predict-{token}",
+            columns=1,
+            kernel=_kernel(model, network),
+            weights=weights,
+            written=written,
+            label=store.path,
             scaling=model.output_scaling,
-        )  # fmt: skip
+        )
         executor.compute(done)
     return final
 
@@ -179,22 +186,24 @@ def _all(store: SampleStore) -> tuple[int, ...]:
 
 
 def _predict_block(
-    x: Array,
+    index: int,
+    arrays: Mapping[str, Array],
     *,
-    block_id: tuple[int, int],
     kernel: TaskContext,
     weights: str,
     written: dict[str, ChunkView],
     label: str,
     scaling: Scaling | None,
 ) -> Array:
-    check_finite(x, None, written["prediction"].starts[block_id[0]], label)
-    check_whole(x, f"x of {label}")
+    for name, values in arrays.items():
+        check_finite(values, None, written["prediction"].starts[index], label, name)
+    check_whole(arrays["x"], f"x of {label}")
+    batch = kernel.arrange(**arrays)
     with single_threaded_blas():
-        output = kernel.network.predict(read_weights(weights), x)
+        output = kernel.network.predict(read_weights(weights), batch)
     units = output if scaling is None else scaling.undo(output)
-    written["prediction"].write(block_id[0], units)
+    written["prediction"].write(index, units)
     if "label" in written:
         classes = kernel.network.shapes[-1][0]
-        written["label"].write(block_id[0], output.reshape(len(x), -1, classes).argmax(axis=2))
+        written["label"].write(index, output.reshape(len(batch), -1, classes).argmax(axis=2))
     return np.zeros((1, 1))

@@ -11,7 +11,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, validate_data
 
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.data.sources import Source, array_source
+from altmin_dask.data.source import Source, array_source
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN
 from altmin_dask.estimators.dense import DenseEstimator

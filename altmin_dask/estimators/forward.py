@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import dask.array as da
@@ -10,12 +10,12 @@ import numpy as np
 from dask.base import tokenize
 from dask.delayed import delayed
 
-from altmin_dask.data.conversion import check_whole
+from altmin_dask.data.checks import check_whole
 from altmin_dask.errors import DataError
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.storage.model import Model
-from altmin_dask.types import Array
+from altmin_dask.types import Array, Batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Forward:
         """How many there are, of a sample or of a step."""
         raise NotImplementedError
 
-    def values(self, x: Array) -> Array:
+    def values(self, batch: Batch) -> Array:
         """All outputs of a strip of samples, (rows, …, outputs) in any shape of that size."""
         raise NotImplementedError
 
@@ -65,18 +65,19 @@ class Forward:
             return np.empty(shape, self.classes.dtype)
         return np.empty(shape if self.flat else (*shape, self.outputs), self.model.weights[0].dtype)
 
-    def __call__(self, x: Array) -> Array:
-        """Outputs for samples in memory."""
+    def __call__(self, x: Array, lengths: Array | None = None) -> Array:
+        """Outputs for samples in memory, of which sequences may be of different lengths."""
+        batch = Batch(x, lengths=lengths)
         if len(x) <= self.strip_rows:
-            return self._strip(x)
+            return self._strip(batch)
         starts = range(0, len(x), self.strip_rows)
-        return np.concatenate([self._strip(x[start : start + self.strip_rows]) for start in starts])
+        return np.concatenate([self._strip(batch.rows(slice(at, at + self.strip_rows))) for at in starts])
 
-    def _strip(self, x: Array) -> Array:
-        values = self.values(x)
+    def _strip(self, batch: Batch) -> Array:
+        values = self.values(batch)
         if self.classes is not None:
             values = self.classes[values.reshape(-1, self.outputs).argmax(axis=1)]
-        return values.reshape(len(x), *self.meta.shape[1:])
+        return values.reshape(len(batch), *self.meta.shape[1:])
 
     def lazily(self, x: da.Array) -> da.Array:
         """The same for a dask array in blocks of whole rows; the model is one node of the graph."""
@@ -128,10 +129,10 @@ class LayersForward(Forward):
         """Network and layers."""
         return self.first, self.last, self.model.network.describe()
 
-    def values(self, x: Array) -> Array:
+    def values(self, batch: Batch) -> Array:
         """Values of the last layer, (rows, outputs), for those of the first."""
         network, weights = self.model.network, self.model.weights
-        values = x.astype(weights[0].dtype, copy=False)
+        values = batch.x.astype(weights[0].dtype, copy=False)
         for layer in range(self.first, self.last):
             z = values @ weights[layer][:, :-1].T
             z += weights[layer][:, -1]
@@ -148,12 +149,9 @@ class SequenceForward(Forward):
     ----------
     steps : int
         Of these sequences.
-    lengths : bool
-        Whether a last column tells how many of the steps there are.
     """
 
     steps: int
-    lengths: bool = False
 
     strip_rows = 1024
 
@@ -161,7 +159,7 @@ class SequenceForward(Forward):
     def network(self) -> Recurrent:
         """The network for sequences of these steps."""
         assert isinstance(self.model.network, Recurrent)
-        return replace(self.model.network, steps=self.steps, lengths=self.lengths, states=False)
+        return self.model.network.with_steps(self.steps)
 
     @property
     def steps_shape(self) -> tuple[int, ...]:
@@ -177,6 +175,6 @@ class SequenceForward(Forward):
         """The network for these sequences."""
         return (self.network.describe(),)
 
-    def values(self, x: Array) -> Array:
+    def values(self, batch: Batch) -> Array:
         """Outputs of the network as it gives them."""
-        return self.network.predict(self.model.weights, x)
+        return self.network.predict(self.model.weights, batch)

@@ -11,10 +11,10 @@ import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
 from altmin_dask.config import NetworkTable
+from altmin_dask.data.checks import check_finite
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.data.sources import Source, array_source
+from altmin_dask.data.source import Source, array_source
 from altmin_dask.data.streams import mapped, sliced
-from altmin_dask.data.summaries import check_finite
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
 from altmin_dask.estimators.forward import SequenceForward
@@ -163,7 +163,7 @@ class RecurrentEstimator(AltMinEstimator):
     def _outputs(self, X: Any, lengths: Any, **options: Any) -> Any:
         model = self._fitted
         rows, steps = self._sequences(X, reset=False)
-        forward = SequenceForward(model, steps=steps, lengths=lengths is not None, **options)
+        forward = SequenceForward(model, steps=steps, **options)
         if is_lazy(rows):
             if lengths is not None:
                 raise DataError(
@@ -171,12 +171,12 @@ class RecurrentEstimator(AltMinEstimator):
                 )
             return forward.lazily(as_dask(rows))
         values = self._checked_rows(rows)
-        if lengths is not None:
-            checked = checked_lengths(lengths, steps)
-            if len(checked) != len(values):
-                raise DataError(f"X has {len(values)} rows and lengths has {len(checked)}; give one for each")
-            values = np.column_stack([values, checked])
-        return forward(values)
+        if lengths is None:
+            return forward(values)
+        checked = checked_lengths(lengths, steps)
+        if len(checked) != len(values):
+            raise DataError(f"X has {len(values)} rows and lengths has {len(checked)}; give one for each")
+        return forward(values, checked)
 
     def _checked_rows(self, rows: Any) -> Array:
         self._check_numbers(rows)
@@ -186,16 +186,12 @@ class RecurrentEstimator(AltMinEstimator):
     def _of_store(self, store: SampleStore, **options: Any) -> tuple[Array, Array | None, Array]:
         """Targets, lengths and predictions of all samples of a store, whose inputs are read chunk by chunk."""
         lengths = store.sequence_arrays.get("lengths")
-        forward = SequenceForward(
-            self._fitted, steps=self.n_steps_in_, lengths=lengths is not None, **options
-        )
+        forward = SequenceForward(self._fitted, steps=self.n_steps_in_, **options)
         found = []
         for start in range(0, store.rows, store.chunk_rows):
             rows = slice(start, start + store.chunk_rows)
             x = np.asarray(store.x[rows]).reshape(-1, store.features)
-            if lengths is not None:
-                x = np.column_stack([x, np.asarray(lengths[rows])])
-            found.append(forward(x))
+            found.append(forward(x, None if lengths is None else np.asarray(lengths[rows])))
         assert store.y is not None
         return (
             np.asarray(store.y[:]),

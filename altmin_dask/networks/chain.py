@@ -15,9 +15,10 @@ import numpy as np
 
 from altmin_dask.errors import ConfigError
 from altmin_dask.networks.activations import Activation, get_activation, remainder
-from altmin_dask.networks.losses import Loss, get_loss
+from altmin_dask.networks.losses import get_loss
+from altmin_dask.networks.mean_loss import MeanLoss, Targets
 from altmin_dask.networks.workspace import Workspace, strips
-from altmin_dask.types import Array, Weights
+from altmin_dask.types import Array, Batch, Weights
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -138,13 +139,13 @@ class Chain:
         d_0 (features of a sample), d_1, …, d_L.
     activations : tuple of Activation
         φ_1 … φ_{L−1}.
-    loss : Loss
-        ℓ with its output activation φ_L.
+    loss : MeanLoss
+        Of a sample, with its output activation φ_L.
     """
 
     sizes: tuple[int, ...]
     activations: tuple[Activation, ...]
-    loss: Loss
+    loss: MeanLoss
 
     inputs_move = False
     """The first layer's inputs are the samples."""
@@ -188,7 +189,7 @@ class Chain:
         return cls(
             tuple(int(size) for size in sizes),
             tuple(get_activation(name) for name in names),
-            get_loss(loss, output_activation),
+            MeanLoss(get_loss(loss, output_activation)),
         )
 
     @property
@@ -219,34 +220,30 @@ class Chain:
             weights.append(layer.astype(dtype))
         return tuple(weights)
 
-    def forward(self, weights: Weights, x: Array) -> list[Array]:
-        """Pre-activations z_1 … z_L of a forward pass; x: (n, d_0) or any (n, …) of that many features."""
-        inputs = augmented(x, weights[0].dtype)
+    def forward(self, weights: Weights, batch: Batch) -> list[Array]:
+        """Pre-activations z_1 … z_L of a forward pass."""
+        inputs = augmented(batch.x, weights[0].dtype)
         z = [inputs @ weights[0].T]
         for layer, activation in enumerate(self.activations):
-            following = np.empty((len(x), self.shapes[layer + 1][1]), inputs.dtype)
+            following = np.empty((len(batch), self.shapes[layer + 1][1]), inputs.dtype)
             z.append(self._inputs(activation, z[layer], following) @ weights[layer + 1].T)
         return z
 
-    def targets(self, x: Array, y: Array) -> Array:
-        """Targets of samples: as they are."""
-        return y
-
-    def predict(self, weights: Weights, x: Array) -> Array:
+    def predict(self, weights: Weights, batch: Batch) -> Array:
         """φ_L of a forward pass, (n, d_L)."""
-        return self.loss.predict(self.forward(weights, x)[-1])
+        return self.loss.predict(self.forward(weights, batch)[-1])
 
-    def prepare(self, weights: Weights, x: Array, work: Workspace) -> Drive:
-        """What does not depend on z, of samples (n, …)."""
-        inputs = augmented(x, weights[0].dtype, work)
-        drive = work.take("drive", len(x), self.widths[0], inputs.dtype)
+    def prepare(self, weights: Weights, batch: Batch, work: Workspace) -> Drive:
+        """What does not depend on z."""
+        inputs = augmented(batch.x, weights[0].dtype, work)
+        drive = work.take("drive", len(batch), self.widths[0], inputs.dtype)
         return Drive(inputs, np.matmul(inputs, weights[0].T, out=drive))
 
     def evaluate(
         self,
         weights: Weights,
         fixed: Drive,
-        y: Array,
+        targets: Targets,
         z: list[Array],
         work: Workspace | None = None,
         name: str = "",
@@ -260,8 +257,8 @@ class Chain:
             W̃_1 … W̃_L.
         fixed : Drive
             As `prepare` gives it.
-        y : ndarray, (n, d_L) or labels (n,)
-            Targets.
+        targets : Targets
+            As `loss.targets` gives them.
         z : list of ndarray, (n, d_i)
             Pre-activations.
         work, name : Workspace, str
@@ -288,7 +285,7 @@ class Chain:
         offset = None if offsets is None else offsets[-1]
         for rows, z_rows in self._residual(z[-1], drive, residuals[-1], squares[-1], offset):
             self.loss.predict(z_rows, output[rows])
-            loss[rows] = self.loss.value(z_rows, output[rows], y[rows], work)
+            loss[rows] = self.loss.value(z_rows, output[rows], targets[rows], work)
         return Point(z, layers_in, residuals, squares, output, loss)
 
     @staticmethod

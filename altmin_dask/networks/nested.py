@@ -12,8 +12,9 @@ import numpy as np
 
 from altmin_dask.networks.chain import Chain, augmented
 from altmin_dask.networks.losses import Curvature
+from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.networks.workspace import Workspace, strips
-from altmin_dask.types import Array, Weights
+from altmin_dask.types import Array, Batch, Weights
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Pass:
     ----------
     network, weights : Chain, tuple of ndarray
         The model.
-    y : ndarray, (n, d_L) or labels (n,)
-        Targets.
+    targets : Targets
+        What the outputs are compared with.
     inputs : list of ndarray, (n, d_{i−1} + 1)
         Augmented inputs ã_{i−1} of each layer; the first holds the samples.
     output, gradient : ndarray, (n, d_L)
@@ -38,7 +39,7 @@ class Pass:
 
     network: Chain
     weights: Weights
-    y: Array
+    targets: Targets
     inputs: list[Array]
     output: Array
     gradient: Array
@@ -46,12 +47,11 @@ class Pass:
     work: Workspace
 
     @classmethod
-    def forward(
-        cls, network: Chain, weights: Weights, x: Array, y: Array, work: Workspace | None = None
-    ) -> Pass:
-        """Pass samples, (n, …), through the network."""
+    def forward(cls, network: Chain, weights: Weights, batch: Batch, work: Workspace | None = None) -> Pass:
+        """Pass samples through the network."""
         work = work or Workspace()
-        inputs = augmented(x, weights[0].dtype, work)
+        targets = network.loss.targets(batch, weights[0].dtype)
+        inputs = augmented(batch.x, weights[0].dtype, work)
         n, layers = len(inputs), [inputs]
         for layer, activation in enumerate(network.activations):
             d = network.widths[layer]
@@ -67,19 +67,19 @@ class Pass:
         loss = np.empty(n, z.dtype)
         for rows in strips(*z.shape):
             a = network.loss.predict(z[rows], output[rows])
-            loss[rows] = network.loss.value(z[rows], a, y[rows], work)
-            gradient[rows] = network.loss.gradient(z[rows], a, y[rows], work)
-        return cls(network, weights, y, layers, output, gradient, loss, work)
+            loss[rows] = network.loss.value(z[rows], a, targets[rows], work)
+            gradient[rows] = network.loss.gradient(z[rows], a, targets[rows], work)
+        return cls(network, weights, targets, layers, output, gradient, loss, work)
 
     def curvature(self) -> Curvature:
         """The Gauss–Newton curvature of ℓ in z_L."""
-        return self.network.loss.curvature(self.output, self.y, self.work)
+        return self.network.loss.curvature(self.output, self.targets, self.work)
 
     def sample(self, noise: Array) -> Array:
         """Vectors u with E[u uᵀ] = H in z_L, from independent noise of mean 0 and variance 1, (n, d_L)."""
         sampled = self.work.like("sampled", noise)
         for rows in strips(*noise.shape):
-            curvature = self.network.loss.curvature(self.output[rows], self.y[rows], self.work)
+            curvature = self.network.loss.curvature(self.output[rows], self.targets[rows], self.work)
             curvature.sample(noise[rows], sampled[rows])
         return sampled
 

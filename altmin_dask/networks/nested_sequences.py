@@ -8,10 +8,11 @@ import numpy as np
 
 from altmin_dask.networks.chain import Point
 from altmin_dask.networks.losses import Curvature
+from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.networks.sequences import SequenceLinearisation
 from altmin_dask.networks.workspace import Workspace
-from altmin_dask.types import Array, Weights
+from altmin_dask.types import Array, Batch, Weights
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class SequencePass:
 
     Attributes
     ----------
-    network, weights, y
-        The model, and the targets.
+    network, weights, targets
+        The model, and what the outputs are compared with.
     point : Point
         z, inputs and values of all layers, without residuals.
     linear : SequenceLinearisation
@@ -36,7 +37,7 @@ class SequencePass:
 
     network: Recurrent
     weights: Weights
-    y: Array
+    targets: Targets
     point: Point
     linear: SequenceLinearisation
     output: Array
@@ -46,17 +47,18 @@ class SequencePass:
 
     @classmethod
     def forward(
-        cls, network: Recurrent, weights: Weights, x: Array, y: Array, work: Workspace | None = None
+        cls, network: Recurrent, weights: Weights, batch: Batch, work: Workspace | None = None
     ) -> SequencePass:
-        """Pass samples, (n, …), through the network."""
+        """Pass samples through the network."""
         work = work or Workspace()
-        point = network.passed(weights, network.unpack(x, weights[0].dtype), work)
+        targets = network.loss.targets(batch, weights[0].dtype)
+        point = network.passed(weights, network.prepare(weights, batch, work), work)
         linear = network.linearise(weights, point, (1.0,) * len(weights), work)
         z = point.z[-1]
         output = network.loss.predict(z)
-        loss = network.loss.value(z, output, y, work)
-        gradient = network.loss.gradient(z, output, y, work).copy()
-        return cls(network, weights, y, point, linear, output, gradient, loss, work)
+        loss = network.loss.value(z, output, targets, work)
+        gradient = network.loss.gradient(z, output, targets, work).copy()
+        return cls(network, weights, targets, point, linear, output, gradient, loss, work)
 
     @property
     def inputs(self) -> list[Array]:
@@ -68,7 +70,7 @@ class SequencePass:
 
     def curvature(self) -> Curvature:
         """The Gauss–Newton curvature of ℓ in z_L."""
-        return self.network.loss.curvature(self.output, self.y, self.work)
+        return self.network.loss.curvature(self.output, self.targets, self.work)
 
     def sample(self, noise: Array) -> Array:
         """Vectors u with E[u uᵀ] = H in z_L, from independent noise of mean 0 and variance 1, shaped as the output."""

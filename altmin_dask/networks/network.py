@@ -11,7 +11,7 @@ from altmin_dask.networks.nested import Pass
 from altmin_dask.networks.nested_sequences import SequencePass
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.networks.workspace import Workspace
-from altmin_dask.types import Array, Weights
+from altmin_dask.types import Batch, Weights
 
 Network = Chain | Recurrent
 
@@ -41,9 +41,9 @@ def build_network(settings: Mapping[str, Any]) -> Network:
 
 
 def nested_pass(
-    network: Network, weights: Weights, x: Array, y: Array, work: Workspace | None = None
+    network: Network, weights: Weights, batch: Batch, work: Workspace | None = None
 ) -> Pass | SequencePass:
-    """A forward pass of a block of samples, (n, …), with the derivatives of its loss."""
+    """A forward pass of a block of samples, with the derivatives of its loss."""
     if isinstance(network, Recurrent):
-        return SequencePass.forward(network, weights, x, y, work)
-    return Pass.forward(network, weights, x, y, work)
+        return SequencePass.forward(network, weights, batch, work)
+    return Pass.forward(network, weights, batch, work)

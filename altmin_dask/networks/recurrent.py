@@ -21,10 +21,10 @@ from altmin_dask.errors import ConfigError
 from altmin_dask.networks.activations import Activation, get_activation, remainder
 from altmin_dask.networks.chain import Point
 from altmin_dask.networks.losses import Loss, get_loss
-from altmin_dask.networks.sequence_loss import SequenceLoss
+from altmin_dask.networks.mean_loss import MeanLoss, Targets
 from altmin_dask.networks.sequences import Layer, SequenceLinearisation, Sequences
 from altmin_dask.networks.workspace import Workspace, strips
-from altmin_dask.types import Array, Weights
+from altmin_dask.types import Array, Batch, Weights
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -61,8 +61,6 @@ class Recurrent:
         Whether there is a loss at every step, or at the last one of a sequence.
     start : {"orthogonal", "identity"}
         What V_i are at first.
-    lengths, states : bool
-        Whether behind the inputs of a sample stand the length of its sequence, and the states s_i⁰.
     """
 
     features: int
@@ -74,8 +72,6 @@ class Recurrent:
     step_loss: Loss
     every: bool = False
     start: Literal["orthogonal", "identity"] = "orthogonal"
-    lengths: bool = False
-    states: bool = False
 
     inputs_move = True
     """The first layer's inputs hold states, which move with z."""
@@ -132,9 +128,9 @@ class Recurrent:
         return tuple(found)
 
     @cached_property
-    def loss(self) -> Loss:
+    def loss(self) -> MeanLoss:
         """ℓ of a sample: of its last step, or the mean over its steps."""
-        return SequenceLoss(self.step_loss, self.steps) if self.every else self.step_loss
+        return MeanLoss(self.step_loss, self.steps if self.every else None)
 
     @property
     def block_rows(self) -> int:
@@ -175,48 +171,34 @@ class Recurrent:
             weights.append(w.astype(dtype))
         return tuple(weights)
 
-    def unpack(self, x: Array, dtype: npt.DTypeLike) -> Sequences:
-        """Take samples, (n, …), apart into inputs, mask and states, in `dtype`."""
-        n, width = len(x), self.steps * self.features
-        rows = x.reshape(n, -1).astype(dtype, copy=False)
-        inputs, mask, last, states = rows[:, :width].reshape(n, self.steps, self.features), None, None, None
-        if self.lengths:
-            last = rows[:, width].astype(np.intp) - 1
-            mask = (np.arange(self.steps) <= last[:, None])[:, :, None].astype(dtype)
-            inputs = inputs * mask
-            width += 1
-        if self.states:
-            states = np.split(rows[:, width:], np.cumsum(self.recurrent_sizes)[:-1], axis=1)
-        return Sequences(inputs, mask, last, states)
-
-    def targets(self, x: Array, y: Array) -> Array:
-        """Targets of samples without those of the padding, as `SequenceLoss` takes them."""
-        if not (self.every and self.lengths):
-            return y
-        lengths = x.reshape(len(x), -1)[:, self.steps * self.features]
-        padded = np.arange(self.steps) >= lengths[:, None]
-        steps = y.reshape(len(y), self.steps, -1)
-        empty = steps.dtype.type(-1 if self.loss.target == "labels" else np.nan)
-        return np.where(padded[:, :, None], empty, steps).reshape(y.shape)
-
-    def forward(self, weights: Weights, x: Array) -> list[Array]:
+    def forward(self, weights: Weights, batch: Batch) -> list[Array]:
         """Pre-activations of a forward pass, (n, T d_i) or (n, d_i) each."""
-        return self.passed(weights, self.unpack(x, weights[0].dtype), Workspace()).z
+        work = Workspace()
+        return self.passed(weights, self.prepare(weights, batch, work), work).z
 
-    def predict(self, weights: Weights, x: Array) -> Array:
+    def predict(self, weights: Weights, batch: Batch) -> Array:
         """φ_L of a forward pass, (n, d_L) or (n, T d_L); of a padded step that of zero z."""
-        return self.loss.predict(self.forward(weights, x)[-1])
+        return self.loss.predict(self.forward(weights, batch)[-1])
 
-    def states_after(self, weights: Weights, x: Array) -> Array:
+    def states_after(self, weights: Weights, batch: Batch) -> Array:
         """s_i at the last step of every sequence, (n, Σ d_i) over recurrent layers: `states` of what follows it."""
-        sequences = self.unpack(x, weights[0].dtype)
+        sequences = self.prepare(weights, batch, Workspace())
         values = self.passed(weights, sequences, Workspace()).values
         looped = [v for v, layer in zip(values, self.layers, strict=False) if layer.recurrent]
         return np.concatenate([sequences.final(v.reshape(len(v), self.steps, -1)) for v in looped], axis=1)
 
-    def prepare(self, weights: Weights, x: Array, work: Workspace) -> Sequences:
-        """What does not depend on z."""
-        return self.unpack(x, weights[0].dtype)
+    def prepare(self, weights: Weights, batch: Batch, work: Workspace) -> Sequences:
+        """What does not depend on z: the inputs, where sequences end, and their first states."""
+        dtype, mask, last, states = weights[0].dtype, None, None, None
+        inputs = batch.x.reshape(len(batch), self.steps, self.features).astype(dtype, copy=False)
+        if batch.lengths is not None:
+            last = batch.lengths.astype(np.intp) - 1
+            mask = (np.arange(self.steps) <= last[:, None])[:, :, None].astype(dtype)
+            inputs = inputs * mask
+        if batch.states is not None:
+            ends = np.cumsum(self.recurrent_sizes)[:-1]
+            states = np.split(batch.states.astype(dtype, copy=False), ends, axis=1)
+        return Sequences(inputs, mask, last, states)
 
     def passed(self, weights: Weights, sequences: Sequences, work: Workspace) -> Point:
         """A forward pass: a point without residuals, output or loss."""
@@ -281,7 +263,7 @@ class Recurrent:
         self,
         weights: Weights,
         sequences: Sequences,
-        y: Array,
+        targets: Targets,
         z: list[Array],
         work: Workspace | None = None,
         name: str = "",
@@ -313,7 +295,7 @@ class Recurrent:
             squares.append(np.vecdot(residual, residual))
         output = work.like(f"{name} output", z[-1])
         self.loss.predict(z[-1], output)
-        loss = self.loss.value(z[-1], output, y, work)
+        loss = self.loss.value(z[-1], output, targets, work)
         return Point(z, all_inputs, residuals, squares, output, loss, all_values, sequences)
 
     def linearise(
@@ -387,6 +369,4 @@ class Recurrent:
             "output_activation": self.step_loss.output_activation,
             "every": self.every,
             "start": self.start,
-            "lengths": self.lengths,
-            "states": self.states,
         }

@@ -18,12 +18,14 @@ from distributed.worker_memory import parse_memory_limit
 from zarr.codecs import Crc32cCodec
 
 from altmin_dask.config import ClusterTable, Pipeline
-from altmin_dask.data.readers import read_zarr
+from altmin_dask.data.checks import is_labels
+from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
-from altmin_dask.data.sources import Source, open_source
-from altmin_dask.data.summaries import is_labels
+from altmin_dask.data.source import Source
+from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.executors import Cluster, Executor
+from altmin_dask.execution.task_graphs import TARGET_ARRAYS
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.planning.memory import Workload
 from altmin_dask.planning.projection import (
@@ -330,25 +332,22 @@ def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool
     made = None if data is None else data / f"{name}.zarr"
     if is_store(spec) or (made is not None and made.exists()):
         store = SampleStore.open(locate(spec) if is_store(spec) or made is None else made)
-        columns = 0 if store.y is None else prod(store.y.shape[1:]) + (store.weights is not None)
-        y_bytes = 0 if store.y_dtype is None else store.y_dtype.itemsize * columns
+        row = {name: array.dtype.itemsize * prod(array.shape[1:]) for name, array in store.arrays.items()}
+        y_bytes = sum(row.pop(name, 0) for name in TARGET_ARRAYS)
         y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
         source = Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
         return _Data(
-            outline_of(store, store.summary), store.chunk_rows,
-            store.x_dtype.itemsize * (store.features + sum(prod(a.shape[1:]) for a in store.sequence_arrays.values())),
-            y_bytes, store.y_dtype, _compressed(store.x), source,
+            outline_of(store, store.summary), store.chunk_rows, sum(row.values()), y_bytes,
+            None if store.y is None else store.y.dtype, _compressed(store.x), source,
         )  # fmt: skip
     source = open_source(spec)
     # what sequences have beside x is read as part of it
     features = prod(source.x_shape) + sum(prod(array.shape[1:]) for array in source.sequence_arrays.values())
     labels = source.y_dtype is not None and is_labels(source.y_dtype)
-    # labels are stored as they are, and joined to weights in what holds both
+    itemsize = np.dtype(dtype).itemsize
     y_dtype = None if source.y_dtype is None else np.dtype("int64" if labels else dtype)
-    if y_dtype is not None and source.weights is not None:
-        y_dtype = np.result_type(y_dtype, dtype)
-    columns = 0 if source.y_shape is None else prod(source.y_shape) + (source.weights is not None)
-    y_bytes = 0 if y_dtype is None else y_dtype.itemsize * columns
+    y_bytes = 0 if y_dtype is None else y_dtype.itemsize * prod(source.y_shape or ())
+    y_bytes += 0 if source.weights is None else itemsize
     outline = DatasetSpec(
         source.name, source.rows, source.x_shape, source.y_shape, labels, None, tuple(source.sequence_arrays)
     )
@@ -358,7 +357,7 @@ def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool
     if standardize:  # in float64, by way of the difference to the mean
         raw_bytes += 2 * 8 * prod(source.x_shape)
     chunk_rows = default_chunk_rows(source.rows, source.x_shape, dtype)
-    x_bytes = np.dtype(dtype).itemsize * features
+    x_bytes = itemsize * features
     return _Data(outline, chunk_rows, x_bytes, y_bytes, y_dtype, False, source, raw_bytes)
 
 

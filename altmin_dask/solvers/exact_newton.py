@@ -31,6 +31,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from altmin_dask.networks.chain import Chain, Point
+from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.solvers.line_search import Step
 from altmin_dask.types import Array, Weights
 
@@ -47,7 +48,7 @@ CURVATURE_FLOOR = 1e-4
 """The least curvature trusted, relative to what the penalties make of the same step."""
 
 
-def gradient(network: Chain, weights: Weights, mu: Sequence[float], point: Point, y: Array) -> Array:
+def gradient(network: Chain, weights: Weights, mu: Sequence[float], point: Point, targets: Targets) -> Array:
     """∇F of every sample.
 
     Parameters
@@ -56,23 +57,23 @@ def gradient(network: Chain, weights: Weights, mu: Sequence[float], point: Point
         As in `altmin_dask.solvers.gauss_newton.update`.
     point : Point
         Where; n samples.
-    y : ndarray, (n, d_L) or labels (n,)
-        Targets.
+    targets : Targets
+        As `loss.targets` gives them.
 
     Returns
     -------
     ndarray, (n, D), float64
         D = Σ d_i, layers side by side.
     """
-    return _expand(network, weights, mu, point, y).gradient
+    return _expand(network, weights, mu, point, targets).gradient
 
 
-def hessian(network: Chain, weights: Weights, mu: Sequence[float], point: Point, y: Array) -> Array:
+def hessian(network: Chain, weights: Weights, mu: Sequence[float], point: Point, targets: Targets) -> Array:
     """∇²F of every sample, in full.
 
     Parameters
     ----------
-    network, weights, mu, point, y
+    network, weights, mu, point, targets
         As in `gradient`.
 
     Returns
@@ -80,7 +81,7 @@ def hessian(network: Chain, weights: Weights, mu: Sequence[float], point: Point,
     ndarray, (n, D, D), float64
         Symmetric, not definite in general.
     """
-    return _expand(network, weights, mu, point, y).hessian(slice(None))
+    return _expand(network, weights, mu, point, targets).hessian(slice(None))
 
 
 def exact_step(
@@ -88,7 +89,7 @@ def exact_step(
     weights: Weights,
     mu: Sequence[float],
     point: Point,
-    y: Array,
+    targets: Targets,
     settings: NewtonSettings,
     *,
     residuals: bool = False,
@@ -106,7 +107,7 @@ def exact_step(
 
     Parameters
     ----------
-    network, weights, mu, point, y
+    network, weights, mu, point, targets
         As in `gradient`.
     settings : NewtonSettings
         Of which only `damping` matters.
@@ -118,7 +119,7 @@ def exact_step(
     Step
         In the weights' dtype, with ∇F·δ ≤ 0 for every sample.
     """
-    expansion = _expand(network, weights, mu, point, y, settings.damping)
+    expansion = _expand(network, weights, mu, point, targets, settings.damping)
     delta = np.zeros_like(expansion.gradient)
     n, size = delta.shape
     slab = max(1, SLAB_BYTES // (8 * size * size))
@@ -255,7 +256,12 @@ class _Expansion:
 
 
 def _expand(
-    network: Chain, weights: Weights, mu: Sequence[float], point: Point, y: Array, damping: float = 0.0
+    network: Chain,
+    weights: Weights,
+    mu: Sequence[float],
+    point: Point,
+    targets: Targets,
+    damping: float = 0.0,
 ) -> _Expansion:
     matrices = [w[:, :-1].astype(np.float64) for w in weights]
     pulls = [2 * float(weight) * r.astype(np.float64) for weight, r in zip(mu, point.residuals, strict=True)]
@@ -267,8 +273,8 @@ def _expand(
         bends.append(-activation.second_derivative(a) * back)
         gradients.append(pulls[layer] - slopes[layer] * back)
     output = point.output.astype(np.float64)
-    curvature = network.loss.hessian(output, y)
-    gradients.append(pulls[-1] + network.loss.gradient(point.z[-1].astype(np.float64), output, y))
+    curvature = network.loss.hessian(output, targets)
+    gradients.append(pulls[-1] + network.loss.gradient(point.z[-1].astype(np.float64), output, targets))
     bends.append(curvature.weights)
     q = curvature.weights
     return _Expansion(

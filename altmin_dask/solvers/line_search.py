@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from altmin_dask.networks.chain import Point
+from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import Workspace, strips
 from altmin_dask.types import Array, Weights
@@ -62,19 +63,19 @@ class Block:
     weights: Weights
     mu: Sequence[float]
     fixed: Any
-    y: Array
+    targets: Targets
     work: Workspace
     offsets: list[Array] | None = None
     exactly: bool = False
 
     def evaluate(self, z: list[Array], name: str) -> Point:
         """Everything at z."""
-        return self.network.evaluate(self.weights, self.fixed, self.y, z, self.work, name, self.offsets)
+        return self.network.evaluate(self.weights, self.fixed, self.targets, z, self.work, name, self.offsets)
 
     def rows(self, rows: Array) -> Block:
         """The same for some of the samples."""
         offsets = None if self.offsets is None else [offset[rows] for offset in self.offsets]
-        return replace(self, fixed=self.fixed.rows(rows), y=self.y[rows], offsets=offsets)
+        return replace(self, fixed=self.fixed.rows(rows), targets=self.targets[rows], offsets=offsets)
 
     def follow(self, moved: Point, start: Point, step: Step, t: float = 1.0, rows: Any = slice(None)) -> None:
         """Form residuals after a step t from those before, r_i + t s_i − W̃_i (what is not linear in ã's change).
@@ -105,9 +106,9 @@ class Block:
         )
         for strip in strips(len(rows), max(self.network.widths)):
             some = rows[strip]
-            z, a, y = point.z[-1][some], point.output[some], self.y[some]
-            f = objective(point, self.mu, some) + loss.magnitude(z, a, y)
-            f += np.vecdot(np.abs(loss.gradient(z, a, y)), np.abs(z))
+            z, a, targets = point.z[-1][some], point.output[some], self.targets[some]
+            f = objective(point, self.mu, some) + loss.magnitude(z, a, targets)
+            f += np.vecdot(np.abs(loss.gradient(z, a, targets)), np.abs(z))
             f *= unit
             for layer, mu in enumerate(self.mu if not self.exactly else ()):
                 size = _norms(point.z[layer][some]) + sizes[layer] * _norms(point.inputs[layer][some])

@@ -10,21 +10,24 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.config import MuSchedule, NetworkTable, Pipeline
-from altmin_dask.data.preprocessing import Preparation, prepared
-from altmin_dask.data.readers import is_zarr_folder
-from altmin_dask.data.sample_store import SampleStore, Summary, ingest
-from altmin_dask.data.sources import open_source
-from altmin_dask.data.summaries import check_lengths, is_labels
+from altmin_dask.data.checks import check_lengths, is_labels
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.preprocessing import prepared
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import SEQUENCE_ARRAYS
+from altmin_dask.data.summaries import Summary
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.execution.executors import Executor
 from altmin_dask.execution.task_graphs import Samples, TaskContext
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
-from altmin_dask.networks.weighted_loss import WeightedLoss
+from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.schedules import Geometric
 from altmin_dask.storage.locations import is_url, locate
+from altmin_dask.storage.zarr_groups import is_zarr_folder
 from altmin_dask.training.ranges import check_digits, check_targets, computed_with, ranges_of
 
 TARGETS = {
@@ -173,15 +176,9 @@ def build_problem(
             check_targets(network, target, store, ranges)
             check_digits(store, settings.dtype, computed_with(store, target), ranges)
     if train.weights is not None:
-        network = _weighted(network, pipeline)
-    if validation is not None and (train.weights is None) != (validation.weights is None):
-        raise DataError(
-            f"of {train.path} and {validation.path}, only one has an array sample_weight; give both or none"
-        )
-    if validation is not None and train.preparation != validation.preparation:
-        raise DataError(
-            f"{validation.path} was prepared otherwise than {train.path}; name the raw data as data.validation"
-        )
+        _check_weighted(pipeline)
+    if validation is not None:
+        _check_alike(train, validation)
     if isinstance(pipeline.solver.mu, tuple) and len(pipeline.solver.mu) != len(network.widths):
         raise ConfigError(
             f"solver.mu has {len(pipeline.solver.mu)} values for {len(network.widths)} layers; give one for each"
@@ -203,22 +200,46 @@ def build_problem(
     )
 
 
-def _weighted(network: Network, pipeline: Pipeline) -> Network:
-    """The network of a loss in which samples count by their weights.
+def _check_alike(train: SampleStore, validation: SampleStore) -> None:
+    """Refuse samples for validation that have other arrays than those for training, or were prepared otherwise.
+
+    Raises
+    ------
+    DataError
+        If they have, or were.
+    """
+    if (train.weights is None) != (validation.weights is None):
+        raise DataError(
+            f"of {train.path} and {validation.path}, only one has an array sample_weight; give both or none"
+        )
+    for name in SEQUENCE_ARRAYS:
+        wanted = name in train.sequence_arrays
+        if wanted != (name in validation.sequence_arrays):
+            has, others = ("no", "have") if wanted else ("an", "have not")
+            raise DataError(
+                f"{validation.path} has {has} array {name}, which the samples for training {others}"
+            )
+    if train.preparation != validation.preparation:
+        raise DataError(
+            f"{validation.path} was prepared otherwise than {train.path}; name the raw data as data.validation"
+        )
+
+
+def _check_weighted(pipeline: Pipeline) -> None:
+    """Refuse weights of samples where something other than the loss would have to be weighted, too.
 
     Raises
     ------
     ConfigError
-        If something other than the loss would have to be weighted, too.
+        If it would.
     """
-    if isinstance(network, Recurrent) or TARGETS[pipeline.network.kind] == "inputs":
+    if pipeline.network.recurrent or TARGETS[pipeline.network.kind] == "inputs":
         raise ConfigError(f"a {pipeline.network.kind} takes no weights of samples; leave them out")
     if not pipeline.uses_kfac or pipeline.solver.mu != "auto":
         raise ConfigError(
             "weights of samples are for the limit of exact constraints only: write penalty = 'l2', "
             "schedule = 'kfac' and mu = 'auto', or leave them out"
         )
-    return replace(network, loss=WeightedLoss(network.loss))
 
 
 def fitted(network: Network, store: SampleStore) -> Network:
@@ -233,9 +254,6 @@ def fitted(network: Network, store: SampleStore) -> Network:
         steps = store.features // network.features
         if len(store.sample_shape) > 1 and steps != network.steps and store.sample_shape[0] == steps:
             network = network.with_steps(steps)
-        network = replace(
-            network, lengths="lengths" in store.sequence_arrays, states="states" in store.sequence_arrays
-        )
     check_layout(network, store)
     return network
 
@@ -257,10 +275,6 @@ def check_layout(network: Network, store: SampleStore) -> None:
             names = " and ".join(store.sequence_arrays)
             raise DataError(f"{store.path} has {names} of sequences, which only a recurrent network reads")
         return
-    for name, wanted in (("lengths", network.lengths), ("states", network.states)):
-        if wanted != (name in store.sequence_arrays):
-            has, others = ("no", "have") if wanted else ("an", "have not")
-            raise DataError(f"{store.path} has {has} array {name}, which the samples for training {others}")
     lengths, states = store.sequence_arrays.get("lengths"), store.sequence_arrays.get("states")
     if states is not None and states.shape[1] != sum(network.recurrent_sizes):
         raise DataError(
@@ -357,7 +371,6 @@ def _make_recurrent(
         features // steps, steps, settings.hidden_layer_sizes, outputs // steps if every and not labels else outputs,
         settings.head_layer_sizes, activation, loss, output_activation, every=every,
         start=("identity" if rectifier else "orthogonal") if start == "auto" else start,
-        lengths="lengths" in samples.sequence_arrays, states="states" in samples.sequence_arrays,
     )  # fmt: skip
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import uuid
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from altmin_dask.data.conversion import WHOLE, blurred, whole_refused
-from altmin_dask.data.readers import read_zarr
-from altmin_dask.data.sample_store import SampleStore, Summary, check_finite
-from altmin_dask.data.sources import WEIGHTS
-from altmin_dask.data.summaries import check_weights, is_labels
+from altmin_dask.data.checks import WHOLE, check_finite, check_weights, is_labels, whole_refused
+from altmin_dask.data.conversion import blurred
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import WEIGHTS
+from altmin_dask.data.summaries import Summary
+from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import AltMinWarning, DataError
 from altmin_dask.execution.executors import Executor
-from altmin_dask.execution.task_graphs import Samples, per_chunk
+from altmin_dask.execution.task_graphs import chunk_arrays, per_chunk
 from altmin_dask.networks.activations import Activation, get_activation
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
@@ -39,9 +40,9 @@ def ranges_of(store: SampleStore, executor: Executor) -> Summary:
     if store.summary is not None:
         return store.summary
     token = uuid.uuid4().hex[:8]
-    arrays = Samples(store, "inputs").each(tuple(range(store.n_chunks)), token)
+    arrays = chunk_arrays(store, store.arrays, tuple(range(store.n_chunks)), token)
     found = executor.compute(
-        per_chunk(_ranges_block, *arrays.values(), name=f"altmin_check-{token}", columns=2 * len(arrays))
+        per_chunk(_ranges_block, arrays, name=f"altmin_check-{token}", columns=2 * len(arrays))
     )
     low, high = (dict(zip(arrays, found[:, end::2].T, strict=True)) for end in (0, 1))
     unusable = ~np.isfinite(found).all(axis=1) | (low.get(WEIGHTS, np.zeros(1)) < 0)
@@ -53,8 +54,9 @@ def ranges_of(store: SampleStore, executor: Executor) -> Summary:
     return Summary(*x_range, float(low["y"].min()), float(high["y"].max()), is_labels(store.y.dtype))
 
 
-def _ranges_block(*arrays: Array) -> Array:
-    return np.array([[function(values) for values in arrays for function in (np.min, np.max)]], np.float64)
+def _ranges_block(index: int, arrays: Mapping[str, Array]) -> Array:
+    ends = [function(values) for values in arrays.values() for function in (np.min, np.max)]
+    return np.array([ends], np.float64)
 
 
 def _refuse_rows(store: SampleStore, start: int) -> None:
