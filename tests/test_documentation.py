@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import inspect
-import json
 import os
 import re
 import subprocess
@@ -50,11 +49,8 @@ def test_methods_and_parameters_are_documented(name):
     document = inspect.getdoc(kind)
     assert "%(" not in document
     for name, parameter in inspect.signature(kind).parameters.items():
-        default = (
-            json.dumps(parameter.default) if isinstance(parameter.default, str) else repr(parameter.default)
-        )
         described = re.findall(rf"^{name} : .+, default (.+)\n    \S", document, re.MULTILINE)
-        assert described == [default], name
+        assert described == [repr(parameter.default)], name
     for name in ("model_", "history_", "n_iter_", "feature_names_in_"):
         assert f"\n{name} : " in document, name
 

@@ -46,6 +46,12 @@ def _settings(table: type[BaseModel], path: Iterable[str]) -> list[str]:
     return list(table.model_fields)
 
 
+def either(names: Iterable[str]) -> str:
+    """Names as one says which of them to write."""
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def _meant(word: str, names: Iterable[str]) -> str:
     close = get_close_matches(word, list(names), n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import model_validator
 
 from altmin_dask.config.base import Table
+from altmin_dask.config.messages import either
 from altmin_dask.config.network import NetworkTable
 from altmin_dask.config.solver import MuSchedule, SolverTable
 from altmin_dask.config.tables import ClusterTable, DataTable, OutputTable, TrainingTable
+from altmin_dask.solvers.penalties import PENALTIES
 
 
 class Pipeline(Table):
@@ -42,17 +44,19 @@ class Pipeline(Table):
 
     @model_validator(mode="after")
     def _penalty_has_its_schedule(self) -> Pipeline:
-        penalty = self.solver.penalty
-        if penalty != "l2" and self.uses_kfac:
+        name = self.solver.penalty
+        penalty = PENALTIES[name]
+        if self.schedule not in penalty.schedules:
             raise ValueError(
-                f"solver.penalty = {penalty!r} keeps z, which training.schedule = 'kfac' does not; "
-                "write 'windows', 'incremental' or 'batch'"
+                f"solver.penalty = {name!r} keeps z, which training.schedule = {self.schedule!r} does not; "
+                f"write {either(penalty.schedules)}"
             )
-        if penalty != "l1" and self.solver.augmentation is not None:
-            raise ValueError(f"solver.augmentation is for penalty = 'l1'; solver.penalty is {penalty!r}")
-        if penalty == "multipliers" and isinstance(self.solver.mu, MuSchedule):
+        if not penalty.augmented and self.solver.augmentation is not None:
+            augmented = either([other for other, kind in PENALTIES.items() if kind.augmented])
+            raise ValueError(f"solver.augmentation is for penalty = {augmented}; solver.penalty is {name!r}")
+        if not penalty.mu_moves and isinstance(self.solver.mu, MuSchedule):
             raise ValueError(
-                "solver.mu is only what multipliers begin with; write one number, or one for each layer"
+                f"solver.mu is only what {name} begin with; write one number, or one for each layer"
             )
         return self
 
@@ -63,12 +67,12 @@ class Pipeline(Table):
         return self
 
     @property
-    def schedule(self) -> Literal["kfac", "windows", "incremental", "batch"]:
-        """The schedule, "auto" resolved: K-FAC steps, but windows for penalties that need z."""
+    def schedule(self) -> str:
+        """The schedule, "auto" resolved: the first one of the penalty."""
         wish = self.training.schedule
         if wish != "auto":
             return wish
-        return "kfac" if self.solver.penalty == "l2" else "windows"
+        return PENALTIES[self.solver.penalty].schedules[0]
 
     @property
     def uses_kfac(self) -> bool:

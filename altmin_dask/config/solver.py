@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from altmin_dask.config.base import EACH, ONE, TABLE, WORD, Count, NonNegative, Positive, Table, form_of
+from altmin_dask.solvers.penalties import PENALTIES
+
+PenaltyName = Literal[*PENALTIES]  # type: ignore[valid-type]
 
 
 def _mu_form(value: Any) -> str:
@@ -30,7 +33,7 @@ class MuSchedule(Table):
 class SolverTable(Table):
     """`[solver]`: the relaxation, the z-update and the W-update."""
 
-    penalty: Literal["l2", "l1", "multipliers"] = "l2"
+    penalty: PenaltyName = "l2"
     """How residuals are held: Σ μ_i ‖r_i‖², Σ μ_i ‖r_i‖₁, or at zero, by multipliers."""
     mu: Annotated[
         Annotated[Positive, Tag(ONE)]

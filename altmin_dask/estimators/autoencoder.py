@@ -15,7 +15,6 @@ from altmin_dask.data.source import Source, array_source
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN
 from altmin_dask.estimators.dense import DenseEstimator
-from altmin_dask.estimators.forward import LayersForward
 from altmin_dask.estimators.input import as_dask, is_lazy, known
 from altmin_dask.estimators.parameters import LossParameters, parameter, parametrized
 from altmin_dask.estimators.scoring import lazy_r2
@@ -115,12 +114,11 @@ class AltMinAutoencoder(
         ndarray or dask array
             Values of the narrowest layer, (rows, code); lazy where X is a dask collection, zarr or a path.
         """
-        return self._predict(X, LayersForward(self._fitted, first=0, last=self._code_layer))
+        return self._predict(X, self._forward(last=self._code_layer))
 
     def inverse_transform(self, X: Any) -> Any:
         """Decode what `transform` gave: codes (rows, code) to samples (rows, features)."""
-        model = self._fitted
-        forward = LayersForward(model, first=self._code_layer, last=len(model.network.widths))
+        forward = self._forward(first=self._code_layer)
         lazy = is_lazy(X)
         codes: Any = as_dask(X) if lazy else check_array(X, dtype=FLOATS)
         if codes.shape[1] != self._n_features_out:

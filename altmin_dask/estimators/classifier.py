@@ -47,7 +47,7 @@ class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
     """
 
     class_weight: Mapping[Any, float] | str | None = parameter(
-        'How much samples of a class count, besides their own weights; "balanced" gives all classes the same.',
+        "How much samples of a class count, besides their own weights; 'balanced' gives all classes the same.",
         default=None,
     )
 

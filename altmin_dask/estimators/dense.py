@@ -10,7 +10,7 @@ from sklearn.utils.validation import validate_data
 
 from altmin_dask.config import NetworkTable
 from altmin_dask.estimators.base import FLOATS, AltMinEstimator
-from altmin_dask.estimators.forward import LayersForward
+from altmin_dask.estimators.forward import Forward
 from altmin_dask.estimators.input import as_dask, is_lazy
 from altmin_dask.estimators.parameters import choices, parameter, parametrized
 from altmin_dask.storage.model import Model
@@ -22,7 +22,7 @@ class DenseEstimator(AltMinEstimator):
 
     initialization: str = parameter(
         f"How weights begin: {choices(NetworkTable, 'initialization')}; "
-        '"auto" is "whitened" for auto-encoders of one hidden layer, and "random" elsewhere.',
+        "'auto' is 'whitened' for auto-encoders of one hidden layer, and 'random' elsewhere.",
         default="auto",
     )
 
@@ -32,7 +32,7 @@ class DenseEstimator(AltMinEstimator):
     def _shape(self, model: Model) -> tuple[int, ...]:
         return (prod(model.sample_shape),)
 
-    def _predict(self, X: Any, forward: LayersForward) -> Any:
+    def _predict(self, X: Any, forward: Forward) -> Any:
         """Outputs for samples of any kind: lazy for what is lazy."""
         if is_lazy(X):
             return forward.lazily(self._samples(X))
@@ -45,7 +45,8 @@ class DenseEstimator(AltMinEstimator):
         self._learn_features(X, x.shape[1], reset=False)
         return x
 
-    def _forward(self, **options: Any) -> LayersForward:
-        """The whole network."""
+    def _forward(self, first: int = 0, last: int | None = None, **options: Any) -> Forward:
+        """Layers `first` + 1 … `last`, or all of them."""
         model = self._fitted
-        return LayersForward(model, first=0, last=len(model.network.widths), **options)
+        last = len(model.weights) if last is None else last
+        return Forward(model.network.part(first, last), model.weights[first:last], **options)

@@ -8,14 +8,16 @@ subclass that writes ``ridge: float = 1.0`` has another default, and the same wo
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_origin
 
 import numpy as np
 
 from altmin_dask.config import NetworkTable, SolverTable, TrainingTable
+from altmin_dask.config.messages import either
 from altmin_dask.networks.activations import ACTIVATIONS
 
 _WIDTH = 100
@@ -68,8 +70,9 @@ def parametrized(cls: type[T_]) -> type[T_]:
     """
     made = dataclasses.dataclass(eq=False, repr=False, match_args=False, kw_only=True)(cls)
     if made.__doc__:  # not under python -OO
-        made.__doc__ = made.__doc__.replace("%(parameters)s", _described(made).lstrip())
-        made.__doc__ = made.__doc__.replace("%(attributes)s", textwrap.indent(_LEARNT, "    ").lstrip())
+        document = inspect.cleandoc(made.__doc__)
+        document = document.replace("%(parameters)s", _described(made))
+        made.__doc__ = document.replace("%(attributes)s", _LEARNT)
     return made
 
 
@@ -82,8 +85,7 @@ def _described(cls: Any) -> str:
 
     ordered = sorted(dataclasses.fields(cls), key=lambda field: (field.kw_only, nearest(field)))
     return "\n".join(
-        f"    {field.name} : {field.type}, default {_literal(field.default)}\n"
-        + _paragraph(_doc(cls, field.name))
+        f"{field.name} : {field.type}, default {field.default!r}\n" + _paragraph(_doc(cls, field.name))
         for field in ordered
     )
 
@@ -96,27 +98,17 @@ def _doc(cls: Any, name: str) -> str:
 
 
 def _paragraph(words: str) -> str:
-    indent = " " * 8
+    indent = " " * 4
     return textwrap.fill(
         words, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
     )
-
-
-def _literal(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)
-
-
-def one_of(names: Iterable[Any]) -> str:
-    """Names as help lists them: "a", "b" or "c"."""
-    *others, last = [f'"{name}"' for name in names]
-    return f"{', '.join(others)} or {last}" if others else last
 
 
 def choices(table: Any, setting: str) -> str:
     """What a setting of a pipeline may be."""
     annotation = table.model_fields[setting].annotation
     literals = annotation if get_origin(annotation) is Literal else get_args(annotation)[0]  # or None
-    return one_of(get_args(literals))
+    return either(get_args(literals))
 
 
 @parametrized
@@ -127,14 +119,14 @@ class Parameters:
         "Widths d_1 … d_{L−1} of the hidden layers.", default=(100,), kw_only=False
     )
     activation: str | tuple[str, ...] = parameter(
-        f"{one_of(ACTIVATIONS)}; one for all hidden layers, or one for each.", default="relu", kw_only=False
+        f"{either(ACTIVATIONS)}; one for all hidden layers, or one for each.", default="relu", kw_only=False
     )
     penalty: str = parameter(
         f"How the constraints z_i = W_i φ(z_{{i−1}}) + b_i are relaxed: {choices(SolverTable, 'penalty')}.",
         default="l2",
     )
     mu: float | tuple[float, ...] | Mapping[str, float] | str = parameter(
-        'Weight of the penalty, of all layers or of each; "auto" is exact constraints for K-FAC steps.',
+        "Weight of the penalty, of all layers or of each; 'auto' is exact constraints for K-FAC steps.",
         default="auto",
     )
     ridge: float = parameter(
@@ -148,7 +140,7 @@ class Parameters:
     )
     schedule: str = parameter(
         f"How sweeps over the chunks go: {choices(TrainingTable, 'schedule')}; "
-        '"auto" are K-FAC steps for "l2", and windows elsewhere.',
+        "'auto' are K-FAC steps for 'l2', and windows elsewhere.",
         default="auto",
     )
     max_sweeps: float | None = parameter(
@@ -186,8 +178,8 @@ class Parameters:
         "How many groups may be under way at once (K-FAC); above 0 results depend on timing.", default=0
     )
     dtype: str = parameter(
-        f'In which is computed, and what samples and targets are read in: "auto", {choices(NetworkTable, "dtype")}; '
-        '"auto" is float32 for samples of float32, and float64 elsewhere, as in scikit-learn; `partial_fit` goes on in '
+        f"In which is computed, and what samples and targets are read in: 'auto', {choices(NetworkTable, 'dtype')}; "
+        "'auto' is float32 for samples of float32, and float64 elsewhere, as in scikit-learn; `partial_fit` goes on in "
         "what it began with.",
         default="auto",
     )
@@ -196,7 +188,7 @@ class Parameters:
     )
     scheduler: str | None = parameter(
         "Where is trained: None is the Dask client that is active (``Client(...)``, ``client.as_current()``), or else "
-        'threads of this process; "threads" is always these; otherwise the address of a scheduler.',
+        "threads of this process; 'threads' is always these; otherwise the address of a scheduler.",
         default=None,
     )
     workers: int | None = parameter(
@@ -210,7 +202,7 @@ class Parameters:
         default=None,
     )
     settings: Mapping[str, Any] | None = parameter(
-        'More settings as in a pipeline file, such as ``{"solver.output_damping": 0.01}``; these go first.',
+        "More settings as in a pipeline file, such as ``{'solver.output_damping': 0.01}``; these go first.",
         default=None,
     )
     verbose: bool = parameter("Print a line for every record.", default=False)
@@ -221,7 +213,7 @@ class OutputParameters:
     """What is told about real outputs."""
 
     output_activation: str | None = parameter(
-        'None is "identity" for the squared loss; "sigmoid" for targets (of auto-encoders, samples) in [0, 1].',
+        "None is 'identity' for the squared loss; 'sigmoid' for targets (of auto-encoders, samples) in [0, 1].",
         default=None,
     )
 
@@ -231,7 +223,7 @@ class LossParameters(OutputParameters):
     """What is told about real outputs of networks that are no recurrent ones."""
 
     loss: str = parameter(
-        '"squared" is ½ ‖ŷ − y‖²; "binary_cross_entropy", with sigmoid outputs, the cross entropy for targets (of '
+        "'squared' is ½ ‖ŷ − y‖²; 'binary_cross_entropy', with sigmoid outputs, the cross entropy for targets (of "
         "auto-encoders, samples) in [0, 1].",
         default="squared",
     )

@@ -117,7 +117,7 @@ class AltMinRecurrentClassifier(ClassifierMixin, RecurrentEstimator):  # type: i
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         super()._restore(saved)
-        self.classes_ = classes_from_json(saved, self._read.outputs)
+        self.classes_ = classes_from_json(saved, self.model_.network.layers[-1].units)
 
 
 @parametrized

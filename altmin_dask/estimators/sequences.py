@@ -8,18 +8,19 @@ from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from altmin_dask.config import NetworkTable
+from altmin_dask.config.messages import either
 from altmin_dask.data.checks import check_finite
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source, array_source
 from altmin_dask.data.streams import mapped, sliced
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
-from altmin_dask.estimators.forward import SequenceForward
+from altmin_dask.estimators.forward import Forward
 from altmin_dask.estimators.input import as_dask, is_lazy
-from altmin_dask.estimators.parameters import choices, one_of, parameter, parametrized
+from altmin_dask.estimators.parameters import choices, parameter, parametrized
 from altmin_dask.estimators.settings import widths
 from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.storage.model import Model
@@ -62,7 +63,7 @@ class RecurrentEstimator(AltMinEstimator):
         "Widths of the recurrent layers.", default=(100,), kw_only=False
     )
     activation: str | tuple[str, ...] = parameter(
-        f"Of all hidden layers, or of each, recurrent ones first: {one_of(ACTIVATIONS)}.",
+        f"Of all hidden layers, or of each, recurrent ones first: {either(ACTIVATIONS)}.",
         default="tanh",
         kw_only=False,
     )
@@ -75,7 +76,7 @@ class RecurrentEstimator(AltMinEstimator):
     )
     recurrent_initialization: str = parameter(
         f"What V_i are at first: {choices(NetworkTable, 'recurrent_initialization')}; "
-        '"auto" is the identity for rectifiers, and orthogonal elsewhere.',
+        "'auto' is the identity for rectifiers, and orthogonal elsewhere.",
         default="auto",
     )
     ridge: float = 0.3
@@ -160,10 +161,15 @@ class RecurrentEstimator(AltMinEstimator):
     def _shape(self, model: Model) -> tuple[int, ...]:
         return model.sample_shape
 
-    def _outputs(self, X: Any, lengths: Any, **options: Any) -> Any:
+    def _forward(self, steps: int, **options: Any) -> Forward:
+        """The network for sequences of some steps."""
         model = self._fitted
+        return Forward(model.network.with_steps(steps), model.weights, **options)
+
+    def _outputs(self, X: Any, lengths: Any, **options: Any) -> Any:
+        check_is_fitted(self)
         rows, steps = self._sequences(X, reset=False)
-        forward = SequenceForward(model, steps=steps, **options)
+        forward = self._forward(steps, **options)
         if is_lazy(rows):
             if lengths is not None:
                 raise DataError(
@@ -186,7 +192,7 @@ class RecurrentEstimator(AltMinEstimator):
     def _of_store(self, store: SampleStore, **options: Any) -> tuple[Array, Array | None, Array]:
         """Targets, lengths and predictions of all samples of a store, whose inputs are read chunk by chunk."""
         lengths = store.sequence_arrays.get("lengths")
-        forward = SequenceForward(self._fitted, steps=self.n_steps_in_, **options)
+        forward = self._forward(self.n_steps_in_, **options)
         found = []
         for start in range(0, store.rows, store.chunk_rows):
             rows = slice(start, start + store.chunk_rows)
@@ -206,10 +212,6 @@ class RecurrentEstimator(AltMinEstimator):
         self.n_steps_in_, self.n_step_features_in_ = int(saved["steps"]), int(saved["step_features"])
 
     @property
-    def _read(self) -> SequenceForward:
-        return SequenceForward(self._fitted, steps=self.n_steps_in_)
-
-    @property
     def _every(self) -> bool:
         """Whether there are outputs at every step."""
-        return self._read.steps_shape != ()
+        return self._fitted.network.every

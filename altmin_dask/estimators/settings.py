@@ -14,7 +14,7 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
 from altmin_dask.errors import ConfigError
 from altmin_dask.estimators.parameters import Parameters
-from altmin_dask.training.kfac_training import GROUP_ROWS
+from altmin_dask.networks.defaults import DEFAULTS
 
 SMALL = 1 << 20
 """Samples of no more numbers than these get chunks of a whole group: more tasks would take longer."""
@@ -91,7 +91,7 @@ def chunk_rows_of(parameters: Parameters, source: Source) -> int | None:
     """Rows in a chunk of a temporary store; None is for `ingest` to choose."""
     if parameters.chunk_rows is not None or source.rows * prod(source.x_shape) > SMALL:
         return parameters.chunk_rows
-    return min(source.rows, GROUP_ROWS)
+    return min(source.rows, DEFAULTS.group_rows)
 
 
 def share_held_out(parameters: Parameters) -> float:
