@@ -242,7 +242,7 @@ def test_what_is_unexpected(error, code, message, altmin, monkeypatch):
     def fail(*args: Any, **settings: Any) -> None:
         raise error
 
-    monkeypatch.setattr("altmin_dask.data.sample_store.ingest", fail)
+    monkeypatch.setattr("altmin_dask.data.ingest.ingest", fail)
     refused(altmin("ingest", "digits", "s.zarr"), message, code)
 
 
