@@ -245,9 +245,9 @@ def test_tasks_of_increments_are_those_that_run(make_store, tmp_path, chunks, la
             seen.append(key)
 
     with Callback(pretask=note):
-        started = threads.start(*task_graphs.increment(step, None, (0,), 2))
+        started = threads.start(*task_graphs.kfac_sums(step, None, (0,), 2))
         threads.first([started])
-        threads.compute(task_graphs.probe(replace(step, token="p"), started.kept(), weights, weights))
+        threads.compute(task_graphs.quadratic_model(replace(step, token="p"), started.kept(), weights, weights))
     work = Workload(network.sizes, store.rows, 2, 24, 8 * labels, group_chunks=chunks, kfac=True, itemsize=4)
     # Dask's own last step may be fused with ours, or not
     assert abs(project(work).tasks - len(seen)) <= 1, seen
