@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.solvers.evaluation import Evaluation, Moments, RelaxedSums
 from altmin_dask.solvers.kernels import VisitSums
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
@@ -103,6 +103,6 @@ def test_layers_of_rows_are_views():
 
 
 def test_moments_are_those_of_a_networks_samples():
-    moments = Moments(Chain.build([4, 3, 2]))
+    moments = Moments(dense_network([4, 3, 2]))
     assert moments.gram.shape == (5, 5)
     assert moments.targets.shape == (2,)

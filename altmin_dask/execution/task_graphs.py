@@ -16,7 +16,6 @@ import numpy as np
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.timing import TimedArray, activity, meter_kernels
-from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import (
     Evaluation,
@@ -99,7 +98,7 @@ class TaskContext:
     ----------
     network, target, dtype, settings
         What is trained, as in `Samples`, and how.
-    encoder : (Chain, str) or None
+    encoder : (Network, str) or None
         A network, and the file of its weights, whose outputs take the place of the samples.
     """
 
@@ -107,7 +106,7 @@ class TaskContext:
     target: str
     dtype: str
     settings: NewtonSettings = field(default_factory=NewtonSettings)
-    encoder: tuple[Chain, str] | None = None
+    encoder: tuple[Network, str] | None = None
 
     def arrange(
         self,

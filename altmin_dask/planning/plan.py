@@ -18,14 +18,14 @@ from distributed.worker_memory import parse_memory_limit
 from zarr.codecs import Crc32cCodec
 
 from altmin_dask.config import ClusterTable, Pipeline
-from altmin_dask.data.readers import read_zarr
+from altmin_dask.data.checks import is_labels
+from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
-from altmin_dask.data.sources import Source, open_source
-from altmin_dask.data.summaries import is_labels
+from altmin_dask.data.source import Source
+from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.executors import Cluster, Executor
 from altmin_dask.execution.task_graphs import TARGET_ARRAYS
-from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.planning.memory import Workload
 from altmin_dask.planning.projection import (
     BASELINE,
@@ -106,7 +106,7 @@ class Plan:
     def numbers(self) -> dict[str, Any]:
         """All of it as one JSON object; sizes in bytes."""
         return {
-            "network": list(self.work.sizes),
+            "network": list(self.work.network.sizes),
             "rows": self.work.rows,
             **asdict(self.projection),
             "workers": self.place.workers,
@@ -127,7 +127,7 @@ class Plan:
             else f"{place.workers} × {place.threads} threads"
         )
         lines = [
-            ("network", "-".join(map(str, self.work.sizes))),
+            ("network", "-".join(map(str, self.work.network.sizes))),
             ("samples", f"{self.work.rows:,}"),
             ("rows in a chunk", f"{projection.chunk_rows:,}"),
             ("chunks", f"{projection.chunks:,}"),
@@ -234,8 +234,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
     validation = None if pipeline.data.validation is None else look(pipeline.data.validation, "validation")
     itemsize = np.dtype(settings.dtype).itemsize
     work = Workload(
-        sizes=network.sizes,
-        layers=network.layers if isinstance(network, Recurrent) else (),
+        network=network,
         itemsize=itemsize,
         rows=train.outline.rows,
         chunk_rows=train.chunk_rows,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from altmin_dask.networks.chain import augmented
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.packing import Layout, PackedArrays, split_layers
@@ -22,7 +19,7 @@ class Moments(PackedArrays):
     Attributes
     ----------
     gram : ndarray, (d_0 + 1, d_0 + 1)
-        Σ x̃ x̃ᵀ.
+        Σ x̃ x̃ᵀ of the first layer's augmented inputs.
     targets : ndarray, (d_L,)
         Σ of the targets; of labels, how many there are of each.
     """
@@ -101,10 +98,10 @@ def moments_chunk(network: Network, batch: Batch) -> Moments:
     sums = Moments(network)
     product, work = np.empty_like(sums.gram), Workspace()
     for _, block in batch.blocks(network.block_rows):
-        inputs, y = augmented(block.x, np.float64, work), block.y
+        inputs, y = network.first_inputs(block, np.float64, work), block.y
         sums.gram += np.matmul(inputs.T, inputs, out=product)
         if y is None:
-            sums.targets += inputs[:, :-1].sum(axis=0)
+            sums.targets += block.x.reshape(len(block), -1).sum(axis=0, dtype=np.float64)
         elif network.loss.target == "labels":
             sums.targets += np.bincount(y, minlength=network.widths[-1])
         else:
@@ -120,7 +117,7 @@ def objective_chunk(network: Network, weights: Weights, batch: Batch, z: Array) 
     sums, double = RelaxedSums(len(network.widths)), tuple(w.astype(np.float64) for w in weights)
     for rows, block in batch.blocks(network.block_rows):
         layers = split_layers(z[rows].astype(np.float64), network.widths)
-        fixed: Any = network.prepare(double, block, Workspace())
+        fixed = network.prepare(double, block, Workspace())
         point = network.evaluate(double, fixed, network.loss.targets(block, np.float64), layers)
         sums.loss += point.loss.sum()
         sums.residuals += [np.vdot(r, r) for r in point.residuals]

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from altmin_dask.networks.network import Network, nested_pass
+from altmin_dask.networks.nested import Pass
+from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import Workspace, thread_workspace
 from altmin_dask.solvers.evaluation import numbers_may_overflow
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
@@ -189,7 +190,7 @@ def kfac_chunk(
     sums = KroneckerSums(network.shapes, seed is not None, dtype=weights[0].dtype)
     for number, (_, block) in enumerate(batch.blocks(network.block_rows)):
         with work.activity("newton"):
-            nested: Any = nested_pass(network, weights, block, work)
+            nested = Pass.forward(network, weights, block, work)
         loss = nested.loss
         sums.totals += (len(loss), loss.sum(dtype=np.float64), np.square(loss).sum(dtype=np.float64))
         if seed is not None:
@@ -225,7 +226,7 @@ def quadratic_model_chunk(
     repeated = tuple(w - old for w, old in zip(weights, previous, strict=True))
     model.samples += len(batch)
     for _, block in batch.blocks(network.block_rows):
-        nested = nested_pass(network, weights, block, work)
+        nested = Pass.forward(network, weights, block, work)
         ways = nested.directional(direction, "along"), nested.directional(repeated, "repeated")
         curvature, gradient = nested.curvature(), nested.gradient
         for a, way in enumerate(ways):

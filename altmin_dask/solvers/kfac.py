@@ -39,12 +39,6 @@ from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kronecker import KroneckerSums
 from altmin_dask.types import Array, Weights
 
-UNKNOWNS_SHARE = 0.1
-SEQUENCE_SHARE = 0.2
-"""ρ relative to a mean diagonal, for one unknown per target number; of chains and of recurrent networks (rows 24 and 42
-of benchmarks/LOG.md)."""
-SEQUENCE_DAMPING = 0.03
-"""σ of recurrent networks: that the steps of a sequence hang together is not in the factors (row 41)."""
 CURVATURE_EVERY, CURVATURE_EARLY = 4, (1, 2, 3, 5)
 """Curvature, which costs a backward pass (row 6), is measured in every fourth step, and in these."""
 CURVATURE_DECAY = 0.8
@@ -89,15 +83,15 @@ class KFACSettings:
 
 
 def default_input_damping(network: Network, rows: int) -> float:
-    """A tenth (sequences: a fifth) of the unknowns per target number of a group of `rows` samples."""
+    """A share of the unknowns per target number of a group of `rows` samples."""
     unknowns = sum(d * k for d, k in network.shapes)
-    share = SEQUENCE_SHARE if any(network.recurrent_layers) else UNKNOWNS_SHARE
-    return share * unknowns / (rows * network.widths[-1])
+    return network.defaults.proximal_share * unknowns / (rows * network.widths[-1])
 
 
 def default_output_damping(network: Network) -> float:
-    """σ, by the loss, or for sequences."""
-    return SEQUENCE_DAMPING if any(network.recurrent_layers) else network.loss.output_damping
+    """σ, by the layers or the loss."""
+    given = network.defaults.output_damping
+    return network.loss.output_damping if given is None else given
 
 
 def curvature_due(step: int) -> bool:

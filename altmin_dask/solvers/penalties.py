@@ -17,10 +17,6 @@ from altmin_dask.networks.network import Network
 from altmin_dask.solvers.penalty import Penalty, SplitPenalty, sum_of_products
 from altmin_dask.types import Array
 
-MU = 0.03
-"""μ where z persists, by DESIGN.md's section 5: the smaller, the faster, until relaxed and nested loss part."""
-MU_SEQUENCES = 100.0, 10.0
-"""Of recurrent layers and of those on top (row 44 of benchmarks/LOG.md): small residuals add up over the steps."""
 MU_L1 = 0.1
 """Between what is exact and what lets outliers go (rows 53 and 55 of benchmarks/LOG.md)."""
 
@@ -33,11 +29,8 @@ class L2(Penalty):
 
     @classmethod
     def default_mu(cls, network: Network) -> float | tuple[float, ...]:
-        """By layer for sequences."""
-        recurrent, above = MU_SEQUENCES
-        if any(network.recurrent_layers):
-            return tuple(recurrent if loops else above for loops in network.recurrent_layers)
-        return MU
+        """By layer."""
+        return network.default_mu
 
     def value(self, layer: int, residual: Array, dual: Array) -> float:
         """μ_i ‖r_i‖²."""

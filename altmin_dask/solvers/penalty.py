@@ -28,14 +28,10 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from altmin_dask.networks.chain import Point
-from altmin_dask.networks.network import Network
+from altmin_dask.networks.network import Network, Point
 from altmin_dask.networks.workspace import Workspace, strips
 from altmin_dask.solvers.packing import Layout, PackedArrays, split_layers
 from altmin_dask.types import Array
-
-RHO_SEQUENCES = 10.0
-"""ρ that sequences begin with (row 44 of benchmarks/LOG.md); small residuals add up over the steps."""
 
 
 class ADMMResiduals(PackedArrays):
@@ -195,8 +191,9 @@ class SplitPenalty(Penalty):
 
     @staticmethod
     def default_rho(network: Network) -> float:
-        """ρ to begin with, unless told otherwise, by the loss, or for sequences."""
-        return RHO_SEQUENCES if any(network.recurrent_layers) else network.loss.splitting_rho
+        """ρ to begin with, unless told otherwise, by the layers or the loss."""
+        given = network.defaults.dual_rho
+        return network.loss.splitting_rho if given is None else given
 
     @property
     def counts(self) -> tuple[float, ...]:

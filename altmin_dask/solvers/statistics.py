@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from altmin_dask.networks.chain import Point
+from altmin_dask.networks.network import Point
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.linalg import add_product
 from altmin_dask.solvers.packing import Layout, PackedArrays

@@ -12,7 +12,7 @@ from zoo import solve_layer
 
 from altmin_dask.config import make_pipeline
 from altmin_dask.errors import ConfigError
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import collect_chunk, enter_chunk, latent_width, sends_inputs, visit_chunk
@@ -31,7 +31,7 @@ every_split_penalty = pytest.mark.parametrize("kind", SPLIT.values(), ids=SPLIT)
 def small():
     """A chain of two layers and twelve samples."""
     rng = np.random.default_rng(3)
-    network = Chain.build([4, 3, 2], ["tanh"], "squared", "identity")
+    network = dense_network([4, 3, 2], ["tanh"], "squared", "identity")
     batch = Batch(rng.normal(size=(12, 4)), rng.normal(size=(12, 2)))
     return network, network.initial_weights(0, np.float64), batch
 
@@ -249,7 +249,7 @@ def test_it_leads_to_the_optimum_of_a_convex_problem(kind):
     x = rng.normal(size=(40, 3))
     y = x @ rng.normal(size=(3, 2)) + 0.1 * rng.normal(size=(40, 2)) + 0.5
     y[:6] += 20.0
-    network, batch, ridge = Chain.build([3, 2], [], "squared", "identity"), Batch(x, y), 0.1
+    network, batch, ridge = dense_network([3, 2], [], "squared", "identity"), Batch(x, y), 0.1
     mu = (0.3,)
     penalty = kind(kind.initial_rho(network, mu, None), mu)
 

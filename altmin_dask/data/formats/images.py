@@ -1,0 +1,149 @@
+"""A folder of images of equal size as samples; folders in it are classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from altmin_dask.data.formats.base import SourceOptions, SourceSpec
+from altmin_dask.data.readers import RowReader
+from altmin_dask.data.source import Source
+from altmin_dask.data.streams import sliced
+from altmin_dask.errors import DataError, MissingError
+from altmin_dask.preparation import Preparation
+from altmin_dask.storage.locations import local_path
+from altmin_dask.storage.remote import reason
+from altmin_dask.types import Array
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_MODES = {"1": "L", "LA": "L"} | dict.fromkeys(("P", "CMYK", "PA", "RGBA", "YCbCr", "HSV", "RGBX"), "RGB")
+"""What images of Pillow's other modes are read as."""
+_DEEP = {
+    "I;16": np.uint16,
+    "I;16L": np.uint16,
+    "I;16B": np.uint16,
+    "I;16N": np.uint16,
+    "I": np.int32,
+    "F": np.float32,
+}
+"""Grey images of more than 8 bits, which are read as they are: Pillow would cut their values off at 255."""
+
+
+class ImageFormat:
+    """Images of equal size, whose classes are the folders they lie in."""
+
+    known_as = "a folder of images"
+
+    def matches(self, spec: SourceSpec) -> bool:
+        """Tell by the names of the files."""
+        return spec.folder is not None and bool(images_of(spec.folder))
+
+    def open(self, spec: SourceSpec, options: SourceOptions) -> Source:
+        """Read the header of every file."""
+        spec.refuse_split()
+        options.refuse_names(spec.base)
+        return read_images(spec.name, local_path(spec.base), options.like)
+
+
+def images_of(folder: Path) -> dict[str, list[Path]]:
+    """The images of every class, in order; of those that lie in the folder itself, the class is ""."""
+    found = {"": _images(folder)}
+    if not found[""]:
+        found = {sub.name: _images(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
+    return {name: files for name, files in found.items() if files}
+
+
+def read_images(name: str, folder: Path, like: Preparation | None = None) -> Source:
+    """Read images as x of shape (rows, height, width), or (rows, height, width, 3) if they are coloured.
+
+    Values are 0 to 255, or what grey images of 16 or 32 bits have.
+
+    Parameters
+    ----------
+    name : str
+        What messages call them.
+    folder : Path
+        Where they are; where they lie in folders of their own, these are the classes.
+    like : Preparation, optional
+        With the classes of earlier images.
+
+    Raises
+    ------
+    DataError
+        If sizes or depths differ, a file is no image, or there is a class that was not there.
+    MissingError
+        If Pillow is not installed.
+    """
+    found = images_of(folder)
+    files = [file for some in found.values() for file in some]
+    shape, mode = _header(files[0])
+    for file in files[1:]:
+        other, its = _header(file)
+        if other != shape:
+            raise DataError(
+                f"{file} has {other[1]}×{other[0]} pixels and {files[0].name} has {shape[1]}×{shape[0]}; "
+                "bring all images to the same size"
+            )
+        if its != mode and (its in _DEEP or mode in _DEEP):
+            raise DataError(
+                f"{file} has pixels of the kind {its!r} and {files[0].name} of {mode!r}; bring all images to the "
+                "same depth"
+            )
+    shape = (*shape, 3) if mode == "RGB" else shape
+
+    def blocks(rows: int) -> Iterator[Array]:
+        for start in range(0, len(files), rows):
+            yield np.stack([_pixels(file, mode) for file in files[start : start + rows]])
+
+    x = RowReader(
+        f"the images in {folder}", (len(files), *shape), np.dtype(_DEEP.get(mode, np.uint8)), blocks
+    )
+    if "" in found:
+        return Source(name, x)
+    classes = tuple(found) if like is None or like.classes is None else like.classes
+    if unknown := [label for label in found if label not in classes]:
+        raise DataError(f"{name} has the class {unknown[0]!r}, which the data for training had not")
+    labels = np.repeat([classes.index(label) for label in found], [len(some) for some in found.values()])
+    return Source(
+        name,
+        x,
+        sliced(labels.astype(np.int64), f"classes of {folder}"),
+        preparation=Preparation(classes=classes),
+    )
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS and file.is_file())
+
+
+def _opened(file: Path) -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingError(f"{file} cannot be read; `pip install 'altmin-dask[images]'`") from None
+    try:
+        return Image.open(file)
+    except Exception as error:
+        raise DataError(f"{file} cannot be read as an image: {reason(error)}") from error
+
+
+def _header(file: Path) -> tuple[tuple[int, ...], str]:
+    """Height and width, and whether it is coloured ("RGB") or grey ("L", or the mode of more than 8 bits)."""
+    with _opened(file) as image:
+        mode = _MODES.get(image.mode, image.mode)
+        if mode not in ("RGB", "L", *_DEEP):
+            raise DataError(
+                f"{file} has pixels of the kind {mode!r}, which cannot be used; save it in RGB or grey"
+            )
+        return (image.height, image.width), mode
+
+
+def _pixels(file: Path, mode: str) -> Array:
+    with _opened(file) as image:
+        try:
+            return np.asarray(image if image.mode == mode else image.convert(mode), _DEEP.get(mode, np.uint8))
+        except Exception as error:  # a file that was cut short is noticed here
+            raise DataError(f"{file} cannot be read as an image: {reason(error)}") from error
