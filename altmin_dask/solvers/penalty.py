@@ -193,7 +193,7 @@ class SplitPenalty(Penalty):
     def default_rho(network: Network) -> float:
         """ρ to begin with, unless told otherwise, by the layers or the loss."""
         given = network.defaults.dual_rho
-        return network.loss.splitting_rho if given is None else given
+        return network.loss.dual_rho if given is None else given
 
     @classmethod
     def initial_rho(
