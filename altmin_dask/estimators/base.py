@@ -40,6 +40,7 @@ from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.algorithms import restore
 from altmin_dask.training.kfac_training import KFACTrainingState
 from altmin_dask.training.problem import is_store
+from altmin_dask.training.record import read_records
 from altmin_dask.types import Array, Weights
 
 GIVEN = "the given arrays"
