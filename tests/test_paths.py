@@ -618,8 +618,14 @@ def test_a_store_at_a_url_with_such_a_name(name, memory):
     assert {key: content for key, content in found.items() if not key.startswith(f"/{name}/")} == before
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("scratch", ["/scratch", "/scr*", "/[s]", "/s?", ""])
+@pytest.mark.parametrize(
+    ("scratch", "schedule"),
+    [
+        marked(scratch, schedule, fast=number % 2 == which)  # in turn
+        for number, scratch in enumerate(("/scratch", "/scr*", "/[s]", "/s?", ""))
+        for which, schedule in enumerate(SCHEDULES)
+    ],
+)
 def test_z_among_objects_of_others(scratch, schedule, samples, make_store, pipeline, memory, tmp_path):
     z = memory + scratch
     for other in (

@@ -93,7 +93,7 @@ def same_bits(a: Any, b: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[] if name in ("kfac", "windows") else pytest.mark.slow) for name in SCHEDULES],
+    [pytest.param(name, marks=[] if name == "kfac" else pytest.mark.slow) for name in SCHEDULES],
 )
 def test_a_resumed_run_on_a_cluster_is_the_uninterrupted_one_in_threads(
     name, store, tmp_path, cluster_address
@@ -109,7 +109,9 @@ def test_a_resumed_run_on_a_cluster_is_the_uninterrupted_one_in_threads(
     assert records[-1]["nested_loss"] < records[0]["nested_loss"]
 
 
-@pytest.mark.parametrize("name", ["incremental", "batch", "windows"])
+@pytest.mark.parametrize(
+    "name", ["incremental", *(pytest.param(name, marks=pytest.mark.slow) for name in ("batch", "windows"))]
+)
 def test_f_never_rises_between_entries(name, store, tmp_path):
     samples = store(SEQUENCES, RUNNING, lengths=LENGTHS)
     training = {"schedule": name, "max_sweeps": 6.0, "first_window": 8 if name == "windows" else None}
