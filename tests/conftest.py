@@ -19,8 +19,9 @@ from object_store import running_server, s3
 from threadpoolctl import threadpool_info
 
 from altmin_dask.config import Pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 
 # A shared machine may be slow at any moment; and what decides over a change must decide the same twice. CI looks for
 # new cases with --hypothesis-profile=random, where a failure prints the line that reproduces it.

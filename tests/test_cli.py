@@ -247,7 +247,7 @@ def test_what_is_unexpected(error, code, message, altmin, monkeypatch):
 
 def test_debugging_shows_the_traceback(altmin, monkeypatch):
     monkeypatch.setenv("ALTMIN_DEBUG", "1")
-    monkeypatch.setattr("altmin_dask.data.sources.open_source", lambda *args, **names: 1 / 0)
+    monkeypatch.setattr("altmin_dask.data.open.open_source", lambda *args, **names: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         altmin("ingest", "digits", "s.zarr")
 

@@ -28,8 +28,9 @@ from safetensors.numpy import load_file
 
 from altmin_dask import runs
 from altmin_dask.config import load_pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.execution.executors import Cluster, open_executor
 from altmin_dask.networks.chain import Chain
 from altmin_dask.storage import weights as weights_module

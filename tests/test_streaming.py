@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from altmin_dask.data.sample_store import SAMPLES, SampleStore, ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SAMPLES, SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import ExistsError
 from altmin_dask.storage import atomic
 from altmin_dask.storage.atomic import new_folder
@@ -23,8 +25,9 @@ HOME = Path(__file__).parents[1]
 
 MEASURE = """
 import sys
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.source import array_source
 import numpy as np
 
 def memory(field):
@@ -101,8 +104,8 @@ def test_400_megabytes_in_chunks_of_four(tmp_path, kind):
 KILLED = """
 import os, signal, sys
 from altmin_dask.storage import atomic
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
 
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -18,10 +18,11 @@ from distributed.worker_memory import parse_memory_limit
 from zarr.codecs import Crc32cCodec
 
 from altmin_dask.config import ClusterTable, Pipeline
-from altmin_dask.data.readers import read_zarr
+from altmin_dask.data.checks import is_labels
+from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
-from altmin_dask.data.sources import Source, open_source
-from altmin_dask.data.summaries import is_labels
+from altmin_dask.data.source import Source
+from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.executors import Cluster, Executor
 from altmin_dask.execution.task_graphs import TARGET_ARRAYS
