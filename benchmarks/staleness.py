@@ -79,18 +79,26 @@ def main() -> None:
                 for max_staleness in (0, stale):
                     settings = Pipeline.model_validate(
                         {
-                            "data": {"train": str(home / "train.zarr"), "validation": str(home / "test.zarr")},
+                            "data": {
+                                "train": str(home / "train.zarr"),
+                                "validation": str(home / "test.zarr"),
+                            },
                             "network": {"kind": kind, **network},
                             "training": {
-                                "max_staleness": max_staleness, "max_sweeps": options.sweeps, "seed": seed,
+                                "max_staleness": max_staleness,
+                                "max_sweeps": options.sweeps,
+                                "seed": seed,
                                 "group_chunks": None if options.mnist else 1,
                             },
                         }
-                    )  # fmt: skip
+                    )
                     records = runs.train(
-                        settings, RunFolder(home / f"{kind}-{max_staleness}-{seed}"), Quiet(),
-                        scheduler=cluster.scheduler_address, log=lambda line: None,
-                    )  # fmt: skip
+                        settings,
+                        RunFolder(home / f"{kind}-{max_staleness}-{seed}"),
+                        Quiet(),
+                        scheduler=cluster.scheduler_address,
+                        log=lambda line: None,
+                    )
                     losses.append({round(r["sweep"], 3): r["validation_loss"] for r in records})
                 for sweep in losses[0].keys() & losses[1].keys():
                     found.setdefault(sweep, []).append((losses[0][sweep], losses[1][sweep]))
