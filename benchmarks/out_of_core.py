@@ -142,7 +142,7 @@ def gigabytes(rows: int, features: int, hidden: int) -> float:
 
 
 class Training(NamedTuple):
-    """Of one run: rows per CPU second, wall seconds, what was watched, bytes read of the disk, whether workers lived."""
+    """Of one run: rows per CPU second, wall seconds, what was watched, bytes read of the disk, if workers lived."""
 
     rate: float
     wall: float

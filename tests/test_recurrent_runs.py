@@ -196,7 +196,7 @@ def test_steps_that_explode_are_taken_back(activation, tmp_path, monkeypatch):
 def test_sequences_of_other_lengths_are_evaluated_and_predicted(altmin, tmp_path, store):
     pipeline = write_pipeline(
         tmp_path / "p.toml", store(SEQUENCES, RUNNING, lengths=LENGTHS), "recurrent_classifier",
-        training={"schedule": "kfac", "max_sweeps": 20, "group_chunks": 2},
+        training={"schedule": "kfac", "max_sweeps": 2, "group_chunks": 2},
     )  # fmt: skip
     assert altmin("train", pipeline, "--run", "run").code == 0
     longer = RNG.normal(size=(30, 9, 3))
