@@ -19,9 +19,8 @@ from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executors import Executor
 from altmin_dask.execution.task_graphs import Samples, Step, TaskContext, evaluate, per_chunk
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.preparation import Scaling
-from altmin_dask.solvers.kernels import Evaluation
+from altmin_dask.solvers.evaluation import Evaluation
 from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checksums import storage_options
 from altmin_dask.storage.destination import check_destination
@@ -64,8 +63,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
         step = Step(
             _kernel(model, network), Samples(store, target), _all(store), uuid.uuid4().hex[:8], weights
         )
-        packed = executor.compute(evaluate(step))
-    return Evaluation(*(float(value) for value in packed))
+        return Evaluation(executor.compute(evaluate(step)))
 
 
 def predict_store(
@@ -107,8 +105,7 @@ def predict_store(
     with new_folder(final, PREDICTIONS, replace=replace) as partial, _held_weights(run) as weights:
         group = zarr.create_group(partial, attributes={KEY: _HOLDS, **_named(model)})
         labels = TARGETS[model.kind] == "labels"
-        every = isinstance(network, Recurrent) and network.every
-        steps = (network.steps,) if isinstance(network, Recurrent) and every else ()
+        steps = () if network.loss.steps is None else (network.loss.steps,)
         shape = (*steps, network.shapes[-1][0])
         group.create_array(
             "prediction", shape=(store.rows, *shape), chunks=(store.chunk_rows, *shape),

@@ -32,9 +32,9 @@ from altmin_dask import runs
 from altmin_dask.config import Pipeline
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.source import array_source
+from altmin_dask.networks.defaults import DEFAULTS
 from altmin_dask.networks.losses import get_loss
-from altmin_dask.solvers.kernels import evaluate_chunk
-from altmin_dask.solvers.kfac import UNKNOWNS_SHARE
+from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.types import Batch
@@ -51,7 +51,7 @@ SETS = {
 
 def grid(unknowns: int, numbers: int, sigma: float) -> dict[str, dict[str, Any]]:
     """Settings by name, the defaults first."""
-    rho = UNKNOWNS_SHARE * unknowns / numbers
+    rho = DEFAULTS.proximal_share * unknowns / numbers
     found: dict[str, dict[str, Any]] = {"defaults": {}}
     for a, b in product((0.2, 1, 5), (0.1, 1, 10)):
         if (a, b) != (1, 1):

@@ -18,6 +18,7 @@ from altmin_dask.errors import RunError
 from altmin_dask.networks.losses import Squared
 from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.solvers.kfac import KFACSettings, KFACState
+from altmin_dask.solvers.preconditioner import KroneckerPreconditioner
 from altmin_dask.solvers.schedules import KFACStep, Record, kfac_schedule
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -154,7 +155,7 @@ def test_the_best_model_is_kept_and_training_stops_without_progress(samples, mak
 
 def test_a_step_too_far_is_taken_back(store, pipeline, tmp_path, monkeypatch):
     """Lengths a thousand times too large once: the run notices, goes back, is more careful, and still learns."""
-    original = kfac_training.KroneckerPreconditioner.step_coefficients
+    original = KroneckerPreconditioner.step_coefficients
     calls = 0
 
     def reckless(self: Any, *arguments: Any) -> Any:
@@ -162,7 +163,7 @@ def test_a_step_too_far_is_taken_back(store, pipeline, tmp_path, monkeypatch):
         calls += 1
         return original(self, *arguments) * (1000 if calls == 6 else 1)
 
-    monkeypatch.setattr(kfac_training.KroneckerPreconditioner, "step_coefficients", reckless)
+    monkeypatch.setattr(KroneckerPreconditioner, "step_coefficients", reckless)
     seen = []
     take_back = KFACState.reject_step
     monkeypatch.setattr(KFACState, "reject_step", lambda self: seen.append(self.steps) or take_back(self))
@@ -181,8 +182,8 @@ def test_divergence_ends_in_a_sentence_and_the_best_model(store, pipeline, tmp_p
         reached += 1
         return original(self, *arguments) * (1 if reached <= 8 else -300)
 
-    original = kfac_training.KroneckerPreconditioner.step_coefficients
-    monkeypatch.setattr(kfac_training.KroneckerPreconditioner, "step_coefficients", uphill)
+    original = KroneckerPreconditioner.step_coefficients
+    monkeypatch.setattr(KroneckerPreconditioner, "step_coefficients", uphill)
     run = RunFolder(tmp_path / "run")
     settings = pipeline(store.path, **{**AUTO, "training": {**STEPS, "max_sweeps": 200.0}})
     with pytest.raises(RunError, match=r"the nested loss diverged.*try a larger solver"):

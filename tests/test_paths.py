@@ -311,7 +311,7 @@ def test_a_run_goes_on_beside_files_of_others(schedule, watched, samples, make_s
     def go(folder: Path, sweeps: float, **options: Any) -> RunFolder:
         training = {"schedule": schedule, "max_sweeps": sweeps}
         settings = pipeline(store, solver={"mu": "auto"}, training=training)
-        log = options.pop("announce", lambda line: None)
+        log = options.pop("log", lambda line: None)
         runs.train(settings, RunFolder(folder), Quiet(), log=log, **options)
         return RunFolder(folder)
 

@@ -26,7 +26,7 @@ from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
 from altmin_dask.estimators.input import as_dask, is_lazy
 from altmin_dask.execution.blas import single_threaded_blas
-from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.networks.network import Network
 from altmin_dask.storage.model import Model
 from altmin_dask.types import Array, Batch
 
@@ -56,9 +56,8 @@ class SequenceForward:
     classes: Array | None = None
 
     @property
-    def network(self) -> Recurrent:
+    def network(self) -> Network:
         """The network for sequences of these steps."""
-        assert isinstance(self.model.network, Recurrent)
         return self.model.network.with_steps(self.steps)
 
     @property
@@ -68,7 +67,9 @@ class SequenceForward:
         shape: tuple[int, ...] = (0, self.steps) if network.every else (0,)
         if self.classes is not None:
             return np.empty(shape, self.classes.dtype)
-        return np.empty(shape if self.flat else (*shape, network.outputs), self.model.weights[0].dtype)
+        return np.empty(
+            shape if self.flat else (*shape, network.layers[-1].units), self.model.weights[0].dtype
+        )
 
     def __call__(self, x: Array, lengths: Array | None = None) -> Array:
         """Outputs for sequences in memory, and how many of their steps are there."""
@@ -77,7 +78,7 @@ class SequenceForward:
         found = [network.predict(weights, batch.rows(slice(start, start + STRIP_ROWS))) for start in starts]
         values = np.concatenate(found) if found else np.empty((0, network.widths[-1]), meta.dtype)
         if self.classes is not None:
-            values = self.classes[values.reshape(-1, network.outputs).argmax(axis=1)]
+            values = self.classes[values.reshape(-1, network.layers[-1].units).argmax(axis=1)]
         return values.reshape(len(x), *meta.shape[1:])
 
     def lazily(self, x: da.Array) -> da.Array:
@@ -232,8 +233,7 @@ class RecurrentEstimator(AltMinEstimator):
 
     @property
     def _every(self) -> bool:
-        network = self._fitted.network
-        return isinstance(network, Recurrent) and network.every
+        return self._fitted.network.every
 
 
 def _checked_lengths(lengths: Any, steps: int) -> Array:

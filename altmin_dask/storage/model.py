@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from altmin_dask.errors import DataError, MissingError
-from altmin_dask.networks.network import Network, build_network, describe_network
+from altmin_dask.networks.network import Network, build_network
 from altmin_dask.preparation import Preparation, Scaling
 from altmin_dask.storage.atomic import flush, write_json, write_tensors
 from altmin_dask.storage.locations import names_in
@@ -106,7 +106,7 @@ class Model:
         settings = {
             "version": VERSION,
             "kind": self.kind,
-            "network": describe_network(self.network),
+            "network": self.network.describe(),
             "sample_shape": list(self.sample_shape),
             "scale": self.scale,
             "preparation": None if self.preparation is None else self.preparation.to_json(),

@@ -17,35 +17,27 @@ from altmin_dask.execution import task_graphs
 from altmin_dask.execution.executors import Submission
 from altmin_dask.execution.timing import activity
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.kfac import (
     KFACSettings,
     KFACState,
-    KroneckerPreconditioner,
-    KroneckerSums,
-    QuadraticModel,
     curvature_due,
-    default_damping,
-    default_proximal,
+    default_input_damping,
+    default_output_damping,
 )
-from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule, penalties
+from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.preconditioner import PreconditionerCache
+from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule, mu_at
 from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.training.checkpoint import State
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import mu_of
 from altmin_dask.types import Array, Weights
 
-MODEL_EVERY = 4
-MODEL_ROWS = 500, 8192
-MODEL_EVERY_SEQUENCE, MODEL_SEQUENCES = 8, 125
-"""The model along the step is measured on every fourth sample of a group, but on so many at least and at most; on every
-eighth sequence, but on so many at least."""
+MODEL_ROWS = 8192
+"""The model along the step is measured on so many samples of a group at most."""
 COMMIT_SECONDS = 2.0
 COMMIT_SHARE = 0.05
 """Commits are so far apart, and further where they would take more than this share of the time."""
-GROUP_ROWS = 2000
-GROUP_SEQUENCES = 1000
-"""About how many samples, or sequences, a step is made from, unless told otherwise."""
 KEPT_FILES = 4
 """Files of weights that stay beside a new one: those before it, the step, the mean."""
 MAX_REJECTIONS = 20
@@ -89,14 +81,14 @@ class KFACTraining:
         self.groups = session.in_groups(size, shuffled=True)
         rows = min(size * store.chunk_rows, session.rows)
         self.settings = KFACSettings(
-            default_proximal(network, rows) if solver.proximal is None else solver.proximal,
-            solver.output_damping or default_damping(network),
+            default_input_damping(network, rows) if solver.proximal is None else solver.proximal,
+            solver.output_damping or default_output_damping(network),
             pipeline.training.averaging,
             solver.ridge / session.rows,
             solver.penalize_bias,
         )
         self.model_every = model_every(rows, network)
-        self.preconditioner: KroneckerPreconditioner | None = None
+        self.preconditioners = PreconditionerCache(self.settings)
         self.published: list[tuple[Weights, str]] = []
         self.pending: list[InFlightGroup] = []
         self.numbers = count()
@@ -130,9 +122,7 @@ class KFACTraining:
         if self.session.pipeline.solver.mu == "auto":
             return None
         network = self.session.problem.kernel.network
-        return penalties(
-            mu_of(self.session.pipeline, network), len(network.widths), self.session.state.passes
-        )
+        return mu_at(mu_of(self.session.pipeline, network), len(network.widths), self.session.state.passes)
 
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
@@ -155,11 +145,6 @@ class KFACTraining:
             self.session.state = state
             self.commit()
         self.session.state = state
-        self.preconditioner = (
-            KroneckerPreconditioner(self.kfac_state, self.settings)
-            if self.kfac_state.curvature_updates
-            else None
-        )
 
     def commit(self) -> None:
         """Make the state the one to go on from, with all groups that are under way."""
@@ -221,7 +206,7 @@ class KFACTraining:
         """Send out a group."""
         session, kfac_state = self.session, self.kfac_state
         session.state.passes = action.number
-        with_curvature = curvature_due(kfac_state.steps) or self.preconditioner is None
+        with_curvature = curvature_due(kfac_state.steps) or not kfac_state.curvature_updates
         seed = (session.pipeline.training.seed, session.state.cursor) if with_curvature else None
         chunks = self.groups[action.group]
         file = self._publish(session.state.weights)
@@ -241,36 +226,29 @@ class KFACTraining:
         """Move W by what a group says."""
         session, state, kfac_state = self.session, self.session.state, self.kfac_state
         network = session.problem.kernel.network
-        sums = KroneckerSums(network.shapes, pending.with_curvature, packed.dtype, packed)
+        sums = KroneckerSums(network.shapes, pending.with_curvature, packed)
         state.visits += session.group_rows(pending.chunks)
         if kfac_state.is_rejected(sums, pending.ridge):
             state.weights = kfac_state.reject_step()
-            self.preconditioner = (
-                KroneckerPreconditioner(kfac_state, self.settings) if kfac_state.curvature_updates else None
-            )
             self._check()
             return
-        scale_before = kfac_state.damping_scale
         kfac_state.gradient = sums.gradient_norm(
             state.weights, self.settings.ridge, self.settings.penalize_bias
         )
         kfac_state.update_averages(sums, state.weights, self.settings.averaging, pending.ridge)
         with activity("solve"):
-            if pending.with_curvature or self.preconditioner is None:
-                self.preconditioner = KroneckerPreconditioner(kfac_state, self.settings)
-            direction = self.preconditioner.direction(sums, state.weights)
+            preconditioner = self.preconditioners.of(kfac_state)
+            direction = preconditioner.direction(sums, state.weights)
         weights, previous_weights = self._publish(state.weights), self._publish(pending.previous_weights)
         change = self._put(direction, "step")
         packed = session.compute(
             lambda step: task_graphs.quadratic_model(step, pending.started.kept(), change, previous_weights),
             session.problem.train, pending.chunks, weights,
         )  # fmt: skip
-        step_coefficients = self.preconditioner.step_coefficients(
-            QuadraticModel.unpack(packed), state.weights, direction, pending.previous_weights
+        step_coefficients = preconditioner.step_coefficients(
+            QuadraticModel(packed), state.weights, direction, pending.previous_weights
         )
         state.weights = kfac_state.move(state.weights, direction, pending.previous_weights, step_coefficients)
-        if kfac_state.damping_scale != scale_before:
-            self.preconditioner = KroneckerPreconditioner(kfac_state, self.settings)
         self._check()
 
     def drain(self) -> None:
@@ -315,13 +293,10 @@ class KFACTraining:
 
 def group_size(wish: int | None, chunk_rows: int, network: Network) -> int:
     """How many chunks make a step."""
-    rows = GROUP_SEQUENCES if isinstance(network, Recurrent) else GROUP_ROWS
-    return wish or math.ceil(rows / chunk_rows)
+    return wish or math.ceil(network.defaults.group_rows / chunk_rows)
 
 
 def model_every(rows: int, network: Network) -> int:
     """Which part of a group of so many samples the model along the step is measured on: every so many-th."""
-    (least, most), every = MODEL_ROWS, MODEL_EVERY
-    if isinstance(network, Recurrent):
-        least, every = MODEL_SEQUENCES, MODEL_EVERY_SEQUENCE
-    return max(1, min(every, rows // least), math.ceil(rows / most))
+    least, every = network.defaults.model_rows, network.defaults.model_every
+    return max(1, min(every, rows // least), math.ceil(rows / MODEL_ROWS))
