@@ -18,6 +18,7 @@ import fsspec
 import numpy as np
 import pytest
 import zarr
+from choices import taking_turns
 from command import LABELS, X, foreign, refused, write_pipeline
 from safetensors.numpy import load_file, save_file
 
@@ -621,12 +622,7 @@ def test_a_store_at_a_url_with_such_a_name(name, memory):
 
 
 @pytest.mark.parametrize(
-    ("scratch", "schedule"),
-    [
-        marked(scratch, schedule, fast=number % 2 == which)  # in turn
-        for number, scratch in enumerate(("/scratch", "/scr*", "/[s]", "/s?", ""))
-        for which, schedule in enumerate(SCHEDULES)
-    ],
+    ("scratch", "schedule"), taking_turns(("/scratch", "/scr*", "/[s]", "/s?", ""), SCHEDULES)
 )
 def test_z_among_objects_of_others(scratch, schedule, samples, make_store, pipeline, memory, tmp_path):
     z = memory + scratch

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from choices import taking_turns
 
 from altmin_dask import runs
 from altmin_dask.data.sample_store import SampleStore
@@ -83,16 +84,8 @@ SCHEDULES = {
 }
 
 
-KINDS = ("autoencoder", "classifier", "regressor")
-
-
 @pytest.mark.parametrize(
-    ("kind", "schedule"),
-    [  # a kind for each schedule, in turn; every pairing in the slow tests
-        pytest.param(kind, schedule, marks=[] if number % len(KINDS) == which else pytest.mark.slow)
-        for number, schedule in enumerate(SCHEDULES)
-        for which, kind in enumerate(KINDS)
-    ],
+    ("schedule", "kind"), taking_turns(SCHEDULES, ("autoencoder", "classifier", "regressor"))
 )
 def test_objective_never_rises(schedule, kind, samples, make_store, pipeline, tmp_path):
     """After every single group, F computed from z on disk has not risen, and is the one in the history."""
