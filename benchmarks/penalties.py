@@ -169,7 +169,7 @@ def constraints(home: Path, options: argparse.Namespace) -> None:
                     f"{gap(record):+.2%}", f"{record.nested_loss:.4f}", f"{record.validation_loss:.4f}",
                     "met" if is_met(record) else "not met" if last else "",
                 )
-            )  # fmt: skip
+            )
 
 
 def classifier(home: Path, options: argparse.Namespace) -> None:
@@ -194,7 +194,7 @@ def classifier(home: Path, options: argparse.Namespace) -> None:
                     schedule, penalty, f"{last.sweep:.1f}", f"{accuracy:.2%}", f"{best:.2%}",
                     f"{last.nested_loss:.4f}", f"{gap(last):+.1%}", f"{worst(last):.1e}",
                 )
-            )  # fmt: skip
+            )
 
 
 WAYS = ("l2", False), ("l1", False), ("multipliers", False), ("multipliers", True)
@@ -281,7 +281,7 @@ def exactness(home: Path, options: argparse.Namespace) -> None:
                     penalty, mu, f"{last.sweep:.0f}", residuals, zeros, f"{gap(last):+.2%}",
                     f"{last.nested_loss:.4f}", f"{last.validation_loss:.4f}",
                 )
-            )  # fmt: skip
+            )
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     panels = figure.subplots(1, 2)
     titles = ("largest relative residual of a layer", "|relaxed / nested loss − 1|")
