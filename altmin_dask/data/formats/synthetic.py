@@ -34,7 +34,7 @@ _LATENT = 16
 _NOISE, _MAX_NOISE = 0.02, 0.25
 """Of x, whose range is 1: what is added if nothing is said, and at most."""
 _MARGIN = 0.4
-"""By which a label's coordinate is the largest, of a range of 2: so that noise changes no label."""
+"""By which a label's coordinate is the largest, of a range of 2, or classes would touch."""
 _BLOCK_VALUES, _BLOCK_ROWS = 1 << 18, 8192
 """Of x that share a random stream: 1 MiB, and no more rows than that."""
 _TEACHER_VALUES = 1 << 28
