@@ -69,6 +69,10 @@ def test_later_overrides_win_and_tables_are_completed(file):
     [
         ("solver.nu=1", "solver.nu is not a setting"),
         ("extra.mu=1", "extra is not a setting"),
+        ("solver.rigde=1", "solver.rigde is not a setting; did you mean ridge?"),
+        ("slover.ridge=1", "slover is not a setting; did you mean solver?"),
+        ("solver.penalty=multiplier", "; did you mean multipliers?"),
+        ("network.activation=[sigmoyd]", "; did you mean sigmoid?"),
         ("solver.mu=0", "solver.mu = 0: input should be greater than 0"),
         ("solver.mu=-0.1", "solver.mu = -0.1: input should be greater than 0"),
         ("solver.mu=nan", "solver.mu = nan: input should be"),

@@ -140,9 +140,8 @@ def test_worker_processes_find_the_endpoint_too(bucket, tmp_path):
     assert outcome.code == 0, outcome
 
 
-@pytest.mark.parametrize(
-    "variable", ["AWS_ENDPOINT_URL", pytest.param("FSSPEC_S3_ENDPOINT_URL", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL"])
 def test_the_command_line_as_a_process_of_its_own(bucket, endpoint, tmp_path, variable):
     url = f"{bucket}/digits.zarr"
     environment = {"AWS_ENDPOINT_URL": "", variable: endpoint}
