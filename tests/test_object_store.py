@@ -39,9 +39,13 @@ def chunks_of(store: SampleStore, name: str = "x") -> ChunkView:
 def alone(script: str, **environment: str) -> Outcome:
     """Run Python as a process of its own."""
     process = subprocess.run(
-        [sys.executable, "-c", script], cwd=Path(__file__).parents[1], env={**os.environ, **environment},
-        text=True, capture_output=True, timeout=100,
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, **environment},
+        text=True,
+        capture_output=True,
+        timeout=100,
+    )
     return Outcome(process.returncode, process.stdout, process.stderr)
 
 
