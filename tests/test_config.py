@@ -94,7 +94,7 @@ def test_later_overrides_win_and_tables_are_completed(file):
         ("network.hidden_layer_sizes=[0]", "network.hidden_layer_sizes.0 = 0: "),
         ("network.hidden_layer_sizes=[2, -1]", "network.hidden_layer_sizes.1 = -1: "),
         ("network.hidden_layer_sizes=4", "network.hidden_layer_sizes = 4: "),
-        ("network.activation=gelu", "network.activation = 'gelu': "),
+        ("network.activation=swish", "network.activation = 'swish': "),
         ("network.activation=[1]", "network.activation.0 = 1: "),
         ("network.loss=hinge", "network.loss = 'hinge': "),
         ("training.max_sweeps=0", "training.max_sweeps = 0: "),
