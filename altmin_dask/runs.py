@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, performance_report
+from distributed import Client
 
 from altmin_dask.config import Pipeline
 from altmin_dask.dashboard.publisher import published
 from altmin_dask.execution.allocator import return_freed_arrays
-from altmin_dask.execution.executors import Cluster, Executor, open_executor
-from altmin_dask.planning.plan import Plan, make_plan, place_of
+from altmin_dask.execution.connect import open_executor, planned_resources
+from altmin_dask.execution.executor import Executor
+from altmin_dask.planning.plan import Plan, make_plan
 from altmin_dask.solvers.kfac import KFACState
-from altmin_dask.storage.atomic import missing_folders, remove_empty, write_bytes
-from altmin_dask.storage.locations import filesystem_of, local_path
+from altmin_dask.storage.atomic import missing_folders, remove_empty
+from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import Problem, build_problem, find_store
@@ -144,9 +144,11 @@ def train(
                     f"{executor.description}"
                 )
                 session = RunContext(pipeline, problem, run, executor, kfac_state)
+                page = run.report / "performance.html"
+                profile = executor.profile(page) if pipeline.output.performance else nullcontext()
                 with (
                     published(session, observer or Unwatched(), plan, log) as watched,
-                    _performance(session),
+                    profile,
                 ):
                     trainer = Trainer(session, watched, initial)
                     records = trainer.train()
@@ -160,7 +162,8 @@ def train(
 
 def _checked_plan(pipeline: Pipeline, run: RunFolder, executor: Executor | None = None) -> Plan:
     """Plan the run, and refuse what has not the memory for it."""
-    plan = make_plan(pipeline, run.data, place_of(pipeline.cluster, executor))
+    place = planned_resources(pipeline.cluster) if executor is None else executor.resources()
+    plan = make_plan(pipeline, run.data, place)
     plan.check()
     if plan.place.in_process:
         return_freed_arrays()
@@ -179,25 +182,6 @@ def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor, plan: 
     if data.validation is not None:
         validation = find(data.validation, "validation", like=train.preparation)
     return build_problem(pipeline, train, validation, executor)
-
-
-@contextmanager
-def _performance(session: RunContext) -> Iterator[None]:
-    """Leave Dask's own report of what its workers did meanwhile, if it is wanted and there is a cluster."""
-    executor = session.executor
-    if not (session.pipeline.output.performance and isinstance(executor, Cluster)):
-        yield
-        return
-    page = f"memory://altmin/{uuid.uuid4().hex}.html"  # Dask would take the path of a folder for a URL, or a pattern
-    filesystem, path = filesystem_of(page)
-    try:
-        with executor.client.as_current(), performance_report(filename=page):
-            yield
-    finally:
-        if filesystem.exists(path):
-            session.run.report.mkdir(parents=True, exist_ok=True)
-            write_bytes(session.run.report / "performance.html", filesystem.cat_file(path))
-            filesystem.rm_file(path)
 
 
 @contextmanager

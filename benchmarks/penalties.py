@@ -34,7 +34,8 @@ from altmin_dask import runs
 from altmin_dask.config import Pipeline
 from altmin_dask.data.sample_store import SampleStore, ingest
 from altmin_dask.data.sources import array_source, open_source
-from altmin_dask.planning.plan import make_plan, place_of
+from altmin_dask.execution.connect import planned_resources
+from altmin_dask.planning.plan import make_plan
 from altmin_dask.solvers.kernels import evaluate_chunk
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -218,7 +219,7 @@ def cost(home: Path, options: argparse.Namespace) -> None:
             for before, after in pairwise(records):
                 each = [after[key] - before[key] for key in ("cpu_seconds", "read", "written")]
                 found.setdefault(penalty, []).append(each)
-            projection = make_plan(pipeline, None, place_of(pipeline.cluster)).projection
+            projection = make_plan(pipeline, None, planned_resources(pipeline.cluster)).projection
             planned[penalty] = projection.sweep_read + projection.sweep_written
         unit = [median(values) for values in zip(*found["l2"], strict=True)]
         for penalty, sweeps in found.items():

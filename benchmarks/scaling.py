@@ -39,8 +39,10 @@ from altmin_dask.config import ClusterTable, Pipeline
 from altmin_dask.data.sample_store import SampleStore, ingest
 from altmin_dask.data.sources import array_source
 from altmin_dask.execution.blas import single_threaded_blas
-from altmin_dask.execution.executors import Executor, open_executor
-from altmin_dask.execution.task_graphs import Step, TaskContext, enter, per_chunk, tree_sum, visit
+from altmin_dask.execution.connect import open_executor
+from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.task_graphs import Step, enter, per_chunk, tree_sum, visit
+from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.solvers.kernels import visit_chunk
 from altmin_dask.solvers.penalties import Penalty
 from altmin_dask.solvers.ridge import ridge_system

@@ -30,7 +30,8 @@ from altmin_dask import runs
 from altmin_dask.config import load_pipeline
 from altmin_dask.data.sample_store import SampleStore, ingest
 from altmin_dask.data.sources import array_source
-from altmin_dask.execution.executors import Cluster, open_executor
+from altmin_dask.execution.cluster import Cluster
+from altmin_dask.execution.connect import open_executor
 from altmin_dask.networks.chain import Chain
 from altmin_dask.storage import weights as weights_module
 from altmin_dask.storage.model import Model

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_training import train
 
-from altmin_dask.execution.executors import Threads
+from altmin_dask.execution.threads import Threads
 from altmin_dask.networks.chain import Chain, augmented
 from altmin_dask.networks.nested import Pass
 from altmin_dask.storage.run import RunFolder

@@ -26,7 +26,7 @@ from altmin_dask.dashboard.server import Follower
 from altmin_dask.data.sample_store import SampleStore, ingest
 from altmin_dask.data.sources import array_source, open_source
 from altmin_dask.errors import ChunkError, ConfigError, DataError, ExistsError, MissingError
-from altmin_dask.execution.executors import Threads
+from altmin_dask.execution.threads import Threads
 from altmin_dask.inference import predict_store
 from altmin_dask.report.page import write_report
 from altmin_dask.storage.model import Model

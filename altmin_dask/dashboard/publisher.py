@@ -17,7 +17,6 @@ from distributed import Client
 from altmin_dask.dashboard.board import by_activity
 from altmin_dask.dashboard.pictures import PICTURES, pictures
 from altmin_dask.errors import AltMinError
-from altmin_dask.execution.executors import Cluster
 from altmin_dask.planning.plan import Plan
 from altmin_dask.storage.model import Model
 from altmin_dask.training.context import RunContext
@@ -127,7 +126,7 @@ class Publisher:
 
     def _completed(self, progress: Progress) -> Progress:
         """Progress with what is known of other processes."""
-        if isinstance(self.session.executor, Cluster):
+        if self.session.executor.client is not None:
             seconds = by_activity(self._own(progress.seconds), self.workers.get("seconds", {}))
             memory = tuple(tuple(worker) for worker in self.workers.get("memory", ()))
         else:
@@ -207,10 +206,9 @@ def published(
 ) -> Iterator[Publisher]:
     """Tell the page of the cluster's dashboard, if there is one, of a run for as long as a block lasts."""
     publisher = Publisher(session, observer, plan)
-    if isinstance(session.executor, Cluster):
-        publisher.client = session.executor.client
-        if (url := _installed(session.executor.client)) is not None:
-            log(f"dashboard: {url}")
+    publisher.client = session.executor.client
+    if publisher.client is not None and (url := _installed(publisher.client)) is not None:
+        log(f"dashboard: {url}")
     publisher.begun()
     try:
         yield publisher

@@ -10,6 +10,8 @@ import numpy as np
 
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution import task_graphs
+from altmin_dask.execution.samples import Samples
+from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.initialization import whitened_weights
 from altmin_dask.solvers.kfac import KFACState
@@ -115,7 +117,7 @@ def _stage(network: Chain, layer: int, mirrored: bool) -> Chain:
     return Chain.build(sizes, [within], "squared", "identity")
 
 
-def _train(session: RunContext, kernel: task_graphs.TaskContext, layer: int) -> Weights:
+def _train(session: RunContext, kernel: TaskContext, layer: int) -> Weights:
     """Some K-FAC steps of a shallow net, whose mean weights are returned."""
     pipeline, problem = session.pipeline, session.problem
     # in turn and by exact constraints, however the whole network is trained
@@ -127,7 +129,7 @@ def _train(session: RunContext, kernel: task_graphs.TaskContext, layer: int) -> 
     }
     own = RunContext(
         pipeline.model_copy(update=tables),
-        Problem(kernel, task_graphs.Samples(problem.train.store, "inputs"), None, problem.scale),
+        Problem(kernel, Samples(problem.train.store, "inputs"), None, problem.scale),
         session.run,
         session.executor,
     )

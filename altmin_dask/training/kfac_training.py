@@ -14,7 +14,7 @@ import numpy as np
 
 from altmin_dask.errors import RunError
 from altmin_dask.execution import task_graphs
-from altmin_dask.execution.executors import Submission
+from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.timing import activity
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
@@ -227,7 +227,7 @@ class KFACTraining:
         file = self._publish(session.state.weights)
         step = session.step(session.problem.train, chunks, file)
         with session.span():
-            started = session.executor.start(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
+            started = session.executor.submit(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
         ridge = ridge_term(session.state.weights, self.settings.ridge, self.settings.penalize_bias)
         return InFlightGroup(chunks, with_curvature, kfac_state.previous_weights, ridge, started)
 
@@ -285,7 +285,7 @@ class KFACTraining:
         try:
             yield
         except BaseException:
-            self.session.executor.abandon([pending.started for pending in self.pending])
+            self.session.executor.cancel([pending.started for pending in self.pending])
             self.pending.clear()
             raise
 

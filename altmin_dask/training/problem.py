@@ -16,8 +16,9 @@ from altmin_dask.data.sample_store import SampleStore, Summary, ingest
 from altmin_dask.data.sources import SEQUENCE_ARRAYS, open_source
 from altmin_dask.data.summaries import check_lengths, is_labels
 from altmin_dask.errors import ConfigError, DataError
-from altmin_dask.execution.executors import Executor
-from altmin_dask.execution.task_graphs import Samples, TaskContext
+from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.samples import Samples
+from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent

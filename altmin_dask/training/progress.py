@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from altmin_dask.execution.executors import Executor
+from altmin_dask.execution.executor import Executor
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from altmin_dask.data.sample_store import SampleStore, Summary, check_finite
 from altmin_dask.data.sources import WEIGHTS
 from altmin_dask.data.summaries import check_weights, is_labels
 from altmin_dask.errors import AltMinWarning, DataError
-from altmin_dask.execution.executors import Executor
-from altmin_dask.execution.task_graphs import chunk_arrays, per_chunk
+from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.samples import chunk_arrays
+from altmin_dask.execution.task_graphs import per_chunk
 from altmin_dask.networks.activations import Activation, get_activation
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
