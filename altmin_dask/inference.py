@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from altmin_dask.data.conversion import check_whole
-from altmin_dask.data.preprocessing import Scaling
-from altmin_dask.data.sample_store import SampleStore, check_destination, check_finite
+from altmin_dask.data.checks import check_finite, check_whole
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, ExistsError, RunError
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executor import Executor
@@ -22,9 +21,11 @@ from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.task_graphs import Step, evaluate
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.network import Network
+from altmin_dask.preparation import Scaling
 from altmin_dask.solvers.kernels import Evaluation
 from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checksums import storage_options
+from altmin_dask.storage.destination import check_destination
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import KEY, Layout, own_attributes, store_files

@@ -30,8 +30,8 @@ from sklearn.preprocessing import StandardScaler
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.source import array_source
 from altmin_dask.networks.losses import get_loss
 from altmin_dask.solvers.kernels import evaluate_chunk
 from altmin_dask.solvers.kfac import UNKNOWNS_SHARE

@@ -13,8 +13,9 @@ import numpy as np
 from increment_step import Parts, Stepper
 from simulation import Costs, KFACSteps
 
-from altmin_dask.data.sample_store import default_chunk_rows, ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.sample_store import default_chunk_rows
+from altmin_dask.data.source import array_source
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kfac import kronecker_sums_size
 from altmin_dask.storage.weights import WeightStore

@@ -32,8 +32,10 @@ from quality_data import SEARCH, samples
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.execution.connect import planned_resources
 from altmin_dask.planning.plan import make_plan
 from altmin_dask.solvers.kernels import evaluate_chunk

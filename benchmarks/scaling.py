@@ -36,8 +36,9 @@ from opening import add_options, line, opening
 from simulation import Costs, cut, efficiency, losses, seconds, storage_cap
 
 from altmin_dask.config import ClusterTable, Pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.connect import open_executor
 from altmin_dask.execution.executor import Executor

@@ -226,6 +226,7 @@ def test_what_it_rests_at_is_stationary(hidden, loss, kind, mu):
             assert np.abs(solved.residuals()[layer]).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_l1_is_exact_past_a_finite_mu_and_l2_is_not():
     network, x, y = nonlinear("tanh", "squared")
     held = Solved(network, "multipliers", x, y, 1.0, ridge=0.2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def finish(process: Any) -> None:
     assert process.returncode == 0, err
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_to_the_same_bits(store, tmp_path):
     file = write_pipeline(
         tmp_path / "p.toml",
@@ -114,7 +116,7 @@ def test_a_killed_process_resumes_to_the_same_bits(store, tmp_path):
         history = tmp_path / "cut" / "history.jsonl"
         size = history.stat().st_size if history.exists() else 0
         while cut.poll() is None and (not history.exists() or history.stat().st_size <= size + 1500):
-            pass
+            time.sleep(0.001)
         cut.send_signal(signal.SIGKILL)
         cut.communicate()
     finish(start("train", file, "--run", tmp_path / "cut", "--resume"))

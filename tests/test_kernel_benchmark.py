@@ -62,6 +62,7 @@ def test_the_step_is_the_kernel_and_the_client():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_table_begins_with_the_machine_and_ends_with_steps_that_take_longer_than_kernels():
     case = "784-256-256-10 relu"
     done = subprocess.run(

@@ -23,8 +23,10 @@ from safetensors.numpy import load_file, save_file
 
 from altmin_dask import AltMinAutoencoder, runs
 from altmin_dask.dashboard.server import Follower
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import ChunkError, ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.execution.threads import Threads
 from altmin_dask.inference import predict_store
@@ -855,7 +857,7 @@ def test_a_home_that_nobody_has_is_a_name(tmp_path, monkeypatch):
 # --- other processes
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", [marked(name, fast=name == "kfac") for name in SCHEDULES])
 def test_a_cluster_finds_everything_by_such_names(
     schedule, altmin, watched, cluster_address, tmp_path, tmp_path_factory
 ):

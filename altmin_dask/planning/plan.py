@@ -15,10 +15,11 @@ from distributed.system import MEMORY_LIMIT
 from zarr.codecs import Crc32cCodec
 
 from altmin_dask.config import Pipeline
-from altmin_dask.data.readers import read_zarr
+from altmin_dask.data.checks import is_labels
+from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
-from altmin_dask.data.sources import Source, open_source
-from altmin_dask.data.summaries import is_labels
+from altmin_dask.data.source import Source
+from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import TARGET_ARRAYS

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.config import MuSchedule, NetworkTable, Pipeline
-from altmin_dask.data.preprocessing import Preparation, prepared
-from altmin_dask.data.readers import is_zarr_folder
-from altmin_dask.data.sample_store import SampleStore, Summary, ingest
-from altmin_dask.data.sources import SEQUENCE_ARRAYS, open_source
-from altmin_dask.data.summaries import check_lengths, is_labels
+from altmin_dask.data.checks import check_lengths, is_labels
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.preprocessing import prepared
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import SEQUENCE_ARRAYS
+from altmin_dask.data.summaries import Summary
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.samples import Samples
@@ -22,9 +24,11 @@ from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.schedules import Geometric
 from altmin_dask.storage.locations import is_url, locate
+from altmin_dask.storage.zarr_groups import is_zarr_folder
 from altmin_dask.training.ranges import check_digits, check_targets, computed_with, ranges_of
 
 TARGETS = {
