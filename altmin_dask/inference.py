@@ -22,7 +22,7 @@ from altmin_dask.execution.task_graphs import Step, evaluate
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.network import Network
 from altmin_dask.preparation import Scaling
-from altmin_dask.solvers.kernels import Evaluation
+from altmin_dask.solvers.evaluation import Evaluation
 from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checksums import storage_options
 from altmin_dask.storage.destination import check_destination
@@ -64,8 +64,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     check_targets(network, target, store, ranges)
     check_digits(store, str(model.weights[0].dtype), computed_with(store, target), ranges)
     with _held_weights(run) as weights:
-        packed = executor.compute(evaluate(_step(model, network, store, target, weights)))
-    return Evaluation(*(float(value) for value in packed))
+        return Evaluation(executor.compute(evaluate(_step(model, network, store, target, weights))))
 
 
 def predict_store(

@@ -21,7 +21,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from max_staleness import Quiet
 from measuring import spread
 from opening import line, opening
 from sklearn.datasets import load_breast_cancer, load_digits, make_friedman1
@@ -32,9 +31,9 @@ from altmin_dask import runs
 from altmin_dask.config import Pipeline
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.source import array_source
+from altmin_dask.networks.defaults import DEFAULTS
 from altmin_dask.networks.losses import get_loss
-from altmin_dask.solvers.kernels import evaluate_chunk
-from altmin_dask.solvers.kfac import UNKNOWNS_SHARE
+from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.types import Batch
@@ -51,7 +50,7 @@ SETS = {
 
 def grid(unknowns: int, numbers: int, sigma: float) -> dict[str, dict[str, Any]]:
     """Settings by name, the defaults first."""
-    rho = UNKNOWNS_SHARE * unknowns / numbers
+    rho = DEFAULTS.proximal_share * unknowns / numbers
     found: dict[str, dict[str, Any]] = {"defaults": {}}
     for a, b in product((0.2, 1, 5), (0.1, 1, 10)):
         if (a, b) != (1, 1):
@@ -91,13 +90,13 @@ def losses_of(name: str, seed: int, home: Path) -> Iterator[tuple[str, float, fl
             }
         )
         run = RunFolder(home / f"run-{number}")
-        records = runs.train(pipeline, run, Quiet(), log=lambda line: None)
+        records = runs.train(pipeline, run, log=lambda line: None)
         model = Model.load(run.model)
         rows, targets = prepared(test_x, test_y)
         if kind == "regressor":
             targets = np.float32(targets[:, None])
         test = evaluate_chunk(model.network, model.weights, Batch(rows, targets)).mean_loss
-        yield setting, min(r["validation_loss"] for r in records), test
+        yield setting, min(r.validation_loss for r in records), test
 
 
 def main() -> None:

@@ -44,14 +44,16 @@ from altmin_dask.execution.connect import open_executor
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.task_graphs import Step, enter, per_chunk, tree_sum, visit
 from altmin_dask.execution.tasks import TaskContext
-from altmin_dask.solvers.kernels import visit_chunk
-from altmin_dask.solvers.penalties import Penalty
+from altmin_dask.solvers.kernels import VisitSums, visit_chunk
+from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.penalties import L2
 from altmin_dask.solvers.ridge import ridge_system
-from altmin_dask.solvers.statistics import Statistics, packed_size
+from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import read_weights
-from altmin_dask.training.checkpoint import State
+from altmin_dask.training.alternating_state import AlternatingState
+from altmin_dask.training.checkpoint import Checkpoint
 from altmin_dask.training.problem import build_problem
 from altmin_dask.types import Batch
 
@@ -81,20 +83,20 @@ class Bench:
         self.problem = build_problem(self.pipeline, self.store, None, executor)
         self.samples, self.kernel = self.problem.train, self.problem.kernel
         network = self.kernel.network
-        self.mu = (MU,) * len(network.widths)
-        self.penalty = Penalty("l2", self.mu)
+        self.penalty = L2((MU,) * len(network.widths))
         self.run = RunFolder(self.folder / "run")
         self.run.path.mkdir()
         statistics = Statistics(network.shapes, with_inputs=True)
-        state = State(network.initial_weights(0), statistics, np.zeros(1, dtype=np.int64))
-        self.weights = str(self.run.commit(state))
+        state = AlternatingState(network.initial_weights(0), statistics, np.zeros(1, dtype=np.int64))
+        self.checkpoint = Checkpoint(state)
+        self.weights = str(self.run.commit(self.checkpoint.to_tensors(), self.checkpoint.to_scalars()))
         widths = sum(network.widths)
         self.latent = LatentStore(
             str(self.folder / "z"), self.store.rows, widths, self.store.chunk_rows, self.kernel.dtype
         )
         self.latent.prepare(0)
         self.latent.prepare(1)
-        statistics.vector[:] = executor.compute(enter(self.step(), self.latent, 0))
+        statistics.vector[:] = executor.compute(enter(self.step(), self.latent, 0, self.penalty))
         self.state = state
 
     def step(self, chunks: tuple[int, ...] | None = None) -> Step:
@@ -112,30 +114,31 @@ class Bench:
     def sweep(self, executor: Executor, chunks: tuple[int, ...] | None = None) -> np.ndarray:
         """By Dask."""
         return executor.compute(
-            visit(self.step(chunks), self.latent, 0, self.penalty, self.penalty, renew=False)
+            visit(self.step(chunks), self.latent, 0, self.penalty, self.penalty, replace_all=False)
         )
 
     def loop(self, kernel: TaskContext) -> tuple[np.ndarray, list[float]]:
         """By a loop; the statistics, and the seconds of each chunk."""
         old, new = self.latent.view(0, self.chunks), self.latent.view(1, self.chunks)
-        total = np.zeros(packed_size(kernel.network.shapes, with_inputs=False))
+        total = np.zeros(packed_size(VisitSums.layout(kernel.network.shapes, with_inputs=False)))
         seconds = []
         with single_threaded_blas():
             for chunk in self.chunks:
                 start = time.perf_counter()
                 rows = slice(chunk * self.store.chunk_rows, (chunk + 1) * self.store.chunk_rows)
                 x, z = np.asarray(self.store.x[rows]), old.read(chunk)
-                z, statistics = visit_chunk(
+                z, sums = visit_chunk(
                     kernel.network,
                     read_weights(self.weights),
-                    self.mu,
+                    self.penalty,
+                    self.penalty,
                     Batch(x),
                     z,
                     kernel.settings,
-                    renew=False,
+                    replace_all=False,
                 )
                 new.write(chunk, z)
-                total += statistics.vector
+                total += sums.vector
                 seconds.append(time.perf_counter() - start)
         return total, seconds
 
@@ -204,7 +207,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], Costs, Default
 def costs(bench: Bench, executor: Executor, tasks: list[float], options: argparse.Namespace) -> Costs:
     """What the simulation replays."""
     network = bench.kernel.network
-    size = packed_size(network.shapes, with_inputs=False)
+    size = packed_size(VisitSums.layout(network.shapes, with_inputs=False))
     total, part = np.zeros(size), np.ones(size)
     rounds = 20
     _, adding, _ = timed(lambda: [np.add(total, part, out=total) for _ in range(rounds)])
@@ -212,10 +215,19 @@ def costs(bench: Bench, executor: Executor, tasks: list[float], options: argpars
     # drawn at random: what the machine had to do beside them came in stretches
     drawn = np.random.default_rng(0).choice(tasks, 4096).tolist()
     return Costs(
-        drawn, 8.0 * size, float(sum(w.nbytes for w in bench.state.weights)), adding / rounds, solving(bench),
-        trivial(executor, 1), scheduling(executor), options.latency, options.bandwidth, options.storage_bandwidth,
-        read_bytes=float(x + z), written_bytes=float(z),
-    )  # fmt: skip
+        drawn,
+        8.0 * size,
+        float(sum(w.nbytes for w in bench.state.weights)),
+        adding / rounds,
+        solving(bench),
+        trivial(executor, 1),
+        scheduling(executor),
+        options.latency,
+        options.bandwidth,
+        options.storage_bandwidth,
+        read_bytes=float(x + z),
+        written_bytes=float(z),
+    )
 
 
 def solving(bench: Bench) -> float:
@@ -227,8 +239,8 @@ def solving(bench: Bench) -> float:
         for layer, old in enumerate(bench.state.weights):
             system = ridge_system(statistics.gram[layer], solver.ridge / MU) if layer else first
             system.solve(statistics.cross[layer], old)
-        bench.state.cursor += 1
-        bench.run.commit(bench.state)
+        bench.checkpoint.cursor += 1
+        bench.run.commit(bench.checkpoint.to_tensors(), bench.checkpoint.to_scalars())
 
     return median(timed(solve)[1] for _ in range(5))
 

@@ -33,10 +33,11 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
 from altmin_dask.execution.cluster import Cluster
 from altmin_dask.execution.connect import open_executor
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage import weights as weights_module
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.algorithms import restore
 
 HOME = str(Path(weights_module.__file__).parents[2])
 CHUNKS, GROUP = 12, 4
@@ -104,14 +105,6 @@ def until(found: Callable[[], Any], seconds: float = 60.0) -> Any:
     pytest.fail("waited in vain")
 
 
-class Quiet:
-    def progressed(self, progress: Any) -> None:
-        pass
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     """A scheduler and two workers; tests leave it as they find it."""
@@ -139,7 +132,7 @@ def expected(store: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
         if sweeps not in found:
             folder = tmp_path_factory.mktemp("threads")
             settings, run = load_pipeline(pipeline(folder, store, sweeps)), RunFolder(folder / "run")
-            runs.train(settings, run, Quiet(), log=lambda line: None)
+            runs.train(settings, run, log=lambda line: None)
             found[sweeps] = committed(folder / "run")
         return found[sweeps]
 
@@ -218,7 +211,7 @@ def test_workers_join_and_leave_while_a_run_goes_on(store, expected, tmp_path):
         _, err = training.communicate(timeout=60)
     assert names == {"third", "fourth"}
     assert "interrupted" in err
-    state = RunFolder(run).restore()
+    state = restore(RunFolder(run))
     assert identical(committed(run), expected(state.visits / (CHUNKS * 25) - 1e-6))
 
 
@@ -242,7 +235,7 @@ def test_weights_are_read_once_by_a_worker_and_update(cluster, store, altmin, tm
 
 
 def test_threads_of_a_worker_read_weights_once_between_them(tmp_path):
-    network = Chain.build([2000, 2000], "identity", "squared", "identity")
+    network = dense_network([2000, 2000], "identity", "squared", "identity")
     Model("regressor", network, network.initial_weights(0), (2000,)).save(tmp_path)
     file = tmp_path / "weights.safetensors"
     weights_module._read.cache_clear()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from test_training import train
+from zoo import augmented
 
 from altmin_dask.execution.threads import Threads
-from altmin_dask.networks.chain import Chain, augmented
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.nested import Pass
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training import initialization
@@ -66,10 +67,10 @@ def test_other_nets_keep_random_layers_where_nothing_is_given_back(store, pipeli
 
 
 def test_stages():
-    mirror = Chain.build([6, 4, 2, 4, 6], ["relu", "identity", "tanh"], "binary_cross_entropy")
+    mirror = dense_network([6, 4, 2, 4, 6], ["relu", "identity", "tanh"], "binary_cross_entropy")
     first, second = _stage(mirror, 0, True), _stage(mirror, 1, True)
-    assert first.describe() == Chain.build([6, 4, 6], "relu", "binary_cross_entropy").describe()
-    assert second.describe() == Chain.build([4, 2, 4], "identity", "squared", "relu").describe()
+    assert first.describe() == dense_network([6, 4, 6], "relu", "binary_cross_entropy").describe()
+    assert second.describe() == dense_network([4, 2, 4], "identity", "squared", "relu").describe()
     assert _stage(mirror, 0, False).loss.output_activation == "identity"
 
 
@@ -79,7 +80,7 @@ def test_the_same_bits_on_threads_and_a_cluster(store, pipeline, tmp_path, clust
         train(settings, tmp_path / name, **options)[1]
         for name, options in (("threads", {}), ("cluster", {"scheduler": cluster_address}))
     ]
-    for a, b in zip(*(state.tensors().values() for state in states), strict=True):
+    for a, b in zip(*(state.to_tensors().values() for state in states), strict=True):
         assert np.array_equal(a, b)
 
 
@@ -89,4 +90,4 @@ def test_it_goes_with_every_schedule_and_penalty(schedule, mu, store, pipeline, 
     monkeypatch.setattr(initialization, "LAYER_STEPS", 3)
     training = {"schedule": schedule, "max_sweeps": 1.0}
     settings = pipeline(store.path, network=DEEP, solver={"mu": mu}, training=training)
-    assert train(settings, tmp_path / "run")[2][-1]["sweep"] >= 1
+    assert train(settings, tmp_path / "run")[2][-1].sweep >= 1

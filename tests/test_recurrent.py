@@ -11,20 +11,16 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_softmax, softmax
 
 from altmin_dask.errors import ConfigError
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.networks.mean_loss import Targets
-from altmin_dask.networks.network import build_network, describe_network, nested_pass
-from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.networks.nested import Pass
+from altmin_dask.networks.network import build_network
 from altmin_dask.networks.workspace import Workspace
+from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.solvers.gauss_newton import NewtonSettings, gauss_newton_step, objective, update
-from altmin_dask.solvers.kernels import (
-    enter_chunk,
-    evaluate_chunk,
-    kfac_chunk,
-    quadratic_model_chunk,
-    split_layers,
-    visit_chunk,
-)
+from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, quadratic_model_chunk, visit_chunk
+from altmin_dask.solvers.packing import split_layers
+from altmin_dask.solvers.penalties import L2
 from altmin_dask.solvers.ridge import ridge_system
 from altmin_dask.types import Batch
 
@@ -56,7 +52,7 @@ class Case:
     def __init__(self, name: str, seed: int = 0, dtype=np.float64) -> None:
         sizes, head, activation, loss, every, lengths, states = NETWORKS[name]
         rng = np.random.default_rng(seed)
-        self.network = Recurrent.build(
+        self.network = recurrent_network(
             FEATURES,
             STEPS,
             sizes,
@@ -117,7 +113,7 @@ def naive(case: Case, k: int, z: list[np.ndarray] | None) -> tuple[list[list[np.
     """Residuals of sample k, step by step, and its loss, by the definition; without z of a forward pass."""
     net, length = case.network, case.lengths[k]
     act = ACTIVATIONS[net.activations[0].name]
-    states = np.split(case.states[k], np.cumsum(net.recurrent_sizes)[:-1])
+    states = np.split(case.states[k], np.cumsum(net.state_sizes)[:-1])
     below = [case.inputs[k, t] for t in range(length)]
     residuals, all_z = [], []
     for i, layer in enumerate(net.layers):
@@ -300,10 +296,10 @@ def test_derivatives_of_the_nested_loss_are_those_of_differences(name):
 
     def losses(t):
         moved = tuple(w + t * d for w, d in zip(case.weights, change, strict=True))
-        return nested_pass(case.network, moved, case.batch).loss
+        return Pass.forward(case.network, moved, case.batch).loss
 
     slope = (losses(1e-6) - losses(-1e-6)) / 2e-6
-    found = nested_pass(case.network, case.weights, case.batch)
+    found = Pass.forward(case.network, case.weights, case.batch)
     for k in range(N):
         assert found.loss[k] == pytest.approx(naive(case, k, None)[1], rel=1e-12)
     np.testing.assert_allclose(
@@ -365,7 +361,7 @@ def test_the_model_along_a_step_is_that_of_differences():
         return case.network.forward(weights, case.batch)[-1]
 
     tangents = [(outputs(*at) - outputs(*(-np.array(at)))) / 2 for at in ((1, 0), (0, 1))]
-    found = nested_pass(case.network, case.weights, case.batch)
+    found = Pass.forward(case.network, case.weights, case.batch)
     for a in range(2):
         assert probe.slope[a] == pytest.approx(float(np.vdot(found.gradient, tangents[a])), rel=1e-4)
         for b in range(2):
@@ -381,8 +377,8 @@ def test_the_model_along_a_step_is_that_of_differences():
 def test_one_step_is_the_chain(loss, every):
     """z-updates, statistics, weights and increments; V has nothing to act on and stays zero."""
     rng = np.random.default_rng(0)
-    chain = Chain.build([FEATURES, 4, 3, OUTPUTS], "tanh", loss)
-    net = Recurrent.build(FEATURES, 1, (4, 3), OUTPUTS, (), "tanh", loss, every=every)
+    chain = dense_network([FEATURES, 4, 3, OUTPUTS], "tanh", loss)
+    net = recurrent_network(FEATURES, 1, (4, 3), OUTPUTS, (), "tanh", loss, every=every)
     weights = tuple(rng.normal(size=s) for s in chain.shapes)
 
     def looped(w, layer):
@@ -391,16 +387,17 @@ def test_one_step_is_the_chain(loss, every):
     mine = tuple(looped(w, layer) for w, layer in zip(weights, net.layers, strict=True))
     x = rng.normal(size=(40, FEATURES))
     y = rng.integers(0, OUTPUTS, 40) if loss == "cross_entropy" else rng.normal(size=(40, OUTPUTS))
-    mu, settings = [0.5, 0.7, 0.9], NewtonSettings(newton_steps=2)
+    mu, settings = (0.5, 0.7, 0.9), NewtonSettings(newton_steps=2)
+    l2 = L2(mu)
     (z, entered), (z_r, entered_r) = (
-        enter_chunk(n, w, Batch(x, y)) for n, w in ((chain, weights), (net, mine))
+        enter_chunk(n, w, l2, Batch(x, y)) for n, w in ((chain, weights), (net, mine))
     )
     np.testing.assert_allclose(z_r, z, rtol=1e-13, atol=1e-13)
-    new, visited = visit_chunk(chain, weights, mu, Batch(x, y), z, settings, renew=False)
-    new_r, visited_r = visit_chunk(net, mine, mu, Batch(x, y), z_r, settings, renew=False)
+    new, visited = visit_chunk(chain, weights, l2, l2, Batch(x, y), z, settings, replace_all=False)
+    new_r, visited_r = visit_chunk(net, mine, l2, l2, Batch(x, y), z_r, settings, replace_all=False)
     np.testing.assert_allclose(new_r, new, rtol=1e-10, atol=1e-12)
-    entered.merge(visited)
-    entered_r.merge(visited_r)
+    entered.merge(visited.statistics)
+    entered_r.merge(visited_r.statistics)
     for layer, (w, w_r) in enumerate(zip(weights, mine, strict=True)):
         solved = ridge_system(entered.gram[layer], 0.1).solve(entered.cross[layer], w)
         solved_r = ridge_system(entered_r.gram[layer], 0.1).solve(entered_r.cross[layer], w_r)
@@ -423,8 +420,9 @@ def test_a_batch_of_different_lengths_equals_one_at_a_time(name):
     """Statistics after a z-update, increments and losses; the network of each has just its steps."""
     case = Case(name, 5)
     settings = NewtonSettings(newton_steps=2)
-    z, _ = enter_chunk(case.network, case.weights, case.batch)
-    _, together = visit_chunk(case.network, case.weights, case.mu, case.batch, z, settings, renew=True)
+    l2 = L2(tuple(case.mu))
+    z, _ = enter_chunk(case.network, case.weights, l2, case.batch)
+    _, together = visit_chunk(case.network, case.weights, l2, l2, case.batch, z, settings, replace_all=True)
     pulled = kfac_chunk(case.network, case.weights, None, case.batch, settings)
     total, pull, loss = 0.0, [np.zeros_like(p) for p in pulled.negative_gradient], 0.0
     for k in range(N):
@@ -436,8 +434,9 @@ def test_a_batch_of_different_lengths_equals_one_at_a_time(name):
             y = y.reshape(1, STEPS, -1)[:, :length]
             y = y[:, :, 0] if case.network.loss.target == "labels" else y.reshape(1, -1)
         batch = Batch(x, y, states=case.states[k : k + 1])
-        z, _ = enter_chunk(alone, case.weights, batch)
-        total = total + visit_chunk(alone, case.weights, case.mu, batch, z, settings, renew=True)[1].vector
+        z, _ = enter_chunk(alone, case.weights, l2, batch)
+        _, own = visit_chunk(alone, case.weights, l2, l2, batch, z, settings, replace_all=True)
+        total = total + own.vector
         own = kfac_chunk(alone, case.weights, None, batch, settings)
         pull = [a + b for a, b in zip(pull, own.negative_gradient, strict=True)]
         loss += evaluate_chunk(alone, case.weights, batch).loss
@@ -462,10 +461,10 @@ def test_a_step_without_a_target_counts_for_nothing():
     case = Case("one layer, every step")
     y = case.y.copy()
     y[:, 2] = -1
-    found = nested_pass(case.network, case.weights, Batch(case.inputs, y))
+    found = Pass.forward(case.network, case.weights, Batch(case.inputs, y))
     gradient = found.gradient.reshape(N, STEPS, OUTPUTS)
     assert not gradient[:, 2].any()
-    full = nested_pass(case.network, case.weights, case.batch)
+    full = Pass.forward(case.network, case.weights, case.batch)
     parts = full.gradient.reshape(N, STEPS, OUTPUTS) * STEPS / (STEPS - 1)
     np.testing.assert_allclose(np.delete(gradient, 2, 1), np.delete(parts, 2, 1), rtol=1e-12)
 
@@ -510,7 +509,7 @@ def test_states_after_sequences_of_different_lengths():
 
 
 def test_initial_weights():
-    net = Recurrent.build(6, 4, (5, 7), 3, (4,), "tanh")
+    net = recurrent_network(6, 4, (5, 7), 3, (4,), "tanh")
     weights = net.initial_weights(0, np.float64)
     for layer, w in zip(net.layers, weights, strict=True):
         assert w.shape == (layer.width, layer.inputs)
@@ -518,7 +517,9 @@ def test_initial_weights():
         if layer.recurrent:
             v = w[:, layer.in_features : -1]
             np.testing.assert_allclose(v @ v.T, np.eye(layer.width), atol=1e-12)
-    identity = replace(net, start="identity").initial_weights(0, np.float64)
+    identity = recurrent_network(6, 4, (5, 7), 3, (4,), recurrent_init="identity").initial_weights(
+        0, np.float64
+    )
     np.testing.assert_array_equal(identity[0][:, 6:-1], np.eye(5))
     np.testing.assert_array_equal(net.initial_weights(0)[0], weights[0].astype(np.float32))
 
@@ -526,7 +527,7 @@ def test_initial_weights():
 @every_network
 def test_a_description_makes_the_network_again(name):
     network = Case(name).network
-    assert build_network(describe_network(network)) == network
+    assert build_network(network.describe()) == network
 
 
 @pytest.mark.parametrize(
@@ -540,7 +541,7 @@ def test_a_description_makes_the_network_again(name):
 )
 def test_what_cannot_be_built(arguments, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        Recurrent.build(*arguments)
+        recurrent_network(*arguments)
 
 
 def test_the_slope_is_that_of_f_along_the_step():
@@ -556,7 +557,7 @@ def test_the_slope_is_that_of_f_along_the_step():
 
 def test_layers_of_a_chunk_stand_side_by_side():
     case = Case("two layers, last step")
-    z, statistics = enter_chunk(case.network, case.weights, case.batch)
+    z, statistics = enter_chunk(case.network, case.weights, L2(tuple(case.mu)), case.batch)
     for mine, expected in zip(
         split_layers(z, case.network.widths), case.network.forward(case.weights, case.batch), strict=True
     ):

@@ -16,10 +16,12 @@ import numpy as np
 from altmin_dask.execution import tasks
 from altmin_dask.execution.samples import Samples, lazy
 from altmin_dask.execution.tasks import TaskContext
-from altmin_dask.solvers.kernels import sends_inputs
-from altmin_dask.solvers.kfac import kronecker_sums_size
-from altmin_dask.solvers.penalties import Penalty, admm_residuals_size
-from altmin_dask.solvers.statistics import packed_size
+from altmin_dask.solvers.evaluation import Evaluation, Moments, RelaxedSums
+from altmin_dask.solvers.kernels import VisitSums, sends_inputs
+from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.penalty import Penalty
+from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.types import Array
 
@@ -87,33 +89,37 @@ class Step:
 
 
 def moments(step: Step) -> da.Array:
-    """The sums of `altmin_dask.solvers.kernels.moments_chunk` over chunks, packed one after the other."""
-    network = step.context.network
-    return step.sum(tasks.moments, network.shapes[0][1] ** 2 + network.widths[-1])
+    """Packed `altmin_dask.solvers.evaluation.Moments` of samples."""
+    return step.sum(tasks.moments, packed_size(Moments.layout(step.context.network)))
 
 
 def enter(step: Step, latent: LatentStore, generation: int, penalty: Penalty) -> da.Array:
     """Bring chunks into the sums: their z by a forward pass, written as `generation`; packed statistics."""
-    columns = packed_size(step.context.network.shapes, with_inputs=True)
+    columns = packed_size(Statistics.layout(step.context.network.shapes, with_inputs=True))
     return step.sum(tasks.enter, columns, written=latent.view(generation, step.chunks), penalty=penalty)
 
 
 def collect(step: Step, latent: LatentStore, generation: int, penalty: Penalty) -> da.Array:
     """Packed statistics, as of `enter`, of the z that is there, last visited under `penalty`."""
-    columns = packed_size(step.context.network.shapes, with_inputs=True)
+    columns = packed_size(Statistics.layout(step.context.network.shapes, with_inputs=True))
     return step.sum(tasks.collect, columns, z=step.latent(latent, generation), penalty=penalty)
 
 
 def visit(
-    step: Step, latent: LatentStore, generation: int, penalty: Penalty, before: Penalty, *, renew: bool
+    step: Step,
+    latent: LatentStore,
+    generation: int,
+    penalty: Penalty,
+    previous: Penalty,
+    *,
+    replace_all: bool,
 ) -> da.Array:
-    """Update z of chunks from `generation`, last visited under `before`, to the next.
+    """Update z of chunks from `generation`, last visited under `previous`, to the next.
 
-    Gives packed statistics, or their change unless `renew`, and behind them `ADMMResiduals` where the penalty splits.
+    Gives packed `altmin_dask.solvers.kernels.VisitSums`: statistics, or their change unless `replace_all`.
     """
     network = step.context.network
-    columns = packed_size(network.shapes, sends_inputs(network, penalty, before))
-    columns += admm_residuals_size(len(network.widths)) if penalty.has_dual else 0
+    columns = packed_size(VisitSums.layout(network.shapes, sends_inputs(network, penalty, previous)))
     return step.sum(
         tasks.visit,
         columns,
@@ -121,20 +127,20 @@ def visit(
         z=step.latent(latent, generation),
         written=latent.view(generation + 1, step.chunks),
         penalty=penalty,
-        before=before,
-        renew=renew,
+        previous=previous,
+        replace_all=replace_all,
     )
 
 
 def objective(step: Step, latent: LatentStore, generation: int) -> da.Array:
-    """Packed `altmin_dask.solvers.kernels.Relaxed` of the z that is there."""
-    columns = 1 + 2 * len(step.context.network.widths)
+    """Packed `altmin_dask.solvers.evaluation.RelaxedSums` of the z that is there."""
+    columns = packed_size(RelaxedSums.layout(len(step.context.network.widths)))
     return step.sum(tasks.objective, columns, z=step.latent(latent, generation))
 
 
 def gradient(step: Step) -> da.Array:
     """What samples say about the weights where constraints hold exactly, packed: `KroneckerSums` without curvature."""
-    columns = kronecker_sums_size(step.context.network.shapes, curvature=False)
+    columns = packed_size(KroneckerSums.layout(step.context.network.shapes, curvature=False))
     return step.sum(tasks.kfac_sums, columns, name="gradient", mu=None, seed=None, chunks_taken=step.chunks)
 
 
@@ -143,11 +149,11 @@ def kfac_sums(
 ) -> tuple[da.Array, ...]:
     """What chunks say about the weights, and the part of their samples that `quadratic_model` will ask for.
 
-    The first is packed, `altmin_dask.solvers.kfac.KroneckerSums`; with curvature where there is a seed for its noise.
-    The samples are every `every`-th of each array of `Samples.arrays`, in its order: kept where they were read, so
-    that no chunk is read twice.
+    The first is packed `altmin_dask.solvers.kronecker.KroneckerSums`, with curvature where there is a seed for its
+    noise. The samples are every `every`-th of each array of `Samples.arrays`, in its order: kept where they were read,
+    so that no chunk is read twice.
     """
-    columns = kronecker_sums_size(step.context.network.shapes, seed is not None)
+    columns = packed_size(KroneckerSums.layout(step.context.network.shapes, seed is not None))
     arrays = step.samples.arrays(step.chunks, step.token)
     total = step.sum(
         tasks.kfac_sums, columns, name="kfac", arrays=arrays, mu=mu, seed=seed, chunks_taken=step.chunks
@@ -157,10 +163,13 @@ def kfac_sums(
     )
 
 
-def quadratic_model(step: Step, kept: tuple[da.Array, ...], direction: str, before: str) -> da.Array:
-    """Packed `altmin_dask.solvers.kfac.QuadraticModel` of samples, along what the files hold."""
+def quadratic_model(step: Step, kept: tuple[da.Array, ...], direction: str, previous: str) -> da.Array:
+    """Packed `altmin_dask.solvers.kronecker.QuadraticModel` of samples, along what the files hold."""
     arrays = dict(zip(step.samples.names, kept, strict=True))
-    return step.sum(tasks.quadratic_model, 6, name="model", arrays=arrays, direction=direction, before=before)
+    columns = packed_size(QuadraticModel.layout())
+    return step.sum(
+        tasks.quadratic_model, columns, name="model", arrays=arrays, direction=direction, previous=previous
+    )
 
 
 def _thinned(array: da.Array, every: int, name: str) -> da.Array:
@@ -178,8 +187,8 @@ def _thinned(array: da.Array, every: int, name: str) -> da.Array:
 
 
 def evaluate(step: Step) -> da.Array:
-    """The sums of `altmin_dask.solvers.kernels.Evaluation` over chunks, for the real network."""
-    return step.sum(tasks.evaluate, 3)
+    """Packed `altmin_dask.solvers.evaluation.Evaluation` of the real network."""
+    return step.sum(tasks.evaluate, packed_size(Evaluation.layout()))
 
 
 def tree_sum(rows: da.Array, split_every: int, name: str = "altmin_sum") -> da.Array:

@@ -9,25 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.timing import activity, meter_kernels
-from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.network import Network
+from altmin_dask.solvers.evaluation import evaluate_chunk, moments_chunk, objective_chunk
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import (
     collect_chunk,
     enter_chunk,
-    evaluate_chunk,
     kfac_chunk,
-    moments_chunk,
-    objective_chunk,
     quadratic_model_chunk,
-    split_visit_chunk,
     visit_chunk,
 )
-from altmin_dask.solvers.penalties import Penalty
+from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.storage.zarr_chunks import ChunkView
 from altmin_dask.types import Array, Batch
@@ -44,7 +38,7 @@ class TaskContext:
     ----------
     network, target, dtype, settings
         What is trained, as in `Samples`, and how.
-    encoder : (Chain, str) or None
+    encoder : (Network, str) or None
         A network, and the file of its weights, whose outputs take the place of the samples.
     """
 
@@ -52,7 +46,7 @@ class TaskContext:
     target: str
     dtype: str
     settings: NewtonSettings = field(default_factory=NewtonSettings)
-    encoder: tuple[Chain, str] | None = None
+    encoder: tuple[Network, str] | None = None
 
     def arrange(self, arrays: Mapping[str, Array]) -> Batch:
         """Make a batch of the arrays of a chunk, (n, columns) each, in the shapes and dtypes that kernels want."""
@@ -72,11 +66,10 @@ class TaskContext:
 
 
 def moments(index: int, arrays: Mapping[str, Array], *, context: TaskContext) -> Array:
-    """Moments of a chunk, packed one after the other: `altmin_dask.solvers.kernels.moments_chunk`."""
+    """Packed `altmin_dask.solvers.evaluation.Moments` of a chunk."""
     batch = context.arrange(arrays)
     with single_threaded_blas(), activity("statistics"):
-        gram, targets = moments_chunk(context.network, batch)
-    return np.concatenate([gram.ravel(), targets])[None]
+        return moments_chunk(context.network, batch).vector[None]
 
 
 def enter(
@@ -88,9 +81,10 @@ def enter(
     written: ChunkView,
     penalty: Penalty,
 ) -> Array:
-    """Z of a chunk by a forward pass, written; packed statistics."""
+    """Z of a chunk by a forward pass, written; packed `altmin_dask.solvers.statistics.Statistics`."""
     with single_threaded_blas(), activity("statistics"):
-        z, statistics = enter_chunk(context.network, read_weights(weights), context.arrange(arrays), penalty)
+        batch = context.arrange(arrays)
+        z, statistics = enter_chunk(context.network, read_weights(weights), penalty, batch)
     with activity("write"):
         written.write(index, z)
     return statistics.vector[None]
@@ -99,18 +93,19 @@ def enter(
 def collect(
     index: int, arrays: Mapping[str, Array], z: Array, *, context: TaskContext, weights: str, penalty: Penalty
 ) -> Array:
-    """Packed statistics of a chunk whose z is there."""
+    """Packed `altmin_dask.solvers.statistics.Statistics` of a chunk whose z is there."""
     with single_threaded_blas(), activity("statistics"):
         batch = context.arrange(arrays)
-        return collect_chunk(context.network, read_weights(weights), batch, z, penalty).vector[None]
+        return collect_chunk(context.network, read_weights(weights), penalty, batch, z).vector[None]
 
 
 def objective(
     index: int, arrays: Mapping[str, Array], z: Array, *, context: TaskContext, weights: str
 ) -> Array:
-    """What `altmin_dask.solvers.kernels.objective_chunk` gives."""
+    """Packed `altmin_dask.solvers.evaluation.RelaxedSums` of a chunk."""
     with single_threaded_blas(), activity("evaluate"):
-        return objective_chunk(context.network, read_weights(weights), context.arrange(arrays), z)[None]
+        batch = context.arrange(arrays)
+        return objective_chunk(context.network, read_weights(weights), batch, z).vector[None]
 
 
 def visit(
@@ -122,27 +117,18 @@ def visit(
     weights: str,
     written: ChunkView,
     penalty: Penalty,
-    before: Penalty,
-    renew: bool,
+    previous: Penalty,
+    replace_all: bool,
 ) -> Array:
-    """Z of a chunk updated and written; packed statistics, and behind them `ADMMResiduals` where there is a dual."""
+    """Z of a chunk updated and written; packed `altmin_dask.solvers.kernels.VisitSums`."""
     meter_kernels()
-    batch = context.arrange(arrays)
+    batch, network, settings = context.arrange(arrays), context.network, context.settings
     now = read_weights(weights)
     with single_threaded_blas():
-        if penalty.has_dual:
-            new, statistics, measures = split_visit_chunk(
-                context.network, now, penalty, before, batch, z, context.settings, renewed=renew
-            )
-            row = np.concatenate([statistics.vector, measures.vector])
-        else:
-            new, statistics = visit_chunk(
-                context.network, now, penalty.rho, batch, z, context.settings, renew=renew
-            )
-            row = statistics.vector
+        new, sums = visit_chunk(network, now, penalty, previous, batch, z, settings, replace_all=replace_all)
     with activity("write"):
         written.write(index, new)
-    return row[None]
+    return sums.vector[None]
 
 
 def kfac_sums(
@@ -155,7 +141,7 @@ def kfac_sums(
     seed: tuple[int, ...] | None,
     chunks_taken: tuple[int, ...],
 ) -> Array:
-    """Packed `altmin_dask.solvers.kfac.KroneckerSums` of a chunk."""
+    """Packed `altmin_dask.solvers.kronecker.KroneckerSums` of a chunk."""
     meter_kernels()
     batch = context.arrange(arrays)
     noise = None if seed is None else [*seed, chunks_taken[index]]
@@ -177,17 +163,17 @@ def quadratic_model(
     context: TaskContext,
     weights: str,
     direction: str,
-    before: str,
+    previous: str,
 ) -> Array:
-    """Packed `altmin_dask.solvers.kfac.QuadraticModel` of a chunk's samples."""
+    """Packed `altmin_dask.solvers.kronecker.QuadraticModel` of a chunk's samples."""
     batch = context.arrange(arrays)
-    now, along, old = (read_weights(file) for file in (weights, direction, before))
+    now, along, old = (read_weights(file) for file in (weights, direction, previous))
     with single_threaded_blas(), activity("model"):
-        return quadratic_model_chunk(context.network, now, along, old, batch).pack()[None]
+        return quadratic_model_chunk(context.network, now, along, old, batch).vector[None]
 
 
 def evaluate(index: int, arrays: Mapping[str, Array], *, context: TaskContext, weights: str) -> Array:
-    """Numbers of an `altmin_dask.solvers.kernels.Evaluation` of a chunk."""
+    """Packed `altmin_dask.solvers.evaluation.Evaluation` of a chunk."""
     with single_threaded_blas(), activity("evaluate"):
-        sums = evaluate_chunk(context.network, read_weights(weights), context.arrange(arrays))
-    return np.array([[sums.samples, sums.loss, sums.correct]])
+        batch = context.arrange(arrays)
+        return evaluate_chunk(context.network, read_weights(weights), batch).vector[None]

@@ -110,7 +110,7 @@ class Loss(Protocol):
         """σ of K-FAC steps in units of its curvature, unless told otherwise."""
 
     @property
-    def splitting_rho(self) -> float:
+    def dual_rho(self) -> float:
         """ρ that L1 and multipliers begin with, unless told otherwise: too little against its curvature diverges."""
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
@@ -128,10 +128,10 @@ class Loss(Protocol):
     def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         """∂ℓ/∂z."""
 
-    def curvature(self, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
+    def curvature(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
         """The Gauss–Newton curvature, positive semi-definite everywhere."""
 
-    def hessian(self, a: Array, y: Array) -> Curvature:
+    def hessian(self, z: Array, a: Array, y: Array) -> Curvature:
         """The exact second derivative in the same form; its weights may be negative."""
 
     def hits(self, z: Array, y: Array) -> Array:
@@ -147,7 +147,7 @@ class Squared:
     output_damping: float = 0.03
 
     @property
-    def splitting_rho(self) -> float:
+    def dual_rho(self) -> float:
         return 0.03 if self.activation.name == "sigmoid" else 0.5
 
     @property
@@ -176,16 +176,16 @@ class Squared:
     def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         work = work or Workspace()
         out = np.subtract(a, y, out=work.like("loss gradient", a))
-        out *= self.activation.derivative(a, out=work.like("loss error", a))
+        out *= self.activation.derivative(z, a, out=work.like("loss error", a))
         return out
 
-    def curvature(self, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
-        slope = self.activation.derivative(a, out=(work or Workspace()).like("loss curvature", a))
+    def curvature(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
+        slope = self.activation.derivative(z, a, out=(work or Workspace()).like("loss curvature", a))
         return Curvature(np.square(slope, out=slope))
 
-    def hessian(self, a: Array, y: Array) -> Curvature:
-        weights = self.curvature(a, y).weights
-        return Curvature(weights + (a - y) * self.activation.second_derivative(a))
+    def hessian(self, z: Array, a: Array, y: Array) -> Curvature:
+        weights = self.curvature(z, a, y).weights
+        return Curvature(weights + (a - y) * self.activation.second_derivative(z, a))
 
     def hits(self, z: Array, y: Array) -> Array:
         return np.zeros(len(z))
@@ -199,7 +199,7 @@ class BinaryCrossEntropy:
     output_activation: str = "sigmoid"
     target: str = "real"
     output_damping: float = 0.003  # its curvature fades as samples are fitted
-    splitting_rho: float = 0.03
+    dual_rho: float = 0.03
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
         return sigmoid(z, out)
@@ -218,12 +218,14 @@ class BinaryCrossEntropy:
     def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         return np.subtract(a, y, out=(work or Workspace()).like("loss gradient", a))
 
-    def curvature(self, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
-        slope = get_activation("sigmoid").derivative(a, out=(work or Workspace()).like("loss curvature", a))
+    def curvature(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
+        slope = get_activation("sigmoid").derivative(
+            z, a, out=(work or Workspace()).like("loss curvature", a)
+        )
         return Curvature(slope)
 
-    def hessian(self, a: Array, y: Array) -> Curvature:
-        return self.curvature(a, y)
+    def hessian(self, z: Array, a: Array, y: Array) -> Curvature:
+        return self.curvature(z, a, y)
 
     def hits(self, z: Array, y: Array) -> Array:
         return np.zeros(len(z))
@@ -237,7 +239,7 @@ class CrossEntropy:
     output_activation: str = "softmax"
     target: str = "labels"
     output_damping: float = 0.003
-    splitting_rho: float = 0.03
+    dual_rho: float = 0.03
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
         p = np.subtract(z, z.max(axis=1, keepdims=True), out=out)
@@ -264,11 +266,11 @@ class CrossEntropy:
         out[np.arange(len(y)), y] -= 1
         return out
 
-    def curvature(self, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
+    def curvature(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
         return Curvature(a, centred=True)
 
-    def hessian(self, a: Array, y: Array) -> Curvature:
-        return self.curvature(a, y)
+    def hessian(self, z: Array, a: Array, y: Array) -> Curvature:
+        return self.curvature(z, a, y)
 
     def hits(self, z: Array, y: Array) -> Array:
         return np.asarray(z.argmax(axis=1) == y, np.float64)

@@ -71,9 +71,9 @@ class MeanLoss:
         return self.base.output_damping
 
     @property
-    def splitting_rho(self) -> float:
+    def dual_rho(self) -> float:
         """As of ℓ."""
-        return self.base.splitting_rho
+        return self.base.dual_rho
 
     def targets(self, batch: Batch, dtype: npt.DTypeLike) -> Targets:
         """Take the targets of samples out of a batch: once a block, before anything is computed.
@@ -120,13 +120,17 @@ class MeanLoss:
             rows *= targets.shares.reshape(-1, 1).astype(rows.dtype)
         return rows.reshape(z.shape)
 
-    def curvature(self, a: Array, targets: Targets, work: Workspace | None = None) -> Curvature:
+    def curvature(self, z: Array, a: Array, targets: Targets, work: Workspace | None = None) -> Curvature:
         """The Gauss–Newton curvature, positive semi-definite everywhere."""
-        return self._side_by_side(self.base.curvature(self._rows(a), self._each(targets), work), targets)
+        return self._side_by_side(
+            self.base.curvature(self._rows(z), self._rows(a), self._each(targets), work), targets
+        )
 
-    def hessian(self, a: Array, targets: Targets) -> Curvature:
+    def hessian(self, z: Array, a: Array, targets: Targets) -> Curvature:
         """The exact second derivative in the same form; its weights may be negative."""
-        return self._side_by_side(self.base.hessian(self._rows(a), self._each(targets)), targets)
+        return self._side_by_side(
+            self.base.hessian(self._rows(z), self._rows(a), self._each(targets)), targets
+        )
 
     def hits(self, z: Array, targets: Targets) -> Array:
         """Share of each sample's labels that are the largest output, times its weight, (n,); of other targets 0."""

@@ -23,7 +23,6 @@ from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import TARGET_ARRAYS
-from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.planning.memory import Workload
 from altmin_dask.planning.projection import (
     BASELINE,
@@ -34,6 +33,7 @@ from altmin_dask.planning.projection import (
     task_rows,
     usable,
 )
+from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.training.kfac_training import group_size, model_every
 from altmin_dask.training.problem import TARGETS, DatasetSpec, is_store, make_network, outline_of
@@ -75,7 +75,7 @@ class Plan:
     def numbers(self) -> dict[str, Any]:
         """All of it as one JSON object; sizes in bytes."""
         return {
-            "network": list(self.work.sizes),
+            "network": list(self.work.network.sizes),
             "rows": self.work.rows,
             **asdict(self.projection),
             "workers": self.place.workers,
@@ -96,7 +96,7 @@ class Plan:
             else f"{place.workers} × {place.threads} threads"
         )
         lines = [
-            ("network", "-".join(map(str, self.work.sizes))),
+            ("network", "-".join(map(str, self.work.network.sizes))),
             ("samples", f"{self.work.rows:,}"),
             ("rows in a chunk", f"{projection.chunk_rows:,}"),
             ("chunks", f"{projection.chunks:,}"),
@@ -203,8 +203,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
     validation = None if pipeline.data.validation is None else look(pipeline.data.validation, "validation")
     itemsize = np.dtype(settings.dtype).itemsize
     work = Workload(
-        sizes=network.sizes,
-        layers=network.layers if isinstance(network, Recurrent) else (),
+        network=network,
         itemsize=itemsize,
         rows=train.outline.rows,
         chunk_rows=train.chunk_rows,
@@ -222,7 +221,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
         whitened=settings.start == "whitened",
         exact=solver.curvature == "exact",
         newton_steps=solver.newton_steps,
-        has_dual=solver.penalty != "l2",
+        has_dual=PENALTIES[solver.penalty].per_sample_state > 0,
         split_every=pipeline.cluster.split_every,
         workers=place.workers,
         threads=place.threads,

@@ -32,8 +32,9 @@ from altmin_dask.planning.memory import (
     trainer,
     visit_task,
 )
-from altmin_dask.solvers.kfac import kronecker_sums_size
-from altmin_dask.solvers.statistics import packed_size
+from altmin_dask.solvers.kronecker import KroneckerSums
+from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.weights import KEPT_READINGS
 
 BASELINE = 200 << 20
@@ -94,11 +95,11 @@ class Projection:
 def project(work: Workload) -> Projection:
     """Project memory, disk and traffic of a run."""
     if work.kfac:
-        statistics = work.itemsize * kronecker_sums_size(work.shapes, curvature=True)
+        statistics = work.itemsize * packed_size(KroneckerSums.layout(work.shapes, curvature=True))
         tasks, z_row, readings = [kfac_task(work), quadratic_model_task(work)], 0, KEPT_READINGS
         kept = kept_samples(work)
     else:
-        statistics = DOUBLE * packed_size(work.shapes, with_inputs=False)
+        statistics = DOUBLE * packed_size(Statistics.layout(work.shapes, with_inputs=False))
         tasks, z_row, readings = _persistent(work), work.latent_bytes, 2
         kept = 0
     group = min(work.group_chunks, work.chunks)
@@ -111,7 +112,7 @@ def project(work: Workload) -> Projection:
     living = {} if work.in_process else {k: v for task in tasks for k, v in task.scratch.items()}
     scratch = [sum({**living, **task.scratch}.values()) for task in tasks]
     weights = work.itemsize * sum(d * k for d, k in work.shapes)
-    thread = THREAD_ALLOWANCE + BLAS_PANEL_ROWS * DOUBLE * (max(work.sizes) + 1)
+    thread = THREAD_ALLOWANCE + BLAS_PANEL_ROWS * DOUBLE * (max(work.network.sizes) + 1)
     # updates in the cache, one read twice by threads that begin together, and its file mapped meanwhile
     shared = ALLOWANCE + (readings + work.threads) * weights + kept
     steps = []
@@ -187,7 +188,7 @@ def task_rows(work: Workload) -> int:
     # residuals twice, tangent and adjoint sweeps, and the statistics, float64 at half the rate
     flops = 2.0 * (6 * products + 2 * (products + inner) * (2 if work.incremental else 1))
     if work.exact:
-        flops += 10.0 * sum(work.sizes[1:]) ** 3
+        flops += 10.0 * sum(work.network.sizes[1:]) ** 3
     enough = math.ceil(work.rows / (CHUNKS_PER_THREAD * work.workers * work.threads))
     return max(1, min(int(TASK_FLOPS / flops), enough))
 

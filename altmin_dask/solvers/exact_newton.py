@@ -28,10 +28,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf, dpotrs
 
-from altmin_dask.networks.chain import Chain, Point
 from altmin_dask.networks.mean_loss import Targets
+from altmin_dask.networks.network import Network, Point
+from altmin_dask.solvers.linalg import cholesky, cholesky_solve
 from altmin_dask.solvers.line_search import Step
 from altmin_dask.types import Array, Weights
 
@@ -48,7 +48,9 @@ CURVATURE_FLOOR = 1e-4
 """The least curvature trusted, relative to what the penalties make of the same step."""
 
 
-def gradient(network: Chain, weights: Weights, mu: Sequence[float], point: Point, targets: Targets) -> Array:
+def gradient(
+    network: Network, weights: Weights, mu: Sequence[float], point: Point, targets: Targets
+) -> Array:
     """∇F of every sample.
 
     Parameters
@@ -68,7 +70,7 @@ def gradient(network: Chain, weights: Weights, mu: Sequence[float], point: Point
     return _expand(network, weights, mu, point, targets).gradient
 
 
-def hessian(network: Chain, weights: Weights, mu: Sequence[float], point: Point, targets: Targets) -> Array:
+def hessian(network: Network, weights: Weights, mu: Sequence[float], point: Point, targets: Targets) -> Array:
     """∇²F of every sample, in full.
 
     Parameters
@@ -85,7 +87,7 @@ def hessian(network: Chain, weights: Weights, mu: Sequence[float], point: Point,
 
 
 def exact_step(
-    network: Chain,
+    network: Network,
     weights: Weights,
     mu: Sequence[float],
     point: Point,
@@ -221,9 +223,9 @@ class _Expansion:
         """−matrix⁻¹ ∇F of the rows, NaN where the matrix is not positive definite, (rows, D)."""
         out = np.full((len(rows), self.bend.shape[1]), np.nan)
         for matrix, pull, step in zip(self.hessian(rows), self.gradient[rows], out, strict=True):
-            factor, failed = dpotrf(matrix, lower=1, clean=0)
-            if not failed:
-                step[:] = -dpotrs(factor, pull, lower=1)[0]
+            factor = cholesky(matrix)
+            if factor is not None:
+                step[:] = -cholesky_solve(factor, pull)
         return out
 
     def saddle_step(self, rows: Array) -> Array:
@@ -256,25 +258,25 @@ class _Expansion:
 
 
 def _expand(
-    network: Chain,
+    network: Network,
     weights: Weights,
     mu: Sequence[float],
     point: Point,
     targets: Targets,
     damping: float = 0.0,
 ) -> _Expansion:
-    matrices = [w[:, :-1].astype(np.float64) for w in weights]
+    matrices = [layer.matrix(w).astype(np.float64) for layer, w in zip(network.layers, weights, strict=True)]
     pulls = [2 * float(weight) * r.astype(np.float64) for weight, r in zip(mu, point.residuals, strict=True)]
     slopes, bends, gradients = [], [], []
     for layer, activation in enumerate(network.activations):
-        a = point.inputs[layer + 1][:, :-1].astype(np.float64)
-        slopes.append(activation.derivative(a))
+        z, a = (parts[layer].astype(np.float64) for parts in (point.z, point.values))
+        slopes.append(activation.derivative(z, a))
         back = pulls[layer + 1] @ matrices[layer + 1]
-        bends.append(-activation.second_derivative(a) * back)
+        bends.append(-activation.second_derivative(z, a) * back)
         gradients.append(pulls[layer] - slopes[layer] * back)
-    output = point.output.astype(np.float64)
-    curvature = network.loss.hessian(output, targets)
-    gradients.append(pulls[-1] + network.loss.gradient(point.z[-1].astype(np.float64), output, targets))
+    z, output = point.z[-1].astype(np.float64), point.output.astype(np.float64)
+    curvature = network.loss.hessian(z, output, targets)
+    gradients.append(pulls[-1] + network.loss.gradient(z, output, targets))
     bends.append(curvature.weights)
     q = curvature.weights
     return _Expansion(

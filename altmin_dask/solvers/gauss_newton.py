@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.networks.activations import negated
-from altmin_dask.networks.chain import Linearisation, Point
+from altmin_dask.networks.linearisation import Linearisation
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.mean_loss import Targets
-from altmin_dask.networks.network import Network
-from altmin_dask.networks.sequences import SequenceLinearisation
+from altmin_dask.networks.network import Network, Point
 from altmin_dask.networks.workspace import Workspace, strips
 from altmin_dask.solvers.exact_newton import exact_step
 from altmin_dask.solvers.line_search import Block, Step, line_search, objective
@@ -79,6 +78,8 @@ class ZUpdate:
         How many sample steps were cut by backtracking (those that stayed put included).
     slope : ndarray, (n,)
         ∇F_k·δ of the first step, uncut: minus twice what its model promises, and nought where z is stationary.
+    offsets : list of ndarray, (n, d_i), or None
+        o_1 … o_L, if residuals were shifted.
     """
 
     start: Point
@@ -87,6 +88,7 @@ class ZUpdate:
     objective_after: Array
     shortened: int
     slope: Array
+    offsets: list[Array] | None = None
 
 
 def update(
@@ -97,7 +99,7 @@ def update(
     z: list[Array] | None,
     settings: NewtonSettings,
     work: Workspace | None = None,
-    shift: Callable[[Point], list[Array]] | None = None,
+    shift: Callable[[Point], list[Array] | None] | None = None,
 ) -> ZUpdate:
     """Improve z for a block of samples; the arrays given are not changed.
 
@@ -118,7 +120,7 @@ def update(
         Where the arrays of the result are kept, until its next use; by default they are the caller's.
     shift : callable, optional
         Gets the point at the given z, changes its residuals (and their squares) to r_i + o_i, and returns o_1 … o_L,
-        which are added to all residuals from then on.
+        which are added to all residuals from then on; or leaves them, and returns None.
 
     Returns
     -------
@@ -142,7 +144,7 @@ def update(
         first = first if number else step.slope
         point, after, cut = line_search(block, point, after, step, settings, f"trial {number % 2}")
         shortened += cut
-    return ZUpdate(start, point, before, after, shortened, first)
+    return ZUpdate(start, point, before, after, shortened, first, block.offsets)
 
 
 def gauss_newton_step(
@@ -178,7 +180,7 @@ def gauss_newton_step(
     # Back to δ, the output step now answering e: (m + H) δ_L = m e − (g + 2μ r_L), and δ_L = e + s_L.
     last = [work.like("output move", e)] if residuals else []
     for rows in strips(*e.shape):
-        curvature = network.loss.curvature(point.output[rows], targets[rows], work)
+        curvature = network.loss.curvature(point.z[-1][rows], point.output[rows], targets[rows], work)
         for s in last:
             bent = curvature.apply(e[rows], out=work.like("bent", e[rows]))
             np.subtract(held.step[rows], curvature.solve(m[-1], bent), out=s[rows])
@@ -212,9 +214,9 @@ def _output_step(
     slope = np.empty_like(point.loss)
     curvature = Curvature(smoothed)
     for rows in strips(*residual.shape):
-        a, s, e = point.output[rows], step[rows], gradient[rows]
-        curvature = network.loss.curvature(a, targets[rows], work)
-        g = network.loss.gradient(point.z[-1][rows], a, targets[rows], work)
+        z, a, s, e = point.z[-1][rows], point.output[rows], step[rows], gradient[rows]
+        curvature = network.loss.curvature(z, a, targets[rows], work)
+        g = network.loss.gradient(z, a, targets[rows], work)
         pull = np.multiply(residual[rows], a.dtype.type(-2 * mu), out=work.like("pull", a))
         pull -= g
         curvature.solve(m, pull, out=s)
@@ -226,7 +228,7 @@ def _output_step(
 
 
 def _conjugate_gradients(
-    linearisation: Linearisation | SequenceLinearisation,
+    linearisation: Linearisation,
     curvature: Curvature,
     gradient: list[Array],
     settings: NewtonSettings,

@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from altmin_dask.networks.chain import Point
 from altmin_dask.networks.mean_loss import Targets
-from altmin_dask.networks.network import Network
+from altmin_dask.networks.network import Network, Point, Prepared
 from altmin_dask.networks.workspace import Workspace, strips
 from altmin_dask.types import Array, Weights
 
@@ -62,7 +61,7 @@ class Block:
     network: Network
     weights: Weights
     mu: Sequence[float]
-    fixed: Any
+    prepared: Prepared
     targets: Targets
     work: Workspace
     offsets: list[Array] | None = None
@@ -70,12 +69,14 @@ class Block:
 
     def evaluate(self, z: list[Array], name: str) -> Point:
         """Everything at z."""
-        return self.network.evaluate(self.weights, self.fixed, self.targets, z, self.work, name, self.offsets)
+        return self.network.evaluate(
+            self.weights, self.prepared, self.targets, z, self.work, name, self.offsets
+        )
 
     def rows(self, rows: Array) -> Block:
         """The same for some of the samples."""
         offsets = None if self.offsets is None else [offset[rows] for offset in self.offsets]
-        return replace(self, fixed=self.fixed.rows(rows), targets=self.targets[rows], offsets=offsets)
+        return replace(self, prepared=self.prepared.rows(rows), targets=self.targets[rows], offsets=offsets)
 
     def follow(self, moved: Point, start: Point, step: Step, t: float = 1.0, rows: Any = slice(None)) -> None:
         """Form residuals after a step t from those before, r_i + t s_i − W̃_i (what is not linear in ã's change).
@@ -86,7 +87,7 @@ class Block:
         if not self.exactly or step.residuals is None:
             return
         z, delta = [z[rows] for z in start.z], [t * d[rows] for d in step.delta]
-        curved = self.network.remainders(self.weights, self.fixed, z, delta, self.work)
+        curved = self.network.remainders(self.weights, self.prepared, z, delta, self.work)
         for layer, beyond in enumerate(curved):
             residual = moved.residuals[layer]
             np.multiply(step.residuals[layer][rows], t, out=residual)

@@ -12,67 +12,86 @@ sum. A recurrent network's rows are the steps of all samples, and its first Gram
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
-from altmin_dask.networks.chain import Point
+from altmin_dask.networks.network import Point
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.linalg import add_product
+from altmin_dask.solvers.packing import Layout, PackedArrays
 from altmin_dask.types import Array, Weights
 
 ROUNDING = 16 * float(np.finfo(np.float64).eps)
 """Relative error of a sum of many products in float64: errors of either sign add up like √n, in blocks."""
 
 
-@dataclass
-class Statistics:
-    """Views into one float64 vector, which is what travels and is added.
+class Fit(NamedTuple):
+    """What W̃_i ã is fitted to, z_i + o_i, and how much a sample counts in that.
 
     Attributes
+    ----------
+    offsets : sequence of ndarray, (n, d_i), or None
+        o_1 … o_L of a block; None where they are nought.
+    counts : sequence of float, (L,), or None
+        How often the moments of each layer count, then in all of the sum; None is once.
+    """
+
+    offsets: Sequence[Array] | None = None
+    counts: Sequence[float] | None = None
+
+
+PLAIN = Fit()
+"""z itself, once."""
+
+
+class Statistics(PackedArrays):
+    """The sums of some samples, and what their last z-updates were like: views into one float64 vector.
+
+    Parameters
     ----------
     shapes : sequence of (int, int)
         The shape of each W̃_i.
     with_inputs : bool
-        Whether the first Gram matrix is part of the vector: when samples enter, and always where it moves with z.
-    vector : ndarray, float64
-        All statistics, packed; zeros by default.
-    cross, gram : list of ndarray
-        C_i of shape (d_i, d_{i−1}+1), and G_i of shape (d_{i−1}+1, d_{i−1}+1); ``gram[0]`` is empty without inputs.
-    squares : ndarray, (L,)
-        Σ ‖z_i‖².
+        Whether the first Gram matrix is part of it: when samples enter, and always where it moves with z.
+    vector : ndarray, float64, optional
+        All of it; zeros by default.
+
+    Attributes
+    ----------
     totals : ndarray, (2,)
         Σ ℓ and the number of samples.
     diagnostics : ndarray, (2,)
         Of the last z-updates, not part of the group: Σ F_k after them, and how many samples had their step cut.
+    squares : ndarray, (L,)
+        Σ ‖z_i‖².
+    cross, gram : list of ndarray
+        C_i of shape (d_i, d_{i−1}+1), and G_i of shape (d_{i−1}+1, d_{i−1}+1); ``gram[0]`` is empty without inputs.
     """
 
-    shapes: Sequence[tuple[int, int]]
-    with_inputs: bool
-    vector: Array = None  # type: ignore[assignment]
-    cross: list[Array] = field(init=False, repr=False)
-    gram: list[Array] = field(init=False, repr=False)
-    squares: Array = field(init=False, repr=False)
-    totals: Array = field(init=False, repr=False)
-    diagnostics: Array = field(init=False, repr=False)
+    totals: Array
+    diagnostics: Array
+    squares: Array
+    cross: list[Array]
+    gram: list[Array]
 
-    def __post_init__(self) -> None:
-        if self.vector is None:
-            self.vector = np.zeros(packed_size(self.shapes, self.with_inputs))  # type: ignore[unreachable]
-        rest = self.vector
+    def __init__(
+        self, shapes: Sequence[tuple[int, int]], with_inputs: bool, vector: Array | None = None
+    ) -> None:
+        super().__init__(self.layout(shapes, with_inputs), vector)
+        self.shapes, self.with_inputs = shapes, with_inputs
 
-        def take(*shape: int) -> Array:
-            nonlocal rest
-            part, rest = rest[: prod(shape)].reshape(shape), rest[prod(shape) :]
-            return part
-
-        self.totals = take(2)
-        self.diagnostics = take(2)
-        self.squares = take(len(self.shapes))
-        self.cross = [take(*shape) for shape in self.shapes]
-        self.gram = [take(k, k) for _, k in self.shapes[1:]]
-        self.gram.insert(0, take(self.shapes[0][1], self.shapes[0][1]) if self.with_inputs else take(0))
+    @staticmethod
+    def layout(shapes: Sequence[tuple[int, int]], with_inputs: bool) -> Layout:
+        """What a chunk sends."""
+        first, *others = ((k, k) for _, k in shapes)
+        return {
+            "totals": (2,),
+            "diagnostics": (2,),
+            "squares": (len(shapes),),
+            "cross": list(shapes),
+            "gram": [first if with_inputs else (0,), *others],
+        }
 
     @property
     def samples(self) -> float:
@@ -83,63 +102,46 @@ class Statistics:
         self,
         point: Point,
         work: Workspace | None = None,
-        offsets: Sequence[Array] | None = None,
-        rho: Sequence[float] | None = None,
+        fit: Fit = PLAIN,
     ) -> None:
-        """Add a block of samples at `point`, with z_i + o_i in place of z_i; `work` keeps the float64 copies.
-
-        The moments of layer i count ρ_i times, if `rho` is given, and then do so in all of the sum.
-        """
+        """Add a block of samples at `point`; `work` keeps the float64 copies."""
         work = work or Workspace()
         self.totals += (point.loss.sum(dtype=np.float64), len(point.loss))
-        self._add(point, 1.0, work, offsets, rho)
+        self._add(point, 1.0, work, fit)
 
     def replace(
         self,
         old: Point,
         new: Point,
         work: Workspace | None = None,
-        old_offsets: Sequence[Array] | None = None,
-        offsets: Sequence[Array] | None = None,
-        old_rho: Sequence[float] | None = None,
-        rho: Sequence[float] | None = None,
+        old_fit: Fit = PLAIN,
+        new_fit: Fit = PLAIN,
     ) -> None:
         """Add the difference that moving a block from `old` to `new` makes; the samples are the same.
 
-        With inputs, they, or how often they count, are taken to change too; without, ρ_1 has to be as it was.
+        With inputs, they, or how often they count, are taken to change too; without, the first layer has to count as
+        often as before.
         """
         work = work or Workspace()
         self.totals[0] += new.loss.sum(dtype=np.float64) - old.loss.sum(dtype=np.float64)
+        first = 0 if self.with_inputs else 1
+        self._add(new, 1.0, work, new_fit, first)
+        self._add(old, -1.0, work, old_fit, first)
         if self.with_inputs:
-            self._add(new, 1.0, work, offsets, rho)
-            self._add(old, -1.0, work, old_offsets, old_rho)
             return
-        self._add(new, 1.0, work, offsets, rho, first=1)
-        self._add(old, -1.0, work, old_offsets, old_rho, first=1)
         # the first layer's inputs do not move: one product does
-        before, after = (
-            _target(point, o, 0, name, work)
-            for point, o, name in ((old, old_offsets, "z64"), (new, offsets, "moved"))
-        )
-        factor = 1.0 if rho is None else rho[0]
+        before, after = _target(old, old_fit, 0, "z64", work), _target(new, new_fit, 0, "moved", work)
+        factor = 1.0 if new_fit.counts is None else new_fit.counts[0]
         self.squares[0] += factor * (_sum_of_squares(after) - _sum_of_squares(before))
         after -= before
         add_product(self.cross[0], factor, after, _double(new.inputs[0], "inputs64", work))
 
-    def _add(
-        self,
-        point: Point,
-        sign: float,
-        work: Workspace,
-        offsets: Sequence[Array] | None,
-        rho: Sequence[float] | None,
-        first: int = 0,
-    ) -> None:
+    def _add(self, point: Point, sign: float, work: Workspace, fit: Fit, first: int = 0) -> None:
         for layer in range(first, len(self.shapes)):
             d, k = self.shapes[layer]
-            factor = sign if rho is None else sign * rho[layer]
+            factor = sign if fit.counts is None else sign * fit.counts[layer]
             # of a recurrent network every step is a row
-            z = _target(point, offsets, layer, "z64", work).reshape(-1, d)
+            z = _target(point, fit, layer, "z64", work).reshape(-1, d)
             inputs = _double(point.inputs[layer], "inputs64", work).reshape(-1, k)
             self.squares[layer] += factor * _sum_of_squares(z)
             add_product(self.cross[layer], factor, z, inputs)
@@ -158,7 +160,7 @@ class Statistics:
         if other.with_inputs:
             self.gram[0] += other.gram[0]
 
-    def renew(self, other: Statistics) -> None:
+    def replace_all(self, other: Statistics) -> None:
         """Become `other`, which covers the same samples, keeping the input Gram matrix unless it has one."""
         inputs = 0.0 if other.with_inputs else self.gram[0].copy()
         self.vector[:] = 0
@@ -196,21 +198,15 @@ def ridge_term(weights: Weights, ridge: float, penalize_bias: bool = True) -> fl
     return ridge * sum(_sum_of_squares(w) for w in penalized)
 
 
-def packed_size(shapes: Sequence[tuple[int, int]], with_inputs: bool) -> int:
-    """How many float64 numbers a chunk sends."""
-    grams = sum(k * k for _, k in (shapes if with_inputs else shapes[1:]))
-    return 4 + len(shapes) + sum(d * k for d, k in shapes) + grams
-
-
 def _sum_of_squares(array: Array) -> float:
     return float(np.vecdot(array, array).sum(dtype=np.float64))
 
 
-def _target(point: Point, offsets: Sequence[Array] | None, layer: int, name: str, work: Workspace) -> Array:
+def _target(point: Point, fit: Fit, layer: int, name: str, work: Workspace) -> Array:
     """z_i + o_i in float64: what W̃_i ã is to give."""
     target = _double(point.z[layer], name, work)
-    if offsets is not None:
-        target += offsets[layer]
+    if fit.offsets is not None:
+        target += fit.offsets[layer]
     return target
 
 

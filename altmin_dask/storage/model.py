@@ -7,6 +7,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from altmin_dask.errors import DataError, MissingError
-from altmin_dask.networks.network import Network, build_network, describe_network
+from altmin_dask.networks.network import Network, build_network
 from altmin_dask.preparation import Preparation, Scaling
 from altmin_dask.storage.atomic import flush, write_json, write_tensors
 from altmin_dask.storage.locations import names_in
@@ -106,7 +107,7 @@ class Model:
         settings = {
             "version": VERSION,
             "kind": self.kind,
-            "network": describe_network(self.network),
+            "network": self.network.describe(),
             "sample_shape": list(self.sample_shape),
             "scale": self.scale,
             "preparation": None if self.preparation is None else self.preparation.to_json(),
@@ -219,3 +220,8 @@ def layer_names(layers: int) -> list[str]:
 def layer_tensors(weights: Weights) -> dict[str, Any]:
     """Weights by the names they have in a file, in the order of memory that safetensors takes for granted."""
     return dict(zip(layer_names(len(weights)), map(np.ascontiguousarray, weights), strict=True))
+
+
+def layers_of(tensors: Mapping[str, Array]) -> Weights:
+    """Undo `layer_tensors`; other tensors may be there, too."""
+    return tuple(tensors[name] for name in layer_names(sum(name.startswith("layer_") for name in tensors)))

@@ -15,19 +15,19 @@ from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.preprocessing import prepared
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.data.source import SEQUENCE_ARRAYS
 from altmin_dask.data.summaries import Summary
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.tasks import TaskContext
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.gauss_newton import NewtonSettings
+from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric
 from altmin_dask.storage.locations import is_url, locate
+from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS
 from altmin_dask.storage.zarr_groups import is_zarr_folder
 from altmin_dask.training.ranges import check_digits, check_targets, computed_with, ranges_of
 
@@ -38,13 +38,6 @@ TARGETS = {
     "recurrent_classifier": "labels",
     "recurrent_regressor": "real",
 }
-AUTO_MU = 0.03
-"""μ where z persists, unless told otherwise."""
-AUTO_MU_L1 = 0.1
-AUTO_MU_SEQUENCES = 100.0, 10.0
-"""Of recurrent layers and of those on top: small residuals add up over the steps."""
-SPLITTING_RHO_SEQUENCES = 10.0
-RECTIFIERS = ("relu", "leaky_relu")
 DEFAULT_LOSS = {"inputs": "squared", "labels": "cross_entropy", "real": "squared"}
 
 
@@ -251,9 +244,9 @@ def fitted(network: Network, store: SampleStore) -> Network:
     DataError
         If the samples do not fit.
     """
-    if isinstance(network, Recurrent):
-        steps = store.features // network.features
-        if len(store.sample_shape) > 1 and steps != network.steps and store.sample_shape[0] == steps:
+    if network.sequence_steps is not None and len(store.sample_shape) > 1:
+        steps = store.features * network.sequence_steps // network.sizes[0]
+        if steps != network.sequence_steps and store.sample_shape[0] == steps:
             network = network.with_steps(steps)
     check_layout(network, store)
     return network
@@ -271,21 +264,21 @@ def check_layout(network: Network, store: SampleStore) -> None:
         raise DataError(
             f"{store.path} has samples of {store.features} values; the network reads {network.sizes[0]}"
         )
-    if not isinstance(network, Recurrent):
+    if network.sequence_steps is None:
         if store.sequence_arrays:
             names = " and ".join(store.sequence_arrays)
             raise DataError(f"{store.path} has {names} of sequences, which only a recurrent network reads")
         return
     lengths, states = store.sequence_arrays.get("lengths"), store.sequence_arrays.get("states")
-    if states is not None and states.shape[1] != sum(network.recurrent_sizes):
+    if states is not None and states.shape[1] != sum(network.state_sizes):
         raise DataError(
             f"states of {store.path} have {states.shape[1]} values; the recurrent layers have "
-            f"{sum(network.recurrent_sizes)} together"
+            f"{sum(network.state_sizes)} together"
         )
     if lengths is not None and store.summary is None:
         for start in range(0, store.rows, store.chunk_rows):
             values = np.asarray(lengths[start : start + store.chunk_rows])
-            check_lengths(values, network.steps, start, store.path)
+            check_lengths(values, network.sequence_steps, start, store.path)
 
 
 def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
@@ -329,7 +322,9 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
     activation = settings.hidden_activation
     if settings.recurrent:
         return _make_recurrent(settings, samples, activation, outputs, loss, output_activation)
-    return Chain.build([features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation)
+    return dense_network(
+        [features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation
+    )
 
 
 def _make_recurrent(
@@ -339,7 +334,7 @@ def _make_recurrent(
     outputs: int,
     loss: str,
     output_activation: str | None,
-) -> Recurrent:
+) -> Network:
     """Make the recurrent network that fits sequences."""
     features = prod(samples.sample_shape)
     if settings.steps is None and len(samples.sample_shape) < 2:
@@ -366,27 +361,23 @@ def _make_recurrent(
         raise DataError(
             f"y of {samples.name} has shape {y_shape} for every sample; the last step needs one label"
         )
-    rectifier = activation in RECTIFIERS or (isinstance(activation, list) and activation[0] in RECTIFIERS)
-    start = settings.recurrent_initialization or "auto"
-    return Recurrent.build(
-        features // steps, steps, settings.hidden_layer_sizes, outputs // steps if every and not labels else outputs,
-        settings.head_layer_sizes, activation, loss, output_activation, every=every,
-        start=("identity" if rectifier else "orthogonal") if start == "auto" else start,
-    )  # fmt: skip
-
-
-def splitting_rho(network: Network) -> float:
-    """ρ that L1 and multipliers begin with, unless told otherwise."""
-    return SPLITTING_RHO_SEQUENCES if isinstance(network, Recurrent) else network.loss.splitting_rho
+    return recurrent_network(
+        features // steps,
+        steps,
+        settings.hidden_layer_sizes,
+        outputs // steps if every and not labels else outputs,
+        settings.head_layer_sizes,
+        activation,
+        loss,
+        output_activation,
+        every=every,
+        recurrent_init=settings.recurrent_initialization or "auto",
+    )
 
 
 def mu_of(pipeline: Pipeline, network: Network) -> Any:
-    """The pipeline's μ as `altmin_dask.solvers.schedules.penalties` takes it, where it is finite."""
+    """The pipeline's μ as `altmin_dask.solvers.schedules.mu_at` takes it, where it is finite."""
     mu = pipeline.solver.mu
     if mu == "auto":
-        if pipeline.solver.penalty == "l1":
-            return AUTO_MU_L1
-        if isinstance(network, Recurrent):
-            return tuple(AUTO_MU_SEQUENCES[not layer.recurrent] for layer in network.layers)
-        return AUTO_MU
+        return PENALTIES[pipeline.solver.penalty].default_mu(network)
     return Geometric(mu.start, mu.factor, mu.stop) if isinstance(mu, MuSchedule) else mu

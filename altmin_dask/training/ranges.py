@@ -14,7 +14,6 @@ import numpy as np
 from altmin_dask.data.checks import WHOLE, check_finite, check_weights, is_labels, whole_refused
 from altmin_dask.data.conversion import blurred
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.data.source import WEIGHTS
 from altmin_dask.data.summaries import Summary
 from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import AltMinWarning, DataError
@@ -23,7 +22,7 @@ from altmin_dask.execution.samples import chunk_arrays
 from altmin_dask.execution.task_graphs import per_chunk
 from altmin_dask.networks.activations import Activation, get_activation
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.storage.sample_arrays import WEIGHTS
 from altmin_dask.types import Array
 
 ROUNDING = 4
@@ -80,7 +79,6 @@ def check_targets(network: Network, target: str, store: SampleStore, ranges: Sum
         If there are none, there are others than the network has outputs, labels are no classes, or numbers lie
         outside the range of the output's activation.
     """
-    every = isinstance(network, Recurrent) and network.every
     if target == "inputs":
         _check_reach(network, "x", store, ranges.x_min, ranges.x_max)
         return
@@ -88,10 +86,10 @@ def check_targets(network: Network, target: str, store: SampleStore, ranges: Sum
         raise DataError(f"{store.path} has no targets y; ingest it again with --y NAME")
     columns = prod(store.y.shape[1:])
     if target == "labels":
-        steps = network.steps if isinstance(network, Recurrent) and every else 1
+        steps = network.loss.steps or 1
         if columns != steps:
             raise DataError(f"y of {store.path} has {columns} labels a sample; the network gives {steps}")
-        _check_labels(store, ranges, network.shapes[-1][0], every)
+        _check_labels(store, ranges, network.shapes[-1][0], network.every)
         return
     if columns != network.widths[-1]:
         raise DataError(
@@ -148,15 +146,14 @@ def _first_outside(network: Network, name: str, store: SampleStore, least: float
     """Where the first target outside a range is; None if there is none but in the padding of sequences."""
     array = store.x if name == "x" else store.y
     assert array is not None
-    lengths = (
-        store.sequence_arrays.get("lengths") if isinstance(network, Recurrent) and network.every else None
-    )
+    steps = network.loss.steps
+    lengths = None if steps is None else store.sequence_arrays.get("lengths")
     start = 0
     for block in read_zarr(array, f"{name} of {store.path}").blocks(store.chunk_rows):
         outside = ((block < least) | (block > most)).reshape(len(block), -1)
-        if lengths is not None and isinstance(network, Recurrent):
-            there = np.arange(network.steps) < np.asarray(lengths[start : start + store.chunk_rows])[:, None]
-            outside &= np.repeat(there, outside.shape[1] // network.steps, axis=1)
+        if lengths is not None and steps is not None:
+            there = np.arange(steps) < np.asarray(lengths[start : start + store.chunk_rows])[:, None]
+            outside &= np.repeat(there, outside.shape[1] // steps, axis=1)
         if outside.any():
             row, column = np.argwhere(outside)[0]
             which = _column(name, store, int(column), outside.shape[1])
