@@ -325,7 +325,7 @@ def test_damaged_settings_are_named(content, tmp_path):
 
 
 def test_settings_of_no_run(tmp_path):
-    for ask in (RunFolder(tmp_path).settings, RunFolder(tmp_path).stores):
+    for ask in (RunFolder(tmp_path).manifest.pipeline, RunFolder(tmp_path).manifest.stores):
         with pytest.raises(MissingError, match="not a run folder"):
             ask()
 
