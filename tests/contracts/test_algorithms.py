@@ -23,7 +23,13 @@ from altmin_dask.training.problem import build_problem
 from altmin_dask.training.record import Metrics, read_records
 
 every_schedule = pytest.mark.parametrize("schedule", ALGORITHMS)
-SMALL = {"group_chunks": 2, "max_sweeps": 2.0, "window_passes": 1, "first_window": 2, "n_iter_no_change": None}
+SMALL = {
+    "group_chunks": 2,
+    "max_sweeps": 2.0,
+    "window_passes": 1,
+    "first_window": 2,
+    "n_iter_no_change": None,
+}
 
 
 class Cut(Exception):
@@ -74,15 +80,23 @@ def same(first: RunFolder, second: RunFolder) -> None:
         assert np.array_equal(array, theirs.to_tensors()[name]), name
     assert ours.to_scalars()["algorithm"] == theirs.to_scalars()["algorithm"]
     assert (ours.visits, ours.cursor) == (theirs.visits, theirs.cursor)
-    losses = [{(r.sweep, r.nested_loss, r.relaxed_objective) for r in read_records(run)} for run in (first, second)]
+    losses = [
+        {(r.sweep, r.nested_loss, r.relaxed_objective) for r in read_records(run)} for run in (first, second)
+    ]
     assert losses[0] <= losses[1]  # where a run is cut, one may be made that the other has not
 
 
 @every_schedule
-def test_it_goes_on_from_wherever_it_was_cut_off_with_the_same_bits(schedule, settings, tmp_path, monkeypatch):
+def test_it_goes_on_from_wherever_it_was_cut_off_with_the_same_bits(
+    schedule, settings, tmp_path, monkeypatch
+):
     """Before and after every action, with all that no commit knows of left behind."""
     monkeypatch.setattr(trainer, "COMMIT_SECONDS", 1e9)  # much is lost where steps need no commit
-    whole, kind, step = train(settings(schedule), tmp_path / "whole"), ALGORITHMS[schedule], ALGORITHMS[schedule].step
+    whole, kind, step = (
+        train(settings(schedule), tmp_path / "whole"),
+        ALGORITHMS[schedule],
+        ALGORITHMS[schedule].step,
+    )
     checkpoint = restore(whole)
     assert checkpoint is not None
     assert checkpoint.cursor > 5
