@@ -123,15 +123,17 @@ def train(
         run.check(identity, resume)  # again, now that nobody else can claim it
         begun = run.claimed
         if not begun:
-            run.write_manifest(settings, identity, z=pipeline.output.z)
+            run.manifest.write(settings, identity, z=pipeline.output.z)
         try:
             with open_executor(pipeline.cluster, scheduler) as executor:
                 plan = plan or _checked_plan(pipeline, run, executor)
                 problem = _open_problem(pipeline, run, executor, plan)
                 store, network = problem.train.store, problem.kernel.network
-                run.write_manifest(
+                run.manifest.write(
                     settings,
                     identity,
+                    started=run.started,
+                    resolved=problem.settings.to_dict(),
                     stores={
                         "train": store.path,
                         "validation": problem.validation.store.path if problem.validation else None,

@@ -29,7 +29,7 @@ def store(samples, make_store):
 def session_of(settings, store, folder):
     run = RunFolder(folder)
     executor = Threads(1)
-    run.write_manifest({}, {})
+    run.manifest.write({}, {})
     return RunContext(settings, build_problem(settings, store, None, executor), run, executor)
 
 

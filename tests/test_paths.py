@@ -431,7 +431,7 @@ def test_a_store_of_that_name(name, altmin, watched, tmp_path, tmp_path_factory)
     file = pipeline_file(elsewhere, word)
     done(altmin("plan", file))
     done(altmin("train", file, "--run", elsewhere / "run"))
-    assert RunFolder(elsewhere / "run").stores() == {"train": str(place)}
+    assert RunFolder(elsewhere / "run").manifest.stores() == {"train": str(place)}
     before = contents(place)
     refused(altmin("ingest", elsewhere / "b.npz", word), "exists already")
     np.savez(elsewhere / "bad.npz", x=np.full((5, 6), np.nan))

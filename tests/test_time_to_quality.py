@@ -154,7 +154,7 @@ def test_others_start_from_the_very_weights_that_the_engine_begins_with(stores, 
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     with run.locked(), open_executor(pipeline.cluster) as executor:
-        run.write_manifest(pipeline.model_dump(mode="json"), pipeline.identity(), z=None)
+        run.manifest.write(pipeline.model_dump(mode="json"), pipeline.identity(), z=None)
         problem = build_problem(pipeline, SampleStore.open(pipeline.data.train), None, executor)
         session = RunContext(pipeline, problem, run, executor)
         groups = KFACTraining(session).groups

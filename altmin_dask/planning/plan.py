@@ -23,6 +23,7 @@ from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import TARGET_ARRAYS
+from altmin_dask.format import setting
 from altmin_dask.planning.memory import Workload
 from altmin_dask.planning.projection import (
     BASELINE,
@@ -35,7 +36,7 @@ from altmin_dask.planning.projection import (
 )
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
-from altmin_dask.training.kfac_training import group_size, model_every
+from altmin_dask.training.defaults import left_open, resolve
 from altmin_dask.training.problem import TARGETS, DatasetSpec, is_store, make_network, outline_of
 
 _BLOCK = 1 << 16
@@ -55,12 +56,15 @@ class Plan:
         Where.
     raw : bool
         Whether the training samples are no store yet, so that `chunk_rows` can be chosen.
+    settings : tuple of (str, str, object)
+        Table, key and value of what the pipeline leaves open.
     """
 
     work: Workload
     projection: Projection
     place: Resources
     raw: bool
+    settings: tuple[tuple[str, str, Any], ...] = ()
 
     @property
     def worker_memory(self) -> int:
@@ -85,6 +89,7 @@ class Plan:
             "memory_limit": self.place.memory_limit,
             "usable_share": USABLE,
             "fits": self.fits,
+            "settings": {f"{table}.{key}": value for table, key, value in self.settings},
         }
 
     def lines(self) -> list[tuple[str, str]]:
@@ -121,6 +126,7 @@ class Plan:
             ("statistics of a task", _size(projection.task_statistics)),
             ("statistics of a group", _size(projection.group_statistics)),
             (f"fits in {USABLE:.0%} of the limit", "yes" if self.fits else "no"),
+            *((f"{table}.{key}, by default", setting(value)) for table, key, value in self.settings),
         ]
 
     @property
@@ -229,12 +235,16 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
     )
     if train.raw:
         work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
-    if work.kfac:
-        size = group_size(training.group_chunks, work.chunk_rows, network)
-        every = model_every(min(size * work.chunk_rows, work.rows), network)
-        work = replace(work, group_chunks=size, model_every=every, max_staleness=training.max_staleness)
-    work = replace(work, incremental=work.group_chunks < work.chunks)
-    return Plan(work, project(work), place, train.raw)
+    resolved = resolve(pipeline, network, work.rows, work.chunk_rows)
+    work = replace(
+        work,
+        group_chunks=resolved.group_chunks,
+        incremental=resolved.group_chunks < work.chunks,
+        model_every=resolved.model_every or 1,
+        max_staleness=training.max_staleness,
+    )
+    settings_open = tuple(left_open(pipeline.model_dump(mode="json"), resolved.to_dict()))
+    return Plan(work, project(work), place, train.raw, settings_open)
 
 
 def _with_chunks(

@@ -68,6 +68,8 @@ class RunContext:
 
     Attributes
     ----------
+    settings : Settings
+        What is run where the pipeline leaves it open.
     checkpoint : Checkpoint
         Where training is; the trainer moves it.
     weight_store : WeightStore
@@ -89,7 +91,7 @@ class RunContext:
         self.kfac_state = kfac_state
         self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
         self.checkpoint = Checkpoint()
-        self.rows = problem.train.store.rows
+        self.settings, self.rows = problem.settings, problem.train.store.rows
         self.weight_store = WeightStore(run.steps, run.id)
         self.key, self._steps = uuid.uuid4().hex[:8], count()
         self._span = -1, ""
