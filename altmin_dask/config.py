@@ -13,6 +13,8 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainSerializer,
+    PlainValidator,
     Tag,
     ValidationError,
     field_validator,
@@ -21,6 +23,8 @@ from pydantic import (
 
 from altmin_dask.errors import ConfigError, MissingError
 from altmin_dask.networks.activations import ACTIVATIONS
+from altmin_dask.networks.layers.registry import LAYERS
+from altmin_dask.networks.layers.settings import LayerSettings, read_layer
 from altmin_dask.networks.losses import LOSSES
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -28,6 +32,12 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Width = Annotated[int, Field(ge=1)]
 ActivationName = Literal[*ACTIVATIONS]  # type: ignore[valid-type]
 LossName = Literal[*LOSSES]  # type: ignore[valid-type]
+Layer = Annotated[
+    LayerSettings,
+    PlainValidator(lambda value: read_layer(value, LAYERS)),
+    PlainSerializer(lambda layer: layer.describe(), return_type=dict[str, Any]),
+]
+"""A table of any kind of layer: what it may hold is declared beside the layer."""
 _FORMS = ("<one>", "<each>", "<table>", "<word>")
 
 
@@ -78,6 +88,9 @@ class NetworkTable(Table):
     kind: Literal["autoencoder", "classifier", "regressor", "recurrent_classifier", "recurrent_regressor"]
     hidden_layer_sizes: tuple[Width, ...] = Field(strict=False, default=(100,))
     """Of recurrent networks, the recurrent layers."""
+    layers: Annotated[tuple[Layer, ...], Field(strict=False, min_length=1)] | None = None
+    """All hidden layers, one table for each, in place of hidden_layer_sizes; what a kind of layer can be told is
+    declared beside it (`altmin_dask.networks.layers`)."""
     activation: (
         Annotated[
             Annotated[ActivationName, Tag("<one>")]

@@ -30,12 +30,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.networks.layers.settings import LayerSettings, pair, whole
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.types import Array
 
@@ -43,6 +44,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 AXES = "height", "width"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionSettings(LayerSettings):
+    """`{kind = "convolution", channels = 8, kernel_size = 3, stride = 2, padding = 1}`.
+
+    Attributes
+    ----------
+    channels : int
+        Of the output.
+    kernel_size, stride, padding : int or (int, int)
+        Of both axes, or of height and width.
+    """
+
+    kind: ClassVar[str] = "convolution"
+    channels: int
+    kernel_size: int | tuple[int, int] = 3
+    stride: int | tuple[int, int] = 1
+    padding: int | tuple[int, int] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole(self.channels, "channels")
+        for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
+            object.__setattr__(self, name, pair(getattr(self, name), name, least))
 
 
 @dataclass(frozen=True)
