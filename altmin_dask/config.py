@@ -88,7 +88,7 @@ class NetworkTable(Table):
     kind: Literal["autoencoder", "classifier", "regressor", "recurrent_classifier", "recurrent_regressor"]
     hidden_layer_sizes: tuple[Width, ...] = Field(strict=False, default=(100,))
     """Of recurrent networks, the recurrent layers."""
-    layers: Annotated[tuple[Layer, ...], Field(strict=False, min_length=1)] | None = None
+    layers: Annotated[tuple[Layer, ...], Field(strict=False)] | None = None
     """All hidden layers, one table for each, in place of hidden_layer_sizes; what a kind of layer can be told is
     declared beside it (`altmin_dask.networks.layers`)."""
     activation: (
