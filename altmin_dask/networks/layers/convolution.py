@@ -27,21 +27,21 @@ in z_t summed over t, to which σ is added.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.networks.activations import IDENTITY, Activation
+from altmin_dask.networks.layers.dense import Dense
+from altmin_dask.networks.layers.layer import Block, Layer, uniform
 from altmin_dask.networks.layers.settings import LayerSettings, pair, whole
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.types import Array
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 AXES = "height", "width"
 
@@ -72,38 +72,50 @@ class ConvolutionSettings(LayerSettings):
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """Which numbers of an image every position of a convolution reads.
+class Convolution(Layer):
+    """W̃ [patch; 1] at every position.
 
     Attributes
     ----------
     image : tuple of int
-        H, W, C of what is read.
-    kernel : tuple of int
-        kh, kw.
-    stride, padding : tuple of int
-        Of the vertical and the horizontal axis; the padding is of zeros, on both sides.
+        H, W, C_in of what is read.
+    channels : int
+        C_out.
+    kernel_size, stride, padding : tuple of int
+        Of height and width; the padding is of zeros, on both sides.
     """
 
-    image: tuple[int, int, int]
-    kernel: tuple[int, int]
+    image_shape: tuple[int, int, int]
+    channels: int
+    kernel_size: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
 
+    kind: ClassVar[str] = "convolution"
+    Settings: ClassVar[type[LayerSettings]] = ConvolutionSettings
+
+    def __post_init__(self) -> None:
+        shape = self.image_shape
+        for axis, size, k, p in zip(AXES, shape, self.kernel_size, self.padding, strict=False):
+            if p >= k:
+                raise ConfigError(
+                    f"padding {p} of a convolution's {axis} is not less than its kernel_size {k}: some positions "
+                    "would read nothing but zeros"
+                )
+            if k > size + 2 * p:
+                raise ConfigError(
+                    f"a convolution's kernel_size {k} exceeds the {axis} {size} of images of shape {shape}, padded by "
+                    f"{p} on both sides; give a smaller kernel or more padding"
+                )
+
     @classmethod
-    def fitting(
-        cls,
-        in_shape: Sequence[int],
-        kernel: tuple[int, int],
-        stride: tuple[int, int] = (1, 1),
-        padding: tuple[int, int] = (0, 0),
-    ) -> Geometry:
-        """The geometry over samples of a shape, (H, W) or (H, W, C).
+    def fitting(cls, in_shape: Sequence[int], activation: Activation, settings: LayerSettings) -> Self:
+        """Make the layer for images (height, width), which have one channel, or (height, width, channels).
 
         Raises
         ------
         DataError
-            If they are no images.
+            If samples are no images.
         ConfigError
             If there is no position at which the kernel fits, or some would read nothing but padding.
         """
@@ -112,142 +124,144 @@ class Geometry:
                 f"a convolution reads images, and what it is given has the shape {tuple(in_shape)}; give x of shape "
                 "(samples, height, width) or (samples, height, width, channels)"
             )
-        for axis, size, k, p in zip(AXES, in_shape, kernel, padding, strict=False):
-            if p >= k:
-                raise ConfigError(
-                    f"padding {p} of a convolution's {axis} is not less than its kernel_size {k}: some positions "
-                    "would read nothing but zeros"
-                )
-            if k > size + 2 * p:
-                raise ConfigError(
-                    f"a convolution's kernel_size {k} exceeds the {axis} {size} of images of shape "
-                    f"{tuple(in_shape)}, padded by {p} on both sides; give a smaller kernel or more padding"
-                )
-        height, width, *channels = in_shape
-        return cls((height, width, *channels) if channels else (height, width, 1), kernel, stride, padding)
+        height, width, channels = (*in_shape, 1)[:3]
+        return cls(
+            activation, (height, width, channels), settings.channels, settings.kernel_size, settings.stride, settings.padding
+        )
 
-    @cached_property
+    # --- shape
+
+    @property
     def positions(self) -> tuple[int, int]:
         """Height and width of the output."""
         height, width = (
             (size + 2 * p - k) // s + 1
-            for size, k, s, p in zip(self.image, self.kernel, self.stride, self.padding, strict=False)
+            for size, k, s, p in zip(self.image_shape, self.kernel_size, self.stride, self.padding, strict=False)
         )
         return height, width
 
     @property
-    def rows(self) -> int:
-        """Positions of an image, P."""
+    def steps(self) -> int:
         return prod(self.positions)
 
     @property
-    def columns(self) -> int:
-        """Numbers in a patch, kh · kw · C."""
-        return prod(self.kernel) * self.image[2]
+    def patch_size(self) -> int:
+        """Numbers in a patch, kh · kw · C_in."""
+        return prod(self.kernel_size) * self.image_shape[2]
 
     @property
-    def padded(self) -> tuple[int, int, int]:
-        """H, W, C of the padded image."""
-        (height, width, channels), (p, q) = self.image, self.padding
-        return height + 2 * p, width + 2 * q, channels
+    def weight_shape(self) -> tuple[int, int]:
+        return self.channels, self.patch_size + 1
+
+    @property
+    def in_size(self) -> int:
+        return prod(self.image_shape)
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return (*self.positions, self.channels)
+
+    # --- patches
 
     def gather(self, values: Array, out: Array, work: Workspace) -> Array:
-        """Copy the patches of images, (n, H·W·C), into rows, (n·P, kh·kw·C); `out` may be part of wider rows."""
-        images = self._padded(values.reshape(-1, *self.image), work)
-        windows = sliding_window_view(images, self.kernel, axis=(1, 2))[
-            :, :: self.stride[0], :: self.stride[1]
-        ]
-        patches = out.reshape(*windows.shape[:3], *self.kernel, self.image[2], copy=False)
-        patches[...] = windows.transpose(0, 1, 2, 4, 5, 3)
+        """Copy the patches of images, (n, H·W·C), into rows, (n·P, kh·kw·C), that may be part of wider ones."""
+        images = values.reshape(-1, *self.image_shape)
+        if any(self.padding):
+            padded, inner = self._padded(len(images), out.dtype, work)
+            padded[...] = 0
+            inner[...] = images
+            images = padded
+        windows = sliding_window_view(images, self.kernel_size, axis=(1, 2))
+        windows = windows[:, :: self.stride[0], :: self.stride[1]].transpose(0, 1, 2, 4, 5, 3)
+        out.reshape(windows.shape, copy=False)[...] = windows
         return out
 
     def scatter(self, rows: Array, out: Array, work: Workspace) -> Array:
         """Add up in images, (n, H·W·C), what rows (n·P, kh·kw·C) hold for their numbers: the transpose of `gather`."""
-        (height, width, channels), (p, q), (s, t) = self.image, self.padding, self.stride
-        n, (down, across) = len(out), self.positions
-        patches = rows.reshape(n, down, across, *self.kernel, channels)
-        images = out.reshape(n, *self.image)
-        padded = images
-        if p or q:
-            padded = work.take("padded", n, prod(self.padded), out.dtype).reshape(n, *self.padded)
+        (down, across), (s, t) = self.positions, self.stride
+        patches = rows.reshape(-1, down, across, *self.kernel_size, self.image_shape[2])
+        images = out.reshape(-1, *self.image_shape)
+        padded, inner = self._padded(len(images), out.dtype, work) if any(self.padding) else (images, images)
         padded[...] = 0
-        for i in range(self.kernel[0]):
-            for j in range(self.kernel[1]):
-                reached = padded[:, i : i + s * (down - 1) + 1 : s, j : j + t * (across - 1) + 1 : t]
-                reached += patches[:, :, :, i, j]
-        if p or q:
-            images[...] = padded[:, p : p + height, q : q + width]
+        for i, j in np.ndindex(self.kernel_size):
+            reached = padded[:, i : i + s * (down - 1) + 1 : s, j : j + t * (across - 1) + 1 : t]
+            reached += patches[:, :, :, i, j]
+        if inner is not images:
+            images[...] = inner
         return out
 
-    def _padded(self, images: Array, work: Workspace) -> Array:
-        (height, width, _), (p, q) = self.image, self.padding
-        if not (p or q):
-            return images
-        n = len(images)
-        padded = work.take("padded", n, prod(self.padded), images.dtype).reshape(n, *self.padded)
-        padded[...] = 0
-        padded[:, p : p + height, q : q + width] = images
-        return padded
+    def _padded(self, n: int, dtype: Any, work: Workspace) -> tuple[Array, Array]:
+        """Room for padded images, and the images within it."""
+        (height, width, channels), (p, q) = self.image_shape, self.padding
+        shape = height + 2 * p, width + 2 * q, channels
+        padded = work.take("padded", n, prod(shape), dtype).reshape(n, *shape)
+        return padded, padded[:, p : p + height, q : q + width]
 
+    def _patches(self, n: int, dtype: Any, work: Workspace) -> Array:
+        """Room for the patches of all positions."""
+        return work.take("patches", n, self.steps * self.patch_size, dtype).reshape(-1, self.patch_size)
 
-@dataclass(frozen=True)
-class Convolution:
-    """W̃ ã at every position.
+    # --- the rows that weights act on, and the linear map
 
-    Attributes
-    ----------
-    geometry : Geometry
-        What every position reads.
-    channels : int
-        C_out.
-    """
+    def fill(self, inputs: Array, below: Array | None, own: Array | None, block: Block) -> None:
+        assert below is not None  # there is no place for it
+        rows = inputs.reshape(-1, self.inputs)
+        self.gather(below, rows[:, :-1], block.work)
+        rows[:, -1] = 1
 
-    geometry: Geometry
-    channels: int
-
-    @property
-    def out_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of z of a sample."""
-        return (*self.geometry.positions, self.channels)
-
-    @property
-    def width(self) -> int:
-        """Numbers in z of a sample."""
-        return prod(self.out_shape)
-
-    @property
-    def weight_shape(self) -> tuple[int, int]:
-        """(C_out, kh · kw · C_in + 1)."""
-        return self.channels, self.geometry.columns + 1
-
-    def initial_weights(self, rng: np.random.Generator, rule: str) -> Array:
-        """Uniform He or Glorot, float64, zero biases; kh · kw · C_in numbers fan in, kh · kw · C_out fan out."""
-        fan_in, fan_out = self.geometry.columns, prod(self.geometry.kernel) * self.channels
-        limit = np.sqrt(6 / fan_in) if rule == "he" else np.sqrt(6 / (fan_in + fan_out))
-        weights = np.zeros(self.weight_shape)
-        weights[:, :-1] = rng.uniform(-limit, limit, (self.channels, fan_in))
-        return weights
-
-    def inputs(self, below: Array, out: Array, work: Workspace) -> Array:
-        """ã of images (n, H·W·C_in): (n·P, kh·kw·C_in + 1)."""
-        self.geometry.gather(below, out[:, :-1], work)
-        out[:, -1] = 1
-        return out
-
-    def propagate(self, w: Array, inputs: Array, out: Array) -> Array:
-        """Z, (n, P·C_out), of ã."""
-        np.matmul(inputs, w.T, out=out.reshape(-1, self.channels))
-        return out
-
-    def tangent(self, w: Array, below: Array, out: Array, work: Workspace) -> Array:
-        """W on a change of the values below, (n, H·W·C_in) to (n, P·C_out)."""
-        patches = work.take("patches", len(below) * self.geometry.rows, self.geometry.columns, below.dtype)
-        self.geometry.gather(below, patches, work)
+    def image(self, w: Array, below: Array, own: Array | None, out: Array, block: Block) -> Array:
+        patches = self.gather(below, self._patches(len(below), below.dtype, block.work), block.work)
         np.matmul(patches, w[:, :-1].T, out=out.reshape(-1, self.channels))
         return out
 
-    def adjoint(self, w: Array, back: Array, out: Array, work: Workspace) -> Array:
-        """The transpose of `tangent`, (n, P·C_out) to (n, H·W·C_in)."""
-        patches = work.take("patches", len(back) * self.geometry.rows, self.geometry.columns, back.dtype)
+    def adjoint(self, w: Array, back: Array, out: Array, block: Block) -> Array:
+        patches = self._patches(len(back), back.dtype, block.work)
         np.matmul(back.reshape(-1, self.channels), w[:, :-1], out=patches)
-        return self.geometry.scatter(patches, out, work)
+        return self.scatter(patches, out, block.work)
+
+    def matrix(self, w: Array) -> Array:
+        every = np.eye(self.in_size, dtype=w.dtype)
+        return self.image(w, every, None, np.empty((self.in_size, self.size), w.dtype), Block()).T
+
+    # --- weights to begin with, other programs
+
+    def initial_weights(self, rng: np.random.Generator) -> Array:
+        weights, fan_in = np.zeros(self.weight_shape), self.patch_size
+        fan_out, he = prod(self.kernel_size) * self.channels, self.activation.initialization == "he"
+        weights[:, :-1] = uniform(rng, (self.channels, fan_in), fan_in, fan_out, he=he)
+        return weights
+
+    def mirror(self) -> Layer:
+        return Dense(IDENTITY, self.size, self.in_size)
+
+    def kernel(self, w: Array) -> Array:
+        """W as other programs have it, channels first: (C_out, C_in, kh, kw)."""
+        kernel = w[:, :-1].reshape(self.channels, *self.kernel_size, self.image_shape[2])
+        return np.ascontiguousarray(kernel.transpose(0, 3, 1, 2))
+
+    def to_torch(self, w: Array, torch: Any) -> Any:
+        shape, outputs = self.image_shape, self.size
+
+        class ChannelsLast(torch.nn.Conv2d):  # type: ignore[misc, name-defined]
+            """A Conv2d of flat images with the channels last."""
+
+            def forward(self, values: Any) -> Any:
+                images = values.reshape(-1, *shape).permute(0, 3, 1, 2)
+                return super().forward(images).permute(0, 2, 3, 1).reshape(-1, outputs)
+
+        module = ChannelsLast(
+            shape[2], self.channels, self.kernel_size, self.stride, self.padding, dtype=torch.tensor(w).dtype
+        )
+        with torch.no_grad():
+            module.weight.copy_(torch.tensor(self.kernel(w)))
+            module.bias.copy_(torch.tensor(w[:, -1]))
+        return module
+
+    def to_onnx(self, w: Array, graph: Any, values: str) -> str:
+        shape = graph.constant(np.array([-1, *self.image_shape], np.int64))
+        images = graph.node("Transpose", [graph.node("Reshape", [values, shape])], perm=[0, 3, 1, 2])
+        weight, bias = graph.constant(self.kernel(w)), graph.constant(w[:, -1])
+        z = graph.node("Conv", [images, weight, bias], strides=[*self.stride], pads=[*self.padding, *self.padding])
+        flat = graph.constant(np.array([-1, self.size], np.int64))
+        name: str = graph.node("Reshape", [graph.node("Transpose", [z], perm=[0, 2, 3, 1]), flat])
+        return name
