@@ -3,8 +3,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
-    from altmin_dask.config import Pipeline, load_pipeline, make_pipeline
+    from altmin_dask.config import Pipeline, load_pipeline
     from altmin_dask.data.sample_store import SampleStore, ingest
     from altmin_dask.data.sources import array_source, open_source
     from altmin_dask.estimators import (
@@ -34,7 +36,6 @@ __all__ = [
     "array_source",
     "ingest",
     "load_pipeline",
-    "make_pipeline",
     "open_source",
     "sequential",
     "state_dict",
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "config": ("Pipeline", "load_pipeline", "make_pipeline"),
+    "config": ("Pipeline", "load_pipeline"),
     "estimators": (
         "AltMinAutoencoder",
         "AltMinClassifier",

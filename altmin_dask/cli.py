@@ -1,4 +1,7 @@
-"""The command line: `altmin ingest`, `plan`, `train`, `evaluate`, `predict`, `report`, `export`."""
+"""The command line: `altmin ingest`, `plan`, `train`, `evaluate`, `predict`, `report`, `export`, `dashboard`.
+
+A command imports what it needs when it runs: help is there at once, though Dask, scikit-learn and zarr take seconds.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,15 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
-from altmin_dask import runs
-from altmin_dask.config import ClusterTable, load_pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import open_source
-from altmin_dask.display import observe, table
+from altmin_dask import __version__
 from altmin_dask.errors import (
     AltMinError,
     AltMinWarning,
@@ -34,20 +33,13 @@ from altmin_dask.errors import (
     MissingError,
     RunError,
 )
-from altmin_dask.execution.executors import open_executor
-from altmin_dask.execution.faults import sentence
-from altmin_dask.export import WRITERS
-from altmin_dask.inference import evaluate_store, predict_store
-from altmin_dask.planning.plan import make_plan, place_of
-from altmin_dask.report.page import summary_table, write_report
-from altmin_dask.storage.locations import local_path
-from altmin_dask.storage.model import Model
-from altmin_dask.storage.run import RunFolder
-from altmin_dask.training.problem import find_store
+
+if TYPE_CHECKING:
+    from altmin_dask.data.sample_store import SampleStore
+    from altmin_dask.storage.run import RunFolder
 
 app = typer.Typer(
     name="altmin",
-    help="Train neural networks by alternating minimisation, out of core, on Dask and zarr.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -79,6 +71,22 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command wrote before.")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"altmin {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def altmin(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Train neural networks by alternating minimisation, out of core, on Dask and zarr."""
+
+
 @app.command("ingest")
 def ingest_command(
     source: SourceArgument,
@@ -105,14 +113,25 @@ def ingest_command(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Stream samples from anywhere into a sample store."""
+    from rich.progress import Progress
+
+    from altmin_dask.data.sample_store import ingest
+    from altmin_dask.data.sources import open_source
+
     console = Console(stderr=True)
     opened = open_source(source, x=x, y=y)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"ingest {source}", total=opened.rows)
         store = ingest(
-            opened, dest, scale=scale, chunk_rows=chunk_rows, overwrite=overwrite, standardize=standardize,
-            dtype=dtype, progress=lambda done, _: bar.update(task, completed=done),
-        )  # fmt: skip
+            opened,
+            dest,
+            scale=scale,
+            chunk_rows=chunk_rows,
+            overwrite=overwrite,
+            standardize=standardize,
+            dtype=dtype,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
     targets = "no targets" if store.y is None else f"targets {store.y.dtype}"
     typer.echo(
         f"{store.path}: {store.rows} samples of {'×'.join(map(str, store.sample_shape))} {store.x.dtype}, {targets}, "
@@ -129,6 +148,11 @@ def plan_command(
     as_json: JsonOption = False,
 ) -> None:
     """Tell what training would need, and whether it fits; nothing is computed or written."""
+    from altmin_dask.config import load_pipeline
+    from altmin_dask.display import table
+    from altmin_dask.execution.executors import open_executor
+    from altmin_dask.planning.plan import make_plan, place_of
+
     loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
     if scheduler is None:
         place = place_of(loaded.cluster)
@@ -153,15 +177,21 @@ def train(
     settings: SettingsOption = None,
 ) -> None:
     """Train the network of a pipeline and report on it."""
+    from altmin_dask import runs
+    from altmin_dask.config import load_pipeline
+    from altmin_dask.display import observe, table
+    from altmin_dask.report.page import summary_table, write_report
+    from altmin_dask.storage.locations import local_path
+    from altmin_dask.storage.run import RunFolder
+
     console = Console()
     loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
     folder = RunFolder(local_path(run) if run else runs.default_run(loaded, pipeline, resume))
     try:
         with observe(console) as observer:
             outcome = runs.train(
-                loaded, folder, observer, resume=resume, scheduler=scheduler,
-                log=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
-            )  # fmt: skip
+                loaded, folder, observer, resume=resume, scheduler=scheduler, log=partial(_print, console)
+            )
     except KeyboardInterrupt:
         if not folder.started:
             raise
@@ -172,9 +202,7 @@ def train(
     if loaded.output.report:
         page = write_report(folder)
         pictures = ", ".join(sorted(file.name for file in page.parent.glob("*.png")))
-        console.print(
-            f"report: {page}  (pictures beside it: {pictures})", highlight=False, markup=False, soft_wrap=True
-        )
+        _print(console, f"report: {page}  (pictures beside it: {pictures})")
 
 
 @app.command()
@@ -185,6 +213,14 @@ def evaluate(
     scheduler: SchedulerOption = None,
 ) -> None:
     """Measure the trained network on samples with targets."""
+    from altmin_dask.config import ClusterTable
+    from altmin_dask.display import table
+    from altmin_dask.execution.executors import open_executor
+    from altmin_dask.inference import evaluate_store
+    from altmin_dask.storage.locations import local_path
+    from altmin_dask.storage.model import Model
+    from altmin_dask.storage.run import RunFolder
+
     folder = RunFolder(local_path(run))
     with _opened(folder, source) as store, open_executor(ClusterTable(), scheduler) as executor:
         quality = evaluate_store(folder, store, executor)
@@ -214,6 +250,12 @@ def predict(
     scheduler: SchedulerOption = None,
 ) -> None:
     """Write the trained network's outputs for every sample."""
+    from altmin_dask.config import ClusterTable
+    from altmin_dask.execution.executors import open_executor
+    from altmin_dask.inference import predict_store
+    from altmin_dask.storage.locations import local_path
+    from altmin_dask.storage.run import RunFolder
+
     folder = RunFolder(local_path(run))
     with _opened(folder, source) as store, open_executor(ClusterTable(), scheduler) as executor:
         written = predict_store(folder, store, dest, executor, overwrite=overwrite)
@@ -223,6 +265,10 @@ def predict(
 @app.command()
 def report(run: RunArgument) -> None:
     """Write the report of a run: a self-contained HTML page and PNG figures."""
+    from altmin_dask.report.page import write_report
+    from altmin_dask.storage.locations import local_path
+    from altmin_dask.storage.run import RunFolder
+
     typer.echo(str(write_report(RunFolder(local_path(run)))))
 
 
@@ -240,6 +286,11 @@ def export(
     ] = False,
 ) -> None:
     """Write the trained network for other programs."""
+    from altmin_dask.export import WRITERS
+    from altmin_dask.storage.locations import local_path
+    from altmin_dask.storage.model import Model
+    from altmin_dask.storage.run import RunFolder
+
     model, path = Model.load(RunFolder(local_path(run)).model), local_path(file)
     if path.suffix not in WRITERS:
         raise ConfigError(f"{path} ends in no format known here; write FILE.onnx or FILE.safetensors")
@@ -262,7 +313,9 @@ def dashboard(
     port: Annotated[int, typer.Option(help="0 for any that is free.")] = 5006,
 ) -> None:
     """Serve the page of a run, as it is in the Dask dashboard: live, or after the fact."""
-    from altmin_dask.dashboard.server import serve  # bokeh is slow to import
+    from altmin_dask.dashboard.server import serve
+    from altmin_dask.storage.locations import local_path
+    from altmin_dask.storage.run import RunFolder
 
     serve(RunFolder(local_path(run)), address, port, lambda line: typer.echo(line))
 
@@ -270,6 +323,9 @@ def dashboard(
 @contextmanager
 def _opened(folder: RunFolder, source: str) -> Iterator[SampleStore]:
     """A source as a store, scaled as the run's training data were; what is not a store lives for this command."""
+    from altmin_dask.storage.model import Model
+    from altmin_dask.training.problem import find_store
+
     if not folder.path.is_dir():
         raise MissingError(f"{folder.path} is not a run folder; name one that `altmin train` made")
     model = Model.load(folder.model)
@@ -290,7 +346,7 @@ def main() -> None:
     """Run the command line: whatever goes wrong ends in one sentence and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half-written goes then, too
     warnings.showwarning = _warn
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler ends in a sentence
+    logging.getLogger("distributed.client").addFilter(_is_critical)
     try:
         app(prog_name="altmin")
     except AltMinError as error:
@@ -304,6 +360,8 @@ def main() -> None:
     ) as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else error, 2)
     except OSError as error:
+        from altmin_dask.execution.faults import sentence
+
         _fail(sentence(error, "a file"), 1)
     except SystemExit as end:
         if end.code != _INTERRUPTED:
@@ -313,6 +371,16 @@ def main() -> None:
         if os.environ.get("ALTMIN_DEBUG"):
             raise
         _fail(f"{type(error).__name__}: {error} (ALTMIN_DEBUG=1 shows where)", 1)
+
+
+def _is_critical(record: logging.LogRecord) -> bool:
+    """Let a lost scheduler end in our sentence alone; Dask sets levels when it is imported, and leaves filters."""
+    return record.levelno >= logging.CRITICAL
+
+
+def _print(console: Console, line: str) -> None:
+    """Print a line as it is, however long."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _warn(

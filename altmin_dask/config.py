@@ -406,7 +406,7 @@ def make_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
 
     Examples
     --------
-    >>> from altmin_dask import make_pipeline
+    >>> from altmin_dask.config import make_pipeline
     >>> make_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder"}}).network.start
     'whitened'
     >>> make_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder", "width": 3}})

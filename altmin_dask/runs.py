@@ -81,9 +81,9 @@ def train(
         Address of a running Dask scheduler, or a client of it.
     initial : tuple of ndarray, optional
         Weights W̃_1 … W̃_L that a new run begins with, in place of those of ``[network] initialization``.
-    kfac_state : Memory, optional
+    kfac_state : KFACState, optional
         What the K-FAC steps that gave these weights, on other samples, remember.
-    announce : callable
+    log : callable
         Told a few lines at the start.
 
     Returns
@@ -99,7 +99,8 @@ def train(
     Examples
     --------
     >>> from pathlib import Path
-    >>> from altmin_dask import Model, RunFolder, make_pipeline, train
+    >>> from altmin_dask import Model, RunFolder, train
+    >>> from altmin_dask.config import make_pipeline
     >>> pipeline = make_pipeline(
     ...     {
     ...         "data": {"train": "digits:train", "scale": 16.0},
@@ -108,7 +109,7 @@ def train(
     ...     }
     ... )
     >>> run = RunFolder(Path("run"))
-    >>> records = train(pipeline, run, announce=lambda line: None)
+    >>> records = train(pipeline, run, log=lambda line: None)
     >>> records[-1]["nested_loss"] < records[0]["nested_loss"]
     True
     >>> Model.load(run.model).network.sizes

@@ -22,6 +22,7 @@ import pytest
 import zarr
 from command import LABELS, RNG, Outcome, X, files_below, refused, start, write_pipeline
 
+import altmin_dask
 from altmin_dask import cli
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.storage.run import RunFolder
@@ -153,7 +154,7 @@ def test_a_scheduler_that_does_not_answer(trained, tmp_path):
     """In a process of its own, with all that the libraries would log."""
     words = ("--scheduler", "127.0.0.1:9")
     program = (
-        "from altmin_dask import cli; from altmin_dask.engine import executors as e\n"
+        "from altmin_dask import cli; from altmin_dask.execution import executors as e\n"
         "e.CONNECT_SECONDS = 1; cli.main()"
     )
     for command in (
@@ -192,6 +193,38 @@ def test_help(altmin):
         assert f"Usage: altmin {command}" in done.out
 
 
+def test_version(altmin):
+    done = altmin("--version")
+    assert (done.code, done.out, done.err) == (0, f"altmin {altmin_dask.__version__}\n", "")
+
+
+SLOW = {"bokeh", "dask", "distributed", "matplotlib", "numpy", "scipy", "sklearn", "zarr"}
+
+
+@pytest.mark.parametrize(
+    "words", [["--version"], ["--help"], [], ["--speed"], ["ingest", "--help"], ["train", "--help"]]
+)
+def test_help_imports_nothing_slow(words):
+    """What is loaded is the same everywhere; seconds are not."""
+    program = (
+        "import atexit, json, sys\n"
+        "atexit.register(lambda: json.dump(sorted(sys.modules), sys.stdout))\n"
+        "from altmin_dask.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=60)
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout[done.stdout.rindex("[") :])}
+    assert "typer" in loaded
+    assert loaded & SLOW == set()
+
+
+def test_the_package_imports_next_to_nothing():
+    program = "import sys; old = set(sys.modules); import altmin_dask; print(*(set(sys.modules) - old))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    ours = {name for name in done.stdout.split() if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert ours == {"altmin_dask"}
+
+
 # --- what nobody asked for
 
 
@@ -208,13 +241,13 @@ def test_what_is_unexpected(error, code, message, altmin, monkeypatch):
     def fail(*args: Any, **settings: Any) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "ingest", fail)
+    monkeypatch.setattr("altmin_dask.data.sample_store.ingest", fail)
     refused(altmin("ingest", "digits", "s.zarr"), message, code)
 
 
 def test_debugging_shows_the_traceback(altmin, monkeypatch):
     monkeypatch.setenv("ALTMIN_DEBUG", "1")
-    monkeypatch.setattr(cli, "open_source", lambda *args, **names: 1 / 0)
+    monkeypatch.setattr("altmin_dask.data.sources.open_source", lambda *args, **names: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         altmin("ingest", "digits", "s.zarr")
 

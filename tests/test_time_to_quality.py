@@ -23,7 +23,8 @@ from quality_clock import AVERAGED, RAW, SPENT, Means, Run, kept_share, mix_arra
 from quality_data import FINAL, SEARCH, Silent, make_stores, pipeline_of, samples, starting_weights
 from quality_tasks import TASKS
 
-from altmin_dask import RunFolder, make_pipeline, train
+from altmin_dask import RunFolder, train
+from altmin_dask.config import make_pipeline
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution.executors import open_executor
 from altmin_dask.solvers.kfac import Memory
