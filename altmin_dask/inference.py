@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executors import Executor
 from altmin_dask.execution.task_graphs import Samples, Step, TaskContext, evaluate, per_chunk
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.kernels import Evaluation
 from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checksums import storage_options
@@ -106,8 +105,7 @@ def predict_store(
     with new_folder(final, PREDICTIONS, replace=replace) as partial, _held_weights(run) as weights:
         group = zarr.create_group(partial, attributes={KEY: _HOLDS, **_named(model)})
         labels = TARGETS[model.kind] == "labels"
-        every = isinstance(network, Recurrent) and network.every
-        steps = (network.steps,) if isinstance(network, Recurrent) and every else ()
+        steps = () if network.loss.steps is None else (network.loss.steps,)
         shape = (*steps, network.shapes[-1][0])
         group.create_array(
             "prediction", shape=(store.rows, *shape), chunks=(store.chunk_rows, *shape),
@@ -120,7 +118,7 @@ def predict_store(
                 "label", shape=(store.rows, *steps), chunks=(store.chunk_rows, *steps),
                 **storage_options("int64", compress=False),
             )  # fmt: skip
-        x, _ = Samples(store, "inputs").arrays(_all(store), uuid.uuid4().hex[:8])
+        token = uuid.uuid4().hex[:8]
         written = {
             name: ChunkView.select(
                 f"{partial}/{name}", array.shape, store.chunk_rows, array.dtype, _all(store)
@@ -128,10 +126,16 @@ def predict_store(
             for name, array in group.arrays()
         }
         done = per_chunk(
-            _predict_block, x, name=f"altmin_predict-{uuid.uuid4().hex[:8]}", columns=1,
-            kernel=_kernel(model, network), weights=weights, written=written, label=store.path,
+            _predict_block,
+            Samples(store, "inputs").arrays(_all(store), token),
+            name=f"altmin_predict-{token}",
+            columns=1,
+            kernel=_kernel(model, network),
+            weights=weights,
+            written=written,
+            label=store.path,
             scaling=model.output_scaling,
-        )  # fmt: skip
+        )
         executor.compute(done)
     return final
 
@@ -179,22 +183,24 @@ def _all(store: SampleStore) -> tuple[int, ...]:
 
 
 def _predict_block(
-    x: Array,
+    index: int,
+    arrays: Mapping[str, Array],
     *,
-    block_id: tuple[int, int],
     kernel: TaskContext,
     weights: str,
     written: dict[str, ChunkView],
     label: str,
     scaling: Scaling | None,
 ) -> Array:
-    check_finite(x, None, written["prediction"].starts[block_id[0]], label)
-    check_whole(x, f"x of {label}")
+    for name, values in arrays.items():
+        check_finite(values, None, written["prediction"].starts[index], label, name)
+    check_whole(arrays["x"], f"x of {label}")
+    batch = kernel.arrange(**arrays)
     with single_threaded_blas():
-        output = kernel.network.predict(read_weights(weights), x)
+        output = kernel.network.predict(read_weights(weights), batch)
     units = output if scaling is None else scaling.undo(output)
-    written["prediction"].write(block_id[0], units)
+    written["prediction"].write(index, units)
     if "label" in written:
         classes = kernel.network.shapes[-1][0]
-        written["label"].write(block_id[0], output.reshape(len(x), -1, classes).argmax(axis=2))
+        written["label"].write(index, output.reshape(len(batch), -1, classes).argmax(axis=2))
     return np.zeros((1, 1))

@@ -34,9 +34,10 @@ from altmin_dask.data.sample_store import ingest
 from altmin_dask.data.sources import array_source
 from altmin_dask.networks.losses import get_loss
 from altmin_dask.solvers.kernels import evaluate_chunk
-from altmin_dask.solvers.kfac import UNKNOWNS_SHARE
+from altmin_dask.networks.defaults import DEFAULTS
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.types import Batch
 
 SETS = {
     "digits": ("classifier", lambda seed: load_digits(return_X_y=True)),
@@ -50,7 +51,7 @@ SETS = {
 
 def grid(unknowns: int, numbers: int, sigma: float) -> dict[str, dict[str, Any]]:
     """Settings by name, the defaults first."""
-    rho = UNKNOWNS_SHARE * unknowns / numbers
+    rho = DEFAULTS.proximal_share * unknowns / numbers
     found: dict[str, dict[str, Any]] = {"defaults": {}}
     for a, b in product((0.2, 1, 5), (0.1, 1, 10)):
         if (a, b) != (1, 1):
@@ -95,7 +96,7 @@ def losses_of(name: str, seed: int, home: Path) -> Iterator[tuple[str, float, fl
         rows, targets = prepared(test_x, test_y)
         if kind == "regressor":
             targets = np.float32(targets[:, None])
-        test = evaluate_chunk(model.network, model.weights, rows, targets).mean_loss
+        test = evaluate_chunk(model.network, model.weights, Batch(rows, targets)).mean_loss
         yield setting, min(r["validation_loss"] for r in records), test
 
 

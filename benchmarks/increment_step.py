@@ -19,6 +19,7 @@ from altmin_dask.solvers.kfac import (
     default_damping,
     default_proximal,
 )
+from altmin_dask.types import Batch
 
 WARM = 2 * CURVATURE_EVERY
 """Steps before those that are timed: the first ones measure curvature more often, and grow the caches."""
@@ -92,7 +93,7 @@ class Stepper:
         renewed = curvature_due(memory.steps)
         start = clock()
         seed = [0, memory.steps] if renewed else None
-        ascent = kfac_chunk(network, weights, None, self.x, self.y, NewtonSettings(), seed)
+        ascent = kfac_chunk(network, weights, None, Batch(self.x, self.y), NewtonSettings(), seed)
         pulled = clock()
         if memory.is_rejected(ascent):
             raise RuntimeError("a step was taken back: these would not be the usual ones")
@@ -103,7 +104,9 @@ class Stepper:
         solved = clock()
         kept = slice(None, None, self.every)
         y = None if self.y is None else self.y[kept]
-        probe = quadratic_model_chunk(network, weights, direction, memory.previous_weights, self.x[kept], y)
+        probe = quadratic_model_chunk(
+            network, weights, direction, memory.previous_weights, Batch(self.x[kept], y)
+        )
         probed = clock()
         lengths = self.preconditioner.step_coefficients(probe, weights, direction, memory.previous_weights)
         self.weights = memory.move(weights, direction, memory.previous_weights, lengths)

@@ -36,6 +36,7 @@ from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import enter_chunk, visit_chunk
 from altmin_dask.solvers.ridge import ridge_system
 from altmin_dask.training.kfac_training import model_every
+from altmin_dask.types import Batch
 
 RIDGE = 0.005
 """λ of the solves for W."""
@@ -217,16 +218,16 @@ def measure_persistent(
     x, y = samples(chain, rows)
     weights = chain.initial_weights(0)
     mu = (1.0,) * len(chain.widths)
-    z, sums = enter_chunk(chain, weights, x, y)
+    z, sums = enter_chunk(chain, weights, Batch(x, y))
     first = ridge_system(sums.gram[0], RIDGE)  # stays factorised while no samples enter
-    z, _ = visit_chunk(chain, weights, mu, x, y, z, settings, renew=renew)
+    z, _ = visit_chunk(chain, weights, mu, Batch(x, y), z, settings, renew=renew)
     shapes = [s for n in blocks_of(rows) for s in products(chain, settings, n, renew)]
     cut = 0.0
 
     def visit() -> tuple[float, float]:
         nonlocal cut
         start = time.process_time()
-        _, statistics = visit_chunk(chain, weights, mu, x, y, z, settings, renew=renew)
+        _, statistics = visit_chunk(chain, weights, mu, Batch(x, y), z, settings, renew=renew)
         visited = time.process_time()
         cut = float(statistics.diagnostics[1] / rows)
         if renew:

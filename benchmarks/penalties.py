@@ -38,6 +38,7 @@ from altmin_dask.planning.plan import make_plan, place_of
 from altmin_dask.solvers.kernels import evaluate_chunk
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.types import Batch
 
 AUTOENCODER: dict[str, Any] = {"kind": "autoencoder", "hidden_layer_sizes": [300]}
 CLASSIFIER: dict[str, Any] = {"kind": "classifier", "hidden_layer_sizes": [256, 256], "activation": "relu"}
@@ -119,7 +120,7 @@ def train(
         if test is not None:
             model = Model.load(run.model)
             x, y = np.asarray(test.x[:]), np.asarray(test.y[:])
-            accuracy = evaluate_chunk(model.network, model.weights, x, y).accuracy
+            accuracy = evaluate_chunk(model.network, model.weights, Batch(x, y)).accuracy
     return watch.records, accuracy
 
 

@@ -22,7 +22,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -50,6 +50,7 @@ from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.training.checkpoint import State
 from altmin_dask.training.problem import build_problem
+from altmin_dask.types import Batch
 
 MU = 0.03
 SIZES = (1, 8, 32, 128, 512, 1024)
@@ -125,8 +126,7 @@ class Bench:
                     kernel.network,
                     read_weights(self.weights),
                     self.mu,
-                    x,
-                    None,
+                    Batch(x),
                     z,
                     kernel.settings,
                     renew=False,
@@ -235,14 +235,14 @@ def trivial(executor: Executor, tasks: int, clock: Callable[[], float] = time.pe
 
     def once(number: int) -> float:
         start, name = clock(), f"trivial-{tasks}-{number}-{time.time_ns()}"
-        rows = per_chunk(nothing, da.zeros((tasks, 1), chunks=(1, 1)), name=name, columns=1)
+        rows = per_chunk(nothing, {"x": da.zeros((tasks, 1), chunks=(1, 1))}, name=name, columns=1)
         executor.compute(tree_sum(rows, 16))
         return clock() - start
 
     return median(once(number) for number in range(3))
 
 
-def nothing(block: np.ndarray) -> np.ndarray:
+def nothing(index: int, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.zeros((1, 1))
 
 

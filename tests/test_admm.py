@@ -8,10 +8,12 @@ from sklearn.linear_model import Ridge
 from zoo import solve_layer
 
 from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
 from altmin_dask.solvers.kernels import collect_chunk, enter_chunk, split_layers, split_visit_chunk
 from altmin_dask.solvers.penalties import ADMMState, Penalty, relative
 from altmin_dask.solvers.statistics import Statistics
+from altmin_dask.types import Batch
 
 FAR = NewtonSettings(newton_steps=2, cg_iterations=12)
 
@@ -33,7 +35,7 @@ class Solved:
         penalty = splitting.penalty(kind, self.mu)
         self.latent, self.statistics = [], Statistics(network.shapes, with_inputs=True)
         for group, rows in enumerate(self.parts):
-            z, entered = enter_chunk(network, self.weights, x[rows], y[rows], penalty)
+            z, entered = enter_chunk(network, self.weights, Batch(x[rows], y[rows]), penalty)
             self.latent.append(z)
             self.statistics.merge(entered)
             splitting.hold(group, penalty)
@@ -61,7 +63,7 @@ class Solved:
         rows, before = self.parts[group], self.splitting.before(penalty.kind, group)
         renewed = len(self.parts) == 1
         self.latent[group], change, measures = split_visit_chunk(
-            self.network, self.weights, penalty, before, self.x[rows], self.y[rows], self.latent[group], FAR,
+            self.network, self.weights, penalty, before, Batch(self.x[rows], self.y[rows]), self.latent[group], FAR,
             renewed=renewed,
         )  # fmt: skip
         (self.statistics.renew if renewed else self.statistics.merge)(change)
@@ -87,16 +89,16 @@ class Solved:
     def lagrangian(self, z):
         """Σ ℓ + Σ λᵀ r."""
         loss = self.network.loss
-        fit = loss.value(z[-1], loss.predict(z[-1]), self.y).sum()
+        fit = loss.value(z[-1], loss.predict(z[-1]), Targets(self.y)).sum()
         return fit + sum(np.vdot(d, r) for d, r in zip(self.dual, self.residuals(z), strict=True))
 
 
 def by_squares(network, x, y, mu, ridge):
     """Residuals that L2 rests at."""
     weights = network.initial_weights(1, np.float64)
-    z, mus = network.forward(weights, x), (mu,) * len(network.widths)
+    z, mus = network.forward(weights, Batch(x)), (mu,) * len(network.widths)
     for _ in range(300):
-        end = update(network, weights, mus, x, y, z, FAR).end
+        end = update(network, weights, mus, Batch(x, y), z, FAR).end
         statistics = Statistics(network.shapes, with_inputs=True)
         statistics.add(end)
         z = end.z
@@ -234,8 +236,8 @@ def test_l1_is_exact_past_a_finite_mu_and_l2_is_not():
     assert max(np.abs(r).max() for r in small.residuals()) > 1e-2
     squared = by_squares(network, x, y, enough, ridge=0.2)
     assert max(np.abs(r).max() for r in squared) > 1e-2
-    z = network.forward(exact.weights, x)
-    nested = network.loss.value(z[-1], network.loss.predict(z[-1]), y).sum()
+    z = network.forward(exact.weights, Batch(x))
+    nested = network.loss.value(z[-1], network.loss.predict(z[-1]), Targets(y)).sum()
     assert exact.measures.totals[1] == pytest.approx(nested, rel=1e-5)
 
 
@@ -249,15 +251,15 @@ def test_a_visit_is_that_of_its_halves_and_statistics_are_replaced_exactly(kind)
 
     def visit(rows, renewed):
         return split_visit_chunk(
-            network, weights, penalty, before, x[rows], y[rows], z[rows], FAR, renewed=renewed
+            network, weights, penalty, before, Batch(x[rows], y[rows]), z[rows], FAR, renewed=renewed
         )
 
     new, change, measures = visit(slice(None), False)
     parts = [visit(rows, False) for rows in (slice(0, 5), slice(5, None))]
     np.testing.assert_allclose(new, np.concatenate([part[0] for part in parts]), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(measures.vector, parts[0][2].vector + parts[1][2].vector, rtol=1e-9)
-    old = collect_chunk(network, weights, x, y, z, before)
-    now = collect_chunk(network, weights, x, y, new, penalty)
+    old = collect_chunk(network, weights, Batch(x, y), z, before)
+    now = collect_chunk(network, weights, Batch(x, y), new, penalty)
     old.merge(change)
     old.diagnostics[:] = 0
     np.testing.assert_allclose(old.vector, now.vector, rtol=1e-9, atol=1e-9)
@@ -268,11 +270,13 @@ def test_multipliers_are_kept_when_rho_moves():
     network, x, y = linear()
     weights = network.initial_weights(0, np.float64)
     rng = np.random.default_rng(0)
-    z = network.forward(weights, x)[0]  # no residual: what is remembered only changes its unit
+    z = network.forward(weights, Batch(x))[0]  # no residual: what is remembered only changes its unit
     s = rng.normal(size=z.shape)
     for kind in ("l1", "multipliers"):
         before, penalty = Penalty(kind, (0.2,), (0.3,)), Penalty(kind, (1.7,), (0.3,))
-        new, *_ = split_visit_chunk(network, weights, penalty, before, x, y, np.c_[z, s], FAR, renewed=True)
+        new, *_ = split_visit_chunk(
+            network, weights, penalty, before, Batch(x, y), np.c_[z, s], FAR, renewed=True
+        )
         u = before.clipped(0, s, np.empty_like(s))
         np.testing.assert_allclose(1.7 * new[:, 2:], 0.2 * u, atol=1e-12)
         assert kind == "multipliers" or np.abs(new[:, 2:]).max() <= 0.3 / (2 * 1.7) + 1e-12

@@ -8,6 +8,7 @@ from zoo import NETWORKS, PAIRINGS, make_case, solve_layer
 
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
 from altmin_dask.solvers.statistics import Statistics
+from altmin_dask.types import Batch
 
 
 def total(case, ridge):
@@ -31,7 +32,7 @@ def test_batch_sweeps_are_monotone(sizes, activations, loss, output, curvature):
     options, ridge = NewtonSettings(curvature=curvature), 0.01
     history = [total(case, ridge)]
     for _ in range(6):
-        result = update(case.network, case.weights, case.mu, case.x, case.y, case.z, options)
+        result = update(case.network, case.weights, case.mu, case.batch, case.z, options)
         case.z = result.end.z
         history.append(total(case, ridge))
         statistics = Statistics(case.network.shapes, with_inputs=True)
@@ -56,7 +57,7 @@ def test_incremental_sweeps_are_monotone(loss, output, proximal):
     for visit in range(12):
         rows = np.arange(visit % 4, 40, 4)
         part = case.rows(rows)
-        result = update(case.network, case.weights, case.mu, part.x, part.y, part.z, NewtonSettings())
+        result = update(case.network, case.weights, case.mu, Batch(part.x, part.y), part.z, NewtonSettings())
         change = Statistics(case.network.shapes, with_inputs=False)
         change.replace(result.start, result.end)
         statistics.merge(change)

@@ -12,6 +12,7 @@ from zoo import NAIVE, NETWORKS, PAIRINGS, cases, flat, make_case, naive_loss, s
 
 from altmin_dask.errors import ConfigError
 from altmin_dask.networks.chain import Chain, augmented
+from altmin_dask.types import Batch
 
 every_network = pytest.mark.parametrize(("sizes", "activations"), NETWORKS.values(), ids=NETWORKS)
 
@@ -32,7 +33,7 @@ def plain_forward(case):
 @every_network
 def test_forward_is_a_plain_loop(sizes, activations):
     case = make_case(sizes, activations)
-    z = case.network.forward(case.weights, case.x)
+    z = case.network.forward(case.weights, case.batch)
     assert [layer.shape for layer in z] == [(6, d) for d in sizes[1:]]
     np.testing.assert_allclose(flat(z), plain_forward(case), rtol=1e-12, atol=1e-13)
 
@@ -40,11 +41,11 @@ def test_forward_is_a_plain_loop(sizes, activations):
 def test_samples_of_any_rank_and_type():
     case = make_case((12, 5, 3), ("tanh",))
     pixels = np.random.default_rng(0).integers(256, size=(6, 3, 4), dtype=np.uint8)
-    expected = case.network.forward(case.weights, pixels.reshape(6, 12).astype(float))
-    for mine, theirs in zip(case.network.forward(case.weights, pixels), expected, strict=True):
+    expected = case.network.forward(case.weights, Batch(pixels.reshape(6, 12).astype(float)))
+    for mine, theirs in zip(case.network.forward(case.weights, Batch(pixels)), expected, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     single = tuple(w.astype(np.float32) for w in case.weights)
-    assert {z.dtype for z in case.network.forward(single, pixels)} == {np.dtype(np.float32)}
+    assert {z.dtype for z in case.network.forward(single, Batch(pixels))} == {np.dtype(np.float32)}
 
 
 def test_augmented():
@@ -56,14 +57,16 @@ def test_augmented():
 @pytest.mark.parametrize(("loss", "output"), PAIRINGS)
 def test_predict_is_the_output_of_a_forward_pass(loss, output):
     case = make_case((4, 5, 3), ("relu",), loss, output)
-    z = case.network.forward(case.weights, case.x)[-1]
-    np.testing.assert_array_equal(case.network.predict(case.weights, case.x), case.network.loss.predict(z))
+    z = case.network.forward(case.weights, case.batch)[-1]
+    np.testing.assert_array_equal(
+        case.network.predict(case.weights, case.batch), case.network.loss.predict(z)
+    )
 
 
 @every_network
 def test_residuals_vanish_on_a_forward_pass_and_only_there(sizes, activations):
     case = make_case(sizes, activations)
-    z = case.network.forward(case.weights, case.x)
+    z = case.network.forward(case.weights, case.batch)
     np.testing.assert_allclose(flat(case.point(z).residuals), 0, atol=1e-14)
     for layer in range(len(z)):
         moved = [part + (index == layer) for index, part in enumerate(z)]
@@ -92,7 +95,7 @@ def test_evaluate_agrees_with_the_definition(case):
 
 def test_point_assign_takes_rows():
     case = make_case((5, 4, 3), ("tanh",), "cross_entropy")
-    here, there = case.point(), case.point(case.network.forward(case.weights, case.x))
+    here, there = case.point(), case.point(case.network.forward(case.weights, case.batch))
     mixed = case.point([z.copy() for z in case.z])
     mixed.assign(np.array([4, 0]), there, np.array([4, 0]))
     for name in ("z", "inputs", "residuals", "output", "loss"):
@@ -219,7 +222,7 @@ def test_a_description_builds_the_same_chain(case):
     assert rebuilt.describe() == case.network.describe()
     assert rebuilt == case.network
     np.testing.assert_array_equal(
-        rebuilt.predict(case.weights, case.x), case.network.predict(case.weights, case.x)
+        rebuilt.predict(case.weights, case.batch), case.network.predict(case.weights, case.batch)
     )
 
 

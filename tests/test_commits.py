@@ -29,6 +29,7 @@ from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.training import kfac_training
+from altmin_dask.types import Batch
 
 FORMS = {
     "kfac": {"training": {"schedule": "kfac", "group_chunks": 1}, "solver": {"mu": "auto"}},
@@ -379,7 +380,7 @@ def test_one_model_is_used_for_all_chunks(live, store, tmp_path):
     """Though the run goes on."""
     network = make_network()
     weights, x = network.initial_weights(0, "float64"), np.asarray(store.x[:])
-    outputs = network.predict(weights, x)
+    outputs = network.predict(weights, Batch(x))
     expected = 0.5 * ((outputs - x) ** 2).sum(axis=1).mean()
     assert evaluate_store(live, store, Threads(1)).mean_loss == pytest.approx(expected, rel=1e-12)
     assert left_over(live) == []
@@ -388,7 +389,7 @@ def test_one_model_is_used_for_all_chunks(live, store, tmp_path):
 def test_one_model_predicts_all_chunks(live, store, tmp_path):
     network = make_network()
     written = predict_store(live, store, tmp_path / "p.zarr", Threads(1))
-    expected = network.predict(network.initial_weights(0, "float64"), np.asarray(store.x[:]))
+    expected = network.predict(network.initial_weights(0, "float64"), Batch(np.asarray(store.x[:])))
     np.testing.assert_allclose(zarr.open_array(f"{written}/prediction")[:], expected, rtol=1e-12)
     assert left_over(live) == []
 

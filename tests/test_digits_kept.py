@@ -28,8 +28,9 @@ from altmin_dask.estimators import (
     base,
 )
 from altmin_dask.execution.executors import Threads
-from altmin_dask.execution.task_graphs import Samples
+from altmin_dask.execution.task_graphs import Samples, TaskContext
 from altmin_dask.export.onnx import write_onnx
+from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -218,36 +219,32 @@ def test_partial_fit_goes_on_in_its_dtype():
     assert fitted.model_.weights[0].dtype == np.float32
 
 
-# --- arrays side by side
-
-
-def joined(store: SampleStore, target: str = "real") -> tuple[np.ndarray, np.ndarray]:
-    x, y = Samples(store, target).arrays(tuple(range(store.n_chunks)), "token")
-    return x.compute(scheduler="sync"), y.compute(scheduler="sync")
+# --- arrays that belong together
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "int32", "float64"])
-def test_what_stands_beside_samples_keeps_its_digits(dtype, tmp_path):
+def test_what_belongs_to_samples_keeps_its_digits(dtype, tmp_path):
+    """Each array of a batch has the numbers and the dtype of the store: none is widened for another."""
     x = RNG.integers(0, 100, (20, 3000, 1)).astype(dtype)
-    lengths, states = np.arange(2981, 3001), RNG.random((20, 2))
-    weights, y = 1 + RNG.random(20) * 2.0**-40, 2**40 + np.arange(20)
+    y = 2**40 + np.arange(20)
+    others = {
+        "lengths": np.arange(2981, 3001), "states": RNG.random((20, 2)),
+        "sample_weight": 1 + RNG.random(20) * 2.0**-40,
+    }  # fmt: skip
     group = zarr.open_group(foreign(tmp_path / "s.zarr", x, y))
-    for name, values in (("lengths", lengths), ("states", states), ("sample_weight", weights)):
+    for name, values in others.items():
         group.create_array(name, data=values, chunks=(16, *values.shape[1:]))
     store = SampleStore.open(tmp_path / "s.zarr")
-    rows, targets = joined(store)
-    np.testing.assert_array_equal(rows[:, :3000], x[:, :, 0])
-    np.testing.assert_array_equal(rows[:, 3000], lengths)
-    np.testing.assert_array_equal(rows[:, 3001:], states)
-    np.testing.assert_array_equal(targets[:, 0], y)
-    np.testing.assert_array_equal(targets[:, 1], weights)
-    assert (store.x_dtype, store.y_dtype) == (rows.dtype, targets.dtype)
-
-
-def test_lengths_alone_do_not_widen_samples(tmp_path):
-    x = RNG.random((20, 5, 2))
-    store = ingest(array_source(x, lengths=np.full(20, 4)), tmp_path / "s.zarr")
-    assert store.x_dtype == np.float32
+    network = Recurrent.build(1, 3000, (2,), 1)
+    arrays = {
+        name: array.compute(scheduler="sync")
+        for name, array in Samples(store, "labels").arrays((0, 1), "token").items()
+    }
+    batch = TaskContext(network, "labels", "float64").arrange(**arrays)
+    for name, values in {"x": x[:, :, 0], "y": y, **others}.items():
+        found = getattr(batch, name)
+        assert found.dtype == values.dtype
+        np.testing.assert_array_equal(found, values)
 
 
 def test_weights_are_no_labels(tmp_path, altmin):

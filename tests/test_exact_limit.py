@@ -16,6 +16,7 @@ from zoo import make_case
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
 from altmin_dask.solvers.kernels import kfac_chunk
 from altmin_dask.solvers.kfac import KFACSettings, KFACState, KroneckerPreconditioner
+from altmin_dask.types import Batch
 
 RELATIVE_MU = np.array([0.5, 2.0, 1.0])
 """Of the three layers: in the limit it does not matter."""
@@ -85,7 +86,7 @@ def factors(loss, weights, x):
 def test_what_residuals_pull_with_is_backpropagated_at_the_z_that_is_best(loss, output):
     network, weights, x, y = problem(loss, output)
     mu = list(3 * RELATIVE_MU)
-    end = update(network, weights, mu, x, y, network.forward(weights, x), TO_THE_END).end
+    end = update(network, weights, mu, Batch(x, y), network.forward(weights, Batch(x)), TO_THE_END).end
     pulls = [2 * m * r for m, r in zip(mu, end.residuals, strict=True)]
     expected = backpropagated(weights, end.z, -output_gradient(loss, end.z[-1], y))
     for pull, backward in zip(pulls, expected, strict=True):
@@ -104,7 +105,7 @@ def test_the_pull_of_large_penalties_is_the_gradient_of_the_nested_loss_up_to_on
     errors = []
     for scale in (1e2, 1e3, 1e4):  # beyond, the z-step ends where F no longer tells
         mu = list(scale * RELATIVE_MU)
-        end = update(network, weights, mu, x, y, network.forward(weights, x), TO_THE_END).end
+        end = update(network, weights, mu, Batch(x, y), network.forward(weights, Batch(x)), TO_THE_END).end
         errors.append(
             max(
                 np.abs(2 * m * r - v).max() / np.abs(v).max()
@@ -113,7 +114,7 @@ def test_the_pull_of_large_penalties_is_the_gradient_of_the_nested_loss_up_to_on
         )
     assert errors[0] < 0.1
     assert np.array(errors[:-1]) / errors[1:] == pytest.approx(10.0, rel=0.15)
-    limit = kfac_chunk(network, weights, None, x, y, NewtonSettings())
+    limit = kfac_chunk(network, weights, None, Batch(x, y), NewtonSettings())
     for pull, v, layer in zip(limit.negative_gradient, nested, inputs, strict=True):
         np.testing.assert_allclose(pull, v.T @ layer, rtol=1e-10, atol=1e-13)
 
@@ -127,7 +128,7 @@ def test_the_step_of_w_is_in_the_direction_of_kfac(loss, output, sigma):
     memory = KFACState(
         [np.tril(g) for g in grams], [np.tril(s) for s in metrics], weights, weights, curvature_updates=1
     )
-    ascent = kfac_chunk(network, weights, None, x, y, NewtonSettings())
+    ascent = kfac_chunk(network, weights, None, Batch(x, y), NewtonSettings())
     inputs, z = forward(weights, x)
     nested = backpropagated(weights, z, -output_gradient(loss, z[-1], y))
     directions = KroneckerPreconditioner(memory, KFACSettings(share, sigma)).direction(ascent, weights)

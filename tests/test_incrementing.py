@@ -15,12 +15,14 @@ from test_training import Quiet, train
 from altmin_dask import runs
 from altmin_dask.errors import RunError
 from altmin_dask.networks.losses import Squared
+from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.solvers.kfac import KFACSettings, KFACState
 from altmin_dask.solvers.schedules import KFACStep, Record, kfac_schedule
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training import kfac_training
 from altmin_dask.training.kfac_training import KFACTraining
+from altmin_dask.types import Batch
 
 STEPS = {"schedule": "kfac", "group_chunks": 2, "max_sweeps": 4.0}
 AUTO = {"solver": {"mu": "auto"}, "training": STEPS}
@@ -143,8 +145,8 @@ def test_the_best_model_is_kept_and_training_stops_without_progress(samples, mak
     assert min(losses) == state.best
     model = Model.load(run.model)
     x, y = np.asarray(held_out.x[:]), np.asarray(held_out.y[:]).ravel()
-    logits = model.network.forward(model.weights, x)[-1]
-    kept = model.network.loss.value(logits, model.network.loss.predict(logits.copy()), y).mean()
+    logits = model.network.forward(model.weights, Batch(x))[-1]
+    kept = model.network.loss.value(logits, model.network.loss.predict(logits.copy()), Targets(y)).mean()
     assert kept == pytest.approx(min(losses), rel=1e-6)
 
 
@@ -186,8 +188,8 @@ def test_divergence_ends_in_a_sentence_and_the_best_model(store, pipeline, tmp_p
     best = min(run.records(), key=lambda record: record["nested_loss"])
     model, x = Model.load(run.model), np.asarray(store.x[:])
     assert isinstance(model.network.loss, Squared)
-    z = model.network.forward(model.weights, x)[-1]
-    loss = model.network.loss.value(z, model.network.loss.predict(z.copy()), x).mean()
+    z = model.network.forward(model.weights, Batch(x))[-1]
+    loss = model.network.loss.value(z, model.network.loss.predict(z.copy()), Targets(x)).mean()
     assert loss == pytest.approx(best["nested_loss"], rel=0.05)
     with pytest.raises(RunError, match="diverged"):  # also when it is resumed: nothing has changed
         runs.train(settings, run, Quiet(), log=lambda line: None, resume=True)

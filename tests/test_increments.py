@@ -21,6 +21,7 @@ from altmin_dask.solvers.kfac import (
     default_proximal,
     kronecker_sums_size,
 )
+from altmin_dask.types import Batch
 
 PLAIN = NewtonSettings(cg_iterations=20)
 
@@ -37,25 +38,25 @@ def symmetric(lower):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_limit_is_the_gradient_of_the_nested_loss(name):
     case = make_case(*NETWORKS[name], n=30, seed=1)
-    ascent = kfac_chunk(case.network, case.weights, None, case.x, case.y, PLAIN)
+    ascent = kfac_chunk(case.network, case.weights, None, case.batch, PLAIN)
     change = tuple(np.random.default_rng(2).normal(size=w.shape) for w in case.weights)
 
     def loss(step):
         moved = tuple(w + step * d for w, d in zip(case.weights, change, strict=True))
-        return evaluate_chunk(case.network, moved, case.x, case.y).loss
+        return evaluate_chunk(case.network, moved, case.batch).loss
 
     slope = (loss(1e-6) - loss(-1e-6)) / 2e-6
     assert -sum(
         np.vdot(p, d) for p, d in zip(ascent.negative_gradient, change, strict=True)
     ) == pytest.approx(slope, rel=1e-5)
-    losses = Pass.forward(case.network, case.weights, case.x, case.y).loss
+    losses = Pass.forward(case.network, case.weights, case.batch).loss
     assert ascent.totals == pytest.approx([30, losses.sum(), (losses**2).sum()])
 
 
 def test_a_large_penalty_leads_to_the_limit():
     network, weights, x, y = problem()
-    limit = kfac_chunk(network, weights, None, x, y, PLAIN).negative_gradient
-    near = kfac_chunk(network, weights, [1e6] * 3, x, y, PLAIN).negative_gradient
+    limit = kfac_chunk(network, weights, None, Batch(x, y), PLAIN).negative_gradient
+    near = kfac_chunk(network, weights, [1e6] * 3, Batch(x, y), PLAIN).negative_gradient
     for a, b in zip(limit, near, strict=True):
         assert np.abs(a - b).max() < 1e-5 * np.abs(a).max()
 
@@ -63,8 +64,8 @@ def test_a_large_penalty_leads_to_the_limit():
 def test_a_finite_penalty_gives_the_gradient_of_f_at_the_updated_z():
     network, weights, x, y = problem()
     mu = [0.5, 0.7, 0.9]
-    ascent = kfac_chunk(network, weights, mu, x, y, PLAIN)
-    z = update(network, weights, mu, x, y, network.forward(weights, x), PLAIN).end.z
+    ascent = kfac_chunk(network, weights, mu, Batch(x, y), PLAIN)
+    z = update(network, weights, mu, Batch(x, y), network.forward(weights, Batch(x)), PLAIN).end.z
 
     def f(moved):
         inputs, total = augmented(x, np.float64), 0.0
@@ -86,7 +87,7 @@ def pulls(network, weights, mu, x, y, dtype, options=PLAIN):
     """Of all layers, the computation being in `dtype`."""
     y = y if network.loss.target == "labels" else y.astype(dtype)
     weights = tuple(w.astype(dtype) for w in weights)
-    return kfac_chunk(network, weights, mu, x.astype(dtype), y, options).negative_gradient
+    return kfac_chunk(network, weights, mu, Batch(x.astype(dtype), y), options).negative_gradient
 
 
 @pytest.mark.parametrize("mu", [1.0, 1e2, 1e4, 1e6, 1e8, 1e16])
@@ -127,7 +128,7 @@ def test_residuals_formed_from_steps_are_those_of_z(curvature, steps):
     )
     weights = tuple(4 * w for w in case.weights)
     options = NewtonSettings(newton_steps=steps, curvature=curvature)
-    result = update(case.network, weights, case.mu, case.x, case.y, None, options)
+    result = update(case.network, weights, case.mu, case.batch, None, options)
     assert result.shortened > 0
     case.weights = weights
     plain = case.point([z.copy() for z in result.end.z])
@@ -142,10 +143,10 @@ def test_curvature_is_that_of_the_loss_in_z(loss, output):
     repeats = 1500
     mean = [np.zeros((d, d)) for d in network.widths]
     for seed in range(repeats):
-        ascent = kfac_chunk(network, weights, None, x, y, PLAIN, [seed])
+        ascent = kfac_chunk(network, weights, None, Batch(x, y), PLAIN, [seed])
         for total, metric in zip(mean, ascent.output_factors, strict=True):
             total += symmetric(metric) / repeats
-    found = Pass.forward(network, weights, x, y)
+    found = Pass.forward(network, weights, Batch(x, y))
     h = np.stack([found.curvature().apply(np.tile(row, (len(x), 1))) for row in np.eye(3)], axis=2)
     for layer, metric in enumerate(mean):
         jacobian = np.stack(
@@ -167,16 +168,19 @@ def test_chunks_add_up_and_blocks_do_not_matter():
     x = rng.normal(size=(2 * BLOCK_ROWS + 7, 3))
     y = targets(network, len(x), rng)
     weights = network.initial_weights(0, np.float64)
-    whole = kfac_chunk(network, weights, None, x, y, PLAIN)
+    whole = kfac_chunk(network, weights, None, Batch(x, y), PLAIN)
     cut = BLOCK_ROWS + 3
     parts = [
-        kfac_chunk(network, weights, None, x[rows], y[rows], PLAIN) for rows in (slice(cut), slice(cut, None))
+        kfac_chunk(network, weights, None, Batch(x[rows], y[rows]), PLAIN)
+        for rows in (slice(cut), slice(cut, None))
     ]
     assert np.allclose(whole.vector, parts[0].vector + parts[1].vector, rtol=1e-10)
     assert whole.vector.size == kronecker_sums_size(network.shapes, curvature=False)
     d = tuple(rng.normal(size=w.shape) for w in weights)
     probes = [
-        quadratic_model_chunk(network, weights, d, tuple(0.5 * w for w in weights), x[rows], y[rows]).pack()
+        quadratic_model_chunk(
+            network, weights, d, tuple(0.5 * w for w in weights), Batch(x[rows], y[rows])
+        ).pack()
         for rows in (slice(None), slice(cut), slice(cut, None))
     ]
     assert np.allclose(probes[0], probes[1] + probes[2], rtol=1e-10)
@@ -184,7 +188,7 @@ def test_chunks_add_up_and_blocks_do_not_matter():
 
 def measured(network, weights, x, y, settings):
     memory = KFACState.start(weights)
-    ascent = kfac_chunk(network, weights, None, x, y, PLAIN, [0])
+    ascent = kfac_chunk(network, weights, None, Batch(x, y), PLAIN, [0])
     memory.update_averages(ascent, weights, 0.95)
     return memory, ascent, KroneckerPreconditioner(memory, settings)
 
@@ -212,10 +216,12 @@ def test_the_lengths_minimise_the_model():
     _, ascent, metric = measured(network, weights, x, y, settings)
     direction = metric.direction(ascent, weights)
     before = tuple(w - 0.1 * np.random.default_rng(5).normal(size=w.shape) for w in weights)
-    probe = QuadraticModel.unpack(quadratic_model_chunk(network, weights, direction, before, x, y).pack())
+    probe = QuadraticModel.unpack(
+        quadratic_model_chunk(network, weights, direction, before, Batch(x, y)).pack()
+    )
     lengths = metric.step_coefficients(probe, weights, direction, before)
     repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
-    found = Pass.forward(network, weights, x, y)
+    found = Pass.forward(network, weights, Batch(x, y))
     ways = [found.directional(direction, "a").copy(), found.directional(repeated, "b").copy()]
 
     def model(alpha, beta):
@@ -236,7 +242,9 @@ def test_without_a_step_before_only_the_direction_counts():
     network, weights, x, y = problem()
     _, ascent, metric = measured(network, weights, x, y, KFACSettings(0.1, 0.03))
     direction = metric.direction(ascent, weights)
-    probe = QuadraticModel.unpack(quadratic_model_chunk(network, weights, direction, weights, x, y).pack())
+    probe = QuadraticModel.unpack(
+        quadratic_model_chunk(network, weights, direction, weights, Batch(x, y)).pack()
+    )
     alpha, beta = metric.step_coefficients(probe, weights, direction, weights)
     assert alpha > 0
     assert beta == 0
@@ -247,17 +255,19 @@ def test_steps_lower_the_loss(loss):
     network, weights, x, y = problem(loss, rows=200)
     settings = KFACSettings(default_proximal(network, 200), network.loss.output_damping)
     memory = KFACState.start(weights)
-    first = evaluate_chunk(network, weights, x, y).mean_loss
+    first = evaluate_chunk(network, weights, Batch(x, y)).mean_loss
     for step in range(30):
-        ascent = kfac_chunk(network, weights, None, x, y, PLAIN, [step] if curvature_due(step) else None)
+        ascent = kfac_chunk(
+            network, weights, None, Batch(x, y), PLAIN, [step] if curvature_due(step) else None
+        )
         memory.update_averages(ascent, weights, 0.95)
         metric = KroneckerPreconditioner(memory, settings)
         direction = metric.direction(ascent, weights)
-        probe = quadratic_model_chunk(network, weights, direction, memory.previous_weights, x, y)
+        probe = quadratic_model_chunk(network, weights, direction, memory.previous_weights, Batch(x, y))
         lengths = metric.step_coefficients(probe, weights, direction, memory.previous_weights)
         weights = memory.move(weights, direction, memory.previous_weights, lengths)
     assert memory.steps == 30
-    assert evaluate_chunk(network, weights, x, y).mean_loss < 0.7 * first
+    assert evaluate_chunk(network, weights, Batch(x, y)).mean_loss < 0.7 * first
 
 
 def test_a_step_that_made_things_worse_is_taken_back():
@@ -303,6 +313,8 @@ def test_samples_without_information_leave_finite_steps(value):
     direction = metric.direction(ascent, weights)
     assert all(np.isfinite(d).all() for d in direction)
     probe = QuadraticModel.unpack(
-        quadratic_model_chunk(network, weights, direction, weights, x, np.zeros((10, 2), np.float32)).pack()
+        quadratic_model_chunk(
+            network, weights, direction, weights, Batch(x, np.zeros((10, 2), np.float32))
+        ).pack()
     )
     assert np.isfinite(metric.step_coefficients(probe, weights, direction, weights)).all()

@@ -18,6 +18,7 @@ from kernel import Timing, row
 from altmin_dask.networks.chain import Chain
 from altmin_dask.solvers.kernels import evaluate_chunk
 from altmin_dask.solvers.kfac import CURVATURE_EVERY, KFACState, KroneckerPreconditioner
+from altmin_dask.types import Batch
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "kernel.py"
 
@@ -39,10 +40,10 @@ def test_the_steps_that_are_timed_train_and_hold_all_that_the_client_does(monkey
     x = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
     ticks = count()
     stepper = Stepper(network, x, x, 4, lambda: float(next(ticks)))
-    before = evaluate_chunk(network, stepper.weights, x, x).mean_loss
+    before = evaluate_chunk(network, stepper.weights, Batch(x, x)).mean_loss
     calls.clear()
     steps = stepper.cycle() + stepper.cycle()
-    assert evaluate_chunk(network, stepper.weights, x, x).mean_loss < before
+    assert evaluate_chunk(network, stepper.weights, Batch(x, x)).mean_loss < before
     for name in ("update_averages", "direction", "step_coefficients", "move"):
         assert calls.count(name) == len(steps) == 2 * CURVATURE_EVERY
     assert calls.count("__init__") == 2  # curvature is factorised once a cycle, inside what is timed

@@ -14,6 +14,7 @@ from altmin_dask.training import initialization
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.initialization import _stage, layerwise_weights
 from altmin_dask.training.problem import build_problem
+from altmin_dask.types import Batch
 
 DEEP = {"hidden_layer_sizes": (8, 3, 8), "activation": "tanh", "initialization": "layerwise"}
 SHORT = {"schedule": "kfac", "max_sweeps": 1.0}
@@ -33,7 +34,7 @@ def session_of(settings, store, folder):
 
 def shallow_loss(network, weights, x):
     """Mean loss of a net that is to give back its samples."""
-    return float(Pass.forward(network, weights, x, x).loss.mean())
+    return float(Pass.forward(network, weights, Batch(x, x)).loss.mean())
 
 
 def test_every_layer_gives_back_what_is_below(store, samples, pipeline, tmp_path):

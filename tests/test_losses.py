@@ -41,7 +41,7 @@ def test_every_loss_is_tested():
 @every_pairing
 def test_value_is_the_textbook_formula(loss, output):
     case = output_case(loss, output)
-    ell, z = case.network.loss, case.z[0]
+    ell, z = case.network.loss.base, case.z[0]
     value = ell.value(z, ell.predict(z), case.y)
     assert value.shape == (7,)
     np.testing.assert_allclose(value, naive_loss(case, z), rtol=1e-12)
@@ -51,7 +51,7 @@ def test_value_is_the_textbook_formula(loss, output):
 @pytest.mark.parametrize("d", [1, 4])
 def test_gradient_is_that_of_the_value(loss, output, d):
     case = output_case(loss, output, d=d)
-    ell, z = case.network.loss, case.z[0]
+    ell, z = case.network.loss.base, case.z[0]
     gradient = ell.gradient(z, ell.predict(z), case.y)
     expected = differences(lambda at: ell.value(at, ell.predict(at), case.y), z)
     np.testing.assert_allclose(gradient, expected, rtol=1e-7, atol=1e-8)
@@ -61,7 +61,7 @@ def test_gradient_is_that_of_the_value(loss, output, d):
 @pytest.mark.parametrize("d", [1, 4])
 def test_hessian_is_the_derivative_of_the_gradient(loss, output, d):
     case = output_case(loss, output, d=d)
-    ell, z = case.network.loss, case.z[0]
+    ell, z = case.network.loss.base, case.z[0]
     expected = differences(lambda at: ell.gradient(at, ell.predict(at), case.y), z)
     np.testing.assert_allclose(dense(ell.hessian(ell.predict(z), case.y)), expected, rtol=1e-7, atol=1e-8)
 
@@ -71,7 +71,7 @@ def test_hessian_is_the_derivative_of_the_gradient(loss, output, d):
 @settings(max_examples=25, deadline=None)
 def test_curvature_is_gauss_newton_and_positive_semidefinite(loss, output, seed, scale, d):
     case = output_case(loss, output, d=d, seed=seed, scale=scale)
-    ell, z = case.network.loss, case.z[0]
+    ell, z = case.network.loss.base, case.z[0]
     matrices = dense(ell.curvature(ell.predict(z), case.y))
     expected = [naive_loss_derivatives(case, k, z[k])[1] for k in range(len(z))]
     np.testing.assert_allclose(matrices, expected, rtol=1e-10, atol=1e-13)
@@ -81,7 +81,7 @@ def test_curvature_is_gauss_newton_and_positive_semidefinite(loss, output, seed,
 @pytest.mark.parametrize("output", ["sigmoid", "tanh", "softplus"])
 def test_exact_hessian_of_a_curved_output_differs_and_can_be_negative(output):
     case = output_case("squared", output, n=50)
-    ell, a = case.network.loss, case.network.loss.predict(case.z[0])
+    ell, a = case.network.loss.base, case.network.loss.predict(case.z[0])
     weights = ell.hessian(a, case.y).weights
     assert weights.min() < 0 <= ell.curvature(a, case.y).weights.min()
 
@@ -91,7 +91,7 @@ def test_exact_hessian_of_a_curved_output_differs_and_can_be_negative(output):
 @pytest.mark.parametrize("far", [1e4, -1e4])
 def test_everything_is_finite_far_out(loss, output, dtype, far):
     case = output_case(loss, output, dtype=dtype)
-    ell, z = case.network.loss, np.full((7, 4), dtype(far))
+    ell, z = case.network.loss.base, np.full((7, 4), dtype(far))
     z[:, 0] = -far
     a = ell.predict(z)
     curvature, hessian = ell.curvature(a, case.y), ell.hessian(a, case.y)

@@ -14,7 +14,7 @@ from altmin_dask.types import Weights
 
 def passed(case: Case, weights: Weights | None = None) -> Pass:
     weights = case.weights if weights is None else weights
-    return Pass.forward(case.network, weights, case.x, case.y)
+    return Pass.forward(case.network, weights, case.batch)
 
 
 def random_change(case: Case, seed: int = 1) -> Weights:
@@ -31,9 +31,9 @@ def along(case: Case, change: Weights, step: float) -> Weights:
 def test_forward_and_gradient(name, loss, output):
     case = make_case(*NETWORKS[name], loss=loss, output=output, seed=2)
     found = passed(case)
-    z = case.network.forward(case.weights, case.x)
+    z = case.network.forward(case.weights, case.batch)
     assert np.allclose(found.output, case.network.loss.predict(z[-1].copy()), rtol=1e-12)
-    value = case.network.loss.value(z[-1], case.network.loss.predict(z[-1].copy()), case.y)
+    value = case.network.loss.value(z[-1], case.network.loss.predict(z[-1].copy()), case.targets)
     assert np.allclose(found.loss, value, rtol=1e-12)
     change = random_change(case)
     # kinks: a step so small that no rectifier changes sides

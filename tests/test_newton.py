@@ -28,6 +28,7 @@ from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers import exact_newton
 from altmin_dask.solvers.gauss_newton import NewtonSettings, gauss_newton_step, objective, update
 from altmin_dask.solvers.line_search import Block, Step, line_search
+from altmin_dask.types import Batch
 
 CONVERGED = NewtonSettings(cg_iterations=60)
 STEPS = {"gauss_newton": gauss_newton_step, "exact": exact_newton.exact_step}
@@ -42,11 +43,11 @@ both_curvatures = pytest.mark.parametrize("curvature", STEPS)
 
 
 def run(case: Case, options: NewtonSettings, z=None):
-    return update(case.network, case.weights, case.mu, case.x, case.y, case.z if z is None else z, options)
+    return update(case.network, case.weights, case.mu, case.batch, case.z if z is None else z, options)
 
 
 def step_of(case: Case, options: NewtonSettings):
-    step = STEPS[options.curvature](case.network, case.weights, case.mu, case.point(), case.y, options)
+    step = STEPS[options.curvature](case.network, case.weights, case.mu, case.point(), case.targets, options)
     return step.delta, step.slope
 
 
@@ -221,8 +222,8 @@ def test_exact_newton_converges_to_the_last_digit(loss, output, scale):
 
 
 def block_of(case: Case) -> Block:
-    fixed = case.network.prepare(case.weights, case.x, Workspace())
-    return Block(case.network, case.weights, case.mu, fixed, case.y, Workspace())
+    fixed = case.network.prepare(case.weights, case.batch, Workspace())
+    return Block(case.network, case.weights, case.mu, fixed, case.targets, Workspace())
 
 
 @given(case=cases(dtype=np.float32))
@@ -264,11 +265,11 @@ def test_exact_gradient_and_hessian(sizes, activations, loss, output):
         return case.f(split(at, case.network))
 
     def slope(at):
-        return exact_newton.gradient(*arguments, case.point(split(at, case.network)), case.y)
+        return exact_newton.gradient(*arguments, case.point(split(at, case.network)), case.targets)
 
     z = flat(case.z)
-    gradient = exact_newton.gradient(*arguments, case.point(), case.y)
-    hessian = exact_newton.hessian(*arguments, case.point(), case.y)
+    gradient = exact_newton.gradient(*arguments, case.point(), case.targets)
+    hessian = exact_newton.hessian(*arguments, case.point(), case.targets)
     np.testing.assert_allclose(gradient, differences(f, z), rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(hessian, differences(slope, z), rtol=1e-6, atol=1e-7)
     for k in range(len(z)):
@@ -363,7 +364,7 @@ def test_curvature_next_to_nothing_is_not_trusted():
     a, m = np.tanh(case.z[0]), 0.6
     slope, second = 1 - a**2, -2 * a * (1 - a**2)
     case.y = a + (m * (1 - 1e-9) + slope**2) / second
-    hessian = exact_newton.hessian(case.network, case.weights, case.mu, case.point(), case.y)[:, 0]
+    hessian = exact_newton.hessian(case.network, case.weights, case.mu, case.point(), case.targets)[:, 0]
     np.testing.assert_allclose(hessian, 1e-9 * m, rtol=1e-4)
     delta, _ = step_of(case, NewtonSettings(curvature="exact"))
     gradient = m * case.point().residuals[0] + slope * (a - case.y)
@@ -451,9 +452,9 @@ def test_the_original_algorithm():
     digits = load_digits().data[:10] / 16
     network = Chain.build((64, 30, 64), "sigmoid", "squared", "sigmoid")
     weights = network.initial_weights(0, np.float64)
-    case = Case(network, weights, digits, digits, network.forward(weights, digits), [1.0, 1.0])
+    case = Case(network, weights, digits, digits, network.forward(weights, Batch(digits)), [1.0, 1.0])
     options = NewtonSettings(curvature="exact", armijo=0.2, backtrack=0.25)
-    result = update(network, weights, case.mu, digits, None, case.z, options)
+    result = update(network, weights, case.mu, Batch(digits), case.z, options)
     expected = np.array([original_update(case, k) for k in range(10)])
     np.testing.assert_allclose(flat(result.end.z), expected, rtol=1e-8, atol=1e-10)
     assert (result.objective_after < result.objective_before).all()
@@ -607,10 +608,10 @@ def test_weights_decide_the_dtype(dtype, other, curvature):
 def test_targets_default_to_the_samples(curvature):
     case = make_case((5, 3, 5), ("tanh",))
     options = NewtonSettings(curvature=curvature)
-    own = update(case.network, case.weights, case.mu, case.x, None, case.z, options)
-    given_x = update(case.network, case.weights, case.mu, case.x, case.x, case.z, options)
+    own = update(case.network, case.weights, case.mu, Batch(case.x), case.z, options)
+    given_x = update(case.network, case.weights, case.mu, Batch(case.x, case.x), case.z, options)
     np.testing.assert_array_equal(flat(own.end.z), flat(given_x.end.z))
-    boxed = update(case.network, case.weights, case.mu, case.x.reshape(6, 5, 1), None, case.z, options)
+    boxed = update(case.network, case.weights, case.mu, Batch(case.x.reshape(6, 5, 1)), case.z, options)
     np.testing.assert_array_equal(flat(own.end.z), flat(boxed.end.z))
 
 
@@ -681,7 +682,7 @@ def test_a_workspace_that_is_used_again_changes_nothing(drawn):
     work = Workspace()
     for case, options in drawn:
         fresh = run(case, options)
-        result = update(case.network, case.weights, case.mu, case.x, case.y, case.z, options, work)
+        result = update(case.network, case.weights, case.mu, case.batch, case.z, options, work)
         for name in ("start", "end"):
             mine, theirs = getattr(result, name), getattr(fresh, name)
             for part in ("z", "inputs", "residuals", "output", "loss"):

@@ -25,6 +25,7 @@ from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import enter_chunk, evaluate_chunk, kfac_chunk, visit_chunk
+from altmin_dask.types import Batch
 
 SIZES = [
     (1, 1),
@@ -102,12 +103,12 @@ def test_a_chain_with_one_unit_is_the_definition(sizes, activation, loss, output
     true, near = doubled(case), 40 * float(np.finfo(dtype).eps)
     arguments = case.network, case.weights
 
-    z, _ = enter_chunk(*arguments, case.x, case.y)
+    z, _ = enter_chunk(*arguments, case.batch)
     entered = flat(forward(true, true.weights))
     np.testing.assert_allclose(z, entered, rtol=0, atol=near * (1 + np.abs(entered).max()))
 
     z = flat(case.z)
-    moved, statistics = visit_chunk(*arguments, case.mu, case.x, case.y, z, CONVERGED, renew=True)
+    moved, statistics = visit_chunk(*arguments, case.mu, case.batch, z, CONVERGED, renew=True)
     expected = np.array([damped_step(true, k) for k in range(N)])
     # of the condition of a step not more than this, in these cases
     np.testing.assert_allclose(moved, expected, rtol=0, atol=100 * near * (1 + np.abs(expected).max()))
@@ -124,13 +125,13 @@ def test_a_chain_with_one_unit_is_the_definition(sizes, activation, loss, output
         mean = statistics.objective(weights, case.mu, 0.0)
         assert mean == pytest.approx(naive_objective(after, after.z).mean(), rel=100 * near)
 
-    nested = evaluate_chunk(*arguments, case.x, case.y)
+    nested = evaluate_chunk(*arguments, case.batch)
 
     def mean_loss(weights):
         return naive_objective(true, forward(true, weights)).sum()
 
     assert nested.loss == pytest.approx(mean_loss(true.weights), rel=near)
-    pull = kfac_chunk(*arguments, None, case.x, case.y, CONVERGED).pull
+    pull = kfac_chunk(*arguments, None, case.batch, CONVERGED).pull
     for layer, w in enumerate(true.weights):
         for at in np.ndindex(w.shape):
             step = np.zeros_like(w)
@@ -198,8 +199,10 @@ def test_a_recurrent_network_with_one_unit_is_the_definition(
     double = given if loss == "cross_entropy" else given.astype(np.float64)
 
     nested = recurrent_f(network, true, x.astype(np.float64), double, z, None)
-    assert evaluate_chunk(network, weights, x, y).loss == pytest.approx(nested.sum(), rel=near, abs=near)
-    entered, _ = enter_chunk(network, weights, x, y)
+    assert evaluate_chunk(network, weights, Batch(x, y)).loss == pytest.approx(
+        nested.sum(), rel=near, abs=near
+    )
+    entered, _ = enter_chunk(network, weights, Batch(x, y))
     np.testing.assert_allclose(entered, flat(z), rtol=near, atol=near)
 
     mu = [0.5 + 0.25 * i for i in range(len(weights))]
@@ -208,7 +211,7 @@ def test_a_recurrent_network_with_one_unit_is_the_definition(
     before = recurrent_f(
         network, true, x.astype(np.float64), double, np.split(start.astype(float), parts, axis=1), mu
     )
-    moved, statistics = visit_chunk(network, weights, mu, x, y, start, CONVERGED, renew=True)
+    moved, statistics = visit_chunk(network, weights, mu, Batch(x, y), start, CONVERGED, renew=True)
     layers = np.split(moved.astype(np.float64), parts, axis=1)
     after = recurrent_f(network, true, x.astype(np.float64), double, layers, mu)
     assert (after < before).all()

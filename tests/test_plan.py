@@ -36,6 +36,7 @@ from altmin_dask.solvers.penalties import Penalty
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.weights import WeightStore
+from altmin_dask.types import Batch
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "memory.py"
 MIB = 1 << 20
@@ -112,13 +113,13 @@ def test_scratch_arrays_are_those_that_threads_keep(name, incremental, steps, ro
     made: dict[str, dict[tuple[str, int, int], int]] = {}
 
     def collect(kind: str) -> None:
-        z, _ = enter_chunk(network, weights, x, y)
+        z, _ = enter_chunk(network, weights, Batch(x, y))
         if kind == "visit":
             thread_workspace()._arrays.clear()
             z += 8 * rng.standard_normal(z.shape).astype(z.dtype)  # far off, so that some steps are cut
             settings = NewtonSettings(newton_steps=steps, cg_iterations=2)
             mu = [1e-3] * len(network.widths)
-            visit_chunk(network, weights, mu, x, y, z, settings, renew=not incremental)
+            visit_chunk(network, weights, mu, Batch(x, y), z, settings, renew=not incremental)
         made[kind] = {
             (name, columns, dtype.itemsize): array.nbytes
             for (name, columns, dtype), array in thread_workspace()._arrays.items()
@@ -151,7 +152,7 @@ def test_scratch_arrays_of_increments_with_a_finite_penalty_are_planned(name):
 
     def collect() -> None:
         settings = NewtonSettings(newton_steps=2)
-        kfac_chunk(network, weights, [1e-3] * len(network.widths), x, y, settings, [0])
+        kfac_chunk(network, weights, [1e-3] * len(network.widths), Batch(x, y), settings, [0])
         made.update(
             ((name, columns, dtype.itemsize), array.nbytes)
             for (name, columns, dtype), array in thread_workspace()._arrays.items()

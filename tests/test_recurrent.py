@@ -12,6 +12,7 @@ from scipy.special import expit, log_softmax, softmax
 
 from altmin_dask.errors import ConfigError
 from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.networks.network import build_network, describe_network, nested_pass
 from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.networks.workspace import Workspace
@@ -25,6 +26,7 @@ from altmin_dask.solvers.kernels import (
     visit_chunk,
 )
 from altmin_dask.solvers.ridge import ridge_system
+from altmin_dask.types import Batch
 
 CONVERGED = NewtonSettings(cg_iterations=80)
 ACTIVATIONS = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0), "sigmoid": expit}
@@ -63,8 +65,6 @@ class Case:
             activation,
             loss,
             every=every,
-            lengths=lengths,
-            states=states,
         )
         self.weights = tuple(
             (w + 0.3 * rng.normal(size=w.shape)).astype(dtype)
@@ -73,24 +73,29 @@ class Case:
         self.inputs = rng.normal(size=(N, STEPS, FEATURES)).astype(dtype)
         self.lengths = rng.integers(1, STEPS + 1, N) if lengths else np.full(N, STEPS)
         self.states = rng.normal(size=(N, sum(sizes))).astype(dtype)
-        self.x = self.inputs.reshape(N, -1)
-        if lengths:
-            self.x = np.column_stack([self.x, self.lengths]).astype(dtype)
-        if states:
-            self.x = np.concatenate([self.x, self.states], axis=1)
-        else:
+        if not states:
             self.states[:] = 0
         shape = (N, STEPS) if every else (N,)
         if loss == "cross_entropy":
             self.y = rng.integers(0, OUTPUTS, shape)
         else:
             self.y = rng.random((*shape, OUTPUTS)).reshape(N, -1).astype(dtype)
-        self.targets = self.network.targets(self.x, self.y)
+        self.batch = Batch(
+            self.inputs.reshape(N, -1),
+            self.y,
+            lengths=self.lengths if lengths else None,
+            states=self.states if states else None,
+        )
         self.mu = list(rng.uniform(0.3, 3.0, len(self.weights)))
         self.z = [
             z + 0.3 * rng.normal(size=z.shape).astype(dtype) * self.valid(i)
-            for i, z in enumerate(self.network.forward(self.weights, self.x))
+            for i, z in enumerate(self.network.forward(self.weights, self.batch))
         ]
+
+    @property
+    def targets(self) -> Targets:
+        """The targets as losses take them."""
+        return self.network.loss.targets(self.batch, self.weights[0].dtype)
 
     def valid(self, i: int) -> np.ndarray:
         """1 where layer i has a step, 0 in the padding."""
@@ -101,7 +106,10 @@ class Case:
 
     def point(self, z=None):
         return self.network.evaluate(
-            self.weights, self.network.prepare(self.weights, self.x, Workspace()), self.targets, z or self.z
+            self.weights,
+            self.network.prepare(self.weights, self.batch, Workspace()),
+            self.targets,
+            z or self.z,
         )
 
 
@@ -151,7 +159,7 @@ def naive(case: Case, k: int, z: list[np.ndarray] | None) -> tuple[list[list[np.
 @every_network
 def test_forward_pass_is_the_recursion(name):
     case = Case(name)
-    found = case.network.forward(case.weights, case.x)
+    found = case.network.forward(case.weights, case.batch)
     for k in range(N):
         for layer, z, expected in zip(case.network.layers, found, naive(case, k, None)[2], strict=True):
             steps = z[k].reshape(layer.steps, -1)
@@ -178,7 +186,7 @@ def test_a_point_is_the_definition(name):
 @every_network
 def test_a_forward_pass_has_no_residuals_and_no_offset_changes_that(name):
     case = Case(name)
-    z = case.network.forward(case.weights, case.x)
+    z = case.network.forward(case.weights, case.batch)
     assert max(np.abs(r).max() for r in case.point(z).residuals) < 1e-13
 
 
@@ -275,7 +283,7 @@ def test_z_updates_never_raise_f(name, seed, scale):
     case = Case(name, seed)
     mu = [scale * m for m in case.mu]
     settings = NewtonSettings(newton_steps=3, cg_iterations=2)
-    result = update(case.network, case.weights, mu, case.x, case.targets, case.z, settings)
+    result = update(case.network, case.weights, mu, case.batch, case.z, settings)
     assert (result.objective_after <= result.objective_before).all()
     again = case.point([z.copy() for z in result.end.z])
     np.testing.assert_allclose(objective(again, mu), result.objective_after, rtol=1e-10)
@@ -292,16 +300,16 @@ def test_derivatives_of_the_nested_loss_are_those_of_differences(name):
 
     def losses(t):
         moved = tuple(w + t * d for w, d in zip(case.weights, change, strict=True))
-        return nested_pass(case.network, moved, case.x, case.targets).loss
+        return nested_pass(case.network, moved, case.batch).loss
 
     slope = (losses(1e-6) - losses(-1e-6)) / 2e-6
-    found = nested_pass(case.network, case.weights, case.x, case.targets)
+    found = nested_pass(case.network, case.weights, case.batch)
     for k in range(N):
         assert found.loss[k] == pytest.approx(naive(case, k, None)[1], rel=1e-12)
     np.testing.assert_allclose(
         np.vecdot(found.gradient, found.directional(change)), slope, rtol=1e-6, atol=1e-8
     )
-    sums = kfac_chunk(case.network, case.weights, None, case.x, case.targets, CONVERGED, (0,))
+    sums = kfac_chunk(case.network, case.weights, None, case.batch, CONVERGED, (0,))
     along = sum(float(np.vdot(p, d)) for p, d in zip(sums.negative_gradient, change, strict=True))
     assert along == pytest.approx(-slope.sum(), rel=1e-6)
 
@@ -314,12 +322,9 @@ def test_float32_gives_the_pull_of_any_penalty(name, mu, steps):
     case, pulls = Case(name, dtype=np.float32), []
     options = NewtonSettings(newton_steps=steps, cg_iterations=20)
     for dtype, penalties in ((np.float32, True), (np.float64, True), (np.float64, False)):
-        y = case.targets if case.targets.dtype.kind == "i" else case.targets.astype(dtype)
         weights = tuple(w.astype(dtype) for w in case.weights)
         all_mu = [mu] * len(weights) if penalties else None
-        pulls.append(
-            kfac_chunk(case.network, weights, all_mu, case.x.astype(dtype), y, options).negative_gradient
-        )
+        pulls.append(kfac_chunk(case.network, weights, all_mu, case.batch, options).negative_gradient)
     for found, expected, limit in zip(*pulls, strict=True):
         assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
         assert np.abs(found - limit).max() < (1e-5 + 10 / mu) * np.abs(limit).max()
@@ -332,7 +337,7 @@ def test_residuals_formed_from_steps_are_those_of_z(name, steps):
     case = Case(name, 2)
     options = NewtonSettings(newton_steps=steps)
     weights, mu = tuple(2 * w for w in case.weights), [0.03 * m for m in case.mu]
-    result = update(case.network, weights, mu, case.x, case.targets, None, options)
+    result = update(case.network, weights, mu, case.batch, None, options)
     case.weights = weights
     plain = case.point([z.copy() for z in result.end.z])
     for mine, theirs in zip(result.end.residuals, plain.residuals, strict=True):
@@ -342,7 +347,7 @@ def test_residuals_formed_from_steps_are_those_of_z(name, steps):
 @every_network
 def test_gram_matrices_have_a_row_for_each_step_that_is_there(name):
     case = Case(name)
-    sums = kfac_chunk(case.network, case.weights, None, case.x, case.targets, CONVERGED, (0,))
+    sums = kfac_chunk(case.network, case.weights, None, case.batch, CONVERGED, (0,))
     for layer, gram in zip(case.network.layers, sums.input_factors, strict=True):
         assert gram[-1, -1] == pytest.approx(case.lengths.sum() if layer.steps > 1 else N)
 
@@ -352,15 +357,15 @@ def test_the_model_along_a_step_is_that_of_differences():
     rng = np.random.default_rng(2)
     step = tuple(1e-4 * rng.normal(size=w.shape) for w in case.weights)
     before = tuple(w - 1e-4 * rng.normal(size=w.shape) for w in case.weights)
-    probe = quadratic_model_chunk(case.network, case.weights, step, before, case.x, case.targets)
+    probe = quadratic_model_chunk(case.network, case.weights, step, before, case.batch)
 
     def outputs(a, b):
         ways = zip(case.weights, step, before, strict=True)
         weights = tuple(w + a * d + b * (w - old) for w, d, old in ways)
-        return case.network.forward(weights, case.x)[-1]
+        return case.network.forward(weights, case.batch)[-1]
 
     tangents = [(outputs(*at) - outputs(*(-np.array(at)))) / 2 for at in ((1, 0), (0, 1))]
-    found = nested_pass(case.network, case.weights, case.x, case.targets)
+    found = nested_pass(case.network, case.weights, case.batch)
     for a in range(2):
         assert probe.slope[a] == pytest.approx(float(np.vdot(found.gradient, tangents[a])), rel=1e-4)
         for b in range(2):
@@ -387,10 +392,12 @@ def test_one_step_is_the_chain(loss, every):
     x = rng.normal(size=(40, FEATURES))
     y = rng.integers(0, OUTPUTS, 40) if loss == "cross_entropy" else rng.normal(size=(40, OUTPUTS))
     mu, settings = [0.5, 0.7, 0.9], NewtonSettings(newton_steps=2)
-    (z, entered), (z_r, entered_r) = (enter_chunk(n, w, x, y) for n, w in ((chain, weights), (net, mine)))
+    (z, entered), (z_r, entered_r) = (
+        enter_chunk(n, w, Batch(x, y)) for n, w in ((chain, weights), (net, mine))
+    )
     np.testing.assert_allclose(z_r, z, rtol=1e-13, atol=1e-13)
-    new, visited = visit_chunk(chain, weights, mu, x, y, z, settings, renew=False)
-    new_r, visited_r = visit_chunk(net, mine, mu, x, y, z_r, settings, renew=False)
+    new, visited = visit_chunk(chain, weights, mu, Batch(x, y), z, settings, renew=False)
+    new_r, visited_r = visit_chunk(net, mine, mu, Batch(x, y), z_r, settings, renew=False)
     np.testing.assert_allclose(new_r, new, rtol=1e-10, atol=1e-12)
     entered.merge(visited)
     entered_r.merge(visited_r)
@@ -399,11 +406,11 @@ def test_one_step_is_the_chain(loss, every):
         solved_r = ridge_system(entered_r.gram[layer], 0.1).solve(entered_r.cross[layer], w_r)
         np.testing.assert_allclose(solved_r, looped(solved, net.layers[layer]), rtol=1e-8, atol=1e-10)
     assert entered_r.objective(mine, mu, 0.1) == pytest.approx(entered.objective(weights, mu, 0.1), rel=1e-10)
-    a = kfac_chunk(chain, weights, None, x, y, settings)
-    b = kfac_chunk(net, mine, None, x, y, settings)
+    a = kfac_chunk(chain, weights, None, Batch(x, y), settings)
+    b = kfac_chunk(net, mine, None, Batch(x, y), settings)
     for layer, (p, q) in enumerate(zip(a.negative_gradient, b.negative_gradient, strict=True)):
         np.testing.assert_allclose(q, looped(p, net.layers[layer]), rtol=1e-10, atol=1e-12)
-    one, other = evaluate_chunk(net, mine, x, y), evaluate_chunk(chain, weights, x, y)
+    one, other = evaluate_chunk(net, mine, Batch(x, y)), evaluate_chunk(chain, weights, Batch(x, y))
     assert (one.samples, one.correct) == (other.samples, other.correct)
     assert one.loss == pytest.approx(other.loss, rel=1e-12)
 
@@ -416,45 +423,38 @@ def test_a_batch_of_different_lengths_equals_one_at_a_time(name):
     """Statistics after a z-update, increments and losses; the network of each has just its steps."""
     case = Case(name, 5)
     settings = NewtonSettings(newton_steps=2)
-    z, _ = enter_chunk(case.network, case.weights, case.x, case.targets)
-    _, together = visit_chunk(
-        case.network, case.weights, case.mu, case.x, case.targets, z, settings, renew=True
-    )
-    pulled = kfac_chunk(case.network, case.weights, None, case.x, case.targets, settings)
+    z, _ = enter_chunk(case.network, case.weights, case.batch)
+    _, together = visit_chunk(case.network, case.weights, case.mu, case.batch, z, settings, renew=True)
+    pulled = kfac_chunk(case.network, case.weights, None, case.batch, settings)
     total, pull, loss = 0.0, [np.zeros_like(p) for p in pulled.negative_gradient], 0.0
     for k in range(N):
         length = int(case.lengths[k])
-        alone = replace(case.network.with_steps(length), lengths=False)
+        alone = case.network.with_steps(length)
         x = case.inputs[k : k + 1, :length].reshape(1, -1)
-        if case.network.states:
-            x = np.concatenate([x, case.states[k : k + 1]], axis=1)
         y = case.y[k : k + 1]
         if case.network.every:
             y = y.reshape(1, STEPS, -1)[:, :length]
             y = y[:, :, 0] if case.network.loss.target == "labels" else y.reshape(1, -1)
-        z, _ = enter_chunk(alone, case.weights, x, y)
-        total = total + visit_chunk(alone, case.weights, case.mu, x, y, z, settings, renew=True)[1].vector
-        own = kfac_chunk(alone, case.weights, None, x, y, settings)
+        batch = Batch(x, y, states=case.states[k : k + 1])
+        z, _ = enter_chunk(alone, case.weights, batch)
+        total = total + visit_chunk(alone, case.weights, case.mu, batch, z, settings, renew=True)[1].vector
+        own = kfac_chunk(alone, case.weights, None, batch, settings)
         pull = [a + b for a, b in zip(pull, own.negative_gradient, strict=True)]
-        loss += evaluate_chunk(alone, case.weights, x, y).loss
+        loss += evaluate_chunk(alone, case.weights, batch).loss
     np.testing.assert_allclose(together.vector, total, rtol=1e-9, atol=1e-10)
     for a, b in zip(pulled.negative_gradient, pull, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
-    whole = evaluate_chunk(case.network, case.weights, case.x, case.targets)
+    whole = evaluate_chunk(case.network, case.weights, case.batch)
     assert whole.loss == pytest.approx(loss, rel=1e-12)
 
 
 def test_what_stands_in_the_padding_is_never_seen():
     case, other = Case("lengths, every step"), Case("lengths, every step")
-    steps = other.x[:, :-1].reshape(N, STEPS, FEATURES)
-    steps[np.arange(STEPS) >= other.lengths[:, None]] = 1e6
+    other.inputs[np.arange(STEPS) >= other.lengths[:, None]] = 1e6
     other.y[np.arange(STEPS) >= other.lengths[:, None]] = (
         1 - other.y[np.arange(STEPS) >= other.lengths[:, None]]
     )
-    results = [
-        kfac_chunk(c.network, c.weights, None, c.x, c.network.targets(c.x, c.y), CONVERGED, (1,)).vector
-        for c in (case, other)
-    ]
+    results = [kfac_chunk(c.network, c.weights, None, c.batch, CONVERGED, (1,)).vector for c in (case, other)]
     np.testing.assert_array_equal(*results)
 
 
@@ -462,24 +462,22 @@ def test_a_step_without_a_target_counts_for_nothing():
     case = Case("one layer, every step")
     y = case.y.copy()
     y[:, 2] = -1
-    found = nested_pass(case.network, case.weights, case.x, y)
+    found = nested_pass(case.network, case.weights, Batch(case.inputs, y))
     gradient = found.gradient.reshape(N, STEPS, OUTPUTS)
     assert not gradient[:, 2].any()
-    full = nested_pass(case.network, case.weights, case.x, case.y)
+    full = nested_pass(case.network, case.weights, case.batch)
     parts = full.gradient.reshape(N, STEPS, OUTPUTS) * STEPS / (STEPS - 1)
     np.testing.assert_allclose(np.delete(gradient, 2, 1), np.delete(parts, 2, 1), rtol=1e-12)
 
 
 def test_float32_stays_float32():
     case = Case("two layers and a head, every step", dtype=np.float32)
-    result = update(case.network, case.weights, case.mu, case.x, case.targets, case.z, NewtonSettings())
+    result = update(case.network, case.weights, case.mu, case.batch, case.z, NewtonSettings())
     assert {a.dtype for a in (*result.end.z, *result.end.residuals, result.end.loss)} == {
         np.dtype(np.float32)
     }
     double = Case("two layers and a head, every step")
-    exact = update(
-        double.network, double.weights, double.mu, double.x, double.targets, double.z, NewtonSettings()
-    )
+    exact = update(double.network, double.weights, double.mu, double.batch, double.z, NewtonSettings())
     np.testing.assert_allclose(result.objective_after, exact.objective_after, rtol=1e-4)
 
 
@@ -489,19 +487,19 @@ def test_float32_stays_float32():
 @pytest.mark.parametrize("cut", [1, 3])
 def test_the_state_is_handed_over(cut):
     case = Case("two layers and a head, every step")
-    whole = case.network.predict(case.weights, case.x).reshape(N, STEPS, OUTPUTS)
+    whole = case.network.predict(case.weights, case.batch).reshape(N, STEPS, OUTPUTS)
     first, second = (
         np.ascontiguousarray(part).reshape(N, -1) for part in np.split(case.inputs, [cut], axis=1)
     )
-    states = case.network.with_steps(cut).states_after(case.weights, first)
-    rest = replace(case.network.with_steps(STEPS - cut), states=True)
-    found = rest.predict(case.weights, np.concatenate([second, states], axis=1))
+    states = case.network.with_steps(cut).states_after(case.weights, Batch(first))
+    rest = case.network.with_steps(STEPS - cut)
+    found = rest.predict(case.weights, Batch(second, states=states))
     np.testing.assert_allclose(found.reshape(N, STEPS - cut, OUTPUTS), whole[:, cut:], rtol=1e-12)
 
 
 def test_states_after_sequences_of_different_lengths():
     case = Case("lengths, last step")
-    states = case.network.states_after(case.weights, case.x)
+    states = case.network.states_after(case.weights, case.batch)
     for k in range(N):
         z = naive(case, k, None)[2]
         expected = np.concatenate([np.tanh(z[0][-1]), np.tanh(z[1][-1])])
@@ -558,9 +556,9 @@ def test_the_slope_is_that_of_f_along_the_step():
 
 def test_layers_of_a_chunk_stand_side_by_side():
     case = Case("two layers, last step")
-    z, statistics = enter_chunk(case.network, case.weights, case.x, case.targets)
+    z, statistics = enter_chunk(case.network, case.weights, case.batch)
     for mine, expected in zip(
-        split_layers(z, case.network.widths), case.network.forward(case.weights, case.x), strict=True
+        split_layers(z, case.network.widths), case.network.forward(case.weights, case.batch), strict=True
     ):
         np.testing.assert_allclose(mine, expected, rtol=1e-13)
     assert statistics.residual_squares(case.weights) == pytest.approx(0, abs=1e-9)

@@ -16,6 +16,8 @@ from quality_data import FINAL, SEARCH
 from recurrent import OURS, RATES, RULES, Column, search, table, written
 from recurrent_runs import SEQUENCES, data, network, torch_network
 
+from altmin_dask.types import Batch
+
 RUN = Path(__file__).parents[1] / "benchmarks" / "recurrent_runs.py"
 ADDING = {"task": "adding", "steps": 6, "seed": 1}
 COLUMNS = {"s to 90": Column(90.0, False), "at the end": Column(None, False)}
@@ -30,7 +32,7 @@ def test_pytorch_starts_from_the_very_same_network():
     theirs = torch_network(ADDING, ours)
     with torch.no_grad():
         found = theirs(torch.from_numpy(x[:50])).numpy()
-    np.testing.assert_allclose(found, ours.predict(weights, x[:50]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, ours.predict(weights, Batch(x[:50])), rtol=1e-4, atol=1e-5)
     trained = sum(p.numel() for p in theirs.parameters() if p.requires_grad)
     assert trained == sum(w.size for w in weights)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.types import Batch
 
 RNG = np.random.default_rng(0)
 STEPS = 6
@@ -183,7 +183,7 @@ def test_steps_that_explode_are_taken_back(activation, tmp_path, monkeypatch):
     model = Model.load(RunFolder(tmp_path / "run").model)
     assert min(losses) < losses[0]
     x, y = next(iter(open_source("adding:rows=256,steps=40").blocks(256)))
-    loss = nested_pass(model.network, model.weights, x, y[:, None]).loss.mean()
+    loss = nested_pass(model.network, model.weights, Batch(x, y[:, None])).loss.mean()
     assert loss == pytest.approx(min(losses), rel=1e-4)
 
 
@@ -208,8 +208,7 @@ def test_sequences_of_other_lengths_are_evaluated_and_predicted(altmin, tmp_path
     np.testing.assert_array_equal(labels, np.asarray(group["prediction"][:]).argmax(axis=2))
     assert json.loads(found.out)["accuracy"] == pytest.approx(np.mean(labels == y))
     model = Model.load(tmp_path / "run" / "model")
-    expected = model.network.with_steps(9)
-    expected = replace(expected, lengths=False).predict(model.weights, longer)
+    expected = model.network.with_steps(9).predict(model.weights, Batch(longer))
     np.testing.assert_allclose(np.asarray(group["prediction"][:]), expected.reshape(30, 9, 2), rtol=1e-6)
 
 

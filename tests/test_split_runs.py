@@ -11,9 +11,11 @@ from zoo import PAIRINGS
 
 from altmin_dask.errors import RepairWarning
 from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.solvers.schedules import Visit
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.training.alternating import AlternatingMinimization
+from altmin_dask.types import Batch
 
 KINDS = ("l1", "multipliers")
 SCHEDULES = {
@@ -227,8 +229,8 @@ def test_met_constraints_are_not_stationarity(samples, make_store, pipeline, tmp
     kernel = Chain.build([12, 6, 5, 6, 12], ["tanh"] * 3, "squared", "sigmoid")
 
     def objective(weights):
-        z = kernel.forward(weights, first)[-1]
-        loss = kernel.loss.value(z, kernel.loss.predict(z), first).mean()
+        z = kernel.forward(weights, Batch(first))[-1]
+        loss = kernel.loss.value(z, kernel.loss.predict(z), Targets(first)).mean()
         return loss + 0.5 / 200 * sum(float((w**2).sum()) for w in weights)
 
     _, begun, _ = run("begun", max_sweeps=0.1)

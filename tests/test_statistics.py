@@ -220,7 +220,7 @@ def test_objective_of_any_weights_is_the_direct_one(case, seed, ridge):
 def test_residual_squares_are_never_negative():
     """On a forward pass they are rounding alone."""
     case = make_case((4, 3, 5, 6, 2), ("softplus", "leaky_relu", "sigmoid"), n=200)
-    case = replace(case, z=case.network.forward(case.weights, case.x))
+    case = replace(case, z=case.network.forward(case.weights, case.batch))
     squares = collected(case).residual_squares(case.weights)
     assert (squares >= 0).all()
     assert squares.max() < 1e-9

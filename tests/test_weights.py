@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
 from typing import Any
 
 import numpy as np
 import pytest
+from command import write_pipeline
 from sklearn.datasets import make_classification
 
-from altmin_dask import AltMinClassifier, AltMinRegressor
+from altmin_dask import AltMinClassifier, AltMinRegressor, Model
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.networks.chain import Chain
-from altmin_dask.networks.weighted_loss import WeightedLoss
 from altmin_dask.solvers.gauss_newton import NewtonSettings
-from altmin_dask.solvers.kernels import evaluate_chunk, kfac_chunk, quadratic_model_chunk
+from altmin_dask.solvers.kernels import evaluate_chunk, kfac_chunk, moments_chunk, quadratic_model_chunk
+from altmin_dask.types import Batch
 
 LOSSES = ["squared", "binary_cross_entropy", "cross_entropy"]
 
@@ -27,51 +28,50 @@ def problem(loss: str) -> tuple[Chain, Any, np.ndarray, np.ndarray, np.ndarray]:
     return network, network.initial_weights(0, np.float64), x, y, w
 
 
-def behind(y: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Weights behind the targets."""
-    return np.column_stack([y, w]).astype(float)
-
-
 @pytest.mark.parametrize("loss", LOSSES)
 def test_whole_weights_are_repetitions(loss):
     network, weights, x, y, w = problem(loss)
-    weighted = replace(network, loss=WeightedLoss(network.loss))
-    found = kfac_chunk(weighted, weights, None, x, behind(y, w), NewtonSettings())
-    wanted = kfac_chunk(network, weights, None, x.repeat(w, axis=0), y.repeat(w, axis=0), NewtonSettings())
+    weighted, repeated = Batch(x, y, w), Batch(x.repeat(w, axis=0), y.repeat(w, axis=0))
+    found = kfac_chunk(network, weights, None, weighted, NewtonSettings())
+    wanted = kfac_chunk(network, weights, None, repeated, NewtonSettings())
     np.testing.assert_allclose(found.totals[1], wanted.totals[1])
-    for mine, theirs in zip(found.pull, wanted.pull, strict=True):
+    for mine, theirs in zip(found.negative_gradient, wanted.negative_gradient, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-12)
 
     direction = network.initial_weights(1, np.float64)
-    mine = quadratic_model_chunk(weighted, weights, direction, direction, x, behind(y, w))
-    theirs = quadratic_model_chunk(
-        network, weights, direction, direction, x.repeat(w, axis=0), y.repeat(w, axis=0)
-    )
-    np.testing.assert_allclose(mine.slope, theirs.slope)
-    np.testing.assert_allclose(mine.bend, theirs.bend)
+    model = quadratic_model_chunk(network, weights, direction, direction, weighted)
+    wanted_model = quadratic_model_chunk(network, weights, direction, direction, repeated)
+    np.testing.assert_allclose(model.slope, wanted_model.slope)
+    np.testing.assert_allclose(model.curvature, wanted_model.curvature)
 
-    quality = evaluate_chunk(weighted, weights, x, behind(y, w))
-    wanted_quality = evaluate_chunk(network, weights, x.repeat(w, axis=0), y.repeat(w, axis=0))
+    quality = evaluate_chunk(network, weights, weighted)
+    wanted_quality = evaluate_chunk(network, weights, repeated)
     assert quality.loss == pytest.approx(wanted_quality.loss)
     assert quality.correct == pytest.approx(wanted_quality.correct)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_derivatives_of_a_weighted_loss(loss):
-    network, weights, x, y, w = problem(loss)
-    weighted = WeightedLoss(network.loss)
-    targets, z = behind(y, w), network.forward(weights, x)[-1]
-    a, h = weighted.predict(z), 1e-6
-    gradient = weighted.gradient(z, a, targets)
-    hessian = weighted.hessian(a, targets)
-    for column in range(3):
-        e = np.zeros_like(z)
-        e[:, column] = h
-        up, down = (weighted.predict(z + s * e) for s in (1, -1))
-        slope = (weighted.value(z + e, up, targets) - weighted.value(z - e, down, targets)) / (2 * h)
-        np.testing.assert_allclose(gradient[:, column], slope, atol=1e-7)
-        bend = (weighted.gradient(z + e, up, targets) - weighted.gradient(z - e, down, targets)) / (2 * h)
-        np.testing.assert_allclose(hessian.apply(e / h), bend, atol=1e-6)
+def test_where_training_begins_does_not_hang_on_weights():
+    network, _, x, y, w = problem("squared")
+    for mine, theirs in zip(
+        moments_chunk(network, Batch(x, y, w)), moments_chunk(network, Batch(x, y)), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_model_is_evaluated_by_the_weights_of_a_store(altmin, tmp_path):
+    """As while it was trained, and not by columns of weights that stand where targets do."""
+    rng = np.random.default_rng(0)
+    x, y, w = rng.normal(size=(60, 3)), np.arange(60) % 2, rng.integers(1, 4, 60)
+    np.savez(tmp_path / "a.npz", x=x, y=y, sample_weight=w / w.mean())
+    assert altmin("ingest", "a.npz", "s.zarr", "--dtype", "float64").code == 0
+    write_pipeline(
+        tmp_path / "p.toml", "s.zarr", "classifier", training={"schedule": "kfac", "max_sweeps": 3}
+    )
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    found = json.loads(altmin("evaluate", "run", "s.zarr", "--json").out)
+    model = Model.load(tmp_path / "run" / "model")
+    right = model.predict(x).argmax(axis=1) == y
+    assert found["accuracy"] == pytest.approx(np.average(right, weights=w), rel=1e-6)
 
 
 def test_regressor_of_weights_and_of_repetitions_agree_where_training_converges():

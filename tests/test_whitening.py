@@ -8,6 +8,7 @@ from zoo import ACTIVATIONS
 
 from altmin_dask.networks.chain import Chain, augmented
 from altmin_dask.networks.initialization import SPREAD, whitened_weights
+from altmin_dask.types import Batch
 
 
 def moments(x):
@@ -26,7 +27,7 @@ def test_first_pre_activations_are_white(hidden, rank):
     x = data(rank=rank)
     chain = Chain.build([9, hidden, 2], "tanh")
     weights = whitened_weights(chain, moments(x), np.zeros(2), dtype=np.float64)
-    z = chain.forward(weights, x)[0]
+    z = chain.forward(weights, Batch(x))[0]
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-10)
     covariance = np.cov(z.T, bias=True)
     assert np.trace(covariance) / hidden == pytest.approx(SPREAD**2)
@@ -40,13 +41,13 @@ def test_output_is_the_mean_target(name):
     mean = {"tanh": [-0.5, 0.9]}.get(name, [0.3, 0.8])
     chain = Chain.build([9, 4, 2], "tanh", "squared", name)
     weights = whitened_weights(chain, moments(data()), np.array(mean), dtype=np.float64)
-    np.testing.assert_allclose(chain.predict(weights, data()), np.tile(mean, (500, 1)), rtol=1e-12)
+    np.testing.assert_allclose(chain.predict(weights, Batch(data())), np.tile(mean, (500, 1)), rtol=1e-12)
 
 
 def test_output_of_classes_is_their_frequency():
     chain = Chain.build([9, 4, 3], "tanh", "cross_entropy")
     weights = whitened_weights(chain, moments(data()), np.array([0.5, 0.3, 0.2]), dtype=np.float64)
-    np.testing.assert_allclose(chain.predict(weights, data())[0], [0.5, 0.3, 0.2], rtol=1e-12)
+    np.testing.assert_allclose(chain.predict(weights, Batch(data()))[0], [0.5, 0.3, 0.2], rtol=1e-12)
 
 
 @pytest.mark.parametrize("mean", [0.0, 1.0])
@@ -62,7 +63,7 @@ def test_degenerate_samples_give_finite_weights(x):
     chain = Chain.build([9, 4, 5, 2], "tanh")
     weights = whitened_weights(chain, moments(x), np.zeros(2), dtype=np.float64)
     assert all(np.isfinite(w).all() for w in weights)
-    assert np.abs(chain.forward(weights, x)[0]).max() < 10 or x.max() > 1e6
+    assert np.abs(chain.forward(weights, Batch(x))[0]).max() < 10 or x.max() > 1e6
 
 
 def test_samples_that_do_not_vary_give_random_weights():

@@ -10,9 +10,10 @@ from scipy.special import expit, log_softmax, softmax
 
 from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.networks.chain import Chain, Point
+from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.ridge import ridge_system
-from altmin_dask.types import Weights
+from altmin_dask.types import Batch, Weights
 
 ACTIVATION_NAMES = tuple(ACTIVATIONS)
 
@@ -45,10 +46,20 @@ class Case:
     z: list[np.ndarray]
     mu: list[float]
 
+    @property
+    def batch(self) -> Batch:
+        """The samples with their targets."""
+        return Batch(self.x, self.y)
+
+    @property
+    def targets(self) -> Targets:
+        """The targets as losses take them."""
+        return self.network.loss.targets(self.batch, self.weights[0].dtype)
+
     def point(self, z: list[np.ndarray] | None = None) -> Point:
         """The network evaluated at z (default: the case's own)."""
-        fixed = self.network.prepare(self.weights, self.x, Workspace())
-        return self.network.evaluate(self.weights, fixed, self.y, self.z if z is None else z)
+        fixed = self.network.prepare(self.weights, self.batch, Workspace())
+        return self.network.evaluate(self.weights, fixed, self.targets, self.z if z is None else z)
 
     def rows(self, taken) -> Case:
         """The same for some of the samples."""
@@ -90,7 +101,8 @@ def make_case(
     )
     x = rng.normal(size=(n, sizes[0])).astype(dtype)
     z = [
-        (layer + spread * rng.normal(size=layer.shape)).astype(dtype) for layer in network.forward(weights, x)
+        (layer + spread * rng.normal(size=layer.shape)).astype(dtype)
+        for layer in network.forward(weights, Batch(x))
     ]
     mu = rng.uniform(0.2, 2.0, len(network.widths)) if mu is None else mu
     return Case(network, weights, x, targets(network, n, rng, dtype), z, [float(m) for m in mu])

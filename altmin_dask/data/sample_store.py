@@ -38,7 +38,6 @@ from altmin_dask.storage.checksums import storage_options
 from altmin_dask.storage.locations import for_zarr, is_url, locate, names_in
 from altmin_dask.storage.ownership import KEY, Layout, own_attributes, store_files
 from altmin_dask.storage.remote import explained_errors
-from altmin_dask.storage.zarr_chunks import joined_dtype
 from altmin_dask.types import Array
 
 __all__ = [
@@ -171,21 +170,10 @@ class SampleStore:
         return math.prod(self.sample_shape)
 
     @property
-    def x_dtype(self) -> np.dtype[Any]:
-        """In which samples are read, with what sequences have beside them."""
-        if not self.sequence_arrays:
-            return self.x.dtype
-        # lengths are whole numbers up to the steps there are, which any float from float32 on holds
-        return joined_dtype(
-            self.x, *(array for name, array in self.sequence_arrays.items() if name != "lengths")
-        )
-
-    @property
-    def y_dtype(self) -> np.dtype[Any] | None:
-        """In which targets are read, with the weights of samples; None without targets."""
-        if self.y is None or self.weights is None:
-            return None if self.y is None else self.y.dtype
-        return joined_dtype(self.y, self.weights)
+    def arrays(self) -> dict[str, zarr.Array[Any]]:
+        """Every array there is, by its name: x, y, lengths, states, sample_weight."""
+        arrays = {"x": self.x, "y": self.y, **self.sequence_arrays, WEIGHTS: self.weights}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @property
     def title(self) -> str:

@@ -14,9 +14,9 @@ from dask.delayed import delayed
 from altmin_dask.data.conversion import check_whole
 from altmin_dask.errors import DataError
 from altmin_dask.execution.blas import single_threaded_blas
-from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.networks.network import Network
 from altmin_dask.storage.model import Model
-from altmin_dask.types import Array
+from altmin_dask.types import Array, Batch
 
 STRIP_ROWS = 8192
 """Samples in memory go through the network so many at a time."""
@@ -43,6 +43,11 @@ class Forward:
     last: int
     flat: bool = False
     classes: Array | None = None
+
+    @property
+    def part(self) -> Network:
+        """Those layers."""
+        return self.model.network.part(self.first, self.last)
 
     @property
     def meta(self) -> Array:
@@ -73,13 +78,7 @@ class Forward:
         )  # fmt: skip
 
     def _strip(self, values: Array) -> Array:
-        network, weights = self.model.network, self.model.weights
-        values = values.astype(weights[0].dtype, copy=False)
-        for layer in range(self.first, self.last):
-            z = values @ weights[layer][:, :-1].T
-            z += weights[layer][:, -1]
-            hidden = layer < len(network.activations)
-            values = network.activations[layer].value(z) if hidden else network.loss.predict(z)
+        values = self.part.predict(self.model.weights[self.first : self.last], Batch(values))
         if self.classes is not None:
             return self.classes[values.argmax(axis=1)]
         return values[:, 0] if self.flat else values
@@ -96,5 +95,5 @@ def _block(x: Any, *, forward: Forward) -> Array:
 
 def as_given(model: Model) -> Model:
     """A model of samples as they were given, whatever was done to them before they came into a store."""
-    shape = model.sample_shape if isinstance(model.network, Recurrent) else (prod(model.sample_shape),)
+    shape = model.sample_shape if model.network.sequence_steps is not None else (prod(model.sample_shape),)
     return replace(model, sample_shape=shape, scale=1.0, preparation=None)

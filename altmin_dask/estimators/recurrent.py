@@ -26,9 +26,9 @@ from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
 from altmin_dask.estimators.input import as_dask, is_lazy
 from altmin_dask.execution.blas import single_threaded_blas
-from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.networks.network import Network
 from altmin_dask.storage.model import Model
-from altmin_dask.types import Array
+from altmin_dask.types import Array, Batch
 
 STRIP_ROWS = 1024
 """Sequences in memory go through the network so many at a time."""
@@ -44,8 +44,6 @@ class SequenceForward:
         With its weights.
     steps : int
         Of these sequences.
-    lengths : bool
-        Whether a last column tells how many of the steps there are.
     flat : bool
         Give the only output without a dimension of its own.
     classes : ndarray or None
@@ -54,15 +52,13 @@ class SequenceForward:
 
     model: Model
     steps: int
-    lengths: bool = False
     flat: bool = False
     classes: Array | None = None
 
     @property
-    def network(self) -> Recurrent:
+    def network(self) -> Network:
         """The network for sequences of these steps."""
-        assert isinstance(self.model.network, Recurrent)
-        return replace(self.model.network, steps=self.steps, lengths=self.lengths, states=False)
+        return self.model.network.with_steps(self.steps)
 
     @property
     def meta(self) -> Array:
@@ -71,17 +67,18 @@ class SequenceForward:
         shape: tuple[int, ...] = (0, self.steps) if network.every else (0,)
         if self.classes is not None:
             return np.empty(shape, self.classes.dtype)
-        return np.empty(shape if self.flat else (*shape, network.outputs), self.model.weights[0].dtype)
+        return np.empty(
+            shape if self.flat else (*shape, network.layers[-1].units), self.model.weights[0].dtype
+        )
 
-    def __call__(self, x: Array) -> Array:
-        """Outputs for sequences in memory."""
+    def __call__(self, x: Array, lengths: Array | None = None) -> Array:
+        """Outputs for sequences in memory, and how many of their steps are there."""
         network, weights, meta = self.network, self.model.weights, self.meta
-        found = [
-            network.predict(weights, x[start : start + STRIP_ROWS]) for start in range(0, len(x), STRIP_ROWS)
-        ]
+        batch, starts = Batch(x, lengths=lengths), range(0, len(x), STRIP_ROWS)
+        found = [network.predict(weights, batch.rows(slice(start, start + STRIP_ROWS))) for start in starts]
         values = np.concatenate(found) if found else np.empty((0, network.widths[-1]), meta.dtype)
         if self.classes is not None:
-            values = self.classes[values.reshape(-1, network.outputs).argmax(axis=1)]
+            values = self.classes[values.reshape(-1, network.layers[-1].units).argmax(axis=1)]
         return values.reshape(len(x), *meta.shape[1:])
 
     def lazily(self, x: da.Array) -> da.Array:
@@ -192,7 +189,7 @@ class RecurrentEstimator(AltMinEstimator):
     def _outputs(self, X: Any, lengths: Any, **options: Any) -> Any:
         model = self._fitted
         rows, steps = self._sequences(X, reset=False)
-        forward = SequenceForward(model, steps, lengths is not None, **options)
+        forward = SequenceForward(model, steps, **options)
         if is_lazy(rows):
             if lengths is not None:
                 raise DataError(
@@ -200,12 +197,12 @@ class RecurrentEstimator(AltMinEstimator):
                 )
             return forward.lazily(as_dask(rows))
         values = self._checked_rows(rows)
-        if lengths is not None:
-            checked = _checked_lengths(lengths, steps)
-            if len(checked) != len(values):
-                raise DataError(f"X has {len(values)} rows and lengths has {len(checked)}; give one for each")
-            values = np.column_stack([values, checked])
-        return forward(values)
+        if lengths is None:
+            return forward(values)
+        checked = _checked_lengths(lengths, steps)
+        if len(checked) != len(values):
+            raise DataError(f"X has {len(values)} rows and lengths has {len(checked)}; give one for each")
+        return forward(values, checked)
 
     def _checked_rows(self, rows: Any) -> Array:
         self._check_numbers(rows)
@@ -215,14 +212,12 @@ class RecurrentEstimator(AltMinEstimator):
     def _of_store(self, store: SampleStore, **options: Any) -> tuple[Array, Array | None, Array]:
         """Targets, lengths and predictions of all samples of a store, whose inputs are read chunk by chunk."""
         lengths = store.sequence_arrays.get("lengths")
-        forward = SequenceForward(self._fitted, self.n_steps_in_, lengths is not None, **options)
+        forward = SequenceForward(self._fitted, self.n_steps_in_, **options)
         found = []
         for start in range(0, store.rows, store.chunk_rows):
             rows = slice(start, start + store.chunk_rows)
             x = np.asarray(store.x[rows]).reshape(-1, store.features)
-            if lengths is not None:
-                x = np.column_stack([x, np.asarray(lengths[rows])])
-            found.append(forward(x))
+            found.append(forward(x, None if lengths is None else np.asarray(lengths[rows])))
         assert store.y is not None
         return (
             np.asarray(store.y[:]),
@@ -238,8 +233,7 @@ class RecurrentEstimator(AltMinEstimator):
 
     @property
     def _every(self) -> bool:
-        network = self._fitted.network
-        return isinstance(network, Recurrent) and network.every
+        return self._fitted.network.every
 
 
 def _checked_lengths(lengths: Any, steps: int) -> Array:

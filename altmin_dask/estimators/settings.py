@@ -13,7 +13,7 @@ from altmin_dask.config import Pipeline, make_pipeline
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.sources import Source
 from altmin_dask.errors import ConfigError
-from altmin_dask.training.kfac_training import GROUP_ROWS
+from altmin_dask.networks.defaults import DEFAULTS
 
 if TYPE_CHECKING:
     from altmin_dask.estimators.base import AltMinEstimator
@@ -78,7 +78,7 @@ def chunk_rows_of(estimator: AltMinEstimator, source: Source) -> int | None:
     """Rows in a chunk of a temporary store; None is for `ingest` to choose."""
     if estimator.chunk_rows is not None or source.rows * prod(source.x_shape) > SMALL:
         return estimator.chunk_rows
-    return min(source.rows, GROUP_ROWS)
+    return min(source.rows, DEFAULTS.group_rows)
 
 
 def share_held_out(estimator: AltMinEstimator) -> float:

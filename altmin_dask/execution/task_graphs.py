@@ -6,7 +6,7 @@ as the *next* generation, and returns its statistics as one packed row. Running 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,9 @@ import dask.array as da
 import numpy as np
 
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.data.sources import WEIGHTS
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.timing import TimedArray, activity, meter_kernels
-from altmin_dask.networks.chain import Chain
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.weighted_loss import WeightedLoss
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import (
     collect_chunk,
@@ -38,8 +35,11 @@ from altmin_dask.solvers.penalties import Penalty, admm_residuals_size
 from altmin_dask.solvers.statistics import packed_size
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.weights import read_weights
-from altmin_dask.storage.zarr_chunks import ChunkView, JoinedView
-from altmin_dask.types import Array
+from altmin_dask.storage.zarr_chunks import ChunkView
+from altmin_dask.types import Array, Batch
+
+TARGET_ARRAYS = "y", "sample_weight"
+"""Arrays of a store that say what the output is compared with, and how much that counts."""
 
 
 @dataclass(frozen=True)
@@ -57,36 +57,31 @@ class Samples:
     store: SampleStore
     target: str
 
-    def arrays(self, chunks: tuple[int, ...], token: str) -> tuple[da.Array, da.Array | None]:
-        """X as (n, d_0) and y as (n, outputs) or None, lazily, of the chunks named.
+    def arrays(self, chunks: tuple[int, ...], token: str) -> dict[str, da.Array]:
+        """What a `Batch` is made of, by name, lazily, each (n, columns): of the chunks named, and no more of the store.
 
-        Behind x stand the lengths and states of sequences, behind y the weights of samples, where the store has them.
+        Targets and their weights are left out where the output is compared with the samples themselves.
         """
-        store = self.store
-        first = self._view(store.x, "x", chunks)
-        others = [self._view(array, name, chunks) for name, array in store.sequence_arrays.items()]
-        x = lazy(JoinedView((first, *others), store.x_dtype) if others else first, f"altmin_read_x-{token}")
-        if self.target == "inputs" or store.y is None:
-            return x, None
-        y = self._view(store.y, "y", chunks)
-        if store.weights is None or store.y_dtype is None:
-            return x, lazy(y, f"altmin_read_y-{token}")
-        weights = self._view(store.weights, WEIGHTS, chunks)
-        return x, lazy(JoinedView((y, weights), store.y_dtype), f"altmin_read_y-{token}")
+        return chunk_arrays(self.store, self.names, chunks, token)
 
-    def each(self, chunks: tuple[int, ...], token: str) -> dict[str, da.Array]:
-        """Every array of the store by its name, by itself, lazily, of the chunks named."""
-        store = self.store
-        arrays = {"x": store.x, "y": store.y, **store.sequence_arrays, WEIGHTS: store.weights}
-        return {
-            name: lazy(self._view(array, name, chunks), f"altmin_read_{name}-{token}")
-            for name, array in arrays.items()
-            if array is not None
-        }
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Which arrays those are."""
+        left_out = TARGET_ARRAYS if self.target == "inputs" else ()
+        return tuple(name for name in self.store.arrays if name not in left_out)
 
-    def _view(self, array: Any, name: str, chunks: tuple[int, ...]) -> ChunkView:
-        location = f"{self.store.path.rstrip('/')}/{name}"
-        return ChunkView.select(location, array.shape, self.store.chunk_rows, array.dtype, chunks)
+
+def chunk_arrays(
+    store: SampleStore, names: Iterable[str], chunks: tuple[int, ...], token: str
+) -> dict[str, da.Array]:
+    """Arrays of a store by their names, lazily, of the chunks named: a task reads one chunk of each once."""
+    found = {}
+    for name in names:
+        array = store.arrays[name]
+        location = f"{store.path.rstrip('/')}/{name}"
+        view = ChunkView.select(location, array.shape, store.chunk_rows, array.dtype, chunks)
+        found[name] = lazy(view, f"altmin_read_{name}-{token}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ class TaskContext:
     ----------
     network, target, dtype, settings
         What is trained, as in `Samples`, and how.
-    encoder : (Chain, str) or None
+    encoder : (Network, str) or None
         A network, and the file of its weights, whose outputs take the place of the samples.
     """
 
@@ -105,24 +100,36 @@ class TaskContext:
     target: str
     dtype: str
     settings: NewtonSettings = field(default_factory=NewtonSettings)
-    encoder: tuple[Chain, str] | None = None
+    encoder: tuple[Network, str] | None = None
 
-    def arrange(self, x: Array, y: Array | None) -> tuple[Array, Array | None]:
-        """Samples and targets in the shape and dtype the kernels want."""
+    def arrange(
+        self,
+        x: Array,
+        y: Array | None = None,
+        sample_weight: Array | None = None,
+        lengths: Array | None = None,
+        states: Array | None = None,
+    ) -> Batch:
+        """Make a batch of the arrays of a chunk, (n, columns) each, in the shape and dtype that kernels want."""
         if self.encoder is not None:
             network, file = self.encoder
             with single_threaded_blas():
-                x = network.predict(read_weights(file), x)
-        if y is None:
-            return x, None
-        if self.target == "real":
-            y = y.astype(self.dtype, copy=False)
-        elif y.shape[1] == 1:
-            y = y[:, 0]
-        return x, self.network.targets(x, y)
+                x = network.predict(read_weights(file), Batch(x))
+        if y is not None:
+            if self.target == "real":
+                y = y.astype(self.dtype, copy=False)
+            elif y.shape[1] == 1:
+                y = y[:, 0]
+        return Batch(
+            x,
+            y,
+            None if sample_weight is None else sample_weight[:, 0],
+            None if lengths is None else lengths[:, 0],
+            states,
+        )
 
 
-def lazy(view: ChunkView | JoinedView, name: str) -> da.Array:
+def lazy(view: ChunkView, name: str) -> da.Array:
     """A view as a Dask array; the name must say which generation of the values is meant."""
     meta = np.empty((0, 0), view.dtype)
     return da.from_array(
@@ -155,27 +162,23 @@ class Step:
     weights: str = ""
     split_every: int = 4
 
-    def sum(
-        self, name: str, block: Callable[..., Array], columns: int, *z: da.Array, **settings: Any
-    ) -> da.Array:
-        """One task a chunk, of x, y and what else is given, and the sum of their rows."""
-        return self.sum_of(
-            name, block, columns, *self.samples.arrays(self.chunks, self.token), *z, **settings
-        )
+    def sum(self, name: str, block: Callable[..., Array], columns: int, **settings: Any) -> da.Array:
+        """One task a chunk of the samples, and the sum of their rows."""
+        return self.sum_of(name, block, columns, self.samples.arrays(self.chunks, self.token), **settings)
 
     def sum_of(
-        self, name: str, block: Callable[..., Array], columns: int, *arrays: da.Array | None, **settings: Any
+        self,
+        name: str,
+        block: Callable[..., Array],
+        columns: int,
+        arrays: Mapping[str, da.Array],
+        **settings: Any,
     ) -> da.Array:
         """One task a chunk of the arrays, which are read already, and the sum of their rows."""
         if self.weights:
             settings["weights"] = self.weights
         rows = per_chunk(
-            block,
-            *arrays,
-            name=f"altmin_{name}-{self.token}",
-            columns=columns,
-            kernel=self.kernel,
-            **settings,
+            block, arrays, name=f"altmin_{name}-{self.token}", columns=columns, kernel=self.kernel, **settings
         )
         return tree_sum(rows, self.split_every, f"altmin_{name}")
 
@@ -201,7 +204,7 @@ def enter(step: Step, latent: LatentStore, generation: int, penalty: Penalty) ->
 def collect(step: Step, latent: LatentStore, generation: int, penalty: Penalty) -> da.Array:
     """Packed statistics, as of `enter`, of the z that is there, last visited under `penalty`."""
     columns = packed_size(step.kernel.network.shapes, with_inputs=True)
-    return step.sum("collect", _collect_block, columns, step.latent(latent, generation), penalty=penalty)
+    return step.sum("collect", _collect_block, columns, z=step.latent(latent, generation), penalty=penalty)
 
 
 def visit(
@@ -215,7 +218,7 @@ def visit(
     columns = packed_size(network.shapes, sends_inputs(network, penalty, before))
     columns += admm_residuals_size(len(network.widths)) if penalty.has_dual else 0
     return step.sum(
-        "newton", _visit_block, columns, step.latent(latent, generation),
+        "newton", _visit_block, columns, z=step.latent(latent, generation),
         written=latent.view(generation + 1, step.chunks), penalty=penalty, before=before, renew=renew,
     )  # fmt: skip
 
@@ -223,7 +226,7 @@ def visit(
 def objective(step: Step, latent: LatentStore, generation: int) -> da.Array:
     """Packed `altmin_dask.solvers.kernels.Relaxed` of the z that is there."""
     columns = 1 + 2 * len(step.kernel.network.widths)
-    return step.sum("objective", _objective_block, columns, step.latent(latent, generation))
+    return step.sum("objective", _objective_block, columns, z=step.latent(latent, generation))
 
 
 def gradient(step: Step) -> da.Array:
@@ -235,27 +238,32 @@ def gradient(step: Step) -> da.Array:
 def kfac_sums(
     step: Step, mu: tuple[float, ...] | None, seed: tuple[int, ...] | None, every: int
 ) -> tuple[da.Array, ...]:
-    """What chunks say about the weights, and the part of their samples that `quadratic_model` will ask for, x and y.
+    """What chunks say about the weights, and the part of their samples that `quadratic_model` will ask for.
 
     The first is packed, `altmin_dask.solvers.kfac.KroneckerSums`; with curvature where there is a seed for its noise.
-    The samples are every `every`-th: kept where they were read, so that no chunk is read twice.
+    The samples are every `every`-th of each array of `Samples.arrays`, in its order: kept where they were read, so
+    that no chunk is read twice.
     """
     columns = kronecker_sums_size(step.kernel.network.shapes, seed is not None)
     arrays = step.samples.arrays(step.chunks, step.token)
-    total = step.sum_of("kfac", _kfac_block, columns, *arrays, mu=mu, seed=seed, chunks_taken=step.chunks)
+    total = step.sum_of("kfac", _kfac_block, columns, arrays, mu=mu, seed=seed, chunks_taken=step.chunks)
     return total, *(
-        da.map_blocks(
-            _thin, array, every, name=f"altmin_keep_{name}-{step.token}", dtype=array.dtype, meta=array._meta,
-            chunks=(tuple(-(-n // every) for n in array.chunks[0]), array.chunks[1]),
-        )
-        for name, array in zip("xy", arrays, strict=True) if array is not None
-    )  # fmt: skip
+        _thinned(array, every, f"altmin_keep_{name}-{step.token}") for name, array in arrays.items()
+    )
 
 
 def quadratic_model(step: Step, kept: tuple[da.Array, ...], direction: str, before: str) -> da.Array:
     """Packed `altmin_dask.solvers.kfac.QuadraticModel` of samples, along what the files hold."""
-    x, y = (*kept, None)[:2]
-    return step.sum_of("model", _quadratic_model_block, 6, x, y, direction=direction, before=before)
+    arrays = dict(zip(step.samples.names, kept, strict=True))
+    return step.sum_of("model", _quadratic_model_block, 6, arrays, direction=direction, before=before)
+
+
+def _thinned(array: da.Array, every: int, name: str) -> da.Array:
+    """Every `every`-th row of every chunk."""
+    rows = tuple(-(-n // every) for n in array.chunks[0])
+    return da.map_blocks(
+        _thin, array, every, name=name, dtype=array.dtype, meta=array._meta, chunks=(rows, array.chunks[1])
+    )
 
 
 def evaluate(step: Step) -> da.Array:
@@ -275,61 +283,98 @@ def tree_sum(rows: da.Array, split_every: int, name: str = "altmin_sum") -> da.A
 
 
 def per_chunk(
-    block: Callable[..., Array], *arrays: da.Array | None, name: str, columns: int, **settings: Any
+    block: Callable[..., Array],
+    arrays: Mapping[str, da.Array],
+    *,
+    name: str,
+    columns: int,
+    z: da.Array | None = None,
+    **settings: Any,
 ) -> da.Array:
-    """One task a chunk, each giving one row of `columns` numbers."""
-    blocks = len(arrays[0].chunks[0])  # type: ignore[union-attr]
+    """One task a chunk, each giving one row of `columns` numbers.
+
+    Parameters
+    ----------
+    block : callable
+        Is given the number of the chunk among those taken, its arrays by name, its z if there is one, and `settings`.
+    arrays : mapping of str to da.Array, (n, columns)
+        What is read of every chunk.
+    name : str
+        Of the tasks.
+    columns : int
+        Numbers in a row.
+    z : da.Array, optional
+        What is kept of the same chunks.
+    """
+    names = tuple(arrays)
+    given = tuple(arrays.values()) if z is None else (*arrays.values(), z)
     return da.map_blocks(
-        block, *arrays, name=name, dtype=np.float64, chunks=((1,) * blocks, (columns,)),
-        meta=np.empty((0, 0)), **settings,
-    )  # fmt: skip
+        _call_block,
+        *given,
+        block=block,
+        names=names,
+        settings=settings,
+        name=name,
+        dtype=np.float64,
+        chunks=((1,) * len(given[0].chunks[0]), (columns,)),
+        meta=np.empty((0, 0)),
+    )
 
 
-def _moments_block(x: Array, y: Array | None, *, kernel: TaskContext) -> Array:
-    x, y = kernel.arrange(x, y)
-    if y is not None and isinstance(loss := kernel.network.loss, WeightedLoss):
-        y, _ = loss.split(y)  # where training begins does not hang on weights
+def _call_block(
+    *values: Array,
+    block: Callable[..., Array],
+    names: tuple[str, ...],
+    settings: dict[str, Any],
+    block_id: tuple[int, int],
+) -> Array:
+    """Call a block function with what was read of a chunk; what is behind the named arrays is z."""
+    return block(block_id[0], dict(zip(names, values, strict=False)), *values[len(names) :], **settings)
+
+
+def _moments_block(index: int, arrays: Mapping[str, Array], *, kernel: TaskContext) -> Array:
+    batch = kernel.arrange(**arrays)
     with single_threaded_blas(), activity("statistics"):
-        gram, targets = moments_chunk(kernel.network, x, y)
+        gram, targets = moments_chunk(kernel.network, batch)
     return np.concatenate([gram.ravel(), targets])[None]
 
 
 def _enter_block(
-    x: Array,
-    y: Array | None,
+    index: int,
+    arrays: Mapping[str, Array],
     *,
-    block_id: tuple[int, int],
     kernel: TaskContext,
     weights: str,
     written: ChunkView,
     penalty: Penalty,
 ) -> Array:
     with single_threaded_blas(), activity("statistics"):
-        z, statistics = enter_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), penalty)
+        z, statistics = enter_chunk(kernel.network, read_weights(weights), kernel.arrange(**arrays), penalty)
     with activity("write"):
-        written.write(block_id[0], z)
+        written.write(index, z)
     return statistics.vector[None]
 
 
 def _collect_block(
-    x: Array, y: Array | None, z: Array, *, kernel: TaskContext, weights: str, penalty: Penalty
+    index: int, arrays: Mapping[str, Array], z: Array, *, kernel: TaskContext, weights: str, penalty: Penalty
 ) -> Array:
     with single_threaded_blas(), activity("statistics"):
-        statistics = collect_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), z, penalty)
-    return statistics.vector[None]
+        batch = kernel.arrange(**arrays)
+        return collect_chunk(kernel.network, read_weights(weights), batch, z, penalty).vector[None]
 
 
-def _objective_block(x: Array, y: Array | None, z: Array, *, kernel: TaskContext, weights: str) -> Array:
+def _objective_block(
+    index: int, arrays: Mapping[str, Array], z: Array, *, kernel: TaskContext, weights: str
+) -> Array:
     with single_threaded_blas(), activity("evaluate"):
-        return objective_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y), z)[None]
+        return objective_chunk(kernel.network, read_weights(weights), kernel.arrange(**arrays), z)[None]
 
 
 def _visit_block(
-    x: Array,
-    y: Array | None,
+    index: int,
+    arrays: Mapping[str, Array],
     z: Array,
     *,
-    block_id: tuple[int, int],
     kernel: TaskContext,
     weights: str,
     written: ChunkView,
@@ -338,29 +383,28 @@ def _visit_block(
     renew: bool,
 ) -> Array:
     meter_kernels()
-    x, y = kernel.arrange(x, y)
+    batch = kernel.arrange(**arrays)
     now = read_weights(weights)
     with single_threaded_blas():
         if penalty.has_dual:
             new, statistics, measures = split_visit_chunk(
-                kernel.network, now, penalty, before, x, y, z, kernel.settings, renewed=renew
+                kernel.network, now, penalty, before, batch, z, kernel.settings, renewed=renew
             )
             row = np.concatenate([statistics.vector, measures.vector])
         else:
             new, statistics = visit_chunk(
-                kernel.network, now, penalty.rho, x, y, z, kernel.settings, renew=renew
+                kernel.network, now, penalty.rho, batch, z, kernel.settings, renew=renew
             )
             row = statistics.vector
     with activity("write"):
-        written.write(block_id[0], new)
+        written.write(index, new)
     return row[None]
 
 
 def _kfac_block(
-    x: Array,
-    y: Array | None,
+    index: int,
+    arrays: Mapping[str, Array],
     *,
-    block_id: tuple[int, int],
     kernel: TaskContext,
     weights: str,
     mu: tuple[float, ...] | None,
@@ -368,10 +412,10 @@ def _kfac_block(
     chunks_taken: tuple[int, ...],
 ) -> Array:
     meter_kernels()
-    x, y = kernel.arrange(x, y)
-    noise = None if seed is None else [*seed, chunks_taken[block_id[0]]]
+    batch = kernel.arrange(**arrays)
+    noise = None if seed is None else [*seed, chunks_taken[index]]
     with single_threaded_blas():
-        sums = kfac_chunk(kernel.network, read_weights(weights), mu, x, y, kernel.settings, noise)
+        sums = kfac_chunk(kernel.network, read_weights(weights), mu, batch, kernel.settings, noise)
     return sums.vector[None]
 
 
@@ -381,17 +425,17 @@ def _thin(array: Array, every: int) -> Array:
 
 
 def _quadratic_model_block(
-    x: Array, y: Array | None, *, kernel: TaskContext, weights: str, direction: str, before: str
+    index: int, arrays: Mapping[str, Array], *, kernel: TaskContext, weights: str, direction: str, before: str
 ) -> Array:
-    x, y = kernel.arrange(x, y)
+    batch = kernel.arrange(**arrays)
     now, along, old = (read_weights(file) for file in (weights, direction, before))
     with single_threaded_blas(), activity("model"):
-        return quadratic_model_chunk(kernel.network, now, along, old, x, y).pack()[None]
+        return quadratic_model_chunk(kernel.network, now, along, old, batch).pack()[None]
 
 
-def _evaluate_block(x: Array, y: Array | None, *, kernel: TaskContext, weights: str) -> Array:
+def _evaluate_block(index: int, arrays: Mapping[str, Array], *, kernel: TaskContext, weights: str) -> Array:
     with single_threaded_blas(), activity("evaluate"):
-        sums = evaluate_chunk(kernel.network, read_weights(weights), *kernel.arrange(x, y))
+        sums = evaluate_chunk(kernel.network, read_weights(weights), kernel.arrange(**arrays))
     return np.array([[sums.samples, sums.loss, sums.correct]])
 
 

@@ -15,23 +15,57 @@ from altmin_dask.data.conversion import blurred
 from altmin_dask.data.preprocessing import Scaling
 from altmin_dask.errors import AltMinWarning, MissingError
 from altmin_dask.export.files import place_for
-from altmin_dask.export.layers import layers_of
-from altmin_dask.networks.activations import LEAKY_SLOPE
+from altmin_dask.export.outputs import output_onnx
 from altmin_dask.storage.atomic import write_bytes
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import PRODUCER
 
 OPSET, IR_VERSION = 17, 8
 """Old enough for the runtimes of the last years, and all that is needed here."""
-_OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "sigmoid": ("Sigmoid", {}),
-    "tanh": ("Tanh", {}),
-    "relu": ("Relu", {}),
-    "leaky_relu": ("LeakyRelu", {"alpha": LEAKY_SLOPE}),
-    "softplus": ("Softplus", {}),
-    "softmax": ("Softmax", {"axis": 1}),
-    "identity": ("Identity", {}),
-}
+
+
+class Graph:
+    """Nodes and constants of a file that is being made; each gets a name of its own.
+
+    Attributes
+    ----------
+    nodes, tensors : list
+        As `onnx.helper.make_graph` takes them.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.tensors: list[Any] = []
+
+    def node(
+        self, operator: str, inputs: Sequence[str], *, name: str | None = None, **attributes: Any
+    ) -> str:
+        """Add a node with one output, and name it."""
+        from onnx import helper
+
+        name = name or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
+        return name
+
+    def constant(self, values: Any, *, name: str | None = None) -> str:
+        """Add a constant, whole numbers as int64 and others as float32, and name it."""
+        from onnx import numpy_helper
+
+        array = np.asarray(values)
+        array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float32)
+        name = name or f"constant_{len(self.tensors)}"
+        self.tensors.append(numpy_helper.from_array(array, name))
+        return name
+
+    def scaled(self, values: str, scaling: Scaling) -> str:
+        """Add (values − shift) / scale, and name it."""
+        shifted = self.node("Sub", [values, self.constant(np.array(scaling.shift, np.float32))])
+        return self.node("Div", [shifted, self.constant(np.array(scaling.scale, np.float32))])
+
+    def unscaled(self, values: str, scaling: Scaling) -> str:
+        """Undo `scaled`."""
+        product = self.node("Mul", [values, self.constant(np.array(scaling.scale, np.float32))])
+        return self.node("Add", [product, self.constant(np.array(scaling.shift, np.float32))])
 
 
 def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any] | None = None) -> Path:
@@ -57,7 +91,7 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     ExistsError
         If there is anything else.
     ConfigError
-        If the network is recurrent.
+        If the network has layers that are not exported: recurrent ones.
 
     Warns
     -----
@@ -77,61 +111,34 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     >>> session.run(["output"], {"x": x.astype(np.float32)})[0].shape
     (100, 1)
     """
-    layers = layers_of(model)
     how = model.preparation
     for name, scaling in (("x", None if how is None else how.x), ("output", model.output_scaling)):
         if scaling is not None:
             _warn_of_float32(name, scaling)
     try:
-        from onnx import TensorProto, checker, helper, load, numpy_helper
+        from onnx import TensorProto, checker, helper, load
     except ImportError:
         raise MissingError("the package onnx is not installed; `pip install 'altmin-dask[onnx]'`") from None
-    path = place_for(file, lambda there: load(there, load_external_data=False).producer_name)
-    nodes, tensors = [], []
-
-    def constant(name: str, values: Any) -> str:
-        tensors.append(numpy_helper.from_array(np.asarray(values), name))
-        return name
-
-    features = model.network.sizes[0]
-    shape = constant("shape", np.array([-1, features], np.int64))
-    nodes.append(helper.make_node("Reshape", ["x", shape], ["rows"]))
-    values = "rows"
+    graph, network = Graph(), model.network
+    values = graph.node("Reshape", ["x", graph.constant([-1, network.sizes[0]])])
     if model.scale != 1:
-        scale = constant("scale", np.float32(model.scale))
-        nodes.append(helper.make_node("Div", [values, scale], ["scaled"]))
-        values = "scaled"
+        values = graph.node("Div", [values, graph.constant(float(model.scale))])
     if how is not None and how.x is not None:
-        shift, scale = (
-            constant("x_shift", np.array(how.x.shift, np.float32)),
-            constant("x_scale", np.array(how.x.scale, np.float32)),
-        )
-        nodes.append(helper.make_node("Sub", [values, shift], ["shifted"]))
-        nodes.append(helper.make_node("Div", ["shifted", scale], ["standardized"]))
-        values = "standardized"
-    units = model.output_scaling
-    for number, layer in enumerate(layers, 1):
-        weight = constant(f"weight_{number}", layer.weight.astype(np.float32))
-        bias = constant(f"bias_{number}", layer.bias.astype(np.float32))
-        nodes.append(helper.make_node("Gemm", [values, weight, bias], [f"z_{number}"], transB=1))
-        operator, settings = _OPERATORS[layer.activation]
-        values = "output" if number == len(layers) and units is None else f"a_{number}"
-        nodes.append(helper.make_node(operator, [f"z_{number}"], [values], **settings))
-    if units is not None:
-        shift, scale = (
-            constant("shift", np.array(units.shift, np.float32)),
-            constant("unit", np.array(units.scale, np.float32)),
-        )
-        nodes.append(helper.make_node("Mul", [values, scale], ["multiplied"]))
-        nodes.append(helper.make_node("Add", ["multiplied", shift], ["output"]))
-    outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["rows", model.network.sizes[-1]])]
+        values = graph.scaled(values, how.x)
+    for layer, w in zip(network.layers, model.weights, strict=True):
+        values = layer.activation.onnx(graph, layer.to_onnx(w, graph, values))
+    values = output_onnx(network, graph, values)
+    if model.output_scaling is not None:
+        values = graph.unscaled(values, model.output_scaling)
+    graph.node("Identity", [values], name="output")
+    path = place_for(file, lambda there: load(there, load_external_data=False).producer_name)
+    outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["rows", model.network.widths[-1]])]
     if model.kind == "classifier":
-        nodes.append(helper.make_node("ArgMax", ["output"], ["label"], axis=1, keepdims=0))
+        graph.node("ArgMax", ["output"], name="label", axis=1, keepdims=0)
         outputs.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["rows"]))
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", *model.sample_shape])]
-    graph = helper.make_graph(nodes, f"altmin_{model.kind}", inputs, outputs, tensors)
     content = helper.make_model(
-        graph,
+        helper.make_graph(graph.nodes, f"altmin_{model.kind}", inputs, outputs, graph.tensors),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name=PRODUCER,

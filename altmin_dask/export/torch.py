@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ from safetensors import safe_open
 
 from altmin_dask.errors import MissingError
 from altmin_dask.export.files import place_for
-from altmin_dask.export.layers import Layer, layers_of
-from altmin_dask.networks.activations import LEAKY_SLOPE
+from altmin_dask.export.outputs import output_torch
 from altmin_dask.storage.atomic import write_tensors
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import PRODUCER
@@ -28,7 +26,7 @@ def sequential(model: Model) -> Any:
     MissingError
         If PyTorch is not installed.
     ConfigError
-        If the network is recurrent.
+        If the network has layers that are not exported: recurrent ones.
 
     Examples
     --------
@@ -44,32 +42,15 @@ def sequential(model: Model) -> Any:
       (3): Identity()
     )
     """
-    layers = layers_of(model)
     try:
         import torch
-        from torch import nn
     except ImportError:
         raise MissingError("PyTorch is not installed; `pip install torch`") from None
-    modules: dict[str, Callable[[], Any]] = {
-        "sigmoid": nn.Sigmoid,
-        "tanh": nn.Tanh,
-        "relu": nn.ReLU,
-        "leaky_relu": lambda: nn.LeakyReLU(LEAKY_SLOPE),
-        "softplus": nn.Softplus,
-        "softmax": lambda: nn.Softmax(dim=1),
-        "identity": nn.Identity,
-    }
-
-    def linear(layer: Layer) -> Any:
-        module = nn.Linear(layer.weight.shape[1], layer.weight.shape[0], dtype=torch.tensor(layer.bias).dtype)
-        with torch.no_grad():
-            module.weight.copy_(torch.tensor(layer.weight))
-            module.bias.copy_(torch.tensor(layer.bias))
-        return module
-
-    return nn.Sequential(
-        *(module for layer in layers for module in (linear(layer), modules[layer.activation]()))
-    )
+    modules: list[Any] = []
+    for layer, w in zip(model.network.layers, model.weights, strict=True):
+        modules += [layer.to_torch(w, torch), layer.activation.torch(torch.nn)]
+    modules[-1] = output_torch(model.network, torch.nn)
+    return torch.nn.Sequential(*modules)
 
 
 def state_dict(model: Model) -> dict[str, Array]:
@@ -78,7 +59,7 @@ def state_dict(model: Model) -> dict[str, Array]:
     Raises
     ------
     ConfigError
-        If the network is recurrent.
+        If the network has layers that are not exported: recurrent ones.
 
     Examples
     --------
@@ -90,9 +71,9 @@ def state_dict(model: Model) -> dict[str, Array]:
     {'0.weight': (5, 4), '0.bias': (5,), '2.weight': (1, 5), '2.bias': (1,)}
     """
     found: dict[str, Array] = {}
-    for number, layer in enumerate(layers_of(model)):
-        found[f"{2 * number}.weight"] = np.ascontiguousarray(layer.weight)
-        found[f"{2 * number}.bias"] = np.ascontiguousarray(layer.bias)
+    for number, (layer, w) in enumerate(zip(model.network.layers, model.weights, strict=True)):
+        for name, values in layer.torch_tensors(w).items():
+            found[f"{2 * number}.{name}"] = np.ascontiguousarray(values)
     return found
 
 
@@ -104,7 +85,7 @@ def write_safetensors(model: Model, file: str | os.PathLike[str]) -> Path:
     ExistsError
         If there is anything else.
     ConfigError
-        If the network is recurrent.
+        If the network has layers that are not exported: recurrent ones.
     """
     tensors, path = state_dict(model), place_for(file, _producer)
     write_tensors(path, tensors, {"producer": PRODUCER})

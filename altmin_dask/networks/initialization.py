@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.network import Network
 from altmin_dask.types import Array, Weights
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ SPREAD = 0.25
 
 
 def whitened_weights(
-    network: Chain,
+    network: Network,
     gram: Array,
     target_mean: Array,
     seed: int | np.random.Generator = 0,
@@ -32,11 +32,11 @@ def whitened_weights(
     The first layer is W_1 = s √(d_1/r) Q Λ^(−1/2) Uᵀ with b_1 = −W_1 x̄, where Λ and U are the r ≤ d_1 leading
     eigenpairs of the samples' covariance and Q has random orthonormal columns: z_1 has mean 0, standard deviation
     s = `SPREAD`, and for r = d_1 no correlations. The last layer is 0 but for its bias φ_L⁻¹(mean target). Layers
-    between are those of `Chain.initial_weights`, as is the whole network if the samples do not vary.
+    between are those of `Network.initial_weights`, as is the whole network if the samples do not vary.
 
     Parameters
     ----------
-    network : Chain
+    network : Network
         With at least one hidden layer; without, only the output bias is set.
     gram : ndarray, (d_0 + 1, d_0 + 1), float64
         Σ x̃ x̃ᵀ over the samples, x̃ = [x; 1].

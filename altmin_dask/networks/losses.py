@@ -128,10 +128,10 @@ class Loss(Protocol):
     def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         """∂ℓ/∂z."""
 
-    def curvature(self, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
+    def curvature(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
         """The Gauss–Newton curvature, positive semi-definite everywhere."""
 
-    def hessian(self, a: Array, y: Array) -> Curvature:
+    def hessian(self, z: Array, a: Array, y: Array) -> Curvature:
         """The exact second derivative in the same form; its weights may be negative."""
 
     def hits(self, z: Array, y: Array) -> Array:
@@ -176,16 +176,16 @@ class Squared:
     def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         work = work or Workspace()
         out = np.subtract(a, y, out=work.like("loss gradient", a))
-        out *= self.activation.derivative(a, out=work.like("loss error", a))
+        out *= self.activation.derivative(z, a, out=work.like("loss error", a))
         return out
 
-    def curvature(self, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
-        slope = self.activation.derivative(a, out=(work or Workspace()).like("loss curvature", a))
+    def curvature(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
+        slope = self.activation.derivative(z, a, out=(work or Workspace()).like("loss curvature", a))
         return Curvature(np.square(slope, out=slope))
 
-    def hessian(self, a: Array, y: Array) -> Curvature:
-        weights = self.curvature(a, y).weights
-        return Curvature(weights + (a - y) * self.activation.second_derivative(a))
+    def hessian(self, z: Array, a: Array, y: Array) -> Curvature:
+        weights = self.curvature(z, a, y).weights
+        return Curvature(weights + (a - y) * self.activation.second_derivative(z, a))
 
     def hits(self, z: Array, y: Array) -> Array:
         return np.zeros(len(z))
@@ -218,12 +218,14 @@ class BinaryCrossEntropy:
     def gradient(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Array:
         return np.subtract(a, y, out=(work or Workspace()).like("loss gradient", a))
 
-    def curvature(self, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
-        slope = get_activation("sigmoid").derivative(a, out=(work or Workspace()).like("loss curvature", a))
+    def curvature(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
+        slope = get_activation("sigmoid").derivative(
+            z, a, out=(work or Workspace()).like("loss curvature", a)
+        )
         return Curvature(slope)
 
-    def hessian(self, a: Array, y: Array) -> Curvature:
-        return self.curvature(a, y)
+    def hessian(self, z: Array, a: Array, y: Array) -> Curvature:
+        return self.curvature(z, a, y)
 
     def hits(self, z: Array, y: Array) -> Array:
         return np.zeros(len(z))
@@ -264,11 +266,11 @@ class CrossEntropy:
         out[np.arange(len(y)), y] -= 1
         return out
 
-    def curvature(self, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
+    def curvature(self, z: Array, a: Array, y: Array, work: Workspace | None = None) -> Curvature:
         return Curvature(a, centred=True)
 
-    def hessian(self, a: Array, y: Array) -> Curvature:
-        return self.curvature(a, y)
+    def hessian(self, z: Array, a: Array, y: Array) -> Curvature:
+        return self.curvature(z, a, y)
 
     def hits(self, z: Array, y: Array) -> Array:
         return np.asarray(z.argmax(axis=1) == y, np.float64)

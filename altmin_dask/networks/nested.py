@@ -1,7 +1,6 @@
 """The nested network itself, z_i = W̃_i ã_{i−1} exactly: a forward pass and the derivatives of its loss.
 
-What `altmin_dask.networks.chain` linearises about any z is taken here where the constraints hold: the limit μ → ∞
-of the relaxation. No pre-activation but the last is kept, as derivatives follow from values.
+What `Network.linearise` takes at any z is taken here where the constraints hold: the limit μ → ∞ of the relaxation.
 """
 
 from __future__ import annotations
@@ -10,10 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from altmin_dask.networks.chain import Chain, augmented
+from altmin_dask.networks.linearisation import Linearisation
 from altmin_dask.networks.losses import Curvature
+from altmin_dask.networks.mean_loss import Targets
+from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import Workspace, strips
-from altmin_dask.types import Array, Weights
+from altmin_dask.types import Array, Batch, Weights
 
 
 @dataclass(frozen=True)
@@ -22,92 +23,79 @@ class Pass:
 
     Attributes
     ----------
-    network, weights : Chain, tuple of ndarray
+    network : Network
         The model.
-    y : ndarray, (n, d_L) or labels (n,)
-        Targets.
-    inputs : list of ndarray, (n, d_{i−1} + 1)
-        Augmented inputs ã_{i−1} of each layer; the first holds the samples.
-    output, gradient : ndarray, (n, d_L)
-        φ_L(z_L), and ∂ℓ/∂z_L.
+    targets : Targets
+        What the outputs are compared with.
+    inputs : list of ndarray, (n · steps, inputs)
+        Augmented inputs ã_{i−1} of each layer, row by row; the first holds the samples.
+    linear : Linearisation
+        The tangent map there.
+    z, output, gradient : ndarray, (n, size)
+        z_L, φ_L(z_L), and ∂ℓ/∂z_L.
     loss : ndarray, (n,)
         ℓ of every sample.
     work : Workspace
         Where arrays are kept until their next use.
     """
 
-    network: Chain
-    weights: Weights
-    y: Array
+    network: Network
+    targets: Targets
     inputs: list[Array]
+    linear: Linearisation
+    z: Array
     output: Array
     gradient: Array
     loss: Array
     work: Workspace
 
     @classmethod
-    def forward(
-        cls, network: Chain, weights: Weights, x: Array, y: Array, work: Workspace | None = None
-    ) -> Pass:
-        """Pass samples, (n, …), through the network."""
+    def forward(cls, network: Network, weights: Weights, batch: Batch, work: Workspace | None = None) -> Pass:
+        """Pass samples through the network."""
         work = work or Workspace()
-        inputs = augmented(x, weights[0].dtype, work)
-        n, layers = len(inputs), [inputs]
-        for layer, activation in enumerate(network.activations):
-            d = network.widths[layer]
-            z = np.matmul(layers[-1], weights[layer].T, out=work.take("pass z", n, d, inputs.dtype))
-            following = work.take(f"pass inputs {layer}", n, d + 1, inputs.dtype)
-            for rows in strips(n, d):
-                activation.value(z[rows], out=following[rows, :-1])
-            following[:, -1] = 1
-            layers.append(following)
-        z = work.take("pass out", n, network.widths[-1], inputs.dtype)
-        np.matmul(layers[-1], weights[-1].T, out=z)
-        output, gradient = work.like("pass output", z), work.like("pass gradient", z)
-        loss = np.empty(n, z.dtype)
-        for rows in strips(*z.shape):
-            a = network.loss.predict(z[rows], output[rows])
-            loss[rows] = network.loss.value(z[rows], a, y[rows], work)
-            gradient[rows] = network.loss.gradient(z[rows], a, y[rows], work)
-        return cls(network, weights, y, layers, output, gradient, loss, work)
+        targets = network.loss.targets(batch, weights[0].dtype)
+        blocks, inputs, slopes, out = [], [], [], None
+        for i, (block, rows_in, out, values) in enumerate(network.propagate(weights, batch, work)):
+            if values is not None:
+                slope = work.take(f"slope {i}", *out.shape, out.dtype)
+                network.layers[i].differentiate(out, values, slope, block)
+                slopes.append(slope)
+            blocks.append(block)
+            inputs.append(rows_in.reshape(-1, network.layers[i].inputs))
+        linear = Linearisation(network.layers, weights, weights, slopes, tuple(blocks), work)
+        loss = np.empty(len(batch), out.dtype)
+        output, gradient = work.like("pass output", out), work.like("pass gradient", out)
+        for rows in strips(*out.shape):
+            a = network.loss.predict(out[rows], output[rows])
+            loss[rows] = network.loss.value(out[rows], a, targets[rows], work)
+            gradient[rows] = network.loss.gradient(out[rows], a, targets[rows], work)
+        return cls(network, targets, inputs, linear, out, output, gradient, loss, work)
 
     def curvature(self) -> Curvature:
         """The Gauss–Newton curvature of ℓ in z_L."""
-        return self.network.loss.curvature(self.output, self.y, self.work)
+        return self.network.loss.curvature(self.z, self.output, self.targets, self.work)
 
     def sample(self, noise: Array) -> Array:
-        """Vectors u with E[u uᵀ] = H in z_L, from independent noise of mean 0 and variance 1, (n, d_L)."""
+        """Vectors u with E[u uᵀ] = H in z_L, from independent noise of mean 0 and variance 1, (n, size)."""
         sampled = self.work.like("sampled", noise)
+        loss = self.network.loss
         for rows in strips(*noise.shape):
-            curvature = self.network.loss.curvature(self.output[rows], self.y[rows], self.work)
+            curvature = loss.curvature(self.z[rows], self.output[rows], self.targets[rows], self.work)
             curvature.sample(noise[rows], sampled[rows])
         return sampled
 
-    def backward(self, at_output: Array, name: str = "back") -> list[Array]:
-        """Carry rows (n, d_L) at the output back to every layer: J_iᵀ of each sample, with J_i = ∂z_L/∂z_i."""
-        found = [at_output]
-        for layer in reversed(range(len(self.network.activations))):
-            value = self.inputs[layer + 1][:, :-1]
-            back = self.work.like(f"{name} {layer}", value)
-            np.matmul(found[0], self.weights[layer + 1][:, :-1], out=back)
-            for rows in strips(*back.shape):
-                slope = self.work.like("pass slope", back[rows])
-                back[rows] *= self.network.activations[layer].derivative(value[rows], out=slope)
-            found.insert(0, back)
-        return found
+    def backward(self, at_output: Array) -> list[Array]:
+        """Carry what is at the output, (n, size), back to the rows of all layers, (n · steps, units): J_iᵀ."""
+        found = [*self.linear.adjoint(at_output), at_output]
+        return [a.reshape(-1, layer.units) for a, layer in zip(found, self.network.layers, strict=True)]
 
-    def directional(self, change: Weights, name: str = "tangent") -> Array:
-        """The derivative of z_L along a change of all weights at once, (n, d_L)."""
-        moved = self._product(self.inputs[0], change[0], f"{name} 0")
-        for layer, activation in enumerate(self.network.activations, 1):
-            value = self.inputs[layer][:, :-1]
-            for rows in strips(*moved.shape):
-                slope = self.work.like("pass slope", moved[rows])
-                moved[rows] *= activation.derivative(value[rows], out=slope)
-            own = self._product(self.inputs[layer], change[layer], f"{name} {layer}")
-            own += self._product(moved, self.weights[layer][:, :-1], "tangent carried")
-            moved = own
-        return moved
-
-    def _product(self, rows: Array, matrix: Array, name: str) -> Array:
-        return np.matmul(rows, matrix.T, out=self.work.take(name, len(rows), len(matrix), rows.dtype))
+    def directional(self, change: Weights, name: str = "along") -> Array:
+        """The derivative of z_L along a change of all weights at once, (n, size)."""
+        own = []
+        for i, (layer, inputs, w) in enumerate(zip(self.network.layers, self.inputs, change, strict=True)):
+            rows = self.work.take(f"{name} {i}", len(self.loss), layer.size, w.dtype)
+            np.matmul(inputs, w.T, out=rows.reshape(-1, layer.units))
+            own.append(rows)
+        if len(own) > 1:
+            own[-1] += self.linear.tangent(own[:-1])[1]
+        return own[-1]

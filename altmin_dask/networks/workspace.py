@@ -47,6 +47,14 @@ class Workspace:
         return self.take(name, rows, columns, array.dtype if dtype is None else dtype)
 
 
+class Fresh(Workspace):
+    """New arrays every time, which go when nobody holds them any more."""
+
+    def take(self, name: str, rows: int, columns: int, dtype: npt.DTypeLike) -> Array:
+        """An array, (rows, columns), of anything."""
+        return np.empty((rows, columns), dtype)
+
+
 _local = threading.local()
 
 

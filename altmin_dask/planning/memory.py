@@ -1,7 +1,7 @@
 """What one task of each kind holds in memory at its worst, what the process that trains does, in bytes.
 
 A list of the arrays that the code really makes, each with its full size: the chunk as it is read, decoded, written and
-checked; the scratch arrays of a thread (`altmin_dask.networks.workspace`), which hold a block of `BLOCK_ROWS` rows
+checked; the scratch arrays of a thread (`altmin_dask.networks.workspace`), which hold a block of rows
 whatever the chunk is; float64 statistics; and the state, factorisations and copies between two steps.
 """
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from altmin_dask.networks.chain import BLOCK_ROWS
-from altmin_dask.networks.recurrent import sequence_block_rows
-from altmin_dask.networks.sequences import Layer
+import numpy as np
+
+from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import STRIP_SIZE
 from altmin_dask.solvers.exact_newton import SLAB_BYTES
 from altmin_dask.solvers.statistics import packed_size
@@ -26,8 +26,8 @@ class Workload:
 
     Attributes
     ----------
-    sizes : tuple of int
-        d_0 … d_L of the network.
+    network : Network
+        What is trained.
     itemsize : int
         Bytes of a number in weights and z.
     rows, chunk_rows : int
@@ -62,11 +62,9 @@ class Workload:
         Worker processes, and threads of each.
     in_process : bool
         Whether the threads are those of the process that trains.
-    layers : tuple of Layer
-        Those of a recurrent network; empty for a chain.
     """
 
-    sizes: tuple[int, ...]
+    network: Network
     rows: int
     chunk_rows: int
     x_bytes: int
@@ -92,7 +90,6 @@ class Workload:
     workers: int = 1
     threads: int = 1
     in_process: bool = True
-    layers: tuple[Layer, ...] = ()
 
     @property
     def chunks(self) -> int:
@@ -107,21 +104,17 @@ class Workload:
     @property
     def widths(self) -> tuple[int, ...]:
         """Numbers in z_i of a sample."""
-        if self.layers:
-            return tuple(layer.steps * layer.width for layer in self.layers)
-        return self.sizes[1:]
+        return self.network.widths
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """The shape of each W̃_i."""
-        if self.layers:
-            return tuple((layer.width, layer.inputs) for layer in self.layers)
-        return tuple((d, k + 1) for k, d in zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        return self.network.shapes
 
     @property
     def block_rows(self) -> int:
         """Samples that a task computes with at a time."""
-        return sequence_block_rows(self.layers[0].steps) if self.layers else BLOCK_ROWS
+        return self.network.block_rows
 
 
 @dataclass(frozen=True)
@@ -151,14 +144,18 @@ def visit_task(work: Workload) -> Task:
         scratch.offsets()
     block = min(n, work.block_rows)
     # samples that are cut are copied out: their inputs, drive, targets and trial z, and offsets
-    cut = block * s * (work.sizes[0] + 1 + work.widths[0] + work.widths[-1] + width + 2 * max(work.widths))
+    cut = (
+        block
+        * s
+        * (work.network.sizes[0] + 1 + work.widths[0] + work.widths[-1] + width + 2 * max(work.widths))
+    )
     cut += block * s * width if work.has_dual else 0
     newton = max(cut, _exact(work, block)) if work.exact else cut
     x, y, z = n * work.x_bytes, n * work.y_bytes, n * work.latent_bytes
     reading = max(x * (3 if work.compressed else 2), x + y + z * (3 if work.z_compressed else 2))
     row = DOUBLE * packed_size(work.shapes, with_inputs=work.has_dual)
     converted = n * s * work.widths[-1] if work.y_converted else 0
-    target = block * s * work.sizes[0] if s > 4 else 0
+    target = block * s * work.network.sizes[0] if s > 4 else 0
     computing = x + y + converted + 2 * z + row + newton + target
     writing = x + y + converted + z * (4 if work.z_compressed else 3) + row
     return Task(scratch.arrays, max(reading, computing, writing), row, min(work.group_chunks, work.chunks))
@@ -196,7 +193,7 @@ def objective_task(work: Workload) -> Task:
     """x, y and z as they are read, the weights and a point of a block in float64, and no named arrays."""
     n, block, width = work.chunk_rows, min(work.chunk_rows, work.block_rows), sum(work.widths)
     read = n * (work.x_bytes + work.y_bytes + work.latent_bytes)
-    inputs = sum(layer.steps * layer.inputs for layer in work.layers) or sum(k for _, k in work.shapes)
+    inputs = sum(layer.steps * layer.inputs for layer in work.network.layers)
     # z, residuals, values, inputs, and the drive and output of a layer
     point = DOUBLE * block * (3 * width + inputs + 2 * max(work.widths))
     weights = DOUBLE * sum(d * k for d, k in work.shapes)
@@ -205,7 +202,7 @@ def objective_task(work: Workload) -> Task:
 
 def moments_task(work: Workload) -> Task:
     """The Gram matrix of the samples, block by block in float64."""
-    n, k = work.chunk_rows, work.sizes[0] + 1
+    n, k = work.chunk_rows, work.network.sizes[0] + 1
     row = DOUBLE * (k * k + work.widths[-1])
     summing = 2 * DOUBLE * k * k + max(DOUBLE * min(n, work.block_rows) * k, row)
     held = max(n * work.x_bytes * (3 if work.compressed else 2), n * (work.x_bytes + work.y_bytes) + summing)
@@ -213,18 +210,19 @@ def moments_task(work: Workload) -> Task:
 
 
 def forward_pass(work: Workload) -> int:
-    """Temporary arrays of a forward pass of a block: z of all layers, and the inputs of one or two."""
+    """Temporary arrays of a forward pass of a block: z of all layers, and inputs and values of one or two."""
     block = min(work.chunk_rows, work.block_rows)
-    if work.layers:  # inputs and values of all layers live on, too
-        inputs = [layer.steps * layer.inputs for layer in work.layers]
-        return block * work.itemsize * (2 * sum(work.widths) + sum(inputs))
-    inputs = [k for _, k in work.shapes]
-    return block * work.itemsize * (sum(work.widths) + inputs[0] + max(inputs[1:], default=0))
+    inputs = [layer.steps * layer.inputs for layer in work.network.layers]
+    values = [layer.size for layer in work.network.layers[:-1]]
+    most = max(
+        (a + b + c for a, b, c in zip(inputs[:-1], inputs[1:], values, strict=True)), default=inputs[0]
+    )
+    return block * work.itemsize * (sum(work.widths) + most)
 
 
 def scratch_of(work: Workload) -> Scratch:
     """Where to count the named arrays of a network's threads."""
-    return SequenceScratch(work) if work.layers else Scratch(work)
+    return Scratch(work)
 
 
 class Scratch:
@@ -232,6 +230,7 @@ class Scratch:
 
     def __init__(self, work: Workload) -> None:
         self.work, self.rows = work, min(work.chunk_rows, work.block_rows)
+        self.layers, self.hidden = work.network.layers, work.network.layers[:-1]
         self.arrays: dict[tuple[str, int, int], int] = {}
 
     def take(self, name: str, columns: int, itemsize: int | None = None, rows: int | None = None) -> None:
@@ -240,35 +239,52 @@ class Scratch:
         self.arrays[name, columns, size] = (self.rows if rows is None else rows) * columns * size
 
     def point(self, name: str, *, with_z: bool) -> None:
-        """What `Chain.evaluate` keeps, and the z of a trial."""
-        widths = self.work.widths
-        for layer, d in enumerate(widths):
-            self.take(f"{name} residual {layer}", d)
+        """What `Network.evaluate` keeps, and the z of a trial."""
+        for i, layer in enumerate(self.layers):
+            self.take(f"{name} residual {i}", layer.size)
             if with_z:
-                self.take(f"{name} z {layer}", d)
-        for layer, d in enumerate(widths[:-1]):
-            self.take(f"{name} inputs {layer}", d + 1)
-        self.take(f"{name} output", widths[-1])
+                self.take(f"{name} z {i}", layer.size)
+        self.values(name)
+        self.take(f"{name} output", self.work.widths[-1])
+
+    def values(self, name: str) -> None:
+        """Inputs, and values that do not stand in them."""
+        for i, layer in enumerate(self.layers):
+            if i or layer.recurrent or name == "pass":
+                self.take(f"{name} inputs {i}", layer.steps * layer.inputs)
+            if i and layer.place(np.empty((0, layer.steps * layer.inputs))) is None:
+                self.take(f"{name} values {i - 1}", layer.in_size)
 
     def common(self) -> None:
         """The samples, their drive, and arrays of one strip."""
-        self.take("inputs", self.work.sizes[0] + 1)
-        self.take("drive", self.work.widths[0])
+        first, out = self.layers[0], self.work.widths[-1]
+        self.take("inputs", first.steps * first.inputs)
+        self.take("drive", first.size)
         for name in ("loss error", "loss gradient", "loss curvature", "shift"):
-            self.take(name, self.work.widths[-1], rows=self.strip(self.work.widths[-1]))
+            self.take(name, out, rows=self.strip(out))
 
     def newton(self) -> None:
         """Conjugate gradients, tangent and adjoint sweeps."""
         *hidden, out = self.work.widths
         for name in ("step", "at output", "smoothed", *(("cg e", "cg bent") if hidden else ())):
             self.take(name, out)
-        for layer, d in enumerate(hidden):
-            for name in ("cg residual", "cg direction", "cg step", "slope", "tangent", "adjoint"):
-                self.take(f"{name} {layer}", d)
-            self.take(f"image {layer}", self.work.widths[layer + 1])
+        self.sweeps()
+        for i, d in enumerate(hidden):
+            for name in ("cg residual", "cg direction", "cg step"):
+                self.take(f"{name} {i}", d)
         for d in self.work.widths:
             for name in ("pull", "scaled"):
                 self.take(name, d, rows=self.strip(d))
+
+    def sweeps(self) -> None:
+        """The tangent map and its transpose."""
+        for i, layer in enumerate(self.hidden):
+            for name in ("slope", "tangent", "adjoint", *(("carried",) if layer.recurrent else ())):
+                self.take(f"{name} {i}", layer.size)
+            self.take(f"image {i}", self.work.widths[i + 1])
+        for layer in self.layers:
+            for name, columns in layer.scratch().items():
+                self.take(name, columns)
 
     def moves(self) -> None:
         """What a step makes of residuals that are formed from it (`altmin_dask.solvers.line_search`)."""
@@ -281,17 +297,18 @@ class Scratch:
 
     def curved(self) -> None:
         """What is not linear in a step."""
-        for d, above in zip(self.work.widths[:-1], self.work.widths[1:], strict=True):
-            self.take("curved", d)
-            self.take("remainder", above)
+        for i, d in enumerate(self.work.widths):
+            self.take("remainder", d)
+            if i + 1 < len(self.work.widths):
+                self.take(f"curved {i}", d)
 
     def statistics(self, *, with_inputs: bool, moved: bool) -> None:
         """Float64 copies of z and inputs, and a product."""
-        for layer, (d, k) in enumerate(self.work.shapes):
-            self.take("z64", d, DOUBLE)
-            self.take("inputs64", k, DOUBLE)
-            if layer or with_inputs:
-                self.take("gram", k, DOUBLE, rows=k)
+        for i, layer in enumerate(self.layers):
+            self.take("z64", layer.size, DOUBLE)
+            self.take("inputs64", layer.steps * layer.inputs, DOUBLE)
+            if i or with_inputs or layer.recurrent:
+                self.take("gram", layer.inputs, DOUBLE, rows=layer.inputs)
         if moved:
             self.take("moved", self.work.widths[0], DOUBLE)
 
@@ -309,104 +326,15 @@ class Scratch:
 
     def passing(self) -> None:
         """What `altmin_dask.networks.nested.Pass` keeps, and what it carries back."""
-        work = self.work
-        self.take("inputs", work.sizes[0] + 1)
-        for layer, d in enumerate(work.widths[:-1]):
-            self.take("pass z", d)
-            self.take(f"pass inputs {layer}", d + 1)
-        for name in ("pass out", "pass output", "pass gradient"):
-            self.take(name, work.widths[-1])
-        for d in work.widths:
-            self.take("pass slope", d, rows=self.strip(d))
-        for name in ("loss error", "loss gradient"):
-            self.take(name, work.widths[-1], rows=self.strip(work.widths[-1]))
-
-    def backward(self) -> None:
-        """What is carried back, and the curvature at the output."""
-        for layer, d in enumerate(self.work.widths[:-1]):
-            self.take(f"back {layer}", d)
-        self.take("sampled", self.work.widths[-1])
-        self.take("loss curvature", self.work.widths[-1])
-
-    def directions(self) -> None:
-        """Two directions, and what is carried forward."""
-        for layer, d in enumerate(self.work.widths):
-            self.take(f"along {layer}", d)
-            self.take(f"repeated {layer}", d)
-            self.take("tangent carried", d)
-        self.take("bent", self.work.widths[-1])
-        self.take("loss curvature", self.work.widths[-1])
-
-
-class SequenceScratch(Scratch):
-    """The same of a recurrent network, whose layers have one row for each step."""
-
-    def point(self, name: str, *, with_z: bool) -> None:
-        """What `Recurrent.evaluate` keeps, and the z of a trial."""
-        for i, layer in enumerate(self.work.layers):
-            self.take(f"{name} residual {i}", layer.steps * layer.width)
-            self.take(f"{name} inputs {i}", layer.steps * layer.inputs)
-            if with_z:
-                self.take(f"{name} z {i}", layer.steps * layer.width)
-        for i, d in enumerate(self.work.widths[:-1]):
-            self.take(f"{name} values {i}", d)
-        self.take(f"{name} output", self.work.widths[-1])
-
-    def common(self) -> None:
-        """The samples, their padding, and small arrays of one step."""
-        self.take("sequences", 2 * self.work.sizes[0])
-        for name in ("loss error", "loss gradient", "loss curvature", "shift"):
-            self.take(name, self.work.widths[-1])
-
-    def newton(self) -> None:
-        """Conjugate gradients, tangent and adjoint sweeps."""
         out = self.work.widths[-1]
-        for name in ("step", "at output", "smoothed", "cg e", "cg bent"):
-            self.take(name, out)
-        self._sweeps(self.work.widths[:-1])
-        for i, d in enumerate(self.work.widths[:-1]):
-            for name in ("cg residual", "cg direction", "cg step"):
-                self.take(f"{name} {i}", d)
+        self.values("pass")
         for d in self.work.widths:
-            for name in ("pull", "scaled"):
-                self.take(name, d, rows=self.strip(d))
-
-    def _sweeps(self, hidden: tuple[int, ...]) -> None:
-        for i, d in enumerate(hidden):
-            for name in ("slope", "tangent", "adjoint"):
-                self.take(f"{name} {i}", d)
-            self.take(f"image {i}", self.work.widths[i + 1])
-        self.take("tangent start", hidden[0])
-        for layer in self.work.layers:
-            if layer.recurrent:
-                self.take("carried", layer.width)
-                self.take("across", layer.width)
-
-    def curved(self) -> None:
-        """What is not linear in a step."""
-        for i, d in enumerate(self.work.widths):
-            self.take("remainder", d)
-            if i + 1 < len(self.work.widths):
-                self.take(f"curved {i}", d)
-
-    def statistics(self, *, with_inputs: bool, moved: bool) -> None:
-        """Float64 copies of z and inputs, and a product."""
-        for layer in self.work.layers:
-            self.take("z64", layer.steps * layer.width, DOUBLE)
-            self.take("inputs64", layer.steps * layer.inputs, DOUBLE)
-            self.take("gram", layer.inputs, DOUBLE, rows=layer.inputs)
-
-    def passing(self) -> None:
-        """What `altmin_dask.networks.nested_sequences.SequencePass` keeps."""
-        for i, layer in enumerate(self.work.layers):
-            self.take(f"pass inputs {i}", layer.steps * layer.inputs)
-            self.take(f"pass z {i}", layer.steps * layer.width)
-        hidden = self.work.widths[:-1]
-        for i, d in enumerate(hidden):
-            self.take(f"pass values {i}", d)
-        self._sweeps(hidden)
-        for name in ("pass output", "pass gradient", "loss error", "loss gradient"):
-            self.take(name, self.work.widths[-1])
+            self.take("pass z", d)
+        self.sweeps()
+        for name in ("pass output", "pass gradient"):
+            self.take(name, out)
+        for name in ("loss error", "loss gradient"):
+            self.take(name, out, rows=self.strip(out))
 
     def backward(self) -> None:
         """The curvature at the output; what is carried back is a part of `passing`."""
@@ -415,9 +343,9 @@ class SequenceScratch(Scratch):
 
     def directions(self) -> None:
         """Two directions."""
-        for i, d in enumerate(self.work.widths):
-            self.take(f"along {i}", d)
-            self.take(f"repeated {i}", d)
+        for layer, d in enumerate(self.work.widths):
+            self.take(f"along {layer}", d)
+            self.take(f"repeated {layer}", d)
         self.take("bent", self.work.widths[-1])
         self.take("loss curvature", self.work.widths[-1])
 

@@ -24,7 +24,7 @@ from altmin_dask.data.sources import Source, open_source
 from altmin_dask.data.summaries import is_labels
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.executors import Cluster, Executor
-from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.execution.task_graphs import TARGET_ARRAYS
 from altmin_dask.planning.memory import Workload
 from altmin_dask.planning.projection import (
     BASELINE,
@@ -104,7 +104,7 @@ class Plan:
     def numbers(self) -> dict[str, Any]:
         """All of it as one JSON object; sizes in bytes."""
         return {
-            "network": list(self.work.sizes),
+            "network": list(self.work.network.sizes),
             "rows": self.work.rows,
             **asdict(self.projection),
             "workers": self.place.workers,
@@ -125,7 +125,7 @@ class Plan:
             else f"{place.workers} × {place.threads} threads"
         )
         lines = [
-            ("network", "-".join(map(str, self.work.sizes))),
+            ("network", "-".join(map(str, self.work.network.sizes))),
             ("samples", f"{self.work.rows:,}"),
             ("rows in a chunk", f"{projection.chunk_rows:,}"),
             ("chunks", f"{projection.chunks:,}"),
@@ -232,8 +232,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
     validation = None if pipeline.data.validation is None else look(pipeline.data.validation, "validation")
     itemsize = np.dtype(settings.dtype).itemsize
     work = Workload(
-        sizes=network.sizes,
-        layers=network.layers if isinstance(network, Recurrent) else (),
+        network=network,
         itemsize=itemsize,
         rows=train.outline.rows,
         chunk_rows=train.chunk_rows,
@@ -330,25 +329,22 @@ def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool
     made = None if data is None else data / f"{name}.zarr"
     if is_store(spec) or (made is not None and made.exists()):
         store = SampleStore.open(locate(spec) if is_store(spec) or made is None else made)
-        columns = 0 if store.y is None else prod(store.y.shape[1:]) + (store.weights is not None)
-        y_bytes = 0 if store.y_dtype is None else store.y_dtype.itemsize * columns
+        row = {name: array.dtype.itemsize * prod(array.shape[1:]) for name, array in store.arrays.items()}
+        y_bytes = sum(row.pop(name, 0) for name in TARGET_ARRAYS)
         y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
         source = Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
         return _Data(
-            outline_of(store, store.summary), store.chunk_rows,
-            store.x_dtype.itemsize * (store.features + sum(prod(a.shape[1:]) for a in store.sequence_arrays.values())),
-            y_bytes, store.y_dtype, _compressed(store.x), source,
+            outline_of(store, store.summary), store.chunk_rows, sum(row.values()), y_bytes,
+            None if store.y is None else store.y.dtype, _compressed(store.x), source,
         )  # fmt: skip
     source = open_source(spec)
     # what sequences have beside x is read as part of it
     features = prod(source.x_shape) + sum(prod(array.shape[1:]) for array in source.sequence_arrays.values())
     labels = source.y_dtype is not None and is_labels(source.y_dtype)
-    # labels are stored as they are, and joined to weights in what holds both
+    itemsize = np.dtype(dtype).itemsize
     y_dtype = None if source.y_dtype is None else np.dtype("int64" if labels else dtype)
-    if y_dtype is not None and source.weights is not None:
-        y_dtype = np.result_type(y_dtype, dtype)
-    columns = 0 if source.y_shape is None else prod(source.y_shape) + (source.weights is not None)
-    y_bytes = 0 if y_dtype is None else y_dtype.itemsize * columns
+    y_bytes = 0 if y_dtype is None else y_dtype.itemsize * prod(source.y_shape or ())
+    y_bytes += 0 if source.weights is None else itemsize
     outline = DatasetSpec(
         source.name, source.rows, source.x_shape, source.y_shape, labels, None, tuple(source.sequence_arrays)
     )
@@ -358,7 +354,7 @@ def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool
     if standardize:  # in float64, by way of the difference to the mean
         raw_bytes += 2 * 8 * prod(source.x_shape)
     chunk_rows = default_chunk_rows(source.rows, source.x_shape, dtype)
-    x_bytes = np.dtype(dtype).itemsize * features
+    x_bytes = itemsize * features
     return _Data(outline, chunk_rows, x_bytes, y_bytes, y_dtype, False, source, raw_bytes)
 
 

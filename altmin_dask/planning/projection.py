@@ -110,7 +110,7 @@ def project(work: Workload) -> Projection:
     living = {} if work.in_process else {k: v for task in tasks for k, v in task.scratch.items()}
     scratch = [sum({**living, **task.scratch}.values()) for task in tasks]
     weights = work.itemsize * sum(d * k for d, k in work.shapes)
-    thread = THREAD_ALLOWANCE + BLAS_PANEL_ROWS * DOUBLE * (max(work.sizes) + 1)
+    thread = THREAD_ALLOWANCE + BLAS_PANEL_ROWS * DOUBLE * (max(work.network.sizes) + 1)
     # updates in the cache, one read twice by threads that begin together, and its file mapped meanwhile
     shared = ALLOWANCE + (readings + work.threads) * weights + kept
     steps = []
@@ -181,7 +181,7 @@ def task_rows(work: Workload) -> int:
     # residuals twice, tangent and adjoint sweeps, and the statistics, float64 at half the rate
     flops = 2.0 * (6 * products + 2 * (products + inner) * (2 if work.incremental else 1))
     if work.exact:
-        flops += 10.0 * sum(work.sizes[1:]) ** 3
+        flops += 10.0 * sum(work.network.sizes[1:]) ** 3
     enough = math.ceil(work.rows / (CHUNKS_PER_THREAD * work.workers * work.threads))
     return max(1, min(int(TASK_FLOPS / flops), enough))
 

@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from altmin_dask.networks.chain import Chain, Point
+from altmin_dask.networks.mean_loss import Targets
+from altmin_dask.networks.network import Network, Point
 from altmin_dask.solvers.line_search import Step
 from altmin_dask.types import Array, Weights
 
@@ -47,7 +48,9 @@ CURVATURE_FLOOR = 1e-4
 """The least curvature trusted, relative to what the penalties make of the same step."""
 
 
-def gradient(network: Chain, weights: Weights, mu: Sequence[float], point: Point, y: Array) -> Array:
+def gradient(
+    network: Network, weights: Weights, mu: Sequence[float], point: Point, targets: Targets
+) -> Array:
     """∇F of every sample.
 
     Parameters
@@ -56,23 +59,23 @@ def gradient(network: Chain, weights: Weights, mu: Sequence[float], point: Point
         As in `altmin_dask.solvers.gauss_newton.update`.
     point : Point
         Where; n samples.
-    y : ndarray, (n, d_L) or labels (n,)
-        Targets.
+    targets : Targets
+        As `loss.targets` gives them.
 
     Returns
     -------
     ndarray, (n, D), float64
         D = Σ d_i, layers side by side.
     """
-    return _expand(network, weights, mu, point, y).gradient
+    return _expand(network, weights, mu, point, targets).gradient
 
 
-def hessian(network: Chain, weights: Weights, mu: Sequence[float], point: Point, y: Array) -> Array:
+def hessian(network: Network, weights: Weights, mu: Sequence[float], point: Point, targets: Targets) -> Array:
     """∇²F of every sample, in full.
 
     Parameters
     ----------
-    network, weights, mu, point, y
+    network, weights, mu, point, targets
         As in `gradient`.
 
     Returns
@@ -80,15 +83,15 @@ def hessian(network: Chain, weights: Weights, mu: Sequence[float], point: Point,
     ndarray, (n, D, D), float64
         Symmetric, not definite in general.
     """
-    return _expand(network, weights, mu, point, y).hessian(slice(None))
+    return _expand(network, weights, mu, point, targets).hessian(slice(None))
 
 
 def exact_step(
-    network: Chain,
+    network: Network,
     weights: Weights,
     mu: Sequence[float],
     point: Point,
-    y: Array,
+    targets: Targets,
     settings: NewtonSettings,
     *,
     residuals: bool = False,
@@ -106,7 +109,7 @@ def exact_step(
 
     Parameters
     ----------
-    network, weights, mu, point, y
+    network, weights, mu, point, targets
         As in `gradient`.
     settings : NewtonSettings
         Of which only `damping` matters.
@@ -118,7 +121,7 @@ def exact_step(
     Step
         In the weights' dtype, with ∇F·δ ≤ 0 for every sample.
     """
-    expansion = _expand(network, weights, mu, point, y, settings.damping)
+    expansion = _expand(network, weights, mu, point, targets, settings.damping)
     delta = np.zeros_like(expansion.gradient)
     n, size = delta.shape
     slab = max(1, SLAB_BYTES // (8 * size * size))
@@ -255,20 +258,25 @@ class _Expansion:
 
 
 def _expand(
-    network: Chain, weights: Weights, mu: Sequence[float], point: Point, y: Array, damping: float = 0.0
+    network: Network,
+    weights: Weights,
+    mu: Sequence[float],
+    point: Point,
+    targets: Targets,
+    damping: float = 0.0,
 ) -> _Expansion:
-    matrices = [w[:, :-1].astype(np.float64) for w in weights]
+    matrices = [layer.matrix(w).astype(np.float64) for layer, w in zip(network.layers, weights, strict=True)]
     pulls = [2 * float(weight) * r.astype(np.float64) for weight, r in zip(mu, point.residuals, strict=True)]
     slopes, bends, gradients = [], [], []
     for layer, activation in enumerate(network.activations):
-        a = point.inputs[layer + 1][:, :-1].astype(np.float64)
-        slopes.append(activation.derivative(a))
+        z, a = (parts[layer].astype(np.float64) for parts in (point.z, point.values))
+        slopes.append(activation.derivative(z, a))
         back = pulls[layer + 1] @ matrices[layer + 1]
-        bends.append(-activation.second_derivative(a) * back)
+        bends.append(-activation.second_derivative(z, a) * back)
         gradients.append(pulls[layer] - slopes[layer] * back)
-    output = point.output.astype(np.float64)
-    curvature = network.loss.hessian(output, y)
-    gradients.append(pulls[-1] + network.loss.gradient(point.z[-1].astype(np.float64), output, y))
+    z, output = point.z[-1].astype(np.float64), point.output.astype(np.float64)
+    curvature = network.loss.hessian(z, output, targets)
+    gradients.append(pulls[-1] + network.loss.gradient(z, output, targets))
     bends.append(curvature.weights)
     q = curvature.weights
     return _Expansion(

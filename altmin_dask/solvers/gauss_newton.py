@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.networks.activations import negated
-from altmin_dask.networks.chain import Linearisation, Point
+from altmin_dask.networks.linearisation import Linearisation
 from altmin_dask.networks.losses import Curvature
-from altmin_dask.networks.network import Network
-from altmin_dask.networks.sequences import SequenceLinearisation
+from altmin_dask.networks.mean_loss import Targets
+from altmin_dask.networks.network import Network, Point
 from altmin_dask.networks.workspace import Workspace, strips
 from altmin_dask.solvers.exact_newton import exact_step
 from altmin_dask.solvers.line_search import Block, Step, line_search, objective
-from altmin_dask.types import Array, Weights
+from altmin_dask.types import Array, Batch, Weights
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,7 @@ def update(
     network: Network,
     weights: Weights,
     mu: Sequence[float],
-    x: Array,
-    y: Array | None,
+    batch: Batch,
     z: list[Array] | None,
     settings: NewtonSettings,
     work: Workspace | None = None,
@@ -107,10 +106,8 @@ def update(
         The model; the weights' dtype is that of the computation.
     mu : sequence of float
         μ_1 … μ_L.
-    x : ndarray, (n, …)
-        Samples.
-    y : ndarray, (n, d_L) or labels (n,), or None
-        Targets; None means the samples themselves.
+    batch : Batch
+        The samples.
     z : list of ndarray, (n, d_i), or None
         Pre-activations to start from; None means a forward pass, where all residuals are exactly zero: those of the
         result are formed from the steps then, and have all their digits however large μ is.
@@ -127,13 +124,11 @@ def update(
     ZUpdate
     """
     work = work or Workspace()
-    target = x.reshape(len(x), -1) if y is None else y
-    if np.issubdtype(target.dtype, np.floating):
-        target = target.astype(weights[0].dtype, copy=False)
+    targets = network.loss.targets(batch, weights[0].dtype)
     exactly = z is None
-    block = Block(network, weights, mu, network.prepare(weights, x, work), target, work, exactly=exactly)
+    block = Block(network, weights, mu, network.prepare(weights, batch, work), targets, work, exactly=exactly)
     make: Any = exact_step if settings.curvature == "exact" else partial(gauss_newton_step, work=work)
-    start = point = block.evaluate(network.forward(weights, x) if z is None else z, "start")
+    start = point = block.evaluate(network.forward(weights, batch) if z is None else z, "start")
     if exactly:
         for zero in (*start.residuals, *start.squares):
             zero[...] = 0
@@ -142,7 +137,7 @@ def update(
     before = after = objective(start, mu)
     shortened, first = 0, np.zeros_like(before)
     for number in range(settings.newton_steps):
-        step = make(network, weights, mu, point, target, settings, residuals=exactly)
+        step = make(network, weights, mu, point, targets, settings, residuals=exactly)
         first = first if number else step.slope
         point, after, cut = line_search(block, point, after, step, settings, f"trial {number % 2}")
         shortened += cut
@@ -154,7 +149,7 @@ def gauss_newton_step(
     weights: Weights,
     mu: Sequence[float],
     point: Point,
-    y: Array,
+    targets: Targets,
     settings: NewtonSettings,
     work: Workspace | None = None,
     *,
@@ -166,7 +161,7 @@ def gauss_newton_step(
     """
     work = work or Workspace()
     m = [2 * weight * (1 + settings.damping) for weight in mu]
-    held = _output_step(network, mu[-1], m[-1], point, y, work)
+    held = _output_step(network, mu[-1], m[-1], point, targets, work)
     if not network.activations:
         return Step([held.step], held.slope, [held.step] if residuals else None)
 
@@ -182,7 +177,7 @@ def gauss_newton_step(
     # Back to δ, the output step now answering e: (m + H) δ_L = m e − (g + 2μ r_L), and δ_L = e + s_L.
     last = [work.like("output move", e)] if residuals else []
     for rows in strips(*e.shape):
-        curvature = network.loss.curvature(point.output[rows], y[rows], work)
+        curvature = network.loss.curvature(point.z[-1][rows], point.output[rows], targets[rows], work)
         for s in last:
             bent = curvature.apply(e[rows], out=work.like("bent", e[rows]))
             np.subtract(held.step[rows], curvature.solve(m[-1], bent), out=s[rows])
@@ -209,16 +204,16 @@ class _OutputStep:
 
 
 def _output_step(
-    network: Network, mu: float, m: float, point: Point, y: Array, work: Workspace
+    network: Network, mu: float, m: float, point: Point, targets: Targets, work: Workspace
 ) -> _OutputStep:
     residual = point.residuals[-1]
     step, gradient, smoothed = (work.like(name, residual) for name in ("step", "at output", "smoothed"))
     slope = np.empty_like(point.loss)
     curvature = Curvature(smoothed)
     for rows in strips(*residual.shape):
-        a, s, e = point.output[rows], step[rows], gradient[rows]
-        curvature = network.loss.curvature(a, y[rows], work)
-        g = network.loss.gradient(point.z[-1][rows], a, y[rows], work)
+        z, a, s, e = point.z[-1][rows], point.output[rows], step[rows], gradient[rows]
+        curvature = network.loss.curvature(z, a, targets[rows], work)
+        g = network.loss.gradient(z, a, targets[rows], work)
         pull = np.multiply(residual[rows], a.dtype.type(-2 * mu), out=work.like("pull", a))
         pull -= g
         curvature.solve(m, pull, out=s)
@@ -230,7 +225,7 @@ def _output_step(
 
 
 def _conjugate_gradients(
-    linearisation: Linearisation | SequenceLinearisation,
+    linearisation: Linearisation,
     curvature: Curvature,
     gradient: list[Array],
     settings: NewtonSettings,

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from altmin_dask.networks.chain import Point, augmented
-from altmin_dask.networks.network import Network, nested_pass
+from altmin_dask.networks.nested import Pass
+from altmin_dask.networks.network import Network, Point
 from altmin_dask.networks.workspace import Workspace, thread_workspace
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
 from altmin_dask.solvers.kfac import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.linalg import add_gram, add_product
 from altmin_dask.solvers.penalties import ADMMResiduals, Penalty, offsets_of, renew
 from altmin_dask.solvers.statistics import Statistics
-from altmin_dask.types import Array, Weights
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from altmin_dask.types import Array, Batch, Weights
 
 _numbers_may_overflow = np.errstate(over="ignore", invalid="ignore")
 """Of weights that explode: the sums are not finite then, and the step that led there is taken back."""
@@ -32,16 +28,19 @@ def split_layers(z: Array, widths: Sequence[int]) -> list[Array]:
     return np.split(z, np.cumsum(widths)[:-1], axis=1)
 
 
-def moments_chunk(network: Network, x: Array, y: Array | None) -> tuple[Array, Array]:
-    """First and second moments of a chunk, in float64: Σ x̃ x̃ᵀ (d_0 + 1, d_0 + 1), and Σ of the targets (d_L,)."""
+def moments_chunk(network: Network, batch: Batch) -> tuple[Array, Array]:
+    """First and second moments of a chunk, in float64: Σ x̃ x̃ᵀ (d_0 + 1, d_0 + 1), and Σ of the targets (d_L,).
+
+    Every sample counts the same: where training begins does not hang on weights.
+    """
     total = np.zeros(network.widths[-1])
-    gram = np.zeros((network.shapes[0][1],) * 2)
-    product, work = np.empty_like(gram), Workspace()
-    for rows in _blocks(len(x), network):
-        inputs = augmented(x[rows], np.float64, work)
+    gram = np.zeros((network.layers[0].inputs,) * 2)
+    product, work, y = np.empty_like(gram), Workspace(), batch.y
+    for rows in _blocks(len(batch), network):
+        inputs = network.first_inputs(batch.rows(rows), np.float64, work)
         gram += np.matmul(inputs.T, inputs, out=product)
         if y is None:
-            total += inputs[:, :-1].sum(axis=0)
+            total += batch.x[rows].reshape(len(batch.x[rows]), -1).sum(axis=0, dtype=np.float64)
         elif network.loss.target == "labels":
             total += np.bincount(y[rows], minlength=network.widths[-1])
         else:
@@ -60,7 +59,7 @@ def latent_width(network: Network, *, has_dual: bool) -> int:
 
 
 def enter_chunk(
-    network: Network, weights: Weights, x: Array, y: Array | None, penalty: Penalty | None = None
+    network: Network, weights: Weights, batch: Batch, penalty: Penalty | None = None
 ) -> tuple[Array, Statistics]:
     """Bring a chunk into the sums: z by a forward pass, and its statistics with the input Gram matrix.
 
@@ -69,42 +68,42 @@ def enter_chunk(
     statistics = Statistics(network.shapes, with_inputs=True)
     has_dual = penalty is not None and penalty.has_dual
     rho = penalty.rho if penalty is not None and has_dual else None
-    z = np.zeros((len(x), latent_width(network, has_dual=has_dual)), weights[0].dtype)
-    for rows in _blocks(len(x), network):
-        layers = network.forward(weights, x[rows])
-        _add_block(statistics, network, weights, x[rows], None if y is None else y[rows], layers, rho=rho)
+    z = np.zeros((len(batch), latent_width(network, has_dual=has_dual)), weights[0].dtype)
+    for rows in _blocks(len(batch), network):
+        block = batch.rows(rows)
+        layers = network.forward(weights, block)
+        _add_block(statistics, network, weights, block, layers, rho=rho)
         np.concatenate(layers, axis=1, out=z[rows, : sum(network.widths)])
     return z, statistics
 
 
 def collect_chunk(
-    network: Network, weights: Weights, x: Array, y: Array | None, z: Array, penalty: Penalty | None = None
+    network: Network, weights: Weights, batch: Batch, z: Array, penalty: Penalty | None = None
 ) -> Statistics:
     """Statistics, with the input Gram matrix, of a chunk whose z, and what `penalty` remembers, are given."""
     statistics, work = Statistics(network.shapes, with_inputs=True), thread_workspace()
     z, s = _halves(network, z, penalty)
-    for rows in _blocks(len(x), network):
+    for rows in _blocks(len(batch), network):
         layers = split_layers(z[rows], network.widths)
         offsets = rho = None
         if penalty is not None and s is not None:
             offsets = offsets_of(penalty, s[rows], network.widths, work, "old offset")
             rho = penalty.rho
-        target = None if y is None else y[rows]
-        _add_block(statistics, network, weights, x[rows], target, layers, offsets, rho)
+        _add_block(statistics, network, weights, batch.rows(rows), layers, offsets, rho)
     return statistics
 
 
-def objective_chunk(network: Network, weights: Weights, x: Array, y: Array | None, z: Array) -> Array:
+def objective_chunk(network: Network, weights: Weights, batch: Batch, z: Array) -> Array:
     """Σ ℓ, Σ ‖r_i‖² and Σ ‖z_i‖² of a chunk whose z is given, (1 + 2L,), in float64.
 
     Every r_i is formed and squared, so that nothing cancels but what cancels in r_i itself.
     """
     total, double = np.zeros(1 + 2 * len(network.widths)), tuple(w.astype(np.float64) for w in weights)
-    for rows in _blocks(len(x), network):
+    for rows in _blocks(len(batch), network):
         layers = split_layers(z[rows].astype(np.float64), network.widths)
-        target = _target(x[rows], y, rows, np.float64)
-        fixed: Any = network.prepare(double, x[rows], Workspace())
-        point = network.evaluate(double, fixed, target, layers)
+        block = batch.rows(rows)
+        fixed = network.prepare(double, block, Workspace())
+        point = network.evaluate(double, fixed, network.loss.targets(block, np.float64), layers)
         total[0] += point.loss.sum()
         total[1:] += [np.vdot(a, a) for a in (*point.residuals, *layers)]
     return total
@@ -114,15 +113,13 @@ def _add_block(
     statistics: Statistics,
     network: Network,
     weights: Weights,
-    x: Array,
-    y: Array | None,
+    block: Batch,
     layers: list[Array],
     offsets: list[Array] | None = None,
     rho: Sequence[float] | None = None,
 ) -> None:
-    target = _target(x, y, slice(None), weights[0].dtype)
-    fixed: Any = network.prepare(weights, x, Workspace())
-    point = network.evaluate(weights, fixed, target, layers)
+    fixed = network.prepare(weights, block, Workspace())
+    point = network.evaluate(weights, fixed, network.loss.targets(block, weights[0].dtype), layers)
     statistics.add(point, thread_workspace(), offsets, rho)
 
 
@@ -138,8 +135,7 @@ def visit_chunk(
     network: Network,
     weights: Weights,
     mu: Sequence[float],
-    x: Array,
-    y: Array | None,
+    batch: Batch,
     z: Array,
     settings: NewtonSettings,
     *,
@@ -151,8 +147,10 @@ def visit_chunk(
     ----------
     network, weights, mu, settings
         As in `altmin_dask.solvers.gauss_newton.update`.
-    x, y, z : ndarray
-        Samples (n, …), targets or None, pre-activations (n, Σ d_i); none is changed.
+    batch : Batch
+        The samples of the chunk.
+    z : ndarray, (n, Σ d_i)
+        Their pre-activations, which are not changed.
     renew : bool
         Whether the statistics are those of the new z (all chunks are visited before W is solved), or the
         difference that the update makes to the sums (some chunks keep their z).
@@ -166,11 +164,10 @@ def visit_chunk(
     work = thread_workspace()
     statistics = Statistics(network.shapes, with_inputs=network.inputs_move)
     out = np.empty_like(z)
-    for rows in _blocks(len(x), network):
+    for rows in _blocks(len(batch), network):
         layers = split_layers(z[rows], network.widths)
-        target = None if y is None else y[rows]
         with work.activity("newton"):
-            result = update(network, weights, mu, x[rows], target, layers, settings, work)
+            result = update(network, weights, mu, batch.rows(rows), layers, settings, work)
         with work.activity("statistics"):
             if renew:
                 statistics.add(result.end, work)
@@ -186,8 +183,7 @@ def split_visit_chunk(
     weights: Weights,
     penalty: Penalty,
     before: Penalty,
-    x: Array,
-    y: Array | None,
+    batch: Batch,
     z: Array,
     settings: NewtonSettings,
     *,
@@ -197,7 +193,7 @@ def split_visit_chunk(
 
     Parameters
     ----------
-    network, weights, settings, x, y, renewed
+    network, weights, settings, batch, renewed
         As in `visit_chunk` (`renew` there).
     penalty, before : Penalty
         Of this visit, and of the last one.
@@ -216,15 +212,15 @@ def split_visit_chunk(
     measures = ADMMResiduals(len(network.widths))
     out = np.empty_like(z)
     width = sum(network.widths)
-    for rows in _blocks(len(x), network):
+    for rows in _blocks(len(batch), network):
         layers, s = split_layers(z[rows, :width], network.widths), z[rows, width:]
-        target, new = None if y is None else y[rows], out[rows, width:]
+        block, new = batch.rows(rows), out[rows, width:]
 
         def shift(point: Point, s: Array = s, new: Array = new) -> list[Array]:
             return renew(penalty, before, point, s, new, measures, work)
 
         with work.activity("newton"):
-            result = update(network, weights, penalty.rho, x[rows], target, layers, settings, work, shift)
+            result = update(network, weights, penalty.rho, block, layers, settings, work, shift)
         offsets = [work.like(f"offset {layer}", r) for layer, r in enumerate(result.end.residuals)]
         with work.activity("statistics"):
             if renewed:
@@ -243,8 +239,7 @@ def kfac_chunk(
     network: Network,
     weights: Weights,
     mu: Sequence[float] | None,
-    x: Array,
-    y: Array | None,
+    batch: Batch,
     settings: NewtonSettings,
     seed: Sequence[int] | None = None,
 ) -> KroneckerSums:
@@ -256,17 +251,17 @@ def kfac_chunk(
         As in `altmin_dask.solvers.gauss_newton.update`.
     mu : sequence of float or None
         μ_1 … μ_L; None for μ → ∞, where the z-update is known without being made.
-    x, y : ndarray
-        Samples (n, …), targets or None.
+    batch : Batch
+        The samples of the chunk.
     seed : sequence of int, optional
         Of the noise by which curvature is sampled; without it none is measured.
     """
     work = thread_workspace()
     sums = KroneckerSums(network.shapes, seed is not None, weights[0].dtype)
-    for number, rows in enumerate(_blocks(len(x), network)):
-        target = _target(x[rows], y, rows, weights[0].dtype)
+    for number, rows in enumerate(_blocks(len(batch), network)):
+        block = batch.rows(rows)
         with work.activity("newton"):
-            nested = nested_pass(network, weights, x[rows], target, work)
+            nested = Pass.forward(network, weights, block, work)
         loss = nested.loss
         sums.totals += (len(loss), loss.sum(dtype=np.float64), np.square(loss).sum(dtype=np.float64))
         if seed is not None:
@@ -286,9 +281,8 @@ def kfac_chunk(
                     add_product(total, -1.0, gradient, layer)
             continue
         with work.activity("newton"):
-            found = None if y is None else y[rows]
             # from a forward pass: the residuals of a large μ are far below the rounding of z
-            end = update(network, weights, mu, x[rows], found, None, settings, work).end
+            end = update(network, weights, mu, block, None, settings, work).end
         with work.activity("statistics"):
             for total, m, residual, layer in zip(
                 sums.negative_gradient, mu, end.residuals, end.inputs, strict=True
@@ -304,15 +298,14 @@ def quadratic_model_chunk(
     weights: Weights,
     direction: Weights,
     before: Weights,
-    x: Array,
-    y: Array | None,
+    batch: Batch,
 ) -> QuadraticModel:
     """The model of the nested loss along `direction` and `weights` − `before`, on some samples."""
     work = thread_workspace()
     repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
     slope, bend = np.zeros(2), np.zeros((2, 2))
-    for rows in _blocks(len(x), network):
-        nested = nested_pass(network, weights, x[rows], _target(x[rows], y, rows, weights[0].dtype), work)
+    for rows in _blocks(len(batch), network):
+        nested = Pass.forward(network, weights, batch.rows(rows), work)
         ways = nested.directional(direction, "along"), nested.directional(repeated, "repeated")
         curvature, gradient = nested.curvature(), nested.gradient
         for a, way in enumerate(ways):
@@ -320,13 +313,7 @@ def quadratic_model_chunk(
             bent = curvature.apply(way, out=work.like("bent", way))
             for b, other in enumerate(ways):
                 bend[a, b] += np.vdot(bent, other)
-    return QuadraticModel(float(len(x)), slope, bend)
-
-
-def _target(x: Array, y: Array | None, rows: slice, dtype: npt.DTypeLike) -> Array:
-    """Targets of a block in the dtype of the computation; the samples themselves where there are none."""
-    target = x.reshape(len(x), -1) if y is None else y[rows]
-    return target.astype(dtype, copy=False) if y is None or np.issubdtype(y.dtype, np.floating) else target
+    return QuadraticModel(float(len(batch)), slope, bend)
 
 
 def _signs(seed: Sequence[int], like: Array) -> Array:
@@ -361,15 +348,16 @@ class Evaluation:
 
 
 @_numbers_may_overflow
-def evaluate_chunk(network: Network, weights: Weights, x: Array, y: Array | None) -> Evaluation:
+def evaluate_chunk(network: Network, weights: Weights, batch: Batch) -> Evaluation:
     """The nested loss, and for labels the hits, of a chunk."""
     loss = correct = 0.0
-    for rows in _blocks(len(x), network):
-        z = network.forward(weights, x[rows])[-1]
-        target = x[rows].reshape(len(z), -1).astype(z.dtype, copy=False) if y is None else y[rows]
-        loss += float(network.loss.value(z, network.loss.predict(z), target).sum(dtype=np.float64))
-        correct += float(network.loss.hits(z, target).sum())
-    return Evaluation(float(len(x)), loss, correct)
+    for rows in _blocks(len(batch), network):
+        block = batch.rows(rows)
+        z = network.forward(weights, block)[-1]
+        targets = network.loss.targets(block, z.dtype)
+        loss += float(network.loss.value(z, network.loss.predict(z), targets).sum(dtype=np.float64))
+        correct += float(network.loss.hits(z, targets).sum())
+    return Evaluation(float(len(batch)), loss, correct)
 
 
 def _blocks(n: int, network: Network) -> Iterator[slice]:

@@ -29,14 +29,8 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.types import Array, Weights
 
-UNKNOWNS_SHARE = 0.1
-SEQUENCE_SHARE = 0.2
-"""ρ relative to a mean diagonal, for one unknown per target number; of chains and of recurrent networks."""
-SEQUENCE_DAMPING = 0.03
-"""σ of recurrent networks: that the steps of a sequence hang together is not in the factors."""
 CURVATURE_EVERY = 4
 """Curvature is measured in every fourth step, and more often in the first ones."""
 CURVATURE_EARLY = (1, 2, 3, 5)
@@ -75,15 +69,15 @@ class KFACSettings:
 
 
 def default_proximal(network: Network, rows: int) -> float:
-    """A tenth (recurrent: fifth) of the unknowns per target number of a group of `rows` samples."""
+    """A share of the unknowns per target number of a group of `rows` samples."""
     unknowns = sum(d * k for d, k in network.shapes)
-    share = SEQUENCE_SHARE if isinstance(network, Recurrent) else UNKNOWNS_SHARE
-    return share * unknowns / (rows * network.widths[-1])
+    return network.defaults.proximal_share * unknowns / (rows * network.widths[-1])
 
 
 def default_damping(network: Network) -> float:
-    """σ, by the loss, or for sequences."""
-    return SEQUENCE_DAMPING if isinstance(network, Recurrent) else network.loss.output_damping
+    """σ, by the layers or the loss."""
+    given = network.defaults.output_damping
+    return network.loss.output_damping if given is None else given
 
 
 @dataclass

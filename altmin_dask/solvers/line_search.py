@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from altmin_dask.networks.chain import Point
-from altmin_dask.networks.network import Network
+from altmin_dask.networks.mean_loss import Targets
+from altmin_dask.networks.network import Network, Point, Prepared
 from altmin_dask.networks.workspace import Workspace, strips
 from altmin_dask.types import Array, Weights
 
@@ -61,20 +61,22 @@ class Block:
     network: Network
     weights: Weights
     mu: Sequence[float]
-    fixed: Any
-    y: Array
+    prepared: Prepared
+    targets: Targets
     work: Workspace
     offsets: list[Array] | None = None
     exactly: bool = False
 
     def evaluate(self, z: list[Array], name: str) -> Point:
         """Everything at z."""
-        return self.network.evaluate(self.weights, self.fixed, self.y, z, self.work, name, self.offsets)
+        return self.network.evaluate(
+            self.weights, self.prepared, self.targets, z, self.work, name, self.offsets
+        )
 
     def rows(self, rows: Array) -> Block:
         """The same for some of the samples."""
         offsets = None if self.offsets is None else [offset[rows] for offset in self.offsets]
-        return replace(self, fixed=self.fixed.rows(rows), y=self.y[rows], offsets=offsets)
+        return replace(self, prepared=self.prepared.rows(rows), targets=self.targets[rows], offsets=offsets)
 
     def follow(self, moved: Point, start: Point, step: Step, t: float = 1.0, rows: Any = slice(None)) -> None:
         """Form residuals after a step t from those before, r_i + t s_i − W̃_i (what is not linear in ã's change).
@@ -85,7 +87,7 @@ class Block:
         if not self.exactly or step.residuals is None:
             return
         z, delta = [z[rows] for z in start.z], [t * d[rows] for d in step.delta]
-        curved = self.network.remainders(self.weights, self.fixed, z, delta, self.work)
+        curved = self.network.remainders(self.weights, self.prepared, z, delta, self.work)
         for layer, beyond in enumerate(curved):
             residual = moved.residuals[layer]
             np.multiply(step.residuals[layer][rows], t, out=residual)
@@ -105,9 +107,9 @@ class Block:
         )
         for strip in strips(len(rows), max(self.network.widths)):
             some = rows[strip]
-            z, a, y = point.z[-1][some], point.output[some], self.y[some]
-            f = objective(point, self.mu, some) + loss.magnitude(z, a, y)
-            f += np.vecdot(np.abs(loss.gradient(z, a, y)), np.abs(z))
+            z, a, targets = point.z[-1][some], point.output[some], self.targets[some]
+            f = objective(point, self.mu, some) + loss.magnitude(z, a, targets)
+            f += np.vecdot(np.abs(loss.gradient(z, a, targets)), np.abs(z))
             f *= unit
             for layer, mu in enumerate(self.mu if not self.exactly else ()):
                 size = _norms(point.z[layer][some]) + sizes[layer] * _norms(point.inputs[layer][some])

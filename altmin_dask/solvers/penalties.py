@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from altmin_dask.networks.chain import Point
+from altmin_dask.networks.network import Point
 from altmin_dask.networks.workspace import Workspace, strips
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.types import Array, Weights

@@ -17,7 +17,7 @@ from math import prod
 
 import numpy as np
 
-from altmin_dask.networks.chain import Point
+from altmin_dask.networks.network import Point
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.linalg import add_product
 from altmin_dask.types import Array, Weights

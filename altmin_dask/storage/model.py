@@ -16,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 
 from altmin_dask.data.preprocessing import Preparation, Scaling
 from altmin_dask.errors import DataError, MissingError
-from altmin_dask.networks.network import Network, build_network, describe_network
+from altmin_dask.networks.network import Network, build_network
 from altmin_dask.storage.atomic import flush, write_json, write_tensors
 from altmin_dask.storage.locations import names_in
-from altmin_dask.types import Array, Weights
+from altmin_dask.types import Array, Batch, Weights
 
 VERSION = 1
 KINDS = ("autoencoder", "classifier", "regressor", "recurrent_classifier", "recurrent_regressor")
@@ -76,9 +76,21 @@ class Model:
             return None
         return self.preparation.x if self.kind == "autoencoder" else self.preparation.y
 
-    def predict(self, x: Array) -> Array:
-        """Network outputs φ_L of a forward pass, (n, d_L); x: ``(n, *sample_shape)``, already scaled."""
-        return self.network.predict(self.weights, x)
+    def predict(self, x: Array, lengths: Array | None = None, states: Array | None = None) -> Array:
+        """Network outputs φ_L of a forward pass.
+
+        Parameters
+        ----------
+        x : ndarray, (n, *sample_shape)
+            Samples, already scaled.
+        lengths, states : ndarray, optional
+            Of sequences, as in `altmin_dask.types.Batch`.
+
+        Returns
+        -------
+        ndarray, (n, d_L), or with an output at every step (n, T d_L)
+        """
+        return self.network.predict(self.weights, Batch(x, lengths=lengths, states=states))
 
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and ``model.json``; each file appears complete or not at all."""
@@ -94,7 +106,7 @@ class Model:
         settings = {
             "version": VERSION,
             "kind": self.kind,
-            "network": describe_network(self.network),
+            "network": self.network.describe(),
             "sample_shape": list(self.sample_shape),
             "scale": self.scale,
             "preparation": None if self.preparation is None else self.preparation.to_json(),

@@ -147,34 +147,3 @@ class ChunkView:
             raise MissingError(
                 f"{socket.gethostname()} sees no array at {self.location}; put it where every worker sees it"
             ) from None
-
-
-def joined_dtype(*arrays: Any) -> np.dtype[Any]:
-    """The least float, from float32 on, that holds the numbers of all arrays that stand side by side."""
-    return np.result_type(np.float32, *(array.dtype for array in arrays))
-
-
-@dataclass(frozen=True)
-class JoinedView:
-    """The same chunks of several arrays, side by side in one dtype, which has to hold the numbers of all."""
-
-    views: tuple[ChunkView, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows of the selected chunks, and all columns."""
-        return self.views[0].shape[0], sum(view.columns for view in self.views)
-
-    @property
-    def ndim(self) -> int:
-        """Always 2."""
-        return 2
-
-    @property
-    def chunks(self) -> tuple[tuple[int, ...], tuple[int]]:
-        """Dask's form of the chunking."""
-        return self.views[0].sizes, (self.shape[1],)
-
-    def __getitem__(self, key: tuple[slice, ...]) -> Array:
-        return np.concatenate([view[key] for view in self.views], axis=1, dtype=self.dtype, casting="unsafe")

@@ -10,8 +10,11 @@ import numpy as np
 
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution import task_graphs
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.activations import IDENTITY
 from altmin_dask.networks.initialization import whitened_weights
+from altmin_dask.networks.losses import Squared
+from altmin_dask.networks.mean_loss import MeanLoss
+from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.solvers.schedules import KFACStep
 from altmin_dask.training.checkpoint import State
@@ -38,7 +41,6 @@ def initial_weights(session: RunContext, chunks: tuple[int, ...]) -> Weights:
     how = session.pipeline.network.start
     if how == "random":
         return kernel.network.initial_weights(seed, kernel.dtype)
-    assert isinstance(kernel.network, Chain)  # settings of others are refused
     if how == "layerwise":
         return layerwise_weights(session)
     packed = session.compute(task_graphs.moments, session.problem.train, chunks)
@@ -79,7 +81,6 @@ def layerwise_weights(session: RunContext) -> Weights:
     """
     kernel = session.problem.kernel
     network = kernel.network
-    assert isinstance(network, Chain)
     weights = list(network.initial_weights(session.pipeline.training.seed, kernel.dtype))
     mirrored = kernel.target == "inputs" and network.sizes == network.sizes[::-1]
     hidden = len(network.activations)
@@ -87,10 +88,8 @@ def layerwise_weights(session: RunContext) -> Weights:
     for layer in range(depth):
         encoder = None
         if layer:
-            below = [activation.name for activation in network.activations[:layer]]
-            prefix = Chain.build(network.sizes[: layer + 1], below[:-1], "squared", below[-1])
             encoder = (
-                prefix,
+                network.part(0, layer),
                 session.weight_store.publish(tuple(weights[:layer]), f"{session.key}-below-{layer}", layer),
             )
         stage = _stage(network, layer, mirrored)
@@ -104,15 +103,12 @@ def layerwise_weights(session: RunContext) -> Weights:
     return tuple(weights)
 
 
-def _stage(network: Chain, layer: int, mirrored: bool) -> Chain:
+def _stage(network: Network, layer: int, mirrored: bool) -> Network:
     """The shallow auto-encoder of one layer."""
-    sizes = [network.sizes[layer], network.sizes[layer + 1], network.sizes[layer]]
-    within = network.activations[layer].name
+    loss = network.loss if mirrored and not layer else MeanLoss(Squared(IDENTITY))
     if layer:
-        return Chain.build(sizes, [within], "squared", network.activations[layer - 1].name)
-    if mirrored:
-        return Chain.build(sizes, [within], network.loss.name, network.loss.output_activation)
-    return Chain.build(sizes, [within], "squared", "identity")
+        loss = MeanLoss(Squared(network.activations[layer - 1]))
+    return Network((network.layers[layer], network.layers[layer].mirror()), loss)
 
 
 def _train(session: RunContext, kernel: task_graphs.TaskContext, layer: int) -> Weights:

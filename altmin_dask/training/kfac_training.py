@@ -17,7 +17,6 @@ from altmin_dask.execution import task_graphs
 from altmin_dask.execution.executors import Submission
 from altmin_dask.execution.timing import activity
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.solvers.kfac import (
     KFACSettings,
     KFACState,
@@ -35,17 +34,11 @@ from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import mu_of
 from altmin_dask.types import Array, Weights
 
-MODEL_EVERY = 4
-MODEL_ROWS = 500, 8192
-MODEL_EVERY_SEQUENCE, MODEL_SEQUENCES = 8, 125
-"""The model along the step is measured on every fourth sample of a group, but on so many at least and at most; on every
-eighth sequence, but on so many at least."""
+MODEL_ROWS = 8192
+"""The model along the step is measured on so many samples of a group at most."""
 COMMIT_SECONDS = 2.0
 COMMIT_SHARE = 0.05
 """Commits are so far apart, and further where they would take more than this share of the time."""
-GROUP_ROWS = 2000
-GROUP_SEQUENCES = 1000
-"""About how many samples, or sequences, a step is made from, unless told otherwise."""
 KEPT_FILES = 4
 """Files of weights that stay beside a new one: those before it, the step, the mean."""
 MAX_REJECTIONS = 20
@@ -315,13 +308,10 @@ class KFACTraining:
 
 def group_size(wish: int | None, chunk_rows: int, network: Network) -> int:
     """How many chunks make a step."""
-    rows = GROUP_SEQUENCES if isinstance(network, Recurrent) else GROUP_ROWS
-    return wish or math.ceil(rows / chunk_rows)
+    return wish or math.ceil(network.defaults.group_rows / chunk_rows)
 
 
 def model_every(rows: int, network: Network) -> int:
     """Which part of a group of so many samples the model along the step is measured on: every so many-th."""
-    (least, most), every = MODEL_ROWS, MODEL_EVERY
-    if isinstance(network, Recurrent):
-        least, every = MODEL_SEQUENCES, MODEL_EVERY_SEQUENCE
-    return max(1, min(every, rows // least), math.ceil(rows / most))
+    least, every = network.defaults.model_rows, network.defaults.model_every
+    return max(1, min(every, rows // least), math.ceil(rows / MODEL_ROWS))

@@ -13,15 +13,13 @@ from altmin_dask.config import MuSchedule, NetworkTable, Pipeline
 from altmin_dask.data.preprocessing import Preparation, prepared
 from altmin_dask.data.readers import is_zarr_folder
 from altmin_dask.data.sample_store import SampleStore, Summary, ingest
-from altmin_dask.data.sources import open_source
+from altmin_dask.data.sources import SEQUENCE_ARRAYS, open_source
 from altmin_dask.data.summaries import check_lengths, is_labels
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.execution.executors import Executor
 from altmin_dask.execution.task_graphs import Samples, TaskContext
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.recurrent import Recurrent
-from altmin_dask.networks.weighted_loss import WeightedLoss
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.schedules import Geometric
 from altmin_dask.storage.locations import is_url, locate
@@ -34,13 +32,8 @@ TARGETS = {
     "recurrent_classifier": "labels",
     "recurrent_regressor": "real",
 }
-AUTO_MU = 0.03
-"""μ where z persists, unless told otherwise."""
 AUTO_MU_L1 = 0.1
-AUTO_MU_SEQUENCES = 100.0, 10.0
-"""Of recurrent layers and of those on top: small residuals add up over the steps."""
-SPLITTING_RHO_SEQUENCES = 10.0
-RECTIFIERS = ("relu", "leaky_relu")
+"""μ of L1 where z persists, unless told otherwise."""
 DEFAULT_LOSS = {"inputs": "squared", "labels": "cross_entropy", "real": "squared"}
 
 
@@ -173,15 +166,9 @@ def build_problem(
             check_targets(network, target, store, ranges)
             check_digits(store, settings.dtype, computed_with(store, target), ranges)
     if train.weights is not None:
-        network = _weighted(network, pipeline)
-    if validation is not None and (train.weights is None) != (validation.weights is None):
-        raise DataError(
-            f"of {train.path} and {validation.path}, only one has an array sample_weight; give both or none"
-        )
-    if validation is not None and train.preparation != validation.preparation:
-        raise DataError(
-            f"{validation.path} was prepared otherwise than {train.path}; name the raw data as data.validation"
-        )
+        _check_weighted(pipeline)
+    if validation is not None:
+        _check_alike(train, validation)
     if isinstance(pipeline.solver.mu, tuple) and len(pipeline.solver.mu) != len(network.widths):
         raise ConfigError(
             f"solver.mu has {len(pipeline.solver.mu)} values for {len(network.widths)} layers; give one for each"
@@ -203,22 +190,46 @@ def build_problem(
     )
 
 
-def _weighted(network: Network, pipeline: Pipeline) -> Network:
-    """The network of a loss in which samples count by their weights.
+def _check_alike(train: SampleStore, validation: SampleStore) -> None:
+    """Refuse samples for validation that have other arrays than those for training, or were prepared otherwise.
+
+    Raises
+    ------
+    DataError
+        If they have, or were.
+    """
+    if (train.weights is None) != (validation.weights is None):
+        raise DataError(
+            f"of {train.path} and {validation.path}, only one has an array sample_weight; give both or none"
+        )
+    for name in SEQUENCE_ARRAYS:
+        wanted = name in train.sequence_arrays
+        if wanted != (name in validation.sequence_arrays):
+            has, others = ("no", "have") if wanted else ("an", "have not")
+            raise DataError(
+                f"{validation.path} has {has} array {name}, which the samples for training {others}"
+            )
+    if train.preparation != validation.preparation:
+        raise DataError(
+            f"{validation.path} was prepared otherwise than {train.path}; name the raw data as data.validation"
+        )
+
+
+def _check_weighted(pipeline: Pipeline) -> None:
+    """Refuse weights of samples where something other than the loss would have to be weighted, too.
 
     Raises
     ------
     ConfigError
-        If something other than the loss would have to be weighted, too.
+        If it would.
     """
-    if isinstance(network, Recurrent) or TARGETS[pipeline.network.kind] == "inputs":
+    if pipeline.network.recurrent or TARGETS[pipeline.network.kind] == "inputs":
         raise ConfigError(f"a {pipeline.network.kind} takes no weights of samples; leave them out")
     if not pipeline.uses_kfac or pipeline.solver.mu != "auto":
         raise ConfigError(
             "weights of samples are for the limit of exact constraints only: write penalty = 'l2', "
             "schedule = 'kfac' and mu = 'auto', or leave them out"
         )
-    return replace(network, loss=WeightedLoss(network.loss))
 
 
 def fitted(network: Network, store: SampleStore) -> Network:
@@ -229,13 +240,10 @@ def fitted(network: Network, store: SampleStore) -> Network:
     DataError
         If the samples do not fit.
     """
-    if isinstance(network, Recurrent):
-        steps = store.features // network.features
-        if len(store.sample_shape) > 1 and steps != network.steps and store.sample_shape[0] == steps:
+    if network.sequence_steps is not None and len(store.sample_shape) > 1:
+        steps = store.features * network.sequence_steps // network.sizes[0]
+        if steps != network.sequence_steps and store.sample_shape[0] == steps:
             network = network.with_steps(steps)
-        network = replace(
-            network, lengths="lengths" in store.sequence_arrays, states="states" in store.sequence_arrays
-        )
     check_layout(network, store)
     return network
 
@@ -252,25 +260,21 @@ def check_layout(network: Network, store: SampleStore) -> None:
         raise DataError(
             f"{store.path} has samples of {store.features} values; the network reads {network.sizes[0]}"
         )
-    if not isinstance(network, Recurrent):
+    if network.sequence_steps is None:
         if store.sequence_arrays:
             names = " and ".join(store.sequence_arrays)
             raise DataError(f"{store.path} has {names} of sequences, which only a recurrent network reads")
         return
-    for name, wanted in (("lengths", network.lengths), ("states", network.states)):
-        if wanted != (name in store.sequence_arrays):
-            has, others = ("no", "have") if wanted else ("an", "have not")
-            raise DataError(f"{store.path} has {has} array {name}, which the samples for training {others}")
     lengths, states = store.sequence_arrays.get("lengths"), store.sequence_arrays.get("states")
-    if states is not None and states.shape[1] != sum(network.recurrent_sizes):
+    if states is not None and states.shape[1] != sum(network.state_sizes):
         raise DataError(
             f"states of {store.path} have {states.shape[1]} values; the recurrent layers have "
-            f"{sum(network.recurrent_sizes)} together"
+            f"{sum(network.state_sizes)} together"
         )
     if lengths is not None and store.summary is None:
         for start in range(0, store.rows, store.chunk_rows):
             values = np.asarray(lengths[start : start + store.chunk_rows])
-            check_lengths(values, network.steps, start, store.path)
+            check_lengths(values, network.sequence_steps, start, store.path)
 
 
 def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
@@ -314,7 +318,9 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
     activation = settings.hidden_activation
     if settings.recurrent:
         return _make_recurrent(settings, samples, activation, outputs, loss, output_activation)
-    return Chain.build([features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation)
+    return dense_network(
+        [features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation
+    )
 
 
 def _make_recurrent(
@@ -324,7 +330,7 @@ def _make_recurrent(
     outputs: int,
     loss: str,
     output_activation: str | None,
-) -> Recurrent:
+) -> Network:
     """Make the recurrent network that fits sequences."""
     features = prod(samples.sample_shape)
     if settings.steps is None and len(samples.sample_shape) < 2:
@@ -351,19 +357,24 @@ def _make_recurrent(
         raise DataError(
             f"y of {samples.name} has shape {y_shape} for every sample; the last step needs one label"
         )
-    rectifier = activation in RECTIFIERS or (isinstance(activation, list) and activation[0] in RECTIFIERS)
-    start = settings.recurrent_initialization or "auto"
-    return Recurrent.build(
-        features // steps, steps, settings.hidden_layer_sizes, outputs // steps if every and not labels else outputs,
-        settings.head_layer_sizes, activation, loss, output_activation, every=every,
-        start=("identity" if rectifier else "orthogonal") if start == "auto" else start,
-        lengths="lengths" in samples.sequence_arrays, states="states" in samples.sequence_arrays,
-    )  # fmt: skip
+    return recurrent_network(
+        features // steps,
+        steps,
+        settings.hidden_layer_sizes,
+        outputs // steps if every and not labels else outputs,
+        settings.head_layer_sizes,
+        activation,
+        loss,
+        output_activation,
+        every=every,
+        recurrent_init=settings.recurrent_initialization or "auto",
+    )
 
 
 def splitting_rho(network: Network) -> float:
     """ρ that L1 and multipliers begin with, unless told otherwise."""
-    return SPLITTING_RHO_SEQUENCES if isinstance(network, Recurrent) else network.loss.splitting_rho
+    given = network.defaults.dual_rho
+    return network.loss.splitting_rho if given is None else given
 
 
 def mu_of(pipeline: Pipeline, network: Network) -> Any:
@@ -372,7 +383,5 @@ def mu_of(pipeline: Pipeline, network: Network) -> Any:
     if mu == "auto":
         if pipeline.solver.penalty == "l1":
             return AUTO_MU_L1
-        if isinstance(network, Recurrent):
-            return tuple(AUTO_MU_SEQUENCES[not layer.recurrent] for layer in network.layers)
-        return AUTO_MU
+        return network.default_mu
     return Geometric(mu.start, mu.factor, mu.stop) if isinstance(mu, MuSchedule) else mu

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import prod
 from typing import Any
 
@@ -18,10 +18,9 @@ from altmin_dask.data.sources import WEIGHTS
 from altmin_dask.data.summaries import check_weights, is_labels
 from altmin_dask.errors import AltMinWarning, DataError
 from altmin_dask.execution.executors import Executor
-from altmin_dask.execution.task_graphs import Samples, per_chunk
+from altmin_dask.execution.task_graphs import chunk_arrays, per_chunk
 from altmin_dask.networks.activations import Activation, get_activation
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.types import Array
 
 ROUNDING = 4
@@ -39,9 +38,9 @@ def ranges_of(store: SampleStore, executor: Executor) -> Summary:
     if store.summary is not None:
         return store.summary
     token = uuid.uuid4().hex[:8]
-    arrays = Samples(store, "inputs").each(tuple(range(store.n_chunks)), token)
+    arrays = chunk_arrays(store, store.arrays, tuple(range(store.n_chunks)), token)
     found = executor.compute(
-        per_chunk(_ranges_block, *arrays.values(), name=f"altmin_check-{token}", columns=2 * len(arrays))
+        per_chunk(_ranges_block, arrays, name=f"altmin_check-{token}", columns=2 * len(arrays))
     )
     low, high = (dict(zip(arrays, found[:, end::2].T, strict=True)) for end in (0, 1))
     unusable = ~np.isfinite(found).all(axis=1) | (low.get(WEIGHTS, np.zeros(1)) < 0)
@@ -53,8 +52,9 @@ def ranges_of(store: SampleStore, executor: Executor) -> Summary:
     return Summary(*x_range, float(low["y"].min()), float(high["y"].max()), is_labels(store.y.dtype))
 
 
-def _ranges_block(*arrays: Array) -> Array:
-    return np.array([[function(values) for values in arrays for function in (np.min, np.max)]], np.float64)
+def _ranges_block(index: int, arrays: Mapping[str, Array]) -> Array:
+    ends = [function(values) for values in arrays.values() for function in (np.min, np.max)]
+    return np.array([ends], np.float64)
 
 
 def _refuse_rows(store: SampleStore, start: int) -> None:
@@ -77,7 +77,6 @@ def check_targets(network: Network, target: str, store: SampleStore, ranges: Sum
         If there are none, there are others than the network has outputs, labels are no classes, or numbers lie
         outside the range of the output's activation.
     """
-    every = isinstance(network, Recurrent) and network.every
     if target == "inputs":
         _check_reach(network, "x", store, ranges.x_min, ranges.x_max)
         return
@@ -85,10 +84,10 @@ def check_targets(network: Network, target: str, store: SampleStore, ranges: Sum
         raise DataError(f"{store.path} has no targets y; ingest it again with --y NAME")
     columns = prod(store.y.shape[1:])
     if target == "labels":
-        steps = network.steps if isinstance(network, Recurrent) and every else 1
+        steps = network.loss.steps or 1
         if columns != steps:
             raise DataError(f"y of {store.path} has {columns} labels a sample; the network gives {steps}")
-        _check_labels(store, ranges, network.shapes[-1][0], every)
+        _check_labels(store, ranges, network.shapes[-1][0], network.every)
         return
     if columns != network.widths[-1]:
         raise DataError(
@@ -145,15 +144,14 @@ def _first_outside(network: Network, name: str, store: SampleStore, least: float
     """Where the first target outside a range is; None if there is none but in the padding of sequences."""
     array = store.x if name == "x" else store.y
     assert array is not None
-    lengths = (
-        store.sequence_arrays.get("lengths") if isinstance(network, Recurrent) and network.every else None
-    )
+    steps = network.loss.steps
+    lengths = None if steps is None else store.sequence_arrays.get("lengths")
     start = 0
     for block in read_zarr(array, f"{name} of {store.path}").blocks(store.chunk_rows):
         outside = ((block < least) | (block > most)).reshape(len(block), -1)
-        if lengths is not None and isinstance(network, Recurrent):
-            there = np.arange(network.steps) < np.asarray(lengths[start : start + store.chunk_rows])[:, None]
-            outside &= np.repeat(there, outside.shape[1] // network.steps, axis=1)
+        if lengths is not None and steps is not None:
+            there = np.arange(steps) < np.asarray(lengths[start : start + store.chunk_rows])[:, None]
+            outside &= np.repeat(there, outside.shape[1] // steps, axis=1)
         if outside.any():
             row, column = np.argwhere(outside)[0]
             which = _column(name, store, int(column), outside.shape[1])

@@ -1,0 +1,175 @@
+"""The loss of a sample: ℓ of its one output, or the mean of ℓ over its steps, times the sample's weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from altmin_dask.networks.losses import Curvature, Loss
+from altmin_dask.networks.workspace import Workspace
+from altmin_dask.types import Array, Batch
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the outputs of a block of samples are compared with, and how much each comparison counts.
+
+    Attributes
+    ----------
+    y : ndarray, (n, d) or labels (n,); with a target at every step (n, T d) or labels (n, T)
+        Where a step has no target, any number.
+    shares : ndarray of float64, (n, T), or None
+        Factors of ℓ at every step (T is 1 where there is one output); None where each is 1.
+    """
+
+    y: Array
+    shares: Array | None = None
+
+    def __getitem__(self, rows: slice | Array) -> Targets:
+        """Those of some samples."""
+        return Targets(self.y[rows], None if self.shares is None else self.shares[rows])
+
+
+@dataclass(frozen=True)
+class MeanLoss:
+    """w_k (Σ_t ℓ_t) / (number of steps that have a target), of samples with weights w_k; z, a, gradient: (n, T d).
+
+    A weight of 2 is the sample twice, a weight of 0 none. A step has no target where the sequence has ended, where its
+    label is −1, or where its targets are NaN: it adds nothing to value, gradient or curvature.
+
+    Attributes
+    ----------
+    base : Loss
+        ℓ of one output.
+    steps : int or None
+        T, where there is an output at every step; None where a sample has one output.
+    """
+
+    base: Loss
+    steps: int | None = None
+
+    @property
+    def name(self) -> str:
+        """That of ℓ."""
+        return self.base.name
+
+    @property
+    def output_activation(self) -> str:
+        """The name of φ_L."""
+        return self.base.output_activation
+
+    @property
+    def target(self) -> str:
+        """As of ℓ."""
+        return self.base.target
+
+    @property
+    def output_damping(self) -> float:
+        """As of ℓ."""
+        return self.base.output_damping
+
+    @property
+    def splitting_rho(self) -> float:
+        """As of ℓ."""
+        return self.base.splitting_rho
+
+    def targets(self, batch: Batch, dtype: npt.DTypeLike) -> Targets:
+        """Take the targets of samples out of a batch: once a block, before anything is computed.
+
+        Parameters
+        ----------
+        batch : Batch
+            Of which y (or x, where y is None), lengths and sample_weight matter.
+        dtype : dtype
+            Of the computation; labels stay integers.
+        """
+        y = batch.x.reshape(len(batch), -1) if batch.y is None else batch.y
+        if self.target != "labels":
+            y = y.astype(dtype, copy=False)
+        shares = None
+        if self.steps is not None:
+            y, shares = _mean_over_steps(y, self.target == "labels", self.steps, batch.lengths)
+        if batch.sample_weight is not None:
+            w = batch.sample_weight.reshape(-1, 1).astype(np.float64)
+            shares = w if shares is None else shares * w
+        return Targets(y, shares)
+
+    def predict(self, z: Array, out: Array | None = None) -> Array:
+        """A = φ_L(z)."""
+        rows = self.base.predict(self._rows(z), None if out is None else self._rows(out))
+        return rows.reshape(z.shape)
+
+    def inverse(self, mean: Array) -> Array:
+        """A z at which φ_L(z) is near a mean target."""
+        return self._rows(self.base.inverse(mean.reshape(self.steps or 1, -1).mean(axis=0))[None])[0]
+
+    def value(self, z: Array, a: Array, targets: Targets, work: Workspace | None = None) -> Array:
+        """The loss of every sample, (n,)."""
+        return _mean(self.base.value(self._rows(z), self._rows(a), self._each(targets), work), targets)
+
+    def magnitude(self, z: Array, a: Array, targets: Targets) -> Array:
+        """The size of what `value` adds up, (n,), as of ℓ."""
+        return _mean(self.base.magnitude(self._rows(z), self._rows(a), self._each(targets)), targets)
+
+    def gradient(self, z: Array, a: Array, targets: Targets, work: Workspace | None = None) -> Array:
+        """∂/∂z."""
+        rows = self.base.gradient(self._rows(z), self._rows(a), self._each(targets), work)
+        if targets.shares is not None:
+            rows *= targets.shares.reshape(-1, 1).astype(rows.dtype)
+        return rows.reshape(z.shape)
+
+    def curvature(self, z: Array, a: Array, targets: Targets, work: Workspace | None = None) -> Curvature:
+        """The Gauss–Newton curvature, positive semi-definite everywhere."""
+        return self._side_by_side(
+            self.base.curvature(self._rows(z), self._rows(a), self._each(targets), work), targets
+        )
+
+    def hessian(self, z: Array, a: Array, targets: Targets) -> Curvature:
+        """The exact second derivative in the same form; its weights may be negative."""
+        return self._side_by_side(
+            self.base.hessian(self._rows(z), self._rows(a), self._each(targets)), targets
+        )
+
+    def hits(self, z: Array, targets: Targets) -> Array:
+        """Share of each sample's labels that are the largest output, times its weight, (n,); of other targets 0."""
+        return _mean(self.base.hits(self._rows(z), self._each(targets)), targets)
+
+    def _rows(self, array: Array) -> Array:
+        """One row for every output."""
+        return array if self.steps is None else array.reshape(len(array) * self.steps, -1)
+
+    def _each(self, targets: Targets) -> Array:
+        """One target for every output."""
+        if self.steps is None:
+            return targets.y
+        return targets.y.reshape(-1) if self.target == "labels" else self._rows(targets.y)
+
+    def _side_by_side(self, curvature: Curvature, targets: Targets) -> Curvature:
+        """The matrices of every sample's outputs, times their shares."""
+        if targets.shares is None:
+            return curvature
+        # not in place: for softmax they are the outputs themselves
+        weights = curvature.weights * targets.shares.reshape(-1, 1).astype(curvature.weights.dtype)
+        return replace(curvature, weights=weights.reshape(len(targets.shares), -1), steps=self.steps or 1)
+
+
+def _mean(values: Array, targets: Targets) -> Array:
+    """Σ_t share · value of every sample, (n,)."""
+    shares = targets.shares
+    if shares is None:
+        return values
+    total: Array = np.vecdot(values.reshape(shares.shape), shares.astype(values.dtype))
+    return total
+
+
+def _mean_over_steps(y: Array, labels: bool, steps: int, lengths: Array | None) -> tuple[Array, Array]:
+    """Targets, (n, T d) or labels (n, T), 0 where there are none, and the steps' shares in the mean, (n, T)."""
+    each = y.reshape(len(y), steps, -1)
+    valid = each[:, :, 0] >= 0 if labels else ~np.isnan(each[:, :, 0])
+    if lengths is not None:
+        valid &= np.arange(steps) < lengths.reshape(-1, 1)
+    if not valid.all():
+        y = np.where(valid[:, :, None], each, each.dtype.type(0)).reshape(y.shape)
+    return y, valid / np.maximum(valid.sum(axis=1, keepdims=True), 1)
