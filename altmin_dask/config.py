@@ -23,8 +23,7 @@ from pydantic import (
 
 from altmin_dask.errors import ConfigError, MissingError
 from altmin_dask.networks.activations import ACTIVATIONS
-from altmin_dask.networks.layers.registry import LAYERS
-from altmin_dask.networks.layers.settings import LayerSettings, read_layer
+from altmin_dask.networks.layers import LayerSettings, read_settings
 from altmin_dask.networks.losses import LOSSES
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -34,7 +33,7 @@ ActivationName = Literal[*ACTIVATIONS]  # type: ignore[valid-type]
 LossName = Literal[*LOSSES]  # type: ignore[valid-type]
 Layer = Annotated[
     LayerSettings,
-    PlainValidator(lambda value: read_layer(value, LAYERS)),
+    PlainValidator(read_settings),
     PlainSerializer(lambda layer: layer.describe(), return_type=dict[str, Any]),
 ]
 """A table of any kind of layer: what it may hold is declared beside the layer."""
@@ -123,13 +122,18 @@ class NetworkTable(Table):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> NetworkTable:
+        if self.layers is not None:
+            fields = type(self).model_fields
+            for name in ("hidden_layer_sizes", "head_layer_sizes", "recurrent_initialization"):
+                if getattr(self, name) != fields[name].default:
+                    raise ValueError(f"network.layers names all hidden layers; leave network.{name} out")
         if self.recurrent:
             if self.initialization in ("whitened", "layerwise"):
                 raise ValueError(
                     f"network.initialization = {self.initialization!r} is for chains; leave it out, and see "
                     "network.recurrent_initialization"
                 )
-            if not self.hidden_layer_sizes:
+            if self.hidden_layers == 0:
                 raise ValueError(
                     "network.hidden_layer_sizes is empty; give a recurrent network one layer or more"
                 )
@@ -156,7 +160,13 @@ class NetworkTable(Table):
         """The initialization, "auto" resolved."""
         if self.initialization != "auto":
             return self.initialization
-        return "whitened" if self.kind == "autoencoder" and len(self.hidden_layer_sizes) == 1 else "random"
+        return "whitened" if self.kind == "autoencoder" and self.hidden_layers == 1 else "random"
+
+    @property
+    def hidden_layers(self) -> int:
+        """How many there are."""
+        short = len(self.hidden_layer_sizes) + len(self.head_layer_sizes)
+        return short if self.layers is None else len(self.layers)
 
 
 class MuSchedule(Table):

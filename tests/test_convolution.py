@@ -35,7 +35,7 @@ def convolution(case: str, channels: int = 4, activation: str = "tanh") -> Convo
 
 
 def fitted(shape: tuple[int, ...], settings: ConvolutionSettings, activation: str = "tanh") -> Convolution:
-    return Convolution.fitting(shape, get_activation(activation), settings)
+    return settings.build(shape, get_activation(activation))
 
 
 def drawn(layer: Convolution, dtype: str = "float64", samples: int = 3) -> tuple[np.ndarray, ...]:

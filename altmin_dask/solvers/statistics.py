@@ -124,7 +124,9 @@ class Statistics:
         factor = 1.0 if rho is None else rho[0]
         self.squares[0] += factor * (_sum_of_squares(after) - _sum_of_squares(before))
         after -= before
-        add_product(self.cross[0], factor, after, _double(new.inputs[0], "inputs64", work))
+        d, k = self.shapes[0]
+        inputs = _double(new.inputs[0], "inputs64", work).reshape(-1, k)
+        add_product(self.cross[0], factor, after.reshape(-1, d), inputs)
 
     def _add(
         self,

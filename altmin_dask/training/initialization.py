@@ -44,9 +44,11 @@ def initial_weights(session: RunContext, chunks: tuple[int, ...]) -> Weights:
     if how == "layerwise":
         return layerwise_weights(session)
     packed = session.compute(task_graphs.moments, session.problem.train, chunks)
-    k = kernel.network.shapes[0][1]
-    gram, targets = packed[: k * k].reshape(k, k), packed[k * k :]
-    return whitened_weights(kernel.network, gram, targets / gram[-1, -1], seed, kernel.dtype)
+    first = kernel.network.layers[0]
+    gram, targets = np.split(packed, [first.inputs**2])
+    gram = gram.reshape(first.inputs, first.inputs)
+    samples = gram[-1, -1] / first.steps
+    return whitened_weights(kernel.network, gram, targets / samples, seed, kernel.dtype)
 
 
 def given_weights(weights: Weights) -> Callable[[RunContext, tuple[int, ...]], Weights]:

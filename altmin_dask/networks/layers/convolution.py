@@ -39,36 +39,11 @@ from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.networks.activations import IDENTITY, Activation
 from altmin_dask.networks.layers.dense import Dense
 from altmin_dask.networks.layers.layer import Block, Layer, uniform
-from altmin_dask.networks.layers.settings import LayerSettings, pair, whole
+from altmin_dask.networks.layers.settings import LayerSettings, whole
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.types import Array
 
 AXES = "height", "width"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvolutionSettings(LayerSettings):
-    """`{kind = "convolution", channels = 8, kernel_size = 3, stride = 2, padding = 1}`.
-
-    Attributes
-    ----------
-    channels : int
-        Of the output.
-    kernel_size, stride, padding : int or (int, int)
-        Of both axes, or of height and width.
-    """
-
-    kind: ClassVar[str] = "convolution"
-    channels: int
-    kernel_size: int | tuple[int, int] = 3
-    stride: int | tuple[int, int] = 1
-    padding: int | tuple[int, int] = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole(self.channels, "channels")
-        for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
-            object.__setattr__(self, name, pair(getattr(self, name), name, least))
 
 
 @dataclass(frozen=True)
@@ -77,7 +52,7 @@ class Convolution(Layer):
 
     Attributes
     ----------
-    image : tuple of int
+    image_shape : tuple of int
         H, W, C_in of what is read.
     channels : int
         C_out.
@@ -92,7 +67,6 @@ class Convolution(Layer):
     padding: tuple[int, int] = (0, 0)
 
     kind: ClassVar[str] = "convolution"
-    Settings: ClassVar[type[LayerSettings]] = ConvolutionSettings
 
     def __post_init__(self) -> None:
         shape = self.image_shape
@@ -107,27 +81,6 @@ class Convolution(Layer):
                     f"a convolution's kernel_size {k} exceeds the {axis} {size} of images of shape {shape}, padded by "
                     f"{p} on both sides; give a smaller kernel or more padding"
                 )
-
-    @classmethod
-    def fitting(cls, in_shape: Sequence[int], activation: Activation, settings: LayerSettings) -> Self:
-        """Make the layer for images (height, width), which have one channel, or (height, width, channels).
-
-        Raises
-        ------
-        DataError
-            If samples are no images.
-        ConfigError
-            If there is no position at which the kernel fits, or some would read nothing but padding.
-        """
-        if len(in_shape) not in (2, 3):
-            raise DataError(
-                f"a convolution reads images, and what it is given has the shape {tuple(in_shape)}; give x of shape "
-                "(samples, height, width) or (samples, height, width, channels)"
-            )
-        height, width, channels = (*in_shape, 1)[:3]
-        return cls(
-            activation, (height, width, channels), settings.channels, settings.kernel_size, settings.stride, settings.padding
-        )
 
     # --- shape
 
@@ -192,10 +145,14 @@ class Convolution(Layer):
 
     def _padded(self, n: int, dtype: Any, work: Workspace) -> tuple[Array, Array]:
         """Room for padded images, and the images within it."""
-        (height, width, channels), (p, q) = self.image_shape, self.padding
-        shape = height + 2 * p, width + 2 * q, channels
+        (height, width, _), (p, q), shape = self.image_shape, self.padding, self._padded_shape
         padded = work.take("padded", n, prod(shape), dtype).reshape(n, *shape)
         return padded, padded[:, p : p + height, q : q + width]
+
+    @property
+    def _padded_shape(self) -> tuple[int, int, int]:
+        (height, width, channels), (p, q) = self.image_shape, self.padding
+        return height + 2 * p, width + 2 * q, channels
 
     def _patches(self, n: int, dtype: Any, work: Workspace) -> Array:
         """Room for the patches of all positions."""
@@ -222,6 +179,10 @@ class Convolution(Layer):
     def matrix(self, w: Array) -> Array:
         every = np.eye(self.in_size, dtype=w.dtype)
         return self.image(w, every, None, np.empty((self.in_size, self.size), w.dtype), Block()).T
+
+    def scratch(self) -> dict[str, int]:
+        padded = {"padded": prod(self._padded_shape)} if any(self.padding) else {}
+        return {"patches": self.steps * self.patch_size, **padded}
 
     # --- weights to begin with, other programs
 
@@ -252,10 +213,11 @@ class Convolution(Layer):
         module = ChannelsLast(
             shape[2], self.channels, self.kernel_size, self.stride, self.padding, dtype=torch.tensor(w).dtype
         )
-        with torch.no_grad():
-            module.weight.copy_(torch.tensor(self.kernel(w)))
-            module.bias.copy_(torch.tensor(w[:, -1]))
+        module.load_state_dict({name: torch.tensor(values) for name, values in self.torch_tensors(w).items()})
         return module
+
+    def torch_tensors(self, w: Array) -> dict[str, Array]:
+        return {"weight": self.kernel(w), "bias": w[:, -1]}
 
     def to_onnx(self, w: Array, graph: Any, values: str) -> str:
         shape = graph.constant(np.array([-1, *self.image_shape], np.int64))
@@ -265,3 +227,64 @@ class Convolution(Layer):
         flat = graph.constant(np.array([-1, self.size], np.int64))
         name: str = graph.node("Reshape", [graph.node("Transpose", [z], perm=[0, 2, 3, 1]), flat])
         return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionSettings(LayerSettings):
+    """`{kind = "convolution", channels = 8, kernel_size = 3, stride = 2, padding = 1}`.
+
+    Attributes
+    ----------
+    channels : int
+        Of the output.
+    kernel_size, stride, padding : int or (int, int)
+        Of both axes, or of height and width.
+    """
+
+    layer: ClassVar[type[Layer]] = Convolution
+    channels: int
+    kernel_size: int | tuple[int, int] = 3
+    stride: int | tuple[int, int] = 1
+    padding: int | tuple[int, int] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole(self.channels, "channels")
+        for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
+            object.__setattr__(self, name, _pair(getattr(self, name), name, least))
+
+    def build(self, in_shape: Sequence[int], activation: Activation) -> Convolution:
+        """Make the layer for images (height, width), which have one channel, or (height, width, channels).
+
+        Raises
+        ------
+        DataError
+            If samples are no images.
+        ConfigError
+            If there is no position at which the kernel fits, or some would read nothing but padding.
+        """
+        if len(in_shape) not in (2, 3):
+            raise DataError(
+                f"a convolution reads images, and what it is given has the shape {tuple(in_shape)}; give x of shape "
+                "(samples, height, width) or (samples, height, width, channels)"
+            )
+        height, width, channels = (*in_shape, 1)[:3]
+        kernel, stride, padding = (
+            _pair(getattr(self, name), name, 0) for name in ("kernel_size", "stride", "padding")
+        )
+        return Convolution(activation, (height, width, channels), self.channels, kernel, stride, padding)
+
+
+def _pair(value: Any, name: str, least: int = 1) -> tuple[int, int]:
+    """A whole number for each of two axes, of one number or two.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+    """
+    each = tuple(value) if isinstance(value, list | tuple) else (value, value)
+    if len(each) != 2:
+        raise ConfigError(f"{name} is {value!r}; write one number, or two for height and width")
+    first, second = (whole(number, name, least) for number in each)
+    return first, second

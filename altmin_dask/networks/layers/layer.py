@@ -6,8 +6,8 @@ each position of a convolution. Every row of z is W̃ ã for a row ã of `inputs
 reads; the last number of ã is 1, so that the last column of W̃ = [W b] is the bias. What all layers have in common
 follows from that: residuals are z − ã W̃ᵀ, and a layer's statistics are sums over the rows of all samples.
 
-Of a new layer, write the abstract methods in a file of its own, and name it in `LAYERS`
-(`altmin_dask.networks.layers`).
+Of a new layer, write the abstract methods in a file of its own, and beside it a table of its settings
+(`altmin_dask.networks.layers.settings`), which is named in `LAYERS` (`altmin_dask.networks.layers`).
 """
 
 from __future__ import annotations
@@ -138,17 +138,6 @@ class Layer(ABC):
     def out_shape(self) -> tuple[int, ...]:
         """Shape of the values of one sample, as it is told to the layer above: `size` numbers."""
         return (self.units,) if self.steps == 1 else (self.steps, self.units)
-
-    @classmethod
-    @abstractmethod
-    def fitting(cls, in_shape: Sequence[int], activation: Activation, **settings: Any) -> Self:
-        """Make the layer of what settings say, for values of a shape: `out_shape` below, or that of a sample.
-
-        Raises
-        ------
-        ConfigError
-            If the settings do not fit each other, or the shape.
-        """
 
     # --- the rows that weights act on
 
