@@ -46,7 +46,10 @@ def drawn(layer: Convolution, dtype: str = "float64", samples: int = 3) -> tuple
 
 
 def passed(layer: Convolution, x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    inputs, z = np.empty((len(x), layer.steps * layer.inputs), x.dtype), np.empty((len(x), layer.size), x.dtype)
+    inputs, z = (
+        np.empty((len(x), layer.steps * layer.inputs), x.dtype),
+        np.empty((len(x), layer.size), x.dtype),
+    )
     layer.fill(inputs, x, None, Block())
     layer.propagate(w, inputs, z, None, Block())
     return z
@@ -142,7 +145,9 @@ def test_values_may_have_gaps_and_samples_another_dtype() -> None:
     x, w, h = drawn(layer, "float32")
     wide = np.full((len(x), layer.in_size + 1), np.nan)
     wide[:, :-1] = x
-    np.testing.assert_array_equal(passed(layer, wide[:, :-1], w.astype(float)), passed(layer, x.astype(float), w.astype(float)))
+    np.testing.assert_array_equal(
+        passed(layer, wide[:, :-1], w.astype(float)), passed(layer, x.astype(float), w.astype(float))
+    )
     inputs = [np.empty((len(x), layer.steps * layer.inputs), "float32") for _ in range(2)]
     for out, values in zip(inputs, (x, wide[:, :-1]), strict=True):
         layer.fill(out, values, None, Block())
@@ -169,7 +174,9 @@ def test_samples_that_are_no_images_are_refused() -> None:
 
 
 def test_geometry_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"kernel_size 5 exceeds the width 4 of images of shape \(8, 4, 1\)"):
+    with pytest.raises(
+        ConfigError, match=r"kernel_size 5 exceeds the width 4 of images of shape \(8, 4, 1\)"
+    ):
         fitted((8, 4), ConvolutionSettings(channels=2, kernel_size=5))
     with pytest.raises(ConfigError, match="padding 3 of a convolution's height is not less than its kernel"):
         fitted((8, 8), ConvolutionSettings(channels=2, padding=(3, 0)))

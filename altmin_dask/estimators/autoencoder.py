@@ -208,7 +208,7 @@ scheduler, workers, temporary_folder, settings, verbose
 
     @property
     def _n_features_out(self) -> int:
-        return self._fitted.network.sizes[self._code_layer]
+        return self._fitted.network.widths[self._code_layer - 1]
 
     def _network(self) -> dict[str, Any]:
         if np.size(self.hidden_layer_sizes) == 0:

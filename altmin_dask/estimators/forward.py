@@ -52,7 +52,7 @@ class Forward:
     @property
     def meta(self) -> Array:
         """An empty result."""
-        columns = self.model.network.sizes[self.last]
+        columns = self.part.widths[-1]
         if self.classes is not None:
             return np.empty(0, self.classes.dtype)
         return np.empty(0 if self.flat else (0, columns), self.model.weights[0].dtype)

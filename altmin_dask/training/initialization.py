@@ -84,8 +84,10 @@ def layerwise_weights(session: RunContext) -> Weights:
     kernel = session.problem.kernel
     network = kernel.network
     weights = list(network.initial_weights(session.pipeline.training.seed, kernel.dtype))
-    mirrored = kernel.target == "inputs" and network.sizes == network.sizes[::-1]
     hidden = len(network.activations)
+    mirrored = kernel.target == "inputs" and all(
+        network.layers[-1 - i].linear() == network.layers[i].mirror() for i in range((hidden + 1) // 2)
+    )
     depth = (hidden + 1) // 2 if mirrored else hidden
     for layer in range(depth):
         encoder = None

@@ -357,7 +357,11 @@ def _make_recurrent(settings: NetworkTable, samples: DatasetSpec, outputs: int, 
     if hidden is None:
         init = settings.recurrent_initialization or "auto"
         hidden = recurrent_layers(
-            settings.hidden_layer_sizes, settings.head_layer_sizes, activation, reads=reads, recurrent_init=init
+            settings.hidden_layer_sizes,
+            settings.head_layer_sizes,
+            activation,
+            reads=reads,
+            recurrent_init=init,
         )
     outputs = outputs // steps if every and not labels else outputs
     return stacked_network((steps, features // steps), hidden, outputs, loss, activation, reads=reads)

@@ -29,10 +29,7 @@ __all__ = [
 ]
 
 LAYERS: Mapping[str, type[LayerSettings]] = MappingProxyType(
-    {
-        settings.layer.kind: settings
-        for settings in (DenseSettings, RecurrentSettings, ConvolutionSettings)
-    }
+    {settings.layer.kind: settings for settings in (DenseSettings, RecurrentSettings, ConvolutionSettings)}
 )
 
 

@@ -89,7 +89,9 @@ class Convolution(Layer):
         """Height and width of the output."""
         height, width = (
             (size + 2 * p - k) // s + 1
-            for size, k, s, p in zip(self.image_shape, self.kernel_size, self.stride, self.padding, strict=False)
+            for size, k, s, p in zip(
+                self.image_shape, self.kernel_size, self.stride, self.padding, strict=False
+            )
         )
         return height, width
 
@@ -177,8 +179,13 @@ class Convolution(Layer):
         return self.scatter(patches, out, block.work)
 
     def matrix(self, w: Array) -> Array:
-        every = np.eye(self.in_size, dtype=w.dtype)
-        return self.image(w, every, None, np.empty((self.in_size, self.size), w.dtype), Block()).T
+        (height, width, channels), (p, q), (s, t) = self.image_shape, self.padding, self.stride
+        down, across = np.divmod(np.arange(self.steps), self.positions[1])
+        padded = np.zeros((self.steps, self.channels, *self._padded_shape), w.dtype)
+        kernel = w[:, :-1].reshape(self.channels, *self.kernel_size, channels)
+        for i, j in np.ndindex(self.kernel_size):
+            padded[np.arange(self.steps), :, s * down + i, t * across + j] = kernel[:, i, j]
+        return padded[:, :, p : p + height, q : q + width].reshape(self.size, self.in_size)
 
     def scratch(self) -> dict[str, int]:
         padded = {"padded": prod(self._padded_shape)} if any(self.padding) else {}
@@ -223,7 +230,9 @@ class Convolution(Layer):
         shape = graph.constant(np.array([-1, *self.image_shape], np.int64))
         images = graph.node("Transpose", [graph.node("Reshape", [values, shape])], perm=[0, 3, 1, 2])
         weight, bias = graph.constant(self.kernel(w)), graph.constant(w[:, -1])
-        z = graph.node("Conv", [images, weight, bias], strides=[*self.stride], pads=[*self.padding, *self.padding])
+        z = graph.node(
+            "Conv", [images, weight, bias], strides=[*self.stride], pads=[*self.padding, *self.padding]
+        )
         flat = graph.constant(np.array([-1, self.size], np.int64))
         name: str = graph.node("Reshape", [graph.node("Transpose", [z], perm=[0, 2, 3, 1]), flat])
         return name
