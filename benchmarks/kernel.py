@@ -31,7 +31,8 @@ from increment_step import Parts, Stepper
 from opening import add_options, line, opening
 
 from altmin_dask.execution.blas import single_threaded_blas
-from altmin_dask.networks.chain import BLOCK_ROWS, Chain
+from altmin_dask.networks.builders import dense_network
+from altmin_dask.networks.network import BLOCK_ROWS, Network
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import enter_chunk, visit_chunk
 from altmin_dask.solvers.ridge import ridge_system
@@ -41,15 +42,15 @@ from altmin_dask.types import Batch
 RIDGE = 0.005
 """λ of the solves for W."""
 CASES = {
-    "784-300-784 sigmoid": Chain.build([784, 300, 784], "sigmoid", "squared", "sigmoid"),
-    "784-256-256-10 relu": Chain.build([784, 256, 256, 10], "relu", "cross_entropy"),
-    "784-1000-500-1000-784 tanh": Chain.build([784, 1000, 500, 1000, 784], "tanh", "squared", "sigmoid"),
+    "784-300-784 sigmoid": dense_network([784, 300, 784], "sigmoid", "squared", "sigmoid"),
+    "784-256-256-10 relu": dense_network([784, 256, 256, 10], "relu", "cross_entropy"),
+    "784-1000-500-1000-784 tanh": dense_network([784, 1000, 500, 1000, 784], "tanh", "squared", "sigmoid"),
 }
 
 Shape = tuple[int, int, int]
 
 
-def products(chain: Chain, settings: NewtonSettings, rows: int, renew: bool) -> Iterator[Shape]:
+def products(chain: Network, settings: NewtonSettings, rows: int, renew: bool) -> Iterator[Shape]:
     """(m, k, n) of every product of one block's visit."""
     d, layers = chain.sizes, range(2, len(chain.sizes))
     yield rows, d[0] + 1, d[1]
@@ -65,7 +66,7 @@ def products(chain: Chain, settings: NewtonSettings, rows: int, renew: bool) -> 
             yield d[i - 1] + 1, rows, d[i - 1] + 1
 
 
-def increment_products(chain: Chain, rows: int, curvature: bool) -> Iterator[Shape]:
+def increment_products(chain: Network, rows: int, curvature: bool) -> Iterator[Shape]:
     """(m, k, n) of every product of one block's increment."""
     for i, (d, k) in enumerate(chain.shapes):
         yield rows, k, d
@@ -78,7 +79,7 @@ def increment_products(chain: Chain, rows: int, curvature: bool) -> Iterator[Sha
             yield d, rows // 2, d
 
 
-def probe_products(chain: Chain, rows: int) -> Iterator[Shape]:
+def probe_products(chain: Network, rows: int) -> Iterator[Shape]:
     """(m, k, n) of every product of one block's probe."""
     for i, (d, k) in enumerate(chain.shapes):
         for _ in range(3):
@@ -121,7 +122,7 @@ class Timing:
         return self.kernel + self.client
 
 
-def samples(chain: Chain, rows: int) -> tuple[np.ndarray, np.ndarray | None]:
+def samples(chain: Network, rows: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Random ones, and labels where the loss wants them."""
     rng = np.random.default_rng(0)
     x = rng.random((rows, chain.sizes[0]), dtype=np.float32)
@@ -143,7 +144,7 @@ def in_turn(
     return Timing(*np.median(found, axis=0).tolist(), flops)
 
 
-def measure_increments(chain: Chain, rows: int, rounds: int, torch_pass: Callable[[], float]) -> Timing:
+def measure_increments(chain: Network, rows: int, rounds: int, torch_pass: Callable[[], float]) -> Timing:
     """A step of K-FAC steps, the mean of those from one measurement of curvature to the next."""
     every = model_every(rows, chain)
     stepper = Stepper(chain, *samples(chain, rows), every, time.process_time)
@@ -162,7 +163,7 @@ def measure_increments(chain: Chain, rows: int, rounds: int, torch_pass: Callabl
     return Timing(four.kernel / 4, four.client / 4, four.sgemm / 4, four.torch, four.flops / 4)
 
 
-def torch_passes(chain: Chain, rows: int) -> Callable[[], float]:
+def torch_passes(chain: Network, rows: int) -> Callable[[], float]:
     """CPU seconds of PyTorch's forward and backward pass of a chunk; NaN without PyTorch."""
     try:
         import torch
@@ -207,7 +208,7 @@ def plain(shapes: list[Shape], rng: np.random.Generator) -> tuple[list[tuple[np.
 
 
 def measure_persistent(
-    chain: Chain,
+    chain: Network,
     settings: NewtonSettings,
     rows: int,
     rounds: int,

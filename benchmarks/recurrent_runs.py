@@ -21,7 +21,8 @@ from quality_clock import AVERAGED, Means, Run, evaluation_moments, mix_tensors,
 from quality_data import FINAL, Silent, samples
 
 from altmin_dask.data.sources import open_source
-from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.networks.builders import recurrent_network
+from altmin_dask.networks.network import Network
 
 Array = np.ndarray[Any, Any]
 Spec = dict[str, Any]
@@ -57,10 +58,10 @@ def whole(name: str) -> tuple[Array, Array]:
     return np.asarray(x, np.float32), np.asarray(y, np.float32)
 
 
-def network(spec: Spec, x: Array) -> Recurrent:
+def network(spec: Spec, x: Array) -> Network:
     """The one that both train."""
     rows = spec["task"] == ROWS
-    return Recurrent.build(
+    return recurrent_network(
         x.shape[2], x.shape[1], [UNITS[spec["task"]]], 10 if rows else 1,
         loss="cross_entropy" if rows else "squared",
     )  # fmt: skip
@@ -99,22 +100,23 @@ def by_altmin(spec: Spec) -> dict[str, Any]:
     return {"status": "budget spent", "curves": {AVERAGED: rounded(thinned(curve, evaluation_moments()))}}
 
 
-def torch_network(spec: Spec, chosen: Recurrent) -> Any:
+def torch_network(spec: Spec, chosen: Network) -> Any:
     """The same network with the same weights, as a module."""
     import torch
     from torch import nn
 
+    below = chosen.sizes[0] // chosen.layers[0].steps
+
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.loop = nn.RNN(chosen.features, chosen.recurrent_sizes[0], batch_first=True)
-            self.out = nn.Linear(chosen.recurrent_sizes[0], chosen.widths[-1])
+            self.loop = nn.RNN(below, chosen.layers[0].units, batch_first=True)
+            self.out = nn.Linear(chosen.layers[0].units, chosen.widths[-1])
 
         def forward(self, x: Any) -> Any:
             return self.out(self.loop(x)[0][:, -1])
 
     net, (first, last) = Net(), chosen.initial_weights(spec["seed"])
-    below = chosen.features
     with torch.no_grad():
         net.loop.weight_ih_l0.copy_(torch.from_numpy(first[:, :below].copy()))
         net.loop.weight_hh_l0.copy_(torch.from_numpy(first[:, below:-1].copy()))

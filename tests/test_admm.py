@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge
 from zoo import solve_layer
 
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
 from altmin_dask.solvers.kernels import collect_chunk, enter_chunk, split_layers, split_visit_chunk
@@ -113,7 +113,7 @@ def linear(n=40, outliers=0):
     x = rng.normal(size=(n, 3))
     y = x @ rng.normal(size=(3, 2)) + 0.1 * rng.normal(size=(n, 2)) + 0.5
     y[:outliers] += 20.0
-    return Chain.build([3, 2], [], "squared", "identity"), x, y
+    return dense_network([3, 2], [], "squared", "identity"), x, y
 
 
 @pytest.mark.parametrize("mu", [0.05, 0.3, pytest.param(5.0, marks=pytest.mark.slow)])
@@ -174,7 +174,7 @@ def test_balanced_rho_comes_to_rest_and_the_solution_is_that_of_the_convex_progr
     cvxpy = pytest.importorskip("cvxpy")
     rng = np.random.default_rng(5)
     x, y = rng.normal(size=(30, 3)), rng.integers(0, 3, 30)
-    network = Chain.build([3, 3], [], "cross_entropy")
+    network = dense_network([3, 3], [], "cross_entropy")
     mu = 0.2
     solved = Solved(network, kind, x, y, mu, ridge=0.3, groups=groups)
     w = cvxpy.Variable((3, 4))
@@ -192,8 +192,8 @@ def nonlinear(hidden, loss):
     rng = np.random.default_rng(3)
     x = rng.normal(size=(12, 4))
     if loss == "cross_entropy":
-        return Chain.build([4, 3, 3], [hidden], loss), x, rng.integers(0, 3, 12)
-    return Chain.build([4, 3, 2], [hidden], loss, "identity"), x, rng.normal(size=(12, 2))
+        return dense_network([4, 3, 3], [hidden], loss), x, rng.integers(0, 3, 12)
+    return dense_network([4, 3, 2], [hidden], loss, "identity"), x, rng.normal(size=(12, 2))
 
 
 @pytest.mark.slow
@@ -285,7 +285,7 @@ def test_multipliers_are_kept_when_rho_moves():
 @pytest.mark.parametrize("kind", ["l1", "multipliers"])
 def test_nothing_has_no_size_to_compare_with(kind):
     """Samples and targets of zeros: every norm is nought, and so are the gaps."""
-    network = Chain.build([2, 2, 2], ["identity"], "squared", "identity")
+    network = dense_network([2, 2, 2], ["identity"], "squared", "identity")
     x = np.zeros((6, 2))
     solved = Solved(network, kind, x, x, 1.0, ridge=0.1, passes=5)
     assert solved.gap == 0.0

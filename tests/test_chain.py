@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from zoo import NAIVE, NETWORKS, PAIRINGS, cases, flat, make_case, naive_loss, split
 
 from altmin_dask.errors import ConfigError
-from altmin_dask.networks.chain import Chain, augmented
+from altmin_dask.networks.builders import dense_network
+from altmin_dask.networks.network import build_network
+from altmin_dask.networks.workspace import Workspace
 from altmin_dask.types import Batch
 
 every_network = pytest.mark.parametrize(("sizes", "activations"), NETWORKS.values(), ids=NETWORKS)
@@ -48,10 +50,11 @@ def test_samples_of_any_rank_and_type():
     assert {z.dtype for z in case.network.forward(single, Batch(pixels))} == {np.dtype(np.float32)}
 
 
-def test_augmented():
-    values = np.arange(12).reshape(2, 3, 2)
-    np.testing.assert_array_equal(augmented(values, np.float32)[1], [6, 7, 8, 9, 10, 11, 1])
-    assert augmented(values, np.float32).dtype == np.float32
+def test_the_first_inputs_are_augmented_samples():
+    x = np.arange(12).reshape(2, 3, 2)
+    inputs = dense_network((6, 1)).first_inputs(Batch(x), np.float32, Workspace())
+    np.testing.assert_array_equal(inputs[1], [6, 7, 8, 9, 10, 11, 1])
+    assert inputs.dtype == np.float32
 
 
 @pytest.mark.parametrize(("loss", "output"), PAIRINGS)
@@ -166,7 +169,7 @@ def test_tangent_is_the_derivative_of_the_residuals(name):
     [("sigmoid", np.sqrt(6 / 500)), ("tanh", np.sqrt(6 / 500)), ("relu", np.sqrt(6 / 300))],
 )
 def test_initial_weights_follow_the_rule(activation, limit):
-    first, last = Chain.build((300, 200, 100), activation).initial_weights(3, np.float64)
+    first, last = dense_network((300, 200, 100), activation).initial_weights(3, np.float64)
     assert np.abs(first[:, :-1]).max() <= limit
     # uniform: mean 0 and variance limit² / 3, within five standard errors of 60,000 draws
     assert abs(first[:, :-1].mean()) < 5 * limit / np.sqrt(3 * 60_000)
@@ -178,7 +181,7 @@ def test_initial_weights_follow_the_rule(activation, limit):
 
 
 def test_seeding():
-    network = Chain.build((4, 5, 3), "tanh")
+    network = dense_network((4, 5, 3), "tanh")
     one, again, other = (network.initial_weights(seed, np.float64) for seed in (1, 1, 2))
     for a, b, c in zip(one, again, other, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -211,14 +214,14 @@ def test_seeding():
 )
 def test_impossible_chains_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        Chain.build(*arguments)
+        dense_network(*arguments)
 
 
 @given(case=cases())
 @settings(max_examples=50, deadline=None)
 def test_a_description_builds_the_same_chain(case):
     description = json.loads(json.dumps(case.network.describe()))
-    rebuilt = Chain.build(**description)
+    rebuilt = build_network(description)
     assert rebuilt.describe() == case.network.describe()
     assert rebuilt == case.network
     np.testing.assert_array_equal(
@@ -227,10 +230,10 @@ def test_a_description_builds_the_same_chain(case):
 
 
 def test_one_activation_name_serves_all_hidden_layers():
-    chain = Chain.build((2, 3, 4, 5), "relu", "squared", "sigmoid")
+    chain = dense_network((2, 3, 4, 5), "relu", "squared", "sigmoid")
     assert [a.name for a in chain.activations] == ["relu", "relu"]
     assert chain.loss.output_activation == "sigmoid"
-    assert Chain.build((2, 5), "relu").activations == ()
+    assert dense_network((2, 5), "relu").activations == ()
 
 
 def test_flat_and_split_are_inverse():

@@ -31,7 +31,7 @@ from altmin_dask.config import load_pipeline
 from altmin_dask.data.sample_store import SampleStore, ingest
 from altmin_dask.data.sources import array_source
 from altmin_dask.execution.executors import Cluster, open_executor
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage import weights as weights_module
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -239,7 +239,7 @@ def test_weights_are_read_once_by_a_worker_and_update(cluster, store, altmin, tm
 
 
 def test_threads_of_a_worker_read_weights_once_between_them(tmp_path):
-    network = Chain.build([2000, 2000], "identity", "squared", "identity")
+    network = dense_network([2000, 2000], "identity", "squared", "identity")
     Model("regressor", network, network.initial_weights(0), (2000,)).save(tmp_path)
     file = tmp_path / "weights.safetensors"
     weights_module._read.cache_clear()

@@ -22,6 +22,7 @@ from altmin_dask.estimators.watch import Stop
 from altmin_dask.execution import task_graphs
 from altmin_dask.execution.executors import Threads
 from altmin_dask.inference import evaluate_store, predict_store
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage import atomic, model
 from altmin_dask.storage import run as run_module
 from altmin_dask.storage.atomic import folder_beside
@@ -371,9 +372,7 @@ def live(store, tmp_path, monkeypatch) -> RunFolder:
 
 
 def make_network() -> Any:
-    from test_inference import Chain
-
-    return Chain.build([12, 5, 12], "tanh", "squared", "sigmoid")
+    return dense_network([12, 5, 12], "tanh", "squared", "sigmoid")
 
 
 def test_one_model_is_used_for_all_chunks(live, store, tmp_path):

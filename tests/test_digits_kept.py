@@ -30,7 +30,7 @@ from altmin_dask.estimators import (
 from altmin_dask.execution.executors import Threads
 from altmin_dask.execution.task_graphs import Samples, TaskContext
 from altmin_dask.export.onnx import write_onnx
-from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.networks.builders import recurrent_network
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -235,7 +235,7 @@ def test_what_belongs_to_samples_keeps_its_digits(dtype, tmp_path):
     for name, values in others.items():
         group.create_array(name, data=values, chunks=(16, *values.shape[1:]))
     store = SampleStore.open(tmp_path / "s.zarr")
-    network = Recurrent.build(1, 3000, (2,), 1)
+    network = recurrent_network(1, 3000, (2,), 1)
     arrays = {
         name: array.compute(scheduler="sync")
         for name, array in Samples(store, "labels").arrays((0, 1), "token").items()

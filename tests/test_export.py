@@ -16,7 +16,7 @@ from altmin_dask.errors import DataError, ExistsError, MissingError
 from altmin_dask.export.onnx import write_onnx
 from altmin_dask.export.torch import sequential, state_dict
 from altmin_dask.networks.activations import ACTIVATIONS
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage.model import Model
 
 try:
@@ -34,7 +34,7 @@ OUTPUTS = [("squared", name) for name in ACTIVATIONS] + [
 
 
 def model(activation: str, loss: str, output: str | None, dtype: Any = np.float32) -> Model:
-    network = Chain.build([12, 7, 6, 3], activation, loss, output)
+    network = dense_network([12, 7, 6, 3], activation, loss, output)
     kind = "classifier" if loss == "cross_entropy" else "regressor"
     rng = np.random.default_rng(1)
     weights = tuple(

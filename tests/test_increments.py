@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from zoo import NETWORKS, make_case, targets
+from zoo import NETWORKS, augmented, make_case, targets
 
-from altmin_dask.networks.chain import BLOCK_ROWS, Chain, augmented
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.nested import Pass
+from altmin_dask.networks.network import BLOCK_ROWS
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
 from altmin_dask.solvers.kernels import evaluate_chunk, kfac_chunk, quadratic_model_chunk
 from altmin_dask.solvers.kfac import (
@@ -163,7 +164,7 @@ def test_curvature_is_that_of_the_loss_in_z(loss, output):
 
 
 def test_chunks_add_up_and_blocks_do_not_matter():
-    network = Chain.build([3, 4, 2], "tanh")
+    network = dense_network([3, 4, 2], "tanh")
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2 * BLOCK_ROWS + 7, 3))
     y = targets(network, len(x), rng)
@@ -305,7 +306,7 @@ def test_the_memory_comes_back():
 
 @pytest.mark.parametrize("value", [0.0, 1e-30])
 def test_samples_without_information_leave_finite_steps(value):
-    network = Chain.build([3, 2, 2], "relu")
+    network = dense_network([3, 2, 2], "relu")
     weights = tuple(np.zeros((d, k), np.float32) for d, k in network.shapes)
     x = np.full((10, 3), value, np.float32)
     settings = KFACSettings(0.0, 0.03)

@@ -18,7 +18,7 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, DataError, ExistsError, SchedulerError
 from altmin_dask.execution.executors import Executor, Threads, open_executor
 from altmin_dask.inference import evaluate_store, predict_store
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.problem import find_store
@@ -34,7 +34,7 @@ def make_run(
     folder: Path, kind: str, features: int = 12, dtype: str = "float64", scale: float = 1.0
 ) -> RunFolder:
     loss, output, outputs = KINDS[kind]
-    network = Chain.build([features, 5, outputs], "tanh", loss, output)
+    network = dense_network([features, 5, outputs], "tanh", loss, output)
     run = RunFolder(folder)
     Model(kind, network, network.initial_weights(5, dtype), (features,), scale).save(run.model)
     return run

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from increment_step import Parts, Stepper
 from kernel import Timing, row
 
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.solvers.kernels import evaluate_chunk
 from altmin_dask.solvers.kfac import CURVATURE_EVERY, KFACState, KroneckerPreconditioner
 from altmin_dask.types import Batch
@@ -36,7 +36,7 @@ def test_the_steps_that_are_timed_train_and_hold_all_that_the_client_does(monkey
             return original(*arguments, **settings)
 
         monkeypatch.setattr(kind, name, counted)
-    network = Chain.build([6, 5, 6], "tanh")
+    network = dense_network([6, 5, 6], "tanh")
     x = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
     ticks = count()
     stepper = Stepper(network, x, x, 4, lambda: float(next(ticks)))

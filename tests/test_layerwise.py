@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from test_training import train
+from zoo import augmented
 
 from altmin_dask.execution.executors import Threads
-from altmin_dask.networks.chain import Chain, augmented
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.nested import Pass
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training import initialization
@@ -66,10 +67,10 @@ def test_other_nets_keep_random_layers_where_nothing_is_given_back(store, pipeli
 
 
 def test_stages():
-    mirror = Chain.build([6, 4, 2, 4, 6], ["relu", "identity", "tanh"], "binary_cross_entropy")
+    mirror = dense_network([6, 4, 2, 4, 6], ["relu", "identity", "tanh"], "binary_cross_entropy")
     first, second = _stage(mirror, 0, True), _stage(mirror, 1, True)
-    assert first.describe() == Chain.build([6, 4, 6], "relu", "binary_cross_entropy").describe()
-    assert second.describe() == Chain.build([4, 2, 4], "identity", "squared", "relu").describe()
+    assert first.describe() == dense_network([6, 4, 6], "relu", "binary_cross_entropy").describe()
+    assert second.describe() == dense_network([4, 2, 4], "identity", "squared", "relu").describe()
     assert _stage(mirror, 0, False).loss.output_activation == "identity"
 
 

@@ -91,8 +91,8 @@ def test_derivatives_are_those_of_the_value(loss, output, case):
     slopes = differences(lambda at: mean.value(at, mean.predict(at), targets), z)
     np.testing.assert_allclose(mean.gradient(z, a, targets), slopes, rtol=1e-6, atol=1e-8)
     bends = differences(lambda at: mean.gradient(at, mean.predict(at), targets), z)
-    np.testing.assert_allclose(dense(mean.hessian(a, targets)), bends, rtol=1e-6, atol=1e-8)
-    curvature = dense(mean.curvature(a, targets))
+    np.testing.assert_allclose(dense(mean.hessian(z, a, targets)), bends, rtol=1e-6, atol=1e-8)
+    curvature = dense(mean.curvature(z, a, targets))
     assert np.linalg.eigvalsh(curvature).min() >= -1e-14
     if output in ("identity", "softmax") or loss == "binary_cross_entropy":  # where Gauss–Newton is exact
         np.testing.assert_allclose(curvature, bends, rtol=1e-6, atol=1e-8)

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.model import Model
@@ -31,7 +31,7 @@ def make_model(kind: str = "autoencoder", dtype: str = "float32") -> Model:
         "classifier": ("cross_entropy", None, 3),
         "regressor": ("squared", None, 1),
     }[kind]
-    network = Chain.build([6, 4, 3, outputs], ["tanh", "relu"], loss, output)
+    network = dense_network([6, 4, 3, outputs], ["tanh", "relu"], loss, output)
     return Model(kind, network, network.initial_weights(1, dtype), (2, 3), 255.0)
 
 

@@ -60,7 +60,7 @@ def test_directional_and_backward_are_adjoint(case):
 def test_directional_is_a_derivative():
     case = make_case((4, 3, 5, 2), ("tanh", "sigmoid"), seed=4)
     change = random_change(case)
-    plus, minus = (case.network.forward(along(case, change, h), case.x)[-1] for h in (1e-6, -1e-6))
+    plus, minus = (case.network.forward(along(case, change, h), case.batch)[-1] for h in (1e-6, -1e-6))
     assert np.allclose(passed(case).directional(change), (plus - minus) / 2e-6, atol=1e-8)
 
 

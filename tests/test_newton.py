@@ -23,7 +23,7 @@ from zoo import (
     split,
 )
 
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers import exact_newton
 from altmin_dask.solvers.gauss_newton import NewtonSettings, gauss_newton_step, objective, update
@@ -450,7 +450,7 @@ def original_update(case: Case, k: int) -> np.ndarray:
 def test_the_original_algorithm():
     """An auto-encoder of digits, sigmoid in both layers, μ = 1: ten samples, from a forward pass."""
     digits = load_digits().data[:10] / 16
-    network = Chain.build((64, 30, 64), "sigmoid", "squared", "sigmoid")
+    network = dense_network((64, 30, 64), "sigmoid", "squared", "sigmoid")
     weights = network.initial_weights(0, np.float64)
     case = Case(network, weights, digits, digits, network.forward(weights, Batch(digits)), [1.0, 1.0])
     options = NewtonSettings(curvature="exact", armijo=0.2, backtrack=0.25)

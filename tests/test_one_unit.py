@@ -21,8 +21,7 @@ from zoo import (
     split,
 )
 
-from altmin_dask.networks.chain import Chain
-from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import enter_chunk, evaluate_chunk, kfac_chunk, visit_chunk
 from altmin_dask.types import Batch
@@ -152,7 +151,7 @@ def recurrent_f(network, weights, x, y, z, mu) -> np.ndarray:
     """F_k of a recurrent network, step by step, in float64; a forward pass where z is None, which it fills in."""
     total = np.zeros(len(x))
     for k in range(len(x)):
-        below = list(x[k].reshape(network.steps, network.features))
+        below = list(x[k].reshape(network.sequence_steps, -1))
         for i, (layer, w) in enumerate(zip(network.layers, weights, strict=True)):
             values, state = [], np.zeros(layer.width)
             for t, a in enumerate(below[-layer.steps :]):
@@ -169,7 +168,7 @@ def recurrent_f(network, weights, x, y, z, mu) -> np.ndarray:
                 values.append(state)
             below = values
     last = network.layers[-1]
-    outputs = Chain.build((1, last.width), [], network.loss.name, network.loss.output_activation)
+    outputs = dense_network((1, last.width), [], network.loss.name, network.loss.output_activation)
     rows = Case(
         outputs, (), np.zeros((len(x) * last.steps, 1)), y.reshape(len(x) * last.steps, *y.shape[2:]), [], []
     )
@@ -188,7 +187,7 @@ def test_a_recurrent_network_with_one_unit_is_the_definition(
     widths, head, activation, loss, output, every, dtype
 ):
     rng = np.random.default_rng(3)
-    network = Recurrent.build(1, 4, widths, 1, head, activation, loss, output, every=every)
+    network = recurrent_network(1, 4, widths, 1, head, activation, loss, output, every=every)
     weights = tuple((w + 0.3 * rng.normal(size=w.shape)).astype(dtype) for w in network.initial_weights(0))
     true, near = tuple(w.astype(np.float64) for w in weights), 40 * float(np.finfo(dtype).eps)
     x = rng.normal(size=(N, 4)).astype(dtype)

@@ -21,9 +21,8 @@ from hypothesis import strategies as st
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution import task_graphs
 from altmin_dask.execution.executors import Threads
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.recurrent import Recurrent
 from altmin_dask.networks.workspace import thread_workspace
 from altmin_dask.planning import plan, projection
 from altmin_dask.planning.kfac_memory import kfac_task
@@ -98,14 +97,14 @@ NETS = {
 
 
 def workload(network: Network, rows: int, **settings: object) -> Workload:
-    return Workload(sizes=network.sizes, rows=rows, chunk_rows=rows, x_bytes=8 * network.sizes[0], **settings)  # type: ignore[arg-type]
+    return Workload(network=network, rows=rows, chunk_rows=rows, x_bytes=8 * network.sizes[0], **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("incremental", [True, False])
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize(("steps", "rows", "itemsize"), [(1, 300, 8), (2, 1500, 4)])
 def test_scratch_arrays_are_those_that_threads_keep(name, incremental, steps, rows, itemsize):
-    network = Chain.build(*NETS[name])
+    network = dense_network(*NETS[name])
     rng = np.random.default_rng(0)
     x = rng.random((rows, network.sizes[0]))
     y = rng.integers(0, 2, rows) if name == "classifier" else rng.random((rows, network.widths[-1]))
@@ -142,9 +141,9 @@ def test_scratch_arrays_are_those_that_threads_keep(name, incremental, steps, ro
 def test_scratch_arrays_of_increments_with_a_finite_penalty_are_planned(name):
     """Those of the pass, of the z-update, and of residuals that are formed from the step; some steps are cut."""
     rows, rng = 300, np.random.default_rng(0)
-    network: Network = Recurrent.build(3, 4, (5, 6), 2, (4,))
+    network: Network = recurrent_network(3, 4, (5, 6), 2, (4,))
     if name in NETS:
-        network = Chain.build(*NETS[name])
+        network = dense_network(*NETS[name])
     x = rng.random((rows, network.sizes[0]))
     y = rng.integers(0, 2, rows) if name == "classifier" else rng.random((rows, network.widths[-1]))
     weights = tuple(8 * w for w in network.initial_weights(1, "f4"))
@@ -162,8 +161,6 @@ def test_scratch_arrays_of_increments_with_a_finite_penalty_are_planned(name):
     thread.start()
     thread.join()
     work = workload(network, rows, itemsize=4, newton_steps=2, kfac=True, relaxed=True)
-    if isinstance(network, Recurrent):
-        work = replace(work, layers=network.layers)
     planned = kfac_task(work).scratch
     assert any(key[0].startswith("shortened") for key in made) == (name != "one layer")
     assert made.keys() <= planned.keys()
@@ -179,8 +176,7 @@ def test_scratch_arrays_of_increments_with_a_finite_penalty_are_planned(name):
     st.integers(0, 200),
 )
 def test_the_largest_chunk_is_the_last_that_fits(sizes, rows, threads, in_process, exact, mebibytes):
-    work = Workload(
-        tuple(sizes), rows, 1, 8 * sizes[0], threads=threads, in_process=in_process, exact=exact
+    work = Workload(dense_network(sizes), rows, 1, 8 * sizes[0], threads=threads, in_process=in_process, exact=exact
     )  # fmt: skip
     found = largest_chunk_rows(work, mebibytes * MIB)
     peaks = [
@@ -200,7 +196,7 @@ def test_the_largest_chunk_is_the_last_that_fits(sizes, rows, threads, in_proces
 @pytest.mark.parametrize("chunks", [1, 2, 4, 5, 8, 17, 64, 65])
 @pytest.mark.parametrize("split_every", [2, 4, 7])
 def test_tasks_of_a_sweep_are_those_of_its_graph(make_store, chunks, split_every):
-    network = Chain.build([3, 2, 3])
+    network = dense_network([3, 2, 3])
     store = make_store(np.random.default_rng(0).random((2 * chunks, 3)), chunk_rows=2)
     kernel = task_graphs.TaskContext(network, "inputs", "float64")
     latent = LatentStore("/nowhere", store.rows, 5, 2, "float64")
@@ -211,9 +207,7 @@ def test_tasks_of_a_sweep_are_those_of_its_graph(make_store, chunks, split_every
     (graph,) = dask.optimize(task_graphs.visit(step, latent, 0, l2, l2, renew=True))
     tasks = [task for task in dict(graph.dask).values() if not isinstance(task, dask._task_spec.DataNode)]
     planned = project(
-        Workload(
-            network.sizes, store.rows, 2, 24, group_chunks=chunks, split_every=split_every, incremental=False
-        )
+        Workload(network, store.rows, 2, 24, group_chunks=chunks, split_every=split_every, incremental=False)
     )
     assert planned.tasks == len(tasks)
     statistics = Statistics(network.shapes, with_inputs=False)
@@ -228,7 +222,7 @@ def test_tasks_of_increments_are_those_that_run(make_store, tmp_path, chunks, la
     store = make_store(
         rng.random((2 * chunks, 3)), rng.integers(0, 3, 2 * chunks) if labels else None, chunk_rows=2
     )
-    network = Chain.build([3, 2, 3], loss="cross_entropy" if labels else "squared")
+    network = dense_network([3, 2, 3], loss="cross_entropy" if labels else "squared")
     target = "labels" if labels else "inputs"
     weights = WeightStore(str(tmp_path)).publish(network.initial_weights(0, "float32"), "weights", 1)
     step = task_graphs.Step(
@@ -248,7 +242,7 @@ def test_tasks_of_increments_are_those_that_run(make_store, tmp_path, chunks, la
         started = threads.start(*task_graphs.increment(step, None, (0,), 2))
         threads.first([started])
         threads.compute(task_graphs.probe(replace(step, token="p"), started.kept(), weights, weights))
-    work = Workload(network.sizes, store.rows, 2, 24, 8 * labels, group_chunks=chunks, kfac=True, itemsize=4)
+    work = Workload(network, store.rows, 2, 24, 8 * labels, group_chunks=chunks, kfac=True, itemsize=4)
     # Dask's own last step may be fused with ours, or not
     assert abs(project(work).tasks - len(seen)) <= 1, seen
 
@@ -362,8 +356,8 @@ def test_auto_picks_chunks_that_fit_and_keep_threads_busy(altmin: Altmin, tmp_pa
 
 
 def test_auto_makes_tasks_of_about_a_second():
-    work = Workload((784, 300, 784), 10_000_000, 1, 3136, workers=2)
-    wide = Workload((784, 3000, 784), 10_000_000, 1, 3136, workers=2)
+    work = Workload(dense_network((784, 300, 784)), 10_000_000, 1, 3136, workers=2)
+    wide = Workload(dense_network((784, 3000, 784)), 10_000_000, 1, 3136, workers=2)
     assert 1000 < projection.task_rows(work) < 20_000
     assert 1 <= projection.task_rows(wide) < projection.task_rows(work) / 5
     assert projection.task_rows(replace(work, rows=1)) == 1
@@ -445,7 +439,7 @@ def test_workers_of_a_running_cluster_that_are_too_small_are_refused(altmin: Alt
 
 def test_what_trains_must_fit_as_well():
     place = Resources(4, 1, None, in_process=False)
-    work = Workload((100_000, 10, 10), 1000, 10, 400_000, in_process=False)
+    work = Workload(dense_network((100_000, 10, 10)), 1000, 10, 400_000, in_process=False)
     made = plan.Plan(work, project(work), place, raw=False)
     assert not made.fits
     with pytest.raises(plan.ConfigError, match="the process that trains would need"):

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_softmax, softmax
 
 from altmin_dask.errors import ConfigError
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.networks.mean_loss import Targets
-from altmin_dask.networks.network import build_network, describe_network, nested_pass
-from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.networks.nested import Pass
+from altmin_dask.networks.network import build_network
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.gauss_newton import NewtonSettings, gauss_newton_step, objective, update
 from altmin_dask.solvers.kernels import (
@@ -56,7 +56,7 @@ class Case:
     def __init__(self, name: str, seed: int = 0, dtype=np.float64) -> None:
         sizes, head, activation, loss, every, lengths, states = NETWORKS[name]
         rng = np.random.default_rng(seed)
-        self.network = Recurrent.build(
+        self.network = recurrent_network(
             FEATURES,
             STEPS,
             sizes,
@@ -117,7 +117,7 @@ def naive(case: Case, k: int, z: list[np.ndarray] | None) -> tuple[list[list[np.
     """Residuals of sample k, step by step, and its loss, by the definition; without z of a forward pass."""
     net, length = case.network, case.lengths[k]
     act = ACTIVATIONS[net.activations[0].name]
-    states = np.split(case.states[k], np.cumsum(net.recurrent_sizes)[:-1])
+    states = np.split(case.states[k], np.cumsum(net.state_sizes)[:-1])
     below = [case.inputs[k, t] for t in range(length)]
     residuals, all_z = [], []
     for i, layer in enumerate(net.layers):
@@ -300,10 +300,10 @@ def test_derivatives_of_the_nested_loss_are_those_of_differences(name):
 
     def losses(t):
         moved = tuple(w + t * d for w, d in zip(case.weights, change, strict=True))
-        return nested_pass(case.network, moved, case.batch).loss
+        return Pass.forward(case.network, moved, case.batch).loss
 
     slope = (losses(1e-6) - losses(-1e-6)) / 2e-6
-    found = nested_pass(case.network, case.weights, case.batch)
+    found = Pass.forward(case.network, case.weights, case.batch)
     for k in range(N):
         assert found.loss[k] == pytest.approx(naive(case, k, None)[1], rel=1e-12)
     np.testing.assert_allclose(
@@ -365,7 +365,7 @@ def test_the_model_along_a_step_is_that_of_differences():
         return case.network.forward(weights, case.batch)[-1]
 
     tangents = [(outputs(*at) - outputs(*(-np.array(at)))) / 2 for at in ((1, 0), (0, 1))]
-    found = nested_pass(case.network, case.weights, case.batch)
+    found = Pass.forward(case.network, case.weights, case.batch)
     for a in range(2):
         assert probe.slope[a] == pytest.approx(float(np.vdot(found.gradient, tangents[a])), rel=1e-4)
         for b in range(2):
@@ -381,8 +381,8 @@ def test_the_model_along_a_step_is_that_of_differences():
 def test_one_step_is_the_chain(loss, every):
     """z-updates, statistics, weights and increments; V has nothing to act on and stays zero."""
     rng = np.random.default_rng(0)
-    chain = Chain.build([FEATURES, 4, 3, OUTPUTS], "tanh", loss)
-    net = Recurrent.build(FEATURES, 1, (4, 3), OUTPUTS, (), "tanh", loss, every=every)
+    chain = dense_network([FEATURES, 4, 3, OUTPUTS], "tanh", loss)
+    net = recurrent_network(FEATURES, 1, (4, 3), OUTPUTS, (), "tanh", loss, every=every)
     weights = tuple(rng.normal(size=s) for s in chain.shapes)
 
     def looped(w, layer):
@@ -462,10 +462,10 @@ def test_a_step_without_a_target_counts_for_nothing():
     case = Case("one layer, every step")
     y = case.y.copy()
     y[:, 2] = -1
-    found = nested_pass(case.network, case.weights, Batch(case.inputs, y))
+    found = Pass.forward(case.network, case.weights, Batch(case.inputs, y))
     gradient = found.gradient.reshape(N, STEPS, OUTPUTS)
     assert not gradient[:, 2].any()
-    full = nested_pass(case.network, case.weights, case.batch)
+    full = Pass.forward(case.network, case.weights, case.batch)
     parts = full.gradient.reshape(N, STEPS, OUTPUTS) * STEPS / (STEPS - 1)
     np.testing.assert_allclose(np.delete(gradient, 2, 1), np.delete(parts, 2, 1), rtol=1e-12)
 
@@ -510,7 +510,7 @@ def test_states_after_sequences_of_different_lengths():
 
 
 def test_initial_weights():
-    net = Recurrent.build(6, 4, (5, 7), 3, (4,), "tanh")
+    net = recurrent_network(6, 4, (5, 7), 3, (4,), "tanh")
     weights = net.initial_weights(0, np.float64)
     for layer, w in zip(net.layers, weights, strict=True):
         assert w.shape == (layer.width, layer.inputs)
@@ -518,7 +518,9 @@ def test_initial_weights():
         if layer.recurrent:
             v = w[:, layer.in_features : -1]
             np.testing.assert_allclose(v @ v.T, np.eye(layer.width), atol=1e-12)
-    identity = replace(net, start="identity").initial_weights(0, np.float64)
+    identity = recurrent_network(6, 4, (5, 7), 3, (4,), recurrent_init="identity").initial_weights(
+        0, np.float64
+    )
     np.testing.assert_array_equal(identity[0][:, 6:-1], np.eye(5))
     np.testing.assert_array_equal(net.initial_weights(0)[0], weights[0].astype(np.float32))
 
@@ -526,7 +528,7 @@ def test_initial_weights():
 @every_network
 def test_a_description_makes_the_network_again(name):
     network = Case(name).network
-    assert build_network(describe_network(network)) == network
+    assert build_network(network.describe()) == network
 
 
 @pytest.mark.parametrize(
@@ -540,7 +542,7 @@ def test_a_description_makes_the_network_again(name):
 )
 def test_what_cannot_be_built(arguments, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        Recurrent.build(*arguments)
+        recurrent_network(*arguments)
 
 
 def test_the_slope_is_that_of_f_along_the_step():

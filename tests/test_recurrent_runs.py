@@ -17,8 +17,7 @@ from altmin_dask import runs
 from altmin_dask.config import Pipeline
 from altmin_dask.data.sample_store import ingest
 from altmin_dask.data.sources import array_source, open_source
-from altmin_dask.networks.network import nested_pass
-from altmin_dask.networks.recurrent import Recurrent
+from altmin_dask.networks.nested import Pass
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -144,7 +143,7 @@ def test_statistics_follow_moving_states(store, tmp_path):
     pipeline = make(samples, training={"schedule": "incremental", "max_sweeps": 2.0}, solver={"mu": 0.5})
     runs.train(pipeline, run, Quiet(), log=lambda line: None)
     state, model = run.restore(), Model.load(run.model)
-    assert isinstance(model.network, Recurrent)
+    assert model.network.inputs_move
     assert len(set(state.generations)) == 1
     z = np.asarray(zarr.open_array(f"{run.latent}/{state.generations[0]:06d}.zarr", mode="r")[:])
     states = np.tanh(z[:, : STEPS * 5].reshape(150, STEPS, 5))
@@ -183,7 +182,7 @@ def test_steps_that_explode_are_taken_back(activation, tmp_path, monkeypatch):
     model = Model.load(RunFolder(tmp_path / "run").model)
     assert min(losses) < losses[0]
     x, y = next(iter(open_source("adding:rows=256,steps=40").blocks(256)))
-    loss = nested_pass(model.network, model.weights, Batch(x, y[:, None])).loss.mean()
+    loss = Pass.forward(model.network, model.weights, Batch(x, y[:, None])).loss.mean()
     assert loss == pytest.approx(min(losses), rel=1e-4)
 
 

@@ -21,7 +21,7 @@ from altmin_dask.config import Pipeline
 from altmin_dask.data.sample_store import SampleStore, ingest
 from altmin_dask.data.sources import array_source, open_source
 from altmin_dask.errors import DataError, MissingError
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.report.page import summary_table, write_report
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -78,7 +78,7 @@ def make_run(
         run.append(each)
     if model:
         loss = "cross_entropy" if kind == "classifier" else "squared"
-        network = Chain.build([features, 7, OUTPUTS[kind] or features], "sigmoid", loss)
+        network = dense_network([features, 7, OUTPUTS[kind] or features], "sigmoid", loss)
         Model(kind, network, network.initial_weights(1), shape).save(run.model)
     return run
 

@@ -25,7 +25,7 @@ from simulation import (
     tree,
 )
 
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
 
 REAL = Costs([0.9, 1.1, 1.0], 4e6, 2e6, 2e-3, 0.05, 0.02, 5e-4, 1e-4, 1.25e9, 1e10)
 times_of_tasks = st.lists(st.floats(0.1, 2.0), min_size=1, max_size=5)
@@ -209,7 +209,7 @@ def test_of_a_step_of_one_chunk_all_workers_but_one_wait(workers):
 def test_the_default_step_is_measured_with_its_rounds_bytes_and_the_clients_solve(tmp_path):
     """784-4-784: 8 MiB of x are 2,674 samples, and 2,000 are wanted."""
     base = Costs([1.0], 100.0, 99.0, 0.001, 7.0, 0.02, 5e-4, 1e-4, 1.25e9, 1e10, 1e6, 1e6)
-    step = default_step(tmp_path, Chain.build([784, 4, 784], "sigmoid"), base)
+    step = default_step(tmp_path, dense_network([784, 4, 784], "sigmoid"), base)
     assert (step.rows, step.group) == (2674, 1)
     pull = 4 * (3 + 4 * 785 + 784 * 5)
     curvature = 4 * (785**2 + 4**2 + 5**2 + 784**2)

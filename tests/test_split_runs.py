@@ -10,7 +10,7 @@ from test_training import train
 from zoo import PAIRINGS
 
 from altmin_dask.errors import RepairWarning
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.solvers.schedules import Visit
 from altmin_dask.storage.latent import LatentStore
@@ -226,7 +226,7 @@ def test_met_constraints_are_not_stationarity(samples, make_store, pipeline, tmp
     assert records[-1]["gradient_norm"] == splitting.gradient
     # by the whole network on the first chunk, and central differences of loss and ridge
     first = samples[:32]
-    kernel = Chain.build([12, 6, 5, 6, 12], ["tanh"] * 3, "squared", "sigmoid")
+    kernel = dense_network([12, 6, 5, 6, 12], ["tanh"] * 3, "squared", "sigmoid")
 
     def objective(weights):
         z = kernel.forward(weights, Batch(first))[-1]

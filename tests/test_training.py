@@ -14,7 +14,8 @@ from altmin_dask import runs
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, ExistsError, MissingError, RunError, SchedulerError
 from altmin_dask.execution.blas import single_threaded_blas
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
+from altmin_dask.networks.network import Network
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.checkpoint import State
@@ -58,7 +59,7 @@ def sums_on_disk(
     return total + ridge * sum(float((w**2).sum()) for w in state.weights), seen
 
 
-def objective_by_hand(network: Chain, weights: Any, mu: list[float], x: Any, y: Any, z: Any) -> float:
+def objective_by_hand(network: Network, weights: Any, mu: list[float], x: Any, y: Any, z: Any) -> float:
     total, inputs, start = 0.0, x, 0
     for layer, width in enumerate(network.widths):
         part = z[:, start : start + width]
@@ -335,7 +336,7 @@ def test_residuals_far_below_the_samples_are_not_rounding(schedule, make_store, 
     run, state, records = train(settings, tmp_path / "run", initial=start)
     (generation,) = set(state.generations)
     z = np.asarray(zarr.open_array(f"{run.latent}/{generation:06d}.zarr", mode="r")[:])
-    kernel = Chain.build([3, 2, 3], ["identity"], "squared", "identity")
+    kernel = dense_network([3, 2, 3], ["identity"], "squared", "identity")
     weights = [w.astype(np.longdouble) for w in state.weights]
     precise, z = x.astype(np.longdouble), z.astype(np.longdouble)
     expected = objective_by_hand(kernel, weights, [1e4] * 2, precise, precise, z) / 90

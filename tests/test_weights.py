@@ -12,7 +12,8 @@ from sklearn.datasets import make_classification
 
 from altmin_dask import AltMinClassifier, AltMinRegressor, Model
 from altmin_dask.errors import ConfigError, DataError
-from altmin_dask.networks.chain import Chain
+from altmin_dask.networks.builders import dense_network
+from altmin_dask.networks.network import Network
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import evaluate_chunk, kfac_chunk, moments_chunk, quadratic_model_chunk
 from altmin_dask.types import Batch
@@ -20,9 +21,9 @@ from altmin_dask.types import Batch
 LOSSES = ["squared", "binary_cross_entropy", "cross_entropy"]
 
 
-def problem(loss: str) -> tuple[Chain, Any, np.ndarray, np.ndarray, np.ndarray]:
+def problem(loss: str) -> tuple[Network, Any, np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
-    network = Chain.build([4, 5, 3], "tanh", loss)
+    network = dense_network([4, 5, 3], "tanh", loss)
     x, w = rng.normal(size=(30, 4)), rng.integers(0, 4, 30)
     y = rng.integers(0, 3, 30) if loss == "cross_entropy" else rng.random((30, 3))
     return network, network.initial_weights(0, np.float64), x, y, w

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from zoo import ACTIVATIONS
+from zoo import ACTIVATIONS, augmented
 
-from altmin_dask.networks.chain import Chain, augmented
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.initialization import SPREAD, whitened_weights
 from altmin_dask.types import Batch
 
@@ -25,7 +25,7 @@ def data(n=500, d=9, rank=9):
 def test_first_pre_activations_are_white(hidden, rank):
     """Mean 0 and deviation `SPREAD` on average, uncorrelated where there are directions enough."""
     x = data(rank=rank)
-    chain = Chain.build([9, hidden, 2], "tanh")
+    chain = dense_network([9, hidden, 2], "tanh")
     weights = whitened_weights(chain, moments(x), np.zeros(2), dtype=np.float64)
     z = chain.forward(weights, Batch(x))[0]
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-10)
@@ -39,13 +39,13 @@ def test_first_pre_activations_are_white(hidden, rank):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_output_is_the_mean_target(name):
     mean = {"tanh": [-0.5, 0.9]}.get(name, [0.3, 0.8])
-    chain = Chain.build([9, 4, 2], "tanh", "squared", name)
+    chain = dense_network([9, 4, 2], "tanh", "squared", name)
     weights = whitened_weights(chain, moments(data()), np.array(mean), dtype=np.float64)
     np.testing.assert_allclose(chain.predict(weights, Batch(data())), np.tile(mean, (500, 1)), rtol=1e-12)
 
 
 def test_output_of_classes_is_their_frequency():
-    chain = Chain.build([9, 4, 3], "tanh", "cross_entropy")
+    chain = dense_network([9, 4, 3], "tanh", "cross_entropy")
     weights = whitened_weights(chain, moments(data()), np.array([0.5, 0.3, 0.2]), dtype=np.float64)
     np.testing.assert_allclose(chain.predict(weights, Batch(data()))[0], [0.5, 0.3, 0.2], rtol=1e-12)
 
@@ -53,27 +53,27 @@ def test_output_of_classes_is_their_frequency():
 @pytest.mark.parametrize("mean", [0.0, 1.0])
 @pytest.mark.parametrize("output", ["identity", "sigmoid", "tanh", "softplus", "relu", "leaky_relu"])
 def test_targets_at_the_ends_stay_finite(mean, output):
-    chain = Chain.build([9, 4, 2], "tanh", "squared", output)
+    chain = dense_network([9, 4, 2], "tanh", "squared", output)
     weights = whitened_weights(chain, moments(data()), np.full(2, mean))
     assert all(np.isfinite(w).all() for w in weights)
 
 
 @pytest.mark.parametrize("x", [np.full((50, 9), 0.7), data(n=3), data() * 1e-8, data() * 1e8], ids=str)
 def test_degenerate_samples_give_finite_weights(x):
-    chain = Chain.build([9, 4, 5, 2], "tanh")
+    chain = dense_network([9, 4, 5, 2], "tanh")
     weights = whitened_weights(chain, moments(x), np.zeros(2), dtype=np.float64)
     assert all(np.isfinite(w).all() for w in weights)
     assert np.abs(chain.forward(weights, Batch(x))[0]).max() < 10 or x.max() > 1e6
 
 
 def test_samples_that_do_not_vary_give_random_weights():
-    chain = Chain.build([9, 4, 2], "tanh")
+    chain = dense_network([9, 4, 2], "tanh")
     weights = whitened_weights(chain, moments(np.full((50, 9), 0.7)), np.zeros(2), seed=5)
     np.testing.assert_array_equal(weights[0], chain.initial_weights(5)[0])
 
 
 def test_seeds():
-    chain = Chain.build([9, 4, 2], "tanh")
+    chain = dense_network([9, 4, 2], "tanh")
     a, b, c = (whitened_weights(chain, moments(data()), np.zeros(2), seed)[0] for seed in (1, 1, 2))
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)

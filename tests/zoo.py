@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from hypothesis import strategies as st
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import erfc, expit, log_softmax, softmax
 
 from altmin_dask.networks.activations import ACTIVATIONS
-from altmin_dask.networks.chain import Chain, Point
+from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.mean_loss import Targets
+from altmin_dask.networks.network import Network, Point
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.ridge import ridge_system
 from altmin_dask.types import Batch, Weights
@@ -39,7 +40,7 @@ NETWORKS = {
 class Case:
     """A network with weights and a block of samples: everything a z-update takes."""
 
-    network: Chain
+    network: Network
     weights: Weights
     x: np.ndarray
     y: np.ndarray
@@ -71,7 +72,7 @@ class Case:
         return naive_objective(self, self.z if z is None else z)
 
 
-def targets(network: Chain, n: int, rng: np.random.Generator, dtype=np.float64) -> np.ndarray:
+def targets(network: Network, n: int, rng: np.random.Generator, dtype=np.float64) -> np.ndarray:
     """Targets of the kind the loss asks for."""
     width = network.widths[-1]
     if network.loss.target == "labels":
@@ -95,7 +96,7 @@ def make_case(
 ) -> Case:
     """A random network with biases, samples, and z up to `spread` away from a forward pass."""
     rng = np.random.default_rng(seed)
-    network = Chain.build(sizes, list(activations), loss, output)
+    network = dense_network(sizes, list(activations), loss, output)
     weights = tuple(
         (w + 0.3 * rng.normal(size=w.shape)).astype(dtype) for w in network.initial_weights(rng, np.float64)
     )
@@ -149,6 +150,22 @@ NAIVE = {
     "relu": (lambda z: np.where(z > 0, z, 0), _rectifier(0, 1), np.zeros_like),
     "leaky_relu": (lambda z: np.where(z > 0, z, 0.01 * z), _rectifier(0.01, 1), np.zeros_like),
     "softplus": (lambda z: np.logaddexp(0, z), expit, lambda z: expit(z) * expit(-z)),
+    "elu": (
+        lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
+        lambda z: np.where(z > 0, 1, np.exp(np.minimum(z, 0))),
+        lambda z: np.where(z > 0, 0, np.exp(np.minimum(z, 0))),
+    ),
+    "silu": (
+        lambda z: z * expit(z),
+        lambda z: expit(z) + z * expit(z) * expit(-z),
+        lambda z: expit(z) * expit(-z) * (2 + z * (expit(-z) - expit(z))),
+    ),
+    # erfc, as 1 + erf has no digits left where it is small
+    "gelu": (
+        lambda z: z * erfc(-z * np.sqrt(0.5)) / 2,
+        lambda z: erfc(-z * np.sqrt(0.5)) / 2 + z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi),
+        lambda z: (2 - z**2) * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi),
+    ),
 }
 
 
@@ -223,12 +240,18 @@ def naive_derivatives(case: Case, k: int, z=None, damping=0.0) -> tuple[np.ndarr
     return gradient, gauss_newton, hessian
 
 
+def augmented(values: np.ndarray, dtype=np.float64) -> np.ndarray:
+    """[values 1], (n, d + 1)."""
+    values = values.reshape(len(values), -1).astype(dtype)
+    return np.column_stack([values, np.ones(len(values), dtype)])
+
+
 def flat(layers: list[np.ndarray]) -> np.ndarray:
     """Layers side by side, (n, D)."""
     return np.concatenate(layers, axis=1)
 
 
-def split(values: np.ndarray, network: Chain) -> list[np.ndarray]:
+def split(values: np.ndarray, network: Network) -> list[np.ndarray]:
     """Layers again; the inverse of `flat`."""
     return np.split(values, np.cumsum(network.widths)[:-1], axis=-1)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Literal
 
 from altmin_dask.errors import ConfigError
@@ -106,7 +105,9 @@ def dense_network(
     """
     if len(sizes) < 2:
         raise ConfigError("a chain needs at least an input and an output width")
-    _check({f"layer {i}": size for i, size in enumerate(sizes)}, "a chain")
+    for layer, size in enumerate(sizes):
+        if size < 1:
+            raise ConfigError(f"layer {layer} has width {size}; every width must be at least 1")
     first, *hidden, last = map(int, sizes)
     return stacked_network(
         (first,), dense_layers(hidden), last, get_loss(loss, output_activation), activation
@@ -155,18 +156,14 @@ def recurrent_network(
         raise ConfigError("a recurrent network needs at least one recurrent layer")
     named = {"features": features, "steps": steps, "outputs": outputs}
     named |= {f"layer {i}": d for i, d in enumerate((*recurrent_sizes, *head_sizes), 1)}
-    _check(named, "a recurrent network")
+    for name, size in named.items():
+        if size < 1:
+            raise ConfigError(f"{name} of a recurrent network is {size}; it must be at least 1")
     reads: Literal["each", "last"] = "each" if every else "last"
     names = _each(activation, len(recurrent_sizes) + len(head_sizes))
     hidden = recurrent_layers(recurrent_sizes, head_sizes, names, reads=reads, recurrent_init=recurrent_init)
     shape, loss_of_output = (int(steps), int(features)), get_loss(loss, output_activation)
     return stacked_network(shape, hidden, int(outputs), loss_of_output, names, reads=reads)
-
-
-def _check(sizes: Mapping[str, int], what: str) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ConfigError(f"{name} of {what} is {size}; it must be at least 1")
 
 
 def _each(names: str | Sequence[str], hidden: int) -> list[str]:

@@ -26,10 +26,10 @@ from altmin_dask.networks.mean_loss import MeanLoss, Targets
 from altmin_dask.networks.workspace import Fresh, Workspace, strips
 from altmin_dask.types import Array, Batch, Weights
 
-BLOCK_ROWS = 64, 1024
-"""At least and at most so many samples are computed with at a time,"""
+BLOCK_ROWS, LEAST_ROWS = 1024, 64
+"""At most and at least so many samples are computed with at a time,"""
 BLOCK_STEPS = 8192
-"""if their rows are not more than this together: what a layer has of them stays in the cache."""
+"""and in between so many that their rows are not more than this together."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,7 @@ class Network:
     @cached_property
     def block_rows(self) -> int:
         """How many samples are best computed with at a time."""
-        least, most = BLOCK_ROWS
-        return max(least, min(most, BLOCK_STEPS // max(layer.steps for layer in self.layers)))
+        return max(LEAST_ROWS, min(BLOCK_ROWS, BLOCK_STEPS // max(layer.steps for layer in self.layers)))
 
     @cached_property
     def defaults(self) -> Defaults:

@@ -72,8 +72,7 @@ class Recurrent(Layer):
         rows, first = self._rows(inputs, self.inputs), self.in_features
         rows[:, :, :first] = self._rows(below, first)
         rows[:, 0, first:-1] = 0 if block.state is None else block.state
-        if own is not None:
-            rows[:, 1:, first:-1] = self._rows(own, self.width)[:, :-1]
+        rows[:, 1:, first:-1] = 0 if own is None else self._rows(own, self.width)[:, :-1]
         rows[:, :, -1] = 1
         block.masked(rows)
 
