@@ -142,7 +142,7 @@ def test_scratch_of_other_layers_leaves_no_trace() -> None:
 
 def test_values_may_have_gaps_and_samples_another_dtype() -> None:
     layer = convolution("padded")
-    x, w, h = drawn(layer, "float32")
+    x, w, _ = drawn(layer, "float32")
     wide = np.full((len(x), layer.in_size + 1), np.nan)
     wide[:, :-1] = x
     np.testing.assert_array_equal(

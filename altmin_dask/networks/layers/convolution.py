@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -210,7 +210,7 @@ class Convolution(Layer):
     def to_torch(self, w: Array, torch: Any) -> Any:
         shape, outputs = self.image_shape, self.size
 
-        class ChannelsLast(torch.nn.Conv2d):  # type: ignore[misc, name-defined]
+        class ChannelsLast(torch.nn.Conv2d):  # type: ignore[misc]
             """A Conv2d of flat images with the channels last."""
 
             def forward(self, values: Any) -> Any:

@@ -13,7 +13,6 @@ Of a new layer, write the abstract methods in a file of its own, and beside it a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
@@ -273,7 +272,7 @@ class Layer(ABC):
         """The same layer, weights included, of a network for sequences of another length."""
         return self
 
-    def mirror(self) -> Self:
+    def mirror(self) -> Layer:
         """The layer without φ that reads what this one gives, and gives what this one reads.
 
         Raises

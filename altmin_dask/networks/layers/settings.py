@@ -1,7 +1,7 @@
 """What is said of a layer before there are data: a small table of settings for each kind, which checks itself.
 
-The table is a frozen dataclass beside its layer; its fields are all that settings can say of the kind. Its `build` makes
-the layer, once it is known what shape the values of a sample have below it.
+The table is a frozen dataclass beside its layer; its fields are all that settings can say of the kind. Its `build`
+makes the layer, once it is known what shape the values of a sample have below it.
 """
 
 from __future__ import annotations
