@@ -7,8 +7,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from altmin_dask.config import Pipeline, load_pipeline
-    from altmin_dask.data.sample_store import SampleStore, ingest
-    from altmin_dask.data.sources import array_source, open_source
+    from altmin_dask.data.ingest import ingest
+    from altmin_dask.data.open import open_source
+    from altmin_dask.data.sample_store import SampleStore
+    from altmin_dask.data.source import array_source
     from altmin_dask.estimators import (
         AltMinAutoencoder,
         AltMinClassifier,
@@ -57,8 +59,10 @@ _HOMES = {
     "runs": ("train",),
     "storage.model": ("Model",),
     "storage.run": ("RunFolder",),
-    "data.sample_store": ("SampleStore", "ingest"),
-    "data.sources": ("array_source", "open_source"),
+    "data.ingest": ("ingest",),
+    "data.open": ("open_source",),
+    "data.sample_store": ("SampleStore",),
+    "data.source": ("array_source",),
 }
 
 

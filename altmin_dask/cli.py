@@ -115,8 +115,8 @@ def ingest_command(
     """Stream samples from anywhere into a sample store."""
     from rich.progress import Progress
 
-    from altmin_dask.data.sample_store import ingest
-    from altmin_dask.data.sources import open_source
+    from altmin_dask.data.ingest import ingest
+    from altmin_dask.data.open import open_source
 
     console = Console(stderr=True)
     opened = open_source(source, x=x, y=y)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,12 +25,14 @@ from altmin_dask.errors import ConfigError, MissingError
 from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.networks.layers import LayerSettings, read_settings
 from altmin_dask.networks.losses import LOSSES
+from altmin_dask.solvers.penalties import PENALTIES
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Width = Annotated[int, Field(ge=1)]
 ActivationName = Literal[*ACTIVATIONS]  # type: ignore[valid-type]
 LossName = Literal[*LOSSES]  # type: ignore[valid-type]
+PenaltyName = Literal[*PENALTIES]  # type: ignore[valid-type]
 Layer = Annotated[
     LayerSettings,
     PlainValidator(read_settings),
@@ -186,7 +188,7 @@ class MuSchedule(Table):
 class SolverTable(Table):
     """`[solver]`: the relaxation, the z-update and the W-update."""
 
-    penalty: Literal["l2", "l1", "multipliers"] = "l2"
+    penalty: PenaltyName = "l2"
     """How residuals are held: Σ μ_i ‖r_i‖², Σ μ_i ‖r_i‖₁, or at zero, by multipliers."""
     mu: Annotated[
         Annotated[Positive, Tag("<one>")]
@@ -321,17 +323,19 @@ class Pipeline(Table):
 
     @model_validator(mode="after")
     def _penalty_has_its_schedule(self) -> Pipeline:
-        penalty = self.solver.penalty
-        if penalty != "l2" and self.uses_kfac:
+        name = self.solver.penalty
+        penalty = PENALTIES[name]
+        if self.schedule not in penalty.schedules:
             raise ValueError(
-                f"solver.penalty = {penalty!r} keeps z, which training.schedule = 'kfac' does not; "
-                "write 'windows', 'incremental' or 'batch'"
+                f"solver.penalty = {name!r} keeps z, which training.schedule = {self.schedule!r} does not; "
+                f"write {_either(penalty.schedules)}"
             )
-        if penalty != "l1" and self.solver.augmentation is not None:
-            raise ValueError(f"solver.augmentation is for penalty = 'l1'; solver.penalty is {penalty!r}")
-        if penalty == "multipliers" and isinstance(self.solver.mu, MuSchedule):
+        if not penalty.augmented and self.solver.augmentation is not None:
+            augmented = _either([other for other, kind in PENALTIES.items() if kind.augmented])
+            raise ValueError(f"solver.augmentation is for penalty = {augmented}; solver.penalty is {name!r}")
+        if not penalty.mu_moves and isinstance(self.solver.mu, MuSchedule):
             raise ValueError(
-                "solver.mu is only what multipliers begin with; write one number, or one for each layer"
+                f"solver.mu is only what {name} begin with; write one number, or one for each layer"
             )
         return self
 
@@ -342,12 +346,12 @@ class Pipeline(Table):
         return self
 
     @property
-    def schedule(self) -> Literal["kfac", "windows", "incremental", "batch"]:
-        """The schedule, "auto" resolved: K-FAC steps, but windows for penalties that need z."""
+    def schedule(self) -> str:
+        """The schedule, "auto" resolved: the first one of the penalty."""
         wish = self.training.schedule
         if wish != "auto":
             return wish
-        return "kfac" if self.solver.penalty == "l2" else "windows"
+        return PENALTIES[self.solver.penalty].schedules[0]
 
     @property
     def uses_kfac(self) -> bool:
@@ -428,6 +432,12 @@ def make_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
     except ValidationError as error:
         places = "; ".join(dict.fromkeys(_describe(problem) for problem in error.errors()))
         raise ConfigError(f"{where}{places}") from None
+
+
+def _either(names: Sequence[str]) -> str:
+    """Names as one says which of them to write."""
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:

@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import zarr
 
-from altmin_dask.data.conversion import check_whole
-from altmin_dask.data.preprocessing import Scaling
-from altmin_dask.data.sample_store import SampleStore, check_destination, check_finite
+from altmin_dask.data.checks import check_finite, check_whole
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, ExistsError, RunError
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executors import Executor
 from altmin_dask.execution.task_graphs import Samples, Step, TaskContext, evaluate, per_chunk
 from altmin_dask.networks.network import Network
-from altmin_dask.solvers.kernels import Evaluation
+from altmin_dask.preparation import Scaling
+from altmin_dask.solvers.evaluation import Evaluation
 from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checksums import storage_options
+from altmin_dask.storage.destination import check_destination
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import KEY, Layout, own_attributes, store_files
@@ -62,8 +63,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
         step = Step(
             _kernel(model, network), Samples(store, target), _all(store), uuid.uuid4().hex[:8], weights
         )
-        packed = executor.compute(evaluate(step))
-    return Evaluation(*(float(value) for value in packed))
+        return Evaluation(executor.compute(evaluate(step)))
 
 
 def predict_store(

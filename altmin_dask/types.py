@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,3 +49,9 @@ class Batch:
             return None if values is None else values[rows]
 
         return Batch(self.x[rows], of(self.y), of(self.sample_weight), of(self.lengths), of(self.states))
+
+    def blocks(self, size: int) -> Iterator[tuple[slice, Batch]]:
+        """All samples, so many at a time, and which rows those are."""
+        for start in range(0, len(self), size):
+            rows = slice(start, min(start + size, len(self)))
+            yield rows, self.rows(rows)

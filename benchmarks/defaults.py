@@ -30,11 +30,11 @@ from sklearn.preprocessing import StandardScaler
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.source import array_source
 from altmin_dask.networks.defaults import DEFAULTS
 from altmin_dask.networks.losses import get_loss
-from altmin_dask.solvers.kernels import evaluate_chunk
+from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.types import Batch

@@ -13,14 +13,15 @@ import numpy as np
 from increment_step import Parts, Stepper
 from simulation import Costs, KFACSteps
 
-from altmin_dask.data.sample_store import default_chunk_rows, ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.sample_store import default_chunk_rows
+from altmin_dask.data.source import array_source
 from altmin_dask.networks.network import Network
-from altmin_dask.solvers.kfac import kronecker_sums_size
+from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.packing import packed_size
 from altmin_dask.storage.weights import WeightStore
 from altmin_dask.training.kfac_training import group_size, model_every
 
-PROBE_NUMBERS = 6
 TASKS = 3
 """Of a chunk in the first round: reading it, what it says about the weights, and keeping samples for the probe."""
 CYCLES = 5
@@ -65,15 +66,16 @@ def default_step(folder: Path, network: Network, base: Costs) -> DefaultStep:
     files = timed(lambda: exchange.publish(stepper.weights, f"{next(names)}", 4))
     found = []
     for number, parts in enumerate(steps):
-        sent = itemsize * kronecker_sums_size(network.shapes, curvature=number == 0)
+        sent = itemsize * packed_size(KroneckerSums.layout(network.shapes, curvature=number == 0))
         pull = replace(
             base, task_seconds=[reading + parts.pull], statistics_bytes=sent,
             add_seconds=base.add_seconds * sent / base.statistics_bytes, solve_seconds=parts.solve + files,
             scheduler_seconds=TASKS * base.scheduler_seconds, read_bytes=float(x[:rows].nbytes), written_bytes=0.0,
         )  # fmt: skip
         probe = replace(
-            base, task_seconds=[parts.probe], statistics_bytes=8.0 * PROBE_NUMBERS, add_seconds=0.0,
-            solve_seconds=parts.move + files, read_bytes=0.0, written_bytes=0.0,
+            base, task_seconds=[parts.probe], add_seconds=0.0,
+            statistics_bytes=8.0 * packed_size(QuadraticModel.layout()), solve_seconds=parts.move + files,
+            read_bytes=0.0, written_bytes=0.0,
         )  # fmt: skip
         found.append([pull, probe])
     return DefaultStep(

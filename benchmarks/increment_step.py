@@ -14,11 +14,11 @@ from altmin_dask.solvers.kfac import (
     CURVATURE_EVERY,
     KFACSettings,
     KFACState,
-    KroneckerPreconditioner,
     curvature_due,
-    default_damping,
-    default_proximal,
+    default_input_damping,
+    default_output_damping,
 )
+from altmin_dask.solvers.preconditioner import PreconditionerCache
 from altmin_dask.types import Batch
 
 WARM = 2 * CURVATURE_EVERY
@@ -76,10 +76,10 @@ class Stepper:
         self, network: Network, x: np.ndarray, y: np.ndarray | None, every: int, clock: Callable[[], float]
     ) -> None:
         self.network, self.x, self.y, self.every, self.clock = network, x, y, every, clock
-        self.settings = KFACSettings(default_proximal(network, len(x)), default_damping(network))
+        self.settings = KFACSettings(default_input_damping(network, len(x)), default_output_damping(network))
         self.weights = network.initial_weights(0)
         self.memory = KFACState.start(self.weights)
-        self.preconditioner: KroneckerPreconditioner | None = None
+        self.preconditioners = PreconditionerCache(self.settings)
         for _ in range(WARM):
             self.step()
 
@@ -98,9 +98,8 @@ class Stepper:
         if memory.is_rejected(ascent):
             raise RuntimeError("a step was taken back: these would not be the usual ones")
         memory.update_averages(ascent, weights, self.settings.averaging)
-        if renewed or self.preconditioner is None:
-            self.preconditioner = KroneckerPreconditioner(memory, self.settings)
-        direction = self.preconditioner.direction(ascent, weights)
+        preconditioner = self.preconditioners.of(memory)
+        direction = preconditioner.direction(ascent, weights)
         solved = clock()
         kept = slice(None, None, self.every)
         y = None if self.y is None else self.y[kept]
@@ -108,6 +107,6 @@ class Stepper:
             network, weights, direction, memory.previous_weights, Batch(self.x[kept], y)
         )
         probed = clock()
-        lengths = self.preconditioner.step_coefficients(probe, weights, direction, memory.previous_weights)
+        lengths = preconditioner.step_coefficients(probe, weights, direction, memory.previous_weights)
         self.weights = memory.move(weights, direction, memory.previous_weights, lengths)
         return Parts(pulled - start, solved - pulled, probed - solved, clock() - probed)

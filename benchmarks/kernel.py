@@ -35,6 +35,7 @@ from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.network import BLOCK_ROWS, Network
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import enter_chunk, visit_chunk
+from altmin_dask.solvers.penalties import L2
 from altmin_dask.solvers.ridge import ridge_system
 from altmin_dask.training.kfac_training import model_every
 from altmin_dask.types import Batch
@@ -218,19 +219,19 @@ def measure_persistent(
     """A visit of a chunk whose z persists, and unless all others are visited first the solve for W after it."""
     x, y = samples(chain, rows)
     weights = chain.initial_weights(0)
-    mu = (1.0,) * len(chain.widths)
-    z, sums = enter_chunk(chain, weights, Batch(x, y))
+    l2 = L2((1.0,) * len(chain.widths))
+    z, sums = enter_chunk(chain, weights, l2, Batch(x, y))
     first = ridge_system(sums.gram[0], RIDGE)  # stays factorised while no samples enter
-    z, _ = visit_chunk(chain, weights, mu, Batch(x, y), z, settings, renew=renew)
+    z, _ = visit_chunk(chain, weights, l2, l2, Batch(x, y), z, settings, replace_all=renew)
     shapes = [s for n in blocks_of(rows) for s in products(chain, settings, n, renew)]
     cut = 0.0
 
     def visit() -> tuple[float, float]:
         nonlocal cut
         start = time.process_time()
-        _, statistics = visit_chunk(chain, weights, mu, Batch(x, y), z, settings, renew=renew)
+        _, found = visit_chunk(chain, weights, l2, l2, Batch(x, y), z, settings, replace_all=renew)
         visited = time.process_time()
-        cut = float(statistics.diagnostics[1] / rows)
+        cut = float(found.statistics.diagnostics[1] / rows)
         if renew:
             return visited - start, 0.0
         for layer, old in enumerate(weights):

@@ -118,9 +118,9 @@ CASES = {
 
 def make_store(case: Case, store: Path, chunks: int | None = None) -> None:
     """Ingest random samples in [0, 1], a block at a time."""
+    from altmin_dask.data.ingest import ingest
     from altmin_dask.data.readers import RowReader
-    from altmin_dask.data.sample_store import ingest
-    from altmin_dask.data.sources import Source
+    from altmin_dask.data.source import Source
 
     rows = case.chunk_rows * (chunks or case.chunks)
 

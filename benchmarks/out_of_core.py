@@ -33,8 +33,9 @@ from opening import add_options, line, opening
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.progress import Progress
 

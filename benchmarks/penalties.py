@@ -32,10 +32,12 @@ from quality_data import SEARCH, samples
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.planning.plan import make_plan, place_of
-from altmin_dask.solvers.kernels import evaluate_chunk
+from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.types import Batch

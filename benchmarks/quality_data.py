@@ -15,8 +15,8 @@ import numpy as np
 from quality_tasks import TASKS, Setting
 
 from altmin_dask.config import Pipeline, make_pipeline
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.source import array_source
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder

@@ -20,7 +20,7 @@ import numpy as np
 from quality_clock import AVERAGED, Means, Run, evaluation_moments, mix_tensors, rounded, thinned
 from quality_data import FINAL, Silent, samples
 
-from altmin_dask.data.sources import open_source
+from altmin_dask.data.open import open_source
 from altmin_dask.networks.builders import recurrent_network
 from altmin_dask.networks.network import Network
 
@@ -71,8 +71,8 @@ def by_altmin(spec: Spec) -> dict[str, Any]:
     """The engine, with defaults."""
     from altmin_dask import runs
     from altmin_dask.config import make_pipeline
-    from altmin_dask.data.sample_store import ingest
-    from altmin_dask.data.sources import array_source
+    from altmin_dask.data.ingest import ingest
+    from altmin_dask.data.source import array_source
     from altmin_dask.storage.run import RunFolder
 
     rows = spec["task"] == ROWS

@@ -36,15 +36,17 @@ from opening import add_options, line, opening
 from simulation import Costs, cut, efficiency, losses, seconds, storage_cap
 
 from altmin_dask.config import ClusterTable, Pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executors import Executor, open_executor
 from altmin_dask.execution.task_graphs import Step, TaskContext, enter, per_chunk, tree_sum, visit
-from altmin_dask.solvers.kernels import visit_chunk
-from altmin_dask.solvers.penalties import Penalty
+from altmin_dask.solvers.kernels import VisitSums, visit_chunk
+from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.penalties import L2
 from altmin_dask.solvers.ridge import ridge_system
-from altmin_dask.solvers.statistics import Statistics, packed_size
+from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import read_weights
@@ -78,8 +80,7 @@ class Bench:
         self.problem = build_problem(self.pipeline, self.store, None, executor)
         self.samples, self.kernel = self.problem.train, self.problem.kernel
         network = self.kernel.network
-        self.mu = (MU,) * len(network.widths)
-        self.penalty = Penalty("l2", self.mu)
+        self.penalty = L2((MU,) * len(network.widths))
         self.run = RunFolder(self.folder / "run")
         self.run.path.mkdir()
         statistics = Statistics(network.shapes, with_inputs=True)
@@ -91,7 +92,7 @@ class Bench:
         )
         self.latent.prepare(0)
         self.latent.prepare(1)
-        statistics.vector[:] = executor.compute(enter(self.step(), self.latent, 0))
+        statistics.vector[:] = executor.compute(enter(self.step(), self.latent, 0, self.penalty))
         self.state = state
 
     def step(self, chunks: tuple[int, ...] | None = None) -> Step:
@@ -109,30 +110,31 @@ class Bench:
     def sweep(self, executor: Executor, chunks: tuple[int, ...] | None = None) -> np.ndarray:
         """By Dask."""
         return executor.compute(
-            visit(self.step(chunks), self.latent, 0, self.penalty, self.penalty, renew=False)
+            visit(self.step(chunks), self.latent, 0, self.penalty, self.penalty, replace_all=False)
         )
 
     def loop(self, kernel: TaskContext) -> tuple[np.ndarray, list[float]]:
         """By a loop; the statistics, and the seconds of each chunk."""
         old, new = self.latent.view(0, self.chunks), self.latent.view(1, self.chunks)
-        total = np.zeros(packed_size(kernel.network.shapes, with_inputs=False))
+        total = np.zeros(packed_size(VisitSums.layout(kernel.network.shapes, with_inputs=False)))
         seconds = []
         with single_threaded_blas():
             for chunk in self.chunks:
                 start = time.perf_counter()
                 rows = slice(chunk * self.store.chunk_rows, (chunk + 1) * self.store.chunk_rows)
                 x, z = np.asarray(self.store.x[rows]), old.read(chunk)
-                z, statistics = visit_chunk(
+                z, sums = visit_chunk(
                     kernel.network,
                     read_weights(self.weights),
-                    self.mu,
+                    self.penalty,
+                    self.penalty,
                     Batch(x),
                     z,
                     kernel.settings,
-                    renew=False,
+                    replace_all=False,
                 )
                 new.write(chunk, z)
-                total += statistics.vector
+                total += sums.vector
                 seconds.append(time.perf_counter() - start)
         return total, seconds
 
@@ -201,7 +203,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], Costs, Default
 def costs(bench: Bench, executor: Executor, tasks: list[float], options: argparse.Namespace) -> Costs:
     """What the simulation replays."""
     network = bench.kernel.network
-    size = packed_size(network.shapes, with_inputs=False)
+    size = packed_size(VisitSums.layout(network.shapes, with_inputs=False))
     total, part = np.zeros(size), np.ones(size)
     rounds = 20
     _, adding, _ = timed(lambda: [np.add(total, part, out=total) for _ in range(rounds)])

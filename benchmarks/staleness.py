@@ -23,8 +23,8 @@ from opening import line, opening
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
 from altmin_dask.storage.run import RunFolder
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from altmin_dask.config import Pipeline
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
 from altmin_dask.display import observe
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model

@@ -14,8 +14,8 @@ import zarr
 from distributed import Client, LocalCluster
 
 from altmin_dask import AltMinClassifier
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
 
 
 def main() -> None:

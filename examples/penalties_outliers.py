@@ -34,8 +34,8 @@ from matplotlib.figure import Figure
 from sklearn.datasets import make_friedman1
 
 from altmin_dask.config import Pipeline
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.source import array_source
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder

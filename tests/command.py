@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import zarr
 
 from altmin_dask import cli
@@ -29,14 +31,27 @@ class Outcome(NamedTuple):
 Altmin = Callable[..., Outcome]
 
 
+def run_here(*words: Any) -> int:
+    """Run the command line in this process; gives its exit code."""
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["altmin", *map(str, words)])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+    return 0
+
+
 def start(*words: Any, **options: Any) -> subprocess.Popen[str]:
     """Start the command line as a process of its own."""
     home = str(Path(cli.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": home, **options.pop("env", {})}
-    return subprocess.Popen(
-        [sys.executable, "-m", "altmin_dask", *map(str, words)],
-        text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "altmin_dask", *map(str, words)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, env=environment, **pipes, **options)
 
 
 def files_below(folder: Path) -> set[str]:

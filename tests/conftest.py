@@ -1,29 +1,58 @@
-"""Fixtures: small real stores and a real two-process cluster."""
+"""How tests are run, and fixtures: small real stores and a real two-process cluster."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command import LABELS, Altmin, Outcome, X, foreign, start, write_pipeline
+from command import LABELS, Altmin, Outcome, X, foreign, run_here, write_pipeline
 from distributed import Client, LocalCluster
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from object_store import running_server, s3
+from threadpoolctl import threadpool_info
 
-from altmin_dask import cli
 from altmin_dask.config import Pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 
-# A shared machine may be slow at any moment; and what decides over a change must decide the same twice.
-settings.register_profile("altmin", deadline=None, derandomize=bool(os.environ.get("CI")))
+# A shared machine may be slow at any moment; and what decides over a change must decide the same twice. CI looks for
+# new cases with --hypothesis-profile=random, where a failure prints the line that reproduces it.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("altmin", patient, derandomize=True)
+settings.register_profile("random", patient, derandomize=False, print_blob=True)
 settings.load_profile("altmin")
+
+# A shell that starts tests in the background (`nohup … &`) has them ignore Ctrl-C, and so would all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for every core that is free to this process, four at most: each makes the fixtures for itself.
+
+    None where all that is asked for are single files or tests, which would wait longer for the workers.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if cores == 1 or all(Path(word.split("::")[0]).is_file() for word in config.args):
+        return 0
+    return min(cores, 4)
+
+
+def pytest_report_header() -> list[str]:
+    """Tell which kernels multiply matrices here: they round differently."""
+    return [
+        f"BLAS: {blas['internal_api']} {blas['version']}, {blas.get('architecture', 'unknown')}, {blas['filepath']}"
+        for blas in threadpool_info()
+        if blas["user_api"] == "blas"
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -80,26 +109,16 @@ def pipeline() -> Callable[..., Pipeline]:
 
 
 @pytest.fixture
-def altmin(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[Altmin]:
+def altmin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Altmin:
     """Run the command line in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    handler = signal.getsignal(signal.SIGTERM)
 
     def run(*words: Any) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["altmin", *map(str, words)])
         capsys.readouterr()
-        try:
-            cli.main()
-            code: Any = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return Outcome(code, *capsys.readouterr())
+        return Outcome(run_here(*words), *capsys.readouterr())
 
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -109,9 +128,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     foreign(home / "samples.zarr", X, LABELS)
     for kind in ("autoencoder", "classifier"):
         file = write_pipeline(home / f"{kind}.toml", home / "samples.zarr", kind)
-        process = start("train", file, "--run", home / kind)
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as err:
+            code = run_here("train", file, "--run", home / kind)
+        assert code == 0, err.getvalue()
     return home
 
 

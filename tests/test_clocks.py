@@ -53,7 +53,7 @@ def store(samples, make_store):
 def slow_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks that take their time, so that every one of them shows."""
     for name, seconds in (
-        ("increment_chunk", STEP), ("visit_chunk", STEP), ("enter_chunk", STEP), ("collect_chunk", STEP),
+        ("kfac_chunk", STEP), ("visit_chunk", STEP), ("enter_chunk", STEP), ("collect_chunk", STEP),
         ("evaluate_chunk", LOOK),
     ):  # fmt: skip
         original = getattr(task_graphs, name)

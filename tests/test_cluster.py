@@ -28,8 +28,9 @@ from safetensors.numpy import load_file
 
 from altmin_dask import runs
 from altmin_dask.config import load_pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.execution.executors import Cluster, open_executor
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage import weights as weights_module
@@ -185,6 +186,7 @@ def test_a_local_cluster_is_made_as_asked(store, expected, altmin, tmp_path):
     assert identical(committed(tmp_path / "run"), expected(3))
 
 
+@pytest.mark.slow
 def test_workers_join_and_leave_while_a_run_goes_on(store, expected, tmp_path):
     """Two join, one leaves in good order, one is killed: nothing of it shows."""
     run = tmp_path / "run"
@@ -206,7 +208,7 @@ def test_workers_join_and_leave_while_a_run_goes_on(store, expected, tmp_path):
             until(lambda: first.poll() is not None)
             reached = steps()
             until(lambda: steps() > reached + 3)
-            time.sleep(np.random.default_rng().uniform(0, 0.1))  # anywhere in a step
+            time.sleep(np.random.default_rng(0).uniform(0, 0.1))  # anywhere in a step
             second.kill()
             reached = steps()
             until(lambda: steps() > reached + 3)
@@ -272,7 +274,7 @@ def can_unshare() -> bool:
 
 
 @pytest.mark.skipif(not can_unshare(), reason="needs unshare -rm, to mount over a folder in one process only")
-@pytest.mark.parametrize("hidden", ["runs", "data"])
+@pytest.mark.parametrize("hidden", ["runs", pytest.param("data", marks=pytest.mark.slow)])
 def test_a_worker_without_the_shared_folders_is_named(hidden, samples, altmin, tmp_path):
     for name in ("runs", "data"):
         (tmp_path / name).mkdir()
@@ -285,6 +287,7 @@ def test_a_worker_without_the_shared_folders_is_named(hidden, samples, altmin, t
     refused(outcome, {"runs": "sees no weights at", "data": f"sees no array at {store.path}"}[hidden])
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_import_the_package_is_named(store, altmin, tmp_path):
     (tmp_path / "altmin_dask").mkdir()
     missing = "raise ModuleNotFoundError(\"No module named 'altmin_dask'\")"
@@ -299,6 +302,7 @@ def test_a_worker_that_cannot_import_the_package_is_named(store, altmin, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_tls(store, expected, altmin, tmp_path):
     """Certificates reach the client by Dask's own configuration; without them the address is refused."""
     certificates(tmp_path)

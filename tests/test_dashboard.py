@@ -152,14 +152,15 @@ def test_pictures_are_of_what_are_pictures():
 
 
 def test_activities_are_counted_once():
-    before = seconds_spent()
+    before, began = seconds_spent(), time.perf_counter()
     with activity("outer test"):
         time.sleep(0.02)
         with activity("inner test"):
             time.sleep(0.1)
+    elapsed = time.perf_counter() - began
     spent = {name: value - before.get(name, 0.0) for name, value in seconds_spent().items()}
     assert spent["inner test"] >= 0.1
-    assert 0.02 <= spent["outer test"] < 0.1
+    assert 0.02 <= spent["outer test"] <= elapsed - spent["inner test"]  # however long sleeping took
     assert by_activity({"read": 1.0, "executor": 2.0}, {"read": 3.0, "wait": 0.0}) == {
         "read": 4.0,
         "other": 2.0,
@@ -292,7 +293,7 @@ def test_spans_and_activities(client, tmp_path):
         prefixes = set(dask_scheduler.task_prefixes)
         return sweeps, found, prefixes
 
-    deadline = time.monotonic() + 20  # metrics come with heartbeats
+    deadline = time.monotonic() + 60  # metrics come with heartbeats
     while True:
         sweeps, activities, prefixes = client.run_on_scheduler(look)
         if {"read", "newton", "statistics", "write", "evaluate"} <= activities or time.monotonic() > deadline:
@@ -303,6 +304,7 @@ def test_spans_and_activities(client, tmp_path):
     assert {"altmin_newton", "altmin_evaluate", "altmin_enter"} <= prefixes
 
 
+@pytest.mark.slow
 def test_what_workers_do_comes_back_to_the_terminal_and_the_run_folder(client, tmp_path):
     class Seen(Quiet):
         last: Progress
@@ -337,7 +339,7 @@ def test_what_workers_do_comes_back_to_the_terminal_and_the_run_folder(client, t
 def test_a_scheduler_that_knows_of_no_page_stops_nothing(client, tmp_path, monkeypatch):
     monkeypatch.setattr("altmin_dask.dashboard.publisher._installed", lambda client: None)
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as bare,
     ):
         train(pipeline(max_sweeps=1.0), tmp_path / "run", bare)
@@ -357,6 +359,7 @@ def test_a_run_folder_that_takes_no_note_stops_nothing(tmp_path):
     assert RunFolder(folder).records()[-1]["sweep"] == pytest.approx(2.0)
 
 
+@pytest.mark.slow
 def test_a_performance_report_is_part_of_the_report(client, tmp_path):
     made = pipeline(max_sweeps=1.0)
     made = made.model_copy(update={"output": made.output.model_copy(update={"performance": True})})
@@ -368,7 +371,7 @@ def test_a_performance_report_is_part_of_the_report(client, tmp_path):
 
 def test_without_a_dashboard_training_goes_on(tmp_path):
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         lines = train(pipeline(max_sweeps=1.0), tmp_path / "run", client)
@@ -444,6 +447,7 @@ def running_scheduler(folder: Path, *words: str, block: str = "") -> Iterator[st
             process.wait()
 
 
+@pytest.mark.slow
 def test_the_code_is_sent_to_a_scheduler_that_has_it_not(tmp_path):
     with (
         running_scheduler(tmp_path, block="sys.modules['altmin_dask'] = None") as address,
@@ -460,6 +464,7 @@ def test_the_code_is_sent_to_a_scheduler_that_has_it_not(tmp_path):
             train(pipeline(max_sweeps=1.0), tmp_path / "run", client)
 
 
+@pytest.mark.slow
 def test_preload_and_prefix(tmp_path):
     words = ("--preload", "altmin_dask.dashboard", "--dashboard-prefix", "behind")
     with running_scheduler(tmp_path, *words) as address, Client(address, set_as_default=False) as client:
@@ -591,6 +596,7 @@ def luminance(color: str) -> float:
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_curve_grows_in_a_browser_and_runs_stand_side_by_side(client, tmp_path):
     train(pipeline("first " + MARKUP, max_sweeps=1.0), tmp_path / "first", client)
@@ -634,6 +640,7 @@ def test_the_page_is_readable_in_both_themes(client, tmp_path, scheme):
         assert errors == []
 
 
+@pytest.mark.slow
 @needs_browser
 def test_markup_in_the_name_of_a_folder_stays_text_on_dasks_own_pages(client, tmp_path):
     folder = tmp_path / MARKUP.replace("/", "")

@@ -17,8 +17,10 @@ from command import foreign, refused, write_pipeline
 from PIL import Image
 
 from altmin_dask.config import make_pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import AltMinWarning, DataError
 from altmin_dask.estimators import (
     AltMinAutoencoder,

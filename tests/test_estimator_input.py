@@ -16,8 +16,9 @@ from distributed import Client
 from sklearn.pipeline import make_pipeline
 
 from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRegressor, StandardScaler
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import AltMinError, DataError
 
 RNG = np.random.default_rng(5)

@@ -15,7 +15,8 @@ from zoo import make_case
 
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
 from altmin_dask.solvers.kernels import kfac_chunk
-from altmin_dask.solvers.kfac import KFACSettings, KFACState, KroneckerPreconditioner
+from altmin_dask.solvers.kfac import KFACSettings, KFACState
+from altmin_dask.solvers.preconditioner import KroneckerPreconditioner
 from altmin_dask.types import Batch
 
 RELATIVE_MU = np.array([0.5, 2.0, 1.0])

@@ -90,6 +90,7 @@ def test_notebooks(name, tmp_path, monkeypatch):
     assert not [output for output in shown if output.output_type == "error"]
 
 
+@pytest.mark.slow
 def test_adding_problem(tmp_path):
     done = run_script(EXAMPLES / "adding_problem.py", tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -98,6 +99,7 @@ def test_adding_problem(tmp_path):
     assert (tmp_path / "adding.png").exists()
 
 
+@pytest.mark.slow
 def test_penalties_outliers(tmp_path):
     done = run_script(EXAMPLES / "penalties_outliers.py", "--out", tmp_path, "--sweeps", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from altmin_dask.errors import RunError
 from altmin_dask.networks.losses import Squared
 from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.solvers.kfac import KFACSettings, KFACState
+from altmin_dask.solvers.preconditioner import KroneckerPreconditioner
 from altmin_dask.solvers.schedules import KFACStep, Record, kfac_schedule
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -100,6 +102,7 @@ def finish(process: Any) -> None:
     assert process.returncode == 0, err
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_to_the_same_bits(store, tmp_path):
     file = write_pipeline(
         tmp_path / "p.toml",
@@ -114,7 +117,7 @@ def test_a_killed_process_resumes_to_the_same_bits(store, tmp_path):
         history = tmp_path / "cut" / "history.jsonl"
         size = history.stat().st_size if history.exists() else 0
         while cut.poll() is None and (not history.exists() or history.stat().st_size <= size + 1500):
-            pass
+            time.sleep(0.001)
         cut.send_signal(signal.SIGKILL)
         cut.communicate()
     finish(start("train", file, "--run", tmp_path / "cut", "--resume"))
@@ -152,7 +155,7 @@ def test_the_best_model_is_kept_and_training_stops_without_progress(samples, mak
 
 def test_a_step_too_far_is_taken_back(store, pipeline, tmp_path, monkeypatch):
     """Lengths a thousand times too large once: the run notices, goes back, is more careful, and still learns."""
-    original = kfac_training.KroneckerPreconditioner.step_coefficients
+    original = KroneckerPreconditioner.step_coefficients
     calls = 0
 
     def reckless(self: Any, *arguments: Any) -> Any:
@@ -160,7 +163,7 @@ def test_a_step_too_far_is_taken_back(store, pipeline, tmp_path, monkeypatch):
         calls += 1
         return original(self, *arguments) * (1000 if calls == 6 else 1)
 
-    monkeypatch.setattr(kfac_training.KroneckerPreconditioner, "step_coefficients", reckless)
+    monkeypatch.setattr(KroneckerPreconditioner, "step_coefficients", reckless)
     seen = []
     take_back = KFACState.reject_step
     monkeypatch.setattr(KFACState, "reject_step", lambda self: seen.append(self.steps) or take_back(self))
@@ -179,8 +182,8 @@ def test_divergence_ends_in_a_sentence_and_the_best_model(store, pipeline, tmp_p
         reached += 1
         return original(self, *arguments) * (1 if reached <= 8 else -300)
 
-    original = kfac_training.KroneckerPreconditioner.step_coefficients
-    monkeypatch.setattr(kfac_training.KroneckerPreconditioner, "step_coefficients", uphill)
+    original = KroneckerPreconditioner.step_coefficients
+    monkeypatch.setattr(KroneckerPreconditioner, "step_coefficients", uphill)
     run = RunFolder(tmp_path / "run")
     settings = pipeline(store.path, **{**AUTO, "training": {**STEPS, "max_sweeps": 200.0}})
     with pytest.raises(RunError, match=r"the nested loss diverged.*try a larger solver"):

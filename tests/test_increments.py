@@ -9,19 +9,19 @@ from zoo import NETWORKS, augmented, make_case, targets
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.nested import Pass
 from altmin_dask.networks.network import BLOCK_ROWS
+from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
-from altmin_dask.solvers.kernels import evaluate_chunk, kfac_chunk, quadratic_model_chunk
+from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
 from altmin_dask.solvers.kfac import (
     DAMPING_GROWTH,
     KFACSettings,
     KFACState,
-    KroneckerPreconditioner,
-    KroneckerSums,
-    QuadraticModel,
     curvature_due,
-    default_proximal,
-    kronecker_sums_size,
+    default_input_damping,
 )
+from altmin_dask.solvers.kronecker import KroneckerSums
+from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.preconditioner import KroneckerPreconditioner, PreconditionerCache
 from altmin_dask.types import Batch
 
 PLAIN = NewtonSettings(cg_iterations=20)
@@ -176,12 +176,12 @@ def test_chunks_add_up_and_blocks_do_not_matter():
         for rows in (slice(cut), slice(cut, None))
     ]
     assert np.allclose(whole.vector, parts[0].vector + parts[1].vector, rtol=1e-10)
-    assert whole.vector.size == kronecker_sums_size(network.shapes, curvature=False)
+    assert whole.vector.size == packed_size(KroneckerSums.layout(network.shapes, curvature=False))
     d = tuple(rng.normal(size=w.shape) for w in weights)
     probes = [
         quadratic_model_chunk(
             network, weights, d, tuple(0.5 * w for w in weights), Batch(x[rows], y[rows])
-        ).pack()
+        ).vector
         for rows in (slice(None), slice(cut), slice(cut, None))
     ]
     assert np.allclose(probes[0], probes[1] + probes[2], rtol=1e-10)
@@ -217,9 +217,7 @@ def test_the_lengths_minimise_the_model():
     _, ascent, metric = measured(network, weights, x, y, settings)
     direction = metric.direction(ascent, weights)
     before = tuple(w - 0.1 * np.random.default_rng(5).normal(size=w.shape) for w in weights)
-    probe = QuadraticModel.unpack(
-        quadratic_model_chunk(network, weights, direction, before, Batch(x, y)).pack()
-    )
+    probe = quadratic_model_chunk(network, weights, direction, before, Batch(x, y))
     lengths = metric.step_coefficients(probe, weights, direction, before)
     repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
     found = Pass.forward(network, weights, Batch(x, y))
@@ -243,9 +241,7 @@ def test_without_a_step_before_only_the_direction_counts():
     network, weights, x, y = problem()
     _, ascent, metric = measured(network, weights, x, y, KFACSettings(0.1, 0.03))
     direction = metric.direction(ascent, weights)
-    probe = QuadraticModel.unpack(
-        quadratic_model_chunk(network, weights, direction, weights, Batch(x, y)).pack()
-    )
+    probe = quadratic_model_chunk(network, weights, direction, weights, Batch(x, y))
     alpha, beta = metric.step_coefficients(probe, weights, direction, weights)
     assert alpha > 0
     assert beta == 0
@@ -254,7 +250,7 @@ def test_without_a_step_before_only_the_direction_counts():
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
 def test_steps_lower_the_loss(loss):
     network, weights, x, y = problem(loss, rows=200)
-    settings = KFACSettings(default_proximal(network, 200), network.loss.output_damping)
+    settings = KFACSettings(default_input_damping(network, 200), network.loss.output_damping)
     memory = KFACState.start(weights)
     first = evaluate_chunk(network, weights, Batch(x, y)).mean_loss
     for step in range(30):
@@ -275,10 +271,10 @@ def test_a_step_that_made_things_worse_is_taken_back():
     network, weights, x, y = problem()
     memory, ascent, _ = measured(network, weights, x, y, KFACSettings(0.1, 0.03))
     assert not memory.is_rejected(ascent)
-    worse = KroneckerSums(ascent.shapes, True, np.float64, ascent.vector.copy())
+    worse = KroneckerSums(ascent.shapes, True, ascent.vector.copy())
     worse.totals[1:] *= (20, 400)
     assert memory.is_rejected(worse)
-    lost = KroneckerSums(ascent.shapes, True, np.float64, ascent.vector.copy())
+    lost = KroneckerSums(ascent.shapes, True, ascent.vector.copy())
     lost.negative_gradient[1][0, 0] = np.nan
     assert memory.is_rejected(lost)
     assert memory.reject_step() is memory.average is memory.previous_weights
@@ -313,9 +309,26 @@ def test_samples_without_information_leave_finite_steps(value):
     _, ascent, metric = measured(network, weights, x, np.zeros((10, 2), np.float32), settings)
     direction = metric.direction(ascent, weights)
     assert all(np.isfinite(d).all() for d in direction)
-    probe = QuadraticModel.unpack(
-        quadratic_model_chunk(
-            network, weights, direction, weights, Batch(x, np.zeros((10, 2), np.float32))
-        ).pack()
+    probe = quadratic_model_chunk(
+        network, weights, direction, weights, Batch(x, np.zeros((10, 2), np.float32))
     )
     assert np.isfinite(metric.step_coefficients(probe, weights, direction, weights)).all()
+
+
+def test_a_preconditioner_is_made_anew_when_factors_or_damping_change_and_only_then():
+    network, weights, x, y = problem()
+    settings = KFACSettings(0.1, 0.03)
+    memory, ascent, _ = measured(network, weights, x, y, settings)
+    cache = PreconditionerCache(settings)
+    first = cache.of(memory)
+    plain = kfac_chunk(network, weights, None, Batch(x, y), PLAIN)
+    memory.update_averages(plain, weights, 0.95)
+    assert cache.of(memory) is first
+    memory.update_averages(ascent, weights, 0.95)
+    second = cache.of(memory)
+    assert second is not first
+    memory.reject_step()
+    third = cache.of(memory)
+    assert third.sigma == DAMPING_GROWTH * second.sigma
+    memory.move(weights, weights, weights, np.zeros(2))  # damping fades
+    assert cache.of(memory).sigma < third.sigma

@@ -16,8 +16,9 @@ from increment_step import Parts, Stepper
 from kernel import Timing, row
 
 from altmin_dask.networks.builders import dense_network
-from altmin_dask.solvers.kernels import evaluate_chunk
-from altmin_dask.solvers.kfac import CURVATURE_EVERY, KFACState, KroneckerPreconditioner
+from altmin_dask.solvers.evaluation import evaluate_chunk
+from altmin_dask.solvers.kfac import CURVATURE_EVERY, KFACState
+from altmin_dask.solvers.preconditioner import KroneckerPreconditioner
 from altmin_dask.types import Batch
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "kernel.py"
@@ -62,6 +63,7 @@ def test_the_step_is_the_kernel_and_the_client():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_table_begins_with_the_machine_and_ends_with_steps_that_take_longer_than_kernels():
     case = "784-256-256-10 relu"
     done = subprocess.run(

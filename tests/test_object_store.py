@@ -14,8 +14,10 @@ import pytest
 from command import LABELS, Outcome, X, foreign, refused, start, write_pipeline
 from object_store import CREDENTIALS, flip, s3
 
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import ChunkError, DataError, ExistsError, MissingError
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.zarr_chunks import ChunkView
@@ -71,8 +73,8 @@ def test_a_store_is_replaced_only_on_request(bucket):
 def test_a_writer_that_was_killed_leaves_a_store_that_is_refused(bucket):
     url = f"{bucket}/samples.zarr"
     alone(
-        "import os, signal; from altmin_dask.data.sources import open_source; "
-        "from altmin_dask.data.sample_store import ingest; "
+        "import os, signal; from altmin_dask.data.open import open_source; "
+        "from altmin_dask.data.ingest import ingest; "
         f"ingest(open_source('digits'), {url!r}, progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))",
     )
     assert s3().exists(f"{url}/x/c/0/0/0")
@@ -168,7 +170,12 @@ NO_ANSWER = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
     ("call", "environment", "sentence"),
     [
         (OPEN, NOBODY, "Unable to locate credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"),
-        (INGEST, {**NO_ANSWER, "AWS_MAX_ATTEMPTS": "1"}, "; check AWS_ENDPOINT_URL and the network"),
+        pytest.param(
+            INGEST,
+            {**NO_ANSWER, "AWS_MAX_ATTEMPTS": "1"},
+            "; check AWS_ENDPOINT_URL and the network",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(OPEN, NO_ANSWER, "; check AWS_ENDPOINT_URL", marks=pytest.mark.slow),
         (OPEN, {"without": "s3fs"}, "`pip install 'altmin-dask[s3]'`"),
     ],
@@ -178,8 +185,8 @@ def test_a_service_that_cannot_be_used(call, environment, sentence):
     began = time.monotonic()
     code, out, err = alone(
         "import os, sys; from altmin_dask.errors import AltMinError; "
-        "from altmin_dask.data.sources import open_source; "
-        "from altmin_dask.data.sample_store import SampleStore, ingest\n"
+        "from altmin_dask.data.open import open_source; "
+        "from altmin_dask.data.ingest import ingest; from altmin_dask.data.sample_store import SampleStore\n"
         "if 'without' in os.environ: sys.modules[os.environ['without']] = None\n"
         f"try: {call}\nexcept AltMinError as error: print(error); sys.exit(error.exit_code)",
         **{**CREDENTIALS, **environment},

@@ -22,8 +22,10 @@ from zoo import (
 )
 
 from altmin_dask.networks.builders import dense_network, recurrent_network
+from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.solvers.gauss_newton import NewtonSettings
-from altmin_dask.solvers.kernels import enter_chunk, evaluate_chunk, kfac_chunk, visit_chunk
+from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, visit_chunk
+from altmin_dask.solvers.penalties import L2
 from altmin_dask.types import Batch
 
 SIZES = [
@@ -102,12 +104,14 @@ def test_a_chain_with_one_unit_is_the_definition(sizes, activation, loss, output
     true, near = doubled(case), 40 * float(np.finfo(dtype).eps)
     arguments = case.network, case.weights
 
-    z, _ = enter_chunk(*arguments, case.batch)
+    l2 = L2(case.mu)
+    z, _ = enter_chunk(*arguments, l2, case.batch)
     entered = flat(forward(true, true.weights))
     np.testing.assert_allclose(z, entered, rtol=0, atol=near * (1 + np.abs(entered).max()))
 
     z = flat(case.z)
-    moved, statistics = visit_chunk(*arguments, case.mu, case.batch, z, CONVERGED, renew=True)
+    moved, sums = visit_chunk(*arguments, l2, l2, case.batch, z, CONVERGED, replace_all=True)
+    statistics = sums.statistics
     expected = np.array([damped_step(true, k) for k in range(N)])
     # of the condition of a step not more than this, in these cases
     np.testing.assert_allclose(moved, expected, rtol=0, atol=100 * near * (1 + np.abs(expected).max()))
@@ -201,16 +205,18 @@ def test_a_recurrent_network_with_one_unit_is_the_definition(
     assert evaluate_chunk(network, weights, Batch(x, y)).loss == pytest.approx(
         nested.sum(), rel=near, abs=near
     )
-    entered, _ = enter_chunk(network, weights, Batch(x, y))
+    mu = [0.5 + 0.25 * i for i in range(len(weights))]
+    l2 = L2(tuple(mu))
+    entered, _ = enter_chunk(network, weights, l2, Batch(x, y))
     np.testing.assert_allclose(entered, flat(z), rtol=near, atol=near)
 
-    mu = [0.5 + 0.25 * i for i in range(len(weights))]
     start = (flat(z) + 0.3 * rng.normal(size=flat(z).shape)).astype(dtype)
     parts = np.cumsum(network.widths)[:-1]
     before = recurrent_f(
         network, true, x.astype(np.float64), double, np.split(start.astype(float), parts, axis=1), mu
     )
-    moved, statistics = visit_chunk(network, weights, mu, Batch(x, y), start, CONVERGED, renew=True)
+    moved, sums = visit_chunk(network, weights, l2, l2, Batch(x, y), start, CONVERGED, replace_all=True)
+    statistics = sums.statistics
     layers = np.split(moved.astype(np.float64), parts, axis=1)
     after = recurrent_f(network, true, x.astype(np.float64), double, layers, mu)
     assert (after < before).all()

@@ -11,9 +11,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from out_of_core import measure
 
+pytestmark = pytest.mark.slow
 CASES = [
     pytest.param(49_152, 16_384, "1 GiB", 0.15, id="scaled down"),
-    pytest.param(3_300_000, 98_304, "1 GiB", 10, id="ten times", marks=pytest.mark.slow),
+    pytest.param(3_300_000, 98_304, "1 GiB", 10, id="ten times"),
 ]
 
 

@@ -23,8 +23,10 @@ from safetensors.numpy import load_file, save_file
 
 from altmin_dask import AltMinAutoencoder, runs
 from altmin_dask.dashboard.server import Follower
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import ChunkError, ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.execution.executors import Threads
 from altmin_dask.inference import predict_store
@@ -309,7 +311,7 @@ def test_a_run_goes_on_beside_files_of_others(schedule, watched, samples, make_s
     def go(folder: Path, sweeps: float, **options: Any) -> RunFolder:
         training = {"schedule": schedule, "max_sweeps": sweeps}
         settings = pipeline(store, solver={"mu": "auto"}, training=training)
-        log = options.pop("announce", lambda line: None)
+        log = options.pop("log", lambda line: None)
         runs.train(settings, RunFolder(folder), Quiet(), log=log, **options)
         return RunFolder(folder)
 
@@ -855,7 +857,7 @@ def test_a_home_that_nobody_has_is_a_name(tmp_path, monkeypatch):
 # --- other processes
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", [marked(name, fast=name == "kfac") for name in SCHEDULES])
 def test_a_cluster_finds_everything_by_such_names(
     schedule, altmin, watched, cluster_address, tmp_path, tmp_path_factory
 ):

@@ -31,7 +31,7 @@ from altmin_dask.planning.plan import Resources
 from altmin_dask.planning.projection import largest_chunk_rows, project
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, visit_chunk
-from altmin_dask.solvers.penalties import Penalty
+from altmin_dask.solvers.penalties import L2
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.weights import WeightStore
@@ -112,13 +112,13 @@ def test_scratch_arrays_are_those_that_threads_keep(name, incremental, steps, ro
     made: dict[str, dict[tuple[str, int, int], int]] = {}
 
     def collect(kind: str) -> None:
-        z, _ = enter_chunk(network, weights, Batch(x, y))
+        l2 = L2((1e-3,) * len(network.widths))
+        z, _ = enter_chunk(network, weights, l2, Batch(x, y))
         if kind == "visit":
             thread_workspace()._arrays.clear()
             z += 8 * rng.standard_normal(z.shape).astype(z.dtype)  # far off, so that some steps are cut
             settings = NewtonSettings(newton_steps=steps, cg_iterations=2)
-            mu = [1e-3] * len(network.widths)
-            visit_chunk(network, weights, mu, Batch(x, y), z, settings, renew=not incremental)
+            visit_chunk(network, weights, l2, l2, Batch(x, y), z, settings, replace_all=not incremental)
         made[kind] = {
             (name, columns, dtype.itemsize): array.nbytes
             for (name, columns, dtype), array in thread_workspace()._arrays.items()
@@ -203,8 +203,8 @@ def test_tasks_of_a_sweep_are_those_of_its_graph(make_store, chunks, split_every
     step = task_graphs.Step(
         kernel, task_graphs.Samples(store, "inputs"), tuple(range(chunks)), "t", "/nowhere/w", split_every
     )
-    l2 = Penalty("l2", (1.0, 1.0))
-    (graph,) = dask.optimize(task_graphs.visit(step, latent, 0, l2, l2, renew=True))
+    l2 = L2((1.0, 1.0))
+    (graph,) = dask.optimize(task_graphs.visit(step, latent, 0, l2, l2, replace_all=True))
     tasks = [task for task in dict(graph.dask).values() if not isinstance(task, dask._task_spec.DataNode)]
     planned = project(
         Workload(network, store.rows, 2, 24, group_chunks=chunks, split_every=split_every, incremental=False)

@@ -16,15 +16,11 @@ from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.networks.nested import Pass
 from altmin_dask.networks.network import build_network
 from altmin_dask.networks.workspace import Workspace
+from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.solvers.gauss_newton import NewtonSettings, gauss_newton_step, objective, update
-from altmin_dask.solvers.kernels import (
-    enter_chunk,
-    evaluate_chunk,
-    kfac_chunk,
-    quadratic_model_chunk,
-    split_layers,
-    visit_chunk,
-)
+from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, quadratic_model_chunk, visit_chunk
+from altmin_dask.solvers.packing import split_layers
+from altmin_dask.solvers.penalties import L2
 from altmin_dask.solvers.ridge import ridge_system
 from altmin_dask.types import Batch
 
@@ -391,16 +387,17 @@ def test_one_step_is_the_chain(loss, every):
     mine = tuple(looped(w, layer) for w, layer in zip(weights, net.layers, strict=True))
     x = rng.normal(size=(40, FEATURES))
     y = rng.integers(0, OUTPUTS, 40) if loss == "cross_entropy" else rng.normal(size=(40, OUTPUTS))
-    mu, settings = [0.5, 0.7, 0.9], NewtonSettings(newton_steps=2)
+    mu, settings = (0.5, 0.7, 0.9), NewtonSettings(newton_steps=2)
+    l2 = L2(mu)
     (z, entered), (z_r, entered_r) = (
-        enter_chunk(n, w, Batch(x, y)) for n, w in ((chain, weights), (net, mine))
+        enter_chunk(n, w, l2, Batch(x, y)) for n, w in ((chain, weights), (net, mine))
     )
     np.testing.assert_allclose(z_r, z, rtol=1e-13, atol=1e-13)
-    new, visited = visit_chunk(chain, weights, mu, Batch(x, y), z, settings, renew=False)
-    new_r, visited_r = visit_chunk(net, mine, mu, Batch(x, y), z_r, settings, renew=False)
+    new, visited = visit_chunk(chain, weights, l2, l2, Batch(x, y), z, settings, replace_all=False)
+    new_r, visited_r = visit_chunk(net, mine, l2, l2, Batch(x, y), z_r, settings, replace_all=False)
     np.testing.assert_allclose(new_r, new, rtol=1e-10, atol=1e-12)
-    entered.merge(visited)
-    entered_r.merge(visited_r)
+    entered.merge(visited.statistics)
+    entered_r.merge(visited_r.statistics)
     for layer, (w, w_r) in enumerate(zip(weights, mine, strict=True)):
         solved = ridge_system(entered.gram[layer], 0.1).solve(entered.cross[layer], w)
         solved_r = ridge_system(entered_r.gram[layer], 0.1).solve(entered_r.cross[layer], w_r)
@@ -423,8 +420,9 @@ def test_a_batch_of_different_lengths_equals_one_at_a_time(name):
     """Statistics after a z-update, increments and losses; the network of each has just its steps."""
     case = Case(name, 5)
     settings = NewtonSettings(newton_steps=2)
-    z, _ = enter_chunk(case.network, case.weights, case.batch)
-    _, together = visit_chunk(case.network, case.weights, case.mu, case.batch, z, settings, renew=True)
+    l2 = L2(tuple(case.mu))
+    z, _ = enter_chunk(case.network, case.weights, l2, case.batch)
+    _, together = visit_chunk(case.network, case.weights, l2, l2, case.batch, z, settings, replace_all=True)
     pulled = kfac_chunk(case.network, case.weights, None, case.batch, settings)
     total, pull, loss = 0.0, [np.zeros_like(p) for p in pulled.negative_gradient], 0.0
     for k in range(N):
@@ -436,8 +434,9 @@ def test_a_batch_of_different_lengths_equals_one_at_a_time(name):
             y = y.reshape(1, STEPS, -1)[:, :length]
             y = y[:, :, 0] if case.network.loss.target == "labels" else y.reshape(1, -1)
         batch = Batch(x, y, states=case.states[k : k + 1])
-        z, _ = enter_chunk(alone, case.weights, batch)
-        total = total + visit_chunk(alone, case.weights, case.mu, batch, z, settings, renew=True)[1].vector
+        z, _ = enter_chunk(alone, case.weights, l2, batch)
+        _, own = visit_chunk(alone, case.weights, l2, l2, batch, z, settings, replace_all=True)
+        total = total + own.vector
         own = kfac_chunk(alone, case.weights, None, batch, settings)
         pull = [a + b for a, b in zip(pull, own.negative_gradient, strict=True)]
         loss += evaluate_chunk(alone, case.weights, batch).loss
@@ -558,7 +557,7 @@ def test_the_slope_is_that_of_f_along_the_step():
 
 def test_layers_of_a_chunk_stand_side_by_side():
     case = Case("two layers, last step")
-    z, statistics = enter_chunk(case.network, case.weights, case.batch)
+    z, statistics = enter_chunk(case.network, case.weights, L2(tuple(case.mu)), case.batch)
     for mine, expected in zip(
         split_layers(z, case.network.widths), case.network.forward(case.weights, case.batch), strict=True
     ):

@@ -11,8 +11,8 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from altmin_dask import AltMinRecurrentClassifier, AltMinRecurrentRegressor
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)

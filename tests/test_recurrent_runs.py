@@ -15,8 +15,9 @@ from command import foreign, refused, write_pipeline
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.source import array_source
 from altmin_dask.networks.nested import Pass
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.model import Model

@@ -6,8 +6,8 @@ import pytest
 from object_store import flip, s3
 from test_training import train
 
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import RepairWarning
 
 GROUPS = {"group_chunks": 2, "max_sweeps": 3.0}

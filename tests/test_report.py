@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 
 from altmin_dask.config import Pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import DataError, MissingError
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.report.page import summary_table, write_report

@@ -18,16 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from altmin_dask.data import sample_store
-from altmin_dask.data.sample_store import (
-    SampleStore,
-    Summary,
-    check_finite,
-    default_chunk_rows,
-    ingest,
-    summarise,
-)
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data import ingest as ingest_module
+from altmin_dask.data.checks import check_finite
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
+from altmin_dask.data.source import array_source
+from altmin_dask.data.summaries import Summary, summarise
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 
 X = np.arange(23 * 6, dtype=np.uint8).reshape(23, 2, 3)
@@ -173,12 +170,12 @@ def test_an_interruption_leaves_what_was_there(tmp_path, error, overwrite):
 def test_ctrl_c_during_a_write_leaves_nothing(tmp_path, monkeypatch):
     """The write that is under way goes on after the signal; it must not put the folder back."""
 
-    def interrupted(x, y, first_row, name):
+    def interrupted(x, y, first_row, name, x_name):
         if first_row == 10:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)
 
-    monkeypatch.setattr(sample_store, "check_finite", interrupted)
+    monkeypatch.setattr(ingest_module, "check_finite", interrupted)
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         ingest(array_source(X), tmp_path / "a.zarr", chunk_rows=5)

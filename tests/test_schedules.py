@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from altmin_dask.solvers.schedules import Enter, Geometric, Record, Visit, penalties, window_schedule
+from altmin_dask.solvers.schedules import Enter, Geometric, Record, Visit, mu_at, window_schedule
 
 
 def short(actions, count):
@@ -50,12 +50,12 @@ def test_only_what_has_entered_is_visited_and_everything_enters_once(groups, fir
     assert entered <= groups
 
 
-def test_penalties():
-    assert penalties(0.5, 2, 7) == (0.5, 0.5)
-    assert penalties([1, 2], 2, 7) == (1.0, 2.0)
-    falling = [penalties(Geometric(1.0, 0.1, 0.02), 1, t)[0] for t in range(4)]
+def test_mu_at():
+    assert mu_at(0.5, 2, 7) == (0.5, 0.5)
+    assert mu_at([1, 2], 2, 7) == (1.0, 2.0)
+    falling = [mu_at(Geometric(1.0, 0.1, 0.02), 1, t)[0] for t in range(4)]
     assert falling == pytest.approx([1.0, 0.1, 0.02, 0.02])
-    assert penalties(Geometric(1.0, 10.0, 5.0), 1, 10_000) == (5.0,)
-    assert penalties(Geometric(1.0, 1.0, 1.0), 1, 3) == (1.0,)
-    rising = [penalties(Geometric(0.1, 2.0, 0.5), 1, t)[0] for t in range(5)]
+    assert mu_at(Geometric(1.0, 10.0, 5.0), 1, 10_000) == (5.0,)
+    assert mu_at(Geometric(1.0, 1.0, 1.0), 1, 3) == (1.0,)
+    rising = [mu_at(Geometric(0.1, 2.0, 0.5), 1, t)[0] for t in range(5)]
     assert rising == pytest.approx([0.1, 0.2, 0.4, 0.5, 0.5])

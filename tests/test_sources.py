@@ -16,7 +16,8 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from altmin_dask.data.sources import Source, array_source, open_source
+from altmin_dask.data.open import open_source
+from altmin_dask.data.source import Source, array_source
 from altmin_dask.errors import ChunkError, ConfigError, DataError, MissingError
 
 X = np.random.default_rng(0).normal(size=(23, 4, 3)).astype(np.float32)
@@ -478,7 +479,7 @@ def test_what_is_of_no_known_kind(tmp_path):
     for path in (tmp_path, tmp_path / "data.doc"):
         with pytest.raises(
             DataError,
-            match=r"is not a kind of data that can be read; give `digits`, `synthetic:…`, a .npz, ",
+            match=r"is not a kind of data that can be read; give `digits`, `synthetic:…`, `adding:…`, a .npz file, ",
         ):
             open_source(path)
 

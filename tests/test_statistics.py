@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo import NETWORKS, PAIRINGS, cases, make_case
 
-from altmin_dask.solvers.statistics import Statistics, packed_size
+from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.statistics import Statistics
 
 every_network = pytest.mark.parametrize(("sizes", "activations"), NETWORKS.values(), ids=NETWORKS)
 
@@ -65,7 +66,7 @@ def test_one_vector_holds_everything(sizes, activations, with_inputs):
     shapes = case.network.shapes
     statistics = collected(case, with_inputs=with_inputs)
     assert statistics.vector.dtype == np.float64
-    assert statistics.vector.shape == (packed_size(shapes, with_inputs),)
+    assert statistics.vector.shape == (packed_size(Statistics.layout(shapes, with_inputs)),)
     again = Statistics(shapes, with_inputs, statistics.vector.copy())
     for name in ("cross", "gram", "squares", "totals"):
         for mine, theirs in zip(getattr(again, name), getattr(statistics, name), strict=True):
@@ -162,11 +163,11 @@ def test_merge_without_inputs_leaves_their_gram_matrix():
     np.testing.assert_allclose(statistics.gram[0], 2 * held)
 
 
-def test_renew_keeps_only_the_gram_matrix_of_the_inputs():
+def test_replacing_all_keeps_only_the_gram_matrix_of_the_inputs():
     case = make_case((5, 4, 3), ("tanh",))
     new = moved(case)
     statistics = collected(case)
-    statistics.renew(collected(new, with_inputs=False))
+    statistics.replace_all(collected(new, with_inputs=False))
     assert_same(statistics.vector, collected(new).vector)
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from altmin_dask.data.sample_store import SAMPLES, SampleStore, ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SAMPLES, SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import ExistsError
 from altmin_dask.storage import atomic
 from altmin_dask.storage.atomic import new_folder
@@ -23,8 +25,9 @@ HOME = Path(__file__).parents[1]
 
 MEASURE = """
 import sys
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.source import array_source
 import numpy as np
 
 def memory(field):
@@ -76,7 +79,7 @@ needs_proc = pytest.mark.skipif(
 
 
 @needs_proc
-@pytest.mark.parametrize("kind", ["npy", "synthetic"])
+@pytest.mark.parametrize("kind", ["npy", pytest.param("synthetic", marks=pytest.mark.slow)])
 def test_a_source_far_larger_than_what_is_held(tmp_path, kind):
     """100 chunks of 1 MiB."""
     source = write_source(tmp_path, kind, 100 * 1024)
@@ -101,8 +104,8 @@ def test_400_megabytes_in_chunks_of_four(tmp_path, kind):
 KILLED = """
 import os, signal, sys
 from altmin_dask.storage import atomic
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
 
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -136,7 +139,7 @@ def killed(dest: Path, moment: str) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.mark.parametrize("moment", ["chunk", "flush"])
+@pytest.mark.parametrize("moment", ["chunk", pytest.param("flush", marks=pytest.mark.slow)])
 def test_the_next_ingest_sweeps_what_a_killed_one_left(tmp_path, moment):
     killed(tmp_path / "a.zarr", moment)
     (orphan,) = os.listdir(tmp_path)
@@ -147,7 +150,9 @@ def test_the_next_ingest_sweeps_what_a_killed_one_left(tmp_path, moment):
     assert sorted(os.listdir(tmp_path)) == ["a.zarr", "b.zarr"]
 
 
-@pytest.mark.parametrize(("moment", "rows"), [("replaced", 23), ("old", 1797)])
+@pytest.mark.parametrize(
+    ("moment", "rows"), [("replaced", 23), pytest.param("old", 1797, marks=pytest.mark.slow)]
+)
 def test_a_store_whose_replacement_was_killed_comes_back(tmp_path, moment, rows):
     ingest(array_source(X), tmp_path / "a.zarr")
     killed(tmp_path / "a.zarr", moment)

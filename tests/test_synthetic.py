@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import open_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
 from altmin_dask.errors import DataError
 
 
@@ -131,7 +131,7 @@ def test_no_two_samples_are_alike(whole):
 def test_other_processes_make_the_same(whole, tmp_path, threads):
     spec = f"synthetic:{SPEC.format(KINDS[1])}"
     script = (
-        "import sys, numpy as np; from altmin_dask.data.sources import open_source; "
+        "import sys, numpy as np; from altmin_dask.data.open import open_source; "
         "x, y = next(open_source(sys.argv[1]).blocks(9000)); np.savez(sys.argv[2], x=x, y=y)"
     )
     subprocess.run(

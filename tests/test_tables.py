@@ -10,12 +10,14 @@ import pytest
 import zarr
 from PIL import Image
 
-from altmin_dask.data import tables
-from altmin_dask.data.preprocessing import Preparation, Scaling
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source, open_source
+from altmin_dask.data.formats import csv
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import AltMinError, DataError
 from altmin_dask.export.onnx import write_onnx
+from altmin_dask.preparation import Preparation, Scaling
 from altmin_dask.storage.model import Model
 
 # of dask with the newest pandas
@@ -45,7 +47,7 @@ def both(source):
 def table(request, tmp_path, monkeypatch):
     """The frame with its price, in several partitions where the format has them."""
     frame, kind = FRAME.assign(price=PRICE), request.param
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 4000)
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 4000)
     if kind.startswith("folder"):
         ending = kind.split()[-1]
         (tmp_path / "folder").mkdir()
@@ -102,7 +104,7 @@ def test_constant_numbers_and_images_are_standardized(tmp_path):
 
 
 def test_memory_of_a_table_is_that_of_its_partitions(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 1 << 18)
     values = RNG.random((60_000, 20)).round(4)
     pd.DataFrame(values).to_csv(tmp_path / "t.csv", index=False)
     ingest(open_source(tmp_path / "t.csv"), tmp_path / "warm.zarr", chunk_rows=1000)

@@ -14,8 +14,9 @@ import pytest
 from command import foreign, refused, write_pipeline
 
 from altmin_dask.config import make_pipeline
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import AltMinAutoencoder, AltMinRecurrentRegressor, AltMinRegressor
 from altmin_dask.execution.executors import Threads

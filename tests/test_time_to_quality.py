@@ -27,7 +27,7 @@ from altmin_dask import RunFolder, train
 from altmin_dask.config import make_pipeline
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution.executors import open_executor
-from altmin_dask.solvers.kfac import Memory
+from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.initialization import initial_weights
 from altmin_dask.training.kfac_training import KFACTraining
@@ -108,7 +108,7 @@ def test_running_means_are_those_of_a_plain_loop(stride):
 
 
 def test_a_running_mean_warms_up_as_altmins_own():
-    ours = Memory.start((np.zeros((1, 1)),))
+    ours = KFACState.start((np.zeros((1, 1)),))
     mean = Means([0.95], [[np.zeros((1, 1))]], mix_arrays)
     for number in range(1, 300):
         ours.steps = number

@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from altmin_dask.data.checks import check_whole
 from altmin_dask.data.readers import RowReader
-from altmin_dask.errors import DataError
 from altmin_dask.networks.workspace import strips
 from altmin_dask.types import Array
 
-WHOLE = 2**53
-"""The first whole number whose neighbours float64 does not hold."""
 BLURRED = 1e-3
 """Steps of float32 that are more than such a share of a column's range are noticed."""
 _SINGLE = np.finfo(np.float32)
@@ -114,27 +112,3 @@ def real(block: Array) -> Array:
     """
     check_whole(block, "y")
     return np.asarray(block, np.float64)
-
-
-def check_whole(values: Array, label: str) -> None:
-    """Refuse whole numbers that float64 does not hold, where they are to be computed with.
-
-    Raises
-    ------
-    DataError
-        Naming the first one.
-    """
-    if values.dtype.kind not in "iu" or values.dtype.itemsize < 8 or not values.size:
-        return
-    if int(values.min()) > -WHOLE and int(values.max()) < WHOLE:
-        return
-    first = values[(values <= -WHOLE) | (values >= WHOLE)].ravel()[0]
-    raise whole_refused(label, int(first))
-
-
-def whole_refused(label: str, value: int) -> DataError:
-    """What is said of a whole number that float64 does not hold."""
-    return DataError(
-        f"{label} has the whole number {value}, and float64 tells those from 2^53 = {WHOLE} on no more apart; "
-        "subtract an offset, or leave such a column out"
-    )

@@ -1,12 +1,11 @@
-"""What is recorded of samples while they are ingested: their ranges, and that they are finite."""
+"""What is recorded of samples while they are ingested: their ranges."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
+from altmin_dask.data.checks import is_labels
 from altmin_dask.errors import DataError
 from altmin_dask.types import Array
 
@@ -76,106 +75,3 @@ def summarise(x_block: Array, y_block: Array | None) -> Summary:
     if y_block is None:
         return Summary(x_min, x_max, None, None, False)
     return Summary(x_min, x_max, y_block.min().item(), y_block.max().item(), is_labels(y_block.dtype))
-
-
-def check_finite(x: Array, y: Array | None, first_row: int, name: str, x_name: str = "x") -> None:
-    """Refuse samples with NaN or infinity.
-
-    Parameters
-    ----------
-    x, y : numpy.ndarray
-        Inputs and targets ``(rows, …)``, numeric; y may be None.
-    first_row : int
-        Which row of the data the first one is.
-    name, x_name : str
-        What the data, and the array x in it, are called in the message.
-
-    Raises
-    ------
-    DataError
-        Naming the first rows of the block that are not finite.
-    """
-    for what, values in ((x_name, x), ("y", y)):
-        # the extremes are finite only if all values are, and need no temporary array
-        if values is None or (np.isfinite(values.min()) and np.isfinite(values.max())):
-            continue
-        bad = first_row + np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
-        rows = f"row {bad[0]}" if len(bad) == 1 else f"rows {bad[0]} and {bad[1]}"
-        if len(bad) > 2:
-            rows = f"rows {bad[0]}, {bad[1]} and {len(bad) - 2} more"
-        raise DataError(
-            f"{rows} of {name} {'has' if len(bad) == 1 else 'have'} NaN or infinity in {what} as "
-            f"{values.dtype}; remove or repair them and ingest again"
-        )
-
-
-def check_labels(y: Array, first_row: int, name: str) -> None:
-    """Refuse integer labels that int64 cannot hold, or whose place is taken by the mark of a lost chunk.
-
-    Parameters
-    ----------
-    y : numpy.ndarray
-        Labels as they come from the source, of any integer dtype.
-    first_row : int
-        Which row of the data the first one is.
-    name : str
-        What the data is called in the message.
-
-    Raises
-    ------
-    DataError
-        Naming the first such row.
-    """
-    range_of = np.iinfo(np.int64)
-    if y.dtype.kind != "b" and (int(y.min()) <= range_of.min or int(y.max()) > range_of.max):
-        row = int(np.flatnonzero((y <= range_of.min) | (y > range_of.max))[0])
-        raise DataError(
-            f"row {first_row + row} of {name} has the label {y[row]}, which cannot be stored; "
-            "number the classes from 0"
-        )
-
-
-def check_weights(weights: Array, first_row: int, name: str) -> None:
-    """Refuse weights of samples, (rows,), that are negative or not finite; arguments as of `check_labels`.
-
-    Raises
-    ------
-    DataError
-        Naming the first such row.
-    """
-    usable = np.isfinite(weights) & (weights >= 0)
-    if not usable.all():
-        row = int(np.argmin(usable))
-        raise DataError(
-            f"row {first_row + row} of {name} has the weight {weights[row]:g}; give weights from 0 on"
-        )
-
-
-def check_lengths(lengths: Array, steps: int, first_row: int, name: str) -> None:
-    """Refuse lengths of sequences that are not from 1 to `steps`.
-
-    Parameters
-    ----------
-    lengths : numpy.ndarray, (rows,)
-        Integers.
-    steps, first_row : int
-        Steps there is room for, and which row of the data the first one is.
-    name : str
-        What the data is called in the message.
-
-    Raises
-    ------
-    DataError
-        Naming the first such row.
-    """
-    bad = np.flatnonzero((lengths < 1) | (lengths > steps))
-    if bad.size:
-        raise DataError(
-            f"row {first_row + bad[0]} of {name} has the length {lengths[bad[0]]}; "
-            f"sequences have 1 to {steps} steps here"
-        )
-
-
-def is_labels(dtype: np.dtype[Any]) -> bool:
-    """Tell integer labels, of which booleans are two, from targets that are numbers to fit."""
-    return dtype.kind in "biu"

@@ -22,9 +22,10 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from altmin_dask import runs
+from altmin_dask.data.ingest import ingest
 from altmin_dask.data.readers import RowReader
-from altmin_dask.data.sample_store import SampleStore, ingest
-from altmin_dask.data.sources import Source, array_source
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import Source, array_source
 from altmin_dask.data.streams import sliced
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import folder

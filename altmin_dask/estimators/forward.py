@@ -11,7 +11,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.delayed import delayed
 
-from altmin_dask.data.conversion import check_whole
+from altmin_dask.data.checks import check_whole
 from altmin_dask.errors import DataError
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.networks.network import Network

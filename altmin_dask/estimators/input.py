@@ -19,13 +19,16 @@ import numpy as np
 import zarr
 from dask.base import compute, is_dask_collection
 
-from altmin_dask.data.conversion import WHOLE, check_whole, whole_refused
-from altmin_dask.data.readers import RowReader, open_zarr, read_zarr
+from altmin_dask.data.checks import WHOLE, check_whole, whole_refused
+from altmin_dask.data.open import open_source
+from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.data.sources import Source, open_source
+from altmin_dask.data.source import Source
 from altmin_dask.data.streams import regrouped, sliced
+from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.storage.locations import as_name, locate
+from altmin_dask.storage.zarr_groups import open_zarr
 from altmin_dask.training.problem import is_store
 from altmin_dask.types import Array
 

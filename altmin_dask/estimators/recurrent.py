@@ -16,12 +16,12 @@ from sklearn.metrics import r2_score
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, validate_data
 
-from altmin_dask.data.conversion import check_whole, real
+from altmin_dask.data.checks import check_finite, check_whole
+from altmin_dask.data.conversion import real
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.data.sources import Source, array_source
+from altmin_dask.data.source import Source, array_source
 from altmin_dask.data.streams import mapped, sliced
-from altmin_dask.data.summaries import check_finite
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
 from altmin_dask.estimators.input import as_dask, is_lazy

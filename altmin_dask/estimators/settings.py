@@ -11,7 +11,7 @@ from distributed import Client, get_worker
 
 from altmin_dask.config import Pipeline, make_pipeline
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.data.sources import Source
+from altmin_dask.data.source import Source
 from altmin_dask.errors import ConfigError
 from altmin_dask.networks.defaults import DEFAULTS
 

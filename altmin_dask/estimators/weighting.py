@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.data.readers import RowReader
-from altmin_dask.data.sources import Source
+from altmin_dask.data.source import Source
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.types import Array
 

@@ -17,22 +17,28 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.timing import TimedArray, activity, meter_kernels
 from altmin_dask.networks.network import Network
-from altmin_dask.solvers.gauss_newton import NewtonSettings
-from altmin_dask.solvers.kernels import (
-    collect_chunk,
-    enter_chunk,
+from altmin_dask.solvers.evaluation import (
+    Evaluation,
+    Moments,
+    RelaxedSums,
     evaluate_chunk,
-    kfac_chunk,
     moments_chunk,
     objective_chunk,
+)
+from altmin_dask.solvers.gauss_newton import NewtonSettings
+from altmin_dask.solvers.kernels import (
+    VisitSums,
+    collect_chunk,
+    enter_chunk,
+    kfac_chunk,
     quadratic_model_chunk,
     sends_inputs,
-    split_visit_chunk,
     visit_chunk,
 )
-from altmin_dask.solvers.kfac import kronecker_sums_size
-from altmin_dask.solvers.penalties import Penalty, admm_residuals_size
-from altmin_dask.solvers.statistics import packed_size
+from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.penalty import Penalty
+from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.storage.zarr_chunks import ChunkView
@@ -188,14 +194,13 @@ class Step:
 
 
 def moments(step: Step) -> da.Array:
-    """The sums of `altmin_dask.solvers.kernels.moments_chunk` over chunks, packed one after the other."""
-    network = step.kernel.network
-    return step.sum("moments", _moments_block, network.shapes[0][1] ** 2 + network.widths[-1])
+    """Packed `altmin_dask.solvers.evaluation.Moments` of samples."""
+    return step.sum("moments", _moments_block, packed_size(Moments.layout(step.kernel.network)))
 
 
 def enter(step: Step, latent: LatentStore, generation: int, penalty: Penalty) -> da.Array:
     """Bring chunks into the sums: their z by a forward pass, written as `generation`; packed statistics."""
-    columns = packed_size(step.kernel.network.shapes, with_inputs=True)
+    columns = packed_size(Statistics.layout(step.kernel.network.shapes, with_inputs=True))
     return step.sum(
         "enter", _enter_block, columns, written=latent.view(generation, step.chunks), penalty=penalty
     )
@@ -203,35 +208,41 @@ def enter(step: Step, latent: LatentStore, generation: int, penalty: Penalty) ->
 
 def collect(step: Step, latent: LatentStore, generation: int, penalty: Penalty) -> da.Array:
     """Packed statistics, as of `enter`, of the z that is there, last visited under `penalty`."""
-    columns = packed_size(step.kernel.network.shapes, with_inputs=True)
+    columns = packed_size(Statistics.layout(step.kernel.network.shapes, with_inputs=True))
     return step.sum("collect", _collect_block, columns, z=step.latent(latent, generation), penalty=penalty)
 
 
 def visit(
-    step: Step, latent: LatentStore, generation: int, penalty: Penalty, before: Penalty, *, renew: bool
+    step: Step,
+    latent: LatentStore,
+    generation: int,
+    penalty: Penalty,
+    previous: Penalty,
+    *,
+    replace_all: bool,
 ) -> da.Array:
-    """Update z of chunks from `generation`, last visited under `before`, to the next.
+    """Update z of chunks from `generation`, last visited under `previous`, to the next.
 
-    Gives packed statistics, or their change unless `renew`, and behind them `ADMMResiduals` where the penalty splits.
+    Gives packed `altmin_dask.solvers.kernels.VisitSums`: statistics, or their change unless `replace_all`.
     """
     network = step.kernel.network
-    columns = packed_size(network.shapes, sends_inputs(network, penalty, before))
-    columns += admm_residuals_size(len(network.widths)) if penalty.has_dual else 0
+    columns = packed_size(VisitSums.layout(network.shapes, sends_inputs(network, penalty, previous)))
     return step.sum(
         "newton", _visit_block, columns, z=step.latent(latent, generation),
-        written=latent.view(generation + 1, step.chunks), penalty=penalty, before=before, renew=renew,
+        written=latent.view(generation + 1, step.chunks), penalty=penalty, previous=previous,
+        replace_all=replace_all,
     )  # fmt: skip
 
 
 def objective(step: Step, latent: LatentStore, generation: int) -> da.Array:
-    """Packed `altmin_dask.solvers.kernels.Relaxed` of the z that is there."""
-    columns = 1 + 2 * len(step.kernel.network.widths)
+    """Packed `altmin_dask.solvers.evaluation.RelaxedSums` of the z that is there."""
+    columns = packed_size(RelaxedSums.layout(len(step.kernel.network.widths)))
     return step.sum("objective", _objective_block, columns, z=step.latent(latent, generation))
 
 
 def gradient(step: Step) -> da.Array:
     """What samples say about the weights where constraints hold exactly, packed: `KroneckerSums` without curvature."""
-    columns = kronecker_sums_size(step.kernel.network.shapes, curvature=False)
+    columns = packed_size(KroneckerSums.layout(step.kernel.network.shapes, curvature=False))
     return step.sum("gradient", _kfac_block, columns, mu=None, seed=None, chunks_taken=step.chunks)
 
 
@@ -240,11 +251,11 @@ def kfac_sums(
 ) -> tuple[da.Array, ...]:
     """What chunks say about the weights, and the part of their samples that `quadratic_model` will ask for.
 
-    The first is packed, `altmin_dask.solvers.kfac.KroneckerSums`; with curvature where there is a seed for its noise.
-    The samples are every `every`-th of each array of `Samples.arrays`, in its order: kept where they were read, so
-    that no chunk is read twice.
+    The first is packed `altmin_dask.solvers.kronecker.KroneckerSums`, with curvature where there is a seed for its
+    noise. The samples are every `every`-th of each array of `Samples.arrays`, in its order: kept where they were read,
+    so that no chunk is read twice.
     """
-    columns = kronecker_sums_size(step.kernel.network.shapes, seed is not None)
+    columns = packed_size(KroneckerSums.layout(step.kernel.network.shapes, seed is not None))
     arrays = step.samples.arrays(step.chunks, step.token)
     total = step.sum_of("kfac", _kfac_block, columns, arrays, mu=mu, seed=seed, chunks_taken=step.chunks)
     return total, *(
@@ -252,10 +263,13 @@ def kfac_sums(
     )
 
 
-def quadratic_model(step: Step, kept: tuple[da.Array, ...], direction: str, before: str) -> da.Array:
-    """Packed `altmin_dask.solvers.kfac.QuadraticModel` of samples, along what the files hold."""
+def quadratic_model(step: Step, kept: tuple[da.Array, ...], direction: str, previous: str) -> da.Array:
+    """Packed `altmin_dask.solvers.kronecker.QuadraticModel` of samples, along what the files hold."""
     arrays = dict(zip(step.samples.names, kept, strict=True))
-    return step.sum_of("model", _quadratic_model_block, 6, arrays, direction=direction, before=before)
+    columns = packed_size(QuadraticModel.layout())
+    return step.sum_of(
+        "model", _quadratic_model_block, columns, arrays, direction=direction, previous=previous
+    )
 
 
 def _thinned(array: da.Array, every: int, name: str) -> da.Array:
@@ -267,8 +281,8 @@ def _thinned(array: da.Array, every: int, name: str) -> da.Array:
 
 
 def evaluate(step: Step) -> da.Array:
-    """The sums of `altmin_dask.solvers.kernels.Evaluation` over chunks, for the real network."""
-    return step.sum("evaluate", _evaluate_block, 3)
+    """Packed `altmin_dask.solvers.evaluation.Evaluation` of the real network."""
+    return step.sum("evaluate", _evaluate_block, packed_size(Evaluation.layout()))
 
 
 def tree_sum(rows: da.Array, split_every: int, name: str = "altmin_sum") -> da.Array:
@@ -335,8 +349,7 @@ def _call_block(
 def _moments_block(index: int, arrays: Mapping[str, Array], *, kernel: TaskContext) -> Array:
     batch = kernel.arrange(**arrays)
     with single_threaded_blas(), activity("statistics"):
-        gram, targets = moments_chunk(kernel.network, batch)
-    return np.concatenate([gram.ravel(), targets])[None]
+        return moments_chunk(kernel.network, batch).vector[None]
 
 
 def _enter_block(
@@ -349,7 +362,7 @@ def _enter_block(
     penalty: Penalty,
 ) -> Array:
     with single_threaded_blas(), activity("statistics"):
-        z, statistics = enter_chunk(kernel.network, read_weights(weights), kernel.arrange(**arrays), penalty)
+        z, statistics = enter_chunk(kernel.network, read_weights(weights), penalty, kernel.arrange(**arrays))
     with activity("write"):
         written.write(index, z)
     return statistics.vector[None]
@@ -360,14 +373,15 @@ def _collect_block(
 ) -> Array:
     with single_threaded_blas(), activity("statistics"):
         batch = kernel.arrange(**arrays)
-        return collect_chunk(kernel.network, read_weights(weights), batch, z, penalty).vector[None]
+        return collect_chunk(kernel.network, read_weights(weights), penalty, batch, z).vector[None]
 
 
 def _objective_block(
     index: int, arrays: Mapping[str, Array], z: Array, *, kernel: TaskContext, weights: str
 ) -> Array:
     with single_threaded_blas(), activity("evaluate"):
-        return objective_chunk(kernel.network, read_weights(weights), kernel.arrange(**arrays), z)[None]
+        batch = kernel.arrange(**arrays)
+        return objective_chunk(kernel.network, read_weights(weights), batch, z).vector[None]
 
 
 def _visit_block(
@@ -379,26 +393,19 @@ def _visit_block(
     weights: str,
     written: ChunkView,
     penalty: Penalty,
-    before: Penalty,
-    renew: bool,
+    previous: Penalty,
+    replace_all: bool,
 ) -> Array:
     meter_kernels()
     batch = kernel.arrange(**arrays)
     now = read_weights(weights)
     with single_threaded_blas():
-        if penalty.has_dual:
-            new, statistics, measures = split_visit_chunk(
-                kernel.network, now, penalty, before, batch, z, kernel.settings, renewed=renew
-            )
-            row = np.concatenate([statistics.vector, measures.vector])
-        else:
-            new, statistics = visit_chunk(
-                kernel.network, now, penalty.rho, batch, z, kernel.settings, renew=renew
-            )
-            row = statistics.vector
+        new, sums = visit_chunk(
+            kernel.network, now, penalty, previous, batch, z, kernel.settings, replace_all=replace_all
+        )
     with activity("write"):
         written.write(index, new)
-    return row[None]
+    return sums.vector[None]
 
 
 def _kfac_block(
@@ -425,18 +432,23 @@ def _thin(array: Array, every: int) -> Array:
 
 
 def _quadratic_model_block(
-    index: int, arrays: Mapping[str, Array], *, kernel: TaskContext, weights: str, direction: str, before: str
+    index: int,
+    arrays: Mapping[str, Array],
+    *,
+    kernel: TaskContext,
+    weights: str,
+    direction: str,
+    previous: str,
 ) -> Array:
     batch = kernel.arrange(**arrays)
-    now, along, old = (read_weights(file) for file in (weights, direction, before))
+    now, along, old = (read_weights(file) for file in (weights, direction, previous))
     with single_threaded_blas(), activity("model"):
-        return quadratic_model_chunk(kernel.network, now, along, old, batch).pack()[None]
+        return quadratic_model_chunk(kernel.network, now, along, old, batch).vector[None]
 
 
 def _evaluate_block(index: int, arrays: Mapping[str, Array], *, kernel: TaskContext, weights: str) -> Array:
     with single_threaded_blas(), activity("evaluate"):
-        sums = evaluate_chunk(kernel.network, read_weights(weights), kernel.arrange(**arrays))
-    return np.array([[sums.samples, sums.loss, sums.correct]])
+        return evaluate_chunk(kernel.network, read_weights(weights), kernel.arrange(**arrays)).vector[None]
 
 
 def _keep(block: Array, axis: Any, keepdims: bool) -> Array:

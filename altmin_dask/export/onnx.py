@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.data.conversion import blurred
-from altmin_dask.data.preprocessing import Scaling
 from altmin_dask.errors import AltMinWarning, MissingError
 from altmin_dask.export.files import place_for
 from altmin_dask.export.outputs import output_onnx
+from altmin_dask.preparation import Scaling
 from altmin_dask.storage.atomic import write_bytes
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import PRODUCER

@@ -51,7 +51,7 @@ class Activation:
     name: str
     value: Callable[..., Array]
     derivative: Callable[..., Array]
-    second_derivative: Callable[[Array], Array]
+    second_derivative: Callable[[Array, Array], Array]
     inverse: Callable[[Array], Array]
     torch: Callable[[Any], Any]
     onnx: Callable[[Any, str], str]

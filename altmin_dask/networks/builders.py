@@ -125,7 +125,7 @@ def recurrent_network(
     output_activation: str | None = None,
     *,
     every: bool = False,
-    recurrent_init: Literal["auto", "orthogonal", "identity"] = "auto",
+    recurrent_init: Literal["auto", "orthogonal", "identity"] = "orthogonal",
 ) -> Network:
     """Make a stack of recurrent layers with dense ones on top, and a loss at the last step or at every step.
 

@@ -25,10 +25,10 @@ class Defaults:
         The model along a step is measured on every so many-th sample of a group, but on so many at least.
     """
 
-    mu: float = 0.03
+    mu: float = 0.03  # DESIGN section 5: the smaller, the faster, until relaxed and nested loss part
     mu_elsewhere: float = 0.03
     dual_rho: float | None = None
-    proximal_share: float = 0.1
+    proximal_share: float = 0.1  # row 24
     output_damping: float | None = None
     group_rows: int = 2000
     model_every: int = 4
@@ -39,13 +39,13 @@ DEFAULTS = Defaults()
 """Of networks no layer of which asks for others."""
 
 SEQUENCES = Defaults(
-    mu=100.0,  # small residuals add up over the steps: DESIGN section 5, lesson 5
+    mu=100.0,  # row 44, as are μ elsewhere and ρ: small residuals add up over the steps
     mu_elsewhere=10.0,
     dual_rho=10.0,
-    proximal_share=0.2,  # LOG 42, as are the groups
-    output_damping=0.03,  # LOG 41: that the steps of a sequence hang together is not in the factors
+    proximal_share=0.2,  # row 42, as are the groups
+    output_damping=0.03,  # row 41: that the steps of a sequence hang together is not in the factors
     group_rows=1000,
     model_every=8,
-    model_rows=125,  # LOG 43
+    model_rows=125,  # row 43
 )
 """Of networks through time."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from altmin_dask.networks.layers import Block
 from altmin_dask.networks.linearisation import Linearisation
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.mean_loss import Targets
@@ -54,12 +55,14 @@ class Pass:
         """Pass samples through the network."""
         work = work or Workspace()
         targets = network.loss.targets(batch, weights[0].dtype)
-        blocks, inputs, slopes, out = [], [], [], None
-        for i, (block, rows_in, out, values) in enumerate(network.propagate(weights, batch, work)):
+        blocks: list[Block] = []
+        inputs: list[Array] = []
+        slopes: list[Array] = []
+        for i, (block, rows_in, z, values) in enumerate(network.propagate(weights, batch, work)):
+            out = z
             if values is not None:
-                slope = work.take(f"slope {i}", *out.shape, out.dtype)
-                network.layers[i].differentiate(out, values, slope, block)
-                slopes.append(slope)
+                slopes.append(work.like(f"slope {i}", z))
+                network.layers[i].differentiate(z, values, slopes[-1], block)
             blocks.append(block)
             inputs.append(rows_in.reshape(-1, network.layers[i].inputs))
         linear = Linearisation(network.layers, weights, weights, slopes, tuple(blocks), work)

@@ -13,9 +13,8 @@ from altmin_dask.planning.memory import (
     scratch_of,
     visit_task,
 )
-from altmin_dask.solvers.kfac import kronecker_sums_size
-
-PROBE_NUMBERS = 6
+from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.packing import packed_size
 
 
 def kfac_task(work: Workload) -> Task:
@@ -31,7 +30,7 @@ def kfac_task(work: Workload) -> Task:
         # z of the forward pass, and a step that is cut
         newton = visit_task(work)
         arrays, held = {**arrays, **newton.scratch}, 2 * block * s * sum(work.widths)
-    row = s * kronecker_sums_size(work.shapes, curvature=True)
+    row = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True))
     # signs as bytes, as numbers, and what is squared and added of them
     noise = block * outputs * (1 + 2 * s)
     computing = row + max(noise, held + forward_pass(work) if work.relaxed else 0)
@@ -43,7 +42,7 @@ def gradient_task(work: Workload) -> Task:
     scratch = scratch_of(work)
     scratch.passing()
     scratch.backward()
-    row = work.itemsize * kronecker_sums_size(work.shapes, curvature=False)
+    row = work.itemsize * packed_size(KroneckerSums.layout(work.shapes, curvature=False))
     return Task(scratch.arrays, _reading(work, work.chunk_rows, row), row, work.chunks)
 
 
@@ -55,7 +54,12 @@ def quadratic_model_task(work: Workload) -> Task:
     repeated = work.itemsize * sum(d * k for d, k in work.shapes)
     rows = math.ceil(work.chunk_rows / work.model_every)
     held = repeated + (rows * work.itemsize * work.widths[-1] if work.y_converted else 0)
-    return Task(scratch.arrays, held, DOUBLE * PROBE_NUMBERS, min(work.group_chunks, work.chunks))
+    return Task(
+        scratch.arrays,
+        held,
+        DOUBLE * packed_size(QuadraticModel.layout()),
+        min(work.group_chunks, work.chunks),
+    )
 
 
 def kept_samples(work: Workload) -> int:
@@ -70,7 +74,7 @@ def kfac_trainer(work: Workload) -> tuple[int, int]:
     weights = s * sum(d * k for d, k in work.shapes)
     squares = s * sum(k * k + d * d for d, k in work.shapes)
     resident = 3 * weights + 2 * squares
-    row = s * kronecker_sums_size(work.shapes, curvature=True)
+    row = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True))
     # a factor in float64 and its matrix, beside the old factors; or the step, its like and what becomes of them
     factorising = squares + 2 * DOUBLE * max(max(k, d) ** 2 for d, k in work.shapes)
     moving = 4 * weights

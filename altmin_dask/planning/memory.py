@@ -15,7 +15,8 @@ import numpy as np
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import STRIP_SIZE
 from altmin_dask.solvers.exact_newton import SLAB_BYTES
-from altmin_dask.solvers.statistics import packed_size
+from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.statistics import Statistics
 
 DOUBLE = 8
 
@@ -152,7 +153,7 @@ def visit_task(work: Workload) -> Task:
     newton = max(cut, _exact(work, block)) if work.exact else cut
     x, y, z = n * work.x_bytes, n * work.y_bytes, n * work.latent_bytes
     reading = max(x * (3 if work.compressed else 2), x + y + z * (3 if work.z_compressed else 2))
-    row = DOUBLE * packed_size(work.shapes, with_inputs=work.has_dual)
+    row = DOUBLE * packed_size(Statistics.layout(work.shapes, with_inputs=work.has_dual))
     converted = n * s * work.widths[-1] if work.y_converted else 0
     target = block * s * first.in_size if s > 4 else 0
     computing = x + y + converted + 2 * z + row + newton + target
@@ -168,7 +169,7 @@ def enter_task(work: Workload) -> Task:
     passing.point("", with_z=False)
     passing.common()
     x, y, z = n * work.x_bytes, n * work.y_bytes, n * work.latent_bytes
-    row = DOUBLE * packed_size(work.shapes, with_inputs=True)
+    row = DOUBLE * packed_size(Statistics.layout(work.shapes, with_inputs=True))
     converted = n * s * work.widths[-1] if work.y_converted else 0
     computing = z + max(
         forward_pass(work), min(n, work.block_rows) * s * width + sum(passing.arrays.values())
@@ -373,7 +374,7 @@ def trainer(work: Workload) -> tuple[int, int]:
     """What the process that trains holds during a step, and what it needs on top between two steps or before."""
     shapes = work.shapes
     weights = work.itemsize * sum(d * k for d, k in shapes)
-    statistics = DOUBLE * packed_size(shapes, with_inputs=True)
+    statistics = DOUBLE * packed_size(Statistics.layout(shapes, with_inputs=True))
     resident = weights + statistics + DOUBLE * shapes[0][1] ** 2  # a factor, kept while no samples enter
     resident += weights if work.has_dual else 0  # those when ρ was balanced
     # a copy, its factor, and where that fails eigenvectors, LAPACK's work space and a basis

@@ -18,10 +18,11 @@ from distributed.worker_memory import parse_memory_limit
 from zarr.codecs import Crc32cCodec
 
 from altmin_dask.config import ClusterTable, Pipeline
-from altmin_dask.data.readers import read_zarr
+from altmin_dask.data.checks import is_labels
+from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
-from altmin_dask.data.sources import Source, open_source
-from altmin_dask.data.summaries import is_labels
+from altmin_dask.data.source import Source
+from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.executors import Cluster, Executor
 from altmin_dask.execution.task_graphs import TARGET_ARRAYS
@@ -34,6 +35,7 @@ from altmin_dask.planning.projection import (
     project,
     task_rows,
 )
+from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.training.kfac_training import group_size, model_every
 from altmin_dask.training.problem import TARGETS, DatasetSpec, is_store, make_network, outline_of
@@ -250,7 +252,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
         whitened=settings.start == "whitened",
         exact=solver.curvature == "exact",
         newton_steps=solver.newton_steps,
-        has_dual=solver.penalty != "l2",
+        has_dual=PENALTIES[solver.penalty].per_sample_state > 0,
         split_every=pipeline.cluster.split_every,
         workers=place.workers,
         threads=place.threads,

@@ -31,8 +31,9 @@ from altmin_dask.planning.memory import (
     trainer,
     visit_task,
 )
-from altmin_dask.solvers.kfac import kronecker_sums_size
-from altmin_dask.solvers.statistics import packed_size
+from altmin_dask.solvers.kronecker import KroneckerSums
+from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.weights import KEPT_READINGS
 
 BASELINE = 200 << 20
@@ -93,11 +94,11 @@ class Projection:
 def project(work: Workload) -> Projection:
     """Project memory, disk and traffic of a run."""
     if work.kfac:
-        statistics = work.itemsize * kronecker_sums_size(work.shapes, curvature=True)
+        statistics = work.itemsize * packed_size(KroneckerSums.layout(work.shapes, curvature=True))
         tasks, z_row, readings = [kfac_task(work), quadratic_model_task(work)], 0, KEPT_READINGS
         kept = kept_samples(work)
     else:
-        statistics = DOUBLE * packed_size(work.shapes, with_inputs=False)
+        statistics = DOUBLE * packed_size(Statistics.layout(work.shapes, with_inputs=False))
         tasks, z_row, readings = _persistent(work), work.latent_bytes, 2
         kept = 0
     group = min(work.group_chunks, work.chunks)

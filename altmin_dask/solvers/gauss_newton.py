@@ -78,6 +78,8 @@ class ZUpdate:
         How many sample steps were cut by backtracking (those that stayed put included).
     slope : ndarray, (n,)
         ∇F_k·δ of the first step, uncut: minus twice what its model promises, and nought where z is stationary.
+    offsets : list of ndarray, (n, d_i), or None
+        o_1 … o_L, if residuals were shifted.
     """
 
     start: Point
@@ -86,6 +88,7 @@ class ZUpdate:
     objective_after: Array
     shortened: int
     slope: Array
+    offsets: list[Array] | None = None
 
 
 def update(
@@ -96,7 +99,7 @@ def update(
     z: list[Array] | None,
     settings: NewtonSettings,
     work: Workspace | None = None,
-    shift: Callable[[Point], list[Array]] | None = None,
+    shift: Callable[[Point], list[Array] | None] | None = None,
 ) -> ZUpdate:
     """Improve z for a block of samples; the arrays given are not changed.
 
@@ -117,7 +120,7 @@ def update(
         Where the arrays of the result are kept, until its next use; by default they are the caller's.
     shift : callable, optional
         Gets the point at the given z, changes its residuals (and their squares) to r_i + o_i, and returns o_1 … o_L,
-        which are added to all residuals from then on.
+        which are added to all residuals from then on; or leaves them, and returns None.
 
     Returns
     -------
@@ -141,7 +144,7 @@ def update(
         first = first if number else step.slope
         point, after, cut = line_search(block, point, after, step, settings, f"trial {number % 2}")
         shortened += cut
-    return ZUpdate(start, point, before, after, shortened, first)
+    return ZUpdate(start, point, before, after, shortened, first, block.offsets)
 
 
 def gauss_newton_step(

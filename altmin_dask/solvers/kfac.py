@@ -1,17 +1,26 @@
-"""Kronecker-factored steps: z restarts at a forward pass for every visit, and W moves by a damped step of its own.
+"""Kronecker-factored steps (K-FAC): the limit μ → ∞ of alternating minimisation, in which no z is kept.
 
-One step takes a group of n samples. Their z-update under the weights of the moment leaves residuals r_i; the negative
-gradient of F in W̃_i is 2μ_i Σ r_i ãᵀ, which for μ → ∞ (`mu` None) is that of the nested loss, −Σ g_i ãᵀ with
-g_i = ∂ℓ/∂z_i. W̃_i moves along
+A group of n samples starts from a forward pass, where all residuals vanish. For a large μ their z-update leaves
+residuals with 2μ_i r_i → −g_i, g_i = ∂ℓ/∂z_i being the gradient of the nested loss, as back-propagation has it
+(Carreira-Perpiñán & Wang 2014, "Distributed optimization of deeply nested systems", section 3): the negative gradient
+of F in W̃_i, 2μ_i Σ r_i ãᵀ, becomes −Σ g_i ãᵀ. To fit W̃_i to these z by least squares moves it by
+
+    (Σ r_i ãᵀ) (Σ ã ãᵀ)⁻¹  =  (2μ_i)⁻¹ (2μ_i Σ r_i ãᵀ) (Σ ã ãᵀ)⁻¹,
+
+a step that vanishes with 1/μ_i, since z is held and F has the curvature 2μ_i I in W̃_i ã. With z minimised out that
+curvature is (S_i⁻¹ + I/2μ_i)⁻¹, where S_i = J_iᵀ H J_i, J_i = ∂z_L/∂z_i, is the Gauss–Newton curvature of the loss in
+z_i (H that in z_L); and it tends to S_i. If inputs and curvature are independent, the Gauss–Newton matrix of W̃_i is
+E[ã ãᵀ] ⊗ E[S_i], and the step is that of K-FAC (Martens & Grosse 2015, "Optimizing neural networks with
+Kronecker-factored approximate curvature"):
 
     D_i = (S̄_i + σI)⁻¹ (2μ_i Σ r_i ãᵀ / n − 2λ W̃_i / N) (Ḡ_i + ρ_i I)⁻¹,
 
-where Ḡ_i = E[ã ãᵀ] and S̄_i = E[J_iᵀ H J_i], the Gauss–Newton curvature of the loss in z_i (H that in z_L,
-J_i = ∂z_L/∂z_i), are running means: Ḡ ⊗ S̄ is the Gauss–Newton matrix of the nested loss in W̃_i if inputs and
-curvature are independent (Martens & Grosse 2015, "Optimizing neural networks with Kronecker-factored approximate
-curvature"). How far, and how much of the step before is repeated, is no setting: α D + β (W̃ − W̃_before) minimises
-the Gauss–Newton model of the nested loss, measured on a part of the group by two directional derivatives. What is
-evaluated and kept is a running mean of the weights.
+with running means Ḡ_i of ã ãᵀ, the input factor, and S̄_i of S_i, the output factor (the covariance of J_iᵀ H^½ ε for
+random signs ε, so that one backward pass samples it), and damping on both.
+
+How far, and how much of the step before is repeated, is no setting: α D + β (W̃ − W̃_previous) minimises the Gauss–Newton
+model of the nested loss (Martens & Grosse 2015, section 7), measured on a part of the group by two directional
+derivatives. What is evaluated and kept is a running mean of the weights (Polyak & Juditsky 1992).
 
 ρ_i relative to Ḡ_i's mean diagonal is, unless given, a tenth of the unknowns for each target number of a group: the
 fewer numbers determine a weight, the more of what a group says about it is noise.
@@ -20,24 +29,28 @@ fewer numbers determine a weight, the more of what a group says about it is nois
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from math import prod
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from altmin_dask.networks.network import Network
+from altmin_dask.solvers.kronecker import KroneckerSums
 from altmin_dask.types import Array, Weights
 
-CURVATURE_EVERY = 4
-"""Curvature is measured in every fourth step, and more often in the first ones."""
-CURVATURE_EARLY = (1, 2, 3, 5)
+CURVATURE_EVERY, CURVATURE_EARLY = 4, (1, 2, 3, 5)
+"""Curvature, which costs a backward pass (row 6), is measured in every fourth step, and in these."""
 CURVATURE_DECAY = 0.8
 """Share of the running means that stays when curvature is measured again."""
-REJECTED = 2.0
-"""A step is taken back when the loss exceeds this multiple of its running mean, and six of its standard errors."""
+AVERAGING_WARM_UP = 8
+"""The mean of the weights has a short memory at first, or the first seconds are lost (row 4): of that many steps it is
+only the last ones."""
+LOSS_SHARE = 0.1
+"""Share of the running mean of the loss, and of its variance, that is new in a step."""
+REJECTED, STANDARD_ERRORS = 2.0, 6
+"""A step is taken back when the loss exceeds this multiple of its running mean, and so many of its standard errors
+(row 45)."""
 DAMPING_GROWTH = 4.0
 """Factor of ρ and σ after a step was taken back; it fades with steps that are not."""
 DAMPING_FADE = 0.95
@@ -49,133 +62,41 @@ class KFACSettings:
 
     Attributes
     ----------
-    proximal : float
-        ρ_i relative to the mean diagonal of Ḡ_i.
+    input_damping : float
+        ρ_i relative to the mean diagonal of Ḡ_i. In pipelines it is `solver.proximal`, as it is one in the W-update of
+        `altmin_dask.solvers.ridge`, too: both add a multiple of I to the Gram matrix that the step is solved with.
     output_damping : float
-        σ, in units of the loss's curvature.
+        σ, in units of the loss's curvature; absolute, so that it lasts where curvature fades (row 20).
     averaging : float
-        Share of the mean weights that stays in a step.
+        Share of the mean weights that stays in a step (row 4).
     ridge : float
         λ / N for N samples altogether.
     penalize_bias : bool
         Whether the ridge also holds biases.
     """
 
-    proximal: float
+    input_damping: float
     output_damping: float
     averaging: float = 0.95
     ridge: float = 0.0
     penalize_bias: bool = True
 
 
-def default_proximal(network: Network, rows: int) -> float:
+def default_input_damping(network: Network, rows: int) -> float:
     """A share of the unknowns per target number of a group of `rows` samples."""
     unknowns = sum(d * k for d, k in network.shapes)
     return network.defaults.proximal_share * unknowns / (rows * network.widths[-1])
 
 
-def default_damping(network: Network) -> float:
+def default_output_damping(network: Network) -> float:
     """σ, by the layers or the loss."""
     given = network.defaults.output_damping
     return network.loss.output_damping if given is None else given
 
 
-@dataclass
-class KroneckerSums:
-    """What a group of samples says about the weights, packed into one vector that travels and is added.
-
-    Attributes
-    ----------
-    shapes : sequence of (int, int)
-        The shape of each W̃_i.
-    curvature : bool
-        Whether Gram matrices are part of it.
-    vector : ndarray
-        All of it; zeros by default, of `dtype`.
-    totals : ndarray, (3,)
-        Number of samples, Σ ℓ, Σ ℓ² under the weights before the step.
-    negative_gradient : list of ndarray, (d_i, d_{i−1} + 1)
-        2μ_i Σ r_i ãᵀ.
-    input_factors, output_factors : list of ndarray
-        The lower triangles of Σ ã ãᵀ, (d_{i−1} + 1)², and Σ J_iᵀ H J_i, (d_i)²; empty without curvature.
-    """
-
-    shapes: Sequence[tuple[int, int]]
-    curvature: bool
-    dtype: Any = np.float32
-    vector: Array = None  # type: ignore[assignment]
-    totals: Array = field(init=False, repr=False)
-    negative_gradient: list[Array] = field(init=False, repr=False)
-    input_factors: list[Array] = field(init=False, repr=False)
-    output_factors: list[Array] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if self.vector is None:
-            self.vector = np.zeros(kronecker_sums_size(self.shapes, self.curvature), self.dtype)  # type: ignore[unreachable]
-        rest = self.vector
-
-        def take(*shape: int) -> Array:
-            nonlocal rest
-            part, rest = rest[: prod(shape)].reshape(shape), rest[prod(shape) :]
-            return part
-
-        self.totals = take(3)
-        self.negative_gradient = [take(*shape) for shape in self.shapes]
-        square = self.shapes if self.curvature else ()
-        self.input_factors = [take(k, k) for _, k in square]
-        self.output_factors = [take(d, d) for d, _ in square]
-
-    def gradient_norm(self, weights: Weights, ridge: float, penalize_bias: bool = True) -> float:
-        """‖−P/n + 2λ W̃/N‖ over all layers: of the nested loss, for μ → ∞, and the ridge λ/N = `ridge`."""
-        total, n = 0.0, self.totals[0]
-        for negative_gradient, w in zip(self.negative_gradient, weights, strict=True):
-            gradient = negative_gradient / n
-            if ridge:
-                held = gradient if penalize_bias else gradient[:, :-1]
-                held -= w.dtype.type(2 * ridge) * w[:, : held.shape[1]]
-            total += float(np.vdot(gradient, gradient))
-        return math.sqrt(total)
-
-
-def kronecker_sums_size(shapes: Sequence[tuple[int, int]], curvature: bool) -> int:
-    """How many numbers a chunk sends."""
-    return 3 + sum(d * k + (k * k + d * d if curvature else 0) for d, k in shapes)
-
-
 def curvature_due(step: int) -> bool:
     """Whether curvature is measured in a step."""
     return step % CURVATURE_EVERY == 0 or step in CURVATURE_EARLY
-
-
-@dataclass(frozen=True)
-class QuadraticModel:
-    """The Gauss–Newton model of the nested loss along D and P = W̃ − W̃_before: sums over the samples of a part.
-
-    Attributes
-    ----------
-    samples : float
-        How many.
-    slope : ndarray, (2,)
-        Σ gᵀ(J D), Σ gᵀ(J P).
-    curvature : ndarray, (2, 2)
-        Σ (J ·)ᵀ H (J ·).
-    """
-
-    samples: float
-    slope: Array
-    curvature: Array
-
-    def pack(self) -> Array:
-        """Six numbers, which add up over chunks."""
-        return np.array(
-            [self.samples, *self.slope, self.curvature[0, 0], self.curvature[0, 1], self.curvature[1, 1]]
-        )
-
-    @classmethod
-    def unpack(cls, packed: Array) -> QuadraticModel:
-        """Undo `pack`."""
-        n, d, p, dd, dp, pp = (float(value) for value in packed)
-        return cls(n, np.array([d, p]), np.array([[dd, dp], [dp, pp]]))
 
 
 @dataclass
@@ -194,10 +115,10 @@ class KFACState:
         Factor of the damping, 1 unless a step was taken back lately.
     loss_ema : float
         Running mean of the loss before each step, the ridge included; NaN at first.
+    loss_variance_ema : float
+        Running mean of its variance over samples. That of a group whose loss has exploded would excuse it (row 45).
     gradient : float
         Norm of the gradient by the last group that was not refused, before its step; NaN at first.
-    loss_variance_ema : float
-        Running mean of its variance over samples. That of a group whose loss has exploded would excuse it.
     """
 
     input_factors: list[Array]
@@ -225,32 +146,23 @@ class KFACState:
 
     def tensors(self) -> Iterator[tuple[str, Array]]:
         """All arrays by name."""
-        for kind in ("input_factors", "output_factors", "previous_weights", "average"):
+        for kind in _ARRAYS:
             for layer, array in enumerate(getattr(self, kind)):
                 yield f"{kind}_{layer}", array
 
     def scalars(self) -> dict[str, int | float]:
         """All that is not an array; what is NaN is left out."""
-        names = (
-            "steps",
-            "curvature_updates",
-            "rejections",
-            "damping_scale",
-            "loss_ema",
-            "loss_variance_ema",
-            "gradient",
-        )
+        names = [own.name for own in fields(self) if own.name not in _ARRAYS]
         return {name: value for name in names if not math.isnan(value := getattr(self, name))}
 
     @classmethod
     def restore(cls, tensors: dict[str, Array], scalars: dict[str, Any]) -> KFACState:
         """Undo `tensors` and `scalars`."""
         layers = sum(name.startswith("input_factors_") for name in tensors)
-        kinds = ("input_factors", "output_factors", "previous_weights", "average")
-        input_factors, output_factors, previous_weights, average = (
-            [tensors[f"{kind}_{i}"] for i in range(layers)] for kind in kinds
+        inputs, outputs, previous, average = (
+            [tensors[f"{kind}_{layer}"] for layer in range(layers)] for kind in _ARRAYS
         )
-        return cls(input_factors, output_factors, tuple(previous_weights), tuple(average), **scalars)
+        return cls(inputs, outputs, tuple(previous), tuple(average), **scalars)
 
     def is_rejected(self, sums: KroneckerSums, ridge: float = 0.0) -> bool:
         """Whether the weights have become worse than chance would have it, so that the last step is taken back.
@@ -263,7 +175,8 @@ class KFACState:
             return True
         if math.isnan(self.loss_ema):
             return False
-        return loss / n + ridge > REJECTED * self.loss_ema + 6 * math.sqrt(self.loss_variance_ema / n)
+        error = math.sqrt(self.loss_variance_ema / n)
+        return loss / n + ridge > REJECTED * self.loss_ema + STANDARD_ERRORS * error
 
     def reject_step(self) -> Weights:
         """The mean weights, to go on from with more damping."""
@@ -274,7 +187,7 @@ class KFACState:
 
     def averaged(self, weights: Weights, averaging: float) -> Weights:
         """The mean with these weights in it, too: in the first steps they are most of it."""
-        keep = min(averaging, 1 - 1 / (1 + self.steps / 8))
+        keep = min(averaging, 1 - 1 / (1 + self.steps / AVERAGING_WARM_UP))
         return tuple(
             mean + mean.dtype.type(1 - keep) * (w - mean)
             for mean, w in zip(self.average, weights, strict=True)
@@ -283,40 +196,53 @@ class KFACState:
     def update_averages(
         self, sums: KroneckerSums, weights: Weights, averaging: float, ridge: float = 0.0
     ) -> None:
-        """Take a group's samples into the means, and the weights, which it did not refuse; `ridge` as there."""
+        """Take a group's samples into the means, and the weights, which it did not refuse (row 28).
+
+        Parameters
+        ----------
+        sums : KroneckerSums
+            Of the group.
+        weights : tuple of ndarray
+            Those of the moment.
+        averaging : float
+            As in `KFACSettings`.
+        ridge : float
+            λ Σ ‖W̃_i‖² / N of the weights that the group has seen.
+        """
         self.average = self.averaged(weights, averaging)
         n, loss, squares = (float(total) for total in sums.totals)
         variance = max(squares / n - (loss / n) ** 2, 0.0)
-        keep_loss = 0.0 if math.isnan(self.loss_ema) else 0.9
-        now = loss / n + ridge
-        self.loss_ema = now if not keep_loss else keep_loss * self.loss_ema + 0.1 * now
-        self.loss_variance_ema = keep_loss * self.loss_variance_ema + (1 - keep_loss) * variance
+        if math.isnan(self.loss_ema):
+            self.loss_ema, self.loss_variance_ema = loss / n + ridge, variance
+        else:
+            keep = 1 - LOSS_SHARE
+            self.loss_ema = keep * self.loss_ema + LOSS_SHARE * (loss / n + ridge)
+            self.loss_variance_ema = keep * self.loss_variance_ema + LOSS_SHARE * variance
         if not sums.curvature:
             return
         keep = min(CURVATURE_DECAY, 1 - 1 / (self.curvature_updates + 1))
-        samples = float(sums.totals[0])
-        for means, totals, inputs in (
-            (self.input_factors, sums.input_factors, True),
-            (self.output_factors, sums.output_factors, False),
-        ):
-            for mean, total in zip(means, totals, strict=True):
-                # Σ 1·1, the rows that were summed: of a recurrent network every step is one
-                rows = float(total[-1, -1]) if inputs else samples
-                mean *= keep
-                mean += mean.dtype.type((1 - keep) / rows) * total
+        for mean, total in zip(self.input_factors, sums.input_factors, strict=True):
+            # Σ 1·1, the rows that were summed: of a recurrent network every step is one
+            _average(mean, total, keep, rows=float(total[-1, -1]))
+        for mean, total in zip(self.output_factors, sums.output_factors, strict=True):
+            _average(mean, total, keep, rows=n)
         self.curvature_updates += 1
 
-    def move(
-        self, weights: Weights, direction: Weights, previous_weights: Weights, step_coefficients: Array
-    ) -> Weights:
-        """The weights after a step of the lengths (α, β).
+    def move(self, weights: Weights, direction: Weights, previous: Weights, coefficients: Array) -> Weights:
+        """W̃ + α D + β (W̃ − W̃_previous).
 
         A step that is not finite is not made: it counts as one taken back.
+
+        Parameters
+        ----------
+        weights, direction, previous : tuple of ndarray
+            W̃, D, and the weights before those that D was found with.
+        coefficients : ndarray, (2,)
+            (α, β).
         """
-        alpha, beta = (weights[0].dtype.type(length) for length in step_coefficients)
+        alpha, beta = (weights[0].dtype.type(value) for value in coefficients)
         moved = tuple(
-            w + alpha * d + beta * (w - old)
-            for w, d, old in zip(weights, direction, previous_weights, strict=True)
+            w + alpha * d + beta * (w - old) for w, d, old in zip(weights, direction, previous, strict=True)
         )
         if not all(np.isfinite(w).all() for w in moved):
             return self.reject_step()
@@ -327,96 +253,10 @@ class KFACState:
         return moved
 
 
-class KroneckerPreconditioner:
-    """(S̄_i + σI) and (Ḡ_i + ρ_i I) of all layers, factorised."""
-
-    def __init__(self, kfac_state: KFACState, settings: KFACSettings) -> None:
-        self.settings = settings
-        damping_scale = kfac_state.damping_scale
-        self.rho = [
-            damping_scale * settings.proximal * float(np.trace(g)) / len(g) for g in kfac_state.input_factors
-        ]
-        self.sigma = damping_scale * settings.output_damping
-        self.input_cholesky = [
-            _cholesky(input_factors, rho)
-            for input_factors, rho in zip(kfac_state.input_factors, self.rho, strict=True)
-        ]
-        self.output_cholesky = [_cholesky(factor, self.sigma) for factor in kfac_state.output_factors]
-
-    def direction(self, sums: KroneckerSums, weights: Weights) -> Weights:
-        """D_1 … D_L."""
-        found = []
-        n = sums.totals[0]
-        for negative_gradient, w, input_cholesky, output_cholesky in zip(
-            sums.negative_gradient,
-            self._penalized(weights),
-            self.input_cholesky,
-            self.output_cholesky,
-            strict=True,
-        ):
-            d = negative_gradient / n
-            if self.settings.ridge:
-                d -= w.dtype.type(2 * self.settings.ridge) * w
-            d = cho_solve(input_cholesky, d.T, overwrite_b=True, check_finite=False).T
-            found.append(np.ascontiguousarray(cho_solve(output_cholesky, d, check_finite=False)))
-        return tuple(found)
-
-    def step_coefficients(
-        self, quadratic_model: QuadraticModel, weights: Weights, direction: Weights, previous_weights: Weights
-    ) -> Array:
-        """(α, β) that minimise the model of the nested loss, ridge and damping included.
-
-        Of the damping, ρ_i σ ‖·‖² is held against a step: what Kronecker factors add to a curvature that vanishes.
-        """
-        repeated = tuple(w - old for w, old in zip(weights, previous_weights, strict=True))
-        ways, penalized = (direction, repeated), self._penalized(weights)
-        slope, curvature = (
-            quadratic_model.slope / quadratic_model.samples,
-            quadratic_model.curvature / quadratic_model.samples,
-        )
-        for a, way in enumerate(ways):
-            slope[a] += 2 * self.settings.ridge * _dot(penalized, self._penalized(way))
-            for b, other in enumerate(ways):
-                ridge = 2 * self.settings.ridge * _dot(self._penalized(way), self._penalized(other))
-                curvature[a, b] += ridge + sum(
-                    rho * self.sigma * float(np.vdot(u, v))
-                    for rho, u, v in zip(self.rho, way, other, strict=True)
-                )
-        if not (np.isfinite(curvature).all() and np.isfinite(slope).all() and curvature[0, 0] > 0):
-            return np.zeros(2)
-        if np.linalg.det(curvature) <= 1e-6 * curvature[0, 0] * curvature[1, 1]:
-            return np.array([-slope[0] / curvature[0, 0], 0.0])
-        step_coefficients: Array = np.linalg.solve(curvature, -slope)
-        return step_coefficients
-
-    def _penalized(self, weights: Weights) -> Weights:
-        """The weights that the ridge holds, the others zero."""
-        if self.settings.penalize_bias or not self.settings.ridge:
-            return weights
-        kept = tuple(w.copy() for w in weights)
-        for w in kept:
-            w[:, -1] = 0
-        return kept
+_ARRAYS = ("input_factors", "output_factors", "previous_weights", "average")
 
 
-def _cholesky(lower: Array, damping: float) -> Any:
-    """Cholesky factor of a mean given by its lower triangle, made in float64, kept in the mean's own dtype.
-
-    Damping below the rounding of a sum in that dtype would leave noise to be inverted, and what many rows have added
-    up to may be more than one expects: then it grows until there is a factor.
-    """
-    matrix = lower.astype(np.float64)
-    rounding = len(matrix) * float(np.finfo(lower.dtype).eps) * float(np.diagonal(matrix).max())
-    added = max(damping, rounding) or 1.0
-    while True:
-        matrix.flat[:: len(matrix) + 1] += added
-        try:
-            factor, _ = cho_factor(matrix, lower=True, check_finite=False)
-        except LinAlgError:
-            added *= 10
-            continue
-        return factor.astype(lower.dtype), True
-
-
-def _dot(first: Weights, second: Weights) -> float:
-    return float(sum(float(np.vdot(u, v)) for u, v in zip(first, second, strict=True)))
+def _average(mean: Array, total: Array, keep: float, rows: float) -> None:
+    """Take the mean of so many rows into a running mean, in place."""
+    mean *= keep
+    mean += mean.dtype.type((1 - keep) / rows) * total

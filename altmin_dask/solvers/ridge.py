@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
+from altmin_dask.solvers.linalg import cholesky, cholesky_solve, eigen
 from altmin_dask.types import Array
 
 
@@ -33,8 +33,9 @@ class RidgeSystem:
     inverse: Callable[[Array], Array]
 
     def solve(self, cross: Array, previous: Array) -> Array:
-        """W̃ for C = `cross` and W̃_old = `previous`, both (d, k); float64, always finite."""
-        return self.inverse(cross + self.rho * previous if self.rho > 0 else cross)
+        """W̃ for C = `cross` and W̃_old = `previous`, both (d, k); float64, contiguous, always finite."""
+        rows = cross + self.rho * previous if self.rho > 0 else cross
+        return np.ascontiguousarray(self.inverse(rows))
 
 
 def ridge_system(
@@ -49,7 +50,7 @@ def ridge_system(
 
     Parameters
     ----------
-    gram : ndarray, (k, k)
+    gram : ndarray, (k, k), float64
         G = Σ ã ãᵀ.
     ridge : float
         λ/μ ≥ 0.
@@ -73,17 +74,10 @@ def ridge_system(
     matrix.flat[:: k + 1] += diagonal
     # A pivot that has lost all but this of its diagonal is rounding, not information.
     floor = max(precision, 8 * k * np.finfo(np.float64).eps)
-    try:
-        factor = cho_factor(matrix, lower=True, check_finite=False)
-        if (np.square(np.diagonal(factor[0])) > floor * np.diagonal(matrix)).all():
-            return RidgeSystem(rho, lambda rows: _contiguous(cho_solve(factor, rows.T, check_finite=False).T))
-    except LinAlgError:
-        pass
-    values, vectors = eigh(matrix, check_finite=False)
+    factor = cholesky(matrix)
+    if factor is not None and (np.square(np.diagonal(factor)) > floor * np.diagonal(matrix)).all():
+        return RidgeSystem(rho, lambda rows: cholesky_solve(factor, rows.T).T)
+    values, vectors = eigen(matrix)
     kept = values > floor * max(values[-1], np.finfo(np.float64).tiny)
     basis, kept_values = vectors[:, kept], values[kept]
-    return RidgeSystem(rho, lambda rows: _contiguous((rows @ basis / kept_values) @ basis.T))
-
-
-def _contiguous(rows: Array) -> Array:
-    return np.ascontiguousarray(rows)
+    return RidgeSystem(rho, lambda rows: (rows @ basis / kept_values) @ basis.T)

@@ -114,7 +114,7 @@ class Geometric:
         return self.stop if abs(step) * number >= abs(way) else self.start * self.factor**number
 
 
-def penalties(mu: float | Sequence[float] | Geometric, layers: int, number: int) -> tuple[float, ...]:
+def mu_at(mu: float | Sequence[float] | Geometric, layers: int, number: int) -> tuple[float, ...]:
     """μ_1 … μ_L in pass `number`."""
     if isinstance(mu, Geometric):
         return (mu.at(number),) * layers

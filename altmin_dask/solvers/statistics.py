@@ -12,67 +12,66 @@ sum. A recurrent network's rows are the steps of all samples, and its first Gram
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from math import prod
 
 import numpy as np
 
 from altmin_dask.networks.network import Point
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.linalg import add_product
+from altmin_dask.solvers.packing import Layout, PackedArrays
 from altmin_dask.types import Array, Weights
 
 ROUNDING = 16 * float(np.finfo(np.float64).eps)
 """Relative error of a sum of many products in float64: errors of either sign add up like √n, in blocks."""
 
 
-@dataclass
-class Statistics:
-    """Views into one float64 vector, which is what travels and is added.
+class Statistics(PackedArrays):
+    """The sums of some samples, and what their last z-updates were like: views into one float64 vector.
 
-    Attributes
+    Parameters
     ----------
     shapes : sequence of (int, int)
         The shape of each W̃_i.
     with_inputs : bool
-        Whether the first Gram matrix is part of the vector: when samples enter, and always where it moves with z.
-    vector : ndarray, float64
-        All statistics, packed; zeros by default.
-    cross, gram : list of ndarray
-        C_i of shape (d_i, d_{i−1}+1), and G_i of shape (d_{i−1}+1, d_{i−1}+1); ``gram[0]`` is empty without inputs.
-    squares : ndarray, (L,)
-        Σ ‖z_i‖².
+        Whether the first Gram matrix is part of it: when samples enter, and always where it moves with z.
+    vector : ndarray, float64, optional
+        All of it; zeros by default.
+
+    Attributes
+    ----------
     totals : ndarray, (2,)
         Σ ℓ and the number of samples.
     diagnostics : ndarray, (2,)
         Of the last z-updates, not part of the group: Σ F_k after them, and how many samples had their step cut.
+    squares : ndarray, (L,)
+        Σ ‖z_i‖².
+    cross, gram : list of ndarray
+        C_i of shape (d_i, d_{i−1}+1), and G_i of shape (d_{i−1}+1, d_{i−1}+1); ``gram[0]`` is empty without inputs.
     """
 
-    shapes: Sequence[tuple[int, int]]
-    with_inputs: bool
-    vector: Array = None  # type: ignore[assignment]
-    cross: list[Array] = field(init=False, repr=False)
-    gram: list[Array] = field(init=False, repr=False)
-    squares: Array = field(init=False, repr=False)
-    totals: Array = field(init=False, repr=False)
-    diagnostics: Array = field(init=False, repr=False)
+    totals: Array
+    diagnostics: Array
+    squares: Array
+    cross: list[Array]
+    gram: list[Array]
 
-    def __post_init__(self) -> None:
-        if self.vector is None:
-            self.vector = np.zeros(packed_size(self.shapes, self.with_inputs))  # type: ignore[unreachable]
-        rest = self.vector
+    def __init__(
+        self, shapes: Sequence[tuple[int, int]], with_inputs: bool, vector: Array | None = None
+    ) -> None:
+        super().__init__(self.layout(shapes, with_inputs), vector)
+        self.shapes, self.with_inputs = shapes, with_inputs
 
-        def take(*shape: int) -> Array:
-            nonlocal rest
-            part, rest = rest[: prod(shape)].reshape(shape), rest[prod(shape) :]
-            return part
-
-        self.totals = take(2)
-        self.diagnostics = take(2)
-        self.squares = take(len(self.shapes))
-        self.cross = [take(*shape) for shape in self.shapes]
-        self.gram = [take(k, k) for _, k in self.shapes[1:]]
-        self.gram.insert(0, take(self.shapes[0][1], self.shapes[0][1]) if self.with_inputs else take(0))
+    @staticmethod
+    def layout(shapes: Sequence[tuple[int, int]], with_inputs: bool) -> Layout:
+        """What a chunk sends."""
+        first, *others = ((k, k) for _, k in shapes)
+        return {
+            "totals": (2,),
+            "diagnostics": (2,),
+            "squares": (len(shapes),),
+            "cross": list(shapes),
+            "gram": [first if with_inputs else (0,), *others],
+        }
 
     @property
     def samples(self) -> float:
@@ -83,45 +82,47 @@ class Statistics:
         self,
         point: Point,
         work: Workspace | None = None,
+        *,
         offsets: Sequence[Array] | None = None,
-        rho: Sequence[float] | None = None,
+        counts: Sequence[float] | None = None,
     ) -> None:
         """Add a block of samples at `point`, with z_i + o_i in place of z_i; `work` keeps the float64 copies.
 
-        The moments of layer i count ρ_i times, if `rho` is given, and then do so in all of the sum.
+        The moments of layer i count `counts[i]` times, if that is given, and then do so in all of the sum.
         """
         work = work or Workspace()
         self.totals += (point.loss.sum(dtype=np.float64), len(point.loss))
-        self._add(point, 1.0, work, offsets, rho)
+        self._add(point, 1.0, work, offsets, counts)
 
     def replace(
         self,
         old: Point,
         new: Point,
         work: Workspace | None = None,
+        *,
         old_offsets: Sequence[Array] | None = None,
         offsets: Sequence[Array] | None = None,
-        old_rho: Sequence[float] | None = None,
-        rho: Sequence[float] | None = None,
+        old_counts: Sequence[float] | None = None,
+        counts: Sequence[float] | None = None,
     ) -> None:
         """Add the difference that moving a block from `old` to `new` makes; the samples are the same.
 
-        With inputs, they, or how often they count, are taken to change too; without, ρ_1 has to be as it was.
+        With inputs, they, or how often they count, are taken to change too; without, the first layer has to count as
+        often as before.
         """
         work = work or Workspace()
         self.totals[0] += new.loss.sum(dtype=np.float64) - old.loss.sum(dtype=np.float64)
+        first = 0 if self.with_inputs else 1
+        self._add(new, 1.0, work, offsets, counts, first)
+        self._add(old, -1.0, work, old_offsets, old_counts, first)
         if self.with_inputs:
-            self._add(new, 1.0, work, offsets, rho)
-            self._add(old, -1.0, work, old_offsets, old_rho)
             return
-        self._add(new, 1.0, work, offsets, rho, first=1)
-        self._add(old, -1.0, work, old_offsets, old_rho, first=1)
         # the first layer's inputs do not move: one product does
         before, after = (
             _target(point, o, 0, name, work)
             for point, o, name in ((old, old_offsets, "z64"), (new, offsets, "moved"))
         )
-        factor = 1.0 if rho is None else rho[0]
+        factor = 1.0 if counts is None else counts[0]
         self.squares[0] += factor * (_sum_of_squares(after) - _sum_of_squares(before))
         after -= before
         d, k = self.shapes[0]
@@ -134,12 +135,12 @@ class Statistics:
         sign: float,
         work: Workspace,
         offsets: Sequence[Array] | None,
-        rho: Sequence[float] | None,
+        counts: Sequence[float] | None,
         first: int = 0,
     ) -> None:
         for layer in range(first, len(self.shapes)):
             d, k = self.shapes[layer]
-            factor = sign if rho is None else sign * rho[layer]
+            factor = sign if counts is None else sign * counts[layer]
             # of a recurrent network every step is a row
             z = _target(point, offsets, layer, "z64", work).reshape(-1, d)
             inputs = _double(point.inputs[layer], "inputs64", work).reshape(-1, k)
@@ -160,7 +161,7 @@ class Statistics:
         if other.with_inputs:
             self.gram[0] += other.gram[0]
 
-    def renew(self, other: Statistics) -> None:
+    def replace_all(self, other: Statistics) -> None:
         """Become `other`, which covers the same samples, keeping the input Gram matrix unless it has one."""
         inputs = 0.0 if other.with_inputs else self.gram[0].copy()
         self.vector[:] = 0
@@ -196,12 +197,6 @@ def ridge_term(weights: Weights, ridge: float, penalize_bias: bool = True) -> fl
     """λ Σ ‖W̃_i‖², with or without the biases."""
     penalized = weights if penalize_bias else tuple(w[:, :-1] for w in weights)
     return ridge * sum(_sum_of_squares(w) for w in penalized)
-
-
-def packed_size(shapes: Sequence[tuple[int, int]], with_inputs: bool) -> int:
-    """How many float64 numbers a chunk sends."""
-    grams = sum(k * k for _, k in (shapes if with_inputs else shapes[1:]))
-    return 4 + len(shapes) + sum(d * k for d, k in shapes) + grams
 
 
 def _sum_of_squares(array: Array) -> float:

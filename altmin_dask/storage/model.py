@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from altmin_dask.data.preprocessing import Preparation, Scaling
 from altmin_dask.errors import DataError, MissingError
 from altmin_dask.networks.network import Network, build_network
+from altmin_dask.preparation import Preparation, Scaling
 from altmin_dask.storage.atomic import flush, write_json, write_tensors
 from altmin_dask.storage.locations import names_in
 from altmin_dask.types import Array, Batch, Weights

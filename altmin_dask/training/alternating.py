@@ -15,17 +15,20 @@ from altmin_dask.errors import ChunkError, RepairWarning, RunError
 from altmin_dask.execution import task_graphs
 from altmin_dask.execution.task_graphs import Step
 from altmin_dask.execution.timing import activity
-from altmin_dask.solvers.kernels import latent_width, sends_inputs
-from altmin_dask.solvers.kfac import KroneckerSums
-from altmin_dask.solvers.penalties import ADMMState, Kind, Penalty, admm_residuals_size, relative
+from altmin_dask.solvers.admm import ADMMState, relative
+from altmin_dask.solvers.evaluation import RelaxedSums
+from altmin_dask.solvers.kernels import VisitSums, latent_width, sends_inputs
+from altmin_dask.solvers.kronecker import KroneckerSums
+from altmin_dask.solvers.penalties import PENALTIES
+from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.solvers.ridge import RidgeSystem, ridge_system
-from altmin_dask.solvers.schedules import Action, Enter, Visit, penalties, window_schedule
+from altmin_dask.solvers.schedules import Action, Enter, Visit, mu_at, window_schedule
 from altmin_dask.solvers.statistics import ROUNDING, Statistics, ridge_term
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.locations import is_url
 from altmin_dask.training.checkpoint import State
 from altmin_dask.training.context import RunContext
-from altmin_dask.training.problem import mu_of, splitting_rho
+from altmin_dask.training.problem import mu_of
 from altmin_dask.types import Array, Weights
 
 ROUNDED = 1e-6, 0.01
@@ -39,13 +42,13 @@ class AlternatingMinimization:
     """Block coordinate descent on F, one action of `window_schedule` after the other."""
 
     def __init__(self, session: RunContext) -> None:
-        self.session = session
+        self.session, self.kind = session, PENALTIES[session.pipeline.solver.penalty]
         training, store = session.pipeline.training, session.problem.train.store
         network = session.problem.kernel.network
         self.latent = LatentStore(
             session.run.latent,
             store.rows,
-            latent_width(network, has_dual=session.pipeline.solver.penalty != "l2"),
+            latent_width(network, self.kind),
             store.chunk_rows,
             session.problem.kernel.dtype,
             session.run.id,
@@ -84,36 +87,32 @@ class AlternatingMinimization:
 
     @property
     def mu(self) -> tuple[float, ...]:
-        """μ_1 … μ_L of the current pass; for multipliers ρ."""
-        splitting = self.session.state.splitting
-        if self.kind == "multipliers" and splitting is not None:
-            return splitting.penalty(self.kind, ()).rho
-        network = self.session.problem.kernel.network
-        mu = mu_of(self.session.pipeline, network)
-        return penalties(mu, len(network.widths), self.session.state.passes)
-
-    @property
-    def kind(self) -> Kind:
-        """How residuals are held."""
-        return self.session.pipeline.solver.penalty
+        """What the penalty of the current pass weighs."""
+        return self.penalty.mu
 
     @property
     def penalty(self) -> Penalty:
         """That of the current pass."""
-        splitting = self.session.state.splitting
-        return Penalty("l2", self.mu) if splitting is None else splitting.penalty(self.kind, self.mu)
+        splitting, mu = self.session.state.splitting, self._scheduled_mu()
+        return self.kind(mu) if splitting is None else splitting.penalty(self.kind, mu)
+
+    def _scheduled_mu(self) -> tuple[float, ...]:
+        """μ_1 … μ_L by the settings."""
+        network = self.session.problem.kernel.network
+        return mu_at(mu_of(self.session.pipeline, network), len(network.widths), self.session.state.passes)
 
     @property
     def settled(self) -> bool:
         """Whether ADMM has come to rest, with all samples in the sums.
 
-        Small gaps alone may be small steps: multipliers must also have brought the gradient of the real network's
-        objective down to the same share of what it was at first. (L1 rests elsewhere, where residuals are worth it.)
+        Small gaps alone may be small steps: a penalty that is exact must also have brought the gradient of the real
+        network's objective down to the same share of what it was at first (row 50 of benchmarks/LOG.md). Others rest
+        elsewhere, where residuals are worth it.
         """
         splitting, tolerance = self.session.state.splitting, self.session.pipeline.solver.residual_tol
         if splitting is None or not self._gaps_met(splitting):
             return False
-        if self.kind != "multipliers" or splitting.first_gradient is None:
+        if not self.kind.exact or splitting.first_gradient is None:
             return True
         self._check_gradient(splitting)
         return splitting.gradient is not None and splitting.gradient < tolerance * splitting.first_gradient
@@ -131,10 +130,10 @@ class AlternatingMinimization:
             splitting.gradient = self._gradient_norm(tuple(range(self.session.problem.train.store.n_chunks)))
             splitting.checked = splitting.balanced
 
-    def _before(self, group: int) -> Penalty:
+    def _previous(self, group: int) -> Penalty:
         """The penalty under which a group was visited last."""
         splitting = self.session.state.splitting
-        return self.penalty if splitting is None else splitting.before(self.kind, group)
+        return self.penalty if splitting is None else splitting.previous(self.kind, group)
 
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
@@ -162,13 +161,12 @@ class AlternatingMinimization:
             statistics = Statistics(self.session.problem.kernel.network.shapes, with_inputs=True)
             state = State(weights, statistics, generations)
             self.session.state = state
-            if self.kind != "l2":
-                solver = self.session.pipeline.solver
-                rho = self.mu
-                if self.kind == "l1" or solver.mu == "auto":
-                    rho = (solver.augmentation or splitting_rho(self.session.problem.kernel.network),) * len(
-                        weights
-                    )
+            if self.kind.per_sample_state:
+                network, augmentation = (
+                    self.session.problem.kernel.network,
+                    self.session.pipeline.solver.augmentation,
+                )
+                rho = self.kind.initial_rho(network, self._scheduled_mu(), augmentation)
                 state.splitting = ADMMState.start(rho, len(self.groups), weights)
             self.commit()
         else:
@@ -178,7 +176,7 @@ class AlternatingMinimization:
             self._renew_statistics()
         splitting = state.splitting
         if (
-            self.kind == "multipliers"
+            self.kind.exact
             and splitting is not None
             and splitting.first_gradient is None
             and not state.visits
@@ -243,7 +241,7 @@ class AlternatingMinimization:
             )
         )
         found["samples_in_sum"] = int(statistics.samples)
-        if self.kind == "multipliers" and state.splitting is not None and self._gaps_met(state.splitting):
+        if self.kind.exact and state.splitting is not None and self._gaps_met(state.splitting):
             self._check_gradient(state.splitting)
             found["gradient_norm"] = state.splitting.gradient
         if not state.visits:
@@ -260,7 +258,7 @@ class AlternatingMinimization:
             rows, norms, squares = max(float(total.totals[0]), 1.0), total.squares, total.residuals
             found["relaxed_objective"] = total.objective + ridge
             found["rho"] = state.splitting.rho.tolist()
-            if self.kind == "l1":
+            if self.kind.sparse:
                 widths = np.array(self.session.problem.kernel.network.widths)
                 found["zero_residuals"] = (total.zeros / (rows * widths)).tolist()
         found["residuals"] = np.sqrt(squares / rows).tolist()
@@ -278,20 +276,20 @@ class AlternatingMinimization:
         whole = fit + float(np.dot(self.mu, squares))
         if error <= share * whole and (rounding <= 2 * residual_share * squares).all():
             return fit, squares, statistics.squares
-        total = np.zeros(1 + 2 * layers)
+        total = RelaxedSums(layers)
         for generation in np.unique(state.generations[state.generations >= 0]):
             groups = np.flatnonzero(state.generations == generation)
             chunks = tuple(chunk for group in groups for chunk in self.groups[group])
-            total += self._compute(
+            total.vector += self._compute(
                 partial(task_graphs.objective, latent=self.latent, generation=int(generation)), chunks
             )
-        return float(total[0]), total[1 : 1 + layers], total[1 + layers :]
+        return float(total.loss), total.residuals, total.squares
 
     def _gradient_norm(self, chunks: tuple[int, ...]) -> float:
         """‖∇‖ of the real network's loss and its ridge, a mean over the samples of some chunks."""
         solver, weights = self.session.pipeline.solver, self.session.state.weights
         packed = self._compute(task_graphs.gradient, chunks)
-        sums = KroneckerSums(self.session.problem.kernel.network.shapes, False, packed.dtype, packed)
+        sums = KroneckerSums(self.session.problem.kernel.network.shapes, False, packed)
         return sums.gradient_norm(weights, solver.ridge / self.session.rows, solver.penalize_bias)
 
     @property
@@ -328,7 +326,7 @@ class AlternatingMinimization:
         state.stale = True  # from now on, until the sums are those of the new z
         self.commit()
         generation = int(state.generations[group])
-        penalty = self._before(group)
+        penalty = self._previous(group)
         self._compute(lambda step: task_graphs.enter(step, self.latent, generation, penalty), (error.chunk,))
         self._renew_statistics()
 
@@ -345,7 +343,7 @@ class AlternatingMinimization:
         self.commit()
 
     def _collect(self, group: int, generation: int) -> Array:
-        penalty = self._before(group)
+        penalty = self._previous(group)
         return self._compute(
             lambda step: task_graphs.collect(step, self.latent, generation, penalty), self.groups[group]
         )
@@ -375,23 +373,24 @@ class AlternatingMinimization:
                 self.statistics, state.weights, move=solver.balancing, enough=solver.residual_tol
             )
         state.passes = action.number
-        renew, generation = len(self.groups) == 1, int(state.generations[action.group])
+        whole, generation = len(self.groups) == 1, int(state.generations[action.group])
         self.latent.prepare(generation + 1)
-        penalty, before = self.penalty, self._before(action.group)
+        penalty, previous = self.penalty, self._previous(action.group)
         packed = self._compute(
-            lambda step: task_graphs.visit(step, self.latent, generation, penalty, before, renew=renew),
+            lambda step: task_graphs.visit(
+                step, self.latent, generation, penalty, previous, replace_all=whole
+            ),
             chunks,
         )
+        network = self.session.problem.kernel.network
+        with_inputs = sends_inputs(network, penalty, previous)
+        sums = VisitSums(network.shapes, with_inputs, packed)
         if splitting is not None:
-            measures = admm_residuals_size(len(penalty.rho))
-            packed, measured = packed[:-measures], packed[-measures:]
-            splitting.hold(action.group, penalty, measured)
-        with_inputs = sends_inputs(self.session.problem.kernel.network, penalty, before)
-        change = self._unpack(packed, with_inputs=with_inputs)
-        if renew:
-            self.statistics.renew(change)
+            splitting.hold(action.group, penalty, sums.residuals)
+        if whole:
+            self.statistics.replace_all(sums.statistics)
         else:
-            self.statistics.merge(change)
+            self.statistics.merge(sums.statistics)
         if with_inputs:
             self.first_system = None
         state.largest_loss = max(state.largest_loss, float(self.statistics.totals[0]))
@@ -418,14 +417,13 @@ class AlternatingMinimization:
     def _system(self, layer: int) -> RidgeSystem:
         """The factorised normal equations; the first layer's stay the same while its Gram matrix does."""
         solver, statistics = self.session.pipeline.solver, self.statistics
-        # sums of a penalty that splits have ρ in them already
-        mu = 1.0 if self.session.state.splitting is not None else self.mu[layer]
-        key = statistics.samples, mu
+        scale = self.penalty.ridge_scale(layer)
+        key = statistics.samples, scale
         stays = layer == 0 and not self.session.problem.kernel.network.inputs_move
         if stays and self.first_system is not None and self.first_system[0] == key:
             return self.first_system[1]
         system = ridge_system(
-            statistics.gram[layer], solver.ridge / mu, penalize_bias=solver.penalize_bias,
+            statistics.gram[layer], solver.ridge / scale, penalize_bias=solver.penalize_bias,
             proximal=solver.proximal or 0.0, precision=float(np.finfo(self.session.problem.kernel.dtype).eps),
         )  # fmt: skip
         if layer == 0:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from altmin_dask.solvers.admm import ADMMState
 from altmin_dask.solvers.kfac import KFACState
-from altmin_dask.solvers.penalties import ADMMState
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.model import layer_names, layer_tensors
 from altmin_dask.types import Array, Weights
@@ -51,10 +51,10 @@ class State:
         The record that the run's model is of; −1 before the first.
     marks : list of (float, float)
         The loss and λ Σ ‖W̃_i‖² of the first record, and of the best one in view of both; empty before.
-    kfac_state : Memory or None
+    kfac_state : KFACState or None
         What K-FAC steps remember from step to step.
-    splitting : Splitting or None
-        What L1 or multipliers remember besides every sample's own.
+    splitting : ADMMState or None
+        What is known of a split penalty besides every sample's own s.
     """
 
     weights: Weights

@@ -21,7 +21,7 @@ from altmin_dask.config import Pipeline
 from altmin_dask.execution.executors import Executor, Threads
 from altmin_dask.execution.task_graphs import Samples, Step
 from altmin_dask.execution.timing import activity
-from altmin_dask.solvers.kernels import Evaluation
+from altmin_dask.solvers.evaluation import Evaluation
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import WeightStore
@@ -47,7 +47,7 @@ class RunContext:
         Where everything is kept; already claimed.
     executor : Executor
         Where the tasks run.
-    kfac_state : Memory, optional
+    kfac_state : KFACState, optional
         What earlier K-FAC steps on other samples remember, where these go on from them.
 
     Attributes
@@ -160,7 +160,7 @@ class RunContext:
         self, make: Callable[[Step], da.Array], samples: Samples, chunks: tuple[int, ...], weights: str
     ) -> Evaluation:
         """Quality of weights on some chunks."""
-        return Evaluation(*(float(value) for value in self.compute(make, samples, chunks, weights)))
+        return Evaluation(self.compute(make, samples, chunks, weights))
 
     def chunk_rows(self, chunk: int) -> int:
         """Rows of a chunk of the training samples."""

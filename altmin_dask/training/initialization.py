@@ -15,6 +15,7 @@ from altmin_dask.networks.initialization import whitened_weights
 from altmin_dask.networks.losses import Squared
 from altmin_dask.networks.mean_loss import MeanLoss
 from altmin_dask.networks.network import Network
+from altmin_dask.solvers.evaluation import Moments
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.solvers.schedules import KFACStep
 from altmin_dask.training.checkpoint import State
@@ -43,12 +44,9 @@ def initial_weights(session: RunContext, chunks: tuple[int, ...]) -> Weights:
         return kernel.network.initial_weights(seed, kernel.dtype)
     if how == "layerwise":
         return layerwise_weights(session)
-    packed = session.compute(task_graphs.moments, session.problem.train, chunks)
-    first = kernel.network.layers[0]
-    gram, targets = np.split(packed, [first.inputs**2])
-    gram = gram.reshape(first.inputs, first.inputs)
-    samples = gram[-1, -1] / first.steps
-    return whitened_weights(kernel.network, gram, targets / samples, seed, kernel.dtype)
+    moments = Moments(kernel.network, session.compute(task_graphs.moments, session.problem.train, chunks))
+    samples = moments.gram[-1, -1] / kernel.network.layers[0].steps
+    return whitened_weights(kernel.network, moments.gram, moments.targets / samples, seed, kernel.dtype)
 
 
 def given_weights(weights: Weights) -> Callable[[RunContext, tuple[int, ...]], Weights]:

@@ -20,14 +20,13 @@ from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kfac import (
     KFACSettings,
     KFACState,
-    KroneckerPreconditioner,
-    KroneckerSums,
-    QuadraticModel,
     curvature_due,
-    default_damping,
-    default_proximal,
+    default_input_damping,
+    default_output_damping,
 )
-from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule, penalties
+from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.preconditioner import PreconditionerCache
+from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule, mu_at
 from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.training.checkpoint import State
 from altmin_dask.training.context import RunContext
@@ -82,14 +81,14 @@ class KFACTraining:
         self.groups = session.in_groups(size, shuffled=True)
         rows = min(size * store.chunk_rows, session.rows)
         self.settings = KFACSettings(
-            default_proximal(network, rows) if solver.proximal is None else solver.proximal,
-            solver.output_damping or default_damping(network),
+            default_input_damping(network, rows) if solver.proximal is None else solver.proximal,
+            solver.output_damping or default_output_damping(network),
             pipeline.training.averaging,
             solver.ridge / session.rows,
             solver.penalize_bias,
         )
         self.model_every = model_every(rows, network)
-        self.preconditioner: KroneckerPreconditioner | None = None
+        self.preconditioners = PreconditionerCache(self.settings)
         self.published: list[tuple[Weights, str]] = []
         self.pending: list[InFlightGroup] = []
         self.numbers = count()
@@ -123,9 +122,7 @@ class KFACTraining:
         if self.session.pipeline.solver.mu == "auto":
             return None
         network = self.session.problem.kernel.network
-        return penalties(
-            mu_of(self.session.pipeline, network), len(network.widths), self.session.state.passes
-        )
+        return mu_at(mu_of(self.session.pipeline, network), len(network.widths), self.session.state.passes)
 
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
@@ -148,11 +145,6 @@ class KFACTraining:
             self.session.state = state
             self.commit()
         self.session.state = state
-        self.preconditioner = (
-            KroneckerPreconditioner(self.kfac_state, self.settings)
-            if self.kfac_state.curvature_updates
-            else None
-        )
 
     def commit(self) -> None:
         """Make the state the one to go on from, with all groups that are under way."""
@@ -214,7 +206,7 @@ class KFACTraining:
         """Send out a group."""
         session, kfac_state = self.session, self.kfac_state
         session.state.passes = action.number
-        with_curvature = curvature_due(kfac_state.steps) or self.preconditioner is None
+        with_curvature = curvature_due(kfac_state.steps) or not kfac_state.curvature_updates
         seed = (session.pipeline.training.seed, session.state.cursor) if with_curvature else None
         chunks = self.groups[action.group]
         file = self._publish(session.state.weights)
@@ -234,36 +226,29 @@ class KFACTraining:
         """Move W by what a group says."""
         session, state, kfac_state = self.session, self.session.state, self.kfac_state
         network = session.problem.kernel.network
-        sums = KroneckerSums(network.shapes, pending.with_curvature, packed.dtype, packed)
+        sums = KroneckerSums(network.shapes, pending.with_curvature, packed)
         state.visits += session.group_rows(pending.chunks)
         if kfac_state.is_rejected(sums, pending.ridge):
             state.weights = kfac_state.reject_step()
-            self.preconditioner = (
-                KroneckerPreconditioner(kfac_state, self.settings) if kfac_state.curvature_updates else None
-            )
             self._check()
             return
-        scale_before = kfac_state.damping_scale
         kfac_state.gradient = sums.gradient_norm(
             state.weights, self.settings.ridge, self.settings.penalize_bias
         )
         kfac_state.update_averages(sums, state.weights, self.settings.averaging, pending.ridge)
         with activity("solve"):
-            if pending.with_curvature or self.preconditioner is None:
-                self.preconditioner = KroneckerPreconditioner(kfac_state, self.settings)
-            direction = self.preconditioner.direction(sums, state.weights)
+            preconditioner = self.preconditioners.of(kfac_state)
+            direction = preconditioner.direction(sums, state.weights)
         weights, previous_weights = self._publish(state.weights), self._publish(pending.previous_weights)
         change = self._put(direction, "step")
         packed = session.compute(
             lambda step: task_graphs.quadratic_model(step, pending.started.kept(), change, previous_weights),
             session.problem.train, pending.chunks, weights,
         )  # fmt: skip
-        step_coefficients = self.preconditioner.step_coefficients(
-            QuadraticModel.unpack(packed), state.weights, direction, pending.previous_weights
+        step_coefficients = preconditioner.step_coefficients(
+            QuadraticModel(packed), state.weights, direction, pending.previous_weights
         )
         state.weights = kfac_state.move(state.weights, direction, pending.previous_weights, step_coefficients)
-        if kfac_state.damping_scale != scale_before:
-            self.preconditioner = KroneckerPreconditioner(kfac_state, self.settings)
         self._check()
 
     def drain(self) -> None:

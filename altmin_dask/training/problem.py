@@ -10,20 +10,25 @@ from typing import Any, Literal
 import numpy as np
 
 from altmin_dask.config import MuSchedule, NetworkTable, Pipeline
-from altmin_dask.data.preprocessing import Preparation, prepared
-from altmin_dask.data.readers import is_zarr_folder
-from altmin_dask.data.sample_store import SampleStore, Summary, ingest
-from altmin_dask.data.sources import SEQUENCE_ARRAYS, open_source
-from altmin_dask.data.summaries import check_lengths, is_labels
+from altmin_dask.data.checks import check_lengths, is_labels
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.preprocessing import prepared
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import SEQUENCE_ARRAYS
+from altmin_dask.data.summaries import Summary
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.execution.executors import Executor
 from altmin_dask.execution.task_graphs import Samples, TaskContext
 from altmin_dask.networks.builders import dense_layers, recurrent_layers, stacked_network
 from altmin_dask.networks.losses import Loss, get_loss
 from altmin_dask.networks.network import Network
+from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.gauss_newton import NewtonSettings
+from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric
 from altmin_dask.storage.locations import is_url, locate
+from altmin_dask.storage.zarr_groups import is_zarr_folder
 from altmin_dask.training.ranges import check_digits, check_targets, computed_with, ranges_of
 
 TARGETS = {
@@ -33,8 +38,6 @@ TARGETS = {
     "recurrent_classifier": "labels",
     "recurrent_regressor": "real",
 }
-AUTO_MU_L1 = 0.1
-"""μ of L1 where z persists, unless told otherwise."""
 DEFAULT_LOSS = {"inputs": "squared", "labels": "cross_entropy", "real": "squared"}
 
 
@@ -367,17 +370,9 @@ def _make_recurrent(settings: NetworkTable, samples: DatasetSpec, outputs: int, 
     return stacked_network((steps, features // steps), hidden, outputs, loss, activation, reads=reads)
 
 
-def splitting_rho(network: Network) -> float:
-    """ρ that L1 and multipliers begin with, unless told otherwise."""
-    given = network.defaults.dual_rho
-    return network.loss.splitting_rho if given is None else given
-
-
 def mu_of(pipeline: Pipeline, network: Network) -> Any:
-    """The pipeline's μ as `altmin_dask.solvers.schedules.penalties` takes it, where it is finite."""
+    """The pipeline's μ as `altmin_dask.solvers.schedules.mu_at` takes it, where it is finite."""
     mu = pipeline.solver.mu
     if mu == "auto":
-        if pipeline.solver.penalty == "l1":
-            return AUTO_MU_L1
-        return network.default_mu
+        return PENALTIES[pipeline.solver.penalty].default_mu(network)
     return Geometric(mu.start, mu.factor, mu.stop) if isinstance(mu, MuSchedule) else mu

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from altmin_dask.data.conversion import WHOLE, blurred, whole_refused
-from altmin_dask.data.readers import read_zarr
-from altmin_dask.data.sample_store import SampleStore, Summary, check_finite
-from altmin_dask.data.sources import WEIGHTS
-from altmin_dask.data.summaries import check_weights, is_labels
+from altmin_dask.data.checks import WHOLE, check_finite, check_weights, is_labels, whole_refused
+from altmin_dask.data.conversion import blurred
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import WEIGHTS
+from altmin_dask.data.summaries import Summary
+from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import AltMinWarning, DataError
 from altmin_dask.execution.executors import Executor
 from altmin_dask.execution.task_graphs import chunk_arrays, per_chunk

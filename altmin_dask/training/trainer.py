@@ -14,6 +14,7 @@ from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.faults import explained_faults
 from altmin_dask.execution.interrupts import deferred_interrupts
 from altmin_dask.execution.timing import seconds_spent
+from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Action, Record
 from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.storage.model import Model
@@ -24,8 +25,6 @@ from altmin_dask.training.kfac_training import KFACTraining
 from altmin_dask.training.progress import Observer, Progress
 from altmin_dask.types import Weights
 
-SWEEPS, SPLIT_SWEEPS = 10.0, 80.0
-"""Where z persists, and with L1 and multipliers, unless told otherwise."""
 INCREMENT_SWEEPS, INCREMENT_STEPS = 20.0, 300
 """K-FAC steps take so many sweeps, or as many as so many steps take, unless told otherwise."""
 DIVERGED = 10.0
@@ -146,7 +145,7 @@ class Trainer:
             return wish
         if self.pipeline.uses_kfac:
             return max(INCREMENT_SWEEPS, math.ceil(INCREMENT_STEPS / len(self.form.groups)))
-        return SWEEPS if self.pipeline.solver.penalty == "l2" else SPLIT_SWEEPS
+        return PENALTIES[self.pipeline.solver.penalty].sweeps
 
     def _train(self, check_interrupted: Callable[[], None]) -> None:
         self.session.start_clock()

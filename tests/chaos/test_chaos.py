@@ -13,8 +13,8 @@ import pytest
 from processes import Cluster, running_cluster, spawn
 from test_phases import finish, outcome, write_pipeline
 
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.source import array_source
 
 KILLS = int(os.environ.get("ALTMIN_CHAOS_KILLS", "30"))
 VICTIMS = ("worker-0", "worker-1", "nanny-0", "scheduler", "client", "client")

@@ -13,7 +13,7 @@ from command import X, foreign, write_pipeline
 from killers import PHASES
 from processes import HERE, running_cluster, spawn
 
-QUICK = ("newton", "write", "commit")
+QUICK = ("commit",)
 KERNEL_PHASES = ("read", "newton", "write", "written")
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from altmin_dask.data.generated import PARTS, made_in_blocks, parse_settings, parse_whole
+from altmin_dask.data.formats.generated import PARTS, made_in_blocks, parse_settings, whole_numbers
 from altmin_dask.data.readers import RowReader
 from altmin_dask.errors import DataError
 from altmin_dask.types import Array
 
 EXAMPLE = "adding:rows=20000,steps=100"
+_LEAST = {"rows": 1, "steps": 2, "seed": 0}
 _BLOCK_ROWS = 1024
 
 
@@ -38,12 +39,8 @@ class Adding:
         DataError
             If a key is unknown, missing or given twice, or its value cannot be used.
         """
-        found = parse_settings(text, ("rows", "steps", "seed"), ("rows", "steps"), _refused)
-        whole = {
-            key: parse_whole(key, found[key], least, _refused)
-            for key, least in (("rows", 1), ("steps", 2), ("seed", 0))
-            if key in found
-        }
+        found = parse_settings(text, tuple(_LEAST), ("rows", "steps"), _refused)
+        whole = whole_numbers(found, _LEAST, _refused)
         return cls(whole["rows"], whole["steps"], whole.get("seed", 0), PARTS[split])
 
     def readers(self, name: str) -> tuple[RowReader, RowReader]:

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from altmin_dask.data.preprocessing import Preparation
+from altmin_dask.data.formats.base import SourceOptions, SourceSpec
 from altmin_dask.data.readers import RowReader
-from altmin_dask.data.sources import Source
+from altmin_dask.data.source import Source
 from altmin_dask.data.streams import sliced
 from altmin_dask.errors import DataError, MissingError
+from altmin_dask.preparation import Preparation
+from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.remote import reason
 from altmin_dask.types import Array
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-_MODES = {"1": "L", "P": "RGB", "CMYK": "RGB", "LA": "L", "PA": "RGB", "RGBA": "RGB", "YCbCr": "RGB", "HSV": "RGB",
-          "RGBX": "RGB"}  # fmt: skip
+_MODES = {"1": "L", "LA": "L"} | dict.fromkeys(("P", "CMYK", "PA", "RGBA", "YCbCr", "HSV", "RGBX"), "RGB")
+"""What images of Pillow's other modes are read as."""
 _DEEP = {
     "I;16": np.uint16,
     "I;16L": np.uint16,
@@ -28,6 +30,22 @@ _DEEP = {
     "F": np.float32,
 }
 """Grey images of more than 8 bits, which are read as they are: Pillow would cut their values off at 255."""
+
+
+class ImageFormat:
+    """Images of equal size, whose classes are the folders they lie in."""
+
+    known_as = "a folder of images"
+
+    def matches(self, spec: SourceSpec) -> bool:
+        """Tell by the names of the files."""
+        return spec.folder is not None and bool(images_of(spec.folder))
+
+    def open(self, spec: SourceSpec, options: SourceOptions) -> Source:
+        """Read the header of every file."""
+        spec.refuse_split()
+        options.refuse_names(spec.base)
+        return read_images(spec.name, local_path(spec.base), options.like)
 
 
 def images_of(folder: Path) -> dict[str, list[Path]]:

@@ -6,18 +6,60 @@ a longer set are those of a shorter one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from altmin_dask.data.formats.base import SourceOptions, SourceSpec
 from altmin_dask.data.readers import RowReader
+from altmin_dask.data.source import Source
 from altmin_dask.errors import DataError
 from altmin_dask.types import Array
 
 PARTS = {None: 0, "train": 0, "test": 1}
 """Samples of another part are others of the same kind."""
+
+
+class Generator(Protocol):
+    """Samples that can be made."""
+
+    def readers(self, name: str) -> tuple[RowReader, RowReader | None]:
+        """X and the targets of samples that messages call so."""
+        ...
+
+
+@dataclass(frozen=True)
+class GeneratedFormat:
+    """Samples that are named ``WORD:key=value,…``, with others of the same kind for ``:test``.
+
+    Attributes
+    ----------
+    word : str
+        With which their names begin.
+    parse : callable
+        ``parse(settings, split)`` understands the rest.
+    """
+
+    word: str
+    parse: Callable[[str, str | None], Generator]
+
+    @property
+    def known_as(self) -> str:
+        """The word with what follows it."""
+        return f"`{self.word}:…`"
+
+    def matches(self, spec: SourceSpec) -> bool:
+        """Tell by the word."""
+        return spec.base == self.word or spec.base.startswith(f"{self.word}:")
+
+    def open(self, spec: SourceSpec, options: SourceOptions) -> Source:
+        """Take the settings apart; samples are made when they are read."""
+        options.refuse_names(spec.base)
+        settings = spec.base.removeprefix(self.word).removeprefix(":")
+        return Source(spec.name, *self.parse(settings, spec.split).readers(spec.name))
 
 
 def made_in_blocks(
@@ -79,14 +121,22 @@ def parse_settings(
     return found
 
 
-def parse_whole(key: str, text: str, least: int, refused: Callable[[str], DataError]) -> int:
-    """Understand a whole number such as 60000 or 1e6.
+def whole_numbers(
+    found: Mapping[str, str], least: Mapping[str, int], refused: Callable[[str], DataError]
+) -> dict[str, int]:
+    """Understand those settings that are whole numbers, such as 60000 or 1e6.
 
     Raises
     ------
     DataError
-        If it is none, or less than `least`; made by `refused`.
+        If one is none, or less than the `least` it may be; made by `refused`.
     """
+    return {
+        key: _whole(key, found[key], at_least, refused) for key, at_least in least.items() if key in found
+    }
+
+
+def _whole(key: str, text: str, least: int, refused: Callable[[str], DataError]) -> int:
     try:
         number = Decimal(text)
         # exponents first: to make an int of 1e999999999 takes for ever

@@ -1,137 +1,149 @@
-"""Tables as samples: csv and parquet, through dask, some partitions at a time."""
+"""Tables as samples, whatever files they are in: columns of numbers and text, through dask, partition by partition."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from dask.base import compute
-from dask.delayed import delayed
 
-from altmin_dask.data.conversion import check_whole
-from altmin_dask.data.preprocessing import Column, Preparation
+from altmin_dask.data.checks import check_whole
+from altmin_dask.data.formats.base import SourceOptions, SourceSpec
 from altmin_dask.data.readers import RowReader
-from altmin_dask.data.sources import Source
+from altmin_dask.data.source import Source
 from altmin_dask.data.streams import regrouped
 from altmin_dask.errors import DataError, MissingError
+from altmin_dask.preparation import Column, Preparation
+from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.remote import reason
 from altmin_dask.types import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CSV, PARQUET = (".csv", ".csv.gz"), (".parquet", ".pq")
-BLOCK_BYTES = 16 << 20
-"""Of a csv file, read at once; compressed ones are read whole."""
 MAX_VALUES = 1000
-"""Values of a column that still become a number each."""
+"""Values of a column that still become a number each: more is an identifier rather than a category."""
 
 
-def is_table(path: Path) -> bool:
-    """Tell whether a path is a csv or parquet file, or a folder of such."""
-    return bool(_files(path))
+class TableFormat(ABC):
+    """A kind of files of named columns: subclasses say how they end, and how dask opens them."""
+
+    known_as: str
+    endings: tuple[str, ...]
+
+    @abstractmethod
+    def frame(self, files: list[str]) -> Any:
+        """Open files of the same columns as one dataframe of dask, which is installed."""
+
+    def matches(self, spec: SourceSpec) -> bool:
+        """Tell by the names of a file, or of those in a folder."""
+        return spec.path is not None and bool(self._files(spec.path))
+
+    def open(self, spec: SourceSpec, options: SourceOptions) -> Source:
+        """Go through the table once, to count rows and values."""
+        spec.refuse_split()
+        return table_source(spec.name, self._frame(local_path(spec.base)), options)
+
+    def _files(self, path: Path) -> list[str]:
+        if path.is_file():
+            return [str(path)] if path.name.endswith(self.endings) else []
+        if not path.is_dir():
+            return []
+        return sorted(str(file) for file in path.iterdir() if file.name.endswith(self.endings))
+
+    def _frame(self, path: Path) -> Any:
+        try:
+            import dask.dataframe  # noqa: F401 - whether it is installed
+        except ImportError:
+            raise MissingError(
+                f"{path} cannot be read: dask's dataframes are not installed; `pip install 'altmin-dask[tables]'`"
+            ) from None
+        files = [os.path.join(".", file) for file in self._files(path)]  # or `data:a.csv` would be a URL
+        for file in files:
+            if "::" in file or has_magic(file):
+                raise DataError(
+                    f"{file} cannot be read as a table: dask takes such a name for a pattern or a chain of URLs; "
+                    "give it another one, or read it by a link"
+                )
+        try:
+            return self.frame(files)
+        except Exception as error:  # whatever pandas and pyarrow raise of a damaged file
+            raise DataError(f"{path} cannot be read as a table: {reason(error)}") from error
 
 
-def read_table(
-    name: str, path: Path, x: str | None, y: str | None, like: Preparation | None = None
-) -> Source:
-    """Read a table; columns of text become one number for each of their values.
-
-    The table is gone through once, to count rows and values.
+def table_source(name: str, frame: Any, options: SourceOptions) -> Source:
+    """Make a source of a dataframe; columns of text become one number for each of their values.
 
     Parameters
     ----------
     name : str
         What messages call it.
-    path : Path
-        A file, or a folder of files of the same columns.
-    x, y : str, optional
+    frame : dask.dataframe.DataFrame
+        The table.
+    options : SourceOptions
         Columns of inputs and targets, with commas in between; by default ``y`` is the target if there is such a
-        column, and all others are inputs.
-    like : Preparation, optional
-        Columns, values and classes of an earlier table; targets may be missing then.
+        column, and all others are inputs. ``like`` has the columns, values and classes of an earlier table; targets
+        may be missing then.
 
     Raises
     ------
     DataError
         If a column is missing, or neither numbers nor text, or there are values or classes that were not there.
-    MissingError
-        If dask's dataframes are not installed.
     """
-    frame = _open(path)
     names = [str(column) for column in frame.columns]
     frame.columns = names
-    if like is not None and like.columns:
-        inputs = [column.name for column in like.columns]
-        targets = list(like.targets) if set(like.targets) <= set(names) else []
-    else:
-        targets = y.split(",") if y else (["y"] if "y" in names else [])
-        inputs = x.split(",") if x else [column for column in names if column not in targets]
-    if missing := [column for column in (*inputs, *targets) if column not in names]:
-        raise DataError(f"{name} has no column {missing[0]!r}; it has {', '.join(names)}")
-    if not inputs:
-        raise DataError(f"{name} has no columns but its targets; an input needs at least one")
+    inputs, targets = _choose(names, options, name)
     kinds = {column: _kind(frame.dtypes[column], column, name) for column in (*inputs, *targets)}
     text = [column for column, kind in kinds.items() if kind == "text"]
     sizes, values = _look(frame[[*inputs, *targets]], text, name)
     if sum(sizes) == 0:
         raise DataError(f"{name} has no rows; give it at least one sample")
+    like = options.like
     if like is not None and like.columns:
+        _check_like(like, targets, values, name)
         how = like
-        for column in like.columns:
-            _check_values(values.get(column.name), column.values, column.name, name)
-        if targets:
-            _check_values(values.get(targets[0]), like.classes, targets[0], name)
     else:
-        classes = None
-        if len(targets) == 1 and targets[0] in values:
-            classes = values[targets[0]]
-        elif several := [column for column in targets if column in values]:
-            raise DataError(f"{name} has text in the column {several[0]!r}; only a single target may be text")
+        classes = _classes(targets, values, name)
         how = Preparation(tuple(Column(c, values.get(c)) for c in inputs), tuple(targets), classes)
     return _source(name, frame[[*inputs, *targets]].to_delayed(), sizes, how, targets, kinds)
 
 
-def _files(path: Path) -> list[str]:
-    """The files of a table, all of one kind."""
-    for endings in (CSV, PARQUET):
-        if path.is_file() and path.name.endswith(endings):
-            return [str(path)]
-        if path.is_dir() and (
-            found := sorted(str(file) for file in path.iterdir() if file.name.endswith(endings))
-        ):
-            return found
-    return []
+def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[str], list[str]]:
+    """The columns that are inputs, and those that are targets."""
+    if options.like is not None and options.like.columns:
+        inputs = [column.name for column in options.like.columns]
+        targets = list(options.like.targets) if set(options.like.targets) <= set(names) else []
+    else:
+        targets = options.y.split(",") if options.y else (["y"] if "y" in names else [])
+        inputs = options.x.split(",") if options.x else [each for each in names if each not in targets]
+    if missing := [column for column in (*inputs, *targets) if column not in names]:
+        raise DataError(f"{name} has no column {missing[0]!r}; it has {', '.join(names)}")
+    if not inputs:
+        raise DataError(f"{name} has no columns but its targets; an input needs at least one")
+    return inputs, targets
 
 
-def _open(path: Path) -> Any:
-    try:
-        import dask.dataframe as dd
-    except ImportError:
-        raise MissingError(
-            f"{path} cannot be read: dask's dataframes are not installed; `pip install 'altmin-dask[tables]'`"
-        ) from None
-    files = [os.path.join(".", file) for file in _files(path)]  # or `data:a.csv` would be a URL
-    for file in files:
-        if "::" in file or has_magic(file):
-            raise DataError(
-                f"{file} cannot be read as a table: dask takes such a name for a pattern or a chain of URLs; give it "
-                "another one, or read it by a link"
-            )
-    try:
-        if files[0].endswith(PARQUET):
-            return dd.read_parquet(files)
-        packed = files[0].endswith(".gz")
-        return dd.read_csv(
-            files, blocksize=None if packed else BLOCK_BYTES, compression="gzip" if packed else None
-        )
-    except Exception as error:  # whatever pandas and pyarrow raise of a damaged file
-        raise DataError(f"{path} cannot be read as a table: {reason(error)}") from error
+def _classes(targets: list[str], values: Mapping[str, tuple[str, ...]], name: str) -> tuple[str, ...] | None:
+    """The values of a target that is text, which becomes labels; None if it is numbers."""
+    of_text = [column for column in targets if column in values]
+    if of_text and len(targets) > 1:
+        raise DataError(f"{name} has text in the column {of_text[0]!r}; only a single target may be text")
+    return values[of_text[0]] if of_text else None
+
+
+def _check_like(
+    like: Preparation, targets: list[str], values: Mapping[str, tuple[str, ...]], name: str
+) -> None:
+    """Refuse values and classes that the data for training had not."""
+    for column in like.columns:
+        _check_values(values.get(column.name), column.values, column.name, name)
+    if targets:
+        _check_values(values.get(targets[0]), like.classes, targets[0], name)
 
 
 def _kind(dtype: Any, column: str, name: str) -> str:
@@ -151,6 +163,8 @@ def _kind(dtype: Any, column: str, name: str) -> str:
 
 def _look(frame: Any, text: Sequence[str], name: str) -> tuple[list[int], dict[str, tuple[str, ...]]]:
     """Rows of every partition, and the values of columns of text."""
+    from dask.base import compute
+    from dask.delayed import delayed  # slow to import, and only tables need it
 
     def look(part: pd.DataFrame) -> tuple[int, dict[str, set[str]]]:
         for column in text:

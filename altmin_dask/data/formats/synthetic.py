@@ -20,13 +20,14 @@ from functools import cache, cached_property
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from altmin_dask.data.generated import PARTS, made_in_blocks, parse_settings, parse_whole
+from altmin_dask.data.formats.generated import PARTS, made_in_blocks, parse_settings, whole_numbers
 from altmin_dask.data.readers import RowReader
 from altmin_dask.errors import DataError
 from altmin_dask.types import Array
 
 EXAMPLE = "synthetic:rows=1e5,features=784,classes=10"
-_KEYS = ("rows", "features", "classes", "outputs", "seed", "latent", "noise")
+_LEAST = {"rows": 1, "features": 1, "classes": 2, "outputs": 1, "seed": 0, "latent": 1}
+"""What settings are whole numbers, and from where on."""
 _LATENT = 16
 _NOISE = 0.02
 _MARGIN = 0.4  # by which a label's coordinate is the largest, of a range of 2
@@ -74,16 +75,10 @@ class Synthetic:
         DataError
             If a key is unknown, missing or given twice, or its value cannot be used.
         """
-        found = parse_settings(text, _KEYS, ("rows", "features"), _refused)
+        found = parse_settings(text, (*_LEAST, "noise"), ("rows", "features"), _refused)
         if "classes" in found and "outputs" in found:
             raise _refused("classes make labels and outputs make real targets; give one of them")
-        whole = {
-            key: parse_whole(key, found[key], least, _refused)
-            for key, least in (
-                ("rows", 1), ("features", 1), ("classes", 2), ("outputs", 1), ("seed", 0), ("latent", 1)
-            )
-            if key in found
-        }  # fmt: skip
+        whole = whole_numbers(found, _LEAST, _refused)
         features, classes = whole["features"], whole.get("classes")
         latent = whole.get("latent", min(max(_LATENT, classes or 1), max(1, features - 1)))
         if latent > features:
@@ -93,9 +88,15 @@ class Synthetic:
         if whole["rows"] * features > 1 << 60:
             raise _refused(f"{whole['rows']} rows of {features} features fit on no disk")
         return cls(
-            whole["rows"], features, classes, whole.get("outputs"), whole.get("seed", 0), latent,
-            _noise(found.get("noise")), PARTS[split],
-        )  # fmt: skip
+            rows=whole["rows"],
+            features=features,
+            classes=classes,
+            outputs=whole.get("outputs"),
+            seed=whole.get("seed", 0),
+            latent=latent,
+            noise=_noise(found.get("noise")),
+            part=PARTS[split],
+        )
 
     def readers(self, name: str) -> tuple[RowReader, RowReader | None]:
         """X, float32 in [0, 1], and the labels (int64) or targets (float32) that belong to it."""

@@ -1,0 +1,196 @@
+"""What samples have to be, and the sentence that refuses the first ones that are not.
+
+Whatever names rows says so by `_rows`, so that what is known of where a row came from has to be told there only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from altmin_dask.data.readers import RowReader
+from altmin_dask.data.source import Source
+from altmin_dask.errors import DataError
+from altmin_dask.types import Array
+
+WHOLE = 2**53
+"""The first whole number whose neighbours float64 does not hold."""
+
+
+def check_finite(x: Array, y: Array | None, first_row: int, name: str, x_name: str = "x") -> None:
+    """Refuse samples with NaN or infinity.
+
+    Parameters
+    ----------
+    x, y : numpy.ndarray
+        Inputs and targets ``(rows, …)``, numeric; y may be None.
+    first_row : int
+        Which row of the data the first one is.
+    name, x_name : str
+        What the data, and the array x in it, are called in the message.
+
+    Raises
+    ------
+    DataError
+        Naming the first rows of the block that are not finite.
+    """
+    for what, values in ((x_name, x), ("y", y)):
+        # the extremes are finite only if all values are, and need no temporary array
+        if values is None or (np.isfinite(values.min()) and np.isfinite(values.max())):
+            continue
+        bad = first_row + np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        raise DataError(
+            f"{_rows(bad, name)} NaN or infinity in {what} as {values.dtype}; remove or repair them and ingest again"
+        )
+
+
+def check_labels(y: Array, first_row: int, name: str) -> None:
+    """Refuse integer labels that int64 cannot hold, or whose place is taken by the mark of a lost chunk.
+
+    Parameters
+    ----------
+    y : numpy.ndarray
+        Labels as they come from the source, of any integer dtype.
+    first_row : int
+        Which row of the data the first one is.
+    name : str
+        What the data is called in the message.
+
+    Raises
+    ------
+    DataError
+        Naming the first such row.
+    """
+    range_of = np.iinfo(np.int64)
+    if y.dtype.kind != "b" and (int(y.min()) <= range_of.min or int(y.max()) > range_of.max):
+        row = int(np.flatnonzero((y <= range_of.min) | (y > range_of.max))[0])
+        raise DataError(
+            f"{_rows([first_row + row], name)} the label {y[row]}, which cannot be stored; number the classes from 0"
+        )
+
+
+def check_weights(weights: Array, first_row: int, name: str) -> None:
+    """Refuse weights of samples, (rows,), that are negative or not finite; arguments as of `check_labels`.
+
+    Raises
+    ------
+    DataError
+        Naming the first such row.
+    """
+    usable = np.isfinite(weights) & (weights >= 0)
+    if not usable.all():
+        row = int(np.argmin(usable))
+        raise DataError(
+            f"{_rows([first_row + row], name)} the weight {weights[row]:g}; give weights from 0 on"
+        )
+
+
+def check_lengths(lengths: Array, steps: int, first_row: int, name: str) -> None:
+    """Refuse lengths of sequences that are not from 1 to `steps`.
+
+    Parameters
+    ----------
+    lengths : numpy.ndarray, (rows,)
+        Integers.
+    steps, first_row : int
+        Steps there is room for, and which row of the data the first one is.
+    name : str
+        What the data is called in the message.
+
+    Raises
+    ------
+    DataError
+        Naming the first such row.
+    """
+    bad = np.flatnonzero((lengths < 1) | (lengths > steps))
+    if bad.size:
+        raise DataError(
+            f"{_rows([first_row + bad[0]], name)} the length {lengths[bad[0]]}; "
+            f"sequences have 1 to {steps} steps here"
+        )
+
+
+def _rows(rows: Sequence[int] | Array, name: str) -> str:
+    """The beginning of a sentence on some rows, in order: which they are, and that they have something."""
+    if len(rows) == 1:
+        return f"row {rows[0]} of {name} has"
+    others = f" and {rows[1]}" if len(rows) == 2 else f", {rows[1]} and {len(rows) - 2} more"
+    return f"rows {rows[0]}{others} of {name} have"
+
+
+def is_labels(dtype: np.dtype[Any]) -> bool:
+    """Tell integer labels, of which booleans are two, from targets that are numbers to fit."""
+    return dtype.kind in "biu"
+
+
+def check_whole(values: Array, label: str) -> None:
+    """Refuse whole numbers that float64 does not hold, where they are to be computed with.
+
+    Raises
+    ------
+    DataError
+        Naming the first one.
+    """
+    if values.dtype.kind not in "iu" or values.dtype.itemsize < 8 or not values.size:
+        return
+    if int(values.min()) > -WHOLE and int(values.max()) < WHOLE:
+        return
+    first = values[(values <= -WHOLE) | (values >= WHOLE)].ravel()[0]
+    raise whole_refused(label, int(first))
+
+
+def whole_refused(label: str, value: int) -> DataError:
+    """What is said of a whole number that float64 does not hold."""
+    return DataError(
+        f"{label} has the whole number {value}, and float64 tells those from 2^53 = {WHOLE} on no more apart; "
+        "subtract an offset, or leave such a column out"
+    )
+
+
+def check_shapes(source: Source) -> None:
+    """Refuse arrays whose shapes or dtypes mean nothing to training.
+
+    Raises
+    ------
+    DataError
+        If targets are neither labels, nor numbers, nor rows of numbers, nor those of every step; or weights, lengths
+        or states have a wrong shape, or there are no sequences that they could belong to.
+    """
+    if source.y is not None:
+        _check_targets(source.y, source.x_shape)
+    if source.weights is not None and len(source.weights.shape) != 1:
+        raise DataError(
+            f"{source.weights.label} has shape {source.weights.shape}; give one weight for each sample, (rows,)"
+        )
+    for name, reader in source.sequence_arrays.items():
+        if len(source.x_shape) < 2:
+            raise DataError(
+                f"{reader.label} belongs to sequences, and {source.x.label} has shape {source.x.shape}; "
+                f"give x of shape (rows, steps, features), or leave out {name}"
+            )
+        if name == "lengths" and (len(reader.shape) != 1 or not is_labels(reader.dtype)):
+            raise DataError(
+                f"{reader.label} has dtype {reader.dtype} and shape {reader.shape}; give integers of shape (rows,)"
+            )
+        if name == "states" and len(reader.shape) != 2:
+            raise DataError(
+                f"{reader.label} has shape {reader.shape}; give one row for each sequence, the states of all "
+                "recurrent layers side by side"
+            )
+
+
+def _check_targets(y: RowReader, sample_shape: tuple[int, ...]) -> None:
+    shape = y.shape
+    stepwise = len(sample_shape) > 1 and shape[1:2] == sample_shape[:1]
+    if is_labels(y.dtype) and len(shape) > (2 if stepwise else 1):
+        raise DataError(
+            f"{y.label} has integers of shape {shape}; give labels of shape (rows,) or, of sequences, (rows, steps), "
+            "or floats to fit"
+        )
+    if len(shape) > (3 if stepwise else 2) or 0 in shape:
+        raise DataError(
+            f"{y.label} has shape {shape}; give targets of shape (rows,), (rows, outputs) or, of sequences, "
+            "(rows, steps, outputs)"
+        )

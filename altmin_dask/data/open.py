@@ -1,0 +1,95 @@
+"""From what a user writes to a `Source`: the list of all kinds of data that can be read."""
+
+from __future__ import annotations
+
+import os
+
+from altmin_dask.data.formats.adding_problem import Adding
+from altmin_dask.data.formats.base import SourceFormat, SourceOptions, SourceSpec
+from altmin_dask.data.formats.csv import CsvFormat
+from altmin_dask.data.formats.digits import DigitsFormat
+from altmin_dask.data.formats.generated import GeneratedFormat
+from altmin_dask.data.formats.idx import IdxFormat
+from altmin_dask.data.formats.images import ImageFormat
+from altmin_dask.data.formats.npy import NpyFormat
+from altmin_dask.data.formats.npz import NpzFormat
+from altmin_dask.data.formats.parquet import ParquetFormat
+from altmin_dask.data.formats.synthetic import Synthetic
+from altmin_dask.data.formats.zarr import ZarrFormat
+from altmin_dask.data.source import Source
+from altmin_dask.errors import DataError, MissingError
+from altmin_dask.preparation import Preparation
+
+FORMATS: tuple[SourceFormat, ...] = (
+    DigitsFormat(),
+    GeneratedFormat("synthetic", Synthetic.parse),
+    GeneratedFormat("adding", Adding.parse),
+    NpzFormat(),
+    NpyFormat(),
+    ZarrFormat(),
+    IdxFormat(),
+    CsvFormat(),
+    ParquetFormat(),
+    ImageFormat(),
+)
+"""The first that matches reads: of a folder with idx files, tables and images, it is the idx files."""
+
+
+def open_source(
+    spec: str | os.PathLike[str],
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    like: Preparation | None = None,
+) -> Source:
+    """Open the samples that a user names; headers are read, and tables gone through to count rows.
+
+    Parameters
+    ----------
+    spec : str or path
+        One of
+
+        * ``digits`` (a file of that name: ``./digits``): scikit-learn's, float32 ``(1797, 8, 8)``, 0 to 16, and labels;
+        * ``synthetic:rows=100000,features=784,classes=10,seed=0``, with ``outputs=M`` instead of classes or neither,
+          ``latent`` and ``noise``: made on the way by a seeded teacher (`altmin_dask.data.formats.synthetic`);
+        * ``adding:rows=20000,steps=30,seed=0``: sequences (`altmin_dask.data.formats.adding_problem`);
+        * a ``.npz`` file, or a path or URL of a zarr group: its arrays ``x`` and ``y``, or those that `x` and `y` name,
+          with ``lengths`` and ``states`` of sequences and ``sample_weight``; or the only array as x;
+        * a ``.npy`` file: x, with y in another ``.npy`` file named by `y`;
+        * a folder of idx files like ``train-images-idx3-ubyte.gz`` and ``train-labels-idx1-ubyte.gz``;
+        * a ``.csv`` (or ``.csv.gz``) or ``.parquet`` file, or a folder of such: its column ``y``, or those named by `y`
+          with commas in between, are the targets, all others, or those named by `x`, the inputs; columns of text
+          become a number for each of their values;
+        * a folder of images of equal size, or of folders of them, which are the classes.
+
+        ``:train`` or ``:test`` at the end takes one part: the first 1437 or last 360 ``digits``, different samples of
+        a teacher, ``x_train`` or ``x_test`` of a ``.npz`` file, ``train`` or ``t10k`` of idx files.
+    x, y : str, optional
+        Names of arrays or columns; without `y`, one called ``y`` is taken where there is one.
+    like : Preparation, optional
+        Of the samples that these are to go with: the same columns, values and classes.
+
+    Raises
+    ------
+    MissingError, DataError
+        If the file, or an array in it, is not there; is damaged, of an unknown kind, or cannot be samples.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from altmin_dask import open_source
+    >>> pd.DataFrame({"size": [30.0, 80.0], "town": ["Ulm", "Bonn"], "y": [300.0, 900.0]}).to_csv("t.csv", index=False)
+    >>> next(open_source("t.csv").blocks(2))  # size, town=Bonn, town=Ulm
+    (array([[30.,  0.,  1.],
+           [80.,  1.,  0.]]), array([300., 900.]))
+    """
+    wanted, options = SourceSpec.parse(spec), SourceOptions(x, y, like)
+    for kind in FORMATS:
+        if kind.matches(wanted):
+            return kind.open(wanted, options)
+    if wanted.path is not None and not wanted.path.exists():
+        raise MissingError(f"there is no file or folder {wanted.path}; check the path")
+    *others, last = (kind.known_as for kind in FORMATS)
+    raise DataError(
+        f"{wanted.path} is not a kind of data that can be read; give {', '.join(others)}, or {last}"
+    )

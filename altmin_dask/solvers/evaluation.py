@@ -1,0 +1,138 @@
+"""Sums over a chunk that change nothing: what training begins from, and how good weights and z are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.workspace import Workspace
+from altmin_dask.solvers.packing import Layout, PackedArrays, split_layers
+from altmin_dask.types import Array, Batch, Weights
+
+numbers_may_overflow = np.errstate(over="ignore", invalid="ignore")
+"""Of weights that explode: the sums are not finite then, and the step that led there is taken back."""
+
+
+class Moments(PackedArrays):
+    """First and second moments of samples, in float64.
+
+    Attributes
+    ----------
+    gram : ndarray, (d_0 + 1, d_0 + 1)
+        Σ x̃ x̃ᵀ of the first layer's augmented inputs.
+    targets : ndarray, (d_L,)
+        Σ of the targets; of labels, how many there are of each.
+    """
+
+    gram: Array
+    targets: Array
+
+    def __init__(self, network: Network, vector: Array | None = None) -> None:
+        super().__init__(self.layout(network), vector)
+
+    @staticmethod
+    def layout(network: Network) -> Layout:
+        """Of a network's samples."""
+        k = network.shapes[0][1]
+        return {"gram": (k, k), "targets": (network.widths[-1],)}
+
+
+class RelaxedSums(PackedArrays):
+    """What F is made of at z that are given, in float64.
+
+    Attributes
+    ----------
+    loss : ndarray, ()
+        Σ ℓ.
+    residuals, squares : ndarray, (L,)
+        Σ ‖r_i‖² and Σ ‖z_i‖².
+    """
+
+    loss: Array
+    residuals: Array
+    squares: Array
+
+    def __init__(self, layers: int, vector: Array | None = None) -> None:
+        super().__init__(self.layout(layers), vector)
+
+    @staticmethod
+    def layout(layers: int) -> Layout:
+        """Of L layers."""
+        return {"loss": (), "residuals": (layers,), "squares": (layers,)}
+
+
+class Evaluation(PackedArrays):
+    """Quality of the real network on some samples: sums over samples, which add up over chunks.
+
+    Attributes
+    ----------
+    samples, loss, correct : ndarray, ()
+        Number of samples, Σ ℓ of a forward pass, and how many are classified rightly (0 without labels).
+    """
+
+    samples: Array
+    loss: Array
+    correct: Array
+
+    def __init__(self, vector: Array | None = None) -> None:
+        super().__init__(self.layout(), vector)
+
+    @staticmethod
+    def layout() -> Layout:
+        """Three numbers."""
+        return {"samples": (), "loss": (), "correct": ()}
+
+    @property
+    def mean_loss(self) -> float:
+        """The nested loss."""
+        return float(self.loss / self.samples)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of samples classified rightly."""
+        return float(self.correct / self.samples)
+
+
+def moments_chunk(network: Network, batch: Batch) -> Moments:
+    """Moments of a chunk. Every sample counts the same: where training begins does not hang on weights."""
+    sums = Moments(network)
+    product, work = np.empty_like(sums.gram), Workspace()
+    for _, block in batch.blocks(network.block_rows):
+        inputs, y = network.first_inputs(block, np.float64, work), block.y
+        sums.gram += np.matmul(inputs.T, inputs, out=product)
+        if y is None:
+            sums.targets += block.x.reshape(len(block), -1).sum(axis=0, dtype=np.float64)
+        elif network.loss.target == "labels":
+            sums.targets += np.bincount(y, minlength=network.widths[-1])
+        else:
+            sums.targets += y.sum(axis=0, dtype=np.float64)
+    return sums
+
+
+def objective_chunk(network: Network, weights: Weights, batch: Batch, z: Array) -> RelaxedSums:
+    """What F is made of at the z of a chunk, (n, Σ d_i).
+
+    Every r_i is formed in float64 and squared, so that nothing cancels but what cancels in r_i itself.
+    """
+    sums, double = RelaxedSums(len(network.widths)), tuple(w.astype(np.float64) for w in weights)
+    for rows, block in batch.blocks(network.block_rows):
+        layers = split_layers(z[rows].astype(np.float64), network.widths)
+        fixed = network.prepare(double, block, Workspace())
+        point = network.evaluate(double, fixed, network.loss.targets(block, np.float64), layers)
+        sums.loss += point.loss.sum()
+        sums.residuals += [np.vdot(r, r) for r in point.residuals]
+        sums.squares += [np.vdot(layer, layer) for layer in layers]
+    return sums
+
+
+@numbers_may_overflow
+def evaluate_chunk(network: Network, weights: Weights, batch: Batch) -> Evaluation:
+    """The nested loss, and for labels the hits, of a chunk."""
+    sums, loss = Evaluation(), network.loss
+    sums.samples += len(batch)
+    for _, block in batch.blocks(network.block_rows):
+        z = network.forward(weights, block)[-1]
+        targets = loss.targets(block, z.dtype)
+        sums.loss += loss.value(z, loss.predict(z), targets).sum(dtype=np.float64)
+        sums.correct += loss.hits(z, targets).sum()
+    return sums

@@ -1,0 +1,105 @@
+"""What groups of samples send for a K-FAC step: the gradient and both factors, and then a model along the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from altmin_dask.solvers.packing import Layout, PackedArrays
+from altmin_dask.types import Array, Weights
+
+
+class KroneckerSums(PackedArrays):
+    """Per-group sums for one K-FAC step: gradient and, optionally, both factors, packed for transport.
+
+    Parameters
+    ----------
+    shapes : sequence of (int, int)
+        The shape of each W̃_i.
+    curvature : bool
+        Whether the factors are part of it.
+    vector : ndarray, optional
+        All of it; zeros by default.
+    dtype : dtype
+        Of the zeros: that of the weights.
+
+    Attributes
+    ----------
+    totals : ndarray, (3,)
+        Number of samples, Σ ℓ, Σ ℓ² under the weights before the step.
+    negative_gradient : list of ndarray, (d_i, d_{i−1} + 1)
+        2μ_i Σ r_i ãᵀ, which is −Σ g_i ãᵀ for μ → ∞.
+    input_factors, output_factors : list of ndarray
+        The lower triangles of Σ ã ãᵀ, (d_{i−1} + 1)², and Σ J_iᵀ H J_i, (d_i)²; no arrays without curvature.
+    """
+
+    totals: Array
+    negative_gradient: list[Array]
+    input_factors: list[Array]
+    output_factors: list[Array]
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, int]],
+        curvature: bool,
+        vector: Array | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        super().__init__(self.layout(shapes, curvature), vector, dtype)
+        self.shapes, self.curvature = shapes, curvature
+
+    @staticmethod
+    def layout(shapes: Sequence[tuple[int, int]], curvature: bool) -> Layout:
+        """What a chunk sends."""
+        squares = shapes if curvature else ()
+        return {
+            "totals": (3,),
+            "negative_gradient": list(shapes),
+            "input_factors": [(k, k) for _, k in squares],
+            "output_factors": [(d, d) for d, _ in squares],
+        }
+
+    def gradient_norm(self, weights: Weights, ridge: float, penalize_bias: bool = True) -> float:
+        """‖∇‖ over all layers, of the mean nested loss (for μ → ∞) and the ridge λ/N = `ridge`."""
+        total, n = 0.0, self.totals[0]
+        for negative, w in zip(self.negative_gradient, weights, strict=True):
+            gradient = negative / n
+            if ridge:
+                penalized = gradient if penalize_bias else gradient[:, :-1]
+                penalized -= w.dtype.type(2 * ridge) * w[:, : penalized.shape[1]]
+            total += float(np.vdot(gradient, gradient))
+        return math.sqrt(total)
+
+
+class QuadraticModel(PackedArrays):
+    """The Gauss–Newton model of the nested loss along D and P = W̃ − W̃_previous: sums over the samples of a part.
+
+    Parameters
+    ----------
+    vector : ndarray, float64, optional
+        All of it; zeros by default.
+
+    Attributes
+    ----------
+    samples : ndarray, ()
+        How many.
+    slope : ndarray, (2,)
+        Σ gᵀ(J D), Σ gᵀ(J P).
+    curvature : ndarray, (2, 2)
+        Σ (J ·)ᵀ H (J ·).
+    """
+
+    samples: Array
+    slope: Array
+    curvature: Array
+
+    def __init__(self, vector: Array | None = None) -> None:
+        super().__init__(self.layout(), vector)
+
+    @staticmethod
+    def layout() -> Layout:
+        """What a chunk sends."""
+        return {"samples": (), "slope": (2,), "curvature": (2, 2)}

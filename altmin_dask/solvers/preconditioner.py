@@ -1,0 +1,129 @@
+"""The direction of a K-FAC step, and how far it goes (`altmin_dask.solvers.kfac` has the formulas)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from altmin_dask.solvers.kfac import KFACSettings, KFACState
+from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.linalg import cholesky, cholesky_solve
+from altmin_dask.types import Array, Weights
+
+PARALLEL = 1e-6
+"""D and the step before are taken for parallel when the determinant of their curvature, relative to what it is for
+orthogonal ones, is smaller; then only α is asked for."""
+
+
+class KroneckerPreconditioner:
+    """(S̄_i + σI) and (Ḡ_i + ρ_i I) of all layers, factorised.
+
+    Parameters
+    ----------
+    state : KFACState
+        With the factors, once they have been measured, and how much more damping there is to be.
+    settings : KFACSettings
+        The damping.
+    """
+
+    def __init__(self, state: KFACState, settings: KFACSettings) -> None:
+        self.settings, scale = settings, state.damping_scale
+        self.rho = [scale * settings.input_damping * float(np.trace(g)) / len(g) for g in state.input_factors]
+        self.sigma = scale * settings.output_damping
+        self.inputs = [damped_cholesky(g, rho) for g, rho in zip(state.input_factors, self.rho, strict=True)]
+        self.outputs = [damped_cholesky(s, self.sigma) for s in state.output_factors]
+
+    def direction(self, sums: KroneckerSums, weights: Weights) -> Weights:
+        """D_1 … D_L, for the sums of a group and the weights of the moment."""
+        n, ridge = sums.totals[0], self.settings.ridge
+        found = []
+        for negative, w, g, s in zip(
+            sums.negative_gradient, self._penalized(weights), self.inputs, self.outputs, strict=True
+        ):
+            d = negative / n
+            if ridge:
+                d -= w.dtype.type(2 * ridge) * w
+            d = cholesky_solve(g, d.T, overwrite=True).T
+            found.append(np.ascontiguousarray(cholesky_solve(s, d)))
+        return tuple(found)
+
+    def step_coefficients(
+        self, model: QuadraticModel, weights: Weights, direction: Weights, previous: Weights
+    ) -> Array:
+        """(α, β) that minimise the model of the nested loss, ridge and damping included.
+
+        Of the damping, ρ_i σ ‖·‖² is held against a step: what Kronecker factors add to a curvature that vanishes.
+
+        Parameters
+        ----------
+        model : QuadraticModel
+            Along D and W̃ − W̃_previous.
+        weights, direction, previous : tuple of ndarray
+            W̃, D and W̃_previous.
+
+        Returns
+        -------
+        ndarray, (2,)
+            Zeros, where the model is not finite or has no minimum.
+        """
+        repeated = tuple(w - old for w, old in zip(weights, previous, strict=True))
+        ways, penalized = (direction, repeated), self._penalized(weights)
+        slope, curvature = model.slope / model.samples, model.curvature / model.samples
+        for a, way in enumerate(ways):
+            slope[a] += 2 * self.settings.ridge * _dot(penalized, self._penalized(way))
+            for b, other in enumerate(ways):
+                ridge = 2 * self.settings.ridge * _dot(self._penalized(way), self._penalized(other))
+                curvature[a, b] += ridge + sum(
+                    rho * self.sigma * float(np.vdot(u, v))
+                    for rho, u, v in zip(self.rho, way, other, strict=True)
+                )
+        if not (np.isfinite(curvature).all() and np.isfinite(slope).all() and curvature[0, 0] > 0):
+            return np.zeros(2)
+        if np.linalg.det(curvature) <= PARALLEL * curvature[0, 0] * curvature[1, 1]:
+            return np.array([-slope[0] / curvature[0, 0], 0.0])
+        coefficients: Array = np.linalg.solve(curvature, -slope)
+        return coefficients
+
+    def _penalized(self, weights: Weights) -> Weights:
+        """The weights that the ridge holds, the others zero."""
+        if self.settings.penalize_bias or not self.settings.ridge:
+            return weights
+        kept = tuple(w.copy() for w in weights)
+        for w in kept:
+            w[:, -1] = 0
+        return kept
+
+
+class PreconditionerCache:
+    """The preconditioner of a state, made anew only when its factors or its damping are no longer the same."""
+
+    def __init__(self, settings: KFACSettings) -> None:
+        self.settings = settings
+        self._known: tuple[tuple[int, float], KroneckerPreconditioner] | None = None
+
+    def of(self, state: KFACState) -> KroneckerPreconditioner:
+        """That of a state whose curvature has been measured."""
+        key = state.curvature_updates, state.damping_scale
+        if self._known is None or self._known[0] != key:
+            self._known = key, KroneckerPreconditioner(state, self.settings)
+        return self._known[1]
+
+
+def damped_cholesky(lower: Array, damping: float) -> Array:
+    """Cholesky factor of a mean given by its lower triangle, made in float64, kept in the mean's own dtype.
+
+    Damping below the rounding of a sum in that dtype would leave noise to be inverted, and what many rows have added
+    up to may be more than one expects: then it grows until there is a factor.
+    """
+    matrix = lower.astype(np.float64)
+    rounding = len(matrix) * float(np.finfo(lower.dtype).eps) * float(np.diagonal(matrix).max())
+    added = max(damping, rounding) or 1.0
+    while True:
+        matrix.flat[:: len(matrix) + 1] += added
+        factor = cholesky(matrix)
+        if factor is not None:
+            return factor.astype(lower.dtype)
+        added *= 10
+
+
+def _dot(first: Weights, second: Weights) -> float:
+    return float(sum(float(np.vdot(u, v)) for u, v in zip(first, second, strict=True)))

@@ -1,0 +1,53 @@
+"""Zarr groups and arrays, at a path or URL: whether there is one, and opening it or saying what to do."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.errors import NodeNotFoundError
+
+from altmin_dask.errors import AltMinError, DataError, MissingError
+from altmin_dask.storage.locations import filesystem_of, for_zarr, is_url
+from altmin_dask.storage.remote import explained_errors, reason
+
+ROOTS = frozenset({"zarr.json", ".zgroup", ".zarray"})
+"""Files of which one is in the folder of every zarr group or array, of format 2 or 3."""
+
+
+def is_zarr_folder(path: Path) -> bool:
+    """Tell whether a local folder is the root of a zarr group or array, of format 2 or 3."""
+    return any((path / name).is_file() for name in ROOTS)
+
+
+def open_zarr(location: str) -> zarr.Group | zarr.Array[Any]:
+    """Open a zarr group or array to read, at a path or URL that went through `locate`.
+
+    Raises
+    ------
+    MissingError
+        If there is nothing at the location.
+    DataError
+        If what is there is not zarr, or cannot be read.
+    """
+    remote = is_url(location)
+    if not remote and not Path(location).exists():
+        raise MissingError(f"there is no file or folder {location}; check the path")
+    try:
+        with explained_errors(location, "opened") if remote else nullcontext():
+            if remote:  # one request first: zarr leaves several running behind it where there is no answer
+                filesystem, root = filesystem_of(location)
+                filesystem.exists(f"{root}/zarr.json")
+            try:
+                # consolidated metadata hides arrays that were added after it was written
+                return zarr.open(for_zarr(location), mode="r", use_consolidated=False)
+            except NodeNotFoundError as error:
+                if remote:
+                    raise MissingError(f"there is no zarr store at {location}; check the URL") from error
+                raise DataError(f"{location} is not a zarr store; make one with `altmin ingest`") from error
+    except AltMinError:
+        raise
+    except Exception as error:  # whatever damaged metadata raises
+        raise DataError(f"{location} cannot be opened as a zarr store: {reason(error)}") from error
