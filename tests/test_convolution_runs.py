@@ -16,8 +16,8 @@ from sklearn.datasets import load_digits
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline, make_pipeline
-from altmin_dask.data.sample_store import ingest
-from altmin_dask.data.sources import array_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import ConfigError
 from altmin_dask.networks.activations import get_activation
 from altmin_dask.networks.builders import stacked_network
@@ -31,6 +31,7 @@ from altmin_dask.planning.kfac_memory import kfac_task
 from altmin_dask.planning.memory import Workload, enter_task, visit_task
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, visit_chunk
+from altmin_dask.solvers.penalties import L2
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.types import Batch
@@ -220,11 +221,11 @@ def scratch_made(*steps: Callable[[], Any]) -> dict[tuple[str, int, int], int]:
 def test_planned_arrays_bound_those_that_are_made(task):
     network, rng = network_of(*LAYERS), np.random.default_rng(0)
     batch, weights = Batch(IMAGES[:100], LABELS[:100]), network.initial_weights(1, "f4")
-    mu, settings = [1e-3] * len(weights), NewtonSettings(newton_steps=2)
-    z = [rng.normal(size=(100, sum(network.widths))).astype("f4")]
+    mu, settings = (1e-3,) * len(weights), NewtonSettings(newton_steps=2)
+    z, l2 = rng.normal(size=(100, sum(network.widths))).astype("f4"), L2(mu)
     run = {
-        "enter": lambda: enter_chunk(network, weights, batch),
-        "visit": lambda: visit_chunk(network, weights, mu, batch, z[0], settings, renew=False),
+        "enter": lambda: enter_chunk(network, weights, l2, batch),
+        "visit": lambda: visit_chunk(network, weights, l2, l2, batch, z, settings, replace_all=False),
         "kfac": lambda: kfac_chunk(network, weights, None, batch, settings, [0]),
         "kfac with finite μ": lambda: kfac_chunk(network, weights, mu, batch, settings, [0]),
     }[task]
