@@ -112,9 +112,13 @@ class Dense(Layer):
         return module
 
     def torch_tensors(self, w: Array) -> dict[str, Array]:
+        if self.reads != "all":
+            raise self._not_exported()
         return {"weight": w[:, :-1], "bias": w[:, -1]}
 
     def to_onnx(self, w: Array, graph: Any, values: str) -> str:
+        if self.reads != "all":
+            raise self._not_exported()
         weight, bias = graph.constant(w[:, :-1]), graph.constant(w[:, -1])
         name: str = graph.node("Gemm", [values, weight, bias], transB=1)
         return name

@@ -299,7 +299,12 @@ class Layer(ABC):
         ConfigError
             If such layers are not exported.
         """
-        raise ConfigError(f"{self.kind} networks {_NOT_EXPORTED}")
+        raise self._not_exported()
+
+    def _not_exported(self) -> ConfigError:
+        return ConfigError(
+            f"{self.kind} layers on sequences cannot be exported; their weights are in the run folder's model"
+        )
 
     def torch_tensors(self, w: Array) -> dict[str, Array]:
         """The tensors of the module of `to_torch`, by the names that they have there.
@@ -309,7 +314,7 @@ class Layer(ABC):
         ConfigError
             If such layers are not exported.
         """
-        raise ConfigError(f"{self.kind} networks {_NOT_EXPORTED}")
+        raise self._not_exported()
 
     def to_onnx(self, w: Array, graph: Any, values: str) -> str:
         """Add nodes that map `values`, (n, in_size), to z, (n, size), and name z.
@@ -328,10 +333,7 @@ class Layer(ABC):
         ConfigError
             If such layers are not exported.
         """
-        raise ConfigError(f"{self.kind} networks {_NOT_EXPORTED}")
-
-
-_NOT_EXPORTED = "cannot be exported; their weights are in the run folder's model"
+        raise self._not_exported()
 
 
 def positive(layer: Layer, *names: str) -> None:
