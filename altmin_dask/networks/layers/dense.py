@@ -98,7 +98,7 @@ class Dense(Layer):
         weights[:, :-1] = uniform(rng, shape, self.in_features, self.width, he=he)
         return weights
 
-    def mirror(self) -> Self:
+    def mirror(self) -> Layer:
         if self.reads != "all":
             return super().mirror()
         return replace(self.linear(), in_features=self.width, width=self.in_features)
