@@ -35,7 +35,7 @@ from quality_clock import (
     rounded,
     thinned,
 )
-from quality_data import FINAL, Silent, Spec, flat_samples, pipeline_of, starting_weights
+from quality_data import FINAL, Spec, flat_samples, pipeline_of, starting_weights
 from quality_tasks import TASKS, Task
 
 SLICE = 2000
@@ -255,6 +255,7 @@ def by_altmin(spec: Spec, mnist: Path, stores: Path) -> Result:
     from altmin_dask import runs
     from altmin_dask.errors import AltMinError
     from altmin_dask.storage.run import RunFolder
+    from altmin_dask.training.record import read_records
 
     pipeline, status = pipeline_of(spec, stores), SPENT
     name = AVERAGED if pipeline.training.averaging else RAW
@@ -262,22 +263,23 @@ def by_altmin(spec: Spec, mnist: Path, stores: Path) -> Result:
     with tempfile.TemporaryDirectory(prefix="run-") as scratch:
         folder = RunFolder(Path(scratch) / "run")
         try:
-            runs.train(pipeline, folder, Silent(), log=lambda line: None)
+            runs.train(pipeline, folder, log=lambda line: None)
         except AltMinError as error:
             status = str(error)
-        records = folder.records() if folder.history.exists() else []
-    key, unit = ("validation_accuracy", 100) if TASKS[spec["task"]].accuracy else ("validation_loss", 1)
-    curve: Curve = [(r["cpu_seconds"], unit * r[key], r["sweep"]) for r in records]
+        records = read_records(folder)
+    accuracy = TASKS[spec["task"]].accuracy
+    quality = [100 * r.validation_accuracy if accuracy else r.validation_loss for r in records]
+    curve: Curve = [(r.cpu_seconds, q, r.sweep) for r, q in zip(records, quality, strict=True)]
     return {
         "status": status,
         "curves": {name: rounded(thinned(curve, moments_of(spec)))},
-        "start_seconds": round(records[0]["cpu_seconds"], 4) if records else 0.0,
+        "start_seconds": round(records[0].cpu_seconds, 4) if records else 0.0,
         "passes": round(curve[-1][2], 3) if curve else 0.0,
         "alone": alone(records, curve, pipeline.training.tol),
     }
 
 
-def alone(records: Sequence[dict[str, Any]], curve: Curve, tol: float, patience: int = 10) -> Result | None:
+def alone(records: Sequence[Any], curve: Curve, tol: float, patience: int = 10) -> Result | None:
     """Where a run without validation samples would have stopped, and the model it would have kept.
 
     By the loss of training samples, as `[training] n_iter_no_change` says; None if it would have gone on. The quality
@@ -285,7 +287,7 @@ def alone(records: Sequence[dict[str, Any]], curve: Curve, tol: float, patience:
     """
     best, improved, kept = math.inf, 0, 0
     for number, record in enumerate(records):
-        loss = record["nested_loss"]
+        loss = record.nested_loss
         if loss < best:
             kept = number
             if loss < (1 - tol) * best:

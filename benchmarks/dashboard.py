@@ -31,16 +31,6 @@ from altmin_dask.data.open import open_source
 from altmin_dask.storage.run import RunFolder
 
 
-class Quiet:
-    """Nobody on the terminal."""
-
-    def progressed(self, progress: Any) -> None:
-        """Nothing."""
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        """Nothing."""
-
-
 def cpu_seconds(client: Client) -> np.ndarray:
     """Of this process, which is the scheduler's too, and of the workers."""
     workers = client.run(lambda: sum(psutil.Process().cpu_times()[:2]))
@@ -106,7 +96,7 @@ def main() -> None:
                         if page is not None:
                             page.goto(url)
                         run = RunFolder(folder / f"{schedule}-{number}-{watching}")
-                        runs.train(pipeline, run, Quiet(), scheduler=client, log=lambda line: None)
+                        runs.train(pipeline, run, scheduler=client, log=lambda line: None)
                         if number:  # the first ones load what there is to load
                             spent[watching].append(cpu_seconds(client) - before)
                         if page is not None and options.screenshot:

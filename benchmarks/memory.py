@@ -162,20 +162,14 @@ def start_measuring() -> int:
 def measure(case: Case, folder: Path) -> dict[str, int]:
     """Train; bytes of the worker with the highest peak above its baseline, and of this process."""
     from distributed import Client, LocalCluster
-    from rich.console import Console
 
     from altmin_dask import runs
     from altmin_dask.config import Pipeline
-    from altmin_dask.display import Lines
     from altmin_dask.storage.run import RunFolder
 
     def train(name: str) -> None:
         pipeline = Pipeline.model_validate(case.pipeline(folder / f"{name}.zarr"))
-        with open("/dev/null", "w") as sink:
-            runs.train(
-                pipeline, RunFolder(folder / f"run {name}"), Lines(Console(file=sink)), scheduler=address,
-                log=lambda line: None,
-            )  # fmt: skip
+        runs.train(pipeline, RunFolder(folder / f"run {name}"), scheduler=address, log=lambda line: None)
 
     with ExitStack() as stack:
         address, client = None, None

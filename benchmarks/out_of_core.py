@@ -37,24 +37,13 @@ from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training.progress import Progress
 
 WORKERS = 2
 DROP_SECONDS = 2.0
 SAMPLE_SECONDS = 0.2
 
 
-class Quiet:
-    """An observer that says nothing."""
-
-    def progressed(self, progress: Progress) -> None:
-        """A group was done."""
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        """A record was added."""
-
-
-class FitCallbacks:
+class Watch:
     """The workers' memory, spilled bytes and reads of the disk, sampled in a thread; drops files from the cache."""
 
     def __init__(self, cluster: LocalCluster, pids: list[int], cold: tuple[Path, ...]) -> None:
@@ -194,15 +183,15 @@ def measure(
         for number, size in enumerate((small_rows, rows, small_rows)):
             run = RunFolder(here / f"run{number}")
             cold = (Path(stores[size].path), run.path) if size == rows else ()
-            watch, start = FitCallbacks(cluster, pids, cold), time.perf_counter()
+            watch, start = Watch(cluster, pids, cold), time.perf_counter()
             if cold:
                 drop(cold[0])
             with watch.running():
                 records = runs.train(
-                    pipeline(stores[size], hidden, group_chunks), run, Quiet(),
+                    pipeline(stores[size], hidden, group_chunks), run,
                     scheduler=cluster.scheduler_address, log=lambda line: None,
                 )  # fmt: skip
-            rates.append(size / records[-1]["cpu_seconds"])
+            rates.append(size / records[-1].cpu_seconds)
             walls.append(time.perf_counter() - start)
             if cold:
                 large = watch

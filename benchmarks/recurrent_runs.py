@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from quality_clock import AVERAGED, Means, Run, evaluation_moments, mix_tensors, rounded, thinned
-from quality_data import FINAL, Silent, samples
+from quality_data import FINAL, samples
 
 from altmin_dask.data.open import open_source
 from altmin_dask.networks.builders import recurrent_network
@@ -94,9 +94,9 @@ def by_altmin(spec: Spec) -> dict[str, Any]:
                 "cluster": {"kind": "threads", "workers": 1},
             }
         )  # fmt: skip
-        records = runs.train(pipeline, RunFolder(Path(folder) / "run"), Silent(), log=lambda line: None)
-    quality = [100 * r["validation_accuracy"] if rows else r["validation_loss"] for r in records]
-    curve = [(r["cpu_seconds"], q, r["sweep"]) for r, q in zip(records, quality, strict=True)]
+        records = runs.train(pipeline, RunFolder(Path(folder) / "run"), log=lambda line: None)
+    quality = [100 * r.validation_accuracy if rows else r.validation_loss for r in records]
+    curve = [(r.cpu_seconds, q, r.sweep) for r, q in zip(records, quality, strict=True)]
     return {"status": "budget spent", "curves": {AVERAGED: rounded(thinned(curve, evaluation_moments()))}}
 
 

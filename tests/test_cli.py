@@ -26,6 +26,7 @@ import altmin_dask
 from altmin_dask import cli
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.algorithms import restore
 
 # --- whole jobs
 
@@ -266,7 +267,7 @@ def test_an_interrupted_run_says_how_to_go_on(how, trained, tmp_path):
     finally:
         process.kill()
     refused(Outcome(process.returncode, out, err), "--run run --resume", 1)
-    state = RunFolder(tmp_path / "run").restore()
+    state = restore(RunFolder(tmp_path / "run"))
     assert state is not None
     assert not [name for name in files_below(tmp_path) if "partial" in name]
 

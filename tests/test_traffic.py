@@ -100,7 +100,7 @@ def test_a_sweep_reads_x_y_and_z_once_and_writes_z_once(
             solver={"penalty": penalty, "mu": 0.1},
         )
         traffic.bytes.clear()
-        runs.train(settings, RunFolder(folder / "run"), Quiet(), log=lambda line: None)
+        runs.train(settings, RunFolder(folder / "run"), log=lambda line: None)
         return Counter(traffic.bytes)
 
     once, thrice = moved(tmp_path / "once", 1), moved(tmp_path / "thrice", 3)
@@ -133,7 +133,7 @@ def test_increments_read_x_and_y_once(place, group_chunks, store, pipeline, monk
             solver={"mu": "auto"},
         )  # fmt: skip
         traffic.bytes.clear()
-        records = runs.train(settings, RunFolder(folder), Quiet(), scheduler=scheduler, log=lambda line: None)
+        records = runs.train(settings, RunFolder(folder), scheduler=scheduler, log=lambda line: None)
         return Counter(traffic.bytes), len(records)
 
     with ExitStack() as stack:
@@ -146,11 +146,3 @@ def test_increments_read_x_and_y_once(place, group_chunks, store, pipeline, monk
     for key, columns in {("read", "x"): FEATURES, ("read", "y"): OUTPUTS}.items():
         evaluated = (more - few) * 64 * columns * 8
         assert thrice[key] - once[key] - evaluated == pytest.approx(2 * SIZES[key[1]], rel=0.05), key
-
-
-class Quiet:
-    def progressed(self, progress: Any) -> None:
-        pass
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        pass

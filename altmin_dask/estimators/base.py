@@ -12,7 +12,7 @@ from functools import partial
 from math import prod
 from numbers import Number
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import dask
 import dask.array as da
@@ -46,7 +46,10 @@ from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.locations import as_name, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.algorithms import restore
+from altmin_dask.training.kfac_training import KFACTrainingState
 from altmin_dask.training.problem import is_store
+from altmin_dask.training.record import read_records
 from altmin_dask.types import Array, Weights
 
 GIVEN = "the given arrays"
@@ -276,20 +279,21 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
             initial = self.model_.weights if begun or (self.warm_start and hasattr(self, "model_")) else None
 
             def learnt() -> dict[str, Any]:
-                held_out = "nested_loss" if validation is None else "validation_loss"
-                records = run.records()
+                records = read_records(run)
+                held_out = [each.validation_loss for each in records if each.validation_loss is not None]
+                loss_curve = [each.nested_loss for each in records]
                 return {
                     "model_": as_given(Model.load(run.model)),
-                    "history_": records,
-                    "loss_curve_": [record["nested_loss"] for record in records],
-                    "best_loss_": min(record[held_out] for record in records),
-                    "n_iter_": max(1, math.ceil(records[-1]["sweep"])),
+                    "history_": [each.to_dict() for each in records],
+                    "loss_curve_": loss_curve,
+                    "best_loss_": min(held_out or loss_curve),
+                    "n_iter_": max(1, math.ceil(records[-1].sweep)),
                 }
 
             watch = FitCallbacks(self, learnt, X, y, callbacks=not partial)
             with suppress(Stop):
                 runs.train(
-                    pipeline, run, watch, scheduler=place_of(self.scheduler),
+                    pipeline, run, [watch], scheduler=place_of(self.scheduler),
                     initial=streamed[0] if streamed else initial, kfac_state=streamed[1] if streamed else None,
                     log=print if self.verbose else lambda line: None,
                 )  # fmt: skip
@@ -308,9 +312,9 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc
         self, run: RunFolder, found: dict[str, Any], averaging: float, begun: bool
     ) -> dict[str, Any]:
         """What is known after some more samples: the last weights in place of those best on them."""
-        state = run.restore()
-        assert state is not None
-        assert state.kfac_state is not None
+        checkpoint = restore(run)
+        assert checkpoint is not None
+        state = cast(KFACTrainingState, checkpoint.algorithm_state)  # other schedules are refused
         self._streamed = state.weights, state.kfac_state
         weights = state.kfac_state.averaged(state.weights, averaging)
         before = (self.history_, self.loss_curve_, self.n_iter_) if begun else ([], [], 0)

@@ -12,10 +12,10 @@ import numpy as np
 
 from altmin_dask.errors import DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import new_folder, write_json
+from altmin_dask.storage.json_files import read_json
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import Layout
-from altmin_dask.storage.run import read_json
 
 if TYPE_CHECKING:
     from altmin_dask.estimators.base import AltMinEstimator
