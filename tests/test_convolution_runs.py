@@ -34,6 +34,8 @@ from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, visit_chunk
 from altmin_dask.solvers.penalties import L2
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.algorithms import restore
+from altmin_dask.training.record import Record
 from altmin_dask.types import Batch
 
 DIGITS = load_digits()
@@ -59,14 +61,6 @@ SCHEDULES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-class Quiet:
-    def progressed(self, progress: Any) -> None:
-        pass
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        pass
-
-
 def make(train: Any, **tables: dict[str, Any]) -> Pipeline:
     settings: dict[str, Any] = {
         "data": {"train": str(train)},
@@ -79,10 +73,10 @@ def make(train: Any, **tables: dict[str, Any]) -> Pipeline:
     return make_pipeline(settings)
 
 
-def train(pipeline: Pipeline, folder: Path, **options: Any) -> tuple[Any, list[dict[str, Any]]]:
+def train(pipeline: Pipeline, folder: Path, **options: Any) -> tuple[Any, list[Record]]:
     run = RunFolder(folder)
-    records = runs.train(pipeline, run, Quiet(), log=lambda line: None, **options)
-    state = run.restore()
+    records = runs.train(pipeline, run, log=lambda line: None, **options)
+    state = restore(run)
     assert state is not None
     return state, records
 
@@ -130,7 +124,7 @@ def test_kfac_learns_to_tell_digits(store, tmp_path):
 def test_f_never_rises(name, store, tmp_path):
     training = {"schedule": name, "max_sweeps": 5.0, "first_window": 8 if name == "windows" else None}
     _, records = train(make(store(), training=training, solver={"mu": 0.3}), tmp_path / "run")
-    values = [r["relaxed_objective"] for r in records if r["relaxed_objective"] is not None]
+    values = [r.relaxed_objective for r in records if r.relaxed_objective is not None]
     assert len(values) >= 4
     assert all(b <= a * (1 + 1e-12) for a, b in pairwise(values))
     assert values[-1] < 0.9 * values[0]
@@ -145,8 +139,8 @@ def test_resuming_equals_no_interruption_bit_for_bit(name, store, tmp_path):
     resumed, again = train(make(samples, **tables), tmp_path / "cut", resume=True)
     for mine, theirs in zip(whole.weights, resumed.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    assert again[-1]["nested_loss"] == records[-1]["nested_loss"]
-    assert records[-1]["nested_loss"] < records[0]["nested_loss"]
+    assert again[-1].nested_loss == records[-1].nested_loss
+    assert records[-1].nested_loss < records[0].nested_loss
 
 
 def test_chunking_does_not_change_the_result(store, tmp_path):
@@ -316,7 +310,7 @@ def test_other_kinds_of_problems_take_convolutions(store, tmp_path):
     layers = [{"kind": "convolution", "channels": 5, "stride": 2, "padding": 1}]
     network = {"kind": "autoencoder", "layers": layers, "initialization": "whitened"}
     _, records = train(make(store(y=None), network=network), tmp_path / "whitened")
-    assert records[-1]["nested_loss"] < 0.5 * records[0]["nested_loss"]
+    assert records[-1].nested_loss < 0.5 * records[0].nested_loss
     first = {}
     for name in ("random", "layerwise"):
         network = {
@@ -325,7 +319,7 @@ def test_other_kinds_of_problems_take_convolutions(store, tmp_path):
             "initialization": name,
         }
         _, records = train(make(store(y=None), network=network), tmp_path / name)
-        first[name] = records[0]["nested_loss"]
+        first[name] = records[0].nested_loss
     assert first["layerwise"] < first["random"]
 
 
