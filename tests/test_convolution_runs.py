@@ -9,16 +9,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 from command import Altmin, refused, write_pipeline
 from sklearn.datasets import load_digits
 
-from altmin_dask import runs
+from altmin_dask import AltMinAutoencoder, AltMinClassifier, runs
 from altmin_dask.config import Pipeline, make_pipeline
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.source import array_source
-from altmin_dask.errors import ConfigError
+from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.networks.activations import get_activation
 from altmin_dask.networks.builders import stacked_network
 from altmin_dask.networks.layers import read_settings
@@ -301,6 +302,41 @@ def test_predictions_are_made_from_files(altmin: Altmin, tmp_path, store):
     samples = store(slice(200, 260), dtype="float32")
     done = altmin("predict", "run", samples, "out.zarr")
     assert (done.code, done.err) == (0, "")
+
+
+# --- estimators
+
+
+@pytest.mark.parametrize("way", [np.asarray, lambda x: da.from_array(x, chunks=(60, -1, -1))])
+def test_an_estimator_takes_images(way, tmp_path):
+    classifier = AltMinClassifier(layers=LAYERS, max_sweeps=10, random_state=0)
+    x = way(IMAGES[:300])
+    classifier.fit(x, LABELS[:300])
+    assert classifier.n_features_in_ == 64
+    assert classifier.score(x, LABELS[:300]) > 0.9
+    rows = classifier.predict_proba(IMAGES[:40].reshape(40, 64))
+    np.testing.assert_array_equal(np.asarray(classifier.predict_proba(x[:40])), rows)
+    classifier.save(tmp_path / "saved")
+    loaded = AltMinClassifier.load(tmp_path / "saved")
+    assert [layer.kind for layer in loaded.model_.network.layers][:2] == ["convolution"] * 2
+    np.testing.assert_array_equal(loaded.predict_proba(IMAGES[:40]), rows)
+
+
+def test_an_estimator_refuses_rows_for_a_convolution():
+    classifier = AltMinClassifier(settings={"network.layers": LAYERS}, max_sweeps=1)
+    with pytest.raises(DataError, match=r"give x of shape \(samples, height, width\)"):
+        classifier.fit(IMAGES[:300].reshape(300, 64), LABELS[:300])
+
+
+def test_codes_of_a_convolution_are_rows():
+    layers = [{"kind": "convolution", "channels": 2, "stride": 2, "padding": 1}]
+    autoencoder = AltMinAutoencoder(layers=layers, max_sweeps=10, random_state=0).fit(IMAGES[:200])
+    codes = autoencoder.transform(IMAGES[:200])
+    assert codes.shape == (200, 16 * 2)
+    np.testing.assert_array_equal(autoencoder.transform(da.from_array(IMAGES[:200])).compute(), codes)
+    again = autoencoder.inverse_transform(codes)
+    np.testing.assert_allclose(again, autoencoder.reconstruct(IMAGES[:200]), rtol=1e-12, atol=1e-12)
+    assert autoencoder.score(IMAGES[:200]) > 0.5
 
 
 # --- what layers settings can name

@@ -107,7 +107,7 @@ def _in_whole_rows(X: Any) -> da.Array:
 
 def as_rows(X: Any) -> Any:
     """Samples in memory as rows (rows, values), of whatever shape they are: images, too."""
-    shape = np.shape(X) if hasattr(X, "ndim") else ()
+    shape: tuple[int, ...] = np.shape(X) if hasattr(X, "ndim") else ()
     return X.reshape(shape[0], prod(shape[1:])) if len(shape) > 2 else X
 
 
