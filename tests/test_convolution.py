@@ -51,7 +51,7 @@ def passed(layer: Convolution, x: np.ndarray, w: np.ndarray) -> np.ndarray:
         np.empty((len(x), layer.size), x.dtype),
     )
     layer.fill(inputs, x, None, Block())
-    layer.propagate(w, inputs, z, None, Block())
+    layer.propagate(w, inputs, z, None, None, Block())
     return z
 
 
