@@ -40,7 +40,7 @@ from altmin_dask.solvers.kronecker import KroneckerSums
 from altmin_dask.types import Array, Weights
 
 CURVATURE_EVERY, CURVATURE_EARLY = 4, (1, 2, 3, 5)
-"""Curvature, which costs a backward pass (row 6 of benchmarks/LOG.md), is measured in every fourth step, and in these."""
+"""Curvature costs a backward pass (row 6 of benchmarks/LOG.md): it is measured in every fourth step, and in these."""
 CURVATURE_DECAY = 0.8
 """Share of the running means that stays when curvature is measured again."""
 AVERAGED_PART = 8
