@@ -1,4 +1,4 @@
-"""Runs with penalties that are split: the same bits wherever they run and however often they are cut, and constraints met."""
+"""Runs with split penalties: the same bits wherever they run and however often they are cut, and constraints met."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_met_constraints_are_not_stationarity(samples, make_store, pipeline, tmp
 
     _, begun, _ = run("begun", max_sweeps=0.1)
     found = gradient_of(objective, kernel.initial_weights(0, np.float64))
-    assert begun.splitting.first_gradient == pytest.approx(np.linalg.norm(found), rel=1e-5)
+    assert begun.algorithm_state.splitting.first_gradient == pytest.approx(np.linalg.norm(found), rel=1e-5)
 
 
 def gradient_of(objective, weights, h=1e-6):
