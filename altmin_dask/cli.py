@@ -179,30 +179,24 @@ def train(
     """Train the network of a pipeline and report on it."""
     from altmin_dask import runs
     from altmin_dask.config import load_pipeline
-    from altmin_dask.display import observe, table
-    from altmin_dask.report.page import summary_table, write_report
+    from altmin_dask.display import display
+    from altmin_dask.report.writer import ReportWriter
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
     console = Console()
     loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
     folder = RunFolder(local_path(run) if run else runs.default_run(loaded, pipeline, resume))
+    log = partial(_print, console)
+    callbacks = [display(console), *([ReportWriter(log)] if loaded.output.report else [])]
     try:
-        with observe(console) as observer:
-            outcome = runs.train(
-                loaded, folder, observer, resume=resume, scheduler=scheduler, log=partial(_print, console)
-            )
+        runs.train(loaded, folder, callbacks, resume=resume, scheduler=scheduler, log=log)
     except KeyboardInterrupt:
         if not folder.started:
             raise
         raise RunError(
             f"interrupted; go on by `altmin train {quote(str(pipeline))} --run {quote(str(folder.path))} --resume`"
         ) from None
-    console.print(table("Result", summary_table(outcome)))
-    if loaded.output.report:
-        page = write_report(folder)
-        pictures = ", ".join(sorted(file.name for file in page.parent.glob("*.png")))
-        _print(console, f"report: {page}  (pictures beside it: {pictures})")
 
 
 @app.command()

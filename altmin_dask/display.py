@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
 
 from dask.utils import format_bytes
 from rich.console import Console, RenderableType
@@ -12,21 +10,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from altmin_dask.report.figures import number
-from altmin_dask.training.progress import Observer
+from altmin_dask.format import duration, known, number
+from altmin_dask.report.summary import summary_table
+from altmin_dask.training.callbacks import Callback, Outcome
+from altmin_dask.training.context import RunContext
 from altmin_dask.training.progress import Progress as RunProgress
+from altmin_dask.training.record import Record
 
 MOST_LAYERS = 8
 """Layers whose figures are shown one by one."""
-
-
-def duration(seconds: float) -> str:
-    """Write seconds as 4 s, 3 min 20 s or 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def shares(seconds: Mapping[str, float]) -> list[str]:
@@ -36,27 +28,29 @@ def shares(seconds: Mapping[str, float]) -> list[str]:
     return [f"{name} {seconds[name] / total:.0%}" for name in first if seconds[name] > 0.01 * total]
 
 
-class Lines:
-    """A plain line per record."""
+class Lines(Callback):
+    """A plain line per record, and a table at the end."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
-    def progressed(self, progress: RunProgress) -> None:
-        """Nothing: a log is not filled group by group."""
-
-    def recorded(self, record: dict[str, Any]) -> None:
+    def on_record(self, record: Record) -> None:
         """Print the record."""
         parts = [
-            f"sweep {record['sweep']:7.3f}",
-            f"CPU {record['cpu_seconds']:8.2f} s",
-            f"relaxed {_shown(record['relaxed_objective']):>9}",
-            f"nested {_shown(record['nested_loss']):>9}",
-            f"validation {_shown(record['validation_loss']):>9}",
+            f"sweep {record.sweep:7.3f}",
+            f"CPU {record.cpu_seconds:8.2f} s",
+            f"relaxed {known(record.relaxed_objective):>9}",
+            f"nested {known(record.nested_loss):>9}",
+            f"validation {known(record.validation_loss):>9}",
         ]
-        if record["validation_accuracy"] is not None:
-            parts.append(f"accuracy {record['validation_accuracy']:.2%}")
+        if record.validation_accuracy is not None:
+            parts.append(f"accuracy {record.validation_accuracy:.2%}")
         self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
+
+    def on_end(self, outcome: Outcome) -> None:
+        """Print what came of it."""
+        if outcome.error is None:
+            self.console.print(table("Result", summary_table(outcome.records)))
 
 
 class Bar(Progress):
@@ -74,24 +68,34 @@ class Bar(Progress):
 class Live(Lines):
     """A live bar below the lines of the records, with the figures that the page of the dashboard shows, too."""
 
-    def __init__(self, console: Console, bar: Bar) -> None:
+    def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self.bar = bar
-        self.task = bar.add_task("", total=None, detail="")
-        self.record: dict[str, Any] = {}
+        self.bar = Bar(
+            BarColumn(20),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=console,
+            transient=True,
+        )
+        self.task = self.bar.add_task("", total=None, detail="")
+        self.record: Record | None = None
 
-    def recorded(self, record: dict[str, Any]) -> None:
+    def on_start(self, context: RunContext) -> None:
+        """Show the bar."""
+        self.bar.start()
+
+    def on_record(self, record: Record) -> None:
         """Print the record."""
         self.record = record
-        super().recorded(record)
+        super().on_record(record)
 
-    def progressed(self, progress: RunProgress) -> None:
+    def on_progress(self, progress: RunProgress) -> None:
         """Redraw what is live."""
         parts = [
             f"sweep {progress.sweep:.2f} of {progress.max_sweeps:g}",
             f"group {progress.group}/{progress.groups}",
-            f"relaxed {_shown(progress.relaxed_objective)}",
-            f"nested {_shown(progress.nested_loss)}",
+            f"relaxed {known(progress.relaxed_objective)}",
+            f"nested {known(progress.nested_loss)}",
             f"{duration(progress.seconds_left)} left",
         ]
         self.bar.lines = figures_of(progress, self.record)
@@ -99,42 +103,32 @@ class Live(Lines):
             self.task, completed=progress.sweep, total=progress.max_sweeps, detail="  ".join(parts)
         )
 
+    def on_end(self, outcome: Outcome) -> None:
+        """Remove the bar, then print what came of it."""
+        self.bar.stop()
+        super().on_end(outcome)
 
-def figures_of(progress: RunProgress, record: Mapping[str, Any]) -> list[str]:
+
+def figures_of(progress: RunProgress, record: Record | None) -> list[str]:
     """Two lines of what there is to know besides where the run is; what is not known is left out."""
-    how = [f"validation {_shown(progress.validation_loss)}", f"{_shown(progress.rows_per_second)} rows/s"]
-    for label, key in (("residual", "relative_residuals"), ("μ", "mu")):
-        if values := record.get(key):
+    how = [f"validation {known(progress.validation_loss)}", f"{known(progress.rows_per_second)} rows/s"]
+    layers = () if record is None else (("residual", record.relative_residuals), ("μ", record.mu))
+    for label, values in layers:
+        if values:
             shown = [number(value) for value in values[:MOST_LAYERS]] + ["…"] * (len(values) > MOST_LAYERS)
             how.append(f"{label} {', '.join(shown)}")
-    where = []
-    if progress.memory:
-        used = format_bytes(int(max(used for _, used, _ in progress.memory)))
-        planned = progress.planned_memory
+    where, usage = [], progress.usage
+    if usage.memory:
+        used, planned = format_bytes(int(max(used for _, used, _ in usage.memory))), usage.planned_memory
         where.append(
             f"memory {used}" + ("" if planned is None else f" of {format_bytes(int(planned))} planned")
         )
-    return ["  ".join(how), "  ".join([*where, *shares(progress.seconds)])]
+    return ["  ".join(how), "  ".join([*where, *shares(usage.seconds)])]
 
 
-@contextmanager
-def observe(console: Console) -> Iterator[Observer]:
-    """Choose an observer that fits where the output goes."""
-    if not console.is_terminal:
-        yield Lines(console)
-        return
-    with Bar(
-        BarColumn(20),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[detail]}"),
-        console=console,
-        transient=True,
-    ) as bar:
-        yield Live(console, bar)
-
-
-def _shown(value: float | None) -> str:
-    return "–" if value is None else number(value)
+def display(console: Console) -> Callback:
+    """What fits where the output goes: a live bar on a terminal, plain lines anywhere else."""
+    return Live(console) if console.is_terminal else Lines(console)
 
 
 def table(title: str, rows: list[tuple[str, str]]) -> Table:

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from distributed import Client, performance_report
 
 from altmin_dask.config import Pipeline
-from altmin_dask.dashboard.publisher import published
+from altmin_dask.dashboard.publisher import Publisher
 from altmin_dask.execution.allocator import return_freed_arrays
 from altmin_dask.execution.executors import Cluster, Executor, open_executor
 from altmin_dask.planning.plan import Plan, make_plan, place_of
@@ -21,9 +20,10 @@ from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.atomic import missing_folders, remove_empty, write_bytes
 from altmin_dask.storage.locations import filesystem_of, local_path
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.callbacks import Callback, Callbacks, Outcome
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import Problem, build_problem, find_store
-from altmin_dask.training.progress import Observer, Unwatched
+from altmin_dask.training.record import Record
 from altmin_dask.training.trainer import Trainer
 from altmin_dask.types import Weights
 
@@ -54,14 +54,14 @@ def default_run(pipeline: Pipeline, file: Path, resume: bool) -> Path:
 def train(
     pipeline: Pipeline,
     run: RunFolder,
-    observer: Observer | None = None,
+    callbacks: Sequence[Callback] = (),
     *,
     resume: bool = False,
     scheduler: str | Client | None = None,
     initial: Weights | None = None,
     kfac_state: KFACState | None = None,
     log: Callable[[str], object] = print,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Train a pipeline in a run folder.
 
     What can be refused is refused before anything is left: if there was nothing in the folder and no state has
@@ -73,8 +73,8 @@ def train(
         What to train on what.
     run : RunFolder
         Where everything is kept.
-    observer : Observer, optional
-        Told about progress and records.
+    callbacks : sequence of Callback
+        Told of the start, progress, records and the end.
     resume : bool
         Go on with the run in the folder.
     scheduler : str or Client, optional
@@ -84,11 +84,11 @@ def train(
     kfac_state : KFACState, optional
         What the K-FAC steps that gave these weights, on other samples, remember.
     log : callable
-        Told a few lines at the start.
+        Told a few lines at the start and the end.
 
     Returns
     -------
-    list of dict
+    list of Record
         All records of the history.
 
     Raises
@@ -110,7 +110,7 @@ def train(
     ... )
     >>> run = RunFolder(Path("run"))
     >>> records = train(pipeline, run, log=lambda line: None)
-    >>> records[-1]["nested_loss"] < records[0]["nested_loss"]
+    >>> records[-1].nested_loss < records[0].nested_loss
     True
     >>> Model.load(run.model).network.sizes
     (64, 16, 64)
@@ -143,19 +143,29 @@ def train(
                     f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, "
                     f"{executor.description}"
                 )
-                session = RunContext(pipeline, problem, run, executor, kfac_state)
-                with (
-                    published(session, observer or Unwatched(), plan, log) as watched,
-                    _performance(session),
-                ):
-                    trainer = Trainer(session, watched, initial)
-                    records = trainer.train()
-                    watched.ended(trainer.ending)
-                log(trainer.ending)
-                return records
+                publisher = Publisher(executor, plan, log)
+                context = RunContext(pipeline, problem, run, executor, kfac_state, publisher.usage)
+                return _told(context, Callbacks([publisher, *callbacks]), initial, log)
         finally:
             if not begun and not run.started:
                 run.clear()
+
+
+def _told(
+    context: RunContext, callbacks: Callbacks, initial: Weights | None, log: Callable[[str], object]
+) -> list[Record]:
+    """Train, with all callbacks told of the start and of the end, whatever it is."""
+    try:
+        callbacks.on_start(context)
+        trainer = Trainer(context, callbacks, initial)
+        with _performance(context):
+            records = trainer.train()
+    except BaseException as error:
+        callbacks.on_end(Outcome(str(error) or "interrupted", error=error))
+        raise
+    log(trainer.ending)
+    callbacks.on_end(Outcome(trainer.ending, tuple(records)))
+    return records
 
 
 def _checked_plan(pipeline: Pipeline, run: RunFolder, executor: Executor | None = None) -> Plan:
@@ -182,10 +192,10 @@ def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor, plan: 
 
 
 @contextmanager
-def _performance(session: RunContext) -> Iterator[None]:
+def _performance(context: RunContext) -> Iterator[None]:
     """Leave Dask's own report of what its workers did meanwhile, if it is wanted and there is a cluster."""
-    executor = session.executor
-    if not (session.pipeline.output.performance and isinstance(executor, Cluster)):
+    executor = context.executor
+    if not (context.pipeline.output.performance and isinstance(executor, Cluster)):
         yield
         return
     page = f"memory://altmin/{uuid.uuid4().hex}.html"  # Dask would take the path of a folder for a URL, or a pattern
@@ -195,8 +205,8 @@ def _performance(session: RunContext) -> Iterator[None]:
             yield
     finally:
         if filesystem.exists(path):
-            session.run.report.mkdir(parents=True, exist_ok=True)
-            write_bytes(session.run.report / "performance.html", filesystem.cat_file(path))
+            context.run.report.mkdir(parents=True, exist_ok=True)
+            write_bytes(context.run.report / "performance.html", filesystem.cat_file(path))
             filesystem.rm_file(path)
 
 

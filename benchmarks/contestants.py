@@ -35,7 +35,7 @@ from quality_clock import (
     rounded,
     thinned,
 )
-from quality_data import FINAL, Silent, Spec, flat_samples, pipeline_of, starting_weights
+from quality_data import FINAL, Spec, flat_samples, pipeline_of, starting_weights
 from quality_tasks import TASKS, Task
 
 SLICE = 2000
@@ -162,9 +162,14 @@ def lbfgs(
 
     batch, parameters = spec["setting"]["batch"], list(model.parameters())
     optimizer: Any = torch.optim.LBFGS(
-        parameters, history_size=20, max_iter=1, max_eval=25, tolerance_grad=0, tolerance_change=0,
+        parameters,
+        history_size=20,
+        max_iter=1,
+        max_eval=25,
+        tolerance_grad=0,
+        tolerance_change=0,
         line_search_fn="strong_wolfe",
-    )  # fmt: skip
+    )
     known: list[tuple[Any, float, Any]] = []
     rows: Any = torch.arange(len(x))
 
@@ -216,9 +221,12 @@ def by_sklearn(spec: Spec, mnist: Path, stores: Path) -> Result:
     x, labels, held_out, held_out_labels = flat_samples(mnist, spec["part"])
     weights, start_seconds = starting_weights(spec, stores)
     model = MLPClassifier(
-        tuple(task.sizes[1:-1]), activation=task.network["activation"], batch_size=setting["batch"],
-        learning_rate_init=setting["rate"], random_state=spec["seed"],
-    )  # fmt: skip
+        tuple(task.sizes[1:-1]),
+        activation=task.network["activation"],
+        batch_size=setting["batch"],
+        learning_rate_init=setting["rate"],
+        random_state=spec["seed"],
+    )
     # it takes no initial weights: they are put in place of those of a first step, and the optimizer begins anew
     model.partial_fit(x[: setting["batch"]], labels[: setting["batch"]], classes=np.arange(10))
     model.coefs_ = [np.ascontiguousarray(w[:, :-1].T) for w in weights]
@@ -255,6 +263,7 @@ def by_altmin(spec: Spec, mnist: Path, stores: Path) -> Result:
     from altmin_dask import runs
     from altmin_dask.errors import AltMinError
     from altmin_dask.storage.run import RunFolder
+    from altmin_dask.training.record import read_records
 
     pipeline, status = pipeline_of(spec, stores), SPENT
     name = AVERAGED if pipeline.training.averaging else RAW
@@ -262,22 +271,23 @@ def by_altmin(spec: Spec, mnist: Path, stores: Path) -> Result:
     with tempfile.TemporaryDirectory(prefix="run-") as scratch:
         folder = RunFolder(Path(scratch) / "run")
         try:
-            runs.train(pipeline, folder, Silent(), log=lambda line: None)
+            runs.train(pipeline, folder, log=lambda line: None)
         except AltMinError as error:
             status = str(error)
-        records = folder.records() if folder.history.exists() else []
-    key, unit = ("validation_accuracy", 100) if TASKS[spec["task"]].accuracy else ("validation_loss", 1)
-    curve: Curve = [(r["cpu_seconds"], unit * r[key], r["sweep"]) for r in records]
+        records = read_records(folder)
+    accuracy = TASKS[spec["task"]].accuracy
+    quality = [100 * r.validation_accuracy if accuracy else r.validation_loss for r in records]
+    curve: Curve = [(r.cpu_seconds, q, r.sweep) for r, q in zip(records, quality, strict=True)]
     return {
         "status": status,
         "curves": {name: rounded(thinned(curve, moments_of(spec)))},
-        "start_seconds": round(records[0]["cpu_seconds"], 4) if records else 0.0,
+        "start_seconds": round(records[0].cpu_seconds, 4) if records else 0.0,
         "passes": round(curve[-1][2], 3) if curve else 0.0,
         "alone": alone(records, curve, pipeline.training.tol),
     }
 
 
-def alone(records: Sequence[dict[str, Any]], curve: Curve, tol: float, patience: int = 10) -> Result | None:
+def alone(records: Sequence[Any], curve: Curve, tol: float, patience: int = 10) -> Result | None:
     """Where a run without validation samples would have stopped, and the model it would have kept.
 
     By the loss of training samples, as `[training] n_iter_no_change` says; None if it would have gone on. The quality
@@ -285,7 +295,7 @@ def alone(records: Sequence[dict[str, Any]], curve: Curve, tol: float, patience:
     """
     best, improved, kept = math.inf, 0, 0
     for number, record in enumerate(records):
-        loss = record["nested_loss"]
+        loss = record.nested_loss
         if loss < best:
             kept = number
             if loss < (1 - tol) * best:

@@ -31,16 +31,6 @@ from altmin_dask.data.open import open_source
 from altmin_dask.storage.run import RunFolder
 
 
-class Quiet:
-    """Nobody on the terminal."""
-
-    def progressed(self, progress: Any) -> None:
-        """Nothing."""
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        """Nothing."""
-
-
 def cpu_seconds(client: Client) -> np.ndarray:
     """Of this process, which is the scheduler's too, and of the workers."""
     workers = client.run(lambda: sum(psutil.Process().cpu_times()[:2]))
@@ -97,16 +87,20 @@ def main() -> None:
                         {
                             "data": {"train": stores["train"], "validation": stores["test"]},
                             "network": {"kind": "autoencoder", "hidden_layer_sizes": (300,)},
-                            "training": {"schedule": schedule, "max_sweeps": options.sweeps, "n_iter_no_change": None},
+                            "training": {
+                                "schedule": schedule,
+                                "max_sweeps": options.sweeps,
+                                "n_iter_no_change": None,
+                            },
                             "output": {"title": f"MNIST 784-300-784, {schedule} {number}"},
                         }
-                    )  # fmt: skip
+                    )
                     with watched(watching) as page:
                         before = cpu_seconds(client)
                         if page is not None:
                             page.goto(url)
                         run = RunFolder(folder / f"{schedule}-{number}-{watching}")
-                        runs.train(pipeline, run, Quiet(), scheduler=client, log=lambda line: None)
+                        runs.train(pipeline, run, scheduler=client, log=lambda line: None)
                         if number:  # the first ones load what there is to load
                             spent[watching].append(cpu_seconds(client) - before)
                         if page is not None and options.screenshot:

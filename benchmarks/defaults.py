@@ -21,7 +21,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from max_staleness import Quiet
 from measuring import spread
 from opening import line, opening
 from sklearn.datasets import load_breast_cancer, load_digits, make_friedman1
@@ -91,13 +90,13 @@ def losses_of(name: str, seed: int, home: Path) -> Iterator[tuple[str, float, fl
             }
         )
         run = RunFolder(home / f"run-{number}")
-        records = runs.train(pipeline, run, Quiet(), log=lambda line: None)
+        records = runs.train(pipeline, run, log=lambda line: None)
         model = Model.load(run.model)
         rows, targets = prepared(test_x, test_y)
         if kind == "regressor":
             targets = np.float32(targets[:, None])
         test = evaluate_chunk(model.network, model.weights, Batch(rows, targets)).mean_loss
-        yield setting, min(r["validation_loss"] for r in records), test
+        yield setting, min(r.validation_loss for r in records), test
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ import argparse
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -26,7 +27,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from max_staleness import Quiet
 from opening import add_options, line, opening
 from quality_data import SEARCH, samples
 
@@ -40,6 +40,8 @@ from altmin_dask.planning.plan import make_plan, place_of
 from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.callbacks import Callback
+from altmin_dask.training.record import Record
 from altmin_dask.types import Batch
 
 AUTOENCODER: dict[str, Any] = {"kind": "autoencoder", "hidden_layer_sizes": [300]}
@@ -55,33 +57,41 @@ class _ReachedError(Exception):
     """There is no need to go on."""
 
 
-class FitCallbacks(Quiet):
+@dataclass(frozen=True, kw_only=True)
+class Measured(Record):
+    """A record, with the bytes that this process has read and written by then."""
+
+    read: int
+    written: int
+
+
+class Watch(Callback):
     """Keeps records, with the bytes that this process has read and written by then, and may stop a run."""
 
     def __init__(self, until_met: bool = False) -> None:
-        self.until_met, self.records = until_met, list[dict[str, Any]]()
+        self.until_met, self.records = until_met, list[Measured]()
 
-    def recorded(self, record: dict[str, Any]) -> None:
+    def on_record(self, record: Record) -> None:
         """Keep it."""
         fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-        self.records.append({**record, "read": int(fields["rchar"]), "written": int(fields["wchar"])})
+        self.records.append(Measured(**vars(record), read=int(fields["rchar"]), written=int(fields["wchar"])))
         if self.until_met and is_met(record):
             raise _ReachedError
 
 
-def gap(record: dict[str, Any]) -> float:
+def gap(record: Record) -> float:
     """How far the relaxed objective, its ridge left out, is from the nested loss, relatively."""
-    if record["relaxed_objective"] is None:
+    if record.relaxed_objective is None:
         return float("nan")
-    return (record["relaxed_objective"] - record["ridge_term"]) / record["nested_loss"] - 1
+    return (record.relaxed_objective - record.ridge_term) / record.nested_loss - 1
 
 
-def worst(record: dict[str, Any]) -> float:
+def worst(record: Record) -> float:
     """The largest relative residual of any layer."""
-    return max(record["relative_residuals"] or [float("nan")])
+    return max(record.relative_residuals or [float("nan")])
 
 
-def is_met(record: dict[str, Any]) -> bool:
+def is_met(record: Record) -> bool:
     """Whether the constraints are met."""
     return worst(record) < FEASIBLE and abs(gap(record)) <= CLOSE
 
@@ -112,13 +122,13 @@ def settings(
 
 def train(
     pipeline: Pipeline, *, until_met: bool = False, test: SampleStore | None = None
-) -> tuple[list[dict[str, Any]], float]:
+) -> tuple[list[Measured], float]:
     """Train in a folder that does not stay; the records, and the accuracy of the model that is kept in a test."""
-    watch, accuracy = FitCallbacks(until_met), float("nan")
+    watch, accuracy = Watch(until_met), float("nan")
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run")
         with suppress(_ReachedError):
-            runs.train(pipeline, run, watch, log=lambda line: None)
+            runs.train(pipeline, run, [watch], log=lambda line: None)
         if test is not None:
             model = Model.load(run.model)
             x, y = np.asarray(test.x[:]), np.asarray(test.y[:])
@@ -149,17 +159,22 @@ def constraints(home: Path, options: argparse.Namespace) -> None:
         mark = next(marks, None)
         for record in records:
             last = record is records[-1]
-            if not last and (mark is None or record["cpu_seconds"] < mark):
+            if not last and (mark is None or record.cpu_seconds < mark):
                 continue
             mark = next(marks, None)
-            residuals = ", ".join(f"{r:.1e}" for r in record["relative_residuals"])
+            residuals = ", ".join(f"{r:.1e}" for r in record.relative_residuals)
             print_row(
                 (
-                    schedule, f"{record['cpu_seconds']:.0f}", f"{record['sweep']:.1f}", residuals,
-                    f"{gap(record):+.2%}", f"{record['nested_loss']:.4f}", f"{record['validation_loss']:.4f}",
+                    schedule,
+                    f"{record.cpu_seconds:.0f}",
+                    f"{record.sweep:.1f}",
+                    residuals,
+                    f"{gap(record):+.2%}",
+                    f"{record.nested_loss:.4f}",
+                    f"{record.validation_loss:.4f}",
                     "met" if is_met(record) else "not met" if last else "",
                 )
-            )  # fmt: skip
+            )
 
 
 def classifier(home: Path, options: argparse.Namespace) -> None:
@@ -178,13 +193,19 @@ def classifier(home: Path, options: argparse.Namespace) -> None:
             pipeline = settings(home, CLASSIFIER, {"penalty": penalty}, training, held_out="validation")
             data = pipeline.data.model_copy(update={"train": str(home / "part.zarr")})
             records, accuracy = train(pipeline.model_copy(update={"data": data}), test=test)
-            last, best = records[-1], max(record["validation_accuracy"] for record in records)
+            last, best = records[-1], max(record.validation_accuracy for record in records)
             print_row(
                 (
-                    schedule, penalty, f"{last['sweep']:.1f}", f"{accuracy:.2%}", f"{best:.2%}",
-                    f"{last['nested_loss']:.4f}", f"{gap(last):+.1%}", f"{worst(last):.1e}",
+                    schedule,
+                    penalty,
+                    f"{last.sweep:.1f}",
+                    f"{accuracy:.2%}",
+                    f"{best:.2%}",
+                    f"{last.nested_loss:.4f}",
+                    f"{gap(last):+.1%}",
+                    f"{worst(last):.1e}",
                 )
-            )  # fmt: skip
+            )
 
 
 WAYS = ("l2", False), ("l1", False), ("multipliers", False), ("multipliers", True)
@@ -218,7 +239,11 @@ def cost(home: Path, options: argparse.Namespace) -> None:
             if balancing:
                 penalty = f"{penalty}, balanced"
             for before, after in pairwise(records):
-                each = [after[key] - before[key] for key in ("cpu_seconds", "read", "written")]
+                each = [
+                    after.cpu_seconds - before.cpu_seconds,
+                    after.read - before.read,
+                    after.written - before.written,
+                ]
                 found.setdefault(penalty, []).append(each)
             projection = make_plan(pipeline, None, place_of(pipeline.cluster)).projection
             planned[penalty] = projection.sweep_read + projection.sweep_written
@@ -260,14 +285,20 @@ def exactness(home: Path, options: argparse.Namespace) -> None:
             solver = {"penalty": penalty, "mu": mu, "ridge": options.exact_ridge, "residual_tol": 1e-6}
             last = train(settings(home, SMALL, solver, training, held_out="test"))[0][-1]
             curves.setdefault(penalty, []).append((worst(last), gap(last)))
-            zeros = ", ".join(f"{share:.1%}" for share in last["zero_residuals"] or []) or "–"
-            residuals = ", ".join(f"{r:.1e}" for r in last["relative_residuals"])
+            zeros = ", ".join(f"{share:.1%}" for share in last.zero_residuals or []) or "–"
+            residuals = ", ".join(f"{r:.1e}" for r in last.relative_residuals)
             print_row(
                 (
-                    penalty, mu, f"{last['sweep']:.0f}", residuals, zeros, f"{gap(last):+.2%}",
-                    f"{last['nested_loss']:.4f}", f"{last['validation_loss']:.4f}",
+                    penalty,
+                    mu,
+                    f"{last.sweep:.0f}",
+                    residuals,
+                    zeros,
+                    f"{gap(last):+.2%}",
+                    f"{last.nested_loss:.4f}",
+                    f"{last.validation_loss:.4f}",
                 )
-            )  # fmt: skip
+            )
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     panels = figure.subplots(1, 2)
     titles = ("largest relative residual of a layer", "|relaxed / nested loss − 1|")

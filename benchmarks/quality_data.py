@@ -102,13 +102,6 @@ def pipeline_of(spec: Spec, stores: Path) -> Pipeline:
     )
 
 
-class Silent:
-    """An observer that is told everything and says nothing."""
-
-    def progressed(self, progress: Any) -> None: ...
-    def recorded(self, record: dict[str, Any]) -> None: ...
-
-
 def starting_weights(spec: Spec, stores: Path) -> tuple[Weights, float]:
     """The very weights that a run of altmin's with this start and seed begins with; CPU seconds of making them.
 
@@ -121,6 +114,6 @@ def starting_weights(spec: Spec, stores: Path) -> tuple[Weights, float]:
     settings["training"] |= {"max_cpu_seconds": 1e-9, "evaluation_rows": 1}
     with tempfile.TemporaryDirectory(prefix="start-") as scratch:
         run = RunFolder(Path(scratch) / "run")
-        first = train(make_pipeline(settings), run, Silent(), log=lambda line: None)[0]
-        assert first["sweep"] == 0
-        return Model.load(run.model).weights, first["cpu_seconds"]
+        first = train(make_pipeline(settings), run, log=lambda line: None)[0]
+        assert first.sweep == 0
+        return Model.load(run.model).weights, first.cpu_seconds

@@ -50,7 +50,8 @@ from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import read_weights
-from altmin_dask.training.checkpoint import State
+from altmin_dask.training.alternating_state import AlternatingState
+from altmin_dask.training.checkpoint import Checkpoint
 from altmin_dask.training.problem import build_problem
 from altmin_dask.types import Batch
 
@@ -84,8 +85,9 @@ class Bench:
         self.run = RunFolder(self.folder / "run")
         self.run.path.mkdir()
         statistics = Statistics(network.shapes, with_inputs=True)
-        state = State(network.initial_weights(0), statistics, np.zeros(1, dtype=np.int64))
-        self.weights = str(self.run.commit(state))
+        state = AlternatingState(network.initial_weights(0), statistics, np.zeros(1, dtype=np.int64))
+        self.checkpoint = Checkpoint(state)
+        self.weights = str(self.run.commit(self.checkpoint.to_tensors(), self.checkpoint.to_scalars()))
         widths = sum(network.widths)
         self.latent = LatentStore(
             str(self.folder / "z"), self.store.rows, widths, self.store.chunk_rows, self.kernel.dtype
@@ -211,10 +213,19 @@ def costs(bench: Bench, executor: Executor, tasks: list[float], options: argpars
     # drawn at random: what the machine had to do beside them came in stretches
     drawn = np.random.default_rng(0).choice(tasks, 4096).tolist()
     return Costs(
-        drawn, 8.0 * size, float(sum(w.nbytes for w in bench.state.weights)), adding / rounds, solving(bench),
-        trivial(executor, 1), scheduling(executor), options.latency, options.bandwidth, options.storage_bandwidth,
-        read_bytes=float(x + z), written_bytes=float(z),
-    )  # fmt: skip
+        drawn,
+        8.0 * size,
+        float(sum(w.nbytes for w in bench.state.weights)),
+        adding / rounds,
+        solving(bench),
+        trivial(executor, 1),
+        scheduling(executor),
+        options.latency,
+        options.bandwidth,
+        options.storage_bandwidth,
+        read_bytes=float(x + z),
+        written_bytes=float(z),
+    )
 
 
 def solving(bench: Bench) -> float:
@@ -226,8 +237,8 @@ def solving(bench: Bench) -> float:
         for layer, old in enumerate(bench.state.weights):
             system = ridge_system(statistics.gram[layer], solver.ridge / MU) if layer else first
             system.solve(statistics.cross[layer], old)
-        bench.state.cursor += 1
-        bench.run.commit(bench.state)
+        bench.checkpoint.cursor += 1
+        bench.run.commit(bench.checkpoint.to_tensors(), bench.checkpoint.to_scalars())
 
     return median(timed(solve)[1] for _ in range(5))
 

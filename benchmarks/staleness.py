@@ -33,16 +33,6 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-class Quiet:
-    """An observer that keeps quiet."""
-
-    def progressed(self, progress: Any) -> None:
-        """Nothing."""
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        """Nothing."""
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("mnist", type=Path, nargs="?")
@@ -79,19 +69,24 @@ def main() -> None:
                 for max_staleness in (0, stale):
                     settings = Pipeline.model_validate(
                         {
-                            "data": {"train": str(home / "train.zarr"), "validation": str(home / "test.zarr")},
+                            "data": {
+                                "train": str(home / "train.zarr"),
+                                "validation": str(home / "test.zarr"),
+                            },
                             "network": {"kind": kind, **network},
                             "training": {
-                                "max_staleness": max_staleness, "max_sweeps": options.sweeps, "seed": seed,
+                                "max_staleness": max_staleness,
+                                "max_sweeps": options.sweeps,
+                                "seed": seed,
                                 "group_chunks": None if options.mnist else 1,
                             },
                         }
-                    )  # fmt: skip
+                    )
                     records = runs.train(
-                        settings, RunFolder(home / f"{kind}-{max_staleness}-{seed}"), Quiet(),
+                        settings, RunFolder(home / f"{kind}-{max_staleness}-{seed}"),
                         scheduler=cluster.scheduler_address, log=lambda line: None,
                     )  # fmt: skip
-                    losses.append({round(r["sweep"], 3): r["validation_loss"] for r in records})
+                    losses.append({round(r.sweep, 3): r.validation_loss for r in records})
                 for sweep in losses[0].keys() & losses[1].keys():
                     found.setdefault(sweep, []).append((losses[0][sweep], losses[1][sweep]))
             for sweep, pairs in sorted(found.items()):

@@ -14,7 +14,7 @@ from rich.console import Console
 from altmin_dask.config import Pipeline
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
-from altmin_dask.display import observe
+from altmin_dask.display import display
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -37,8 +37,7 @@ def main(folder: Path) -> None:
         }
     )
     run = RunFolder(folder / "run")
-    with observe(Console()) as observer:
-        train(pipeline, run, observer)
+    train(pipeline, run, [display(Console())])
 
     # 3. Predictions of sequences that were not trained on, and how the error depends on what has to be remembered.
     x, y = np.asarray(test_store.x[:2000]), np.asarray(test_store.y[:2000])

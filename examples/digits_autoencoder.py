@@ -13,7 +13,7 @@ from rich.console import Console
 from altmin_dask.config import Pipeline
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
-from altmin_dask.display import observe
+from altmin_dask.display import display
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -33,9 +33,8 @@ def main(folder: Path) -> None:
         }
     )
     run = RunFolder(folder / "run")
-    with observe(Console()) as observer:
-        records = train(pipeline, run, observer)
-    print(f"held-out ½‖x̂ − x‖² = {min(record['validation_loss'] for record in records):.4f}")
+    records = train(pipeline, run, [display(Console())])
+    print(f"held-out ½‖x̂ − x‖² = {min(record.validation_loss for record in records):.4f}")
 
     # 3. The model is plain NumPy.
     x = test_store.x[:10]

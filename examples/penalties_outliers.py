@@ -65,16 +65,6 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-class Quiet:
-    """An observer that says nothing."""
-
-    def progressed(self, progress: Any) -> None:
-        """Nothing."""
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        """Nothing."""
-
-
 def make_stores(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Write the stores; returns the samples of the test and their targets."""
     x, y = make_friedman1(sum(ROWS.values()), n_features=10, noise=1.0, random_state=0)
@@ -116,12 +106,12 @@ def main() -> None:
                 }
             )
             run = RunFolder(folder / label)
-            records = train(pipeline, run, Quiet(), log=lambda line: None)
-            last, trusted[label] = records[-1], min(record["validation_loss"] for record in records)
+            records = train(pipeline, run, log=lambda line: None)
+            last, trusted[label] = records[-1], min(record.validation_loss for record in records)
             errors[label] = float(np.sqrt(np.mean((Model.load(run.model).predict(x)[:, 0] - y) ** 2)))
-            zeros = ", ".join(f"{share:.1%}" for share in last["zero_residuals"] or [])
+            zeros = ", ".join(f"{share:.1%}" for share in last.zero_residuals or [])
             print(
-                f"{label:24} {errors[label]:13.4f} {last['sweep']:7.1f} {last['cpu_seconds']:6.1f}   {zeros}",
+                f"{label:24} {errors[label]:13.4f} {last.sweep:7.1f} {last.cpu_seconds:6.1f}   {zeros}",
                 flush=True,
             )
     chosen = min((label for label in trusted if label.startswith("L1")), key=lambda label: trusted[label])

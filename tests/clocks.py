@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training.alternating import AlternatingMinimization
-from altmin_dask.training.checkpoint import State
 from altmin_dask.training.context import RunContext
-from altmin_dask.training.kfac_training import KFACTraining
 from altmin_dask.training.trainer import Trainer
 
 Patch = Callable[[Any, str, Any], None]
@@ -39,8 +36,7 @@ class OwnClock:
         self.ends: list[tuple[float, float]] = []
         self.begun = self.off = self.paused = (0.0, 0.0)
         self.evaluating = False
-        for form in (AlternatingMinimization, KFACTraining):
-            patch(form, "restore", self._beginning(form.restore))
+        patch(Trainer, "begin", self._beginning(Trainer.begin))
         patch(RunContext, "evaluate", self._evaluating(RunContext.evaluate))
         patch(Trainer, "train", self._ending(Trainer.train))
         patch(RunFolder, "commit", self._committing(RunFolder.commit))
@@ -59,11 +55,11 @@ class OwnClock:
         self.commits.append(commit)
 
     def _beginning(self, original: Any) -> Any:
-        def restore(*arguments: Any) -> None:
+        def begin(*arguments: Any) -> None:
             self.begun, self.off, self.evaluating = self.now(), (0.0, 0.0), False
             original(*arguments)
 
-        return restore
+        return begin
 
     def _evaluating(self, original: Any) -> Any:
         def evaluate(*arguments: Any) -> Any:
@@ -74,14 +70,15 @@ class OwnClock:
         return evaluate
 
     def _committing(self, original: Any) -> Any:
-        def commit(run: RunFolder, state: State) -> Path:
+        def commit(run: RunFolder, tensors: Any, scalars: dict[str, Any]) -> Path:
             if self.evaluating:
                 now = self.now()
                 cpu, wall = (self.off[i] + now[i] - self.paused[i] for i in range(2))
                 self.off, self.evaluating = (cpu, wall), False
             own = self.own
-            file = original(run, state)
-            self.told(Commit(os.getpid(), *own, state.cpu_seconds, state.wall_seconds, state.records))
+            file = original(run, tensors, scalars)
+            names = ("cpu_seconds", "wall_seconds", "records")
+            self.told(Commit(os.getpid(), *own, *(scalars[name] for name in names)))
             return file
 
         return commit

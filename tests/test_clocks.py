@@ -12,15 +12,15 @@ import psutil
 import pytest
 from clocks import OwnClock
 from distributed import Client, LocalCluster
-from test_training import Quiet, train
+from test_training import train
 
 from altmin_dask import runs
 from altmin_dask.config import ClusterTable
 from altmin_dask.execution import executors, task_graphs
 from altmin_dask.execution.executors import Cluster
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training import context, kfac_training
-from altmin_dask.training.checkpoint import State
+from altmin_dask.training import context, trainer
+from altmin_dask.training.algorithms import restore
 
 STEPS = {"schedule": "kfac", "group_chunks": 1, "max_sweeps": 3.0}
 EVERY = {
@@ -89,8 +89,8 @@ def agree(commits: list[Any], before: float = 0.0, before_wall: float = 0.0) -> 
 @pytest.mark.parametrize(("name", "workers"), list(zip(EVERY, [1, 2, 2, 2, 1, 2], strict=True)))
 def test_every_commit_holds_what_was_spent(name, workers, store, pipeline, tmp_path, monkeypatch):
     """Groups that were still under way, the weights training starts from, what was done between two records."""
-    monkeypatch.setattr(kfac_training, "COMMIT_SECONDS", 0.05)
-    monkeypatch.setattr(kfac_training, "COMMIT_SHARE", 1.0)
+    monkeypatch.setattr(trainer, "COMMIT_SECONDS", 0.05)
+    monkeypatch.setattr(trainer, "COMMIT_SHARE", 1.0)
     watch = OwnClock(monkeypatch.setattr)
     wanted = settings(pipeline, store.path, name).model_copy(
         update={"cluster": ClusterTable(workers=workers)}
@@ -100,7 +100,7 @@ def test_every_commit_holds_what_was_spent(name, workers, store, pipeline, tmp_p
     between = [commit.records for commit in watch.commits]
     assert len(between) > len(set(between)) + 1  # commits that are no records
     assert state.cpu_seconds > state.visits / 32 * STEP
-    clocks = [record["cpu_seconds"] for record in records]
+    clocks = [record.cpu_seconds for record in records]
     assert clocks == sorted(clocks)
     assert clocks[-1] <= state.cpu_seconds <= watch.ends[-1][0] + 0.03
 
@@ -113,31 +113,31 @@ class Killed(Exception):
 @pytest.mark.parametrize("name", ["kfac", "staleness 7", "incremental"])
 def test_a_resumed_run_has_not_lost_the_time_before(name, store, pipeline, tmp_path, monkeypatch):
     """Cut off in the midst of a pass: all till the last commit is kept, what is done again counts once."""
-    monkeypatch.setattr(kfac_training, "COMMIT_SECONDS", 0.05)
-    monkeypatch.setattr(kfac_training, "COMMIT_SHARE", 1.0)
+    monkeypatch.setattr(trainer, "COMMIT_SECONDS", 0.05)
+    monkeypatch.setattr(trainer, "COMMIT_SHARE", 1.0)
     wanted = settings(pipeline, store.path, name)
     watch = OwnClock(monkeypatch.setattr)
     commit, done = RunFolder.commit, 0
 
-    def dying(self: RunFolder, state: State) -> Path:
+    def dying(self: RunFolder, *state: Any) -> Path:
         nonlocal done
         done += 1
         if done % 5 == 0:
             raise Killed
-        return commit(self, state)
+        return commit(self, *state)
 
     monkeypatch.setattr(RunFolder, "commit", dying)
     run, base = RunFolder(tmp_path / "run"), (0.0, 0.0)
     for attempt in range(60):
         watch.commits.clear()
         try:
-            runs.train(wanted, run, Quiet(), resume=attempt > 0, log=lambda line: None)
+            runs.train(wanted, run, resume=attempt > 0, log=lambda line: None)
             killed = False
         except Killed:
             killed = True
         if watch.commits:
             agree(watch.commits, *base)
-        state = run.restore()
+        state = restore(run)
         assert state is not None
         assert not watch.commits or watch.commits[-1].cpu == state.cpu_seconds
         base = state.cpu_seconds, state.wall_seconds
@@ -309,4 +309,4 @@ def test_clocks_of_many_workers_are_not_read_too_often(
     between = {commit.cpu for commit in watch.commits}
     assert len(between) < len(watch.commits) / 2
     assert state.cpu_seconds > watch.ends[-1][0] - 0.1  # of this process alone
-    assert records[-1]["cpu_seconds"] <= state.cpu_seconds
+    assert records[-1].cpu_seconds <= state.cpu_seconds

@@ -36,6 +36,7 @@ from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage import weights as weights_module
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.algorithms import restore
 
 HOME = str(Path(weights_module.__file__).parents[2])
 CHUNKS, GROUP = 12, 4
@@ -103,14 +104,6 @@ def until(found: Callable[[], Any], seconds: float = 60.0) -> Any:
     pytest.fail("waited in vain")
 
 
-class Quiet:
-    def progressed(self, progress: Any) -> None:
-        pass
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     """A scheduler and two workers; tests leave it as they find it."""
@@ -138,7 +131,7 @@ def expected(store: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
         if sweeps not in found:
             folder = tmp_path_factory.mktemp("threads")
             settings, run = load_pipeline(pipeline(folder, store, sweeps)), RunFolder(folder / "run")
-            runs.train(settings, run, Quiet(), log=lambda line: None)
+            runs.train(settings, run, log=lambda line: None)
             found[sweeps] = committed(folder / "run")
         return found[sweeps]
 
@@ -217,7 +210,7 @@ def test_workers_join_and_leave_while_a_run_goes_on(store, expected, tmp_path):
         _, err = training.communicate(timeout=60)
     assert names == {"third", "fourth"}
     assert "interrupted" in err
-    state = RunFolder(run).restore()
+    state = restore(RunFolder(run))
     assert identical(committed(run), expected(state.visits / (CHUNKS * 25) - 1e-6))
 
 

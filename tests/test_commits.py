@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zarr
 from test_model_files import make_model
-from test_training import Quiet, train
+from test_training import train
 
 from altmin_dask import inference, runs
 from altmin_dask.data.sample_store import SampleStore
@@ -29,7 +29,10 @@ from altmin_dask.storage.atomic import folder_beside
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import read_weights
-from altmin_dask.training import kfac_training
+from altmin_dask.training import trainer
+from altmin_dask.training.algorithms import restore
+from altmin_dask.training.callbacks import Callback
+from altmin_dask.training.record import Record
 from altmin_dask.types import Batch
 
 FORMS = {
@@ -49,7 +52,7 @@ class Cut(Exception):
 @pytest.fixture(autouse=True)
 def _few_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     """K-FAC steps commit with records only: much is lost by a kill."""
-    monkeypatch.setattr(kfac_training, "COMMIT_SECONDS", 1e9)
+    monkeypatch.setattr(trainer, "COMMIT_SECONDS", 1e9)
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def wanted(store, pipeline) -> Callable[..., Any]:
 
 def begin(pipeline: Any, folder: Path, **options: Any) -> RunFolder:
     run = RunFolder(folder)
-    runs.train(pipeline, run, Quiet(), log=lambda line: None, **options)
+    runs.train(pipeline, run, log=lambda line: None, **options)
     return run
 
 
@@ -171,7 +174,7 @@ def test_a_cut_in_every_window(form, window, wanted, store, tmp_path, monkeypatc
     # where an action has been taken from a record, it may stand there twice
     assert best(cut) == best(whole) == loss_of_model(cut, store)
     assert cut.weights.read_bytes() == whole.weights.read_bytes()
-    states = [run.restore() for run in (whole, cut)]
+    states = [restore(run) for run in (whole, cut)]
     assert all(
         np.array_equal(a, b) for a, b in zip(*(s.weights for s in states if s is not None), strict=True)
     )
@@ -222,26 +225,26 @@ def test_readers_see_the_last_committed_best_model(wanted, store, tmp_path, monk
         check()
         return length
 
-    def committing(self: RunFolder, state: Any) -> Path:
+    def committing(self: RunFolder, *state: Any) -> Path:
         check()
-        file = commit(self, state)
+        file = commit(self, *state)
         committed[:] = [record["validation_loss"] for record in run.records()]
         if committed:
             check()
         return file
 
-    class Reader:
-        def progressed(self, progress: Any) -> None:
+    class Reader(Callback):
+        def on_progress(self, progress: Any) -> None:
             check()
 
-        def recorded(self, record: dict[str, Any]) -> None:
-            assert record == run.records()[-1]
+        def on_record(self, record: Record) -> None:
+            assert record.to_dict() == run.records()[-1]
             assert loss_of_model(run, store) == best(run)
             check()
 
     monkeypatch.setattr(RunFolder, "append", appending)
     monkeypatch.setattr(RunFolder, "commit", committing)
-    runs.train(wanted("kfac", 1.0), run, Reader(), log=lambda line: None)
+    runs.train(wanted("kfac", 1.0), run, [Reader()], log=lambda line: None)
     assert seen > 20
 
 
@@ -249,16 +252,16 @@ def test_whoever_is_told_of_a_record_may_stop_there(wanted, store, tmp_path):
     """An estimator's callback: the model is that of the records so far, and the run goes on from there."""
     run, told = RunFolder(tmp_path / "run"), []
 
-    class Callback(Quiet):
-        def recorded(self, record: dict[str, Any]) -> None:
-            told.append(record)
+    class Stopping(Callback):
+        def on_record(self, record: Record) -> None:
+            told.append(record.to_dict())
             if len(told) == 3:
                 raise Stop
 
     with pytest.raises(Stop):
-        runs.train(wanted("kfac", 2.0), run, Callback(), log=lambda line: None)
+        runs.train(wanted("kfac", 2.0), run, [Stopping()], log=lambda line: None)
     assert run.records() == told
-    state = run.restore()
+    state = restore(run)
     assert state is not None
     assert state.records == 3
     assert loss_of_model(run, store) == best(run)
@@ -278,7 +281,7 @@ def test_a_worse_record_leaves_the_model(wanted, store, tmp_path, monkeypatch):
     assert len(run.records()) > 3
     assert best(run) == before == loss_of_model(run, store)
     assert run.weights.read_bytes() == kept
-    state = run.restore()
+    state = restore(run)
     assert state is not None
     assert state.model < state.records - 1
 
@@ -421,7 +424,7 @@ def test_old_runs_go_on(wanted, store, tmp_path):
     """Whose states do not say which record the model is of."""
     run, state, _ = train(wanted("kfac", 1.0), tmp_path / "run")
     state.model = -1
-    run.commit(state)
+    run.commit(state.to_tensors(), state.to_scalars())
     before = best(run)
     assert loss_of_model(run, store) == before
     begin(wanted("kfac", 2.0), tmp_path / "run", resume=True)

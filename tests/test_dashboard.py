@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -37,18 +38,13 @@ from altmin_dask.errors import SchedulerError
 from altmin_dask.execution.timing import activity, seconds_spent
 from altmin_dask.report.page import write_report
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training.progress import Progress
+from altmin_dask.training.algorithms import restore
+from altmin_dask.training.callbacks import Callback
+from altmin_dask.training.progress import Progress, Usage
+from altmin_dask.training.record import Record, read_records
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MARKUP = "<img src=x onerror=document.title='owned'>"
-
-
-class Quiet:
-    def progressed(self, progress: Any) -> None:
-        pass
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        pass
 
 
 def pipeline(title: str = "digits", **training: Any) -> Pipeline:
@@ -64,7 +60,7 @@ def pipeline(title: str = "digits", **training: Any) -> Pipeline:
 
 def train(made: Pipeline, folder: Path, client: Client | None, **options: Any) -> list[str]:
     lines: list[str] = []
-    runs.train(made, RunFolder(folder), Quiet(), scheduler=client, log=lines.append, **options)
+    runs.train(made, RunFolder(folder), scheduler=client, log=lines.append, **options)
     return lines
 
 
@@ -132,7 +128,7 @@ def test_a_run_that_comes_back_goes_on_with_its_curve():
     # the last record was not committed, and is made again
     board.apply(message("record", "a", record={"sweep": 2.0}))
     board.apply(message("record", "a", record={"sweep": 3.0}))
-    assert board.runs["a"].series("sweep") == [0.0, 1.0, 2.0, 3.0]
+    assert [record.sweep for record in board.runs["a"].records] == [0.0, 1.0, 2.0, 3.0]
     assert list(board.runs) == ["a"]
 
 
@@ -211,19 +207,19 @@ def test_a_run_installs_the_page_and_tells_its_url(client, tmp_path):
     assert install(client) == urls[0]  # again, and there is still one
     records = RunFolder(tmp_path / "run").records()
     state = on_board(client, tmp_path)
-    assert json.loads(json.dumps(state.records)) == records  # tuples on the way
+    assert [record.to_dict() for record in state.records] == records
     assert state.plan["worker_memory"] > 2**20
     assert "sweeps are done" in state.status
     assert [len(row) for row in state.pictures] == [10, 10]
-    assert state.progress["max_sweeps"] == 2.0
+    assert state.progress.max_sweeps == 2.0
 
 
 def test_a_resumed_run_is_one_curve(client, tmp_path):
     train(pipeline(), tmp_path / "run", client)
     train(pipeline(max_sweeps=4.0), tmp_path / "run", client, resume=True)
     state = on_board(client, tmp_path)
-    assert json.loads(json.dumps(state.records)) == RunFolder(tmp_path / "run").records()
-    assert state.records[-1]["sweep"] == pytest.approx(4.0)
+    assert [record.to_dict() for record in state.records] == RunFolder(tmp_path / "run").records()
+    assert state.records[-1].sweep == pytest.approx(4.0)
 
 
 def test_a_run_that_was_killed_while_it_wrote_a_record_goes_on(client, tmp_path):
@@ -238,7 +234,7 @@ def test_a_run_that_was_killed_while_it_wrote_a_record_goes_on(client, tmp_path)
         assert run.records()[: len(before)] == before
         assert run.records()[-1]["sweep"] == pytest.approx(4.0)
     state = on_board(client, tmp_path)
-    assert json.loads(json.dumps(state.records)) == RunFolder(tmp_path / "cluster").records()
+    assert [record.to_dict() for record in state.records] == RunFolder(tmp_path / "cluster").records()
 
 
 def test_a_run_whose_process_is_gone_is_not_said_to_go_on(client, tmp_path):
@@ -270,8 +266,8 @@ def test_a_folder_whose_name_is_no_text_has_a_curve(client, tmp_path):
 
 def test_watching_changes_no_bit(client, tmp_path):
     train(pipeline(), tmp_path / "watched", client)
-    runs.train(pipeline(), RunFolder(tmp_path / "alone"), Quiet(), log=lambda line: None)
-    watched, alone = (RunFolder(tmp_path / name).restore() for name in ("watched", "alone"))
+    runs.train(pipeline(), RunFolder(tmp_path / "alone"), log=lambda line: None)
+    watched, alone = (restore(RunFolder(tmp_path / name)) for name in ("watched", "alone"))
     assert watched is not None
     assert alone is not None
     for a, b in zip(watched.weights, alone.weights, strict=True):
@@ -306,10 +302,10 @@ def test_spans_and_activities(client, tmp_path):
 
 @pytest.mark.slow
 def test_what_workers_do_comes_back_to_the_terminal_and_the_run_folder(client, tmp_path):
-    class Seen(Quiet):
+    class Seen(Callback):
         last: Progress
 
-        def progressed(self, progress: Progress) -> None:
+        def on_progress(self, progress: Progress) -> None:
             self.last = progress
 
     def client_seconds(dask_scheduler: Any) -> dict[str, float]:
@@ -320,20 +316,22 @@ def test_what_workers_do_comes_back_to_the_terminal_and_the_run_folder(client, t
     seen = Seen()
     # workers say every half a second what they have done
     runs.train(
-        pipeline(max_sweeps=400.0, max_cpu_seconds=5.0), RunFolder(tmp_path / "run"), seen, scheduler=client,
+        pipeline(max_sweeps=400.0, max_cpu_seconds=5.0), RunFolder(tmp_path / "run"), [seen], scheduler=client,
         log=lambda line: None,
     )  # fmt: skip
-    assert {"read", "newton", "statistics", "write", "solve", "wait", "commit"} <= set(seen.last.seconds)
-    assert len(seen.last.memory) == 2
-    assert all(used > 2**20 for _, used, _ in seen.last.memory)
-    assert seen.last.planned_memory > 2**20
+    assert {"read", "newton", "statistics", "write", "solve", "wait", "commit"} <= set(
+        seen.last.usage.seconds
+    )
+    assert len(seen.last.usage.memory) == 2
+    assert all(used > 2**20 for _, used, _ in seen.last.usage.memory)
+    assert seen.last.usage.planned_memory > 2**20
     after = client.run_on_scheduler(client_seconds)
     gained = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
     assert set(gained) == {"solve", "wait", "commit"}
-    assert gained["wait"] == pytest.approx(seen.last.seconds["wait"])
+    assert gained["wait"] == pytest.approx(seen.last.usage.seconds["wait"])
     note = RunFolder(tmp_path / "run").noted()
     assert "CPU seconds are spent" in note["status"]
-    assert note["progress"]["seconds"]["newton"] == pytest.approx(seen.last.seconds["newton"])
+    assert note["progress"]["usage"]["seconds"]["newton"] == pytest.approx(seen.last.usage.seconds["newton"])
 
 
 def test_a_scheduler_that_knows_of_no_page_stops_nothing(client, tmp_path, monkeypatch):
@@ -351,11 +349,11 @@ def test_a_run_folder_that_takes_no_note_stops_nothing(tmp_path):
     folder.mkdir()
     (folder / ".lock").touch()
 
-    class Obstructing(Quiet):
-        def recorded(self, record: dict[str, Any]) -> None:
+    class Obstructing(Callback):
+        def on_record(self, record: Record) -> None:
             (folder / "progress.json").mkdir(exist_ok=True)
 
-    runs.train(pipeline(), RunFolder(folder), Obstructing(), log=lambda line: None)
+    runs.train(pipeline(), RunFolder(folder), [Obstructing()], log=lambda line: None)
     assert RunFolder(folder).records()[-1]["sweep"] == pytest.approx(2.0)
 
 
@@ -458,7 +456,19 @@ def test_the_code_is_sent_to_a_scheduler_that_has_it_not(tmp_path):
         assert url is not None
         assert "bokeh" in fetch(url)
         client.sync(client.scheduler.altmin_tell, message=begin(str(tmp_path)))
-        assert on_board(client, tmp_path).rows == 100
+        step = Progress(
+            0.5, 2.0, 1, 3, 4.0, 5.0, None, 0.1, 0.3, usage=Usage({"solve": 0.1}, (("w", 1.0, 2.0),))
+        )
+        told = {"progress": asdict(step), "client_seconds": {"solve": 0.1}}
+        client.sync(client.scheduler.altmin_tell, message=message("progress", str(tmp_path), span="", **told))
+        made = Record(sweep=1.0, nested_loss=2.0, mu=(0.1, 0.2)).to_dict()
+        client.sync(
+            client.scheduler.altmin_tell, message=message("record", str(tmp_path), span="", record=made)
+        )
+        state = on_board(client, tmp_path)
+        assert (state.rows, state.progress.usage.memory) == (100, (("w", 1.0, 2.0),))
+        assert state.records[-1].mu == (0.1, 0.2)
+        assert "bokeh" in fetch(url)
         # its tasks it could not read
         with pytest.raises(SchedulerError, match="install it there as here"):
             train(pipeline(max_sweeps=1.0), tmp_path / "run", client)
@@ -501,14 +511,14 @@ def test_a_run_folder_is_served(client, tmp_path):
 
 def test_a_run_folder_says_as_much_as_a_scheduler(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    runs.train(pipeline(), folder, Quiet(), log=lambda line: None)
+    runs.train(pipeline(), folder, log=lambda line: None)
     follower = Follower(folder)
     follower.follow()
     state = follower.board.runs[follower.name]
-    assert state.records == folder.records()
-    assert state.progress["max_sweeps"] == 2.0
-    assert {"read", "newton", "statistics", "write", "solve", "wait"} <= set(state.progress["seconds"])
-    ((name, used, _),) = state.progress["memory"]
+    assert state.records == read_records(folder)
+    assert state.progress.max_sweeps == 2.0
+    assert {"read", "newton", "statistics", "write", "solve", "wait"} <= set(state.progress.usage.seconds)
+    ((name, used, _),) = state.progress.usage.memory
     assert (name, used > 2**20) == ("this process", True)
     assert state.plan["worker_memory"] > 2**20
     assert "sweeps are done" in state.status

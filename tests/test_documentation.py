@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,12 +31,18 @@ def test_examples_of_public_names_run(name, tmp_path, monkeypatch):
     assert not told, "".join(told)
 
 
+@pytest.mark.slow
 def test_python_of_the_readme_runs(tmp_path):
     code = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -45,10 +52,13 @@ def test_methods_and_parameters_are_documented(name):
     for method, function in inspect.getmembers(kind, inspect.isfunction):
         if not method.startswith("_") and function.__module__.startswith("altmin_dask"):
             assert inspect.getdoc(function), method
-    shared = inspect.getdoc(altmin_dask.estimators.base.AltMinEstimator)
-    for parameter in inspect.signature(kind).parameters:
-        assert parameter in inspect.getdoc(kind), parameter
-        assert f"\n{parameter} : " in shared + inspect.getdoc(kind), parameter
+    document = inspect.getdoc(kind)
+    assert "%(" not in document
+    for name, parameter in inspect.signature(kind).parameters.items():
+        described = re.findall(rf"^{name} : .+, default (.+)\n    \S", document, re.MULTILINE)
+        assert described == [repr(parameter.default)], name
+    for name in ("model_", "history_", "n_iter_", "feature_names_in_"):
+        assert f"\n{name} : " in document, name
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ def test_z_is_kept_once(pipeline, store, tmp_path):
         run, state, _ = train(pipeline(store.path, training={"schedule": schedule}), tmp_path / schedule)
         files = list(Path(run.latent).rglob("c.*"))
         assert len(files) == store.n_chunks
-        assert (state.generations == 3).all()
+        assert (state.algorithm_state.generations == 3).all()
 
 
 @pytest.mark.parametrize("schedule", ["batch", "incremental"])
@@ -69,25 +69,25 @@ def test_damaged_z_is_made_anew(pipeline, store, tmp_path, schedule, harm):
     longer = pipeline(store.path, training={**settings, "max_sweeps": 4.0})
     with pytest.warns(RepairWarning, match=r"chunk 3 of z in .*(checksum|missing); it is made anew"):
         run, state, records = train(longer, tmp_path / "run", resume=True)
-    assert not state.stale
+    assert not state.algorithm_state.stale
     order = np.random.default_rng([0, 1]).permutation(store.n_chunks)
     groups = [list(order[i : i + 2]) for i in range(0, store.n_chunks, 2)]
     if schedule == "batch":
         groups = [list(range(store.n_chunks))]
     total, seen = sums_on_disk(run, state, store, groups, [0.1, 0.1], 0.01)
-    assert records[-1]["relaxed_objective"] == pytest.approx(total / seen, rel=1e-9)
-    assert records[-1]["nested_loss"] < before[-1]["nested_loss"]
+    assert records[-1].relaxed_objective == pytest.approx(total / seen, rel=1e-9)
+    assert records[-1].nested_loss < before[-1].nested_loss
 
 
 def test_a_repair_that_was_cut_off_is_finished(pipeline, store, tmp_path):
     run, state, _ = train(pipeline(store.path), tmp_path / "run")
-    whole = state.statistics.vector.copy()
-    state.statistics.vector[:] = 0
-    state.stale = True
-    run.commit(state)
+    whole = state.algorithm_state.statistics.vector.copy()
+    state.algorithm_state.statistics.vector[:] = 0
+    state.algorithm_state.stale = True
+    run.commit(state.to_tensors(), state.to_scalars())
     _, state, _ = train(pipeline(store.path), tmp_path / "run", resume=True)
-    assert not state.stale
-    np.testing.assert_allclose(state.statistics.vector[5:], whole[5:], rtol=1e-9, atol=1e-9)
+    assert not state.algorithm_state.stale
+    np.testing.assert_allclose(state.algorithm_state.statistics.vector[5:], whole[5:], rtol=1e-9, atol=1e-9)
 
 
 def test_damaged_samples_are_named_and_can_be_put_back(pipeline, make_store, samples, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from altmin_dask.report import figures
+from altmin_dask.report.columns import gap
+from altmin_dask.report.images import as_images
+from altmin_dask.training.record import Record
 
 
 def pixels(draw: Any, theme: figures.Theme) -> np.ndarray:
@@ -42,7 +46,7 @@ def assert_colour(pixel: np.ndarray, colour: str) -> None:
 )
 def test_what_is_an_image(shape, image):
     values = np.arange(2 * np.prod(shape)).reshape(2, *shape)
-    images = figures.as_images(values, shape)
+    images = as_images(values, shape)
     assert (None if images is None else images.shape) == (image and (2, *image))
     if images is not None and shape[0] == 3:
         np.testing.assert_array_equal(images[1, :, :, 2], values[1, 2])
@@ -85,21 +89,9 @@ def test_images_of_any_size_and_colour(shape):
 
 def test_what_the_curves_show():
     records = [
-        {"sweep": 0.0, "cpu_seconds": 0.0, "nested_loss": 4.0, "relaxed_objective": None},
-        {
-            "sweep": 0.5,
-            "cpu_seconds": 3.0,
-            "nested_loss": 2.0,
-            "relaxed_objective": 5,
-            "validation_accuracy": 0.5,
-        },
-        {
-            "sweep": 1.0,
-            "cpu_seconds": 7.0,
-            "nested_loss": 0.0,
-            "relaxed_objective": 1,
-            "validation_accuracy": 0.6,
-        },
+        Record(sweep=0.0, cpu_seconds=0.0, nested_loss=4.0),
+        Record(sweep=0.5, cpu_seconds=3.0, nested_loss=2.0, relaxed_objective=5, validation_accuracy=0.5),
+        Record(sweep=1.0, cpu_seconds=7.0, nested_loss=0.0, relaxed_objective=1, validation_accuracy=0.6),
     ]
     losses, cpu, accuracies, _ = figures.convergence(records, figures.LIGHT).axes
     assert losses.get_yscale() == "log"
@@ -114,16 +106,16 @@ def test_what_the_curves_show():
 
 
 @pytest.mark.parametrize(
-    "losses", [[0.0, 0.0], [5.0, 0.0], [3.0, 3.0], [1e-9, 1e9], [1e-3, 1.01e-3], [None, None], [2e-7]]
+    "losses", [[0.0, 0.0], [5.0, 0.0], [3.0, 3.0], [1e-9, 1e9], [1e-3, 1.01e-3], [np.nan, np.nan], [2e-7]]
 )
 def test_losses_of_any_size(losses):
-    records = [{"sweep": i, "cpu_seconds": i, "nested_loss": loss} for i, loss in enumerate(losses)]
+    records = [Record(sweep=i, cpu_seconds=i, nested_loss=loss) for i, loss in enumerate(losses)]
     assert pixels(lambda theme: figures.convergence(records, theme), figures.LIGHT).shape == (555, 1500, 3)
 
 
 def test_layers():
     records = [
-        {"sweep": i, "residuals": [0.9**layer + i for layer in range(40)], "mu": [1.1**i] * 39 + [2.0]}
+        Record(sweep=i, residuals=tuple(0.9**layer + i for layer in range(40)), mu=(1.1**i,) * 39 + (2.0,))
         for i in range(60)
     ]
     residuals, mu = figures.residuals(records, figures.LIGHT).axes
@@ -144,19 +136,19 @@ def test_layers():
     ],
 )
 def test_mu_is_shown_where_it_changes(mu, labels):
-    records: list[dict[str, Any]] = [{"sweep": i, "residuals": [3.0, 2.0, 1.0]} for i in range(2)]
-    for record, values in zip(records, mu or (), strict=False):
-        record["mu"] = values
+    records = [
+        Record(sweep=i, residuals=(3.0, 2.0, 1.0), mu=None if mu is None else tuple(mu[i])) for i in range(2)
+    ]
     panels = figures.residuals(records, figures.LIGHT).axes
     assert [text.get_text() for panel in panels[1:] for text in panel.texts] == (labels or [])
     assert len(panels) == 1 + (labels is not None)
 
 
 def test_feasibility():
-    records: list[dict[str, Any]] = [
-        {"sweep": 0.0, "relative_residuals": None, "zero_residuals": None},
-        {"sweep": 1.0, "relative_residuals": [0.1, 0.02], "zero_residuals": [0.25, 0.5]},
-        {"sweep": 2.0, "relative_residuals": [0.001, 0.0], "zero_residuals": [0.75, 1.0]},
+    records = [
+        Record(sweep=0.0),
+        Record(sweep=1.0, relative_residuals=(0.1, 0.02), zero_residuals=(0.25, 0.5)),
+        Record(sweep=2.0, relative_residuals=(0.001, 0.0), zero_residuals=(0.75, 1.0)),
     ]
     relative, zeros = figures.feasibility(records, figures.LIGHT).axes
     assert relative.get_yscale() == "log"
@@ -167,18 +159,18 @@ def test_feasibility():
     assert [text.get_text() for text in zeros.texts] == ["layer 1  75.0%", "layer 2  100.0%"]
     assert figures.has_feasibility(records)
     assert pixels(lambda theme: figures.feasibility(records, theme), figures.DARK).shape == (555, 1500, 3)
-    for record in records:
-        record["zero_residuals"] = None
+    records = [replace(record, zero_residuals=None) for record in records]
     assert len(figures.feasibility(records, figures.LIGHT).axes) == 1
-    assert not figures.has_feasibility([{"relative_residuals": [0.0]}, {}])
+    assert not figures.has_feasibility([Record(sweep=0.0, relative_residuals=(0.0,)), Record(sweep=1.0)])
 
 
 def test_gap():
     whole = {"relaxed_objective": 3.5, "ridge_term": 0.5, "nested_loss": 2.0}
-    records = [whole] + [whole | {key: value} for key in whole for value in (None, 0.0)] + [{}]
+    missing = [whole | {key: value} for key in whole for value in (None, 0.0)]
+    records = [Record.from_dict({"sweep": 0.0, **values}) for values in (whole, *missing, {})]
     # without a ridge term, as older versions wrote records, the gap is not known
     expected = [0.5, np.nan, -1.25, np.nan, 0.75, np.nan, np.nan, np.nan]
-    np.testing.assert_array_equal(figures.gap(records), expected)
+    np.testing.assert_array_equal(gap(records), expected)
 
 
 @pytest.mark.parametrize(

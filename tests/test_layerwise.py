@@ -80,7 +80,7 @@ def test_the_same_bits_on_threads_and_a_cluster(store, pipeline, tmp_path, clust
         train(settings, tmp_path / name, **options)[1]
         for name, options in (("threads", {}), ("cluster", {"scheduler": cluster_address}))
     ]
-    for a, b in zip(*(state.tensors().values() for state in states), strict=True):
+    for a, b in zip(*(state.to_tensors().values() for state in states), strict=True):
         assert np.array_equal(a, b)
 
 
@@ -90,4 +90,4 @@ def test_it_goes_with_every_schedule_and_penalty(schedule, mu, store, pipeline, 
     monkeypatch.setattr(initialization, "LAYER_STEPS", 3)
     training = {"schedule": schedule, "max_sweeps": 1.0}
     settings = pipeline(store.path, network=DEEP, solver={"mu": mu}, training=training)
-    assert train(settings, tmp_path / "run")[2][-1]["sweep"] >= 1
+    assert train(settings, tmp_path / "run")[2][-1].sweep >= 1

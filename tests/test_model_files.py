@@ -22,7 +22,9 @@ from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import Layout
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import WeightStore, read_weights
-from altmin_dask.training.checkpoint import State
+from altmin_dask.training.algorithms import restore
+from altmin_dask.training.alternating_state import AlternatingState
+from altmin_dask.training.checkpoint import Checkpoint
 
 
 def make_model(kind: str = "autoencoder", dtype: str = "float32") -> Model:
@@ -152,11 +154,16 @@ def test_damaged_models_are_named(case, tmp_path):
 PIPELINE: dict[str, Any] = {"solver": {"mu": 0.1}, "network": {"sizes": (3,)}}
 
 
-def make_state(cursor: int = 3) -> State:
+def make_state(cursor: int = 3) -> Checkpoint:
     model = make_model()
     statistics = Statistics(model.network.shapes, with_inputs=True)
     statistics.vector[:] = np.arange(len(statistics.vector))
-    return State(model.weights, statistics, np.arange(4), cursor, 2, 50, 1.5, 2.5)
+    state = AlternatingState(model.weights, statistics, np.arange(4), passes=2)
+    return Checkpoint(state, cursor, visits=50, cpu_seconds=1.5, wall_seconds=2.5)
+
+
+def commit(run: RunFolder, state: Checkpoint) -> Path:
+    return run.commit(state.to_tensors(), state.to_scalars())
 
 
 def make_run(folder: Path) -> RunFolder:
@@ -168,17 +175,17 @@ def make_run(folder: Path) -> RunFolder:
 def test_states_come_back(tmp_path):
     run = make_run(tmp_path / "run")
     assert not run.started
-    assert run.restore() is None
+    assert restore(run) is None
     state = make_state()
     state.history_bytes = run.append({"sweep": 0.0})
     run.append({"sweep": 1.0})  # after the commit: cut off
-    assert run.commit(state) == run.state_file(3)
-    back = run.restore()
+    assert commit(run, state) == run.state_file(3)
+    back = restore(run)
     assert run.started
     assert back is not None
-    assert back.scalars() == state.scalars()
-    assert back.statistics.vector.tolist() == state.statistics.vector.tolist()
-    assert back.generations.tolist() == [0, 1, 2, 3]
+    assert back.to_scalars() == state.to_scalars()
+    assert back.algorithm_state.statistics.vector.tolist() == state.algorithm_state.statistics.vector.tolist()
+    assert back.algorithm_state.generations.tolist() == [0, 1, 2, 3]
     assert all(np.array_equal(a, b) for a, b in zip(back.weights, state.weights, strict=True))
     assert run.records() == [{"sweep": 0.0}]
 
@@ -186,9 +193,9 @@ def test_states_come_back(tmp_path):
 def test_the_last_two_states_are_kept(tmp_path):
     run = make_run(tmp_path / "run")
     for cursor in range(5):
-        run.commit(make_state(cursor))
+        commit(run, make_state(cursor))
     assert sorted(path.name[:8] for path in (run.path / "state").iterdir()) == ["00000003", "00000004"]
-    back = run.restore()
+    back = restore(run)
     assert back is not None
     assert back.cursor == 4
 
@@ -200,6 +207,9 @@ def test_weights_of_a_new_file_are_not_those_of_the_old(tmp_path):
     assert read_weights(tmp_path / "weights.safetensors") is old
     Model(model.kind, model.network, tuple(2 * w for w in model.weights), (2, 3)).save(tmp_path)
     assert np.array_equal(read_weights(tmp_path / "weights.safetensors")[0], 2 * old[0])
+
+
+SCALARS = json.dumps(make_state().to_scalars())
 
 
 def change_state(change: Callable[[dict[str, np.ndarray]], object], scalars: str) -> Callable[[Path], object]:
@@ -217,9 +227,9 @@ def change_state(change: Callable[[dict[str, np.ndarray]], object], scalars: str
         lambda file: file.write_bytes(file.read_bytes()[:-5]),
         lambda file: file.write_bytes(b""),
         lambda file: file.write_bytes(pickle.dumps(Bomb())),
-        change_state(lambda t: t.pop("generations"), "{}"),
-        change_state(lambda t: t.pop("statistics"), "{}"),
-        change_state(lambda t: t.update(statistics=t["statistics"][1:].copy()), "{}"),
+        change_state(lambda t: t.pop("generations"), SCALARS),
+        change_state(lambda t: t.pop("statistics"), SCALARS),
+        change_state(lambda t: t.update(statistics=t["statistics"][1:].copy()), SCALARS),
         change_state(lambda t: None, "[]"),
         change_state(lambda t: None, '{"cursor": 1'),
         change_state(lambda t: None, '{"speed": 1}'),
@@ -227,21 +237,21 @@ def change_state(change: Callable[[dict[str, np.ndarray]], object], scalars: str
 )
 def test_damaged_states_are_named(damage, tmp_path):
     run = make_run(tmp_path / "run")
-    file = run.commit(make_state())
+    file = commit(run, make_state())
     damage(file)
     with pytest.raises(DataError, match=r"state .*00000003.safetensors is damaged"):
-        run.restore()
+        restore(run)
 
 
 def test_a_history_that_lost_records(tmp_path):
     run = make_run(tmp_path / "run")
     state = make_state()
     state.history_bytes = run.append({"sweep": 0.0})
-    run.commit(state)
+    commit(run, state)
     for spoil in (lambda: run.history.write_text("{}\n"), run.history.unlink):
         spoil()
         with pytest.raises(DataError, match="has lost records"):
-            run.restore()
+            restore(run)
 
 
 @pytest.mark.parametrize("tail", ['{"sweep": 1.0, "cpu_sec', "\x00\x00\x00", "5\n", "\n"])
@@ -249,12 +259,12 @@ def test_a_torn_history(tail, tmp_path):
     run = make_run(tmp_path / "run")
     state = make_state()
     state.history_bytes = run.append({"sweep": 0.0})
-    run.commit(state)
+    commit(run, state)
     with run.history.open("a") as file:
         file.write(tail)
     with pytest.raises(DataError, match=r"line 2 of .*history.jsonl is damaged: .*--resume"):
         run.records()
-    run.restore()
+    restore(run)
     assert run.records() == [{"sweep": 0.0}]
 
 
@@ -296,7 +306,7 @@ def test_shapes_of_the_samples_must_stay(tmp_path):
     run = RunFolder(tmp_path / "run")
     run.write_manifest(PIPELINE, PIPELINE, shapes={"rows": 5, "network": (3, 4)})
     run.write_manifest(PIPELINE, PIPELINE, shapes={"rows": 6, "network": (3, 4)})  # nothing was committed yet
-    run.commit(make_state())
+    commit(run, make_state())
     run.write_manifest(PIPELINE, PIPELINE, shapes={"rows": 6, "network": (3, 4)})
     with pytest.raises(DataError, match=r"rows: 6 there, 7 here"):
         run.write_manifest(PIPELINE, PIPELINE, shapes={"rows": 7, "network": (3, 4)})

@@ -159,9 +159,9 @@ def recurrent_f(network, weights, x, y, z, mu) -> np.ndarray:
         for i, (layer, w) in enumerate(zip(network.layers, weights, strict=True)):
             values, state = [], np.zeros(layer.width)
             for t, a in enumerate(below[-layer.steps :]):
-                drive = w[:, : layer.below] @ a + w[:, -1]
-                if layer.loops:
-                    drive = drive + w[:, layer.below : -1] @ state
+                drive = w[:, : layer.in_features] @ a + w[:, -1]
+                if layer.recurrent:
+                    drive = drive + w[:, layer.in_features : -1] @ state
                 own = z[i][k].reshape(layer.steps, -1)
                 if mu is None:
                     own[t] = drive

@@ -18,6 +18,7 @@ import fsspec
 import numpy as np
 import pytest
 import zarr
+from choices import taking_turns
 from command import LABELS, X, foreign, refused, write_pipeline
 from safetensors.numpy import load_file, save_file
 
@@ -263,14 +264,6 @@ def test_a_run_behind_a_link(altmin, watched, samples_store, tmp_path, tmp_path_
 # --- what others have put in a run folder
 
 
-class Quiet:
-    def progressed(self, progress: Any) -> None:
-        pass
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        pass
-
-
 @pytest.mark.parametrize("made_before", [False, True])
 def test_a_run_that_never_began_removes_what_it_has_made(made_before, watched, pipeline, tmp_path):
     np.save(tmp_path / "x.npy", X)
@@ -285,7 +278,7 @@ def test_a_run_that_never_began_removes_what_it_has_made(made_before, watched, p
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        runs.train(pipeline(tmp_path / "x.npy"), run, Quiet(), log=put_and_interrupt)
+        runs.train(pipeline(tmp_path / "x.npy"), run, log=put_and_interrupt)
     found = contents(run.path)
     assert found["data/linked.zarr"] == f"link to {tmp_path / 'home'}"
     assert found["data/train.zarr/x/theirs"] == "folder"
@@ -312,7 +305,7 @@ def test_a_run_goes_on_beside_files_of_others(schedule, watched, samples, make_s
         training = {"schedule": schedule, "max_sweeps": sweeps}
         settings = pipeline(store, solver={"mu": "auto"}, training=training)
         log = options.pop("log", lambda line: None)
-        runs.train(settings, RunFolder(folder), Quiet(), log=log, **options)
+        runs.train(settings, RunFolder(folder), log=log, **options)
         return RunFolder(folder)
 
     whole = go(tmp_path / "whole", 3.0)
@@ -364,7 +357,7 @@ def test_what_is_in_the_place_of_z_is_not_written_to(what, samples, make_store, 
     store = make_store(samples)
     training = {"schedule": "incremental", "max_sweeps": 1.0}
     run = RunFolder(tmp_path / "run")
-    runs.train(pipeline(store.path, training=training), run, Quiet(), log=lambda line: None)
+    runs.train(pipeline(store.path, training=training), run, log=lambda line: None)
     theirs = tmp_path / "run" / "z" / "000002.zarr"
     if what == "an array":
         zarr.create_array(theirs, data=np.ones((200, 17)), chunks=(32, 17))
@@ -378,10 +371,10 @@ def test_what_is_in_the_place_of_z_is_not_written_to(what, samples, make_store, 
     before = contents(theirs.parent)
     training["max_sweeps"] = 2.0
     with pytest.raises(ExistsError, match=r"z/000002.zarr is no array of this run; move it away"):
-        runs.train(pipeline(store.path, training=training), run, Quiet(), resume=True, log=lambda line: None)
+        runs.train(pipeline(store.path, training=training), run, resume=True, log=lambda line: None)
     assert {name: contents(theirs.parent)[name] for name in before} == before
     theirs.rename(tmp_path / "moved.zarr")
-    runs.train(pipeline(store.path, training=training), run, Quiet(), resume=True, log=lambda line: None)
+    runs.train(pipeline(store.path, training=training), run, resume=True, log=lambda line: None)
     assert run.records()[-1]["sweep"] == 2.0
 
 
@@ -620,8 +613,9 @@ def test_a_store_at_a_url_with_such_a_name(name, memory):
     assert {key: content for key, content in found.items() if not key.startswith(f"/{name}/")} == before
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("scratch", ["/scratch", "/scr*", "/[s]", "/s?", ""])
+@pytest.mark.parametrize(
+    ("scratch", "schedule"), taking_turns(("/scratch", "/scr*", "/[s]", "/s?", ""), SCHEDULES)
+)
 def test_z_among_objects_of_others(scratch, schedule, samples, make_store, pipeline, memory, tmp_path):
     z = memory + scratch
     for other in (
@@ -642,7 +636,7 @@ def test_z_among_objects_of_others(scratch, schedule, samples, make_store, pipel
         return pipeline(store.path, solver=solver, training=training, output={"z": z})
 
     run = RunFolder(tmp_path / "run")
-    runs.train(settings(1.0), run, Quiet(), log=lambda line: None)
+    runs.train(settings(1.0), run, log=lambda line: None)
     own = run.latent.removeprefix(memory)
     for name in (
         "notes.txt",
@@ -653,7 +647,7 @@ def test_z_among_objects_of_others(scratch, schedule, samples, make_store, pipel
     ):
         put(f"{run.latent}/{name}")
         before[f"{own}/{name}"] = b"dear"
-    runs.train(settings(2.0), run, Quiet(), resume=True, log=lambda line: None)
+    runs.train(settings(2.0), run, resume=True, log=lambda line: None)
     found = objects(memory)
     assert {key: found.get(key) for key in before} == before
     ours = {key.removeprefix(own) for key in found if key not in before}

@@ -47,4 +47,4 @@ def test_z_in_a_bucket_is_repaired_and_swept(pipeline, stores, bucket, tmp_path)
     with pytest.warns(RepairWarning, match=r"chunk 4 of z in s3://.* checksum"):
         run, _, records = train(pipeline(stores[1], **settings), tmp_path / "run", resume=True)
     assert {name.split("/")[-2] for name in s3().find(run.latent)} == {"000004.zarr"}
-    assert records[-1]["sweep"] == 4.0
+    assert records[-1].sweep == 4.0

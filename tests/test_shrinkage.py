@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
-from test_training import Quiet, train
+from test_training import train
 
 from altmin_dask import runs
 from altmin_dask.errors import RunError
@@ -85,7 +85,7 @@ def test_shrinkage_ends_at_the_minimum(kind, form, n, ridge, make_store, pipelin
     assert last - best < 1e-3 * (first - best)
     # what began at the best loss of all is left by a factor that would have been called divergence
     if kind == "regressor":
-        assert records[-1]["nested_loss"] > 10 * records[0]["nested_loss"]
+        assert records[-1].nested_loss > 10 * records[0].nested_loss
 
 
 @pytest.mark.parametrize("penalty", ["l1", "multipliers"])
@@ -97,7 +97,7 @@ def test_other_penalties_may_shrink_too(penalty, make_store, pipeline, tmp_path)
         training={"schedule": "batch", "max_sweeps": 8.0},
     )  # fmt: skip
     records = train(settings, tmp_path / "run", initial=weights)[2]
-    assert records[-1]["nested_loss"] > 1 > 1e-6 > records[0]["nested_loss"]
+    assert records[-1].nested_loss > 1 > 1e-6 > records[0].nested_loss
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.01, 10.0])
@@ -111,7 +111,7 @@ def test_weights_that_grow_are_divergence(ridge, samples, make_store, pipeline, 
     )  # fmt: skip
     run = RunFolder(tmp_path / "run")
     with pytest.raises(RunError, match=r"the nested loss diverged.*try a larger solver"):
-        runs.train(settings, run, Quiet(), log=lambda line: None)
+        runs.train(settings, run, log=lambda line: None)
     assert len(run.records()) < 6
 
 

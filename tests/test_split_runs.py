@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from choices import taking_turns
 from command import LABELS, Altmin, X, foreign, refused, write_pipeline
 from sklearn.datasets import load_digits
 from test_training import train
@@ -27,15 +28,14 @@ SCHEDULES = {
 
 def same(first, second):
     """All that two runs are at their end, but for times."""
-    ours, theirs = first.tensors(), second.tensors()
+    ours, theirs = first.to_tensors(), second.to_tensors()
     assert ours.keys() == theirs.keys()
     for name, array in ours.items():
         assert np.array_equal(array, theirs[name]), name
-    assert first.splitting.scalars() == second.splitting.scalars()
+    assert first.to_scalars()["algorithm"] == second.to_scalars()["algorithm"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("schedule", "kind"), taking_turns(SCHEDULES, KINDS))
 def test_resuming_equals_no_interruption(kind, schedule, samples, make_store, pipeline, tmp_path):
     store = make_store(samples)
 
@@ -51,7 +51,7 @@ def test_resuming_equals_no_interruption(kind, schedule, samples, make_store, pi
     same(whole, state)
     for chunk in range(store.n_chunks):
         group = next(i for i, chunks in enumerate(groups_of(settings(5.0), store)) if chunk in chunks)
-        generation = int(state.generations[group])
+        generation = int(state.algorithm_state.generations[group])
         z, other = (
             LatentStore(folder.latent, 200, 34, store.chunk_rows, "float64")
             .view(generation, (chunk,))
@@ -59,9 +59,9 @@ def test_resuming_equals_no_interruption(kind, schedule, samples, make_store, pi
             for folder in (run, type(run)(tmp_path / "whole"))
         )
         assert np.array_equal(z, other)
-    assert records[-1]["relative_residuals"] is not None
-    assert (records[-1]["zero_residuals"] is None) == (kind == "multipliers")
-    assert state.splitting.balanced >= 3
+    assert records[-1].relative_residuals is not None
+    assert (records[-1].zero_residuals is None) == (kind == "multipliers")
+    assert state.algorithm_state.splitting.balanced >= 3
 
 
 def groups_of(settings, store):
@@ -74,8 +74,7 @@ def groups_of(settings, store):
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("schedule", "kind"), taking_turns(SCHEDULES, KINDS))
 def test_sums_are_those_of_what_is_remembered_wherever_rho_has_moved(
     kind, schedule, samples, make_store, pipeline, tmp_path, monkeypatch
 ):
@@ -84,20 +83,21 @@ def test_sums_are_those_of_what_is_remembered_wherever_rho_has_moved(
     settings = pipeline(
         store.path, solver={"penalty": kind, "mu": 0.5}, training={**SCHEDULES[schedule], "max_sweeps": 6.7}
     )
-    act = AlternatingMinimization.act
+    step = AlternatingMinimization.step
 
-    def checked(form, action):
-        act(form, action)
-        state, form.first_system = form.session.state, None
+    def checked(algorithm, action, cursor):
+        visits = step(algorithm, action, cursor)
+        state, algorithm.first_system = algorithm.state, None
         if isinstance(action, Visit) and state.splitting.balanced > 1:
-            form.weights_file = str(form.session.run.commit(state))
+            algorithm.committed(algorithm.context.commit(state))
             own = state.statistics.vector.copy()
-            form._renew_statistics()
+            algorithm._renew_statistics()
             found.append(
                 (len(np.unique(state.splitting.held[:, 0], axis=0)), own, state.statistics.vector.copy())
             )
+        return visits
 
-    monkeypatch.setattr(AlternatingMinimization, "act", checked)
+    monkeypatch.setattr(AlternatingMinimization, "step", checked)
     train(settings, tmp_path / "run")
     assert schedule == "batch" or max(rhos for rhos, _, _ in found) > 1
     for _, own, anew in found:
@@ -116,10 +116,12 @@ def test_samples_of_zeros_train(kind, target, make_store, pipeline, tmp_path):
         training={"schedule": "incremental", "max_sweeps": 4.0},
     )
     _, state, records = train(settings, tmp_path / "run")
-    assert records[-1]["nested_loss"] <= records[0]["nested_loss"]
-    assert target or records[-1]["nested_loss"] == pytest.approx(0.0, abs=1e-12)
-    assert np.isfinite(state.splitting.gap)
-    assert all(np.isfinite(records[-1][name]).all() for name in ("residuals", "relative_residuals", "rho"))
+    assert records[-1].nested_loss <= records[0].nested_loss
+    assert target or records[-1].nested_loss == pytest.approx(0.0, abs=1e-12)
+    assert np.isfinite(state.algorithm_state.splitting.gap)
+    assert all(
+        np.isfinite(getattr(records[-1], name)).all() for name in ("residuals", "relative_residuals", "rho")
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -160,9 +162,9 @@ def test_every_network_learns_and_comes_closer_to_its_constraints(
         cluster={"workers": 1},
     )  # fmt: skip
     records = train(settings, tmp_path / "run")[2]
-    assert records[-1]["nested_loss"] < records[0]["nested_loss"]
+    assert records[-1].nested_loss < records[0].nested_loss
     if kind == "multipliers":  # L1 leaves residuals where they are worth their price
-        early, late = (max(records[i]["relative_residuals"]) for i in (3, -1))
+        early, late = (max(records[i].relative_residuals) for i in (3, -1))
         assert late < max(0.5 * early, 1e-3)
 
 
@@ -172,14 +174,14 @@ def test_a_lost_chunk_is_made_anew(kind, samples, make_store, pipeline, tmp_path
     tables = {"solver": {"penalty": kind}}
     run, state, records = train(pipeline(store.path, **tables), tmp_path / "run")
     groups = groups_of(pipeline(store.path, **tables), store)
-    generation = int(state.generations[[3 in group for group in groups].index(True)])
+    generation = int(state.algorithm_state.generations[[3 in group for group in groups].index(True)])
     latent = LatentStore(run.latent, 200, 34, store.chunk_rows, "float64", run.id)
     latent.discard(generation, (3,), whole=False)
     with pytest.warns(RepairWarning, match="made anew"):
         _, _, after = train(
             pipeline(store.path, **tables, training={"max_sweeps": 6.0}), tmp_path / "run", resume=True
         )
-    assert after[-1]["nested_loss"] < 1.1 * records[-1]["nested_loss"]
+    assert after[-1].nested_loss < 1.1 * records[-1].nested_loss
 
 
 def test_a_run_ends_when_nothing_moves_any_more(samples, make_store, pipeline, tmp_path):
@@ -189,8 +191,8 @@ def test_a_run_ends_when_nothing_moves_any_more(samples, make_store, pipeline, t
         training={"max_sweeps": 200.0, "n_iter_no_change": None},
     )
     _, state, records = train(settings, tmp_path / "run")
-    assert records[-1]["sweep"] < 150
-    assert state.splitting.gap < 0.05
+    assert records[-1].sweep < 150
+    assert state.algorithm_state.splitting.gap < 0.05
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -201,9 +203,9 @@ def test_a_run_does_not_end_before_all_samples_have_entered(kind, samples, make_
         training={"schedule": "windows", "first_window": 1, "window_passes": 2, "max_sweeps": 50.0},
     )
     _, state, records = train(settings, tmp_path / "run")
-    assert records[-1]["samples_in_sum"] == 200
-    assert state.splitting.total.totals[0] == 200  # and have been visited
-    assert records[-1]["sweep"] < 10
+    assert records[-1].samples_in_sum == 200
+    assert state.algorithm_state.splitting.total.totals[0] == 200  # and have been visited
+    assert records[-1].sweep < 10
 
 
 def test_met_constraints_are_not_stationarity(samples, make_store, pipeline, tmp_path):
@@ -220,10 +222,10 @@ def test_met_constraints_are_not_stationarity(samples, make_store, pipeline, tmp
         return train(settings, tmp_path / folder)
 
     _, state, records = run("run")
-    splitting = state.splitting
-    assert records[-1]["sweep"] < 399
+    splitting = state.algorithm_state.splitting
+    assert records[-1].sweep < 399
     assert splitting.gradient < tolerance * splitting.first_gradient
-    assert records[-1]["gradient_norm"] == splitting.gradient
+    assert records[-1].gradient_norm == splitting.gradient
     # by the whole network on the first chunk, and central differences of loss and ridge
     first = samples[:32]
     kernel = dense_network([12, 6, 5, 6, 12], ["tanh"] * 3, "squared", "sigmoid")
@@ -262,8 +264,8 @@ def test_multipliers_make_the_relaxed_network_the_real_one(make_store, pipeline,
         training={"max_sweeps": 80.0, "n_iter_no_change": None},
     )
     last = train(settings, tmp_path / "run")[2][-1]
-    assert max(last["relative_residuals"]) < 1e-3
-    assert last["relaxed_objective"] - last["ridge_term"] == pytest.approx(last["nested_loss"], rel=0.01)
+    assert max(last.relative_residuals) < 1e-3
+    assert last.relaxed_objective - last.ridge_term == pytest.approx(last.nested_loss, rel=0.01)
 
 
 @pytest.mark.parametrize(

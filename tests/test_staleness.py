@@ -34,12 +34,12 @@ def test_every_group_takes_part_once_a_pass(place, store, pipeline, tmp_path, mo
     depth = []
     begin, finish = KFACTraining._begin, KFACTraining._finish
 
-    def beginning(self, action):
+    def beginning(self, action, cursor):
         begun.append(self.groups[action.group])
-        return begin(self, action)
+        return begin(self, action, cursor)
 
     def finishing(self, pending, packed):
-        depth.append(len(self.pending))
+        depth.append(len(self.in_flight))
         return finish(self, pending, packed)
 
     monkeypatch.setattr(KFACTraining, "_begin", beginning)
@@ -48,17 +48,17 @@ def test_every_group_takes_part_once_a_pass(place, store, pipeline, tmp_path, mo
     _, state, records = train(stale(pipeline, store.path), tmp_path / "run", **options)
     assert set(Counter(begun).values()) == {6}
     assert state.visits == 6 * 200
-    assert state.kfac_state.steps == 6 * 7
+    assert state.algorithm_state.kfac_state.steps == 6 * 7
     assert max(depth) == 3  # others under way when a step is taken
-    assert records[-1]["nested_loss"] < 0.8 * records[0]["nested_loss"]
-    assert records[-1]["sweep"] == 6
+    assert records[-1].nested_loss < 0.8 * records[0].nested_loss
+    assert records[-1].sweep == 6
 
 
 def test_a_run_is_resumed_where_it_was_committed(store, pipeline, tmp_path):
     train(stale(pipeline, store.path, max_sweeps=2.0), tmp_path / "run")
     _, state, records = train(stale(pipeline, store.path), tmp_path / "run", resume=True)
     assert state.visits == 6 * 200
-    assert [r["sweep"] for r in records] == sorted({r["sweep"] for r in records})
+    assert [r.sweep for r in records] == sorted({r.sweep for r in records})
 
 
 def test_nothing_runs_on_after_an_error(store, pipeline, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ import measuring
 import time_to_quality
 from contestants import alone, torch_model
 from quality_clock import AVERAGED, RAW, SPENT, Means, Run, kept_share, mix_arrays, mix_tensors
-from quality_data import FINAL, SEARCH, Silent, make_stores, pipeline_of, samples, starting_weights
+from quality_data import FINAL, SEARCH, make_stores, pipeline_of, samples, starting_weights
 from quality_tasks import TASKS
 
 from altmin_dask import RunFolder, train
@@ -28,6 +28,7 @@ from altmin_dask.config import make_pipeline
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution.executors import open_executor
 from altmin_dask.solvers.kfac import KFACState
+from altmin_dask.training.algorithms import restore
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.initialization import initial_weights
 from altmin_dask.training.kfac_training import KFACTraining
@@ -202,9 +203,9 @@ def test_what_ours_are_measured_with_changes_no_bit_of_the_weights(stores, tmp_p
                 update={"data": pipeline.data.model_copy(update={"validation": None})}
             )
         run = RunFolder(tmp_path / str(number))
-        records = train(pipeline, run, Silent(), log=lambda line: None)
-        found.append(([r["nested_loss"] for r in records], run.restore().memory))
-        assert (records[-1]["validation_loss"] is not None) == judged
+        records = train(pipeline, run, log=lambda line: None)
+        found.append(([r.nested_loss for r in records], restore(run).algorithm_state.kfac_state))
+        assert (records[-1].validation_loss is not None) == judged
     (losses, memory), (others, other) = found
     assert losses == others
     for a, b in zip(memory.average, other.average, strict=True):
@@ -223,14 +224,14 @@ def test_where_ours_would_have_stopped_alone_is_where_they_do(tmp_path):
             }
         )
         run = RunFolder(tmp_path / f"patience-{patience}")
-        records.append(train(pipeline, run, Silent(), log=lambda line: None))
+        records.append(train(pipeline, run, log=lambda line: None))
     stopped, whole = records
     assert 12 < len(stopped) < len(whole)
     curve = [(float(n), float(-n), 0.0) for n in range(len(whole))]
     said = alone(whole, curve, tol=0.05)
     assert said is not None
     assert said["seconds"] == len(stopped) - 1
-    losses = [record["nested_loss"] for record in stopped]
+    losses = [record.nested_loss for record in stopped]
     assert said["kept_seconds"] == -said["quality"] == losses.index(min(losses))
     assert alone(whole[:10], curve[:10], tol=0.05) is None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choices import taking_turns
 from distributed import LocalCluster
 from zarr.storage import LocalStore
 
@@ -75,12 +76,14 @@ def store(make_store: Any) -> SampleStore:
     return make_store(rng.random((ROWS, FEATURES)), rng.random((ROWS, OUTPUTS)), chunk_rows=64)
 
 
-@pytest.mark.parametrize("penalty", ["l2", "l1", "multipliers"])
-@pytest.mark.parametrize(
-    "training",
-    [{"schedule": "batch"}, {"schedule": "incremental"}, {"schedule": "incremental", "group_chunks": 4}],
-    ids=["batch", "incremental", "groups of 4"],
+SCHEDULES = (
+    {"schedule": "batch"},
+    {"schedule": "incremental"},
+    {"schedule": "incremental", "group_chunks": 4},
 )
+
+
+@pytest.mark.parametrize(("training", "penalty"), taking_turns(SCHEDULES, ("l2", "l1", "multipliers")))
 def test_a_sweep_reads_x_y_and_z_once_and_writes_z_once(
     training, penalty, store, pipeline, monkeypatch, tmp_path
 ):
@@ -100,7 +103,7 @@ def test_a_sweep_reads_x_y_and_z_once_and_writes_z_once(
             solver={"penalty": penalty, "mu": 0.1},
         )
         traffic.bytes.clear()
-        runs.train(settings, RunFolder(folder / "run"), Quiet(), log=lambda line: None)
+        runs.train(settings, RunFolder(folder / "run"), log=lambda line: None)
         return Counter(traffic.bytes)
 
     once, thrice = moved(tmp_path / "once", 1), moved(tmp_path / "thrice", 3)
@@ -133,7 +136,7 @@ def test_increments_read_x_and_y_once(place, group_chunks, store, pipeline, monk
             solver={"mu": "auto"},
         )  # fmt: skip
         traffic.bytes.clear()
-        records = runs.train(settings, RunFolder(folder), Quiet(), scheduler=scheduler, log=lambda line: None)
+        records = runs.train(settings, RunFolder(folder), scheduler=scheduler, log=lambda line: None)
         return Counter(traffic.bytes), len(records)
 
     with ExitStack() as stack:
@@ -146,11 +149,3 @@ def test_increments_read_x_and_y_once(place, group_chunks, store, pipeline, monk
     for key, columns in {("read", "x"): FEATURES, ("read", "y"): OUTPUTS}.items():
         evaluated = (more - few) * 64 * columns * 8
         assert thrice[key] - once[key] - evaluated == pytest.approx(2 * SIZES[key[1]], rel=0.05), key
-
-
-class Quiet:
-    def progressed(self, progress: Any) -> None:
-        pass
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        pass

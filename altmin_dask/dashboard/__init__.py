@@ -3,8 +3,8 @@
 `board` is what is known of runs, `page` draws it, `plugin` brings both into a scheduler (`dask scheduler --preload
 altmin_dask.dashboard` does, too), `publisher` tells it of a run, `server` shows a run folder without a scheduler.
 
-`board`, `page` and `plugin` need nothing of the package but each other: where a scheduler cannot import them they are
-sent to it.
+`board`, `page` and `plugin` need nothing of the package but each other, records, progress and `format`: where
+a scheduler cannot import them they are sent to it.
 """
 
 from __future__ import annotations

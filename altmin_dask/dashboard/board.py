@@ -7,6 +7,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from altmin_dask.training.progress import Progress
+from altmin_dask.training.record import Record
+
 ACTIVITIES = ("read", "newton", "statistics", "model", "evaluate", "write", "solve", "wait", "commit")
 """What time is spent with; what else Dask counts is "other"."""
 KEPT_RUNS = 50
@@ -24,12 +27,12 @@ class RunState:
         What tells it apart: host and folder.
     title, description : str
         For people.
-    records : list of dict
-        The whole history, as in ``history.jsonl``.
-    progress : dict
-        Of the last group: as `altmin_dask.training.progress.Progress`.
+    records : list of Record
+        The whole history.
+    progress : Progress or None
+        Of the last group.
     client_seconds : dict of str to float
-        What the process that trains spent its time with; ``progress["seconds"]`` is of all processes.
+        What the process that trains spent its time with; ``progress.usage.seconds`` is of all processes.
     plan : dict
         ``worker_memory`` in bytes, where known.
     pictures : list
@@ -50,8 +53,8 @@ class RunState:
     run: str
     title: str = ""
     description: str = ""
-    records: list[dict[str, Any]] = field(default_factory=list)
-    progress: dict[str, Any] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+    progress: Progress | None = None
     client_seconds: dict[str, float] = field(default_factory=dict)
     plan: dict[str, Any] = field(default_factory=dict)
     pictures: list[list[tuple[int, int, int, bytes]]] = field(default_factory=list)
@@ -74,20 +77,21 @@ class RunState:
                 setattr(self, name, message[name])
             self.client = message.get("client") or ""
             # of a run that is resumed, what had been written before
-            self.records, self.status = list(message["records"]), "running"
-            self.progress, self.client_seconds = {}, {}
+            self.records, self.status = [Record.from_dict(each) for each in message["records"]], "running"
+            self.progress, self.client_seconds = None, {}
             self.marks.clear()
             self.records_version += 1
         elif kind == "record":
-            record = message["record"]
+            record = Record.from_dict(message["record"])
             # a run that was killed goes on from its last commit
-            while self.records and self.records[-1]["sweep"] >= record["sweep"]:
+            while self.records and self.records[-1].sweep >= record.sweep:
                 self.records.pop()
             self.records.append(record)
             self.records_version += 1
         elif kind == "progress":
-            self.progress, self.client_seconds = message["progress"], message["client_seconds"]
-            self.marks.append((time.time(), self.progress["sweep"]))
+            self.progress = Progress.from_dict(message["progress"])
+            self.client_seconds = message["client_seconds"]
+            self.marks.append((time.time(), self.progress.sweep))
         elif kind == "pictures":
             self.pictures = message["pictures"]
             self.pictures_version += 1
@@ -98,8 +102,8 @@ class RunState:
     @property
     def sweep(self) -> float | None:
         """Where it is; messages of progress come now and then, those of records always."""
-        known = [self.progress.get("sweep"), self.records[-1]["sweep"] if self.records else None]
-        return max((sweep for sweep in known if sweep is not None), default=None)
+        known = [self.progress, *self.records[-1:]]
+        return max((each.sweep for each in known if each is not None), default=None)
 
     @property
     def rows_per_second(self) -> float | None:
@@ -109,10 +113,6 @@ class RunState:
         last, sweep = self.marks[-1]
         first, since = next(mark for mark in self.marks if last - mark[0] <= RATE_SECONDS)
         return None if last <= first else (sweep - since) * self.rows / (last - first)
-
-    def series(self, name: str) -> list[float | None]:
-        """One number of every record; None where it is not known."""
-        return [record.get(name) for record in self.records]
 
 
 class Board:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from html import escape
 from typing import Any, Protocol
 
@@ -26,6 +27,8 @@ from bokeh.palettes import Category10_10
 from bokeh.plotting import figure
 
 from altmin_dask.dashboard.board import ACTIVITIES, Board, RunState, by_activity
+from altmin_dask.format import duration, known
+from altmin_dask.training.record import Layers, Record
 
 POINTS, ALL_POINTS = 600, 20_000
 """A curve has no more points than that, nor have all curves together (but for a hundred each)."""
@@ -34,10 +37,10 @@ MOST_WORKERS = 16
 """Workers whose memory is shown."""
 WORKERS_EVERY = 3
 """How often is drawn what has changed, and every how many times what the workers do."""
-LOSSES = (
-    ("relaxed_objective", "relaxed", "dotted"),
-    ("nested_loss", "nested", "solid"),
-    ("validation_loss", "validation", "dashed"),
+LOSSES: tuple[tuple[Callable[[Record], float | None], str, str], ...] = (
+    (lambda record: record.relaxed_objective, "relaxed", "dotted"),
+    (lambda record: record.nested_loss, "nested", "solid"),
+    (lambda record: record.validation_loss, "validation", "dashed"),
 )
 ACTIVITY_COLORS = dict(zip((*ACTIVITIES, "other"), Category10_10, strict=True))
 STYLE = """
@@ -179,10 +182,10 @@ class View:
         if not self._new("curves", (self.choice.value, [(s.run, s.title, s.records_version) for s in runs])):
             return
         for source, shown, curves in (
-            (self.by_sweep, self.losses[0], _curves(runs, "sweep")),
-            (self.by_time, self.losses[1], _curves(runs, "cpu_seconds")),
-            (self.residuals, self.layers[0], _layers(chosen, "relative_residuals")),
-            (self.mu, self.layers[1], _layers(chosen, "mu")),
+            (self.by_sweep, self.losses[0], _curves(runs, lambda record: record.sweep)),
+            (self.by_time, self.losses[1], _curves(runs, lambda record: record.cpu_seconds)),
+            (self.residuals, self.layers[0], _layers(chosen, lambda record: record.relative_residuals)),
+            (self.mu, self.layers[1], _layers(chosen, lambda record: record.mu)),
         ):
             source.data = _lines(curves)
             shown.visible = bool(curves)  # K-FAC steps know of no residuals, and of μ only where it is finite
@@ -198,7 +201,7 @@ class View:
         if chosen is not None and self.cluster:
             seconds = by_activity(chosen.client_seconds, self.cluster.seconds(chosen.span))
         elif chosen is not None:
-            seconds = by_activity(chosen.progress.get("seconds") or {})
+            seconds = by_activity(chosen.progress.usage.seconds if chosen.progress else {})
         names = [name for name, value in seconds.items() if value >= 0.01][::-1]
         data = {
             "name": names,
@@ -208,8 +211,8 @@ class View:
         if data != self.activities.data:
             self.activity_figure.y_range.factors = names
             self.activities.data = data
-        noted = chosen.progress.get("memory") or [] if chosen is not None else []
-        workers = self.cluster.memory() if self.cluster else [tuple(worker) for worker in noted]
+        noted = chosen.progress.usage.memory if chosen is not None and chosen.progress else ()
+        workers = self.cluster.memory() if self.cluster else list(noted)
         self.memory_figure.visible = bool(workers)
         if not workers:
             return
@@ -261,27 +264,27 @@ Curve = tuple[list[Any], list[Any], str, str, str]
 """x, y, colour, dashes and name; what is unknown is None."""
 
 
-def _curves(runs: list[RunState], along: str) -> list[Curve]:
+def _curves(runs: list[RunState], along: Callable[[Record], float]) -> list[Curve]:
     """Losses of all runs."""
     found = []
     most = max(100, min(POINTS, ALL_POINTS // max(1, len(LOSSES) * len(runs))))
     for number, state in enumerate(runs):
         records = _thinned(state.records, most)
-        for name, label, dash in LOSSES:
-            y = [record.get(name) for record in records]
-            if any(value is not None for value in y):
+        for loss, label, dash in LOSSES:
+            y = [loss(record) for record in records]
+            if any(value is not None and math.isfinite(value) for value in y):
                 full = f"{state.title or state.run}: {label}"
-                x = [record.get(along) for record in records]
+                x = [along(record) for record in records]
                 found.append((x, y, Category10_10[number % 10], dash, full))
     return found
 
 
-def _layers(state: RunState | None, name: str) -> list[Curve]:
+def _layers(state: RunState | None, of: Callable[[Record], Layers | None]) -> list[Curve]:
     """One number of every layer of a run."""
     if state is None:
         return []
     records = _thinned(state.records, POINTS)
-    sweeps, values = ([record.get(key) for record in records] for key in ("sweep", name))
+    sweeps, values = [record.sweep for record in records], [of(record) for record in records]
     layers = max((len(value) for value in values if value), default=0)
     return [
         (
@@ -295,7 +298,7 @@ def _layers(state: RunState | None, name: str) -> list[Curve]:
     ]
 
 
-def _thinned(records: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+def _thinned(records: list[Record], most: int) -> list[Record]:
     """No more than so many of the records, evenly, with the first and the last."""
     if len(records) <= most:
         return records
@@ -377,36 +380,22 @@ def _table(runs: list[RunState]) -> str:
 
 
 def _line(number: int, state: RunState) -> str:
-    progress = state.progress
-    last = state.records[-1] if state.records else {}
-    sweep = state.sweep
-    most = progress.get("max_sweeps")
+    progress, sweep = state.progress, state.sweep
+    last = state.records[-1] if state.records else None
+    running = progress if state.status == "running" else None
+    most = progress.max_sweeps if progress else None
     color = Category10_10[number % 10]
     share = 100 * min(1.0, sweep / most) if sweep is not None and most else 0
     bar = f'<span class="bar"><i style="width:{share:.1f}%;background:{color}"></i></span>'
     cells = [
         f'<b style="color:{color}">■</b> <b>{escape(state.title or state.run)}</b>',
-        f"{bar}{_number(sweep)}" + (f" of {most:g}" if most else ""),
-        f"{progress['group']} of {progress['groups']}" if progress and state.status == "running" else "",
-        _number(last.get("nested_loss")),
-        _number(last.get("validation_loss")),
-        _number(state.rows_per_second) if state.status == "running" else "",
-        _duration(progress.get("seconds_left")) if state.status == "running" else "",
+        f"{bar}{known(sweep, unknown='')}" + (f" of {most:g}" if most else ""),
+        f"{running.group} of {running.groups}" if running else "",
+        known(last.nested_loss if last else None, unknown=""),
+        known(last.validation_loss if last else None, unknown=""),
+        known(state.rows_per_second if running else None, unknown=""),
+        known(running.seconds_left if running else None, duration, unknown=""),
         escape(state.status),
     ]
     about = f'<tr><td colspan="8" style="opacity:0.7">{escape(state.description)}</td></tr>'
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" + about
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from altmin_dask.report.images import as_images
 from altmin_dask.types import Array
 
 PICTURES = 10
@@ -21,12 +22,10 @@ def pictures(samples: Array, made: Array) -> list[list[Picture]]:
     Parameters
     ----------
     samples : ndarray, (n, …)
-        Images as `altmin_dask.report.figures.as_images` knows them; anything else becomes a stripe of its values.
+        Images as `altmin_dask.report.images.as_images` knows them; anything else becomes a stripe of its values.
     made : ndarray, (n, …)
         As many values.
     """
-    from altmin_dask.report.figures import as_images  # matplotlib takes a while to import
-
     low, high = float(samples.min()), float(samples.max())
     return [_row(as_images(values, samples.shape[1:]), values, low, high) for values in (samples, made)]
 

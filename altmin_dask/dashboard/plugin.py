@@ -11,8 +11,11 @@ import cloudpickle
 from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from altmin_dask import format
+from altmin_dask.dashboard import board, page
 from altmin_dask.dashboard.board import Board, by_activity
 from altmin_dask.dashboard.page import Cluster, document
+from altmin_dask.training import progress, record
 
 PAGE = "altmin"
 CLIENT = "altmin_client"
@@ -121,9 +124,7 @@ class SchedulerCluster:
 
 def install(client: Client) -> str | None:
     """Bring the page to a client's scheduler, by value, as it may not have the package; the page's URL, if any."""
-    from altmin_dask.dashboard import board, page
-
-    modules = board, page, sys.modules[__name__]
+    modules = board, page, progress, record, format, sys.modules[__name__]
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:

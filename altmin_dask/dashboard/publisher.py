@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,13 @@ from distributed import Client
 from altmin_dask.dashboard.board import by_activity
 from altmin_dask.dashboard.pictures import PICTURES, pictures
 from altmin_dask.errors import AltMinError
-from altmin_dask.execution.executors import Cluster
+from altmin_dask.execution.executors import Cluster, Executor
 from altmin_dask.planning.plan import Plan
 from altmin_dask.storage.model import Model
+from altmin_dask.training.callbacks import Callback, Outcome
 from altmin_dask.training.context import RunContext
-from altmin_dask.training.progress import Observer, Progress
+from altmin_dask.training.progress import Progress, Usage
+from altmin_dask.training.record import Record, read_records
 from altmin_dask.types import Array
 
 TELL_SECONDS, NOTE_SECONDS, DRAW_SECONDS = 0.5, 2.0, 5.0
@@ -55,104 +57,98 @@ class Rhythm:
             self.next = end + max(self.seconds, (end - start) / SHARE)
 
 
-class Publisher:
-    """An observer that passes on what it hears, with what is known of workers, and tells the page, too.
+class Publisher(Callback):
+    """Tells the page of the cluster's dashboard, if there is one, and the run folder; knows what workers spend.
 
     Parameters
     ----------
-    session : Session
-        The run.
-    observer : Observer
-        Who is told first.
+    executor : Executor
+        Where tasks run.
     plan : Plan
         What was expected.
+    log : callable
+        Told the page's URL.
     """
 
-    def __init__(self, session: RunContext, observer: Observer, plan: Plan) -> None:
-        self.session, self.observer, self.plan = session, observer, plan
-        self.client: Client | None = None
+    context: RunContext
+
+    def __init__(self, executor: Executor, plan: Plan, log: Callable[[str], object]) -> None:
+        self.executor, self.plan, self.log = executor, plan, log
+        self.client: Client | None = executor.client if isinstance(executor, Cluster) else None
         self.telling, self.noting, self.drawing = map(Rhythm, (TELL_SECONDS, NOTE_SECONDS, DRAW_SECONDS))
         self.process = psutil.Process()
         self.samples: Array | None = None
         self.workers: dict[str, Any] = {}
         self.last: Progress | None = None
 
-    def progressed(self, progress: Progress) -> None:
-        """A group was done."""
-        self.last = self._completed(progress)
-        self.observer.progressed(self.last)
-        if self.telling.due:
-            with self.telling.beat():
-                self._progress(self.last)
-        if self.noting.due:
-            with self.noting.beat():
-                self._note("running")
+    def usage(self, seconds: dict[str, float]) -> Usage:
+        """What all processes spend; `seconds` is of this one, by activity."""
+        planned = float(self.plan.worker_memory)
+        if isinstance(self.executor, Cluster):  # the last answer of the scheduler
+            everywhere = by_activity(_own(seconds), self.workers.get("seconds", {}))
+            return Usage(
+                everywhere, tuple(tuple(worker) for worker in self.workers.get("memory", ())), planned
+            )
+        limit = float(self.plan.place.memory_limit or 0)
+        memory = ("this process", float(self.process.memory_info().rss), limit)
+        return Usage(by_activity(seconds), (memory,), planned)
 
-    def recorded(self, record: dict[str, Any]) -> None:
-        """A record was added to the history."""
-        self.observer.recorded(record)
-        self._tell("record", record=_plain(record))
-        if self.client is not None and self.drawing.due:
-            with self.drawing.beat():
-                self._draw()
-
-    def begun(self) -> None:
+    def on_start(self, context: RunContext) -> None:
         """Tell what there is to know before anything is computed, and the history of a run that goes on."""
-        session = self.session
+        self.context = context
+        if self.client is not None and (url := _installed(self.client)) is not None:
+            self.log(f"dashboard: {url}")
         pipeline, network, folder = (
-            session.pipeline,
-            session.problem.kernel.network,
-            session.run.path.resolve(),
+            context.pipeline,
+            context.problem.kernel.network,
+            context.run.path.resolve(),
         )
+        sizes = "-".join(map(str, network.sizes))
         self._tell(
             "begin",
             title=_text(pipeline.output.title or folder.name),
-            description=_text(
-                f"{folder}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, {session.rows:,} samples"
-            ),
+            description=_text(f"{folder}: {sizes} {pipeline.network.kind}, {context.rows:,} samples"),
             plan={"worker_memory": self.plan.worker_memory},
-            span=session.root_span,
-            rows=session.rows,
+            rows=context.rows,
             client=None if self.client is None else self.client.id,
             records=self._history(),
         )
 
-    def ended(self, status: str) -> None:
+    def on_progress(self, progress: Progress) -> None:
+        """Tell now and then."""
+        self.last = progress
+        if self.telling.due:
+            with self.telling.beat():
+                self._progress(progress)
+        if self.noting.due:
+            with self.noting.beat():
+                self._note("running")
+
+    def on_record(self, record: Record) -> None:
+        """Tell, and show pictures now and then."""
+        self._tell("record", record=_plain(record.to_dict()))
+        if self.client is not None and self.drawing.due:
+            with self.drawing.beat():
+                self._draw()
+
+    def on_end(self, outcome: Outcome) -> None:
         """The run came to its end, or to a sentence."""
         if self.last is not None:
             self._progress(self.last)
         self._draw()
-        self._tell("end", status=_text(status))
-        self._note(_text(status))
-
-    def _completed(self, progress: Progress) -> Progress:
-        """Progress with what is known of other processes."""
-        if isinstance(self.session.executor, Cluster):
-            seconds = by_activity(self._own(progress.seconds), self.workers.get("seconds", {}))
-            memory = tuple(tuple(worker) for worker in self.workers.get("memory", ()))
-        else:
-            seconds = by_activity(progress.seconds)
-            limit = float(self.plan.place.memory_limit or 0)
-            memory = (("this process", float(self.process.memory_info().rss), limit),)
-        return replace(
-            progress, seconds=seconds, memory=memory, planned_memory=float(self.plan.worker_memory)
-        )
-
-    def _own(self, seconds: dict[str, float]) -> dict[str, float]:
-        # workers may be threads of this process
-        return {name: seconds[name] for name in CLIENT if name in seconds}
+        self._tell("end", status=_text(outcome.reason))
+        self._note(_text(outcome.reason))
 
     def _progress(self, progress: Progress) -> None:
-        self._tell(
-            "progress", progress=_plain(asdict(progress)), client_seconds=_plain(self._own(progress.seconds))
-        )
+        seconds = _own(progress.usage.seconds)
+        self._tell("progress", progress=_plain(asdict(progress)), client_seconds=_plain(seconds))
 
     def _tell(self, kind: str, **content: Any) -> None:
         """Send a message; the answer says what the workers are at."""
         if self.client is None:
             return
-        run = f"{socket.gethostname()}:{self.session.run.path.resolve()}"
-        message = {"run": _text(run), "kind": kind, "span": self.session.root_span, **content}
+        run = f"{socket.gethostname()}:{self.context.run.path.resolve()}"
+        message = {"run": _text(run), "kind": kind, "span": self.context.root_span, **content}
         scheduler: Any = self.client.scheduler
         try:
             self.workers = self.client.sync(scheduler.altmin_tell, message=message) or {}
@@ -165,15 +161,14 @@ class Publisher:
         if self.client is None:
             return []
         try:
-            records: list[dict[str, Any]] = _plain(self.session.run.records(whole=True))
+            return [_plain(record.to_dict()) for record in read_records(self.context.run, whole=True)]
         except (AltMinError, OSError):  # which training says itself, and better
             return []
-        return records
 
     def _note(self, status: str) -> None:
         """Leave in the run folder what `altmin dashboard` shows besides the history."""
         try:
-            self.session.run.write_progress(
+            self.context.run.write_progress(
                 {
                     "status": status,
                     "time": time.time(),
@@ -186,14 +181,14 @@ class Publisher:
 
     def _draw(self) -> None:
         """Some samples of an auto-encoder, and what the best model so far makes of them."""
-        problem = self.session.problem
+        problem = self.context.problem
         if self.client is None or problem.kernel.target != "inputs":
             return
         try:
             if self.samples is None:
                 store = (problem.validation or problem.train).store
                 self.samples = np.asarray(store.x[: min(PICTURES, store.rows)])
-            model = Model.load(self.session.run.model)
+            model = Model.load(self.context.run.model)
             rows = pictures(self.samples, model.predict(self.samples))
         except Exception:  # no model yet, or samples that are no more to be had
             _log.debug("no pictures for the dashboard", exc_info=True)
@@ -201,22 +196,9 @@ class Publisher:
         self._tell("pictures", pictures=rows)
 
 
-@contextmanager
-def published(
-    session: RunContext, observer: Observer, plan: Plan, log: Callable[[str], object]
-) -> Iterator[Publisher]:
-    """Tell the page of the cluster's dashboard, if there is one, of a run for as long as a block lasts."""
-    publisher = Publisher(session, observer, plan)
-    if isinstance(session.executor, Cluster):
-        publisher.client = session.executor.client
-        if (url := _installed(session.executor.client)) is not None:
-            log(f"dashboard: {url}")
-    publisher.begun()
-    try:
-        yield publisher
-    except BaseException as error:
-        publisher.ended(str(error) or "interrupted")
-        raise
+def _own(seconds: dict[str, float]) -> dict[str, float]:
+    """What the process that trains spent: workers may be threads of it."""
+    return {name: seconds[name] for name in CLIENT if name in seconds}
 
 
 def _installed(client: Client) -> str | None:

@@ -16,10 +16,11 @@ from altmin_dask.dashboard.board import Board
 from altmin_dask.dashboard.page import document
 from altmin_dask.dashboard.pictures import PICTURES, pictures
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.display import duration
 from altmin_dask.errors import AltMinError, ConfigError
+from altmin_dask.format import duration
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.record import read_records
 
 PAGE = "/altmin"
 SILENT_SECONDS = 60.0
@@ -60,7 +61,7 @@ class Follower:
         """Take in what has been written since the last time."""
         state = self.board.runs[self.name]
         try:
-            records = self.run.records(whole=True)
+            records = read_records(self.run, whole=True)
         except (AltMinError, OSError) as error:  # of a folder that is damaged, or gone
             self._tell("end", status=str(error))
             return
@@ -68,7 +69,7 @@ class Follower:
             state.records.clear()
         fresh = records[len(state.records) :]
         for record in fresh:
-            self._tell("record", record=record)
+            self._tell("record", record=record.to_dict())
         self._follow_note()
         if fresh:
             self._draw()
@@ -120,7 +121,7 @@ def serve(run: RunFolder, address: str, port: int, log: Callable[[str], object])
         Where to listen: "127.0.0.1" is this machine only.
     port : int
         0 for any that is free.
-    announce : callable
+    log : callable
         Told the URL.
 
     Raises

@@ -2,62 +2,42 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_array
+from sklearn.utils.validation import check_array, validate_data
 
 from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import Source, array_source
 from altmin_dask.errors import DataError
-from altmin_dask.estimators.base import FLOATS, AltMinEstimator
-from altmin_dask.estimators.forward import Forward
+from altmin_dask.estimators.base import FLOATS, GIVEN
+from altmin_dask.estimators.dense import DenseEstimator
 from altmin_dask.estimators.input import as_dask, is_lazy, known
+from altmin_dask.estimators.parameters import LossParameters, parameter, parametrized
 from altmin_dask.estimators.scoring import lazy_r2
 
 
-class AltMinAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, AltMinEstimator):  # type: ignore[misc]
+@parametrized
+class AltMinAutoencoder(
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    DenseEstimator,
+    LossParameters,
+):
     """Auto-encoder trained by alternating minimisation, out of core where the samples are.
 
     Samples x (rows, features) are encoded by the layers up to the narrowest hidden one, and decoded by those above.
 
     Parameters
     ----------
-    hidden_layer_sizes : int or tuple of int
-        Widths of the hidden layers; `transform` gives the values of the narrowest (the first of these, if several).
-    output_activation : str, optional
-        None is "identity" for the squared loss; "sigmoid" for samples in [0, 1].
-    loss : {"squared", "binary_cross_entropy"}
-        ½ ‖x̂ − x‖², or with sigmoid outputs the cross entropy, for samples in [0, 1].
-    activation, initialization, penalty, mu, ridge, proximal, schedule, max_sweeps, early_stopping, \
-validation_fraction, n_iter_no_change, tol, warm_start, chunk_rows, group_chunks, max_staleness, dtype, random_state, \
-scheduler, workers, temporary_folder, settings, verbose
-        See `AltMinEstimator`.
+    %(parameters)s
 
     Attributes
     ----------
-    model_ : Model
-        The network with its weights.
-    coefs_, intercepts_ : list of ndarray
-        Weights (inputs, outputs) and biases (outputs,) of every layer.
-    history_ : list of dict
-        All records of the run: losses, seconds, sweeps.
-    loss_curve_ : list of float
-        The loss of the samples trained on, from every record.
-    best_loss_ : float
-        The loss by which the model was chosen.
-    best_validation_score_ : float or None
-        Score of the samples held out, with `early_stopping`.
-    n_iter_ : int
-        Sweeps begun.
-    n_features_in_ : int
-        Features of a sample.
-    feature_names_in_ : ndarray of str
-        Their names, where X was a frame.
+    %(attributes)s
 
     Notes
     -----
@@ -77,48 +57,16 @@ scheduler, workers, temporary_folder, settings, verbose
     True
     """
 
-    _kind = "autoencoder"
+    hidden_layer_sizes: int | tuple[int, ...] = parameter(
+        "Widths of the hidden layers; `transform` gives the values of the narrowest (the first of these, if several).",
+        default=(32,),
+        kw_only=False,
+    )
+    activation: str | tuple[str, ...] = parameter(default="sigmoid", kw_only=False)
+    ridge: float = 0.005
+    max_sweeps: float | None = None
 
-    def __init__(
-        self,
-        hidden_layer_sizes: int | tuple[int, ...] = (32,),
-        activation: str | tuple[str, ...] = "sigmoid",
-        *,
-        output_activation: str | None = None,
-        loss: str = "squared",
-        initialization: str = "auto",
-        penalty: str = "l2",
-        mu: Any = "auto",
-        ridge: float = 0.005,
-        proximal: float | None = None,
-        schedule: str = "auto",
-        max_sweeps: float | None = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int | None = 10,
-        tol: float = 1e-3,
-        warm_start: bool = False,
-        chunk_rows: int | None = None,
-        group_chunks: int | None = None,
-        max_staleness: int = 0,
-        dtype: str = "auto",
-        random_state: Any = None,
-        scheduler: str | None = None,
-        workers: int | None = None,
-        temporary_folder: str | os.PathLike[str] | None = None,
-        settings: Mapping[str, Any] | None = None,
-        verbose: bool = False,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes, activation, initialization=initialization, penalty=penalty, mu=mu, ridge=ridge,
-            proximal=proximal, schedule=schedule, max_sweeps=max_sweeps, early_stopping=early_stopping,
-            validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, tol=tol, warm_start=warm_start,
-            chunk_rows=chunk_rows, group_chunks=group_chunks, max_staleness=max_staleness, dtype=dtype,
-            random_state=random_state, scheduler=scheduler, workers=workers, temporary_folder=temporary_folder,
-            settings=settings, verbose=verbose,
-        )  # fmt: skip
-        self.output_activation = output_activation
-        self.loss = loss
+    _kind = "autoencoder"
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train.
@@ -166,12 +114,11 @@ scheduler, workers, temporary_folder, settings, verbose
         ndarray or dask array
             Values of the narrowest layer, (rows, code); lazy where X is a dask collection, zarr or a path.
         """
-        return self._predict(X, Forward(self._fitted, 0, self._code_layer))
+        return self._predict(X, self._forward(last=self._code_layer))
 
     def inverse_transform(self, X: Any) -> Any:
         """Decode what `transform` gave: codes (rows, code) to samples (rows, features)."""
-        model = self._fitted
-        forward = Forward(model, self._code_layer, len(model.network.widths))
+        forward = self._forward(first=self._code_layer)
         lazy = is_lazy(X)
         codes: Any = as_dask(X) if lazy else check_array(X, dtype=FLOATS)
         if codes.shape[1] != self._n_features_out:
@@ -216,7 +163,16 @@ scheduler, workers, temporary_folder, settings, verbose
         output = self.output_activation
         if output is None and self.loss == "squared":
             output = "identity"
-        return {"output_activation": output, "loss": self.loss}
+        return {**super()._network(), "output_activation": output, "loss": self.loss}
+
+    def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
+        self._check_numbers(X)
+        x = validate_data(self, X, dtype=FLOATS, ensure_min_samples=least, reset=reset)
+        return array_source(x, name=GIVEN)
+
+    def _with_targets(self, source: Source, begun: bool) -> Source:
+        """Samples are their own targets."""
+        return source
 
     def _score_of(self, store: SampleStore) -> float:
         return self.score(store.path)

@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
 
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.data.streams import mapped
 from altmin_dask.errors import DataError
-from altmin_dask.estimators.base import AltMinEstimator
+from altmin_dask.estimators.dense import DenseEstimator
 from altmin_dask.estimators.input import is_lazy, known, targets_like
+from altmin_dask.estimators.parameters import parameter, parametrized
 from altmin_dask.estimators.scoring import lazy_accuracy
-from altmin_dask.types import Array
-
-_BLOCK = 1 << 16
+from altmin_dask.estimators.targets import classes_from_json, classes_to_json, encoded, find_classes
 
 
-class AltMinClassifier(ClassifierMixin, AltMinEstimator):  # type: ignore[misc]
+@parametrized
+class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
     """Classifier of softmax outputs trained by alternating minimisation, out of core where the samples are.
 
     Parameters
     ----------
-    class_weight : dict, "balanced" or None
-        How much samples of a class count, besides their own weights; "balanced" gives all classes the same.
-    hidden_layer_sizes, activation, initialization, penalty, mu, ridge, proximal, schedule, max_sweeps, \
-early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, chunk_rows, group_chunks, max_staleness, \
-dtype, random_state, scheduler, workers, temporary_folder, settings, verbose
-        See `AltMinEstimator`.
+    %(parameters)s
 
     Attributes
     ----------
     classes_ : ndarray
         The labels, sorted, of whatever type.
-    model_, coefs_, intercepts_, history_, loss_curve_, best_loss_, best_validation_score_, n_iter_, n_features_in_, \
-feature_names_in_
-        As those of `AltMinAutoencoder`; scores are accuracies.
+    %(attributes)s
 
     Examples
     --------
@@ -56,47 +46,12 @@ feature_names_in_
     True
     """
 
-    _kind = "classifier"
-    classes_: Array
+    class_weight: Mapping[Any, float] | str | None = parameter(
+        "How much samples of a class count, besides their own weights; 'balanced' gives all classes the same.",
+        default=None,
+    )
 
-    def __init__(
-        self,
-        hidden_layer_sizes: int | tuple[int, ...] = (100,),
-        activation: str | tuple[str, ...] = "relu",
-        *,
-        class_weight: Any = None,
-        initialization: str = "auto",
-        penalty: str = "l2",
-        mu: Any = "auto",
-        ridge: float = 1.0,
-        proximal: float | None = None,
-        schedule: str = "auto",
-        max_sweeps: float | None = 30,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int | None = 10,
-        tol: float = 1e-3,
-        warm_start: bool = False,
-        chunk_rows: int | None = None,
-        group_chunks: int | None = None,
-        max_staleness: int = 0,
-        dtype: str = "auto",
-        random_state: Any = None,
-        scheduler: str | None = None,
-        workers: int | None = None,
-        temporary_folder: str | os.PathLike[str] | None = None,
-        settings: Mapping[str, Any] | None = None,
-        verbose: bool = False,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes, activation, initialization=initialization, penalty=penalty, mu=mu, ridge=ridge,
-            proximal=proximal, schedule=schedule, max_sweeps=max_sweeps, early_stopping=early_stopping,
-            validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, tol=tol, warm_start=warm_start,
-            chunk_rows=chunk_rows, group_chunks=group_chunks, max_staleness=max_staleness, dtype=dtype,
-            random_state=random_state, scheduler=scheduler, workers=workers, temporary_folder=temporary_folder,
-            settings=settings, verbose=verbose,
-        )  # fmt: skip
-        self.class_weight = class_weight
+    _kind = "classifier"
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train.
@@ -207,36 +162,13 @@ feature_names_in_
             raise DataError(
                 f"y should be a 1d array, got an array of shape {y.shape} instead; give one label a row"
             )
-        found: Array | None = None
-        for block in y.blocks(_BLOCK):
-            own = np.unique(block)
-            found = own if found is None else np.union1d(found, own)
-        assert found is not None
-        check_classification_targets(found)
-        classes = self.classes_ if begun else getattr(self, "_announced", found)
-        if len(classes) < 2:
-            raise DataError(f"y has only one class, {classes.tolist()[0]!r}; a classifier needs at least two")
-        if classes is not found and not np.isin(found, classes).all():
-            raise DataError(
-                f"y has the labels {found.tolist()}, which are not all among the classes {classes.tolist()}"
-            )
-        if (
-            self.warm_start
-            and not begun
-            and hasattr(self, "model_")
-            and not np.array_equal(found, self.classes_)
-        ):
-            raise DataError(
-                f"warm_start goes on with the classes {self.classes_.tolist()}, and y has {found.tolist()}; "
-                "give samples of all of them, or warm_start=False"
-            )
-        self.classes_ = classes
-        if y.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):
-            return y
-        return mapped(y, lambda block: np.asarray(np.searchsorted(classes, block)), np.int64)
+        known = self.classes_ if begun else getattr(self, "_announced", None)
+        warm = self.warm_start and not begun and hasattr(self, "model_")
+        self.classes_ = find_classes(y, known, self.classes_ if warm else None)
+        return encoded(y, self.classes_)
 
     def _network(self) -> dict[str, Any]:
-        return {"classes": len(self.classes_)}
+        return {**super()._network(), "classes": len(self.classes_)}
 
     def _score_of(self, store: SampleStore) -> float:
         samples = known(self._samples(store.path))
@@ -244,11 +176,7 @@ feature_names_in_
         return lazy_accuracy(targets_like(store.path, None, samples), forward.lazily(samples))
 
     def _saved(self) -> dict[str, Any]:
-        return {"classes": self.classes_.tolist(), "classes_dtype": self.classes_.dtype.str}
+        return classes_to_json(self.classes_)
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
-        self.classes_ = np.array(saved["classes"], dtype=np.dtype(saved["classes_dtype"]))
-        if self.classes_.shape != self.model_.network.widths[-1:]:
-            raise ValueError(
-                f"it has {self.classes_.shape} classes for {self.model_.network.widths[-1]} outputs"
-            )
+        self.classes_ = classes_from_json(saved, self.model_.network.widths[-1])

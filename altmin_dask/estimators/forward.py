@@ -1,9 +1,8 @@
-"""Layers of a trained model over samples in memory, or block by block over a dask array."""
+"""A trained network over samples in memory, or block by block over a dask array."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
@@ -15,73 +14,68 @@ from altmin_dask.data.checks import check_whole
 from altmin_dask.errors import DataError
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.networks.network import Network
-from altmin_dask.storage.model import Model
-from altmin_dask.types import Array, Batch
-
-STRIP_ROWS = 8192
-"""Samples in memory go through the network so many at a time."""
+from altmin_dask.types import Array, Batch, Weights
 
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """Layers `first` + 1 … `last` of a model, and what is made of the last one's values.
+    """What a network gives for samples (rows, values).
 
     Attributes
     ----------
-    model : Model
-        With its weights.
-    first, last : int
-        Layers are numbered from 1; values of layer 0 are the samples.
+    network, weights : Network, tuple of ndarray
+        All layers of a model, or some of them.
     flat : bool
-        Give the first column only, (rows,).
+        Give a single output without a dimension of its own.
     classes : ndarray or None
-        Give the name of the largest column, (rows,).
+        Give the name of the largest output in place of all of them.
     """
 
-    model: Model
-    first: int
-    last: int
+    network: Network
+    weights: Weights
     flat: bool = False
     classes: Array | None = None
 
     @property
-    def part(self) -> Network:
-        """Those layers."""
-        return self.model.network.part(self.first, self.last)
+    def outputs(self) -> int:
+        """How many there are of a sample, or of a step."""
+        return self.network.layers[-1].units
 
     @property
     def meta(self) -> Array:
         """An empty result."""
-        columns = self.model.network.sizes[self.last]
+        steps = (self.network.layers[-1].steps,) if self.network.every else ()
         if self.classes is not None:
-            return np.empty(0, self.classes.dtype)
-        return np.empty(0 if self.flat else (0, columns), self.model.weights[0].dtype)
+            return np.empty((0, *steps), self.classes.dtype)
+        return np.empty((0, *steps) if self.flat else (0, *steps, self.outputs), self.weights[0].dtype)
 
-    def __call__(self, x: Array) -> Array:
-        """Values of the last layer for samples (or values of the first layer) in memory, (rows, …)."""
-        if len(x) <= STRIP_ROWS:
-            return self._strip(x)
-        return np.concatenate(
-            [self._strip(x[start : start + STRIP_ROWS]) for start in range(0, len(x), STRIP_ROWS)]
-        )
+    def __call__(self, x: Array, lengths: Array | None = None) -> Array:
+        """Outputs for samples in memory, of which sequences may be of different lengths."""
+        batch, rows = Batch(x, lengths=lengths), self.network.block_rows
+        starts = range(0, max(len(x), 1), rows)
+        return np.concatenate([self._of_block(batch.rows(slice(start, start + rows))) for start in starts])
+
+    def _of_block(self, batch: Batch) -> Array:
+        values = self.network.predict(self.weights, batch)
+        if self.classes is not None:
+            values = self.classes[values.reshape(-1, self.outputs).argmax(axis=1)]
+        return values.reshape(len(batch), *self.meta.shape[1:])
 
     def lazily(self, x: da.Array) -> da.Array:
         """The same for a dask array in blocks of whole rows; the model is one node of the graph."""
-        network, weights = self.model.network, self.model.weights
-        token = tokenize(self.first, self.last, self.flat, self.classes, network.describe(), *weights)
-        forward = delayed(self, name=f"altmin_model-{token}", traverse=False)
+        token = tokenize(self.flat, self.classes, self.network.describe(), *self.weights)
         meta = self.meta
-        columns = {} if meta.ndim == 2 else {"drop_axis": 1}
+        axes = {1: {"drop_axis": 1}, 2: {}, 3: {"new_axis": 2}}[meta.ndim]
         return da.map_blocks(
-            _block, x, forward=forward, name=f"altmin_predict-{tokenize(x.name, token)}", dtype=meta.dtype, meta=meta,
-            chunks=(x.chunks[0], *((size,) for size in meta.shape[1:])), **columns,
-        )  # fmt: skip
-
-    def _strip(self, values: Array) -> Array:
-        values = self.part.predict(self.model.weights[self.first : self.last], Batch(values))
-        if self.classes is not None:
-            return self.classes[values.argmax(axis=1)]
-        return values[:, 0] if self.flat else values
+            _block,
+            x,
+            forward=delayed(self, name=f"altmin_model-{token}", traverse=False),
+            name=f"altmin_predict-{tokenize(x.name, token)}",
+            dtype=meta.dtype,
+            meta=meta,
+            chunks=(x.chunks[0], *((size,) for size in meta.shape[1:])),
+            **axes,
+        )
 
 
 def _block(x: Any, *, forward: Forward) -> Array:
@@ -91,9 +85,3 @@ def _block(x: Any, *, forward: Forward) -> Array:
     check_whole(values, "X")
     with single_threaded_blas():
         return forward(values)
-
-
-def as_given(model: Model) -> Model:
-    """A model of samples as they were given, whatever was done to them before they came into a store."""
-    shape = model.sample_shape if model.network.sequence_steps is not None else (prod(model.sample_shape),)
-    return replace(model, sample_shape=shape, scale=1.0, preparation=None)

@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, Self
 
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 
-from altmin_dask.data.conversion import real
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.data.streams import mapped
 from altmin_dask.errors import DataError
-from altmin_dask.estimators.base import AltMinEstimator
-from altmin_dask.estimators.input import is_lazy, known, targets_like
+from altmin_dask.estimators.dense import DenseEstimator
+from altmin_dask.estimators.input import check_numbers, is_lazy, known, targets_like
+from altmin_dask.estimators.parameters import LossParameters, parametrized
 from altmin_dask.estimators.scoring import lazy_r2
+from altmin_dask.estimators.targets import as_floats
 
 
-class AltMinRegressor(RegressorMixin, AltMinEstimator):  # type: ignore[misc]
+@parametrized
+class AltMinRegressor(RegressorMixin, DenseEstimator, LossParameters):  # type: ignore[misc]
     """Regressor of one or several outputs trained by alternating minimisation, out of core where the samples are.
 
     Targets are taken as they are, as samples are.
 
     Parameters
     ----------
-    output_activation : str, optional
-        None is "identity" for the squared loss; "sigmoid" for targets in [0, 1].
-    loss : {"squared", "binary_cross_entropy"}
-        ½ ‖ŷ − y‖², or with sigmoid outputs the cross entropy, for targets in [0, 1].
-    hidden_layer_sizes, activation, initialization, penalty, mu, ridge, proximal, schedule, max_sweeps, \
-early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, chunk_rows, group_chunks, max_staleness, \
-dtype, random_state, scheduler, workers, temporary_folder, settings, verbose
-        See `AltMinEstimator`.
+    %(parameters)s
 
     Attributes
     ----------
     n_outputs_ : int
         Columns of y.
-    model_, coefs_, intercepts_, history_, loss_curve_, best_loss_, best_validation_score_, n_iter_, n_features_in_, \
-feature_names_in_
-        As those of `AltMinAutoencoder`; scores are R².
+    %(attributes)s
 
     Examples
     --------
@@ -57,50 +48,7 @@ feature_names_in_
     """
 
     _kind = "regressor"
-    n_outputs_: int
-    _flat: bool
-    _checks = {"multi_output": True, "y_numeric": True}  # noqa: RUF012 - declared above
-
-    def __init__(
-        self,
-        hidden_layer_sizes: int | tuple[int, ...] = (100,),
-        activation: str | tuple[str, ...] = "relu",
-        *,
-        output_activation: str | None = None,
-        loss: str = "squared",
-        initialization: str = "auto",
-        penalty: str = "l2",
-        mu: Any = "auto",
-        ridge: float = 1.0,
-        proximal: float | None = None,
-        schedule: str = "auto",
-        max_sweeps: float | None = 30,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int | None = 10,
-        tol: float = 1e-3,
-        warm_start: bool = False,
-        chunk_rows: int | None = None,
-        group_chunks: int | None = None,
-        max_staleness: int = 0,
-        dtype: str = "auto",
-        random_state: Any = None,
-        scheduler: str | None = None,
-        workers: int | None = None,
-        temporary_folder: str | os.PathLike[str] | None = None,
-        settings: Mapping[str, Any] | None = None,
-        verbose: bool = False,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes, activation, initialization=initialization, penalty=penalty, mu=mu, ridge=ridge,
-            proximal=proximal, schedule=schedule, max_sweeps=max_sweeps, early_stopping=early_stopping,
-            validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, tol=tol, warm_start=warm_start,
-            chunk_rows=chunk_rows, group_chunks=group_chunks, max_staleness=max_staleness, dtype=dtype,
-            random_state=random_state, scheduler=scheduler, workers=workers, temporary_folder=temporary_folder,
-            settings=settings, verbose=verbose,
-        )  # fmt: skip
-        self.output_activation = output_activation
-        self.loss = loss
+    _checks = {"multi_output": True, "y_numeric": True}  # noqa: RUF012 - declared by the base
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train.
@@ -180,13 +128,17 @@ feature_names_in_
             raise DataError(
                 f"y has shape {y.shape}, and was of {self.n_outputs_} outputs before; give such targets"
             )
-        self.n_outputs_, self._flat = outputs, len(y.shape) == 1
-        if y.dtype.kind == "f":
-            return y
-        return mapped(y, real, "float64")
+        self.n_outputs_: int = outputs
+        self._flat: bool = len(y.shape) == 1
+        return as_floats(y)
 
     def _network(self) -> dict[str, Any]:
-        return {"output_activation": self.output_activation, "loss": self.loss}
+        return {**super()._network(), "output_activation": self.output_activation, "loss": self.loss}
+
+    def _check_numbers(self, X: Any, y: Any = None) -> None:
+        super()._check_numbers(X)
+        if y is not None:
+            check_numbers(y, "y")
 
     def _score_of(self, store: SampleStore) -> float:
         return self.score(store.path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from distributed import Client, get_worker
@@ -13,10 +13,8 @@ from altmin_dask.config import Pipeline, make_pipeline
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
 from altmin_dask.errors import ConfigError
+from altmin_dask.estimators.parameters import Parameters
 from altmin_dask.networks.defaults import DEFAULTS
-
-if TYPE_CHECKING:
-    from altmin_dask.estimators.base import AltMinEstimator
 
 SMALL = 1 << 20
 """Samples of no more numbers than these get chunks of a whole group: more tasks would take longer."""
@@ -26,37 +24,46 @@ _TRAINING = ("schedule", "max_sweeps", "n_iter_no_change", "tol", "group_chunks"
 
 
 def pipeline_of(
-    estimator: AltMinEstimator,
+    parameters: Parameters,
+    network: Mapping[str, Any],
     train: SampleStore,
     validation: SampleStore | None,
-    seed: int,
     *,
+    seed: int,
     partial: bool,
-    begun: bool,
 ) -> Pipeline:
-    """The settings of a run; `partial` is one pass over the samples, with `begun` of which it goes on.
+    """The settings of a run.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Those of the estimator.
+    network : dict
+        The table `[network]`, but for hidden layers.
+    train, validation : SampleStore, SampleStore or None
+        The samples.
+    seed : int
+        Of the run.
+    partial : bool
+        Whether it is one pass over the samples.
 
     Raises
     ------
     ConfigError
         If a parameter cannot be used, which is named.
     """
-    hidden: Any = estimator.hidden_layer_sizes
     tables: dict[str, dict[str, Any]] = {
         "data": {"train": train.path, "validation": None if validation is None else validation.path},
         "network": {
-            "kind": estimator._kind,
-            "hidden_layer_sizes": (hidden,) if np.ndim(hidden) == 0 else tuple(hidden),
-            "activation": estimator.activation,
-            "initialization": estimator.initialization,
-            "dtype": dtype_of(estimator, train.x.dtype, begun=begun),
-            **estimator._network(),
+            "hidden_layer_sizes": widths(parameters.hidden_layer_sizes),
+            "activation": parameters.activation,
+            **network,
         },
-        "solver": {name: getattr(estimator, name) for name in _SOLVER},
-        "training": {**{name: getattr(estimator, name) for name in _TRAINING}, "seed": seed},
-        "cluster": {"workers": estimator.workers or (1 if train.n_chunks == 1 else None)},
+        "solver": {name: getattr(parameters, name) for name in _SOLVER},
+        "training": {**{name: getattr(parameters, name) for name in _TRAINING}, "seed": seed},
+        "cluster": {"workers": parameters.workers or (1 if train.n_chunks == 1 else None)},
     }
-    for name, value in (estimator.settings or {}).items():
+    for name, value in (parameters.settings or {}).items():
         table, dot, key = name.partition(".")
         if not dot or table in ("data", "output"):
             raise ConfigError(
@@ -74,14 +81,20 @@ def pipeline_of(
     return pipeline
 
 
-def chunk_rows_of(estimator: AltMinEstimator, source: Source) -> int | None:
+def widths(sizes: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Widths of layers, of which one may be written as a number."""
+    given: Any = sizes
+    return (given,) if np.ndim(given) == 0 else tuple(given)
+
+
+def chunk_rows_of(parameters: Parameters, source: Source) -> int | None:
     """Rows in a chunk of a temporary store; None is for `ingest` to choose."""
-    if estimator.chunk_rows is not None or source.rows * prod(source.x_shape) > SMALL:
-        return estimator.chunk_rows
+    if parameters.chunk_rows is not None or source.rows * prod(source.x_shape) > SMALL:
+        return parameters.chunk_rows
     return min(source.rows, DEFAULTS.group_rows)
 
 
-def share_held_out(estimator: AltMinEstimator) -> float:
+def share_held_out(parameters: Parameters) -> float:
     """The validation fraction.
 
     Raises
@@ -89,19 +102,10 @@ def share_held_out(estimator: AltMinEstimator) -> float:
     ConfigError
         If it is none.
     """
-    fraction = estimator.validation_fraction
+    fraction: Any = parameters.validation_fraction
     if not (isinstance(fraction, float | np.floating) and 0 < fraction < 1):
         raise ConfigError(f"validation_fraction = {fraction!r}: give a number between 0 and 1")
     return float(fraction)
-
-
-def dtype_of(estimator: AltMinEstimator, given: np.dtype[Any], *, begun: bool) -> str:
-    """In which is computed: that of the model that is gone on with, or else of the samples."""
-    if estimator.dtype == "auto":
-        if begun:
-            return str(estimator.model_.weights[0].dtype)
-        return "float32" if given == np.float32 else "float64"
-    return estimator.dtype
 
 
 def place_of(scheduler: str | None) -> str | Client | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from altmin_dask.training.callbacks import Callback
 from altmin_dask.training.progress import Progress
+from altmin_dask.training.record import Record
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -27,7 +29,7 @@ class Stop(Exception):
     """A callback wants training to end here."""
 
 
-class FitCallbacks:
+class FitCallbacks(Callback):
     """Told of progress; prints records if wanted, and makes a callback's task of what lies between two of them.
 
     Parameters
@@ -54,13 +56,13 @@ class FitCallbacks:
             self.root = estimator._init_callback_context(max_subtasks=None)
             self.root.call_on_fit_task_begin(**self.told)
 
-    def progressed(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         """Begin a task, if none is going on."""
         if self.root is not None and self.task is None:
             self.task = self.root.subcontext(task_name="sweeps")
             self.task.call_on_fit_task_begin(**self.told)
 
-    def recorded(self, record: dict[str, Any]) -> None:
+    def on_record(self, record: Record) -> None:
         """Print a line, and end the task.
 
         Raises
@@ -69,12 +71,12 @@ class FitCallbacks:
             If a callback says so.
         """
         if self.verbose:
-            held_out = record["validation_loss"]
+            held_out = record.validation_loss
             more = "" if held_out is None else f", held-out loss {held_out:.6g}"
-            print(f"sweep {record['sweep']:.4g}: loss {record['nested_loss']:.6g}{more}")
+            print(f"sweep {record.sweep:.4g}: loss {record.nested_loss:.6g}{more}")
         task, self.task = self.task, None
         if task is not None and task.call_on_fit_task_end(
-            **self.told, metadata={"record": record}, reconstruction_attributes=self.learnt
+            **self.told, metadata={"record": record.to_dict()}, reconstruction_attributes=self.learnt
         ):
             raise Stop
 

@@ -110,7 +110,7 @@ class Loss(Protocol):
         """σ of K-FAC steps in units of its curvature, unless told otherwise."""
 
     @property
-    def splitting_rho(self) -> float:
+    def dual_rho(self) -> float:
         """ρ that L1 and multipliers begin with, unless told otherwise: too little against its curvature diverges."""
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
@@ -147,7 +147,7 @@ class Squared:
     output_damping: float = 0.03
 
     @property
-    def splitting_rho(self) -> float:
+    def dual_rho(self) -> float:
         return 0.03 if self.activation.name == "sigmoid" else 0.5
 
     @property
@@ -199,7 +199,7 @@ class BinaryCrossEntropy:
     output_activation: str = "sigmoid"
     target: str = "real"
     output_damping: float = 0.003  # its curvature fades as samples are fitted
-    splitting_rho: float = 0.03
+    dual_rho: float = 0.03
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
         return sigmoid(z, out)
@@ -239,7 +239,7 @@ class CrossEntropy:
     output_activation: str = "softmax"
     target: str = "labels"
     output_damping: float = 0.003
-    splitting_rho: float = 0.03
+    dual_rho: float = 0.03
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
         p = np.subtract(z, z.max(axis=1, keepdims=True), out=out)

@@ -71,9 +71,9 @@ class MeanLoss:
         return self.base.output_damping
 
     @property
-    def splitting_rho(self) -> float:
+    def dual_rho(self) -> float:
         """As of ℓ."""
-        return self.base.splitting_rho
+        return self.base.dual_rho
 
     def targets(self, batch: Batch, dtype: npt.DTypeLike) -> Targets:
         """Take the targets of samples out of a batch: once a block, before anything is computed.

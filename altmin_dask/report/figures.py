@@ -7,7 +7,7 @@ The losses have colours of Okabe and Ito, the layers of viridis: the colour-blin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -20,21 +20,20 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from altmin_dask.format import number
+from altmin_dask.report.columns import column, layer_columns
 from altmin_dask.storage.ownership import PRODUCER
+from altmin_dask.training.record import Record
 from altmin_dask.types import Array
 
 DPI = 150
 WIDTH = 10.0
 COLUMNS = 10
 """Samples in a row of a grid of images."""
-_MIN_IMAGE = 64
-"""A vector of fewer values is no image, even if their number is a square."""
 _MOST_LABELS = 16
 _TILE = 120
 _GAP = 8
 _STEPS = (1, 2, 2.5, 5, 10)
-
-Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -88,39 +87,6 @@ def _set_style(theme: Theme) -> None:
     matplotlib.rc("lines", linewidth=1.8, markersize=3.6, solid_capstyle="round", solid_joinstyle="round")
 
 
-def column(records: Sequence[Record], key: str) -> Array:
-    """Return one number of every record, NaN where missing or null."""
-    return np.array([_value(record.get(key)) for record in records], dtype=np.float64)
-
-
-def layer_columns(records: Sequence[Record], key: str) -> Array:
-    """Return a list of every record as a matrix (records, layers), NaN where missing or null."""
-    rows = [value if isinstance(value := record.get(key), list) else [] for record in records]
-    table = np.full((len(rows), max((len(row) for row in rows), default=0)), np.nan)
-    for target, row in zip(table, rows, strict=True):
-        target[: len(row)] = [_value(value) for value in row]
-    return table
-
-
-def gap(records: Sequence[Record]) -> Array:
-    """Return relaxed objective without its ridge / nested loss − 1 of every record, NaN where it is not known.
-
-    It goes to zero as the constraints are met.
-    """
-    relaxed = column(records, "relaxed_objective") - column(records, "ridge_term")
-    nested = column(records, "nested_loss")
-    return relaxed / np.where(nested > 0, nested, np.nan) - 1
-
-
-def number(value: float) -> str:
-    """Format a quantity for people, with four significant digits."""
-    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e12 else f"{value:.4g}"
-
-
-def _value(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
-
-
 # --- curves
 
 
@@ -137,19 +103,19 @@ class _Line:
 def convergence(records: Sequence[Record], theme: Theme) -> Figure:
     """Losses, and accuracies where there are any, against sweeps and against CPU seconds."""
     losses = _lines(
-        _Line("relaxed objective", column(records, "relaxed_objective"), theme.relaxed, dashed=True),
-        _Line("nested loss", column(records, "nested_loss"), theme.nested),
-        _Line("validation loss", column(records, "validation_loss"), theme.validation),
+        _Line("relaxed objective", column(r.relaxed_objective for r in records), theme.relaxed, dashed=True),
+        _Line("nested loss", column(r.nested_loss for r in records), theme.nested),
+        _Line("validation loss", column(r.validation_loss for r in records), theme.validation),
     )
     accuracies = _lines(
-        _Line("training", column(records, "nested_accuracy"), theme.nested),
-        _Line("validation", column(records, "validation_accuracy"), theme.validation),
+        _Line("training", column(r.nested_accuracy for r in records), theme.nested),
+        _Line("validation", column(r.validation_accuracy for r in records), theme.validation),
     )
     rows = 2 if accuracies else 1
     figure = Figure(figsize=(WIDTH, 3.7 + 2.6 * (rows - 1)), layout="constrained")
     grid = figure.subplots(rows, 2, sharex="col", sharey="row", squeeze=False, height_ratios=[3, 2][:rows])
-    cpu = column(records, "cpu_seconds")
-    times = (("sweeps", column(records, "sweep")), ("CPU seconds of training", cpu))
+    cpu = column(r.cpu_seconds for r in records)
+    times = (("sweeps", column(r.sweep for r in records)), ("CPU seconds of training", cpu))
     for place, (name, x) in enumerate(times):
         _log_scale(grid[0, place], losses)
         _curves(grid[0, place], x, losses)
@@ -167,13 +133,13 @@ def convergence(records: Sequence[Record], theme: Theme) -> Figure:
 
 def has_residuals(records: Sequence[Record]) -> bool:
     """Whether there is anything to draw in `residuals`."""
-    return bool(np.any(layer_columns(records, "residuals") > 0))
+    return bool(np.any(layer_columns(r.residuals for r in records) > 0))
 
 
 def residuals(records: Sequence[Record], theme: Theme) -> Figure:
     """Residuals of every layer over sweeps, and μ of every layer where it changes."""
-    sweeps, mu = column(records, "sweep"), layer_columns(records, "mu")
-    panels = [("Residual ‖rᵢ‖ of each layer, root mean square", layer_columns(records, "residuals"))]
+    sweeps, mu = column(r.sweep for r in records), layer_columns(r.mu for r in records)
+    panels = [("Residual ‖rᵢ‖ of each layer, root mean square", layer_columns(r.residuals for r in records))]
     if any(len(set(values[np.isfinite(values)])) > 1 for values in mu.T):
         panels.append(("Penalty μ of each layer", mu))
     figure, axes = _side_by_side(len(panels))
@@ -186,15 +152,15 @@ def residuals(records: Sequence[Record], theme: Theme) -> Figure:
 
 def has_feasibility(records: Sequence[Record]) -> bool:
     """Whether there is anything to draw in `feasibility`."""
-    return bool(np.any(layer_columns(records, "relative_residuals") > 0))
+    return bool(np.any(layer_columns(r.relative_residuals for r in records) > 0))
 
 
 def feasibility(records: Sequence[Record], theme: Theme) -> Figure:
     """Relative residuals of every layer over sweeps, and the share of exact zeros where L1 makes some."""
-    sweeps = column(records, "sweep")
-    zeros = _layer_lines(layer_columns(records, "zero_residuals"), theme)
+    sweeps = column(r.sweep for r in records)
+    zeros = _layer_lines(layer_columns(r.zero_residuals for r in records), theme)
     figure, axes = _side_by_side(2 if zeros else 1)
-    relative = _layer_lines(layer_columns(records, "relative_residuals"), theme)
+    relative = _layer_lines(layer_columns(r.relative_residuals for r in records), theme)
     _log_scale(axes[0], relative)
     _layer_panel(axes[0], "Relative residual ‖rᵢ‖ / ‖zᵢ‖ of each layer", sweeps, relative, number)
     if zeros:
@@ -338,22 +304,6 @@ def spread(heights: Sequence[float], needed: float) -> list[float]:
 
 
 # --- samples
-
-
-def as_images(values: Array, sample_shape: tuple[int, ...]) -> Array | None:
-    """Reshape samples to images (n, height, width[, 3]); None where they are not images.
-
-    Images are samples of two axes, of three of which the first or last holds three colours, and vectors whose
-    length is a square of 8 or more; axes of length 1 do not count.
-    """
-    shape = tuple(size for size in sample_shape if size > 1)
-    side = math.isqrt(math.prod(shape))
-    if len(shape) == 1 and side * side == shape[0] >= _MIN_IMAGE:
-        shape = (side, side)
-    images = values.reshape(len(values), *shape)
-    if len(shape) == 3 and shape[0] == 3:
-        return np.moveaxis(images, 1, -1)
-    return images if len(shape) == 2 or (len(shape) == 3 and shape[2] == 3) else None
 
 
 class _Tiles:

@@ -18,39 +18,20 @@ from matplotlib.figure import Figure
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ExistsError, MissingError
 from altmin_dask.report import figures
-from altmin_dask.report.figures import COLUMNS, DARK, LIGHT, Record, Theme, column, number
+from altmin_dask.report.columns import layer_columns
+from altmin_dask.report.figures import COLUMNS, DARK, LIGHT, Theme
+from altmin_dask.report.images import as_images
+from altmin_dask.report.summary import history_table, summary_table
 from altmin_dask.storage.atomic import write_text
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import PRODUCER
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.record import Record, read_records
 from altmin_dask.types import Array
 
 _PICTURES = ("convergence", "residuals", "feasibility", "reconstructions", "predictions")
 _MARKS = b"Software\0" + PRODUCER.encode(), b'name="generator" content="' + PRODUCER.encode() + b'"'
 _HEAD = 512
-_MEASURES = (
-    ("relaxed objective", "relaxed_objective", number, min),
-    ("nested loss", "nested_loss", number, min),
-    ("validation loss", "validation_loss", number, min),
-    ("training accuracy", "nested_accuracy", "{:.2%}".format, max),
-    ("validation accuracy", "validation_accuracy", "{:.2%}".format, max),
-)
-_COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("sweep", "sweep", number),
-    ("CPU s", "cpu_seconds", "{:,.2f}".format),
-    ("wall s", "wall_seconds", "{:,.2f}".format),
-    *((label, key, show) for label, key, show, _ in _MEASURES),
-    ("steps cut short", "shortened", "{:.1%}".format),
-    ("gradient norm", "gradient_norm", "{:.2g}".format),
-)
-_GAP, _SHOW_GAP = "gap of relaxed to nested", "{:+.2%}".format
-_MOST_LAYERS = 8
-"""Layers that are told one by one in the summary."""
-_LAYERS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("residual", "residuals", number),
-    ("relative residual", "relative_residuals", "{:.2g}".format),
-    ("zero residuals", "zero_residuals", "{:.1%}".format),
-)
 
 
 @dataclass(frozen=True)
@@ -96,7 +77,7 @@ def write_report(run: RunFolder) -> Path:
         If there are other files by the names of the report's.
     """
     settings = run.settings()
-    records = run.records()
+    records = read_records(run)
     if not records:
         raise MissingError(
             f"{run.path} has no records to report on; go on with it by `altmin train --resume`"
@@ -122,7 +103,7 @@ def write_report(run: RunFolder) -> Path:
         shown.append({"about": picture, "light": _encode(light), "dark": _encode(dark)})
 
     name = run.path.resolve().name
-    head, rows = _table(records)
+    head, rows = history_table(records)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -161,47 +142,6 @@ def _check_own(file: Path) -> None:
         raise ExistsError(f"{file} is not of a report, so it is not replaced; move it away")
 
 
-def summary_table(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """Sum a run up in (label, value) pairs: how long it took, and its last and best losses and accuracies.
-
-    Parameters
-    ----------
-    records : sequence of mapping
-        The history; what no record has is left out.
-    """
-    rows = []
-    for label, (_, key, show) in zip(("sweeps", "CPU seconds", "wall seconds"), _COLUMNS, strict=False):
-        values = column(records[-1:], key)
-        rows += [(label, show(value)) for value in values[np.isfinite(values)]]
-    sweeps = column(records, "sweep")
-    for label, key, show, best in _MEASURES:
-        values = column(records, key)
-        there = np.flatnonzero(np.isfinite(values))
-        if not there.size:
-            continue
-        rows.append((label, show(values[there[-1]])))
-        if key != "relaxed_objective":  # F under one μ says nothing about F under another
-            at = best(there, key=lambda i: values[i])
-            rows.append((f"best {label}", f"{show(values[at])} (sweep {number(sweeps[at])})"))
-    gaps = figures.gap(records)
-    rows += [(_GAP, _SHOW_GAP(value)) for value in gaps[np.isfinite(gaps)][-1:]]
-    return rows + _last_of_layers(records)
-
-
-def _last_of_layers(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """Label how far the constraints are met in the last record that says so, layer by layer."""
-    rows = []
-    for label, key, show in _LAYERS[1:]:
-        table = figures.layer_columns(records, key)
-        there = np.flatnonzero(np.isfinite(table).any(axis=1))
-        if there.size:
-            values = table[there[-1]]
-            name = f"{label} by layer" if values.size > 1 else label
-            shown = [_cell(value, show) for value in values[:_MOST_LAYERS]]
-            rows.append((name, ", ".join(shown + ["…"] * (values.size > _MOST_LAYERS))))
-    return rows
-
-
 # --- pictures
 
 
@@ -234,7 +174,7 @@ def _curves(records: Sequence[Record]) -> list[Picture]:
             "The residuals of each layer relative to its pre-activations, on a logarithmic scale: at zero the "
             "relaxed network is the real one, and the relaxed objective without its ridge is the nested loss."
         )
-        if np.isfinite(figures.layer_columns(records, "zero_residuals")).any():
+        if np.isfinite(layer_columns(r.zero_residuals for r in records)).any():
             about += " Of L1 also the share of residuals that are exactly zero."
         pictures.append(Picture("feasibility", "Feasibility", about, partial(figures.feasibility, records)))
     return pictures
@@ -260,7 +200,7 @@ def _samples(run: RunFolder, model: Model) -> list[Picture]:
         raise _NoPictureError(f"No {what}: {path} no longer holds the samples that were used.")
 
     source = f"The first samples of the {'validation' if role == 'validation' else 'training'} store {path}"
-    outputs, images = model.predict(x), figures.as_images(x, store.sample_shape)
+    outputs, images = model.predict(x), as_images(x, store.sample_shape)
     if model.kind == "autoencoder":
         return [_reconstructions(x, outputs, images, store.sample_shape, source)]
     if y is None:
@@ -282,7 +222,7 @@ def _reconstructions(
         draw = partial(figures.reconstruction_curves, flat[:COLUMNS], outputs[:COLUMNS])
         caption = f"{source}, and what the network makes of them."
     else:
-        made = figures.as_images(outputs, sample_shape)
+        made = as_images(outputs, sample_shape)
         assert made is not None  # it depends on the shape alone
         shown = 2 * COLUMNS
         draw = partial(figures.reconstruction_images, images[:shown], made[:shown])
@@ -316,26 +256,3 @@ def _setting(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_setting, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _table(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
-    """Lay all records out as a head and rows, without columns that no record has a number in."""
-    head, columns = [], []
-    for label, key, show in _COLUMNS:
-        values = column(records, key)
-        if np.isfinite(values).any():
-            head.append(label)
-            columns.append([_cell(value, show) for value in values])
-    gaps = figures.gap(records)
-    if np.isfinite(gaps).any():
-        head.append(_GAP)
-        columns.append([_cell(value, _SHOW_GAP) for value in gaps])
-    for label, key, show in _LAYERS:
-        for layer, values in enumerate(figures.layer_columns(records, key).T, 1):
-            head.append(f"{label} {layer}")
-            columns.append([_cell(value, show) for value in values])
-    return head, [list(row) for row in zip(*columns, strict=True)]
-
-
-def _cell(value: float, show: Callable[[float], str]) -> str:
-    return show(value) if np.isfinite(value) else "–"

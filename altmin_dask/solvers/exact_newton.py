@@ -28,10 +28,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf, dpotrs
 
 from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.networks.network import Network, Point
+from altmin_dask.solvers.linalg import cholesky, cholesky_solve
 from altmin_dask.solvers.line_search import Step
 from altmin_dask.types import Array, Weights
 
@@ -223,9 +223,9 @@ class _Expansion:
         """−matrix⁻¹ ∇F of the rows, NaN where the matrix is not positive definite, (rows, D)."""
         out = np.full((len(rows), self.bend.shape[1]), np.nan)
         for matrix, pull, step in zip(self.hessian(rows), self.gradient[rows], out, strict=True):
-            factor, failed = dpotrf(matrix, lower=1, clean=0)
-            if not failed:
-                step[:] = -dpotrs(factor, pull, lower=1)[0]
+            factor = cholesky(matrix)
+            if factor is not None:
+                step[:] = -cholesky_solve(factor, pull)
         return out
 
     def saddle_step(self, rows: Array) -> Array:

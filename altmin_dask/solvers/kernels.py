@@ -17,7 +17,7 @@ from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.linalg import add_gram, add_product
 from altmin_dask.solvers.packing import Layout, PackedArrays, packed_size, split_layers
 from altmin_dask.solvers.penalty import ADMMResiduals, Penalty
-from altmin_dask.solvers.statistics import Statistics
+from altmin_dask.solvers.statistics import Fit, Statistics
 from altmin_dask.types import Array, Batch, Weights
 
 _SIGNS = 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32) - 1
@@ -94,10 +94,10 @@ def collect_chunk(
     width = sum(network.widths)
     for rows, block in batch.blocks(network.block_rows):
         z, s = split_layers(latent[rows, :width], network.widths), latent[rows, width:]
-        offsets = penalty.offsets(s, network.widths, work, "old offset")
+        fit = Fit(penalty.offsets(s, network.widths, work, "old offset"), penalty.counts)
         fixed: Any = network.prepare(weights, block, Workspace())
         point = network.evaluate(weights, fixed, network.loss.targets(block, weights[0].dtype), z)
-        statistics.add(point, work, offsets=offsets, counts=penalty.counts)
+        statistics.add(point, work, fit)
     return statistics
 
 
@@ -146,18 +146,12 @@ def visit_chunk(
         with work.activity("newton"):
             result = update(network, weights, penalty.rho, block, z, settings, work, dual)
         with work.activity("statistics"):
+            fit = Fit(result.offsets, penalty.counts)
             if replace_all:
-                sums.statistics.add(result.end, work, offsets=result.offsets, counts=penalty.counts)
+                sums.statistics.add(result.end, work, fit)
             else:
-                sums.statistics.replace(
-                    result.start,
-                    result.end,
-                    work,
-                    old_offsets=previous.offsets(s, widths, work, "old offset"),
-                    offsets=result.offsets,
-                    old_counts=previous.counts,
-                    counts=penalty.counts,
-                )
+                old_fit = Fit(previous.offsets(s, widths, work, "old offset"), previous.counts)
+                sums.statistics.replace(result.start, result.end, work, old_fit, fit)
         sums.residuals.totals[2] -= result.slope.sum(dtype=np.float64)
         sums.statistics.diagnostics += (result.objective_after.sum(dtype=np.float64), result.shortened)
         np.concatenate(result.end.z, axis=1, out=out[rows, :width])

@@ -48,13 +48,6 @@ class L1(SplitPenalty):
         """Of all layers."""
         return MU_L1
 
-    @classmethod
-    def initial_rho(
-        cls, network: Network, mu: tuple[float, ...], augmentation: float | None
-    ) -> tuple[float, ...]:
-        """By the loss, unless told otherwise."""
-        return (augmentation or cls.default_rho(network),) * len(mu)
-
     def dual(self, layer: int, s: Array, out: Array) -> Array:
         """s_i clipped to ±μ_i / 2ρ_i."""
         kappa = s.dtype.type(self.mu[layer] / (2 * self.rho[layer]))

@@ -193,7 +193,14 @@ class SplitPenalty(Penalty):
     def default_rho(network: Network) -> float:
         """ρ to begin with, unless told otherwise, by the layers or the loss."""
         given = network.defaults.dual_rho
-        return network.loss.splitting_rho if given is None else given
+        return network.loss.dual_rho if given is None else given
+
+    @classmethod
+    def initial_rho(
+        cls, network: Network, mu: tuple[float, ...], augmentation: float | None
+    ) -> tuple[float, ...]:
+        """As `Penalty` says: where it stands beside μ, what is told, or the default."""
+        return (augmentation or cls.default_rho(network),) * len(mu) if cls.augmented else mu
 
     @property
     def counts(self) -> tuple[float, ...]:

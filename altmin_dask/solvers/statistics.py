@@ -12,6 +12,7 @@ sum. A recurrent network's rows are the steps of all samples, and its first Gram
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,25 @@ from altmin_dask.types import Array, Weights
 
 ROUNDING = 16 * float(np.finfo(np.float64).eps)
 """Relative error of a sum of many products in float64: errors of either sign add up like √n, in blocks."""
+
+
+class Fit(NamedTuple):
+    """What W̃_i ã is fitted to, z_i + o_i, and how much a sample counts in that.
+
+    Attributes
+    ----------
+    offsets : sequence of ndarray, (n, d_i), or None
+        o_1 … o_L of a block; None where they are nought.
+    counts : sequence of float, (L,), or None
+        How often the moments of each layer count, then in all of the sum; None is once.
+    """
+
+    offsets: Sequence[Array] | None = None
+    counts: Sequence[float] | None = None
+
+
+PLAIN = Fit()
+"""z itself, once."""
 
 
 class Statistics(PackedArrays):
@@ -82,28 +102,20 @@ class Statistics(PackedArrays):
         self,
         point: Point,
         work: Workspace | None = None,
-        *,
-        offsets: Sequence[Array] | None = None,
-        counts: Sequence[float] | None = None,
+        fit: Fit = PLAIN,
     ) -> None:
-        """Add a block of samples at `point`, with z_i + o_i in place of z_i; `work` keeps the float64 copies.
-
-        The moments of layer i count `counts[i]` times, if that is given, and then do so in all of the sum.
-        """
+        """Add a block of samples at `point`; `work` keeps the float64 copies."""
         work = work or Workspace()
         self.totals += (point.loss.sum(dtype=np.float64), len(point.loss))
-        self._add(point, 1.0, work, offsets, counts)
+        self._add(point, 1.0, work, fit)
 
     def replace(
         self,
         old: Point,
         new: Point,
         work: Workspace | None = None,
-        *,
-        old_offsets: Sequence[Array] | None = None,
-        offsets: Sequence[Array] | None = None,
-        old_counts: Sequence[float] | None = None,
-        counts: Sequence[float] | None = None,
+        old_fit: Fit = PLAIN,
+        new_fit: Fit = PLAIN,
     ) -> None:
         """Add the difference that moving a block from `old` to `new` makes; the samples are the same.
 
@@ -113,34 +125,23 @@ class Statistics(PackedArrays):
         work = work or Workspace()
         self.totals[0] += new.loss.sum(dtype=np.float64) - old.loss.sum(dtype=np.float64)
         first = 0 if self.with_inputs else 1
-        self._add(new, 1.0, work, offsets, counts, first)
-        self._add(old, -1.0, work, old_offsets, old_counts, first)
+        self._add(new, 1.0, work, new_fit, first)
+        self._add(old, -1.0, work, old_fit, first)
         if self.with_inputs:
             return
         # the first layer's inputs do not move: one product does
-        before, after = (
-            _target(point, o, 0, name, work)
-            for point, o, name in ((old, old_offsets, "z64"), (new, offsets, "moved"))
-        )
-        factor = 1.0 if counts is None else counts[0]
+        before, after = _target(old, old_fit, 0, "z64", work), _target(new, new_fit, 0, "moved", work)
+        factor = 1.0 if new_fit.counts is None else new_fit.counts[0]
         self.squares[0] += factor * (_sum_of_squares(after) - _sum_of_squares(before))
         after -= before
         add_product(self.cross[0], factor, after, _double(new.inputs[0], "inputs64", work))
 
-    def _add(
-        self,
-        point: Point,
-        sign: float,
-        work: Workspace,
-        offsets: Sequence[Array] | None,
-        counts: Sequence[float] | None,
-        first: int = 0,
-    ) -> None:
+    def _add(self, point: Point, sign: float, work: Workspace, fit: Fit, first: int = 0) -> None:
         for layer in range(first, len(self.shapes)):
             d, k = self.shapes[layer]
-            factor = sign if counts is None else sign * counts[layer]
+            factor = sign if fit.counts is None else sign * fit.counts[layer]
             # of a recurrent network every step is a row
-            z = _target(point, offsets, layer, "z64", work).reshape(-1, d)
+            z = _target(point, fit, layer, "z64", work).reshape(-1, d)
             inputs = _double(point.inputs[layer], "inputs64", work).reshape(-1, k)
             self.squares[layer] += factor * _sum_of_squares(z)
             add_product(self.cross[layer], factor, z, inputs)
@@ -201,11 +202,11 @@ def _sum_of_squares(array: Array) -> float:
     return float(np.vecdot(array, array).sum(dtype=np.float64))
 
 
-def _target(point: Point, offsets: Sequence[Array] | None, layer: int, name: str, work: Workspace) -> Array:
+def _target(point: Point, fit: Fit, layer: int, name: str, work: Workspace) -> Array:
     """z_i + o_i in float64: what W̃_i ã is to give."""
     target = _double(point.z[layer], name, work)
-    if offsets is not None:
-        target += offsets[layer]
+    if fit.offsets is not None:
+        target += fit.offsets[layer]
     return target
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -219,3 +220,8 @@ def layer_names(layers: int) -> list[str]:
 def layer_tensors(weights: Weights) -> dict[str, Any]:
     """Weights by the names they have in a file, in the order of memory that safetensors takes for granted."""
     return dict(zip(layer_names(len(weights)), map(np.ascontiguousarray, weights), strict=True))
+
+
+def layers_of(tensors: Mapping[str, Array]) -> Weights:
+    """Undo `layer_tensors`; other tensors may be there, too."""
+    return tuple(tensors[name] for name in layer_names(sum(name.startswith("layer_") for name in tensors)))

@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,12 +30,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
-from altmin_dask.data.sample_store import SAMPLES
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import remove_killed, remove_partials, write_json, write_tensors
+from altmin_dask.storage.json_files import differences, parse_object, read_json
 from altmin_dask.storage.locations import (
     filesystem_of,
     is_url,
@@ -44,11 +42,13 @@ from altmin_dask.storage.locations import (
     names_in,
     remove_empty_folder,
 )
+from altmin_dask.storage.lock import RunLock
 from altmin_dask.storage.model import STAGED, publish
 from altmin_dask.storage.ownership import remove_ours
 from altmin_dask.storage.remote import explained_errors
+from altmin_dask.storage.sample_arrays import SAMPLES
 from altmin_dask.storage.weights import WeightStore
-from altmin_dask.training.checkpoint import State
+from altmin_dask.types import Array
 
 _STATE = re.compile(r"\d{8,}\.safetensors")
 _WRITTEN = {
@@ -126,9 +126,8 @@ class RunFolder:
     @property
     def empty(self) -> bool:
         """Whether there is a folder with nothing in it (but its lock)."""
-        return self.path.is_dir() and all(
-            path == self._lock_file and self._lockable for path in self.path.iterdir()
-        )
+        lock = self._lock
+        return self.path.is_dir() and all(path == lock.file and lock.usable for path in self.path.iterdir())
 
     @property
     def claimed(self) -> bool:
@@ -160,7 +159,7 @@ class RunFolder:
             If there is nothing to resume.
         """
         if self.claimed:
-            different = _differences(self._claims().get("identity"), json.loads(json.dumps(identity)))
+            different = differences(self._claims().get("identity"), json.loads(json.dumps(identity)))
             if different:
                 raise ConfigError(
                     f"run folder {self.path} belongs to another pipeline ({'; '.join(different)}); "
@@ -185,21 +184,12 @@ class RunFolder:
             If another process trains in it, or there is something else by the name of its lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self._lockable:
-            raise ExistsError(f"{self._lock_file} is no lock of a run; move it away, or give another --run")
-        lock = FileLock(self._lock_file, blocking=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise ExistsError(
-                f"another process is training in run folder {self.path}; wait for it, or give another --run"
-            ) from None
-        try:
-            yield
-        finally:
-            if not self.claimed:  # by a run that was refused
-                self._lock_file.unlink(missing_ok=True)
-            lock.release()
+        with self._lock.held():
+            try:
+                yield
+            finally:
+                if not self.claimed:  # by a run that was refused
+                    self._lock.file.unlink(missing_ok=True)
 
     def write_manifest(
         self,
@@ -236,7 +226,7 @@ class RunFolder:
             z = self._inside(z, own)
         if shapes is not None:
             shapes = json.loads(json.dumps(shapes))
-            if self.started and (different := _differences(old.get("shapes"), shapes)):
+            if self.started and (different := differences(old.get("shapes"), shapes)):
                 raise DataError(
                     f"the samples are not those that run folder {self.path} was begun with "
                     f"({'; '.join(different)}); give another --run"
@@ -325,7 +315,7 @@ class RunFolder:
             text = text[: text.rfind(b"\n") + 1]
         for number, line in enumerate(text.splitlines(), 1):
             try:
-                records.append(_object(line))
+                records.append(parse_object(line))
             except ValueError as error:
                 raise DataError(
                     f"line {number} of {self.history} is damaged: {error}; `altmin train --resume` cuts off "
@@ -351,15 +341,22 @@ class RunFolder:
         """Where the state after `cursor` actions is committed."""
         return self.path.absolute() / "state" / f"{cursor:08d}.safetensors"
 
-    def commit(self, state: State) -> Path:
-        """Make `state` the one to resume from, and its model that of the run.
+    def commit(self, tensors: Mapping[str, Array], scalars: Mapping[str, Any]) -> Path:
+        """Make a state the one to resume from, and its model that of the run; gives its file.
 
         The state before is kept for tasks that still read it.
+
+        Parameters
+        ----------
+        tensors : mapping of str to ndarray
+            All arrays.
+        scalars : mapping
+            All the rest, JSON-ready. ``cursor`` tells states apart, ``model`` is the record of its model (−1 for none).
         """
-        file = self.state_file(state.cursor)
+        file = self.state_file(scalars["cursor"])
         file.parent.mkdir(exist_ok=True)
-        write_tensors(file, state.tensors(), {"scalars": json.dumps(state.scalars())})
-        publish(self.model, state.model)
+        write_tensors(file, tensors, {"scalars": json.dumps(scalars)})
+        publish(self.model, scalars["model"])
         for old in self._states()[:-2]:
             old.unlink()
         return file
@@ -383,13 +380,13 @@ class RunFolder:
             remove_partials(self.path / folder, files)
         remove_killed(self.model, _WRITTEN["model/"])
 
-    def restore(self) -> State | None:
-        """Read the last committed state, and bring history and model to where it was; None where nothing was committed.
+    def committed(self) -> tuple[dict[str, Array], dict[str, Any]] | None:
+        """What the last `commit` was given; None where there was none.
 
         Raises
         ------
         DataError
-            If the state is damaged, or the history is shorter than it was at the commit.
+            If its file is damaged.
         """
         states = self._states()
         if not states:
@@ -397,19 +394,29 @@ class RunFolder:
         try:
             with safe_open(states[-1], framework="numpy") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-                state = State.restore(tensors, _object(file.metadata()["scalars"].encode()))
+                return tensors, parse_object(file.metadata()["scalars"].encode())
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"the state {states[-1]} is damaged: {error}; start again in another --run"
-            ) from None
-        if (self.history.stat().st_size if self.history.exists() else 0) < state.history_bytes:
+            raise self.damaged(error) from None
+
+    def damaged(self, error: Exception) -> DataError:
+        """What to say of the last commit if it cannot be read."""
+        return DataError(f"the state {self._states()[-1]} is damaged: {error}; start again in another --run")
+
+    def roll_back(self, history_bytes: int, model: int) -> None:
+        """Bring history and model back to where they were at a commit.
+
+        Raises
+        ------
+        DataError
+            If the history is shorter than it was then.
+        """
+        if (self.history.stat().st_size if self.history.exists() else 0) < history_bytes:
             raise DataError(
                 f"{self.history} has lost records of the run; put it back, or start again in another --run"
             )
         if self.history.exists():
-            os.truncate(self.history, state.history_bytes)
-        publish(self.model, state.model)
-        return state
+            os.truncate(self.history, history_bytes)
+        publish(self.model, model)
 
     @property
     def _claim_file(self) -> Path:
@@ -420,17 +427,8 @@ class RunFolder:
         return self.path / "progress.json"
 
     @property
-    def _lock_file(self) -> Path:
-        return self.path / ".lock"
-
-    @property
-    def _lockable(self) -> bool:
-        """Whether there is no lock, or nothing but one, which is an empty file: locking empties what is there."""
-        try:
-            about = self._lock_file.lstat()
-        except FileNotFoundError:
-            return True
-        return stat.S_ISREG(about.st_mode) and about.st_size == 0
+    def _lock(self) -> RunLock:
+        return RunLock(self.path / ".lock")
 
     @staticmethod
     def _inside(z: str, own: str) -> str:
@@ -450,34 +448,3 @@ class RunFolder:
     def _states(self) -> list[Path]:
         folder = self.path.absolute() / "state"
         return [folder / name for name in sorted(names_in(str(folder))) if _STATE.fullmatch(name)]
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises
-    ------
-    DataError
-        If the file does not hold one.
-    """
-    try:
-        return _object(file.read_bytes())
-    except ValueError as error:
-        raise DataError(f"{file} is damaged: {error}") from None
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    value = json.loads(data)
-    if not isinstance(value, dict):
-        raise ValueError("it holds no JSON object")
-    return value
-
-
-def _differences(theirs: Any, ours: Any, place: str = "") -> list[str]:
-    """List settings that differ, as "place: theirs there, ours here"."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        found: list[str] = []
-        for key in sorted({*theirs, *ours}):
-            found += _differences(theirs.get(key), ours.get(key), f"{place}.{key}" if place else key)
-        return found
-    return [] if theirs == ours else [f"{place}: {theirs} there, {ours} here"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import ClassVar
 
 import dask.array as da
 import numpy as np
@@ -26,9 +27,12 @@ from altmin_dask.solvers.schedules import Action, Enter, Visit, mu_at, window_sc
 from altmin_dask.solvers.statistics import ROUNDING, Statistics, ridge_term
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.locations import is_url
-from altmin_dask.training.checkpoint import State
+from altmin_dask.training.algorithm import Initial
+from altmin_dask.training.alternating_state import AlternatingState
+from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import mu_of
+from altmin_dask.training.record import Metrics
 from altmin_dask.types import Array, Weights
 
 ROUNDED = 1e-6, 0.01
@@ -41,49 +45,53 @@ SAMPLES_PER_UNKNOWN = 10
 class AlternatingMinimization:
     """Block coordinate descent on F, one action of `window_schedule` after the other."""
 
-    def __init__(self, session: RunContext) -> None:
-        self.session, self.kind = session, PENALTIES[session.pipeline.solver.penalty]
-        training, store = session.pipeline.training, session.problem.train.store
-        network = session.problem.kernel.network
+    state_type: ClassVar[type[AlgorithmState]] = AlternatingState
+    commits_every_step: ClassVar[bool] = True  # z has changed
+    state: AlternatingState
+
+    def __init__(self, context: RunContext) -> None:
+        self.context, self.kind = context, PENALTIES[context.pipeline.solver.penalty]
+        training, store = context.pipeline.training, context.problem.train.store
+        network = context.problem.kernel.network
         self.latent = LatentStore(
-            session.run.latent,
+            context.run.latent,
             store.rows,
             latent_width(network, self.kind),
             store.chunk_rows,
-            session.problem.kernel.dtype,
-            session.run.id,
+            context.problem.kernel.dtype,
+            context.run.id,
         )
-        batch = session.pipeline.schedule == "batch"
+        batch = context.pipeline.schedule == "batch"
         size = store.n_chunks if batch else training.group_chunks or 1
-        self.groups = session.in_groups(size, shuffled=not batch)
+        self.groups = context.in_groups(size, shuffled=not batch)
         self.first_window = len(self.groups)
-        if session.pipeline.schedule == "windows":
+        if context.pipeline.schedule == "windows":
             needed = SAMPLES_PER_UNKNOWN * max(k for _, k in network.shapes)
             self.first_window = training.first_window or math.ceil(needed / (size * store.chunk_rows))
         self.first_system: tuple[tuple[float, float], RidgeSystem] | None = None
         self.weights_file = ""
+        self.superseded: int | None = None
+        """The group whose z before the last step can go as soon as the step is committed."""
 
     @property
     def weights(self) -> Weights:
         """The weights to evaluate."""
-        return self.session.state.weights
+        return self.state.weights
 
     @property
-    def under_way(self) -> int:
+    def pending_samples(self) -> int:
         """No samples: every group is waited for."""
         return 0
 
     @property
-    def group_count(self) -> int:
-        """How many groups are in the sums."""
-        return round(len(self.groups) * self.statistics.samples / self.session.rows)
+    def samples_in_sum(self) -> float:
+        """Samples of the groups that have entered."""
+        return self.state.statistics.samples
 
     @property
-    def statistics(self) -> Statistics:
-        """The sums over all that has entered."""
-        statistics = self.session.state.statistics
-        assert statistics is not None
-        return statistics
+    def group_count(self) -> int:
+        """How many groups are in the sums."""
+        return round(len(self.groups) * self.state.statistics.samples / self.context.rows)
 
     @property
     def mu(self) -> tuple[float, ...]:
@@ -93,23 +101,23 @@ class AlternatingMinimization:
     @property
     def penalty(self) -> Penalty:
         """That of the current pass."""
-        splitting, mu = self.session.state.splitting, self._scheduled_mu()
+        splitting, mu = self.state.splitting, self._scheduled_mu()
         return self.kind(mu) if splitting is None else splitting.penalty(self.kind, mu)
 
     def _scheduled_mu(self) -> tuple[float, ...]:
         """μ_1 … μ_L by the settings."""
-        network = self.session.problem.kernel.network
-        return mu_at(mu_of(self.session.pipeline, network), len(network.widths), self.session.state.passes)
+        network = self.context.problem.kernel.network
+        return mu_at(mu_of(self.context.pipeline, network), len(network.widths), self.state.passes)
 
     @property
-    def settled(self) -> bool:
+    def converged(self) -> bool:
         """Whether ADMM has come to rest, with all samples in the sums.
 
         Small gaps alone may be small steps: a penalty that is exact must also have brought the gradient of the real
         network's objective down to the same share of what it was at first (row 50 of benchmarks/LOG.md). Others rest
         elsewhere, where residuals are worth it.
         """
-        splitting, tolerance = self.session.state.splitting, self.session.pipeline.solver.residual_tol
+        splitting, tolerance = self.state.splitting, self.context.pipeline.solver.residual_tol
         if splitting is None or not self._gaps_met(splitting):
             return False
         if not self.kind.exact or splitting.first_gradient is None:
@@ -119,155 +127,124 @@ class AlternatingMinimization:
 
     def _gaps_met(self, splitting: ADMMState) -> bool:
         """Whether a pass over all samples has found the gaps small."""
-        tolerance = self.session.pipeline.solver.residual_tol
+        tolerance = self.context.pipeline.solver.residual_tol
         return (
-            splitting.gap is not None and splitting.gap < tolerance and splitting.covered == self.session.rows
+            splitting.gap is not None and splitting.gap < tolerance and splitting.covered == self.context.rows
         )
 
     def _check_gradient(self, splitting: ADMMState) -> None:
         """Take the gradient over all samples, once for every time that the gaps were measured."""
         if splitting.checked < splitting.balanced:
-            splitting.gradient = self._gradient_norm(tuple(range(self.session.problem.train.store.n_chunks)))
+            splitting.gradient = self._gradient_norm(tuple(range(self.context.problem.train.store.n_chunks)))
             splitting.checked = splitting.balanced
 
     def _previous(self, group: int) -> Penalty:
         """The penalty under which a group was visited last."""
-        splitting = self.session.state.splitting
+        splitting = self.state.splitting
         return self.penalty if splitting is None else splitting.previous(self.kind, group)
 
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
         return window_schedule(
-            len(self.groups), self.first_window, self.session.pipeline.training.window_passes
+            len(self.groups), self.first_window, self.context.pipeline.training.window_passes
         )
 
-    def restore(self, initial: Callable[[RunContext, tuple[int, ...]], Weights]) -> None:
-        """Take up the last committed state, and remove what was written after it; or begin with initial weights."""
-        run = self.session.run
-        run.remove_orphans()
-        state = run.restore()
-        generations = np.full(len(self.groups), -1) if state is None else state.generations
+    def init(self, initial: Initial) -> None:
+        """Begin with initial weights, no samples in the sums, and no z."""
+        self.latent.remove_orphans({})
+        network, solver = self.context.problem.kernel.network, self.context.pipeline.solver
+        weights = initial(
+            self.context, tuple(chunk for group in self.groups[: self.first_window] for chunk in group)
+        )
+        statistics = Statistics(network.shapes, with_inputs=True)
+        self.state = AlternatingState(weights, statistics, np.full(len(self.groups), -1))
+        if self.kind.per_sample_state:
+            rho = self.kind.initial_rho(network, self._scheduled_mu(), solver.augmentation)
+            self.state.splitting = ADMMState.start(rho, len(self.groups), weights)
+
+    def restore(self, state: AlternatingState) -> None:
+        """Take up a committed state, and remove z that was written after it; sum the statistics anew if need be."""
+        self.state = state
         self.latent.remove_orphans(
             {
                 chunk: int(generation)
-                for group, generation in zip(self.groups, generations, strict=True)
+                for group, generation in zip(self.groups, state.generations, strict=True)
                 for chunk in group
                 if generation >= 0
             }
         )
-        if state is None:
-            chunks = tuple(chunk for group in self.groups[: self.first_window] for chunk in group)
-            weights = initial(self.session, chunks)
-            statistics = Statistics(self.session.problem.kernel.network.shapes, with_inputs=True)
-            state = State(weights, statistics, generations)
-            self.session.state = state
-            if self.kind.per_sample_state:
-                network, augmentation = (
-                    self.session.problem.kernel.network,
-                    self.session.pipeline.solver.augmentation,
-                )
-                rho = self.kind.initial_rho(network, self._scheduled_mu(), augmentation)
-                state.splitting = ADMMState.start(rho, len(self.groups), weights)
-            self.commit()
-        else:
-            self.session.state = state
-            self._use(str(run.state_file(state.cursor)))
+        self.committed(str(self.context.run.state_file(self.context.checkpoint.cursor)))
         if state.stale:
             self._renew_statistics()
-        splitting = state.splitting
-        if (
-            self.kind.exact
-            and splitting is not None
-            and splitting.first_gradient is None
-            and not state.visits
-            and self.session.pipeline.solver.residual_tol
-        ):
-            # its size is what is wanted: a chunk will do, and samples are not read once more for it
-            splitting.first_gradient = self._gradient_norm(self.groups[0][:1])
 
-    def commit(self) -> None:
-        """Make the state the one to go on from, and its weights those of the next step."""
-        self._use(self.session.commit())
-
-    def _use(self, file: str) -> None:
-        """Let the next step take its weights from the file of the committed state, or where all workers see them."""
-        self.weights_file, state = file, self.session.state
+    def committed(self, file: str) -> None:
+        """Let the next step take its weights from the file of a commit, or where all workers see them; remove old z."""
+        self.weights_file, state = file, self.state
         if is_url(self.latent.path):
-            self.weights_file = self.session.weight_store.publish(
-                state.weights, f"{state.cursor:08d}", keep=1
-            )
+            name = f"{self.context.checkpoint.cursor:08d}"
+            self.weights_file = self.context.weight_store.publish(state.weights, name, keep=1)
+        if self.superseded is not None:
+            group, self.superseded = self.superseded, None
+            old = int(state.generations[group]) - 1
+            self.latent.discard(old, self.groups[group], whole=old not in state.generations)
 
-    def drain(self) -> None:
-        """Nothing is under way."""
+    def drain(self) -> int:
+        """Nothing is pending."""
+        return 0
 
-    def commit_is_due(self) -> bool:
-        """Whether to commit now: after every action, as z has changed."""
-        return True
-
-    def act(self, action: Action) -> None:
+    def step(self, action: Action, cursor: int) -> int:
         """Carry out an action."""
         if isinstance(action, Enter):
             self._enter(action)
-        elif isinstance(action, Visit):
-            self._visit(action)
+            return 0
+        assert isinstance(action, Visit)  # there is no other in `window_schedule` but records
+        return self._visit(action)
 
-    def committed(self, action: Action) -> None:
-        """Remove the z that the committed one of a group has taken the place of."""
-        if isinstance(action, Visit):
-            generations = self.session.state.generations
-            old = generations[action.group] - 1
-            self.latent.discard(int(old), self.groups[action.group], whole=old not in generations)
-
-    def publish_evaluated(self) -> str:
+    def publish(self) -> str:
         """The file of the weights to evaluate."""
         return self.weights_file
 
-    def describe(self) -> dict[str, Any]:
+    @property
+    def objective(self) -> float:
+        """Mean F_k of the last group after its z-update."""
+        return float(self.state.statistics.diagnostics[0])
+
+    @property
+    def metrics(self) -> Metrics:
         """What a record says of F and of the residuals.
 
         Where samples remember more than z, it is what the last visits found, before they moved z.
         """
-        statistics, solver, state = self.statistics, self.session.pipeline.solver, self.session.state
-        found: dict[str, Any] = dict.fromkeys(
-            (
-                "relaxed_objective",
-                "ridge_term",
-                "residuals",
-                "relative_residuals",
-                "zero_residuals",
-                "rho",
-                "shortened",
-                "gradient_norm",
-            )
-        )
-        found["samples_in_sum"] = int(statistics.samples)
+        statistics, solver, state = self.state.statistics, self.context.pipeline.solver, self.state
+        gradient = None
         if self.kind.exact and state.splitting is not None and self._gaps_met(state.splitting):
             self._check_gradient(state.splitting)
-            found["gradient_norm"] = state.splitting.gradient
-        if not state.visits:
-            return found
-        found["shortened"] = float(statistics.diagnostics[1])
+            gradient = state.splitting.gradient
+        known = Metrics(mu=self.mu, gradient_norm=gradient, samples_in_sum=int(statistics.samples))
+        if not self.context.checkpoint.visits:
+            return known
         ridge = ridge_term(state.weights, solver.ridge, solver.penalize_bias) / statistics.samples
-        found["ridge_term"] = ridge
+        known = replace(known, ridge_term=ridge, shortened=float(statistics.diagnostics[1]))
         if state.splitting is None:
             rows = statistics.samples
             fit, squares, norms = self._measured()
-            found["relaxed_objective"] = (fit + float(np.dot(self.mu, squares))) / rows + ridge
+            known = replace(known, relaxed_objective=(fit + float(np.dot(self.mu, squares))) / rows + ridge)
         else:
             total = state.splitting.total
             rows, norms, squares = max(float(total.totals[0]), 1.0), total.squares, total.residuals
-            found["relaxed_objective"] = total.objective + ridge
-            found["rho"] = state.splitting.rho.tolist()
+            known = replace(known, relaxed_objective=total.objective + ridge, rho=_tuple(state.splitting.rho))
             if self.kind.sparse:
-                widths = np.array(self.session.problem.kernel.network.widths)
-                found["zero_residuals"] = (total.zeros / (rows * widths)).tolist()
-        found["residuals"] = np.sqrt(squares / rows).tolist()
-        found["relative_residuals"] = relative(squares, np.maximum(norms, squares)).tolist()
-        return found
+                widths = np.array(self.context.problem.kernel.network.widths)
+                known = replace(known, zero_residuals=_tuple(total.zeros / (rows * widths)))
+        return replace(
+            known,
+            residuals=_tuple(np.sqrt(squares / rows)),
+            relative_residuals=_tuple(relative(squares, np.maximum(norms, squares))),
+        )
 
     def _measured(self) -> tuple[float, Array, Array]:
         """Σ ℓ, Σ ‖r_i‖² and Σ ‖z_i‖² of all that is in the sums, under the weights of the moment."""
-        statistics, state, layers = self.statistics, self.session.state, len(self.session.state.weights)
+        statistics, state, layers = self.state.statistics, self.state, len(self.state.weights)
         fit, squares = float(statistics.totals[0]), statistics.residual_squares(state.weights)
         rounding = statistics.rounding(state.weights)
         # Σ ℓ is a running sum of differences, from when it was largest
@@ -287,21 +264,16 @@ class AlternatingMinimization:
 
     def _gradient_norm(self, chunks: tuple[int, ...]) -> float:
         """‖∇‖ of the real network's loss and its ridge, a mean over the samples of some chunks."""
-        solver, weights = self.session.pipeline.solver, self.session.state.weights
+        solver, weights = self.context.pipeline.solver, self.state.weights
         packed = self._compute(task_graphs.gradient, chunks)
-        sums = KroneckerSums(self.session.problem.kernel.network.shapes, False, packed)
-        return sums.gradient_norm(weights, solver.ridge / self.session.rows, solver.penalize_bias)
-
-    @property
-    def objective(self) -> float:
-        """Mean F_k of the last group after its z-update."""
-        return float(self.statistics.diagnostics[0])
+        sums = KroneckerSums(self.context.problem.kernel.network.shapes, False, packed)
+        return sums.gradient_norm(weights, solver.ridge / self.context.rows, solver.penalize_bias)
 
     def _compute(self, make: Callable[[Step], da.Array], chunks: tuple[int, ...]) -> Array:
         """Carry out a step; where z was lost or altered meanwhile, make it anew first."""
         while True:
             try:
-                return self.session.compute(make, self.session.problem.train, chunks, self.weights_file)
+                return self.context.compute(make, self.context.problem.train, chunks, self.weights_file)
             except ChunkError as error:
                 self._repair(error)
 
@@ -313,7 +285,7 @@ class AlternatingMinimization:
         ChunkError
             If it is a chunk of the samples.
         """
-        state = self.session.state
+        state = self.state
         group = next((g for g, chunks in enumerate(self.groups) if error.chunk in chunks), None)
         if group is None or self.latent.location(int(state.generations[group])) != error.location:
             raise error
@@ -324,7 +296,7 @@ class AlternatingMinimization:
             stacklevel=2,
         )
         state.stale = True  # from now on, until the sums are those of the new z
-        self.commit()
+        self.committed(self.context.commit(state))
         generation = int(state.generations[group])
         penalty = self._previous(group)
         self._compute(lambda step: task_graphs.enter(step, self.latent, generation, penalty), (error.chunk,))
@@ -332,15 +304,15 @@ class AlternatingMinimization:
 
     def _renew_statistics(self) -> None:
         """Sum the statistics of all z anew."""
-        state = self.session.state
-        statistics = Statistics(self.session.problem.kernel.network.shapes, with_inputs=True)
+        state = self.state
+        statistics = Statistics(self.context.problem.kernel.network.shapes, with_inputs=True)
         for group, generation in enumerate(state.generations):
             if generation >= 0:
                 statistics.merge(self._unpack(self._collect(group, int(generation)), with_inputs=True))
-        statistics.diagnostics[:] = self.statistics.diagnostics
+        statistics.diagnostics[:] = self.state.statistics.diagnostics
         state.statistics, state.stale = statistics, False
         self.first_system = None
-        self.commit()
+        self.committed(self.context.commit(state))
 
     def _collect(self, group: int, generation: int) -> Array:
         penalty = self._previous(group)
@@ -353,59 +325,76 @@ class AlternatingMinimization:
         chunks = tuple(chunk for group in self.groups[action.first : action.stop] for chunk in group)
         if not chunks:
             return
+        self._measure_first_gradient()
         self.latent.prepare(0)
         penalty = self.penalty
         packed = self._compute(lambda step: task_graphs.enter(step, self.latent, 0, penalty), chunks)
-        self.statistics.merge(self._unpack(packed, with_inputs=True))
-        state = self.session.state
-        state.largest_loss = max(state.largest_loss, float(self.statistics.totals[0]))
+        self.state.statistics.merge(self._unpack(packed, with_inputs=True))
+        state = self.state
+        state.largest_loss = max(state.largest_loss, float(self.state.statistics.totals[0]))
         state.generations[action.first : action.stop] = 0
         if state.splitting is not None:
             for group in range(action.first, action.stop):
                 state.splitting.hold(group, penalty)
 
-    def _visit(self, action: Visit) -> None:
-        """Update z of a group, then W."""
-        state, chunks, splitting = self.session.state, self.groups[action.group], self.session.state.splitting
-        if splitting is not None and action.number > state.passes:
-            solver = self.session.pipeline.solver
-            splitting.balance(
-                self.statistics, state.weights, move=solver.balancing, enough=solver.residual_tol
+    def _measure_first_gradient(self) -> None:
+        """Take the gradient that a penalty that is exact is to bring down, before anything has entered.
+
+        Its size is what is wanted: a chunk will do, and samples are not read once more for it.
+        """
+        splitting = self.state.splitting
+        if splitting is None or not (self.kind.exact and self.context.pipeline.solver.residual_tol):
+            return
+        if splitting.first_gradient is None and not self.context.checkpoint.visits:
+            splitting.first_gradient = self._gradient_norm(self.groups[0][:1])
+
+    def _begin_pass(self, number: int) -> Penalty:
+        """Balance ρ if a pass begins, and count it; gives the penalty, which follows from both."""
+        state, solver = self.state, self.context.pipeline.solver
+        if state.splitting is not None and number > state.passes:
+            state.splitting.balance(
+                state.statistics, state.weights, move=solver.balancing, enough=solver.residual_tol
             )
-        state.passes = action.number
+        state.passes = number
+        return self.penalty
+
+    def _visit(self, action: Visit) -> int:
+        """Update z of a group, then W; gives its samples."""
+        state, chunks, splitting = self.state, self.groups[action.group], self.state.splitting
+        penalty, previous = self._begin_pass(action.number), self._previous(action.group)
         whole, generation = len(self.groups) == 1, int(state.generations[action.group])
         self.latent.prepare(generation + 1)
-        penalty, previous = self.penalty, self._previous(action.group)
         packed = self._compute(
             lambda step: task_graphs.visit(
                 step, self.latent, generation, penalty, previous, replace_all=whole
             ),
             chunks,
         )
-        network = self.session.problem.kernel.network
+        network = self.context.problem.kernel.network
         with_inputs = sends_inputs(network, penalty, previous)
         sums = VisitSums(network.shapes, with_inputs, packed)
         if splitting is not None:
             splitting.hold(action.group, penalty, sums.residuals)
         if whole:
-            self.statistics.replace_all(sums.statistics)
+            state.statistics.replace_all(sums.statistics)
         else:
-            self.statistics.merge(sums.statistics)
+            state.statistics.merge(sums.statistics)
         if with_inputs:
             self.first_system = None
-        state.largest_loss = max(state.largest_loss, float(self.statistics.totals[0]))
+        state.largest_loss = max(state.largest_loss, float(self.state.statistics.totals[0]))
         state.generations[action.group] += 1
-        rows = self.session.group_rows(chunks)
-        state.visits += rows
+        self.superseded = action.group
+        rows = self.context.group_rows(chunks)
         with activity("solve"):
             state.weights = self._solve()
-        self.statistics.diagnostics /= rows
+        state.statistics.diagnostics /= rows
+        return rows
 
     def _solve(self) -> Weights:
         """The W-update of every layer."""
         weights = []
-        for layer, old in enumerate(self.session.state.weights):
-            new = self._system(layer).solve(self.statistics.cross[layer], old).astype(old.dtype)
+        for layer, old in enumerate(self.state.weights):
+            new = self._system(layer).solve(self.state.statistics.cross[layer], old).astype(old.dtype)
             if not np.isfinite(new).all():
                 raise RunError(
                     f"the weights of layer {layer + 1} are no longer finite; "
@@ -416,19 +405,26 @@ class AlternatingMinimization:
 
     def _system(self, layer: int) -> RidgeSystem:
         """The factorised normal equations; the first layer's stay the same while its Gram matrix does."""
-        solver, statistics = self.session.pipeline.solver, self.statistics
+        solver, statistics = self.context.pipeline.solver, self.state.statistics
         scale = self.penalty.ridge_scale(layer)
         key = statistics.samples, scale
-        stays = layer == 0 and not self.session.problem.kernel.network.inputs_move
+        stays = layer == 0 and not self.context.problem.kernel.network.inputs_move
         if stays and self.first_system is not None and self.first_system[0] == key:
             return self.first_system[1]
         system = ridge_system(
-            statistics.gram[layer], solver.ridge / scale, penalize_bias=solver.penalize_bias,
-            proximal=solver.proximal or 0.0, precision=float(np.finfo(self.session.problem.kernel.dtype).eps),
-        )  # fmt: skip
+            statistics.gram[layer],
+            solver.ridge / scale,
+            penalize_bias=solver.penalize_bias,
+            proximal=solver.proximal or 0.0,
+            precision=float(np.finfo(self.context.problem.kernel.dtype).eps),
+        )
         if layer == 0:
             self.first_system = key, system
         return system
 
     def _unpack(self, packed: Array, with_inputs: bool) -> Statistics:
-        return Statistics(self.session.problem.kernel.network.shapes, with_inputs, packed)
+        return Statistics(self.context.problem.kernel.network.shapes, with_inputs, packed)
+
+
+def _tuple(values: Array) -> tuple[float, ...]:
+    return tuple(values.tolist())

@@ -1,4 +1,4 @@
-"""What both forms of training share: the settings, the data, where tasks run, and the state so far."""
+"""What all algorithms share: the settings, the data, where tasks run, and the state so far."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -25,13 +26,26 @@ from altmin_dask.solvers.evaluation import Evaluation
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import WeightStore
-from altmin_dask.training.checkpoint import State
+from altmin_dask.training.checkpoint import AlgorithmState, Checkpoint
 from altmin_dask.training.problem import Problem
-from altmin_dask.training.progress import Clock
+from altmin_dask.training.progress import Usage
 from altmin_dask.types import Array
 
 CHARGE_SHARE = 0.05
 """Clocks of many workers are read for a commit only where that takes less than this share of the time."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Two times at one moment: CPU seconds of all processes that take part, and wall seconds."""
+
+    cpu: float
+    wall: float
+
+    @classmethod
+    def now(cls, executor: Executor) -> Clock:
+        """Read both."""
+        return cls(executor.cpu_seconds(), time.perf_counter())
 
 
 class RunContext:
@@ -49,18 +63,18 @@ class RunContext:
         Where the tasks run.
     kfac_state : KFACState, optional
         What earlier K-FAC steps on other samples remember, where these go on from them.
+    usage : callable
+        Tells what all processes spend from the seconds of this one, by activity.
 
     Attributes
     ----------
-    state : State
-        Set by the form of training as soon as it is known.
-    exchange : Exchange
+    checkpoint : Checkpoint
+        Where training is; the trainer moves it.
+    weight_store : WeightStore
         By which weights reach the tasks.
     key : str
         Of what this process publishes and computes, and no other.
     """
-
-    state: State
 
     def __init__(
         self,
@@ -69,9 +83,12 @@ class RunContext:
         run: RunFolder,
         executor: Executor,
         kfac_state: KFACState | None = None,
+        usage: Callable[[dict[str, float]], Usage] = Usage,
     ) -> None:
+        self.usage = usage
         self.kfac_state = kfac_state
         self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
+        self.checkpoint = Checkpoint()
         self.rows = problem.train.store.rows
         self.weight_store = WeightStore(run.steps, run.id)
         self.key, self._steps = uuid.uuid4().hex[:8], count()
@@ -86,8 +103,8 @@ class RunContext:
         assert self._mark is not None
         self._charge_seconds = time.perf_counter() - start
         if before is not None:
-            self.state.cpu_seconds += self._mark.cpu - before.cpu
-            self.state.wall_seconds += self._mark.wall - before.wall
+            self.checkpoint.cpu_seconds += self._mark.cpu - before.cpu
+            self.checkpoint.wall_seconds += self._mark.wall - before.wall
 
     def start_clock(self) -> None:
         """Let the time since the last charge be nobody's."""
@@ -102,8 +119,8 @@ class RunContext:
         finally:
             self.start_clock()
 
-    def commit(self) -> str:
-        """Make the state the one to go on from, with what it has cost so far; gives its file.
+    def commit(self, state: AlgorithmState) -> str:
+        """Make a state, and where training is, what to go on from, with what it has cost so far; gives the file.
 
         Its clocks are those of everything that led to it, in whatever process. What a process did after its last
         commit, and took with it when it was killed, is done again, and charged to the one that does it: how long the
@@ -112,8 +129,9 @@ class RunContext:
         since = math.inf if self._mark is None else time.perf_counter() - self._mark.wall
         if isinstance(self.executor, Threads) or since >= self._charge_seconds / CHARGE_SHARE:
             self.charge()
+        self.checkpoint.algorithm_state = state
         with activity("commit"):
-            return str(self.run.commit(self.state))
+            return str(self.run.commit(self.checkpoint.to_tensors(), self.checkpoint.to_scalars()))
 
     def compute(
         self,
@@ -143,7 +161,7 @@ class RunContext:
         """Put tasks that are made in a block into the span of the current sweep, on a cluster."""
         if isinstance(self.executor, Threads):
             return nullcontext()
-        number = self.state.visits // self.rows + 1 if hasattr(self, "state") else 0
+        number = self.checkpoint.visits // self.rows + 1 if self.checkpoint.algorithm_state is not None else 0
         if self._span[0] != number:
             self._span = number, uuid.uuid4().hex
         names = self.root_span, f"sweep {number}"
@@ -151,10 +169,8 @@ class RunContext:
 
     def step(self, samples: Samples, chunks: tuple[int, ...], weights: str) -> Step:
         """Make a step with the weights of a file."""
-        return Step(
-            self.problem.kernel, samples, chunks, f"{self.key}-{next(self._steps)}", weights,
-            self.pipeline.cluster.split_every,
-        )  # fmt: skip
+        token = f"{self.key}-{next(self._steps)}"
+        return Step(self.problem.kernel, samples, chunks, token, weights, self.pipeline.cluster.split_every)
 
     def evaluate(
         self, make: Callable[[Step], da.Array], samples: Samples, chunks: tuple[int, ...], weights: str

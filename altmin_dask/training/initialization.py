@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from itertools import takewhile
-
-import numpy as np
+from itertools import islice
 
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution import task_graphs
@@ -16,9 +13,8 @@ from altmin_dask.networks.losses import Squared
 from altmin_dask.networks.mean_loss import MeanLoss
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import Moments
-from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.solvers.schedules import KFACStep
-from altmin_dask.training.checkpoint import State
+from altmin_dask.training.algorithm import Initial, advance
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.kfac_training import KFACTraining
 from altmin_dask.training.problem import Problem
@@ -28,28 +24,28 @@ LAYER_STEPS = 60
 """K-FAC steps that every layer of a layer-wise start takes, but no more than two passes over the samples."""
 
 
-def initial_weights(session: RunContext, chunks: tuple[int, ...]) -> Weights:
+def initial_weights(context: RunContext, chunks: tuple[int, ...]) -> Weights:
     """Weights as `[network] initialization` says.
 
     Parameters
     ----------
-    session : Session
-        The run, which has no state yet.
+    context : RunContext
+        The run, of which nothing is committed yet.
     chunks : tuple of int
         Those whose moments whiten a first layer.
     """
-    kernel, seed = session.problem.kernel, session.pipeline.training.seed
-    how = session.pipeline.network.start
+    kernel, seed = context.problem.kernel, context.pipeline.training.seed
+    how = context.pipeline.network.start
     if how == "random":
         return kernel.network.initial_weights(seed, kernel.dtype)
     if how == "layerwise":
-        return layerwise_weights(session)
-    moments = Moments(kernel.network, session.compute(task_graphs.moments, session.problem.train, chunks))
+        return layerwise_weights(context)
+    moments = Moments(kernel.network, context.compute(task_graphs.moments, context.problem.train, chunks))
     gram, mean = moments.gram, moments.targets / moments.gram[-1, -1]
     return whitened_weights(kernel.network, gram, mean, seed, kernel.dtype)
 
 
-def given_weights(weights: Weights) -> Callable[[RunContext, tuple[int, ...]], Weights]:
+def given_weights(weights: Weights) -> Initial:
     """Weights that are there already, in place of `initial_weights`.
 
     Raises
@@ -58,8 +54,8 @@ def given_weights(weights: Weights) -> Callable[[RunContext, tuple[int, ...]], W
         When they are asked for, if they are not of the network's shapes.
     """
 
-    def initial(session: RunContext, chunks: tuple[int, ...]) -> Weights:
-        kernel = session.problem.kernel
+    def initial(context: RunContext, chunks: tuple[int, ...]) -> Weights:
+        kernel = context.problem.kernel
         if tuple(w.shape for w in weights) != kernel.network.shapes:
             raise ConfigError(
                 f"the weights to begin with have the shapes {[w.shape for w in weights]}, "
@@ -70,7 +66,7 @@ def given_weights(weights: Weights) -> Callable[[RunContext, tuple[int, ...]], W
     return initial
 
 
-def layerwise_weights(session: RunContext) -> Weights:
+def layerwise_weights(context: RunContext) -> Weights:
     """Train each hidden layer in turn as a shallow auto-encoder of the activations below it.
 
     The net d_{i−1} – d_i – d_{i−1} gets φ_i within, and at its output φ_{i−1}, whose values it is to give back (for the
@@ -79,9 +75,9 @@ def layerwise_weights(session: RunContext) -> Weights:
     Layers that get none are random. (Hinton & Salakhutdinov 2006, "Reducing the dimensionality of data with neural
     networks", with auto-encoders in place of Boltzmann machines; DESIGN section 5.)
     """
-    kernel = session.problem.kernel
+    kernel = context.problem.kernel
     network = kernel.network
-    weights = list(network.initial_weights(session.pipeline.training.seed, kernel.dtype))
+    weights = list(network.initial_weights(context.pipeline.training.seed, kernel.dtype))
     mirrored = kernel.target == "inputs" and network.sizes == network.sizes[::-1]
     hidden = len(network.activations)
     depth = (hidden + 1) // 2 if mirrored else hidden
@@ -90,16 +86,16 @@ def layerwise_weights(session: RunContext) -> Weights:
         if layer:
             encoder = (
                 network.part(0, layer),
-                session.weight_store.publish(tuple(weights[:layer]), f"{session.key}-below-{layer}", layer),
+                context.weight_store.publish(tuple(weights[:layer]), f"{context.key}-below-{layer}", layer),
             )
         stage = _stage(network, layer, mirrored)
         first, second = _train(
-            session, replace(kernel, network=stage, target="inputs", encoder=encoder), layer
+            context, replace(kernel, network=stage, target="inputs", encoder=encoder), layer
         )
         weights[layer] = first
         if mirrored:
             weights[-1 - layer] = second
-    session.weight_store.clear()
+    context.weight_store.clear()
     return tuple(weights)
 
 
@@ -111,9 +107,9 @@ def _stage(network: Network, layer: int, mirrored: bool) -> Network:
     return Network((network.layers[layer], network.layers[layer].mirror()), loss)
 
 
-def _train(session: RunContext, kernel: task_graphs.TaskContext, layer: int) -> Weights:
+def _train(context: RunContext, kernel: task_graphs.TaskContext, layer: int) -> Weights:
     """Some K-FAC steps of a shallow net, whose mean weights are returned."""
-    pipeline, problem = session.pipeline, session.problem
+    pipeline, problem = context.pipeline, context.problem
     # in turn and by exact constraints, however the whole network is trained
     tables = {
         "training": pipeline.training.model_copy(
@@ -124,15 +120,14 @@ def _train(session: RunContext, kernel: task_graphs.TaskContext, layer: int) -> 
     own = RunContext(
         pipeline.model_copy(update=tables),
         Problem(kernel, task_graphs.Samples(problem.train.store, "inputs"), None, problem.scale),
-        session.run,
-        session.executor,
+        context.run,
+        context.executor,
     )
-    weights = kernel.network.initial_weights(pipeline.training.seed + layer, kernel.dtype)
-    own.state = State(weights, None, np.zeros(0, np.int64), kfac_state=KFACState.start(weights))
-    form = KFACTraining(own)
-    steps = min(LAYER_STEPS, 2 * len(form.groups))
-    actions = (action for action in form.actions() if isinstance(action, KFACStep))
-    for action in takewhile(lambda _: own.state.cursor < steps, actions):
-        form.act(action)
-        own.state.cursor += 1
-    return form.weights
+    algorithm = KFACTraining(own)
+    algorithm.init(
+        lambda context, chunks: kernel.network.initial_weights(pipeline.training.seed + layer, kernel.dtype)
+    )
+    steps = (action for action in algorithm.actions() if isinstance(action, KFACStep))
+    for action in islice(steps, min(LAYER_STEPS, 2 * len(algorithm.groups))):
+        advance(own, algorithm, action)
+    return algorithm.weights

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
-
-import numpy as np
+from typing import Any, ClassVar, Self
 
 from altmin_dask.errors import RunError
 from altmin_dask.execution import task_graphs
@@ -28,16 +25,16 @@ from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.preconditioner import PreconditionerCache
 from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule, mu_at
 from altmin_dask.solvers.statistics import ridge_term
-from altmin_dask.training.checkpoint import State
+from altmin_dask.storage.model import layer_tensors, layers_of
+from altmin_dask.training.algorithm import Initial
+from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import mu_of
+from altmin_dask.training.record import Metrics
 from altmin_dask.types import Array, Weights
 
 MODEL_ROWS = 8192
 """The model along the step is measured on so many samples of a group at most."""
-COMMIT_SECONDS = 2.0
-COMMIT_SHARE = 0.05
-"""Commits are so far apart, and further where they would take more than this share of the time."""
 KEPT_FILES = 4
 """Files of weights that stay beside a new one: those before it, the step, the mean."""
 MAX_REJECTIONS = 20
@@ -70,46 +67,116 @@ class InFlightGroup:
     started: Submission
 
 
+@dataclass
+class KFACTrainingState:
+    """What K-FAC training is at one moment, with no group in flight.
+
+    Attributes
+    ----------
+    weights : tuple of ndarray, (d_i, d_{i−1} + 1)
+        W̃_1 … W̃_L, from which the next step starts.
+    kfac_state : KFACState
+        What is remembered from step to step.
+    passes : int
+        Number of the current pass over all groups.
+    """
+
+    name: ClassVar[str] = "kfac"
+    weights: Weights
+    kfac_state: KFACState
+    passes: int = 0
+
+    def to_tensors(self) -> dict[str, Array]:
+        """All arrays by name."""
+        return {**layer_tensors(self.weights), **dict(self.kfac_state.tensors())}
+
+    def to_scalars(self) -> dict[str, Any]:
+        """All that is no array."""
+        return {"passes": self.passes, "kfac_state": self.kfac_state.scalars()}
+
+    @classmethod
+    def restore(cls, tensors: dict[str, Array], scalars: dict[str, Any]) -> Self:
+        """Undo both."""
+        kfac_state = KFACState.restore(tensors, scalars["kfac_state"])
+        return cls(layers_of(tensors), kfac_state, scalars["passes"])
+
+
+class WeightFiles:
+    """Files of the last few weights that tasks were given.
+
+    Weights are never changed in place, so the same tuple is the same file: it is recognised by identity.
+
+    Parameters
+    ----------
+    context : RunContext
+        The run.
+    versions : int
+        How many weights are remembered besides the newest.
+    """
+
+    def __init__(self, context: RunContext, versions: int) -> None:
+        self.context, self.versions = context, versions
+        self.keep = KEPT_FILES * versions
+        self.numbers = count()
+        self.known: list[tuple[Weights, str]] = []
+
+    def of(self, weights: Weights) -> str:
+        """The file of weights; what is there already stays."""
+        for known, file in self.known:
+            if known is weights:
+                return file
+        file = self.put(weights, "weights")
+        self.known.append((weights, file))
+        del self.known[: -self.versions]
+        return file
+
+    def put(self, arrays: Weights, name: str) -> str:
+        """A new file of arrays."""
+        name = f"{self.context.key}-{next(self.numbers):08d}-{name}"
+        return self.context.weight_store.publish(arrays, name, self.keep)
+
+
 class KFACTraining:
     """Steps of W from the groups of `kfac_schedule`, one after the other, or as they finish."""
 
-    def __init__(self, session: RunContext) -> None:
-        self.session = session
-        pipeline, store = session.pipeline, session.problem.train.store
-        solver, network = pipeline.solver, session.problem.kernel.network
+    state_type: ClassVar[type[AlgorithmState]] = KFACTrainingState
+    commits_every_step: ClassVar[bool] = False
+    state: KFACTrainingState
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        pipeline, store = context.pipeline, context.problem.train.store
+        solver, network = pipeline.solver, context.problem.kernel.network
         size = group_size(pipeline.training.group_chunks, store.chunk_rows, network)
-        self.groups = session.in_groups(size, shuffled=True)
-        rows = min(size * store.chunk_rows, session.rows)
+        self.groups = context.in_groups(size, shuffled=True)
+        rows = min(size * store.chunk_rows, context.rows)
         self.settings = KFACSettings(
             default_input_damping(network, rows) if solver.proximal is None else solver.proximal,
             solver.output_damping or default_output_damping(network),
             pipeline.training.averaging,
-            solver.ridge / session.rows,
+            solver.ridge / context.rows,
             solver.penalize_bias,
         )
         self.model_every = model_every(rows, network)
         self.preconditioners = PreconditionerCache(self.settings)
-        self.published: list[tuple[Weights, str]] = []
-        self.pending: list[InFlightGroup] = []
-        self.numbers = count()
-        self.commit_cost, self.last_commit = 0.0, time.monotonic()
+        self.max_staleness = pipeline.training.max_staleness
+        self.files = WeightFiles(context, 2 + self.max_staleness)
+        self.in_flight: list[InFlightGroup] = []
 
     @property
     def weights(self) -> Weights:
-        """The weights to evaluate."""
-        return self.kfac_state.average
+        """The weights to evaluate: the running mean."""
+        return self.state.kfac_state.average
 
     @property
-    def kfac_state(self) -> KFACState:
-        """What is remembered from step to step."""
-        kfac_state = self.session.state.kfac_state
-        assert kfac_state is not None
-        return kfac_state
-
-    @property
-    def under_way(self) -> int:
+    def pending_samples(self) -> int:
         """Samples of groups that were sent out."""
-        return sum(self.session.group_rows(pending.chunks) for pending in self.pending)
+        return sum(self.context.group_rows(group.chunks) for group in self.in_flight)
+
+    @property
+    def samples_in_sum(self) -> float:
+        """All of them: the loss is a mean over the samples."""
+        return float(self.context.rows if self.context.checkpoint.visits else 0)
 
     @property
     def group_count(self) -> int:
@@ -119,174 +186,144 @@ class KFACTraining:
     @property
     def mu(self) -> tuple[float, ...] | None:
         """μ_1 … μ_L of the current pass; None for μ → ∞."""
-        if self.session.pipeline.solver.mu == "auto":
+        if self.context.pipeline.solver.mu == "auto":
             return None
-        network = self.session.problem.kernel.network
-        return mu_at(mu_of(self.session.pipeline, network), len(network.widths), self.session.state.passes)
-
-    def actions(self) -> Iterator[Action]:
-        """What to do, from the beginning."""
-        return kfac_schedule(len(self.groups), self.session.pipeline.training.seed)
-
-    def restore(self, initial: Callable[[RunContext, tuple[int, ...]], Weights]) -> None:
-        """Take up the last committed state, and remove what was written after it; or begin with initial weights."""
-        run = self.session.run
-        run.remove_orphans()
-        self.session.weight_store.clear()
-        state = run.restore()
-        if state is None:
-            weights = initial(self.session, self.groups[0])
-            state = State(
-                weights,
-                None,
-                np.zeros(0, np.int64),
-                kfac_state=self.session.kfac_state or KFACState.start(weights),
-            )
-            self.session.state = state
-            self.commit()
-        self.session.state = state
-
-    def commit(self) -> None:
-        """Make the state the one to go on from, with all groups that are under way."""
-        self.drain()
-        start = time.monotonic()
-        self.session.commit()
-        self.last_commit = time.monotonic()
-        self.commit_cost = self.last_commit - start
-
-    def commit_is_due(self) -> bool:
-        """Whether to commit now: what is lost in between is done again, to the same bits."""
-        since = time.monotonic() - self.last_commit
-        return since > max(COMMIT_SECONDS, self.commit_cost / COMMIT_SHARE)
-
-    def act(self, action: Action) -> None:
-        """Carry out an action."""
-        if not isinstance(action, KFACStep):
-            return
-        # the first step has no curvature to go by until it is done
-        ahead = self.session.pipeline.training.max_staleness if self.kfac_state.curvature_updates else 0
-        with self._abandoning():
-            self.pending.append(self._begin(action))
-            while len(self.pending) > ahead:
-                self._finish_first()
-
-    def committed(self, action: Action) -> None:
-        """Nothing is left behind by a commit."""
-
-    def publish_evaluated(self) -> str:
-        """The file of the weights to evaluate."""
-        return self._put(self.weights, "mean")
-
-    def describe(self) -> dict[str, Any]:
-        """What a record says besides the nested loss: there is no F of all samples without their z."""
-        gradient = self.kfac_state.gradient
-        return {
-            "gradient_norm": None if math.isnan(gradient) else gradient,
-            "relaxed_objective": None,
-            "ridge_term": None,
-            "residuals": None,
-            "relative_residuals": None,
-            "zero_residuals": None,
-            "rho": None,
-            "shortened": None,
-            "samples_in_sum": self.session.rows if self.session.state.visits else 0,
-        }
+        network = self.context.problem.kernel.network
+        return mu_at(mu_of(self.context.pipeline, network), len(network.widths), self.state.passes)
 
     @property
-    def settled(self) -> bool:
+    def metrics(self) -> Metrics:
+        """What a record says besides the nested loss: there is no F of all samples without their z."""
+        gradient = self.state.kfac_state.gradient
+        return Metrics(
+            mu=self.mu,
+            gradient_norm=None if math.isnan(gradient) else gradient,
+            samples_in_sum=int(self.samples_in_sum),
+        )
+
+    @property
+    def converged(self) -> bool:
         """Never: a loss that does not improve any more ends it."""
         return False
 
     @property
     def objective(self) -> float:
         """Mean loss of the last groups, the ridge included."""
-        return self.kfac_state.loss_ema
+        return self.state.kfac_state.loss_ema
 
-    def _begin(self, action: KFACStep) -> InFlightGroup:
+    def init(self, initial: Initial) -> None:
+        """Begin with initial weights, or with what earlier steps on other samples remember."""
+        weights = initial(self.context, self.groups[0])
+        self.state = KFACTrainingState(weights, self.context.kfac_state or KFACState.start(weights))
+
+    def restore(self, state: KFACTrainingState) -> None:
+        """Take up a committed state."""
+        self.state = state
+
+    def actions(self) -> Iterator[Action]:
+        """What to do, from the beginning."""
+        return kfac_schedule(len(self.groups), self.context.pipeline.training.seed)
+
+    def step(self, action: Action, cursor: int) -> int:
+        """Send a group out, and take the steps of those that are done, or that it may not be ahead of."""
+        assert isinstance(action, KFACStep)  # the only action of `kfac_schedule` but records
+        # the first step has no curvature to go by until it is done
+        ahead = self.max_staleness if self.state.kfac_state.curvature_updates else 0
+        with self._cancelling():
+            self.in_flight.append(self._begin(action, cursor))
+            return self._finish_until(ahead)
+
+    def drain(self) -> int:
+        """Take the steps of all groups that are in flight."""
+        with self._cancelling():
+            return self._finish_until(0)
+
+    def committed(self, file: str) -> None:
+        """Nothing is left behind by a commit."""
+
+    def publish(self) -> str:
+        """The file of the weights to evaluate."""
+        return self.files.put(self.weights, "mean")
+
+    def _begin(self, action: KFACStep, cursor: int) -> InFlightGroup:
         """Send out a group."""
-        session, kfac_state = self.session, self.kfac_state
-        session.state.passes = action.number
+        context, state, kfac_state = self.context, self.state, self.state.kfac_state
+        state.passes = action.number
         with_curvature = curvature_due(kfac_state.steps) or not kfac_state.curvature_updates
-        seed = (session.pipeline.training.seed, session.state.cursor) if with_curvature else None
+        seed = (context.pipeline.training.seed, cursor) if with_curvature else None
         chunks = self.groups[action.group]
-        file = self._publish(session.state.weights)
-        step = session.step(session.problem.train, chunks, file)
-        with session.span():
-            started = session.executor.start(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
-        ridge = ridge_term(session.state.weights, self.settings.ridge, self.settings.penalize_bias)
+        step = context.step(context.problem.train, chunks, self.files.of(state.weights))
+        with context.span():
+            started = context.executor.start(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
+        ridge = ridge_term(state.weights, self.settings.ridge, self.settings.penalize_bias)
         return InFlightGroup(chunks, with_curvature, kfac_state.previous_weights, ridge, started)
 
-    def _finish_first(self) -> None:
-        """Take the step of the group that is done first."""
-        with activity("wait"):
-            index, packed = self.session.executor.first([pending.started for pending in self.pending])
-        self._finish(self.pending.pop(index), packed)
+    def _finish_until(self, ahead: int) -> int:
+        """Take steps, of the groups that are done first, until no more than `ahead` are in flight; samples visited."""
+        visits = 0
+        while len(self.in_flight) > ahead:
+            with activity("wait"):
+                index, packed = self.context.executor.first([group.started for group in self.in_flight])
+            group = self.in_flight.pop(index)
+            self._finish(group, packed)
+            visits += self.context.group_rows(group.chunks)
+        return visits
 
-    def _finish(self, pending: InFlightGroup, packed: Array) -> None:
+    def _finish(self, group: InFlightGroup, packed: Array) -> None:
         """Move W by what a group says."""
-        session, state, kfac_state = self.session, self.session.state, self.kfac_state
-        network = session.problem.kernel.network
-        sums = KroneckerSums(network.shapes, pending.with_curvature, packed)
-        state.visits += session.group_rows(pending.chunks)
-        if kfac_state.is_rejected(sums, pending.ridge):
+        state, kfac_state = self.state, self.state.kfac_state
+        network = self.context.problem.kernel.network
+        sums = KroneckerSums(network.shapes, group.with_curvature, packed)
+        if kfac_state.is_rejected(sums, group.ridge):
             state.weights = kfac_state.reject_step()
             self._check()
             return
-        kfac_state.gradient = sums.gradient_norm(
-            state.weights, self.settings.ridge, self.settings.penalize_bias
-        )
-        kfac_state.update_averages(sums, state.weights, self.settings.averaging, pending.ridge)
+        settings = self.settings
+        kfac_state.gradient = sums.gradient_norm(state.weights, settings.ridge, settings.penalize_bias)
+        kfac_state.update_averages(sums, state.weights, settings.averaging, group.ridge)
         with activity("solve"):
             preconditioner = self.preconditioners.of(kfac_state)
             direction = preconditioner.direction(sums, state.weights)
-        weights, previous_weights = self._publish(state.weights), self._publish(pending.previous_weights)
-        change = self._put(direction, "step")
-        packed = session.compute(
-            lambda step: task_graphs.quadratic_model(step, pending.started.kept(), change, previous_weights),
-            session.problem.train, pending.chunks, weights,
-        )  # fmt: skip
         step_coefficients = preconditioner.step_coefficients(
-            QuadraticModel(packed), state.weights, direction, pending.previous_weights
+            self._quadratic_model(group, direction), state.weights, direction, group.previous_weights
         )
-        state.weights = kfac_state.move(state.weights, direction, pending.previous_weights, step_coefficients)
+        state.weights = kfac_state.move(state.weights, direction, group.previous_weights, step_coefficients)
         self._check()
 
-    def drain(self) -> None:
-        """Take the steps of all groups that are under way."""
-        with self._abandoning():
-            while self.pending:
-                self._finish_first()
+    def _quadratic_model(self, group: InFlightGroup, direction: Weights) -> QuadraticModel:
+        """The model of the loss along a direction and along the last step, on a part of the group's samples."""
+        weights, previous = self.files.of(self.state.weights), self.files.of(group.previous_weights)
+        change = self.files.put(direction, "step")
+        packed = self.context.compute(
+            lambda step: task_graphs.quadratic_model(step, group.started.kept(), change, previous),
+            self.context.problem.train,
+            group.chunks,
+            weights,
+        )
+        return QuadraticModel(packed)
 
     @contextmanager
-    def _abandoning(self) -> Iterator[None]:
+    def _cancelling(self) -> Iterator[None]:
         """Leave no task behind when something goes wrong."""
         try:
             yield
         except BaseException:
-            self.session.executor.abandon([pending.started for pending in self.pending])
-            self.pending.clear()
+            self.context.executor.abandon([group.started for group in self.in_flight])
+            self.in_flight.clear()
             raise
 
-    def _publish(self, weights: Weights) -> str:
-        """The file of weights; what is there already stays."""
-        for known, file in self.published:
-            if known is weights:
-                return file
-        file = self._put(weights, "weights")
-        self.published.append((weights, file))
-        del self.published[: -2 - self.session.pipeline.training.max_staleness]
-        return file
-
-    def _put(self, weights: Weights, name: str) -> str:
-        keep = KEPT_FILES * (2 + self.session.pipeline.training.max_staleness)
-        return self.session.weight_store.publish(
-            weights, f"{self.session.key}-{next(self.numbers):08d}-{name}", keep
-        )
-
     def _check(self) -> None:
-        if self.kfac_state.rejections > MAX_REJECTIONS:
+        """Refuse to go on where nothing but rejected steps comes.
+
+        Raises
+        ------
+        RunError
+            If training has diverged.
+        """
+        rejections = self.state.kfac_state.rejections
+        if rejections > MAX_REJECTIONS:
             raise RunError(
-                f"the nested loss diverged: {self.kfac_state.rejections} steps in a row were taken back; "
+                f"the nested loss diverged: {rejections} steps in a row were taken back; "
                 "try a larger solver.proximal or solver.output_damping, or scale the samples"
             )
 

@@ -1,12 +1,29 @@
-"""What a run tells whoever watches it, and the time it has taken."""
+"""Where a run is between two records, and what it takes. Like a record it needs nothing of the package."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Self
 
-from altmin_dask.execution.executors import Executor
+
+@dataclass(frozen=True)
+class Usage:
+    """What the processes that take part spend, as far as it is known.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        What time was spent with, by activity (`altmin_dask.execution.timing`), since this process began to train.
+    memory : tuple of (str, float, float)
+        Name, bytes in use and limit (0 for none) of every process that computes.
+    planned_memory : float or None
+        Bytes that one of them needs at most, as planned.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    memory: tuple[tuple[str, float, float], ...] = ()
+    planned_memory: float | None = None
 
 
 @dataclass(frozen=True)
@@ -27,12 +44,8 @@ class Progress:
         CPU seconds of training so far; estimate of the wall seconds to the end.
     rows_per_second : float
         Samples visited in a second of training, since this process began.
-    seconds : dict of str to float
-        What this process has spent its time with: `altmin_dask.execution.timing`.
-    memory : tuple of (str, float, float)
-        Name, bytes in use and limit (0 for none) of every process that computes, as far as it is known.
-    planned_memory : float or None
-        Bytes that one of them needs at most, as planned.
+    usage : Usage
+        What all this takes.
     """
 
     sweep: float
@@ -45,39 +58,11 @@ class Progress:
     cpu_seconds: float
     seconds_left: float
     rows_per_second: float = 0.0
-    seconds: dict[str, float] = field(default_factory=dict)
-    memory: tuple[tuple[str, float, float], ...] = ()
-    planned_memory: float | None = None
-
-
-class Observer(Protocol):
-    """Told what happens in a run."""
-
-    def progressed(self, progress: Progress) -> None:
-        """A group was done."""
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        """A record was added to the history."""
-
-
-class Unwatched:
-    """Nobody watches."""
-
-    def progressed(self, progress: Progress) -> None:
-        """Nothing happens."""
-
-    def recorded(self, record: dict[str, Any]) -> None:
-        """Nothing happens."""
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Two times at one moment: CPU seconds of all processes that take part, and wall seconds."""
-
-    cpu: float
-    wall: float
+    usage: Usage = field(default_factory=Usage)
 
     @classmethod
-    def now(cls, executor: Executor) -> Clock:
-        """Read both."""
-        return cls(executor.cpu_seconds(), time.perf_counter())
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `dataclasses.asdict`, of JSON, too."""
+        usage = dict(values["usage"])
+        usage["memory"] = tuple((name, used, limit) for name, used, limit in usage["memory"])
+        return cls(**{**values, "usage": Usage(**usage)})

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from altmin_dask.errors import DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import new_folder, write_json
+from altmin_dask.storage.json_files import read_json
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import Layout
-from altmin_dask.storage.run import read_json
-
-if TYPE_CHECKING:
-    from altmin_dask.estimators.base import AltMinEstimator
 
 VERSION = 1
 _FILE = "estimator.json"
@@ -30,10 +28,29 @@ ESTIMATOR = Layout(
 )
 """What `save` writes, and may replace."""
 _PLAIN = ("history_", "loss_curve_", "best_loss_", "best_validation_score_", "n_iter_", "n_features_in_")
-E_ = TypeVar("E_", bound="AltMinEstimator")
+_NAMES = "feature_names_in_"  # which there are where X was a frame
 
 
-def save(estimator: AltMinEstimator, model: Model, path: str | os.PathLike[str], overwrite: bool) -> None:
+class Saveable(Protocol):
+    """What is asked of an estimator."""
+
+    _kind: ClassVar[str]
+    model_: Model
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Its parameters, as scikit-learn gives them."""
+
+    def _saved(self) -> dict[str, Any]:
+        """What it has learnt that others do not, as JSON values."""
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        """Undo `_saved`."""
+
+
+E_ = TypeVar("E_", bound=Saveable)
+
+
+def save(estimator: Saveable, path: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Write a fitted estimator.
 
     Raises
@@ -47,19 +64,17 @@ def save(estimator: AltMinEstimator, model: Model, path: str | os.PathLike[str],
         raise ExistsError(f"{final} exists already; give overwrite=True to replace it")
     if replace:
         ESTIMATOR.check(str(final))
-    names = getattr(estimator, "feature_names_in_", None)
+    names = getattr(estimator, _NAMES, None)
     content = {
         "version": VERSION,
         "estimator": type(estimator).__name__,
-        "parameters": {
-            name: _plain(value) for name, value in estimator.get_params(deep=False).items()
-        },
+        "parameters": {name: _plain(value) for name, value in estimator.get_params(deep=False).items()},
         "learnt": {name: _plain(getattr(estimator, name)) for name in _PLAIN},
         "feature_names": None if names is None else names.tolist(),
         "more": estimator._saved(),
-    }  # fmt: skip
+    }
     with new_folder(final, ESTIMATOR, replace=replace) as partial:
-        model.save(partial)
+        estimator.model_.save(partial)
         write_json(partial / _FILE, content)
 
 
@@ -88,7 +103,7 @@ def load(kind: type[E_], path: str | os.PathLike[str]) -> E_:
         for name in _PLAIN:
             setattr(estimator, name, content["learnt"][name])
         if content["feature_names"] is not None:
-            estimator.feature_names_in_ = np.array(content["feature_names"], dtype=object)
+            setattr(estimator, _NAMES, np.array(content["feature_names"], dtype=object))
         estimator._restore(content["more"])
     except DataError:
         raise

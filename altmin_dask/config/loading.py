@@ -1,0 +1,99 @@
+"""Pipelines from TOML files and dicts, with overrides; whatever is wrong is one `ConfigError`."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from altmin_dask.config.messages import describe
+from altmin_dask.config.pipeline import Pipeline
+from altmin_dask.errors import ConfigError, MissingError
+
+
+def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
+    r"""Read a pipeline from a TOML file.
+
+    Parameters
+    ----------
+    file : path
+        The TOML file.
+    overrides : iterable of str
+        ``table.key=value`` settings that replace those of the file; a value is TOML, or else a bare string.
+
+    Raises
+    ------
+    MissingError
+        If the file does not exist.
+    ConfigError
+        If it is not TOML, or a key is unknown or has a wrong value; every such place is named.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from altmin_dask import load_pipeline
+    >>> _ = Path("p.toml").write_text('[data]\ntrain = "digits:train"\n[network]\nkind = "autoencoder"')
+    >>> load_pipeline("p.toml", ["solver.ridge=0.1"]).solver.ridge
+    0.1
+    """
+    file = Path(file)
+    try:
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MissingError(f"pipeline {file} cannot be read ({error.strerror}); name a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+    for override in overrides:
+        _apply(settings, override)
+    return make_pipeline(settings, f"{file}: ")
+
+
+def make_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
+    """Make a pipeline of tables of settings.
+
+    Parameters
+    ----------
+    settings : dict
+        A dict of settings for every table.
+    where : str
+        What messages begin with.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or has a wrong value; every such place is named.
+
+    Examples
+    --------
+    >>> from altmin_dask.config import make_pipeline
+    >>> make_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder"}}).network.start
+    'whitened'
+    >>> make_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder", "width": 3}})
+    Traceback (most recent call last):
+    altmin_dask.errors.ConfigError: network.width is not a setting
+    """
+    try:
+        return Pipeline.model_validate(settings)
+    except ValidationError as error:
+        places = "; ".join(dict.fromkeys(describe(problem, Pipeline) for problem in error.errors()))
+        raise ConfigError(f"{where}{places}") from None
+
+
+def _apply(settings: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or len(keys) < 2 or not all(keys):
+        raise ConfigError(f"--set {override}: write table.key=value, for example solver.mu=0.1")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = settings
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override}: {key} is not a table")
+    table[keys[-1]] = value

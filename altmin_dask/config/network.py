@@ -1,0 +1,88 @@
+"""The table `[network]`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from altmin_dask.config.base import EACH, ONE, Count, Table, form_of
+from altmin_dask.networks.activations import ACTIVATIONS
+from altmin_dask.networks.losses import LOSSES
+
+ActivationName = Literal[*ACTIVATIONS]  # type: ignore[valid-type]
+LossName = Literal[*LOSSES]  # type: ignore[valid-type]
+
+
+class NetworkTable(Table):
+    """`[network]`: a chain or a recurrent network; input and output widths follow from the data."""
+
+    kind: Literal["autoencoder", "classifier", "regressor", "recurrent_classifier", "recurrent_regressor"]
+    hidden_layer_sizes: tuple[Count, ...] = Field(strict=False, default=(100,))
+    """Of recurrent networks, the recurrent layers."""
+    activation: (
+        Annotated[
+            Annotated[ActivationName, Tag(ONE)]
+            | Annotated[tuple[ActivationName, ...], Field(strict=False), Tag(EACH)],
+            Discriminator(form_of),
+        ]
+        | None
+    ) = None
+    """One for all hidden layers, or one for each; by default sigmoid, and tanh in recurrent networks."""
+    output_activation: str | None = None
+    loss: LossName | None = None
+    classes: Annotated[int, Field(ge=2)] | None = None
+    """How many classes a classifier tells apart; by default one more than the largest label for training."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """In which is computed, and in which raw sources are ingested; a store has a dtype of its own (ingest --dtype)."""
+    initialization: Literal["auto", "random", "whitened", "layerwise"] = "auto"
+    """Glorot or He by activation; or a first layer whitened, and an output bias set, from the first samples; or every
+    hidden layer trained by itself as a shallow auto-encoder of what is below. "auto" whitens auto-encoders of one
+    hidden layer, which begin close to principal components, and is random elsewhere."""
+    head_layer_sizes: tuple[Count, ...] = Field(strict=False, default=())
+    """Hidden layers on top of the recurrent ones."""
+    steps: Count | None = None
+    """Time steps of a sample, where x is (samples, values); by default x is (samples, steps, features)."""
+    loss_at: Literal["auto", "last", "every"] | None = None
+    """Whether recurrent networks have a target at the last step of a sequence, or at every step; "auto", which they
+    have by default, goes by the shape of y: labels (samples, steps), or numbers (samples, steps, outputs), are one
+    for each step."""
+    recurrent_initialization: Literal["auto", "orthogonal", "identity"] | None = None
+    """What V_i are at first; "auto", the default, is the identity for rectifiers and orthogonal elsewhere."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> NetworkTable:
+        if self.recurrent:
+            if self.initialization in ("whitened", "layerwise"):
+                raise ValueError(
+                    f"network.initialization = {self.initialization!r} is for chains; leave it out, and see "
+                    "network.recurrent_initialization"
+                )
+            if not self.hidden_layer_sizes:
+                raise ValueError(
+                    "network.hidden_layer_sizes is empty; give a recurrent network one layer or more"
+                )
+            return self
+        for name in ("head_layer_sizes", "steps", "loss_at", "recurrent_initialization"):
+            if getattr(self, name):
+                raise ValueError(f"network.{name} is for recurrent networks; network.kind is {self.kind!r}")
+        return self
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether samples are sequences."""
+        return self.kind.startswith("recurrent_")
+
+    @property
+    def hidden_activation(self) -> str | list[str]:
+        """One activation, or one for each hidden layer."""
+        if self.activation is None:
+            return "tanh" if self.recurrent else "sigmoid"
+        return self.activation if isinstance(self.activation, str) else list(self.activation)
+
+    @property
+    def start(self) -> Literal["random", "whitened", "layerwise"]:
+        """The initialization, "auto" resolved."""
+        if self.initialization != "auto":
+            return self.initialization
+        return "whitened" if self.kind == "autoencoder" and len(self.hidden_layer_sizes) == 1 else "random"

@@ -1,0 +1,87 @@
+"""A whole pipeline, and which of its settings go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import model_validator
+
+from altmin_dask.config.base import Table
+from altmin_dask.config.messages import either
+from altmin_dask.config.network import NetworkTable
+from altmin_dask.config.solver import MuSchedule, SolverTable
+from altmin_dask.config.tables import ClusterTable, DataTable, OutputTable, TrainingTable
+from altmin_dask.solvers.penalties import PENALTIES
+
+
+class Pipeline(Table):
+    """A whole pipeline: the tables of a TOML file.
+
+    Examples
+    --------
+    >>> from altmin_dask import Pipeline
+    >>> network = {"kind": "classifier", "hidden_layer_sizes": [20]}
+    >>> pipeline = Pipeline.model_validate({"data": {"train": "digits:train"}, "network": network})
+    >>> pipeline.schedule, pipeline.solver.mu
+    ('kfac', 'auto')
+    """
+
+    data: DataTable
+    network: NetworkTable
+    solver: SolverTable = SolverTable()
+    training: TrainingTable = TrainingTable()
+    cluster: ClusterTable = ClusterTable()
+    output: OutputTable = OutputTable()
+
+    @model_validator(mode="after")
+    def _max_staleness_is_of_kfac(self) -> Pipeline:
+        if self.training.max_staleness and not self.uses_kfac:
+            raise ValueError(
+                f"training.max_staleness is for K-FAC steps; training.schedule = {self.training.schedule!r} "
+                "waits for every group"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _penalty_has_its_schedule(self) -> Pipeline:
+        name = self.solver.penalty
+        penalty = PENALTIES[name]
+        if self.schedule not in penalty.schedules:
+            raise ValueError(
+                f"solver.penalty = {name!r} keeps z, which training.schedule = {self.schedule!r} does not; "
+                f"write {either(penalty.schedules)}"
+            )
+        if not penalty.augmented and self.solver.augmentation is not None:
+            augmented = either([other for other, kind in PENALTIES.items() if kind.augmented])
+            raise ValueError(f"solver.augmentation is for penalty = {augmented}; solver.penalty is {name!r}")
+        if not penalty.mu_moves and isinstance(self.solver.mu, MuSchedule):
+            raise ValueError(
+                f"solver.mu is only what {name} begin with; write one number, or one for each layer"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _curvature_is_known(self) -> Pipeline:
+        if self.network.recurrent and self.solver.curvature == "exact":
+            raise ValueError("solver.curvature = 'exact' is for chains; leave it out for recurrent networks")
+        return self
+
+    @property
+    def schedule(self) -> str:
+        """The schedule, "auto" resolved: the first one of the penalty."""
+        wish = self.training.schedule
+        if wish != "auto":
+            return wish
+        return PENALTIES[self.solver.penalty].schedules[0]
+
+    @property
+    def uses_kfac(self) -> bool:
+        """Whether W moves by K-FAC steps, and no z is kept."""
+        return self.schedule == "kfac"
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide what is computed: all but where it runs, when it stops and what it leaves."""
+        settings: dict[str, Any] = self.model_dump(mode="json", exclude={"cluster", "output"})
+        for limit in ("max_sweeps", "max_cpu_seconds", "n_iter_no_change", "tol"):
+            settings["training"].pop(limit)
+        return settings

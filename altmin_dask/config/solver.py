@@ -1,0 +1,68 @@
+"""The table `[solver]`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from altmin_dask.config.base import EACH, ONE, TABLE, WORD, Count, NonNegative, Positive, Table, form_of
+from altmin_dask.solvers.penalties import PENALTIES
+
+PenaltyName = Literal[*PENALTIES]  # type: ignore[valid-type]
+
+
+def _mu_form(value: Any) -> str:
+    return WORD if value == "auto" else form_of(value)
+
+
+class MuSchedule(Table):
+    """μ that moves geometrically from `start` to `stop`, by `factor` a pass over the samples in the sum."""
+
+    start: Positive
+    factor: Positive
+    stop: Positive
+
+    @model_validator(mode="after")
+    def _reaches_stop(self) -> MuSchedule:
+        if self.stop != self.start and (self.stop - self.start) * (self.factor - 1) <= 0:
+            raise ValueError(f"factor {self.factor} never leads from {self.start} to {self.stop}")
+        return self
+
+
+class SolverTable(Table):
+    """`[solver]`: the relaxation, the z-update and the W-update."""
+
+    penalty: PenaltyName = "l2"
+    """How residuals are held: Σ μ_i ‖r_i‖², Σ μ_i ‖r_i‖₁, or at zero, by multipliers."""
+    mu: Annotated[
+        Annotated[Positive, Tag(ONE)]
+        | Annotated[tuple[Positive, ...], Field(strict=False, min_length=1), Tag(EACH)]
+        | Annotated[MuSchedule, Tag(TABLE)]
+        | Annotated[Literal["auto"], Tag(WORD)],
+        Discriminator(_mu_form),
+    ] = "auto"
+    """μ of all layers, of each layer, or a schedule; "auto": the limit of exact constraints for K-FAC steps, which
+    restart z by a forward pass, 0.03 where z persists (100 for recurrent layers, 10 for those on top of them), and 0.1
+    for L1. For multipliers it is what the quadratic begins with: 0.03, but 0.5 for squared error of an output that is
+    no sigmoid, and 10 for recurrent networks."""
+    augmentation: Positive | None = None
+    """ρ of the quadratic by which L1 is split, at first; by default as for multipliers."""
+    balancing: bool = True
+    """Whether ρ of L1 and multipliers follows their residuals."""
+    residual_tol: NonNegative = 1e-4
+    """Training with L1 or multipliers stops when every layer's primal and dual residuals are relatively smaller."""
+    ridge: NonNegative = 0.005
+    """λ of F; the Gram matrix of layer i gets λ/μ_i."""
+    penalize_bias: bool = True
+    proximal: NonNegative | None = None
+    """ρ relative to the mean diagonal of a Gram matrix; by default 0, and for K-FAC steps a tenth of the unknowns for
+    each target number of a group."""
+    output_damping: Positive | None = None
+    """σ of K-FAC steps, in units of the loss's curvature; by default 0.03 for squared error and recurrent networks,
+    and 0.003 for the cross entropies of chains."""
+    newton_steps: Count = 1
+    cg_iterations: Count = 2
+    cg_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    damping: NonNegative = 0.0
+    curvature: Literal["gauss_newton", "exact"] = "gauss_newton"

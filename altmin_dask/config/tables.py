@@ -1,0 +1,108 @@
+"""The tables `[data]`, `[training]`, `[cluster]` and `[output]`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from dask.utils import parse_bytes
+from pydantic import Field, field_validator
+
+from altmin_dask.config.base import Count, NonNegative, Positive, Table
+from altmin_dask.solvers.penalties import PENALTIES
+
+_SCHEDULES = dict.fromkeys(name for penalty in PENALTIES.values() for name in penalty.schedules)
+ScheduleName = Literal["auto", *_SCHEDULES]  # type: ignore[valid-type]
+
+
+class DataTable(Table):
+    """`[data]`: sample stores, or sources that are first ingested into the run folder."""
+
+    train: str
+    validation: str | None = None
+    scale: Positive = 1.0
+    """What raw sources are divided by; a store has been scaled already."""
+    standardize: bool = False
+    """Whether every number of raw sources, and real targets, are brought to mean 0 and variance 1 instead."""
+    chunk_rows: int | Literal["auto"] | None = None
+    """Rows in a chunk of stores made from raw sources; by default about 8 MiB of x, wherever the run takes place.
+
+    "auto" makes tasks of about a second, but chunks small enough for the workers' memory, and for all threads to have
+    some. What is computed then depends on the machine.
+    """
+
+    @field_validator("chunk_rows", mode="before")
+    @classmethod
+    def _are_rows(cls, value: Any) -> Any:
+        if value not in (None, "auto") and (type(value) is not int or value < 1):
+            raise ValueError('write "auto", or how many rows')
+        return value
+
+
+class TrainingTable(Table):
+    """`[training]`: the schedule and when to stop."""
+
+    schedule: ScheduleName = "auto"
+    """"auto" are K-FAC steps, and windows for L1 and multipliers."""
+    group_chunks: Count | None = None
+    """Chunks that are visited between two solves for W; by default 1, and for K-FAC steps as many as hold about 2,000
+    samples."""
+    first_window: Count | None = None
+    """Groups in the first window; by default about 10 samples for each unknown of a row of W."""
+    window_passes: Count = 4
+    """Passes over a window before it doubles."""
+    max_staleness: Annotated[int, Field(ge=0)] = 0
+    """How many groups may be under way with weights that others have moved meanwhile (K-FAC), so that workers do
+    not wait for each other. Steps are then taken as groups finish, and what is computed depends on timing."""
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Share of the running mean of the weights that stays in a step (K-FAC); the mean is what is kept."""
+    max_sweeps: Positive | None = None
+    """By default 10, for L1 and multipliers 80, and for K-FAC steps 20 or as many as 300 steps take."""
+    max_cpu_seconds: Positive | None = None
+    n_iter_no_change: Count | None = 10
+    """Training stops when the nested loss (of the validation samples, or if there are none with the ridge) has not
+    improved by `tol` in so many records; None never stops it."""
+    tol: NonNegative = 1e-3
+    """Relative improvement of the best loss that counts."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    evaluation_rows: Count = 10_000
+    """About how many training rows (whole chunks) the nested loss of a record is taken over."""
+
+
+class ClusterTable(Table):
+    """`[cluster]`: where the tasks run when no --scheduler is given."""
+
+    kind: Literal["threads", "local"] = "threads"
+    workers: Count | None = None
+    threads_per_worker: Count = 1
+    memory_limit: str = "auto"
+    """Of each worker, e.g. "2 GiB"."""
+    dashboard: Annotated[str, Field(pattern=r"^[^\s:/]*:\d{1,5}$")] = ":8787"
+    """Address of a local cluster's dashboard; ":0" for any free port."""
+    patience: Positive = 300.0
+    """Seconds that a step waits for a worker when the last one is gone."""
+    split_every: Annotated[int, Field(ge=2)] = 4
+    """Statistics that are added up in one task of the tree."""
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _is_size(cls, value: str) -> str:
+        if value != "auto":
+            try:
+                parse_bytes(value)
+            except ValueError:
+                raise ValueError('write "auto" or a size such as "2 GiB"') from None
+        return value
+
+
+class OutputTable(Table):
+    """`[output]`: what is left behind."""
+
+    run: str | None = None
+    """Run folder when --run is not given; by default a new one under runs/."""
+    z: str | None = None
+    """Folder or URL under which z is kept, such as s3://bucket/scratch; by default the run folder."""
+    report: bool = True
+    """Write the report when training has ended."""
+    performance: bool = False
+    """On a cluster, leave Dask's performance report of the training in the report folder."""
+    title: str | None = None

@@ -1,0 +1,229 @@
+"""The parameters of the estimators: each is declared once, with its default and what help says of it.
+
+scikit-learn wants every parameter in the signature of ``__init__``, which does nothing but keep it. That is what a
+dataclass is: `parametrized` makes one, and writes the sections "Parameters" and "Attributes" of its docstring. A
+subclass that writes ``ridge: float = 1.0`` has another default, and the same words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import textwrap
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_origin
+
+import numpy as np
+
+from altmin_dask.config import NetworkTable, SolverTable, TrainingTable
+from altmin_dask.config.messages import either
+from altmin_dask.networks.activations import ACTIVATIONS
+
+_WIDTH = 100
+T_ = TypeVar("T_")
+
+_LEARNT = """\
+model_ : Model
+    The network with its weights.
+coefs_, intercepts_ : list of ndarray
+    Weights (inputs, outputs) and biases (outputs,) of every layer.
+history_ : list of dict
+    All records of the run: losses, seconds, sweeps.
+loss_curve_ : list of float
+    The loss of the samples trained on, from every record.
+best_loss_ : float
+    The loss by which the model was chosen.
+best_validation_score_ : float or None
+    Score of the samples held out, with `early_stopping`.
+n_iter_ : int
+    Sweeps begun.
+n_features_in_ : int
+    Features of a sample.
+feature_names_in_ : ndarray of str
+    Their names, where X was a frame."""
+"""What every estimator has learnt after `fit`."""
+
+
+def parameter(doc: str | None = None, *, default: Any, kw_only: bool = True) -> Any:
+    """Declare a parameter.
+
+    Parameters
+    ----------
+    doc : str, optional
+        What help says of it; by default what the base class says.
+    default : object
+        Its default; a constant.
+    kw_only : bool
+        Whether it has to be given by its name.
+    """
+    metadata = {} if doc is None else {"doc": doc}
+    return dataclasses.field(default=default, kw_only=kw_only, metadata=metadata)
+
+
+@dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(parameter,))
+def parametrized(cls: type[T_]) -> type[T_]:
+    """Give a class the ``__init__`` of its parameters, and describe them in its docstring.
+
+    ``%(parameters)s`` in it become all parameters, ``%(attributes)s`` what all estimators learn. What the class
+    itself declares comes first, then what its bases do.
+    """
+    made = dataclasses.dataclass(eq=False, repr=False, match_args=False, kw_only=True)(cls)
+    if made.__doc__:  # not under python -OO
+        document = inspect.cleandoc(made.__doc__)
+        document = document.replace("%(parameters)s", _described(made))
+        made.__doc__ = document.replace("%(attributes)s", _LEARNT)
+    return made
+
+
+def _described(cls: Any) -> str:
+    """All parameters as a section of a docstring has them."""
+    homes = [vars(base).get("__annotations__", {}) for base in cls.__mro__]
+
+    def nearest(field: dataclasses.Field[Any]) -> int:
+        return next(depth for depth, names in enumerate(homes) if field.name in names)
+
+    ordered = sorted(dataclasses.fields(cls), key=lambda field: (field.kw_only, nearest(field)))
+    return "\n".join(
+        f"{field.name} : {field.type}, default {field.default!r}\n" + _paragraph(_doc(cls, field.name))
+        for field in ordered
+    )
+
+
+def _doc(cls: Any, name: str) -> str:
+    """What the nearest class that says something of a parameter says of it."""
+    declared = (vars(base).get("__dataclass_fields__", {}).get(name) for base in cls.__mro__)
+    words = (field.metadata["doc"] for field in declared if field is not None and "doc" in field.metadata)
+    return str(next(words))
+
+
+def _paragraph(words: str) -> str:
+    indent = " " * 4
+    return textwrap.fill(
+        words, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+
+
+def choices(table: Any, setting: str) -> str:
+    """What a setting of a pipeline may be."""
+    annotation = table.model_fields[setting].annotation
+    literals = annotation if get_origin(annotation) is Literal else get_args(annotation)[0]  # or None
+    return either(get_args(literals))
+
+
+@parametrized
+class Parameters:
+    """What every estimator can be told."""
+
+    hidden_layer_sizes: int | tuple[int, ...] = parameter(
+        "Widths d_1 … d_{L−1} of the hidden layers.", default=(100,), kw_only=False
+    )
+    activation: str | tuple[str, ...] = parameter(
+        f"{either(ACTIVATIONS)}; one for all hidden layers, or one for each.", default="relu", kw_only=False
+    )
+    penalty: str = parameter(
+        f"How the constraints z_i = W_i φ(z_{{i−1}}) + b_i are relaxed: {choices(SolverTable, 'penalty')}.",
+        default="l2",
+    )
+    mu: float | tuple[float, ...] | Mapping[str, float] | str = parameter(
+        "Weight of the penalty, of all layers or of each; 'auto' is exact constraints for K-FAC steps.",
+        default="auto",
+    )
+    ridge: float = parameter(
+        "λ of λ Σ_i ‖[W_i b_i]‖² beside the sum of all losses (scikit-learn's ``alpha`` is 2 λ). Small data sets need "
+        "it, large ones hardly notice.",
+        default=1.0,
+    )
+    proximal: float | None = parameter(
+        "ρ of the steps relative to the mean diagonal of a Gram matrix; None follows from the network and the group.",
+        default=None,
+    )
+    schedule: str = parameter(
+        f"How sweeps over the chunks go: {choices(TrainingTable, 'schedule')}; "
+        "'auto' are K-FAC steps for 'l2', and windows elsewhere.",
+        default="auto",
+    )
+    max_sweeps: float | None = parameter(
+        "Passes over the samples, at most; None are 20 for K-FAC steps, or as many as 300 steps take.",
+        default=30,
+    )
+    early_stopping: bool = parameter(
+        "Hold `validation_fraction` of the samples out (drawn at random, not by class), stop on their loss and keep "
+        "the model that was best on them. Otherwise the same goes by the loss of the samples trained on, and the "
+        "ridge.",
+        default=False,
+    )
+    validation_fraction: float = parameter("Share of samples held out if `early_stopping`.", default=0.1)
+    n_iter_no_change: int | None = parameter(
+        "Training stops when the loss has not improved by `tol` (relatively) in so many records, about one a sweep; "
+        "None never stops it.",
+        default=10,
+    )
+    tol: float = parameter("Relative improvement of the best loss that counts.", default=1e-3)
+    warm_start: bool = parameter(
+        "Whether another `fit` begins with the weights of the last one. Only weights are taken over.",
+        default=False,
+    )
+    chunk_rows: int | None = parameter(
+        "Rows in a chunk of the temporary store, of which each is a task; None is about 8 MiB, and of small data sets "
+        "2,000 rows.",
+        default=None,
+    )
+    group_chunks: int | None = parameter(
+        "Chunks that make a step; None is as many as hold about 2,000 samples (or 1,000 sequences) for K-FAC steps, "
+        "and 1 elsewhere.",
+        default=None,
+    )
+    max_staleness: int = parameter(
+        "How many groups may be under way at once (K-FAC); above 0 results depend on timing.", default=0
+    )
+    dtype: str = parameter(
+        f"In which is computed, and what samples and targets are read in: 'auto', {choices(NetworkTable, 'dtype')}; "
+        "'auto' is float32 for samples of float32, and float64 elsewhere, as in scikit-learn; `partial_fit` goes on in "
+        "what it began with.",
+        default="auto",
+    )
+    random_state: int | np.random.RandomState | None = parameter(
+        "Seed of the first weights, the order of chunks and the samples held out.", default=None
+    )
+    scheduler: str | None = parameter(
+        "Where is trained: None is the Dask client that is active (``Client(...)``, ``client.as_current()``), or else "
+        "threads of this process; 'threads' is always these; otherwise the address of a scheduler.",
+        default=None,
+    )
+    workers: int | None = parameter(
+        "Threads of this process; None is one for each core, or one if there is but one chunk. Weights do not depend "
+        "on it.",
+        default=None,
+    )
+    temporary_folder: str | os.PathLike[str] | None = parameter(
+        "Where the store and the run are while `fit` goes on, and which the workers of a cluster have to see; None is "
+        "Dask's ``temporary-directory``, or else the system's.",
+        default=None,
+    )
+    settings: Mapping[str, Any] | None = parameter(
+        "More settings as in a pipeline file, such as ``{'solver.output_damping': 0.01}``; these go first.",
+        default=None,
+    )
+    verbose: bool = parameter("Print a line for every record.", default=False)
+
+
+@parametrized
+class OutputParameters:
+    """What is told about real outputs."""
+
+    output_activation: str | None = parameter(
+        "None is 'identity' for the squared loss; 'sigmoid' for targets (of auto-encoders, samples) in [0, 1].",
+        default=None,
+    )
+
+
+@parametrized
+class LossParameters(OutputParameters):
+    """What is told about real outputs of networks that are no recurrent ones."""
+
+    loss: str = parameter(
+        "'squared' is ½ ‖ŷ − y‖²; 'binary_cross_entropy', with sigmoid outputs, the cross entropy for targets (of "
+        "auto-encoders, samples) in [0, 1].",
+        default="squared",
+    )

@@ -1,0 +1,25 @@
+"""Numbers and durations as people read them, wherever they are shown: terminal, report, page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+
+def number(value: float) -> str:
+    """Write a quantity with four significant digits, or whole with separators where that says more."""
+    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e12 else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as 4 s, 3 min 20 s or 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def known(value: float | None, show: Callable[[float], str] = number, unknown: str = "–") -> str:
+    """Write a value that may not be known: None, NaN and infinity are not."""
+    return unknown if value is None or not math.isfinite(value) else show(value)

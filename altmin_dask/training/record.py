@@ -1,0 +1,133 @@
+"""A record of the history: what is known of a run at one moment, as it is written and as it is read.
+
+The one place that knows the keys of ``history.jsonl``. A `Record` needs nothing of the package: it is sent to
+schedulers that lack it (`altmin_dask.dashboard.plugin`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from altmin_dask.errors import DataError
+from altmin_dask.storage.run import RunFolder
+
+Layers = tuple[float, ...]
+"""A number of each layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """What only the algorithm knows; what it does not know of is None.
+
+    Attributes
+    ----------
+    mu : tuple of float, (L,)
+        μ_1 … μ_L; None for the limit of exact constraints.
+    rho : tuple of float, (L,)
+        ρ_1 … ρ_L of the quadratic by which L1 and multipliers are split.
+    relaxed_objective : float
+        F, a mean over the samples in the sums.
+    ridge_term : float
+        The part of it that is the ridge.
+    residuals, relative_residuals : tuple of float, (L,)
+        ‖r_i‖, root mean square, and relative to ‖z_i‖.
+    zero_residuals : tuple of float, (L,)
+        Share of the elements of e_i that are exactly zero (L1).
+    shortened : float
+        Share of the samples whose Newton steps were cut short.
+    gradient_norm : float
+        Norm of the gradient of the real network's loss and the ridge.
+    samples_in_sum : int
+        How many samples the sums are over.
+    """
+
+    relaxed_objective: float | None = None
+    ridge_term: float | None = None
+    residuals: Layers | None = None
+    relative_residuals: Layers | None = None
+    zero_residuals: Layers | None = None
+    mu: Layers | None = None
+    rho: Layers | None = None
+    shortened: float | None = None
+    gradient_norm: float | None = None
+    samples_in_sum: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Metrics):
+    """One line of ``history.jsonl``.
+
+    Attributes
+    ----------
+    sweep : float
+        Sample visits per sample so far.
+    cpu_seconds, wall_seconds : float
+        Of training so far, evaluation excluded; NaN where an earlier version wrote none.
+    nested_loss : float
+        Mean loss of the real network on training samples.
+    regularized_loss : float
+        The same with the ridge, λ Σ ‖W̃_i‖² / N.
+    validation_loss : float
+        Mean loss on the validation samples, if there are any.
+    nested_accuracy, validation_accuracy : float
+        Share of the samples that are classified rightly, of labels.
+    """
+
+    sweep: float
+    cpu_seconds: float = math.nan
+    wall_seconds: float = math.nan
+    nested_loss: float = math.nan
+    regularized_loss: float = math.nan
+    validation_loss: float | None = None
+    nested_accuracy: float | None = None
+    validation_accuracy: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, JSON-ready: numbers, lists and None."""
+        values = ((name, getattr(self, name)) for name in NAMES)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `to_dict`; keys of other versions are left out, and what is missing is not known.
+
+        Raises
+        ------
+        KeyError
+            If not even the sweep is there.
+        """
+        found = {name: _value(name, values[name]) for name in NAMES if values.get(name) is not None}
+        return cls(**{"sweep": values["sweep"], **found})
+
+
+NAMES = tuple(
+    sorted((field.name for field in fields(Record)), key=lambda name: name in Metrics.__dataclass_fields__)
+)
+"""The keys of a record: those of every algorithm first."""
+BY_LAYER = ("residuals", "relative_residuals", "zero_residuals", "mu", "rho")
+"""Those whose values are a number of each layer."""
+
+
+def _value(name: str, value: Any) -> Any:
+    if name not in BY_LAYER:
+        return value
+    if not isinstance(value, list | tuple):
+        return None
+    return tuple(math.nan if each is None else float(each) for each in value)
+
+
+def read_records(run: RunFolder, *, whole: bool = False) -> list[Record]:
+    """All records of a run folder, as `altmin_dask.storage.run.RunFolder.records` reads them.
+
+    Raises
+    ------
+    DataError
+        If the history is damaged.
+    """
+    try:
+        return [Record.from_dict(values) for values in run.records(whole=whole)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{run.history} is damaged: {error!r} of a record") from None
