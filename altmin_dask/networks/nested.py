@@ -5,6 +5,7 @@ What `Network.linearise` takes at any z is taken here where the constraints hold
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from altmin_dask.networks.linearisation import Linearisation
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.workspace import Workspace, strips
+from altmin_dask.networks.workspace import ArraySpec, Workspace, strips
 from altmin_dask.types import Array, Batch, Weights
 
 
@@ -73,6 +74,30 @@ class Pass:
             loss[rows] = network.loss.value(out[rows], a, targets[rows], work)
             gradient[rows] = network.loss.gradient(out[rows], a, targets[rows], work)
         return cls(network, targets, inputs, linear, out, output, gradient, loss, work)
+
+    @staticmethod
+    def arrays(network: Network) -> Iterator[ArraySpec]:
+        """What a pass forward and one back take of a workspace."""
+        yield from network.input_arrays("pass", 0)
+        for layer in network.layers:
+            yield ArraySpec("pass z", layer.size)
+        yield from Linearisation.arrays(network.layers)
+        out = network.widths[-1]
+        for name in ("pass output", "pass gradient"):
+            yield ArraySpec(name, out)
+        yield from network.loss.arrays(out, "value", "gradient")
+
+    @staticmethod
+    def sample_arrays(network: Network) -> Iterator[ArraySpec]:
+        """What `sample` takes besides."""
+        yield ArraySpec("sampled", network.widths[-1])
+        yield from network.loss.arrays(network.widths[-1], "curvature")
+
+    @staticmethod
+    def directional_arrays(network: Network, name: str) -> Iterator[ArraySpec]:
+        """What `directional` takes besides."""
+        for i, layer in enumerate(network.layers):
+            yield ArraySpec(f"{name} {i}", layer.size)
 
     def curvature(self) -> Curvature:
         """The Gauss–Newton curvature of ℓ in z_L."""

@@ -23,7 +23,7 @@ from altmin_dask.networks.layers import Block, Layer, build_layer
 from altmin_dask.networks.linearisation import Linearisation
 from altmin_dask.networks.losses import Squared, get_loss
 from altmin_dask.networks.mean_loss import MeanLoss, Targets
-from altmin_dask.networks.workspace import Fresh, Workspace, strips
+from altmin_dask.networks.workspace import ArraySpec, Fresh, Workspace, strips
 from altmin_dask.types import Array, Batch, Weights
 
 BLOCK_ROWS, LEAST_ROWS = 1024, 64
@@ -360,6 +360,30 @@ class Network:
             loss[rows] = self.loss.value(z[-1][rows], output[rows], targets[rows], work)
         return Point(z, all_inputs, all_values, residuals, squares, output, loss, prepared)
 
+    def prepared_arrays(self) -> Iterator[ArraySpec]:
+        """What `prepare` takes of a workspace."""
+        first = self.layers[0]
+        if not self.inputs_move:
+            yield ArraySpec("inputs", first.steps * first.inputs)
+            yield ArraySpec("drive", first.size)
+
+    def input_arrays(self, name: str, first: int) -> Iterator[ArraySpec]:
+        """ã of layers from `first` on, and values that do not stand in them."""
+        for i, layer in enumerate(self.layers):
+            columns = layer.steps * layer.inputs
+            if i >= first:
+                yield ArraySpec(f"{name} inputs {i}", columns)
+            if i and layer.place(np.empty((0, columns))) is None:
+                yield ArraySpec(f"{name} values {i - 1}", layer.in_size)
+
+    def point_arrays(self, name: str) -> Iterator[ArraySpec]:
+        """What `evaluate` takes of a workspace."""
+        yield from self.input_arrays(name, 0 if self.inputs_move else 1)
+        for i, layer in enumerate(self.layers):
+            yield ArraySpec(f"{name} residual {i}", layer.size)
+        yield ArraySpec(f"{name} output", self.widths[-1])
+        yield from self.loss.arrays(self.widths[-1], "value")
+
     def linearise(
         self, weights: Weights, point: Point, m: Sequence[float], work: Workspace | None = None
     ) -> Linearisation:
@@ -395,6 +419,14 @@ class Network:
                 block.masked(out.reshape(len(out), layer.steps, layer.units))
                 yield out
             below = curved
+
+    def remainder_arrays(self) -> Iterator[ArraySpec]:
+        """What `remainders` takes of a workspace, layers' own arrays left out."""
+        for i, layer in enumerate(self.layers):
+            if i or layer.recurrent:
+                yield ArraySpec("remainder", layer.size)
+            if i < len(self.activations):
+                yield ArraySpec(f"curved {i}", layer.size)
 
     # --- parts and settings
 

@@ -14,7 +14,7 @@ is one tangent and one adjoint sweep, two matrix products a layer for the whole 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from altmin_dask.networks.linearisation import Linearisation
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.networks.network import Network, Point
-from altmin_dask.networks.workspace import Workspace, strips
+from altmin_dask.networks.workspace import ArraySpec, Workspace, strips
 from altmin_dask.solvers.exact_newton import exact_step
 from altmin_dask.solvers.line_search import Block, Step, line_search, objective
 from altmin_dask.types import Array, Batch, Weights
@@ -191,6 +191,25 @@ def gauss_newton_step(
         for step, m_i in zip(scaled, m, strict=False):
             step *= step.dtype.type(1 / np.sqrt(m_i))
     return Step([*steps, held.step], held.slope - fall, [*moves, *last] if residuals else None)
+
+
+def step_arrays(network: Network, *, residuals: bool = False) -> Iterator[ArraySpec]:
+    """What `gauss_newton_step` takes of a workspace."""
+    *hidden, out = network.widths
+    for name in ("step", "at output", "smoothed", *(("cg e", "cg bent") if hidden else ())):
+        yield ArraySpec(name, out)
+    for i, d in enumerate(hidden):
+        for name in ("cg residual", "cg direction", "cg step", *(("cg move",) if residuals else ())):
+            yield ArraySpec(f"{name} {i}", d)
+    if residuals and hidden:
+        yield ArraySpec("output move", out)
+        yield ArraySpec("bent", out, rows="strip")
+    for d in network.widths:
+        for name in ("pull", "scaled"):
+            yield ArraySpec(name, d, rows="strip")
+    yield ArraySpec("shift", out, rows="strip")
+    yield from Linearisation.arrays(network.layers)
+    yield from network.loss.arrays(out, "gradient", "curvature")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ by luck, and by the company its rows have in a matrix product. ε_F is only work
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ import numpy as np
 
 from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.networks.network import Network, Point, Prepared
-from altmin_dask.networks.workspace import Workspace, strips
+from altmin_dask.networks.workspace import ArraySpec, Workspace, strips
 from altmin_dask.types import Array, Weights
 
 if TYPE_CHECKING:
@@ -190,6 +190,14 @@ def line_search(
         after[rows[good]] = np.minimum(value[good], goal[good])
         rows, goal, rounding = rows[~good], goal[~good], rounding[~good]
     return trial, after, cut
+
+
+def search_arrays(network: Network, steps: int) -> Iterator[ArraySpec]:
+    """What so many steps from a point take of a workspace: the point, two at most in turn, and one of cut samples."""
+    for name in ("start", *(f"trial {number}" for number in range(min(steps, 2))), "shortened"):
+        yield from network.point_arrays(name)
+        for i, d in enumerate(network.widths if name.startswith("trial") else ()):
+            yield ArraySpec(f"{name} z {i}", d)
 
 
 def _norms(rows: Array) -> Array:

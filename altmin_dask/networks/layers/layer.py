@@ -217,7 +217,7 @@ class Layer(ABC):
             block.masked(values.reshape(len(values), self.steps, self.units))
 
     def scratch(self) -> dict[str, int]:
-        """What the layer takes from a block's workspace: names, and numbers of a sample."""
+        """The arrays that the layer takes from a block's workspace: names, and numbers of a sample."""
         return {}
 
     # --- the linear map from values to z, and its transpose
