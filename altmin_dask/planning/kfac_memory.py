@@ -1,4 +1,4 @@
-"""What the tasks of K-FAC steps hold in memory at their worst, and the process that trains; see `footprint`."""
+"""What the tasks of K-FAC steps hold in memory at their worst, and the process that trains; see `memory`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def kept_samples(work: Workload) -> int:
 
 
 def kfac_trainer(work: Workload) -> tuple[int, int]:
-    """As `footprint.trainer`: three generations of weights, means and factors, and what a group has sent."""
+    """As `memory.trainer`: three generations of weights, means and factors, and what a group has sent."""
     s = work.itemsize
     weights = s * sum(d * k for d, k in work.shapes)
     squares = s * sum(k * k + d * d for d, k in work.shapes)

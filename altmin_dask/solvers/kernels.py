@@ -144,7 +144,7 @@ def visit_chunk(
             penalty.update_dual, previous, s=s, out=out[rows, width:], measured=sums.residuals, work=work
         )
         with work.activity("newton"):
-            result = update(network, weights, penalty.rho, block, z, settings, work, dual)
+            result = update(network, weights, penalty.rho, block, z, settings, work, shift=dual)
         with work.activity("statistics"):
             fit = Fit(result.offsets, penalty.counts)
             if replace_all:

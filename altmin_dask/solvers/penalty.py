@@ -28,7 +28,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from altmin_dask.networks.network import Network, Point
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.point import Point
 from altmin_dask.networks.workspace import ArraySpec, Workspace, strips
 from altmin_dask.solvers.packing import Layout, PackedArrays, split_layers
 from altmin_dask.types import Array

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from altmin_dask.networks.network import Network, Point
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.point import Point
 from altmin_dask.networks.workspace import ArraySpec, Workspace
 from altmin_dask.solvers.linalg import add_product
 from altmin_dask.solvers.packing import Layout, PackedArrays

@@ -16,7 +16,8 @@ from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.networks.losses import SCRATCH
 from altmin_dask.networks.nested import Pass
-from altmin_dask.networks.network import Network, Point, build_network
+from altmin_dask.networks.network import Network, build_network
+from altmin_dask.networks.point import Point
 from altmin_dask.networks.workspace import ArraySpec, Workspace, thread_workspace
 from altmin_dask.planning.memory import Workload, kept, newton_arrays
 from altmin_dask.solvers.gauss_newton import NewtonSettings
