@@ -126,6 +126,7 @@ def test_samples_of_zeros_train(kind, target, make_store, pipeline, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_and_cluster_give_the_same_bits(
     kind, samples, make_store, pipeline, tmp_path, cluster_address
