@@ -162,9 +162,14 @@ def lbfgs(
 
     batch, parameters = spec["setting"]["batch"], list(model.parameters())
     optimizer: Any = torch.optim.LBFGS(
-        parameters, history_size=20, max_iter=1, max_eval=25, tolerance_grad=0, tolerance_change=0,
+        parameters,
+        history_size=20,
+        max_iter=1,
+        max_eval=25,
+        tolerance_grad=0,
+        tolerance_change=0,
         line_search_fn="strong_wolfe",
-    )  # fmt: skip
+    )
     known: list[tuple[Any, float, Any]] = []
     rows: Any = torch.arange(len(x))
 
@@ -216,9 +221,12 @@ def by_sklearn(spec: Spec, mnist: Path, stores: Path) -> Result:
     x, labels, held_out, held_out_labels = flat_samples(mnist, spec["part"])
     weights, start_seconds = starting_weights(spec, stores)
     model = MLPClassifier(
-        tuple(task.sizes[1:-1]), activation=task.network["activation"], batch_size=setting["batch"],
-        learning_rate_init=setting["rate"], random_state=spec["seed"],
-    )  # fmt: skip
+        tuple(task.sizes[1:-1]),
+        activation=task.network["activation"],
+        batch_size=setting["batch"],
+        learning_rate_init=setting["rate"],
+        random_state=spec["seed"],
+    )
     # it takes no initial weights: they are put in place of those of a first step, and the optimizer begins anew
     model.partial_fit(x[: setting["batch"]], labels[: setting["batch"]], classes=np.arange(10))
     model.coefs_ = [np.ascontiguousarray(w[:, :-1].T) for w in weights]

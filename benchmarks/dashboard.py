@@ -87,10 +87,14 @@ def main() -> None:
                         {
                             "data": {"train": stores["train"], "validation": stores["test"]},
                             "network": {"kind": "autoencoder", "hidden_layer_sizes": (300,)},
-                            "training": {"schedule": schedule, "max_sweeps": options.sweeps, "n_iter_no_change": None},
+                            "training": {
+                                "schedule": schedule,
+                                "max_sweeps": options.sweeps,
+                                "n_iter_no_change": None,
+                            },
                             "output": {"title": f"MNIST 784-300-784, {schedule} {number}"},
                         }
-                    )  # fmt: skip
+                    )
                     with watched(watching) as page:
                         before = cpu_seconds(client)
                         if page is not None:

@@ -150,9 +150,14 @@ def main() -> None:
             }
             results.append(entry)
             table.add_row(
-                name, f"{entry['mean']:.4f}", f"{entry['error']:.4f}", f"{entry['difference']:+.4f}",
-                f"{entry['difference_error']:.4f}", str(found["not_converged"]), f"{found['fit_seconds']:.2f}",
-            )  # fmt: skip
+                name,
+                f"{entry['mean']:.4f}",
+                f"{entry['error']:.4f}",
+                f"{entry['difference']:+.4f}",
+                f"{entry['difference_error']:.4f}",
+                str(found["not_converged"]),
+                f"{found['fit_seconds']:.2f}",
+            )
         console.print(table)
     if options.out is not None:
         options.out.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")

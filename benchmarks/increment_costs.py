@@ -68,15 +68,24 @@ def default_step(folder: Path, network: Network, base: Costs) -> DefaultStep:
     for number, parts in enumerate(steps):
         sent = itemsize * packed_size(KroneckerSums.layout(network.shapes, curvature=number == 0))
         pull = replace(
-            base, task_seconds=[reading + parts.pull], statistics_bytes=sent,
-            add_seconds=base.add_seconds * sent / base.statistics_bytes, solve_seconds=parts.solve + files,
-            scheduler_seconds=TASKS * base.scheduler_seconds, read_bytes=float(x[:rows].nbytes), written_bytes=0.0,
-        )  # fmt: skip
+            base,
+            task_seconds=[reading + parts.pull],
+            statistics_bytes=sent,
+            add_seconds=base.add_seconds * sent / base.statistics_bytes,
+            solve_seconds=parts.solve + files,
+            scheduler_seconds=TASKS * base.scheduler_seconds,
+            read_bytes=float(x[:rows].nbytes),
+            written_bytes=0.0,
+        )
         probe = replace(
-            base, task_seconds=[parts.probe], add_seconds=0.0,
-            statistics_bytes=8.0 * packed_size(QuadraticModel.layout()), solve_seconds=parts.move + files,
-            read_bytes=0.0, written_bytes=0.0,
-        )  # fmt: skip
+            base,
+            task_seconds=[parts.probe],
+            add_seconds=0.0,
+            statistics_bytes=8.0 * packed_size(QuadraticModel.layout()),
+            solve_seconds=parts.move + files,
+            read_bytes=0.0,
+            written_bytes=0.0,
+        )
         found.append([pull, probe])
     return DefaultStep(
         KFACSteps(found), rows, group_size(None, rows, network), Parts.mean(steps), files, reading

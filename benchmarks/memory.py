@@ -86,7 +86,11 @@ CASES = {
     ),
     "multipliers": Case((300,), training=INCREMENTAL, solver={"penalty": "multipliers"}),
     "L1, deep": Case(
-        DEEP, chunk_rows=2000, chunks=6, network={"activation": "tanh"}, training={**INCREMENTAL, "group_chunks": 2},
+        DEEP,
+        chunk_rows=2000,
+        chunks=6,
+        network={"activation": "tanh"},
+        training={**INCREMENTAL, "group_chunks": 2},
         solver={"penalty": "l1"},
     ),
     "kfac": Case((300,), training=INCREMENTS, solver=AUTO),
@@ -104,16 +108,25 @@ CASES = {
         (128,), kind="recurrent_classifier", chunk_rows=1000, network=ROWS, training=INCREMENTS, solver=AUTO
     ),
     "rows of digits, finite mu": Case(
-        (128,), kind="recurrent_classifier", chunk_rows=2000, network=ROWS, training=INCREMENTS, solver={"mu": 50.0}
+        (128,),
+        kind="recurrent_classifier",
+        chunk_rows=2000,
+        network=ROWS,
+        training=INCREMENTS,
+        solver={"mu": 50.0},
     ),
     "rows of digits, incremental": Case(
         (128,), kind="recurrent_classifier", chunk_rows=1000, network=ROWS, training=INCREMENTAL
     ),
     "rows of digits, multipliers": Case(
-        (64, 64), kind="recurrent_classifier", chunk_rows=1000, network={**ROWS, "head_layer_sizes": (32,)},
-        training=INCREMENTAL, solver={"penalty": "multipliers", "mu": 10.0},
+        (64, 64),
+        kind="recurrent_classifier",
+        chunk_rows=1000,
+        network={**ROWS, "head_layer_sizes": (32,)},
+        training=INCREMENTAL,
+        solver={"penalty": "multipliers", "mu": 10.0},
     ),
-}  # fmt: skip
+}
 
 
 def make_store(case: Case, store: Path, chunks: int | None = None) -> None:
@@ -242,9 +255,13 @@ def compare(name: str) -> dict[str, Any]:
 def growth(rows: int, visits: int, chunk_rows: int, schedule: str, threads: int) -> tuple[int, int]:
     """Measured and projected peak with so many samples, of which as many are visited whatever their number is."""
     case = Case(
-        (300,), chunk_rows=chunk_rows, chunks=rows // chunk_rows, threads=threads, network=WHITENED,
+        (300,),
+        chunk_rows=chunk_rows,
+        chunks=rows // chunk_rows,
+        threads=threads,
+        network=WHITENED,
         training={"schedule": schedule, "max_sweeps": visits / rows},
-    )  # fmt: skip
+    )
     with tempfile.TemporaryDirectory() as folder:
         return run(case, Path(folder))["worker"], projection(case, Path(folder))["worker"]
 
@@ -283,9 +300,10 @@ def main() -> None:
             return
         for rows, values in peaks.items():
             print(
-                f"{rows:8} rows  MiB above baseline", *(f"{measured / MIB:6.0f}" for measured, _ in values),
+                f"{rows:8} rows  MiB above baseline",
+                *(f"{measured / MIB:6.0f}" for measured, _ in values),
                 f" projected {values[0][1] / MIB:6.0f}",
-            )  # fmt: skip
+            )
     else:
         results = []
         if not options.json:
@@ -295,14 +313,16 @@ def main() -> None:
             if not options.json:
                 print(
                     f"{name:<38} {found['projected'] / MIB:10.0f} {found['measured'] / MIB:10.0f} "
-                    f"{found['ratio']:6.2f}", flush=True,
-                )  # fmt: skip
+                    f"{found['ratio']:6.2f}",
+                    flush=True,
+                )
                 if found["client_projected"]:
                     ratio = found["client_measured"] / found["client_projected"]
                     print(
                         f"{'  its client':<38} {found['client_projected'] / MIB:10.0f} "
-                        f"{found['client_measured'] / MIB:10.0f} {ratio:6.2f}", flush=True,
-                    )  # fmt: skip
+                        f"{found['client_measured'] / MIB:10.0f} {ratio:6.2f}",
+                        flush=True,
+                    )
         if options.json:
             print(json.dumps({"machine": machine, "cases": results}))
 

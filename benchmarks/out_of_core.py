@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from dask.utils import parse_bytes
@@ -130,6 +130,35 @@ def gigabytes(rows: int, features: int, hidden: int) -> float:
     return rows * 4 * (2 * features + hidden) / 2**30
 
 
+class Training(NamedTuple):
+    """Of one run: rows per CPU second, wall seconds, what was watched, bytes read of the disk, if workers lived."""
+
+    rate: float
+    wall: float
+    watch: Watch
+    read: int
+    survived: bool
+
+
+def trained(
+    cluster: LocalCluster, client: Client, store: SampleStore, made: Pipeline, folder: Path, *, cold: bool
+) -> Training:
+    """Train once; with files that are not in the cache of pages, if they are to be cold."""
+    pids = list(client.run(os.getpid).values())
+    run, samples = RunFolder(folder), Path(store.path)
+    watch = Watch(cluster, pids, (samples, run.path) if cold else ())
+    start = time.perf_counter()
+    if cold:
+        drop(samples)
+    with watch.running():
+        records = runs.train(made, run, scheduler=cluster.scheduler_address, log=lambda line: None)
+    wall = time.perf_counter() - start
+    survived = sorted(client.run(os.getpid).values()) == sorted(pids)
+    return Training(
+        store.rows / records[-1].cpu_seconds, wall, watch, watch.reads() - watch.read_before, survived
+    )
+
+
 def measure(
     folder: Path,
     rows: int = 480_000,
@@ -164,8 +193,6 @@ def measure(
         ``spilled_bytes``, ``times_memory`` (x and z over the workers' memory together), and what they were made of.
     """
     limit, load = parse_bytes(memory_limit), os.getloadavg()[0]
-    rates: list[float] = []
-    walls: list[float] = []
     with (
         tempfile.TemporaryDirectory(dir=folder) as name,
         LocalCluster(
@@ -173,30 +200,22 @@ def measure(
         ) as cluster,
         Client(cluster) as client,
     ):
-        here, pids = Path(name), list(client.run(os.getpid).values())
         stores = {}
         for size in (small_rows, rows):
             source = open_source(f"synthetic:rows={size},features={features},seed=0")
-            stores[size] = ingest(source, here / f"{size}.zarr", chunk_rows=chunk_rows)
+            stores[size] = ingest(source, Path(name, f"{size}.zarr"), chunk_rows=chunk_rows)
         os.sync()  # or the pages cannot be dropped
-
-        for number, size in enumerate((small_rows, rows, small_rows)):
-            run = RunFolder(here / f"run{number}")
-            cold = (Path(stores[size].path), run.path) if size == rows else ()
-            watch, start = Watch(cluster, pids, cold), time.perf_counter()
-            if cold:
-                drop(cold[0])
-            with watch.running():
-                records = runs.train(
-                    pipeline(stores[size], hidden, group_chunks), run,
-                    scheduler=cluster.scheduler_address, log=lambda line: None,
-                )  # fmt: skip
-            rates.append(size / records[-1].cpu_seconds)
-            walls.append(time.perf_counter() - start)
-            if cold:
-                large = watch
-                read = watch.reads() - watch.read_before
-                alive = sorted(client.run(os.getpid).values()) == sorted(pids)
+        before, large, after = (
+            trained(
+                cluster,
+                client,
+                stores[size],
+                pipeline(stores[size], hidden, group_chunks),
+                Path(name, f"run{number}"),
+                cold=size == rows,
+            )
+            for number, size in enumerate((small_rows, rows, small_rows))
+        )
     together = gigabytes(rows, features, hidden)
     return {
         "rows": rows,
@@ -204,17 +223,17 @@ def measure(
         "gigabytes": together,
         "small_gigabytes": gigabytes(small_rows, features, hidden),
         "times_memory": together * 2**30 / (WORKERS * limit),
-        "rows_per_cpu_second": rates[1],
-        "small_rows_per_cpu_second": [rates[0], rates[2]],
-        "ratio": rates[1] / max(rates[0], rates[2]),
-        "wall_seconds": walls[1],
-        "rows_per_second": rows / walls[1],
-        "small_rows_per_second": [small_rows / walls[0], small_rows / walls[2]],
-        "wall_ratio": rows / walls[1] / max(small_rows / walls[0], small_rows / walls[2]),
-        "peak_share": large.peak / limit,
-        "spilled_bytes": large.spilled,
-        "workers_survived": alive,
-        "disk_read_gigabytes": read / 2**30,
+        "rows_per_cpu_second": large.rate,
+        "small_rows_per_cpu_second": [before.rate, after.rate],
+        "ratio": large.rate / max(before.rate, after.rate),
+        "wall_seconds": large.wall,
+        "rows_per_second": rows / large.wall,
+        "small_rows_per_second": [small_rows / before.wall, small_rows / after.wall],
+        "wall_ratio": rows / large.wall * min(before.wall, after.wall) / small_rows,
+        "peak_share": large.watch.peak / limit,
+        "spilled_bytes": large.watch.spilled,
+        "workers_survived": large.survived,
+        "disk_read_gigabytes": large.read / 2**30,
         "load_before": load,
         "load_after": os.getloadavg()[0],
     }

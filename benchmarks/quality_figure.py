@@ -71,9 +71,12 @@ def figure(name: str, lines: Sequence[dict[str, Any]], file: Path) -> None:
             if row is not best:
                 style |= {"marker": "", "alpha": 0.5}
             axes.plot(
-                *median_curve(row), **style, linewidth=2 if row is best else 0.8, zorder=3 if row is best else 2,
+                *median_curve(row),
+                **style,
+                linewidth=2 if row is best else 0.8,
+                zorder=3 if row is best else 2,
                 label=row.name if row is best else None,
-            )  # fmt: skip
+            )
     for cost, threshold in zip(costs, task.thresholds, strict=True):
         axes.axhline(cost, color="0.6", linewidth=0.6, zorder=1)
         text = f"{threshold:g} %" if task.accuracy else f"{threshold:g}"
@@ -83,10 +86,13 @@ def figure(name: str, lines: Sequence[dict[str, Any]], file: Path) -> None:
     reached = [point[1] for row in rows for curve in row.curves for point in curve]
     lowest = min([*costs, *(cost for cost in reached if cost > 0)])  # no error at all is on no log axis
     axes.set(
-        xscale="log", yscale="log", ylim=(0.9 * lowest, 12 * max(costs)), xlabel="CPU seconds of training",
+        xscale="log",
+        yscale="log",
+        ylim=(0.9 * lowest, 12 * max(costs)),
+        xlabel="CPU seconds of training",
         ylabel="test error, %" if task.accuracy else "held-out ½‖x̂−x‖²",
         title=f"{name}: {'-'.join(map(str, task.sizes))}",
-    )  # fmt: skip
+    )
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -32,8 +32,10 @@ def pretended(spec: Spec) -> dict[str, Any]:
         cost *= 2 * BEHIND
     end = [spec["seconds"], 100 - cost if task.accuracy else cost, 1.0]
     return {
-        "spec": spec, "status": SPENT, "curves": {RAW: [end], **{f"{d:g}": [end] for d in spec["averages"]}}
-    }  # fmt: skip
+        "spec": spec,
+        "status": SPENT,
+        "curves": {RAW: [end], **{f"{d:g}": [end] for d in spec["averages"]}},
+    }
 
 
 def process_seconds(spec: Spec) -> float:

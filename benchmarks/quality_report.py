@@ -176,12 +176,16 @@ def table(task: str, commit: str, lines: Sequence[dict[str, Any]]) -> str:
     rows = rows_of(task, lines)
     heads = columns(task, max(budget for row in rows for budget in row.budgets))
     parts = [
-        f"## {task}: {'-'.join(map(str, TASKS[task].sizes))}", "",
-        caption(task, commit, lines), "",
-        *equal_terms(task, rows, [head for head in heads if head.is_threshold]), "",
-        *every_row(task, rows, heads), "",
+        f"## {task}: {'-'.join(map(str, TASKS[task].sizes))}",
+        "",
+        caption(task, commit, lines),
+        "",
+        *equal_terms(task, rows, [head for head in heads if head.is_threshold]),
+        "",
+        *every_row(task, rows, heads),
+        "",
         verdict(task, rows, heads),
-    ]  # fmt: skip
+    ]
     return "\n".join([*parts, *alone(lines), *troubles(lines)]) + "\n"
 
 

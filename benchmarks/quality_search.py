@@ -193,10 +193,16 @@ def spec_maker(task: str, contestant: Contestant, start: str) -> Callable[[Setti
 
     def make(setting: Setting, seconds: float) -> Spec:
         return {
-            "task": task, "optimizer": contestant.optimizer, "cosine": contestant.cosine, "start": start,
-            "setting": setting, "averages": [] if contestant.name in OURS else list(contestant.averages),
-            "seconds": seconds, "seed": 0, "part": SEARCH,
-        }  # fmt: skip
+            "task": task,
+            "optimizer": contestant.optimizer,
+            "cosine": contestant.cosine,
+            "start": start,
+            "setting": setting,
+            "averages": [] if contestant.name in OURS else list(contestant.averages),
+            "seconds": seconds,
+            "seed": 0,
+            "part": SEARCH,
+        }
 
     return make
 

@@ -113,8 +113,11 @@ class Bench:
             others = Others()
             done = subprocess.run(
                 [sys.executable, Path(__file__).with_name("recurrent_runs.py"), json.dumps(spec)],
-                env={**os.environ, **ONE_THREAD}, stdout=subprocess.PIPE, text=True, check=True,
-            )  # fmt: skip
+                env={**os.environ, **ONE_THREAD},
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
             busy = others.cores()
             if self.options.anyway or busy + 1 <= self.machine["cores"] + SLACK:
                 break

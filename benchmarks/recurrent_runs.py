@@ -62,9 +62,12 @@ def network(spec: Spec, x: Array) -> Network:
     """The one that both train."""
     rows = spec["task"] == ROWS
     return recurrent_network(
-        x.shape[2], x.shape[1], [UNITS[spec["task"]]], 10 if rows else 1,
+        x.shape[2],
+        x.shape[1],
+        [UNITS[spec["task"]]],
+        10 if rows else 1,
         loss="cross_entropy" if rows else "squared",
-    )  # fmt: skip
+    )
 
 
 def by_altmin(spec: Spec) -> dict[str, Any]:
@@ -88,8 +91,11 @@ def by_altmin(spec: Spec) -> dict[str, Any]:
                     "hidden_layer_sizes": (UNITS[spec["task"]],),
                 },
                 "training": {
-                    "seed": spec["seed"], "max_cpu_seconds": float(spec["seconds"]), "max_sweeps": 1e6,
-                    "n_iter_no_change": None, "evaluation_rows": 2000,
+                    "seed": spec["seed"],
+                    "max_cpu_seconds": float(spec["seconds"]),
+                    "max_sweeps": 1e6,
+                    "n_iter_no_change": None,
+                    "evaluation_rows": 2000,
                 },
                 "cluster": {"kind": "threads", "workers": 1},
             }
@@ -153,9 +159,13 @@ def by_torch(spec: Spec) -> dict[str, Any]:
         return float(functional.mse_loss(found[:, 0], held_out_y) / 2)
 
     run = Run(
-        spec["seconds"], quality, [net, *shadows], Means(spec["averages"], means, mix_tensors), len(x),
+        spec["seconds"],
+        quality,
+        [net, *shadows],
+        Means(spec["averages"], means, mix_tensors),
+        len(x),
         evaluation_moments(),
-    )  # fmt: skip
+    )
     optimizer = torch.optim.Adam(parameters, spec["rate"], fused=True)
     run.start(0.0)
     while True:

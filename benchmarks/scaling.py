@@ -213,10 +213,19 @@ def costs(bench: Bench, executor: Executor, tasks: list[float], options: argpars
     # drawn at random: what the machine had to do beside them came in stretches
     drawn = np.random.default_rng(0).choice(tasks, 4096).tolist()
     return Costs(
-        drawn, 8.0 * size, float(sum(w.nbytes for w in bench.state.weights)), adding / rounds, solving(bench),
-        trivial(executor, 1), scheduling(executor), options.latency, options.bandwidth, options.storage_bandwidth,
-        read_bytes=float(x + z), written_bytes=float(z),
-    )  # fmt: skip
+        drawn,
+        8.0 * size,
+        float(sum(w.nbytes for w in bench.state.weights)),
+        adding / rounds,
+        solving(bench),
+        trivial(executor, 1),
+        scheduling(executor),
+        options.latency,
+        options.bandwidth,
+        options.storage_bandwidth,
+        read_bytes=float(x + z),
+        written_bytes=float(z),
+    )
 
 
 def solving(bench: Bench) -> float:

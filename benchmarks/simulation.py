@@ -15,11 +15,11 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from statistics import mean
-from typing import Any
+from typing import Any, ClassVar
 
 AHEAD = 2
 """Tasks a worker is given at once, the one it runs included: Dask's worker-saturation of 1.1, one thread."""
@@ -147,82 +147,118 @@ def tree(chunks: int, split_every: int) -> list[list[int]]:
     return tasks
 
 
-def step_seconds(costs: Costs, workers: int, chunks: int, split_every: int = 4) -> float:
-    """Wall seconds of one step on so many workers."""
-    tasks = tree(chunks, split_every)
-    parent = {task: index for index, inputs in enumerate(tasks) for task in inputs}
-    missing = [len(inputs) for inputs in tasks]
-    place = [-1] * len(tasks)
-    team = [_Worker() for _ in range(workers)]
-    events: list[tuple[float, int, str, int, int]] = []
-    order, half, ready = count(), costs.scheduler_seconds / 2, 0
-    free = now = 0.0
-    storage = _Storage(costs.storage_bandwidth, costs.bandwidth)
+class _Step:
+    """A step under way: a scheduler that hands out tasks, workers, a storage, and events in the order of their time."""
 
-    def later(time: float, event: str, worker: int, task: int) -> None:
-        heapq.heappush(events, (time, next(order), event, worker, task))
+    def __init__(self, costs: Costs, workers: int, chunks: int, split_every: int) -> None:
+        self.costs, self.chunks = costs, chunks
+        self.tasks = tree(chunks, split_every)
+        self.parent = {task: index for index, inputs in enumerate(self.tasks) for task in inputs}
+        self.missing = [len(inputs) for inputs in self.tasks]
+        self.place = [-1] * len(self.tasks)
+        self.team = [_Worker() for _ in range(workers)]
+        self.events: list[tuple[float, int, str, int, int]] = []
+        self.order = count()
+        self.storage = _Storage(costs.storage_bandwidth, costs.bandwidth)
+        self.free = self.now = 0.0
+        self.ready = min(AHEAD * workers, chunks)
+        """How many chunks have been handed out."""
 
-    def hand_out(worker: int, task: int) -> None:
-        nonlocal free
-        free += half
-        later(free + costs.latency, "arrives", worker, task)
+    def run(self) -> float:
+        """Seconds until the scheduler knows that the last task is done."""
+        for turn in range(self.ready):
+            self.hand_out(turn % len(self.team), turn)
+        while self.events or self.storage.transfers:
+            moment = self.storage.next()
+            if moment <= (self.events[0][0] if self.events else math.inf):
+                self.later(moment + self.costs.latency, *self.storage.end(moment))
+                continue
+            self.now, _, event, worker, task = heapq.heappop(self.events)
+            self.handlers[event](self, worker, task)
+        return max(self.free, self.now)
 
-    def move(size: float, event: str, worker: int, task: int) -> None:
+    def later(self, time: float, event: str, worker: int, task: int) -> None:
+        """Let an event follow."""
+        heapq.heappush(self.events, (time, next(self.order), event, worker, task))
+
+    def hand_out(self, worker: int, task: int) -> None:
+        """Send a task to a worker; it takes half of what the scheduler spends on one."""
+        self.free += self.costs.scheduler_seconds / 2
+        self.later(self.free + self.costs.latency, "arrives", worker, task)
+
+    def move(self, size: float, event: str, worker: int, task: int) -> None:
         """Let an event follow when so many bytes, asked for now, have come or gone."""
-        if size and storage.fastest < math.inf:
-            storage.begin(now, size, (event, worker, task))
+        if size and self.storage.fastest < math.inf:
+            self.storage.begin(self.now, size, (event, worker, task))
         else:
-            later(now, event, worker, task)
+            self.later(self.now, event, worker, task)
 
-    def adding(worker: int, inputs: list[int]) -> float:
-        fetched = sum(place[one] != worker for one in inputs)
-        transfer = fetched * costs.statistics_bytes / costs.bandwidth + (costs.latency if fetched else 0.0)
-        return transfer + (len(inputs) - 1) * costs.add_seconds
+    def adding(self, worker: int, inputs: list[int]) -> float:
+        """Seconds that a sum takes on a worker, with what has to be fetched from others."""
+        fetched = sum(self.place[one] != worker for one in inputs)
+        transfer = fetched * self.costs.statistics_bytes / self.costs.bandwidth
+        return (
+            transfer + (self.costs.latency if fetched else 0.0) + (len(inputs) - 1) * self.costs.add_seconds
+        )
 
-    def begin(worker: int) -> None:
-        member = team[worker]
+    def begin(self, worker: int) -> None:
+        """Let a worker that has nothing to do take its next task."""
+        member = self.team[worker]
         if member.waiting and not member.busy:
             task, member.busy = member.waiting.popleft(), True
-            if tasks[task]:
-                later(now + adding(worker, tasks[task]), "ends", worker, task)
+            if self.tasks[task]:
+                self.later(self.now + self.adding(worker, self.tasks[task]), "ends", worker, task)
                 return
-            weights, member.cold = costs.weights_bytes if member.cold else 0.0, False
-            move(weights + costs.read_bytes, "has read", worker, task)
+            weights, member.cold = self.costs.weights_bytes if member.cold else 0.0, False
+            self.move(weights + self.costs.read_bytes, "has read", worker, task)
 
-    for turn in range(min(AHEAD * workers, chunks)):
-        hand_out(turn % workers, turn)
-    ready = min(AHEAD * workers, chunks)
-    while events or storage.transfers:
-        moment = storage.next()
-        if moment <= (events[0][0] if events else math.inf):
-            later(moment + costs.latency, *storage.end(moment))
-            continue
-        now, _, event, worker, task = heapq.heappop(events)
-        member = team[worker]
-        if event == "arrives":
-            (member.waiting.appendleft if tasks[task] else member.waiting.append)(task)
-            begin(worker)
-        elif event == "has read":
-            seconds = costs.task_seconds[task % len(costs.task_seconds)]
-            later(now + seconds, "has computed", worker, task)
-        elif event == "has computed":
-            move(costs.written_bytes, "ends", worker, task)
-        elif event == "ends":
-            member.busy, place[task] = False, worker
-            later(now + costs.latency, "is noted", worker, task)
-            begin(worker)
-        else:
-            free = max(free, now) + half
-            above = parent.get(task)
-            if above is not None:
-                missing[above] -= 1
-                if not missing[above]:
-                    hand_out(worker, above)
-            if not tasks[task] and ready < chunks:
-                hand_out(worker, ready)
-                ready += 1
+    def arrives(self, worker: int, task: int) -> None:
+        """Sums go first, as they free memory."""
+        waiting = self.team[worker].waiting
+        (waiting.appendleft if self.tasks[task] else waiting.append)(task)
+        self.begin(worker)
+
+    def has_read(self, worker: int, task: int) -> None:
+        """It computes now."""
+        seconds = self.costs.task_seconds[task % len(self.costs.task_seconds)]
+        self.later(self.now + seconds, "has computed", worker, task)
+
+    def has_computed(self, worker: int, task: int) -> None:
+        """It writes now."""
+        self.move(self.costs.written_bytes, "ends", worker, task)
+
+    def ends(self, worker: int, task: int) -> None:
+        """The scheduler is told, and the worker goes on."""
+        self.team[worker].busy, self.place[task] = False, worker
+        self.later(self.now + self.costs.latency, "is noted", worker, task)
+        self.begin(worker)
+
+    def is_noted(self, worker: int, task: int) -> None:
+        """The scheduler hands out what can begin now: a sum whose inputs are there, and the next chunk."""
+        self.free = max(self.free, self.now) + self.costs.scheduler_seconds / 2
+        above = self.parent.get(task)
+        if above is not None:
+            self.missing[above] -= 1
+            if not self.missing[above]:
+                self.hand_out(worker, above)
+        if not self.tasks[task] and self.ready < self.chunks:
+            self.hand_out(worker, self.ready)
+            self.ready += 1
+
+    handlers: ClassVar[dict[str, Callable[[_Step, int, int], None]]] = {
+        "arrives": arrives,
+        "has read": has_read,
+        "has computed": has_computed,
+        "ends": ends,
+        "is noted": is_noted,
+    }
+
+
+def step_seconds(costs: Costs, workers: int, chunks: int, split_every: int = 4) -> float:
+    """Wall seconds of one step on so many workers."""
     gather = costs.latency + costs.statistics_bytes / costs.bandwidth
-    return costs.step_seconds + max(free, now) + gather + costs.solve_seconds
+    until_done = _Step(costs, workers, chunks, split_every).run()
+    return costs.step_seconds + until_done + gather + costs.solve_seconds
 
 
 def seconds(costs: Costs | KFACSteps, workers: int, chunks: int, split_every: int = 4) -> float:

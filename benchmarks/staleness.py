@@ -69,14 +69,19 @@ def main() -> None:
                 for max_staleness in (0, stale):
                     settings = Pipeline.model_validate(
                         {
-                            "data": {"train": str(home / "train.zarr"), "validation": str(home / "test.zarr")},
+                            "data": {
+                                "train": str(home / "train.zarr"),
+                                "validation": str(home / "test.zarr"),
+                            },
                             "network": {"kind": kind, **network},
                             "training": {
-                                "max_staleness": max_staleness, "max_sweeps": options.sweeps, "seed": seed,
+                                "max_staleness": max_staleness,
+                                "max_sweeps": options.sweeps,
+                                "seed": seed,
                                 "group_chunks": None if options.mnist else 1,
                             },
                         }
-                    )  # fmt: skip
+                    )
                     records = runs.train(
                         settings, RunFolder(home / f"{kind}-{max_staleness}-{seed}"),
                         scheduler=cluster.scheduler_address, log=lambda line: None,

@@ -82,8 +82,11 @@ class Runs:
             asked = {"mnist": str(self.mnist), "stores": str(self.stores), "specs": specs}
             process = subprocess.run(
                 [sys.executable, str(HERE / "contestants.py"), json.dumps(asked)],
-                env={**os.environ, **ONE_THREAD}, capture_output=True, text=True, check=False,
-            )  # fmt: skip
+                env={**os.environ, **ONE_THREAD},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             busy, load = round(others.cores(), 2), [before, os.getloadavg()[0]]
             disturbed = busy + self.jobs > (os.cpu_count() or 1) + SLACK
             if row is None or not disturbed or attempt == REPEATS - 1:

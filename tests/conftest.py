@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,22 @@ def pytest_report_header() -> list[str]:
         for blas in threadpool_info()
         if blas["user_api"] == "blas"
     ]
+
+
+GENERATORS: dict[ModuleType, Any] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Keep how the import of each module has left its generator `RNG`."""
+    for item in items:
+        if hasattr(item.module, "RNG"):
+            GENERATORS[item.module] = item.module.RNG.bit_generator.state
+
+
+def pytest_runtest_setup(item: pytest.Function) -> None:
+    """Every test draws the same numbers from it, whichever tests went before in this process."""
+    if item.module in GENERATORS:
+        item.module.RNG.bit_generator.state = GENERATORS[item.module]
 
 
 @pytest.fixture(scope="session")

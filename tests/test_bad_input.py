@@ -44,11 +44,15 @@ INGEST: dict[str, tuple[Make, list[str], str]] = {
         ["a.npz"],
         "rows 3, 9 and 1 more of a.npz",
     ),
-    "NaN in y": (lambda d: np.savez(d / "a.npz", x=X, y=with_value(np.nan, 5, of=LABELS)), ["a.npz"], "row 5"),
+    "NaN in y": (
+        lambda d: np.savez(d / "a.npz", x=X, y=with_value(np.nan, 5, of=LABELS)),
+        ["a.npz"],
+        "row 5",
+    ),
     "scale 0": (lambda d: None, ["digits", "--scale", "0"], "scale is 0"),
     "chunks of 0": (lambda d: None, ["digits", "--chunk-rows", "0"], "chunk_rows is 0"),
     "split of npy": (lambda d: np.save(d / "a.npy", X), ["a.npy:train"], "no parts"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", INGEST)
@@ -92,60 +96,112 @@ TRAIN: dict[str, tuple[Make, list[str], str]] = {
     "lengths": (lambda d: classes(d, LABELS[2:]), [], "60 rows and"),
     "chunks": (lambda d: classes(d, LABELS, y_rows=20), [], "16 rows in a chunk of x and 20 in one of y"),
     "chunks through samples": (
-        lambda d: zarr.create_group(d / "s.zarr").create_array("x", data=X, chunks=(9, 2)) is not None and d / "s.zarr",
-        [], "cut through samples",
+        lambda d: (
+            zarr.create_group(d / "s.zarr").create_array("x", data=X, chunks=(9, 2)) is not None
+            and d / "s.zarr"
+        ),
+        [],
+        "cut through samples",
     ),
     "NaN": (lambda d: foreign(d / "s.zarr", with_value(np.nan, 57, 33, 35)), [], "rows 33 and 35 of "),
     "infinity": (lambda d: foreign(d / "s.zarr", with_value(-np.inf, 20)), [], "row 20 of "),
     "NaN in y": (
-        lambda d: classes(d, with_value(np.nan, 8, of=LABELS)), ["network.kind=regressor"], "row 8 of ",
+        lambda d: classes(d, with_value(np.nan, 8, of=LABELS)),
+        ["network.kind=regressor"],
+        "row 8 of ",
     ),
     "NaN in validation": (
         lambda d: foreign(d / "v.zarr", with_value(np.nan, 1)) and foreign(d / "s.zarr", X),
-        ["data.validation=v.zarr"], "row 1 of ",
+        ["data.validation=v.zarr"],
+        "row 1 of ",
     ),
-    "NaN in a raw source": (lambda d: np.savez(d / "a.npz", x=with_value(np.nan, 1)) or "a.npz", [], "row 1 of a.npz"),
+    "NaN in a raw source": (
+        lambda d: np.savez(d / "a.npz", x=with_value(np.nan, 1)) or "a.npz",
+        [],
+        "row 1 of a.npz",
+    ),
     "float labels": (lambda d: classes(d, LABELS / 1.0), ["network.kind=classifier"], "integer labels"),
     "negative labels": (lambda d: classes(d, LABELS - 1), ["network.kind=classifier"], "label -1"),
-    "labels that are numbers": (lambda d: classes(d, LABELS * 100), ["network.kind=classifier"], "not classes"),
+    "labels that are numbers": (
+        lambda d: classes(d, LABELS * 100),
+        ["network.kind=classifier"],
+        "not classes",
+    ),
     "no labels": (lambda d: foreign(d / "s.zarr", X), ["network.kind=classifier"], "no targets y"),
     "no targets": (lambda d: foreign(d / "s.zarr", X), ["network.kind=regressor"], "no targets y"),
     "more classes in validation": (
         lambda d: foreign(d / "v.zarr", X, LABELS + 1) and classes(d, LABELS),
-        ["network.kind=classifier", "data.validation=v.zarr"], "label 3; the network has 3 classes",
+        ["network.kind=classifier", "data.validation=v.zarr"],
+        "label 3; the network has 3 classes",
     ),
     "validation of other width": (
         lambda d: foreign(d / "v.zarr", X[:, 1:]) and foreign(d / "s.zarr", X),
-        ["data.validation=v.zarr"], "samples of 5 values; the network reads 6",
+        ["data.validation=v.zarr"],
+        "samples of 5 values; the network reads 6",
     ),
     "validation of other columns": (
         lambda d: foreign(d / "v.zarr", X, X[:, :2]) and classes(d, X[:, :3]),
-        ["data.validation=v.zarr", "network.kind=regressor"], "2 columns; the network has 3 outputs",
+        ["data.validation=v.zarr", "network.kind=regressor"],
+        "2 columns; the network has 3 outputs",
     ),
     "above a sigmoid": (lambda d: foreign(d / "s.zarr", X * 3), [], "only reaches [0, 1]"),
     "below a sigmoid": (
         lambda d: classes(d, X[:, 0] - 0.5),
-        ["network.kind=regressor", "network.output_activation=sigmoid"], "runs from -0",
+        ["network.kind=regressor", "network.output_activation=sigmoid"],
+        "runs from -0",
     ),
     "raw above a sigmoid": (lambda d: "digits:test", [], "only reaches [0, 1]"),
     "unknown key": (lambda d: foreign(d / "s.zarr", X), ["solver.nu=1"], "solver.nu is not a setting"),
     "unknown table": (lambda d: foreign(d / "s.zarr", X), ["solvers.mu=1"], "solvers is not a setting"),
-    "mu 0": (lambda d: foreign(d / "s.zarr", X), ["solver.mu=0"], "solver.mu = 0: input should be greater than 0"),
+    "mu 0": (
+        lambda d: foreign(d / "s.zarr", X),
+        ["solver.mu=0"],
+        "solver.mu = 0: input should be greater than 0",
+    ),
     "mu below 0": (lambda d: foreign(d / "s.zarr", X), ["solver.mu=[0.1,-1]"], "solver.mu.1 = -1: "),
-    "mu of three layers": (lambda d: foreign(d / "s.zarr", X), ["solver.mu=[1,1,1]"], "3 values for 2 layers"),
+    "mu of three layers": (
+        lambda d: foreign(d / "s.zarr", X),
+        ["solver.mu=[1,1,1]"],
+        "3 values for 2 layers",
+    ),
     "width 0": (
-        lambda d: foreign(d / "s.zarr", X), ["network.hidden_layer_sizes=[4,0]"],
+        lambda d: foreign(d / "s.zarr", X),
+        ["network.hidden_layer_sizes=[4,0]"],
         "network.hidden_layer_sizes.1 = 0: input should be greater than or equal to 1",
     ),
-    "activations": (lambda d: foreign(d / "s.zarr", X), ['network.activation=["tanh","relu"]'], "1 hidden layers"),
-    "output activation": (lambda d: foreign(d / "s.zarr", X), ["network.output_activation=gelu"], "'gelu' is unknown"),
-    "loss": (lambda d: classes(d, LABELS), ["network.kind=classifier", "network.loss=squared"], "use 'cross_entropy'"),
+    "activations": (
+        lambda d: foreign(d / "s.zarr", X),
+        ['network.activation=["tanh","relu"]'],
+        "1 hidden layers",
+    ),
+    "output activation": (
+        lambda d: foreign(d / "s.zarr", X),
+        ["network.output_activation=gelu"],
+        "'gelu' is unknown",
+    ),
+    "loss": (
+        lambda d: classes(d, LABELS),
+        ["network.kind=classifier", "network.loss=squared"],
+        "use 'cross_entropy'",
+    ),
     "not a setting": (lambda d: foreign(d / "s.zarr", X), ["mu=1"], "write table.key=value"),
     "no value": (lambda d: foreign(d / "s.zarr", X), ["solver.mu"], "write table.key=value"),
-    "key of a number": (lambda d: foreign(d / "s.zarr", X), ["solver.mu=1", "solver.mu.x=1"], "mu is not a table"),
-    "memory": (lambda d: foreign(d / "s.zarr", X), ["cluster.memory_limit=much"], "cluster.memory_limit = 'much'"),
-    "dashboard": (lambda d: foreign(d / "s.zarr", X), ["cluster.dashboard=here"], "cluster.dashboard = 'here'"),
-}  # fmt: skip
+    "key of a number": (
+        lambda d: foreign(d / "s.zarr", X),
+        ["solver.mu=1", "solver.mu.x=1"],
+        "mu is not a table",
+    ),
+    "memory": (
+        lambda d: foreign(d / "s.zarr", X),
+        ["cluster.memory_limit=much"],
+        "cluster.memory_limit = 'much'",
+    ),
+    "dashboard": (
+        lambda d: foreign(d / "s.zarr", X),
+        ["cluster.dashboard=here"],
+        "cluster.dashboard = 'here'",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", TRAIN)
@@ -218,7 +274,11 @@ def test_samples_that_changed_under_a_run(altmin, tmp_path):
 # what to make, the source, what evaluate says, what predict says or None where it need not care
 APPLY: dict[str, tuple[Make, str, str | None]] = {
     "missing": (lambda d: "gone.npz", "gone.npz", "gone.npz"),
-    "other width": (lambda d: foreign(d / "s.zarr", X[:, :4], LABELS), "values; the network reads 6", "reads 6"),
+    "other width": (
+        lambda d: foreign(d / "s.zarr", X[:, :4], LABELS),
+        "values; the network reads 6",
+        "reads 6",
+    ),
     "NaN": (lambda d: foreign(d / "s.zarr", with_value(np.nan, 44), LABELS), "row 44 of ", "row 44 of "),
     "raw NaN": (lambda d: np.savez(d / "a.npz", x=with_value(np.nan, 4)) or "a.npz", "row 4 of", "row 4 of"),
     "too many classes": (lambda d: foreign(d / "s.zarr", X, LABELS + 1), "label 3; the network has 3", None),
@@ -226,7 +286,7 @@ APPLY: dict[str, tuple[Make, str, str | None]] = {
     "float labels": (lambda d: foreign(d / "s.zarr", X, LABELS * 0.5), "integer labels", None),
     "no labels": (lambda d: foreign(d / "s.zarr", X), "no targets y", None),
     "chunks": (lambda d: foreign(d / "s.zarr", X, LABELS, y_rows=20), "20 in one of y", "20 in one of y"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", APPLY)
@@ -270,8 +330,18 @@ def test_predict_never_replaces_unasked(altmin, trained, tmp_path):
     assert files_below(tmp_path) == before
 
 
-ADDRESSES = ["nowhere", "", "tcp://", "host:port", "tcp://127.0.0.1:99999", "http://127.0.0.1:80", "a b:1",
-             "ucx://127.0.0.1:9", "tcp://[::1", "tcp://127.0.0.1:9/x"]  # fmt: skip
+ADDRESSES = [
+    "nowhere",
+    "",
+    "tcp://",
+    "host:port",
+    "tcp://127.0.0.1:99999",
+    "http://127.0.0.1:80",
+    "a b:1",
+    "ucx://127.0.0.1:9",
+    "tcp://[::1",
+    "tcp://127.0.0.1:9/x",
+]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

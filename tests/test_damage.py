@@ -30,9 +30,11 @@ def write(folder: Path, compress: bool) -> Path:
     group = zarr.create_group(folder)
     for name, values in (("x", X), ("y", Y)):
         array = group.create_array(
-            name, shape=values.shape, chunks=(5, *values.shape[1:]),
+            name,
+            shape=values.shape,
+            chunks=(5, *values.shape[1:]),
             **storage_options(values.dtype, compress=compress),
-        )  # fmt: skip
+        )
         array[...] = values
     return folder
 

@@ -31,6 +31,7 @@ def test_examples_of_public_names_run(name, tmp_path, monkeypatch):
     assert not told, "".join(told)
 
 
+@pytest.mark.slow
 def test_python_of_the_readme_runs(tmp_path):
     code = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     done = subprocess.run(

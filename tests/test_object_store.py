@@ -39,9 +39,13 @@ def chunks_of(store: SampleStore, name: str = "x") -> ChunkView:
 def alone(script: str, **environment: str) -> Outcome:
     """Run Python as a process of its own."""
     process = subprocess.run(
-        [sys.executable, "-c", script], cwd=Path(__file__).parents[1], env={**os.environ, **environment},
-        text=True, capture_output=True, timeout=100,
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, **environment},
+        text=True,
+        capture_output=True,
+        timeout=100,
+    )
     return Outcome(process.returncode, process.stdout, process.stderr)
 
 
@@ -136,9 +140,8 @@ def test_worker_processes_find_the_endpoint_too(bucket, tmp_path):
     assert outcome.code == 0, outcome
 
 
-@pytest.mark.parametrize(
-    "variable", ["AWS_ENDPOINT_URL", pytest.param("FSSPEC_S3_ENDPOINT_URL", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL"])
 def test_the_command_line_as_a_process_of_its_own(bucket, endpoint, tmp_path, variable):
     url = f"{bucket}/digits.zarr"
     environment = {"AWS_ENDPOINT_URL": "", variable: endpoint}

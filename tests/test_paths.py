@@ -18,6 +18,7 @@ import fsspec
 import numpy as np
 import pytest
 import zarr
+from choices import taking_turns
 from command import LABELS, X, foreign, refused, write_pipeline
 from safetensors.numpy import load_file, save_file
 
@@ -612,8 +613,9 @@ def test_a_store_at_a_url_with_such_a_name(name, memory):
     assert {key: content for key, content in found.items() if not key.startswith(f"/{name}/")} == before
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("scratch", ["/scratch", "/scr*", "/[s]", "/s?", ""])
+@pytest.mark.parametrize(
+    ("scratch", "schedule"), taking_turns(("/scratch", "/scr*", "/[s]", "/s?", ""), SCHEDULES)
+)
 def test_z_among_objects_of_others(scratch, schedule, samples, make_store, pipeline, memory, tmp_path):
     z = memory + scratch
     for other in (

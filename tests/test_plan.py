@@ -56,6 +56,7 @@ def memory() -> ModuleType:
 # --- memory, as it is measured
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["incremental", "a worker of one thread"])
 def test_measured_peaks_lie_within_half_of_the_projection_and_all_of_it(memory, case):
     found = memory.compare(case)

@@ -198,6 +198,7 @@ def test_what_the_page_says(written, digits):
     assert "10.0% 0.6554 0.1681" in text
 
 
+@pytest.mark.slow
 def test_the_title_goes_before_the_folder(tmp_path, digits):
     page = write_report(make_run(tmp_path / "run", store=digits, output={"title": "Ziffern & mehr"}))
     assert "<title>Ziffern &amp; mehr</title>" in page.read_text(encoding="utf-8")
@@ -216,6 +217,7 @@ def test_markup_of_users_is_text(tmp_path, digits):
     assert "run folder &lt;script&gt;alert(1)&lt;" in source
 
 
+@pytest.mark.slow
 def test_folder_name_that_is_no_text(tmp_path, digits):
     try:
         (tmp_path / "run\udcff").mkdir()
@@ -256,6 +258,7 @@ def test_vectors_are_drawn_as_lines(tmp_path):
     assert "and what the network makes of them" in text_of(page)
 
 
+@pytest.mark.slow
 def test_fewer_samples_than_places(tmp_path):
     for features, rows in ((64, 1), (5, 3)):
         store = vectors(tmp_path / f"{features}.zarr", features, rows)
@@ -362,6 +365,7 @@ def test_feasibility(tmp_path, digits):
     assert "-50.00% 1.6 0.7 0.1 0.06 50.0% 50.0%" in text
 
 
+@pytest.mark.slow
 def test_feasibility_without_zeros(tmp_path, digits):
     records = [feasible(i) | {"zero_residuals": None} for i in range(3)]
     page = write_report(make_run(tmp_path / "run", store=digits, records=records))
@@ -381,12 +385,17 @@ def test_a_report_takes_the_place_of_one_with_more_pictures(tmp_path, digits):
     "extra",
     [
         {"relative_residuals": None, "zero_residuals": None, "ridge_term": None},
-        {"relative_residuals": [0.0, 0.0], "zero_residuals": [1.0, 1.0]},
-        {"relative_residuals": [0.1], "zero_residuals": [0.5, 0.5, 0.5]},
         {"relative_residuals": [None, 0.1], "zero_residuals": []},
-        {"relative_residuals": 0.1, "zero_residuals": 1, "ridge_term": None},
-        {"nested_loss": 0.0, "validation_loss": 0.0},
-        {"relaxed_objective": None},
+        *(
+            pytest.param(extra, marks=pytest.mark.slow)
+            for extra in (
+                {"relative_residuals": [0.0, 0.0], "zero_residuals": [1.0, 1.0]},
+                {"relative_residuals": [0.1], "zero_residuals": [0.5, 0.5, 0.5]},
+                {"relative_residuals": 0.1, "zero_residuals": 1, "ridge_term": None},
+                {"nested_loss": 0.0, "validation_loss": 0.0},
+                {"relaxed_objective": None},
+            )
+        ),
     ],
 )
 def test_records_that_say_little_of_feasibility(tmp_path, digits, extra):

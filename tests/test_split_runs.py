@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from choices import taking_turns
 from command import LABELS, Altmin, X, foreign, refused, write_pipeline
 from sklearn.datasets import load_digits
 from test_training import train
@@ -34,8 +35,7 @@ def same(first, second):
     assert first.to_scalars()["algorithm"] == second.to_scalars()["algorithm"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("schedule", "kind"), taking_turns(SCHEDULES, KINDS))
 def test_resuming_equals_no_interruption(kind, schedule, samples, make_store, pipeline, tmp_path):
     store = make_store(samples)
 
@@ -74,8 +74,7 @@ def groups_of(settings, store):
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("schedule", "kind"), taking_turns(SCHEDULES, KINDS))
 def test_sums_are_those_of_what_is_remembered_wherever_rho_has_moved(
     kind, schedule, samples, make_store, pipeline, tmp_path, monkeypatch
 ):

@@ -14,11 +14,12 @@ import pytest
 
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
-from altmin_dask.data.sample_store import SAMPLES, SampleStore
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import ExistsError
 from altmin_dask.storage import atomic
 from altmin_dask.storage.atomic import new_folder
+from altmin_dask.storage.sample_arrays import SAMPLES
 
 X = np.arange(23 * 6, dtype=np.uint8).reshape(23, 2, 3)
 HOME = Path(__file__).parents[1]
@@ -48,8 +49,11 @@ def peak(source: Path | str, dest: Path, chunk_rows: int) -> int:
     """Bytes by which the memory of a process that ingests grew at most."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(source), str(dest), str(chunk_rows)],
-        text=True, capture_output=True, timeout=300, cwd=HOME,
-    )  # fmt: skip
+        text=True,
+        capture_output=True,
+        timeout=300,
+        cwd=HOME,
+    )
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
@@ -140,7 +144,7 @@ def killed(dest: Path, moment: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["chunk", pytest.param("flush", marks=pytest.mark.slow)])
-def test_the_next_ingest_sweeps_what_a_killed_one_left(tmp_path, moment):
+def test_the_next_ingest_removes_what_a_killed_one_left(tmp_path, moment):
     killed(tmp_path / "a.zarr", moment)
     (orphan,) = os.listdir(tmp_path)
     assert orphan.startswith(f".a.zarr.partial-{socket.gethostname()}-")

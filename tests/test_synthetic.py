@@ -135,9 +135,12 @@ def test_other_processes_make_the_same(whole, tmp_path, threads):
         "x, y = next(open_source(sys.argv[1]).blocks(9000)); np.savez(sys.argv[2], x=x, y=y)"
     )
     subprocess.run(
-        [sys.executable, "-c", script, spec, str(tmp_path / "made.npz")], check=True, timeout=60,
-        cwd=Path(__file__).parents[1], env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
-    )  # fmt: skip
+        [sys.executable, "-c", script, spec, str(tmp_path / "made.npz")],
+        check=True,
+        timeout=60,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
+    )
     with np.load(tmp_path / "made.npz") as made:
         np.testing.assert_array_equal(made["x"], whole[KINDS[1]][0])
         np.testing.assert_array_equal(made["y"], whole[KINDS[1]][1])

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choices import taking_turns
 from distributed import LocalCluster
 from zarr.storage import LocalStore
 
@@ -75,12 +76,14 @@ def store(make_store: Any) -> SampleStore:
     return make_store(rng.random((ROWS, FEATURES)), rng.random((ROWS, OUTPUTS)), chunk_rows=64)
 
 
-@pytest.mark.parametrize("penalty", ["l2", "l1", "multipliers"])
-@pytest.mark.parametrize(
-    "training",
-    [{"schedule": "batch"}, {"schedule": "incremental"}, {"schedule": "incremental", "group_chunks": 4}],
-    ids=["batch", "incremental", "groups of 4"],
+SCHEDULES = (
+    {"schedule": "batch"},
+    {"schedule": "incremental"},
+    {"schedule": "incremental", "group_chunks": 4},
 )
+
+
+@pytest.mark.parametrize(("training", "penalty"), taking_turns(SCHEDULES, ("l2", "l1", "multipliers")))
 def test_a_sweep_reads_x_y_and_z_once_and_writes_z_once(
     training, penalty, store, pipeline, monkeypatch, tmp_path
 ):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from choices import taking_turns
 
 from altmin_dask import runs
 from altmin_dask.data.sample_store import SampleStore
@@ -83,8 +84,9 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("kind", ["autoencoder", "classifier", "regressor"])
+@pytest.mark.parametrize(
+    ("schedule", "kind"), taking_turns(SCHEDULES, ("autoencoder", "classifier", "regressor"))
+)
 def test_objective_never_rises(schedule, kind, samples, make_store, pipeline, tmp_path):
     """After every single group, F computed from z on disk has not risen, and is the one in the history."""
     y = {"autoencoder": None, "classifier": (samples[:, 0] > 0.3).astype(int) + (samples[:, 1] > 0.4),
@@ -130,7 +132,7 @@ def test_one_chunk_or_many_give_the_same_weights(dtype, tolerance, samples, make
         assert np.linalg.norm(other - results[0]) <= tolerance * np.linalg.norm(results[0])
 
 
-@pytest.mark.parametrize("schedule", ["batch", "windows"])
+@pytest.mark.parametrize("schedule", [pytest.param("batch", marks=pytest.mark.slow), "windows"])
 def test_threads_and_cluster_give_the_same_weights(
     schedule, samples, make_store, pipeline, tmp_path, cluster_address
 ):

@@ -25,8 +25,8 @@ from altmin_dask.data.checks import (
 )
 from altmin_dask.data.conversion import Conversion
 from altmin_dask.data.preprocessing import standardized
-from altmin_dask.data.sample_store import SAMPLES, VERSION, SampleStore, default_chunk_rows
-from altmin_dask.data.source import WEIGHTS, Source
+from altmin_dask.data.sample_store import VERSION, SampleStore, default_chunk_rows
+from altmin_dask.data.source import Source
 from altmin_dask.data.summaries import Summary, summarise
 from altmin_dask.errors import AltMinWarning, ConfigError, ExistsError
 from altmin_dask.storage.atomic import new_folder
@@ -35,6 +35,7 @@ from altmin_dask.storage.destination import check_destination
 from altmin_dask.storage.locations import for_zarr, is_url, locate
 from altmin_dask.storage.ownership import KEY
 from altmin_dask.storage.remote import explained_errors
+from altmin_dask.storage.sample_arrays import SAMPLES, WEIGHTS
 from altmin_dask.types import Array
 
 

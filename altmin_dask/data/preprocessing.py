@@ -16,6 +16,9 @@ from altmin_dask.preparation import Preparation, Scaling
 from altmin_dask.types import Array
 
 _BLOCK_BYTES = 8 << 20
+"""Of rows in float64 that are held while means and deviations are found, as of a chunk."""
+_CONSTANT = 1e-12
+"""A deviation of less than this share of the mean, 4500 ε of float64, is what rounding leaves of a constant."""
 
 
 def standardized(source: Source) -> Source:
@@ -81,5 +84,5 @@ def _scaling(reader: RowReader) -> Scaling:
         mean += (own - mean) * (len(rows) / (seen + len(rows)))
         seen += len(rows)
     deviation = np.sqrt(squares / seen)
-    constant = deviation <= 1e-12 * np.maximum(np.abs(mean), 1e-12)
+    constant = deviation <= _CONSTANT * np.maximum(np.abs(mean), _CONSTANT)
     return Scaling(tuple(mean.tolist()), tuple(np.where(constant, 1.0, deviation).tolist()))

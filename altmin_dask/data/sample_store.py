@@ -15,28 +15,22 @@ import numpy as np
 import zarr
 
 from altmin_dask.data.checks import check_shapes
-from altmin_dask.data.source import SEQUENCE_ARRAYS, WEIGHTS, Source
+from altmin_dask.data.source import Source
 from altmin_dask.data.summaries import Summary
 from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import DataError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import locate
-from altmin_dask.storage.ownership import KEY, Layout, own_attributes, store_files
+from altmin_dask.storage.ownership import KEY
+from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
 from altmin_dask.storage.zarr_groups import open_zarr
 
-SAMPLES = Layout(
-    "a sample store that `altmin ingest` wrote",
-    "zarr.json",
-    lambda content: "sample_shape" in own_attributes(content),
-    store_files("x", "y", *SEQUENCE_ARRAYS, WEIGHTS),
-)
-"""What `ingest` writes, and may replace."""
 VERSION = 1
 """Of what `ingest` records; a store of a later one is refused."""
 CHUNK_BYTES = 8 << 20
-"""Of x in a chunk: at a GB/s some 10 ms to read, beside which the millisecond that Dask spends on a task is little."""
-_MIN_CHUNKS = 8
-_MIN_CHUNK_ROWS = 64
+"""Of x in a chunk: some 10 ms to read at a GB/s, beside the millisecond at most that Dask says it spends on a task."""
+_MIN_CHUNKS, _MIN_CHUNK_ROWS = 8, 64
+"""Chosen, not measured: work for eight cores, unless their chunks were so small that tasks cost more than it."""
 
 
 @dataclass(frozen=True, eq=False)

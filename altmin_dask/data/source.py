@@ -14,12 +14,8 @@ from numpy.typing import ArrayLike
 from altmin_dask.data.readers import RowReader, read_memory
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.preparation import Preparation
+from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
 from altmin_dask.types import Array
-
-SEQUENCE_ARRAYS = ("lengths", "states")
-"""Arrays that sequences may have beside x and y."""
-WEIGHTS = "sample_weight"
-"""The array that says how much every sample counts."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from altmin_dask.data.sample_store import SAMPLES
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import remove_killed, remove_partials, write_json, write_tensors
 from altmin_dask.storage.json_files import differences, parse_object, read_json
@@ -47,6 +46,7 @@ from altmin_dask.storage.lock import RunLock
 from altmin_dask.storage.model import STAGED, publish
 from altmin_dask.storage.ownership import remove_ours
 from altmin_dask.storage.remote import explained_errors
+from altmin_dask.storage.sample_arrays import SAMPLES
 from altmin_dask.storage.weights import WeightStore
 from altmin_dask.types import Array
 

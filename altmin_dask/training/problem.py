@@ -15,7 +15,6 @@ from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.preprocessing import prepared
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.data.source import SEQUENCE_ARRAYS
 from altmin_dask.data.summaries import Summary
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.execution.executors import Executor
@@ -27,6 +26,7 @@ from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric
 from altmin_dask.storage.locations import is_url, locate
+from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS
 from altmin_dask.storage.zarr_groups import is_zarr_folder
 from altmin_dask.training.ranges import check_digits, check_targets, computed_with, ranges_of
 

@@ -14,7 +14,6 @@ import numpy as np
 from altmin_dask.data.checks import WHOLE, check_finite, check_weights, is_labels, whole_refused
 from altmin_dask.data.conversion import blurred
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.data.source import WEIGHTS
 from altmin_dask.data.summaries import Summary
 from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import AltMinWarning, DataError
@@ -22,6 +21,7 @@ from altmin_dask.execution.executors import Executor
 from altmin_dask.execution.task_graphs import chunk_arrays, per_chunk
 from altmin_dask.networks.activations import Activation, get_activation
 from altmin_dask.networks.network import Network
+from altmin_dask.storage.sample_arrays import WEIGHTS
 from altmin_dask.types import Array
 
 ROUNDING = 4

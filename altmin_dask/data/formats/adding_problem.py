@@ -19,6 +19,7 @@ from altmin_dask.types import Array
 EXAMPLE = "adding:rows=20000,steps=100"
 _LEAST = {"rows": 1, "steps": 2, "seed": 0}
 _BLOCK_ROWS = 1024
+"""That share a random stream."""
 
 
 @dataclass(frozen=True)

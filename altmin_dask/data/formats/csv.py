@@ -7,7 +7,7 @@ from typing import Any
 from altmin_dask.data.formats.tables import TableFormat
 
 BLOCK_BYTES = 16 << 20
-"""Of a csv file, read at once; compressed ones are read whole."""
+"""Of a csv file, read at once (chosen, not measured); compressed ones are read whole."""
 
 
 class CsvFormat(TableFormat):

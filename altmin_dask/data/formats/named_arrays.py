@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from altmin_dask.data.readers import RowReader
-from altmin_dask.data.source import SEQUENCE_ARRAYS, WEIGHTS, Source
+from altmin_dask.data.source import Source
 from altmin_dask.errors import MissingError
+from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
 
 
 def source_of(

@@ -12,9 +12,10 @@ from altmin_dask.data.formats.base import SourceOptions, SourceSpec
 from altmin_dask.data.formats.named_arrays import no_array, source_of
 from altmin_dask.data.formats.npy import read_header
 from altmin_dask.data.readers import RowReader, read_stream, readable
-from altmin_dask.data.source import SEQUENCE_ARRAYS, WEIGHTS, Source
+from altmin_dask.data.source import Source
 from altmin_dask.errors import DataError
 from altmin_dask.storage.locations import local_path
+from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
 
 
 class NpzFormat:

@@ -28,13 +28,17 @@ from altmin_dask.types import Array
 EXAMPLE = "synthetic:rows=1e5,features=784,classes=10"
 _LEAST = {"rows": 1, "features": 1, "classes": 2, "outputs": 1, "seed": 0, "latent": 1}
 """What settings are whole numbers, and from where on."""
+# What follows says which samples they are: whoever changes a number makes all that is logged of them history.
 _LATENT = 16
-_NOISE = 0.02
-_MARGIN = 0.4  # by which a label's coordinate is the largest, of a range of 2
-_MAX_NOISE = 0.25  # of x, whose range is 1
-_BLOCK_VALUES = 1 << 18
-_BLOCK_ROWS = 8192
+"""Dimension of the cause, unless there are fewer features or more classes."""
+_NOISE, _MAX_NOISE = 0.02, 0.25
+"""Of x, whose range is 1: what is added if nothing is said, and at most."""
+_MARGIN = 0.4
+"""By which a label's coordinate is the largest, of a range of 2, or classes would touch."""
+_BLOCK_VALUES, _BLOCK_ROWS = 1 << 18, 8192
+"""Of x that share a random stream: 1 MiB, and no more rows than that."""
 _TEACHER_VALUES = 1 << 28
+"""Of a teacher's matrices at most: 1 GiB."""
 
 
 @dataclass(frozen=True)

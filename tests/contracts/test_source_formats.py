@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ import pandas as pd
 import pytest
 import zarr
 from PIL import Image
+from sample_files import write_idx
 from sklearn.datasets import load_digits
 
 from altmin_dask.data.ingest import ingest
@@ -66,9 +65,7 @@ def _idx(ending: str) -> Callable[[Path], tuple[str, list[Path]]]:
     def write(folder: Path) -> tuple[str, list[Path]]:
         files = [folder / f"train-{name}-ubyte{ending}" for name in ("images-idx3", "labels-idx1")]
         for file, values in zip(files, (PIXELS, LABELS.astype(np.uint8)), strict=True):
-            header = struct.pack(f">HBB{values.ndim}I", 0, 0x08, values.ndim, *values.shape)
-            with gzip.open(file, "wb") if ending else file.open("wb") as out:
-                out.write(header + values.tobytes())
+            write_idx(file, values)
         return f"{folder}:train", files
 
     return write
