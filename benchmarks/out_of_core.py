@@ -135,7 +135,7 @@ class Training(NamedTuple):
 
     rate: float
     wall: float
-    watch: FitCallbacks
+    watch: Watch
     read: int
     survived: bool
 
@@ -146,16 +146,16 @@ def trained(
     """Train once; with files that are not in the cache of pages, if they are to be cold."""
     pids = list(client.run(os.getpid).values())
     run, samples = RunFolder(folder), Path(store.path)
-    watch = FitCallbacks(cluster, pids, (samples, run.path) if cold else ())
+    watch = Watch(cluster, pids, (samples, run.path) if cold else ())
     start = time.perf_counter()
     if cold:
         drop(samples)
     with watch.running():
-        records = runs.train(made, run, Quiet(), scheduler=cluster.scheduler_address, log=lambda line: None)
+        records = runs.train(made, run, scheduler=cluster.scheduler_address, log=lambda line: None)
     wall = time.perf_counter() - start
     survived = sorted(client.run(os.getpid).values()) == sorted(pids)
     return Training(
-        store.rows / records[-1]["cpu_seconds"], wall, watch, watch.reads() - watch.read_before, survived
+        store.rows / records[-1].cpu_seconds, wall, watch, watch.reads() - watch.read_before, survived
     )
 
 
@@ -205,24 +205,17 @@ def measure(
             source = open_source(f"synthetic:rows={size},features={features},seed=0")
             stores[size] = ingest(source, Path(name, f"{size}.zarr"), chunk_rows=chunk_rows)
         os.sync()  # or the pages cannot be dropped
-
-        for number, size in enumerate((small_rows, rows, small_rows)):
-            run = RunFolder(here / f"run{number}")
-            cold = (Path(stores[size].path), run.path) if size == rows else ()
-            watch, start = Watch(cluster, pids, cold), time.perf_counter()
-            if cold:
-                drop(cold[0])
-            with watch.running():
-                records = runs.train(
-                    pipeline(stores[size], hidden, group_chunks), run,
-                    scheduler=cluster.scheduler_address, log=lambda line: None,
-                )  # fmt: skip
-            rates.append(size / records[-1].cpu_seconds)
-            walls.append(time.perf_counter() - start)
-            if cold:
-                large = watch
-                read = watch.reads() - watch.read_before
-                alive = sorted(client.run(os.getpid).values()) == sorted(pids)
+        before, large, after = (
+            trained(
+                cluster,
+                client,
+                stores[size],
+                pipeline(stores[size], hidden, group_chunks),
+                Path(name, f"run{number}"),
+                cold=size == rows,
+            )
+            for number, size in enumerate((small_rows, rows, small_rows))
+        )
     together = gigabytes(rows, features, hidden)
     return {
         "rows": rows,

@@ -165,8 +165,13 @@ def constraints(home: Path, options: argparse.Namespace) -> None:
             residuals = ", ".join(f"{r:.1e}" for r in record.relative_residuals)
             print_row(
                 (
-                    schedule, f"{record.cpu_seconds:.0f}", f"{record.sweep:.1f}", residuals,
-                    f"{gap(record):+.2%}", f"{record.nested_loss:.4f}", f"{record.validation_loss:.4f}",
+                    schedule,
+                    f"{record.cpu_seconds:.0f}",
+                    f"{record.sweep:.1f}",
+                    residuals,
+                    f"{gap(record):+.2%}",
+                    f"{record.nested_loss:.4f}",
+                    f"{record.validation_loss:.4f}",
                     "met" if is_met(record) else "not met" if last else "",
                 )
             )
@@ -191,8 +196,14 @@ def classifier(home: Path, options: argparse.Namespace) -> None:
             last, best = records[-1], max(record.validation_accuracy for record in records)
             print_row(
                 (
-                    schedule, penalty, f"{last.sweep:.1f}", f"{accuracy:.2%}", f"{best:.2%}",
-                    f"{last.nested_loss:.4f}", f"{gap(last):+.1%}", f"{worst(last):.1e}",
+                    schedule,
+                    penalty,
+                    f"{last.sweep:.1f}",
+                    f"{accuracy:.2%}",
+                    f"{best:.2%}",
+                    f"{last.nested_loss:.4f}",
+                    f"{gap(last):+.1%}",
+                    f"{worst(last):.1e}",
                 )
             )
 
@@ -278,8 +289,14 @@ def exactness(home: Path, options: argparse.Namespace) -> None:
             residuals = ", ".join(f"{r:.1e}" for r in last.relative_residuals)
             print_row(
                 (
-                    penalty, mu, f"{last.sweep:.0f}", residuals, zeros, f"{gap(last):+.2%}",
-                    f"{last.nested_loss:.4f}", f"{last.validation_loss:.4f}",
+                    penalty,
+                    mu,
+                    f"{last.sweep:.0f}",
+                    residuals,
+                    zeros,
+                    f"{gap(last):+.2%}",
+                    f"{last.nested_loss:.4f}",
+                    f"{last.validation_loss:.4f}",
                 )
             )
     figure = Figure(figsize=(9, 3.6), layout="constrained")

@@ -76,8 +76,18 @@ def test_digits_from_ingest_to_resume(altmin, tmp_path):
     assert done.out.strip().endswith("report/report.html")
     assert Path("run/report/reconstructions.png").exists()
 
-    done = altmin("train", "digits.toml", "--run", "run", "--resume", "--set", "network.hidden_layer_sizes=[8]",
-                  "solver.mu=0.2", "training.max_sweeps=4", "output.report=true")  # fmt: skip
+    done = altmin(
+        "train",
+        "digits.toml",
+        "--run",
+        "run",
+        "--resume",
+        "--set",
+        "network.hidden_layer_sizes=[8]",
+        "solver.mu=0.2",
+        "training.max_sweeps=4",
+        "output.report=true",
+    )
     assert (done.code, done.err) == (0, "")
     assert "report: " in done.out
     assert [r["sweep"] for r in RunFolder(Path("run")).records()] == [0, 1, 2, 3, 4]
@@ -87,9 +97,12 @@ def test_digits_from_ingest_to_resume(altmin, tmp_path):
 
 def test_a_classifier_from_a_raw_source(altmin, tmp_path):
     file = write_pipeline(
-        tmp_path / "c.toml", "digits:train", "classifier",
-        data={"validation": "digits:test", "scale": 16.0}, output={"run": "mine", "report": True},
-    )  # fmt: skip
+        tmp_path / "c.toml",
+        "digits:train",
+        "classifier",
+        data={"validation": "digits:test", "scale": 16.0},
+        output={"run": "mine", "report": True},
+    )
     done = altmin("train", file)
     assert (done.code, done.err) == (0, "")
     assert "64-5-10 classifier" in done.out
@@ -113,8 +126,19 @@ def test_a_classifier_from_a_raw_source(altmin, tmp_path):
 def test_a_regressor_from_npz(altmin, tmp_path, columns):
     y = X @ RNG.random(6) if columns is None else X @ RNG.random((6, columns))
     np.savez(tmp_path / "data.npz", samples=X, targets=y)
-    done = altmin("ingest", "data.npz", "data.zarr", "--x", "samples", "--y", "targets", "--chunk-rows", 16,
-                  "--dtype", "float64")  # fmt: skip
+    done = altmin(
+        "ingest",
+        "data.npz",
+        "data.zarr",
+        "--x",
+        "samples",
+        "--y",
+        "targets",
+        "--chunk-rows",
+        16,
+        "--dtype",
+        "float64",
+    )
     assert (done.code, done.err) == (0, "")
     write_pipeline(tmp_path / "r.toml", "data.zarr", "regressor", network={"activation": "tanh"})
     done = altmin("train", "r.toml")
@@ -163,9 +187,13 @@ def test_a_scheduler_that_does_not_answer(trained, tmp_path):
         ("predict", trained / "autoencoder", trained / "samples.zarr", "p.zarr"),
     ):
         done = subprocess.run(
-            [sys.executable, "-c", program, *map(str, command), *words], capture_output=True, text=True, cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}, timeout=60,
-        )  # fmt: skip
+            [sys.executable, "-c", program, *map(str, command), *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+            timeout=60,
+        )
         refused(
             Outcome(done.returncode, done.stdout, done.stderr), "no Dask scheduler answers at 127.0.0.1:9"
         )
@@ -174,9 +202,17 @@ def test_a_scheduler_that_does_not_answer(trained, tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    [["train"], ["train", "p.toml", "--speed"], ["fly"], ["ingest", "digits"],
-     ["ingest", "digits", "d", "--scale", "x"], ["evaluate", "run"], ["report"], ["predict", "run", "digits"]],
-)  # fmt: skip
+    [
+        ["train"],
+        ["train", "p.toml", "--speed"],
+        ["fly"],
+        ["ingest", "digits"],
+        ["ingest", "digits", "d", "--scale", "x"],
+        ["evaluate", "run"],
+        ["report"],
+        ["predict", "run", "digits"],
+    ],
+)
 def test_wrong_usage(words, altmin, tmp_path):
     outcome = altmin(*words)
     assert outcome.code == 2
@@ -283,8 +319,12 @@ def on_terminal(*words: Any, columns: int, cwd: Path) -> tuple[int, str]:
     environment |= {"TERM": "xterm-256color", "PYTHONPATH": str(Path(cli.__file__).parents[1])}
     process = subprocess.Popen(
         [sys.executable, "-m", "altmin_dask", *map(str, words)],
-        stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=cwd,
-    )  # fmt: skip
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+        cwd=cwd,
+    )
     os.close(theirs)
     shown = b""
     try:

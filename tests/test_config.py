@@ -39,7 +39,12 @@ def test_defaults(file):
         ("solver.mu=auto", "solver", "mu", "auto"),
         ("solver.output_damping=0.1", "solver", "output_damping", 0.1),
         ("solver.mu=[0.5, 1]", "solver", "mu", (0.5, 1.0)),
-        ("solver.mu={start=1, factor=0.5, stop=0.1}", "solver", "mu", MuSchedule(start=1, factor=0.5, stop=0.1)),
+        (
+            "solver.mu={start=1, factor=0.5, stop=0.1}",
+            "solver",
+            "mu",
+            MuSchedule(start=1, factor=0.5, stop=0.1),
+        ),
         ("network.hidden_layer_sizes=[3,4]", "network", "hidden_layer_sizes", (3, 4)),
         ("network.hidden_layer_sizes=[]", "network", "hidden_layer_sizes", ()),
         ("network.activation=tanh", "network", "activation", "tanh"),
@@ -52,7 +57,7 @@ def test_defaults(file):
         ("cluster.dashboard=:0", "cluster", "dashboard", ":0"),
         ("cluster.dashboard=0.0.0.0:8787", "cluster", "dashboard", "0.0.0.0:8787"),
     ],
-)  # fmt: skip
+)
 def test_overrides(override, table, key, value, file):
     assert getattr(getattr(load_pipeline(file, [override]), table), key) == value
 
@@ -94,7 +99,7 @@ def test_later_overrides_win_and_tables_are_completed(file):
         ("network.hidden_layer_sizes=[0]", "network.hidden_layer_sizes.0 = 0: "),
         ("network.hidden_layer_sizes=[2, -1]", "network.hidden_layer_sizes.1 = -1: "),
         ("network.hidden_layer_sizes=4", "network.hidden_layer_sizes = 4: "),
-        ("network.activation=gelu", "network.activation = 'gelu': "),
+        ("network.activation=swish", "network.activation = 'swish': "),
         ("network.activation=[1]", "network.activation.0 = 1: "),
         ("network.loss=hinge", "network.loss = 'hinge': "),
         ("training.max_sweeps=0", "training.max_sweeps = 0: "),

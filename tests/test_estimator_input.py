@@ -50,17 +50,29 @@ def lazy_inputs(home: Path) -> dict[str, tuple[Any, Any]]:
         "dask arrays": (da.from_array(X, chunks=(100, 4)), da.from_array(LABELS, chunks=130)),
         "dask and NumPy": (da.from_array(X, chunks=(150, 6)), LABELS),
         "dask frames": (ddf, dd.from_pandas(pd.Series(LABELS), npartitions=3)),
-        "unknown chunks": (da.from_array(X, chunks=(100, 6))[da.from_array(np.ones(400, bool), chunks=100)], LABELS),
+        "unknown chunks": (
+            da.from_array(X, chunks=(100, 6))[da.from_array(np.ones(400, bool), chunks=100)],
+            LABELS,
+        ),
         "zarr arrays": (array, labels),
         "path of a zarr array": (home / "x.zarr", LABELS),
         "path of a store": (store.path, None),
         "path of a store, other labels": (Path(store.path), LABELS),
         "path of a file": (home / "both.npz", None),
-    }  # fmt: skip
+    }
 
 
-KINDS = ["dask arrays", "dask and NumPy", "dask frames", "unknown chunks", "zarr arrays", "path of a zarr array",
-         "path of a store", "path of a store, other labels", "path of a file"]  # fmt: skip
+KINDS = [
+    "dask arrays",
+    "dask and NumPy",
+    "dask frames",
+    "unknown chunks",
+    "zarr arrays",
+    "path of a zarr array",
+    "path of a store",
+    "path of a store, other labels",
+    "path of a file",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -63,8 +63,12 @@ def test_pipeline_search_and_validation():
 
 def test_columns_of_a_frame():
     frame = pd.DataFrame(X, columns=["a", "b", "c", "d"]).assign(kind=np.where(X[:, 0] > 0, "big", "small"))
-    columns = ColumnTransformer([("codes", AltMinAutoencoder(2, max_sweeps=4, random_state=0), ["a", "b", "c"]),
-                                 ("kind", OneHotEncoder(), ["kind"])])  # fmt: skip
+    columns = ColumnTransformer(
+        [
+            ("codes", AltMinAutoencoder(2, max_sweeps=4, random_state=0), ["a", "b", "c"]),
+            ("kind", OneHotEncoder(), ["kind"]),
+        ]
+    )
     fitted = make_pipeline(columns, classifier()).fit(frame, NAMES)
     assert fitted.predict(frame).shape == (150,)
     names = fitted[0].get_feature_names_out().tolist()
@@ -167,14 +171,17 @@ def test_partial_fit_of_the_others():
         (lambda: classifier(schedule="batch").partial_fit(X, LABELS, classes=[0, 1, 2]), "takes K-FAC steps"),
         (lambda: classifier(activation="swish").fit(X, LABELS), "network.activation = 'swish'"),
         (lambda: classifier(max_sweeps=-1).fit(X, LABELS), "training.max_sweeps = -1"),
-        (lambda: classifier(validation_fraction=2.0, early_stopping=True).fit(X, LABELS), "validation_fraction = 2.0"),
+        (
+            lambda: classifier(validation_fraction=2.0, early_stopping=True).fit(X, LABELS),
+            "validation_fraction = 2.0",
+        ),
         (lambda: classifier(settings={"ridge": 1}).fit(X, LABELS), "settings has 'ridge'"),
         (lambda: classifier(settings={"solver.rigde": 1}).fit(X, LABELS), "solver.rigde is not a setting"),
         (lambda: classifier().fit(X, np.zeros(150)), "only one class"),
         (lambda: AltMinRegressor(2, loss="binary_cross_entropy").fit(X, REAL), "only reaches"),
         (lambda: AltMinAutoencoder(()).fit(X), "needs a hidden layer"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_used_is_refused_by_its_name(call, words):
     with pytest.raises(ValueError, match=words):
         call()

@@ -8,6 +8,10 @@ from dask.utils import parse_bytes
 from pydantic import Field, field_validator
 
 from altmin_dask.config.base import Count, NonNegative, Positive, Table
+from altmin_dask.solvers.penalties import PENALTIES
+
+_SCHEDULES = dict.fromkeys(name for penalty in PENALTIES.values() for name in penalty.schedules)
+ScheduleName = Literal["auto", *_SCHEDULES]  # type: ignore[valid-type]
 
 
 class DataTable(Table):
@@ -37,7 +41,7 @@ class DataTable(Table):
 class TrainingTable(Table):
     """`[training]`: the schedule and when to stop."""
 
-    schedule: Literal["auto", "kfac", "windows", "incremental", "batch"] = "auto"
+    schedule: ScheduleName = "auto"
     """"auto" are K-FAC steps, and windows for L1 and multipliers."""
     group_chunks: Count | None = None
     """Chunks that are visited between two solves for W; by default 1, and for K-FAC steps as many as hold about 2,000

@@ -33,7 +33,6 @@ from altmin_dask.estimators.parameters import Parameters
 from altmin_dask.estimators.settings import chunk_rows_of, pipeline_of, place_of, share_held_out
 from altmin_dask.estimators.watch import CallbackSupportMixin, FitCallbacks, Stop, with_callbacks
 from altmin_dask.estimators.weighting import weighted
-from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.locations import as_name, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -41,7 +40,7 @@ from altmin_dask.training.algorithms import restore
 from altmin_dask.training.kfac_training import KFACTrainingState
 from altmin_dask.training.problem import is_store
 from altmin_dask.training.record import read_records
-from altmin_dask.types import Array, Weights
+from altmin_dask.types import Array
 
 GIVEN = "the given arrays"
 FLOATS = (np.float64, np.float32)
@@ -141,8 +140,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, *, partial: bool = False) -> Self:
         """Train on all samples, or go on with one pass over some more of them."""
         begun = partial and hasattr(self, "model_")
-        streamed: tuple[Weights, KFACState] | None = getattr(self, "_streamed", None) if begun else None
-        seed = self._seed() + (0 if streamed is None else streamed[1].steps)
+        streamed: KFACTrainingState | None = getattr(self, "_streamed", None) if begun else None
+        seed = self._seed() + (0 if streamed is None else streamed.kfac_state.steps)
         location = self.temporary_folder or dask.config.get("temporary-directory", None)
         with tempfile.TemporaryDirectory(prefix="altmin-", dir=location) as home:
             train, validation = self._stores(
@@ -155,9 +154,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             }
             pipeline = pipeline_of(self, network, train, validation, seed=seed, partial=partial)
             run = RunFolder(Path(home) / "run")
-            learnt = functools.partial(
-                self._learnt, run, "nested_loss" if validation is None else "validation_loss"
-            )
+            learnt = functools.partial(self._learnt, run)
             initial = self.model_.weights if begun or (self.warm_start and hasattr(self, "model_")) else None
             watch = FitCallbacks(self, learnt, X, y, callbacks=not partial)
             with suppress(Stop):
@@ -166,8 +163,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
                     run,
                     [watch],
                     scheduler=place_of(self.scheduler),
-                    initial=streamed[0] if streamed else initial,
-                    kfac_state=streamed[1] if streamed else None,
+                    initial=initial if streamed is None else streamed.weights,
+                    kfac_state=None if streamed is None else streamed.kfac_state,
                     log=print if self.verbose else lambda line: None,
                 )
             found = learnt()
@@ -181,14 +178,16 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             watch.ended()
         return self
 
-    def _learnt(self, run: RunFolder, chosen_by: str) -> dict[str, Any]:
+    def _learnt(self, run: RunFolder) -> dict[str, Any]:
         """Fitted attributes as they would be if training ended now."""
         model, records = Model.load(run.model), read_records(run)
+        losses = [record.nested_loss for record in records]
+        held_out = [record.validation_loss for record in records if record.validation_loss is not None]
         return {
             "model_": replace(model, sample_shape=self._shape(model), scale=1.0, preparation=None),
             "history_": [record.to_dict() for record in records],
-            "loss_curve_": [record.nested_loss for record in records],
-            "best_loss_": min(getattr(record, chosen_by) for record in records),
+            "loss_curve_": losses,
+            "best_loss_": min(held_out or losses),
             "n_iter_": max(1, math.ceil(records[-1].sweep)),
         }
 
@@ -199,7 +198,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         checkpoint = restore(run)
         assert checkpoint is not None
         state = cast(KFACTrainingState, checkpoint.algorithm_state)  # other schedules are refused
-        self._streamed = state.weights, state.kfac_state
+        self._streamed = state
         weights = state.kfac_state.averaged(state.weights, averaging)
         before = (self.history_, self.loss_curve_, self.n_iter_) if begun else ([], [], 0)
         return {

@@ -58,7 +58,7 @@ class Linearisation:
             following = m[i + 1] if i + 2 < len(layers) else 1.0
             scale = float(np.sqrt(following / m[i]))
             slope = work.take(f"slope {i}", len(a), layer.size, a.dtype)
-            layer.differentiate(z[i], a, slope, blocks[i], 1.0 if layer.recurrent else scale)
+            layer.differentiate(z[i], a, 1.0 if layer.recurrent else scale, slope, blocks[i])
             if layer.recurrent and scale != 1:
                 down[i + 1] = weights[i + 1] * a.dtype.type(scale)
             slopes.append(slope)

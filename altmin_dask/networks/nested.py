@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from altmin_dask.networks.layers import Block
 from altmin_dask.networks.linearisation import Linearisation
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.mean_loss import Targets
@@ -55,18 +54,12 @@ class Pass:
         """Pass samples through the network."""
         work = work or Workspace()
         targets = network.loss.targets(batch, weights[0].dtype)
-        blocks: list[Block] = []
-        inputs: list[Array] = []
-        slopes: list[Array] = []
-        for i, (block, rows_in, z, values) in enumerate(network.propagate(weights, batch, work)):
-            out = z
-            if values is not None:
-                slopes.append(work.like(f"slope {i}", z))
-                network.layers[i].differentiate(z, values, slopes[-1], block)
-            blocks.append(block)
-            inputs.append(rows_in.reshape(-1, network.layers[i].inputs))
-        linear = Linearisation(network.layers, weights, weights, slopes, tuple(blocks), work)
-        loss = np.empty(len(batch), out.dtype)
+        layers = list(network.propagate(weights, batch, work, slopes=True))
+        inputs = [a.inputs.reshape(-1, layer.inputs) for a, layer in zip(layers, network.layers, strict=True)]
+        slopes = [a.slope for a in layers if a.slope is not None]
+        blocks = tuple(a.block for a in layers)
+        linear = Linearisation(network.layers, weights, weights, slopes, blocks, work)
+        out, loss = layers[-1].z, np.empty(len(batch), layers[-1].z.dtype)
         output, gradient = work.like("pass output", out), work.like("pass gradient", out)
         for rows in strips(*out.shape):
             a = network.loss.predict(out[rows], output[rows])

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,16 @@ class Prepared:
         """Some of the samples."""
         x, inputs, drive = (None if a is None else a[rows] for a in (self.x, self.inputs, self.drive))
         return Prepared(x, inputs, drive, tuple(block.rows(rows) for block in self.blocks))
+
+
+class Passed(NamedTuple):
+    """A layer of a forward pass: ã, (n, steps · inputs), z, and hidden layers' φ(z) and φ'(z), (n, size) each."""
+
+    block: Block
+    inputs: Array
+    z: Array
+    values: Array | None
+    slope: Array | None
 
 
 @dataclass
@@ -223,7 +233,7 @@ class Network:
         return Prepared(None, inputs, drive, blocks)
 
     def first_inputs(self, batch: Batch, dtype: npt.DTypeLike, work: Workspace) -> Array:
-        """ã of the first layer, row by row, (n · steps, inputs); without states, if it holds any."""
+        """ã of the first layer, row by row, (n · steps, inputs)."""
         inputs = self._fill_first(batch, dtype, self._blocks(batch, dtype, work)[0])
         return inputs.reshape(-1, self.layers[0].inputs)
 
@@ -248,27 +258,29 @@ class Network:
         )
 
     def propagate(
-        self, weights: Weights, batch: Batch, work: Workspace
-    ) -> Iterator[tuple[Block, Array, Array, Array | None]]:
-        """Go forward layer by layer: each layer's block, ã, z, and values (None at the output), (n, …) each.
+        self, weights: Weights, batch: Batch, work: Workspace, *, slopes: bool = False
+    ) -> Iterator[Passed]:
+        """Go forward, layer by layer, and unless only values are wanted, find their `slopes`.
 
         Of z there is one array of each size: it is that of the layer until the next one.
         """
         n, dtype = len(batch), weights[0].dtype
         below: Array | None = batch.x.reshape(n, self.layers[0].in_size)
         inputs = self._take_inputs(0, n, dtype, work, "pass")
-        for i, (layer, w, block) in enumerate(
-            zip(self.layers, weights, self._blocks(batch, dtype, work), strict=True)
-        ):
+        blocks = self._blocks(batch, dtype, work)
+        for i, (layer, w, block) in enumerate(zip(self.layers, weights, blocks, strict=True)):
             layer.fill(inputs, below, None, block)
-            z, values, following, below = work.take("pass z", n, layer.size, dtype), None, None, None
-            if i < len(self.activations):
-                following = self._take_inputs(i + 1, n, dtype, work, "pass")
-                values, below = self._take_values(i, following, work, "pass")
-            layer.propagate(w, inputs, z, values, block)
-            yield block, inputs, z, values
-            if following is not None:
-                inputs = following
+            z = work.take("pass z", n, layer.size, dtype)
+            if i == len(self.activations):
+                layer.propagate(w, inputs, z, None, None, block)
+                yield Passed(block, inputs, z, None, None)
+                break
+            following = self._take_inputs(i + 1, n, dtype, work, "pass")
+            values, below = self._take_values(i, following, work, "pass")
+            slope = work.like(f"slope {i}", z) if slopes else None
+            layer.propagate(w, inputs, z, values, slope, block)
+            yield Passed(block, inputs, z, values, slope)
+            inputs = following
 
     def _take_inputs(self, i: int, n: int, dtype: npt.DTypeLike, work: Workspace, name: str) -> Array:
         layer = self.layers[i]
@@ -286,7 +298,7 @@ class Network:
 
     def forward(self, weights: Weights, batch: Batch) -> list[Array]:
         """Pre-activations z_1 … z_L of a forward pass, (n, size) each."""
-        return [z for _, _, z, _ in self.propagate(weights, batch, Fresh())]
+        return [passed.z for passed in self.propagate(weights, batch, Fresh())]
 
     def predict(self, weights: Weights, batch: Batch) -> Array:
         """φ_L of a forward pass, (n, size); of a padded step that of zero z."""
@@ -295,11 +307,10 @@ class Network:
     def states_after(self, weights: Weights, batch: Batch) -> Array:
         """s_i at the last step of every sequence, (n, Σ units) over recurrent layers: `states` of what follows it."""
         found = []
-        for layer, (block, _, _, values) in zip(
-            self.layers, self.propagate(weights, batch, Fresh()), strict=True
-        ):
-            if layer.recurrent and values is not None:
-                found.append(block.final(values.reshape(len(values), layer.steps, layer.units)))
+        for layer, passed in zip(self.layers, self.propagate(weights, batch, Fresh()), strict=True):
+            if layer.recurrent and passed.values is not None:
+                values = passed.values.reshape(len(batch), layer.steps, layer.units)
+                found.append(passed.block.final(values))
         return np.concatenate(found, axis=1)
 
     # --- at any z
@@ -343,7 +354,7 @@ class Network:
             if i < len(self.activations):
                 following = self._take_inputs(i + 1, n, dtype, work, name)
                 values, rest = self._take_values(i, following, work, name)
-                layer.activate(z[i], values, block)
+                layer.activate(z[i], values, None, block)
                 all_values.append(values)
             residual = work.take(f"{name} residual {i}", n, layer.size, dtype)
             if drive is None:

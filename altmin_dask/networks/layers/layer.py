@@ -176,8 +176,10 @@ class Layer(ABC):
             The samples.
         """
 
-    def propagate(self, w: Array, inputs: Array, z: Array, values: Array | None, block: Block) -> None:
-        """Write z, (n, size), of a forward pass, and its values φ(z), (n, size), if there is a place for them.
+    def propagate(
+        self, w: Array, inputs: Array, z: Array, values: Array | None, slope: Array | None, block: Block
+    ) -> None:
+        """Write z of a forward pass, and φ(z) and φ'(z), if there are places for them; all (n, size).
 
         Parameters
         ----------
@@ -185,25 +187,29 @@ class Layer(ABC):
             W̃.
         inputs : ndarray, (n, steps · inputs), contiguous
             ã as `fill` made it; a recurrent layer completes it.
-        z : ndarray, (n, size), contiguous
+        z : ndarray, contiguous
             To be written.
-        values : ndarray, (n, size), or None
-            To be written; None at the output.
+        values, slope : ndarray, or None
+            To be written; both None at the output, the slope where no derivative is asked for.
         block : Block
             The samples.
         """
         units, k = self.weight_shape
         np.matmul(inputs.reshape(-1, k), w.T, out=z.reshape(-1, units))
         if values is not None:
-            self.activate(z, values, block)
+            self.activate(z, values, slope, block)
 
-    def activate(self, z: Array, out: Array, block: Block) -> None:
-        """Write φ(z), zero in the padding, strip by strip."""
+    def activate(self, z: Array, values: Array, slope: Array | None, block: Block) -> None:
+        """Write φ(z), and φ'(z) if there is a place for it, zero in the padding, strip by strip; all (n, size)."""
         for rows in strips(*z.shape):
-            self.activation.value(z[rows], out=out[rows])
-        self._mask(out, block)
+            self.activation.value(z[rows], out=values[rows])
+            if slope is not None:
+                self.activation.derivative(z[rows], values[rows], out=slope[rows])
+        for part in (values, slope):
+            if part is not None:
+                self._mask(part, block)
 
-    def differentiate(self, z: Array, values: Array, out: Array, block: Block, scale: float = 1.0) -> None:
+    def differentiate(self, z: Array, values: Array, scale: float, out: Array, block: Block) -> None:
         """Write `scale` times φ'(z), zero in the padding, strip by strip; all (n, size)."""
         factor = out.dtype.type(scale)
         for rows in strips(*z.shape):
