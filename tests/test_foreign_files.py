@@ -30,6 +30,11 @@ from altmin_dask.errors import ConfigError, ExistsError
 from altmin_dask.storage.run import RunFolder
 
 
+@pytest.fixture(scope="module")
+def samples_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return foreign(tmp_path_factory.mktemp("samples") / "s.zarr", X, LABELS)
+
+
 def stray(kind: str, place: Path) -> Path:
     """Something of somebody else's at a place where a store could be, or in the store that is there."""
     match kind:

@@ -33,7 +33,7 @@ from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
-from altmin_dask.execution.executors import Threads
+from altmin_dask.execution.threads import Threads
 from altmin_dask.inference import predict_store
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -65,7 +65,7 @@ def test_a_store_of_that_name(name, altmin, watched, tmp_path, tmp_path_factory)
     file = pipeline_file(elsewhere, word)
     done(altmin("plan", file))
     done(altmin("train", file, "--run", elsewhere / "run"))
-    assert RunFolder(elsewhere / "run").stores() == {"train": str(place)}
+    assert RunFolder(elsewhere / "run").manifest.stores() == {"train": str(place)}
     before = contents(place)
     refused(altmin("ingest", elsewhere / "b.npz", word), "exists already")
     np.savez(elsewhere / "bad.npz", x=np.full((5, 6), np.nan))

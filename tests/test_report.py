@@ -81,7 +81,7 @@ def make_run(
         }
     )
     run = RunFolder(path)
-    run.write_manifest(pipeline.model_dump(mode="json"), pipeline.identity(), stores=stores)
+    run.manifest.write(pipeline.model_dump(mode="json"), pipeline.identity(), stores=stores)
     for each in records:
         run.append(each)
     if model:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -21,6 +22,7 @@ import numpy as np
 class Enter:
     """Bring groups `first` … `stop` − 1 into the sums, their z from a forward pass."""
 
+    kind: ClassVar[Literal["enter"]] = "enter"
     first: int
     stop: int
 
@@ -29,6 +31,7 @@ class Enter:
 class Visit:
     """Update z of a group and solve for W; `number` counts passes over what is in the sums."""
 
+    kind: ClassVar[Literal["visit"]] = "visit"
     group: int
     number: int
 
@@ -37,16 +40,20 @@ class Visit:
 class Record:
     """Evaluate the network and write it down."""
 
+    kind: ClassVar[Literal["record"]] = "record"
+
 
 @dataclass(frozen=True)
 class KFACStep:
     """Move W by what a group says at a forward pass; `number` counts passes over all groups."""
 
+    kind: ClassVar[Literal["step"]] = "step"
     group: int
     number: int
 
 
 Action = Enter | Visit | KFACStep | Record
+"""Told apart by `kind`."""
 
 
 def window_schedule(groups: int, first_window: int, window_passes: int) -> Iterator[Action]:
