@@ -8,7 +8,6 @@ from math import prod
 from typing import Any
 
 import dask.array as da
-import numpy as np
 from sklearn.utils.validation import validate_data
 
 from altmin_dask.config import NetworkTable
@@ -48,7 +47,7 @@ class DenseEstimator(AltMinEstimator):
     @staticmethod
     def _shaped(source: Source, X: Any) -> Source:
         """Samples that were checked as rows in the shape they were given in."""
-        return replace(source, x=shaped(source.x, np.shape(X)[1:])) if np.ndim(X) > 2 else source
+        return replace(source, x=shaped(source.x, X.shape[1:])) if getattr(X, "ndim", 2) > 2 else source
 
     def _shape(self, model: Model) -> tuple[int, ...]:
         return (prod(model.sample_shape),)

@@ -107,8 +107,7 @@ def _in_whole_rows(X: Any) -> da.Array:
 
 def as_rows(X: Any) -> Any:
     """Samples in memory as rows (rows, values), of whatever shape they are: images, too."""
-    shape: tuple[int, ...] = np.shape(X) if hasattr(X, "ndim") else ()
-    return X.reshape(shape[0], prod(shape[1:])) if len(shape) > 2 else X
+    return X.reshape(len(X), prod(X.shape[1:])) if getattr(X, "ndim", 2) > 2 else X
 
 
 def open_samples(X: Any, y: Any, sample_weight: Any = None) -> Source:
