@@ -221,7 +221,7 @@ def test_exact_newton_converges_to_the_last_digit(loss, output, scale):
         )
 
 
-def block_of(case: Case) -> Block:
+def block_of(case: Case) -> BlockProblem:
     fixed = case.network.prepare(case.weights, case.batch, Workspace())
     return BlockProblem(case.network, case.weights, case.mu, fixed, case.targets, Workspace())
 
