@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from altmin_dask.execution.executors import open_executor
+from altmin_dask.execution.connect import open_executor
 
 from altmin_dask import runs
 from altmin_dask.data.sample_store import SampleStore
