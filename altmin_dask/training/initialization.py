@@ -42,8 +42,8 @@ def initial_weights(context: RunContext, chunks: tuple[int, ...]) -> Weights:
     if how == "layerwise":
         return layerwise_weights(context)
     moments = Moments(kernel.network, context.compute(task_graphs.moments, context.problem.train, chunks))
-    gram, mean = moments.gram, moments.targets / moments.gram[-1, -1]
-    return whitened_weights(kernel.network, gram, mean, seed, kernel.dtype)
+    samples = moments.gram[-1, -1] / kernel.network.layers[0].steps
+    return whitened_weights(kernel.network, moments.gram, moments.targets / samples, seed, kernel.dtype)
 
 
 def given_weights(weights: Weights) -> Initial:
@@ -79,8 +79,10 @@ def layerwise_weights(context: RunContext) -> Weights:
     kernel = context.problem.kernel
     network = kernel.network
     weights = list(network.initial_weights(context.pipeline.training.seed, kernel.dtype))
-    mirrored = kernel.target == "inputs" and network.sizes == network.sizes[::-1]
     hidden = len(network.activations)
+    mirrored = kernel.target == "inputs" and all(
+        network.layers[-1 - i].linear() == network.layers[i].mirror() for i in range((hidden + 1) // 2)
+    )
     depth = (hidden + 1) // 2 if mirrored else hidden
     for layer in range(depth):
         encoder = None

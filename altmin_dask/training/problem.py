@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -19,7 +20,8 @@ from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.tasks import TaskContext
-from altmin_dask.networks.builders import dense_network, recurrent_network
+from altmin_dask.networks.builders import dense_layers, recurrent_layers, stacked_network
+from altmin_dask.networks.losses import Loss, get_loss
 from altmin_dask.networks.network import Network
 from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.gauss_newton import NewtonSettings
@@ -321,22 +323,16 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
         if loss == "cross_entropy":
             raise ConfigError("network.loss = 'cross_entropy' needs labels; a regressor uses 'squared'")
         outputs = prod(samples.y_shape)
-    activation = settings.hidden_activation
+    base = get_loss(loss, output_activation)
     if settings.recurrent:
-        return _make_recurrent(settings, samples, activation, outputs, loss, output_activation)
-    return dense_network(
-        [features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation
-    )
+        return _make_recurrent(settings, samples, outputs, base)
+    hidden = settings.layers
+    if hidden is None:
+        hidden = dense_layers(settings.hidden_layer_sizes)
+    return stacked_network(samples.sample_shape, hidden, outputs, base, settings.hidden_activation)
 
 
-def _make_recurrent(
-    settings: NetworkTable,
-    samples: DatasetSpec,
-    activation: str | list[str],
-    outputs: int,
-    loss: str,
-    output_activation: str | None,
-) -> Network:
+def _make_recurrent(settings: NetworkTable, samples: DatasetSpec, outputs: int, loss: Loss) -> Network:
     """Make the recurrent network that fits sequences."""
     features = prod(samples.sample_shape)
     if settings.steps is None and len(samples.sample_shape) < 2:
@@ -363,15 +359,16 @@ def _make_recurrent(
         raise DataError(
             f"y of {samples.name} has shape {y_shape} for every sample; the last step needs one label"
         )
-    return recurrent_network(
-        features // steps,
-        steps,
-        settings.hidden_layer_sizes,
-        outputs // steps if every and not labels else outputs,
-        settings.head_layer_sizes,
-        activation,
-        loss,
-        output_activation,
-        every=every,
-        recurrent_init=settings.recurrent_initialization or "auto",
-    )
+    reads: Literal["each", "last"] = "each" if every else "last"
+    hidden, activation = settings.layers, settings.hidden_activation
+    if hidden is None:
+        init = settings.recurrent_initialization or "auto"
+        hidden = recurrent_layers(
+            settings.hidden_layer_sizes,
+            settings.head_layer_sizes,
+            activation,
+            reads=reads,
+            recurrent_init=init,
+        )
+    outputs = outputs // steps if every and not labels else outputs
+    return stacked_network((steps, features // steps), hidden, outputs, loss, activation, reads=reads)
