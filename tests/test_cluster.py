@@ -243,6 +243,7 @@ def test_workers_join_and_leave_while_a_run_goes_on(store, expected, tmp_path):
     assert identical(committed(run), expected(state.visits / (CHUNKS * 25) - 1e-6))
 
 
+@pytest.mark.slow
 def test_weights_are_read_once_by_a_worker_and_update(cluster, store, altmin, tmp_path):
     def uses() -> tuple[int, int]:  # in a worker; nested, so that it travels by value
         from altmin_dask.storage import weights
