@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 
 def number(value: float) -> str:
@@ -23,3 +24,17 @@ def duration(seconds: float) -> str:
 def known(value: float | None, show: Callable[[float], str] = number, unknown: str = "–") -> str:
     """Write a value that may not be known: None, NaN and infinity are not."""
     return unknown if value is None or not math.isfinite(value) else show(value)
+
+
+def setting(value: Any) -> str:
+    """Write a value of a pipeline; one for each layer as one where they are all the same."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {setting(part)}" for key, part in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        parts = [setting(part) for part in value]
+        return parts[0] if parts and len(set(parts)) == 1 else ", ".join(parts)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.storage.weights import WeightStore
-from altmin_dask.training.kfac_training import group_size, model_every
+from altmin_dask.training.defaults import model_every
 
 TASKS = 3
 """Of a chunk in the first round: reading it, what it says about the weights, and keeping samples for the probe."""
@@ -88,7 +89,12 @@ def default_step(folder: Path, network: Network, base: Costs) -> DefaultStep:
         )
         found.append([pull, probe])
     return DefaultStep(
-        KFACSteps(found), rows, group_size(None, rows, network), Parts.mean(steps), files, reading
+        KFACSteps(found),
+        rows,
+        math.ceil(network.defaults.group_rows / rows),
+        Parts.mean(steps),
+        files,
+        reading,
     )
 
 

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from choices import taking_turns
 from clocks import OwnClock
 from distributed import Client, LocalCluster
 from test_training import train
 
 from altmin_dask import runs
 from altmin_dask.config import ClusterTable
-from altmin_dask.execution import executors, task_graphs
-from altmin_dask.execution.executors import Cluster
+from altmin_dask.execution import task_graphs, tasks
+from altmin_dask.execution.cluster import Cluster
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training import context, trainer
 from altmin_dask.training.algorithms import restore
@@ -56,7 +57,7 @@ def slow_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
         ("kfac_chunk", STEP), ("visit_chunk", STEP), ("enter_chunk", STEP), ("collect_chunk", STEP),
         ("evaluate_chunk", LOOK),
     ):  # fmt: skip
-        original = getattr(task_graphs, name)
+        original = getattr(tasks, name)
 
         def slowly(
             *arguments: Any, original: Any = original, seconds: float = seconds, **options: Any
@@ -64,7 +65,7 @@ def slow_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
             burn(seconds)
             return original(*arguments, **options)
 
-        monkeypatch.setattr(task_graphs, name, slowly)
+        monkeypatch.setattr(tasks, name, slowly)
 
 
 def settings(pipeline: Callable[..., Any], path: str, name: str, **training: Any) -> Any:
@@ -164,8 +165,13 @@ def test_the_limit_of_cpu_seconds_holds(max_staleness, store, pipeline, tmp_path
     assert spent <= 1.0 + (max_staleness + 2) * spent / steps + 0.05
 
 
-@pytest.mark.parametrize("limits", [{"max_sweeps": 2.0}, {"max_sweeps": 1e6, "max_cpu_seconds": 0.3}])
-@pytest.mark.parametrize("name", ["kfac", "staleness 7", "incremental"])
+@pytest.mark.parametrize(
+    ("name", "limits"),
+    taking_turns(
+        ("kfac", "staleness 7", "incremental"),
+        ({"max_sweeps": 2.0}, {"max_sweeps": 1e6, "max_cpu_seconds": 0.3}),
+    ),
+)
 def test_a_finished_run_that_is_resumed_stays_what_it_is(name, limits, store, pipeline, tmp_path):
     wanted = settings(pipeline, store.path, name, **limits)
     run, _, records = train(wanted, tmp_path / "run")
@@ -192,8 +198,6 @@ def took_by(pid: int) -> float:
 def spin(seconds: float) -> int:
     import os
     import time
-
-    from altmin_dask.execution import task_graphs  # as every task does
 
     assert task_graphs
     start = time.thread_time()
@@ -250,8 +254,6 @@ def pretend(pid: int) -> None:
     """Let the worker have another's number."""
     import os
 
-    from altmin_dask.execution import task_graphs  # as every task does
-
     assert task_graphs
     os.getpid = lambda: pid
 
@@ -295,13 +297,13 @@ def test_clocks_of_many_workers_are_not_read_too_often(
     store, pipeline, tmp_path, monkeypatch, cluster_address
 ):
     """Where reading takes long, commits leave it to the next record; records never do."""
-    reading = executors.Cluster.cpu_seconds
+    reading = Cluster.cpu_seconds
 
     def slow(self: Any) -> float:
         time.sleep(0.05)
         return reading(self)
 
-    monkeypatch.setattr(executors.Cluster, "cpu_seconds", slow)
+    monkeypatch.setattr(Cluster, "cpu_seconds", slow)
     monkeypatch.setattr(context, "CHARGE_SHARE", 1e-3)  # however slow the steps are
     wanted = settings(pipeline, store.path, "incremental", max_sweeps=1.0)
     watch = OwnClock(monkeypatch.setattr)

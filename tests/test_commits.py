@@ -19,8 +19,8 @@ from altmin_dask import inference, runs
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import DataError, MissingError, RunError
 from altmin_dask.estimators.watch import Stop
-from altmin_dask.execution import task_graphs
-from altmin_dask.execution.executors import Threads
+from altmin_dask.execution import tasks
+from altmin_dask.execution.threads import Threads
 from altmin_dask.inference import evaluate_store, predict_store
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage import atomic, model
@@ -69,6 +69,12 @@ def wanted(store, pipeline) -> Callable[..., Any]:
         return pipeline(store.path, data={"validation": store.path}, cluster={"workers": 1}, **tables)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def uncut() -> dict[str, RunFolder]:
+    """Runs of two sweeps that nothing disturbs, by their form; made when first asked for."""
+    return {}
 
 
 def begin(pipeline: Any, folder: Path, **options: Any) -> RunFolder:
@@ -160,9 +166,11 @@ def cut_off(pipeline: Any, folder: Path, patch: Any, window: str, record: int) -
 @pytest.mark.parametrize(
     "form", [form if form == "kfac" else pytest.param(form, marks=pytest.mark.slow) for form in FORMS]
 )
-def test_a_cut_in_every_window(form, window, wanted, store, tmp_path, monkeypatch):
+def test_a_cut_in_every_window(form, window, uncut, wanted, store, tmp_path, tmp_path_factory, monkeypatch):
     """Resumed with the limit met the model is the reported one; resumed for good, all is as if nothing had been."""
-    whole, cut = begin(wanted(form, 2.0), tmp_path / "whole"), RunFolder(tmp_path / "cut")
+    if form not in uncut:
+        uncut[form] = begin(wanted(form, 2.0), tmp_path_factory.mktemp("uncut"))
+    whole, cut = uncut[form], RunFolder(tmp_path / "cut")
     sweeps = [record["sweep"] for record in whole.records()]
     with monkeypatch.context() as patch:
         cut_off(wanted(form, 2.0), cut.path, patch, window, record=2)
@@ -369,7 +377,7 @@ def live(store, tmp_path, monkeypatch) -> RunFolder:
 
         return use
 
-    monkeypatch.setattr(task_graphs, "evaluate_chunk", replacing(task_graphs.evaluate_chunk))
+    monkeypatch.setattr(tasks, "evaluate_chunk", replacing(tasks.evaluate_chunk))
     monkeypatch.setattr(inference, "read_weights", replacing(inference.read_weights))
     return run
 

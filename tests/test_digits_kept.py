@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 import zarr
 from command import foreign, refused, write_pipeline
-from PIL import Image
 
 from altmin_dask.config import make_pipeline
 from altmin_dask.data.ingest import ingest
@@ -29,8 +28,9 @@ from altmin_dask.estimators import (
     AltMinRegressor,
     base,
 )
-from altmin_dask.execution.executors import Threads
-from altmin_dask.execution.task_graphs import Samples, TaskContext
+from altmin_dask.execution.samples import Samples
+from altmin_dask.execution.tasks import TaskContext
+from altmin_dask.execution.threads import Threads
 from altmin_dask.export.onnx import write_onnx
 from altmin_dask.networks.builders import recurrent_network
 from altmin_dask.runs import train
@@ -230,9 +230,10 @@ def test_what_belongs_to_samples_keeps_its_digits(dtype, tmp_path):
     x = RNG.integers(0, 100, (20, 3000, 1)).astype(dtype)
     y = 2**40 + np.arange(20)
     others = {
-        "lengths": np.arange(2981, 3001), "states": RNG.random((20, 2)),
+        "lengths": np.arange(2981, 3001),
+        "states": RNG.random((20, 2)),
         "sample_weight": 1 + RNG.random(20) * 2.0**-40,
-    }  # fmt: skip
+    }
     group = zarr.open_group(foreign(tmp_path / "s.zarr", x, y))
     for name, values in others.items():
         group.create_array(name, data=values, chunks=(16, *values.shape[1:]))
@@ -242,7 +243,7 @@ def test_what_belongs_to_samples_keeps_its_digits(dtype, tmp_path):
         name: array.compute(scheduler="sync")
         for name, array in Samples(store, "labels").arrays((0, 1), "token").items()
     }
-    batch = TaskContext(network, "labels", "float64").arrange(**arrays)
+    batch = TaskContext(network, "labels", "float64").arrange(arrays)
     for name, values in {"x": x[:, :, 0], "y": y, **others}.items():
         found = getattr(batch, name)
         assert found.dtype == values.dtype
@@ -319,8 +320,10 @@ def test_a_store_that_was_rounded_is_no_match_for_float64(altmin, tmp_path):
     assert altmin("ingest", "a.npz", "s.zarr").code == 0
     write_pipeline(tmp_path / "p.toml", "s.zarr", "classifier")
     for words in (
-        ["train", "p.toml", "--run", "run"], ["evaluate", "run", "s.zarr"], ["predict", "run", "s.zarr", "p.zarr"]
-    ):  # fmt: skip
+        ["train", "p.toml", "--run", "run"],
+        ["evaluate", "run", "s.zarr"],
+        ["predict", "run", "s.zarr", "p.zarr"],
+    ):
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             done = altmin(*words)
@@ -428,23 +431,6 @@ def test_estimators_refuse_whole_targets_that_float64_rounds(lazy):
     AltMinClassifier(2, max_sweeps=1).fit(
         x, 2**60 * (np.arange(60) % 2)
     )  # names of classes are not computed with
-
-
-# --- images
-
-
-@pytest.mark.parametrize(("dtype", "ending"), [("uint16", "png"), ("int32", "tif"), ("float32", "tif")])
-def test_deep_images_keep_their_values(dtype, ending, tmp_path):
-    pixels = RNG.integers(0, 60_000, (4, 5, 6)).astype(dtype)
-    for number, values in enumerate(pixels):
-        Image.fromarray(values).save(tmp_path / f"{number}.{ending}")
-    source = open_source(tmp_path)
-    x = np.concatenate([x for x, _ in source.blocks(3)])
-    np.testing.assert_array_equal(x, pixels)
-    assert x.dtype == source.x_dtype == dtype
-    Image.fromarray(np.zeros((5, 6), np.uint8)).save(tmp_path / "9.png")
-    with pytest.raises(DataError, match="same depth"):
-        open_source(tmp_path)
 
 
 def test_ranges_are_found_in_one_pass(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from test_training import train
 from zoo import augmented
 
-from altmin_dask.execution.executors import Threads
+from altmin_dask.execution.threads import Threads
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.nested import Pass
 from altmin_dask.storage.run import RunFolder
@@ -29,7 +29,7 @@ def store(samples, make_store):
 def session_of(settings, store, folder):
     run = RunFolder(folder)
     executor = Threads(1)
-    run.write_manifest({}, {})
+    run.manifest.write({}, {})
     return RunContext(settings, build_problem(settings, store, None, executor), run, executor)
 
 
@@ -74,6 +74,7 @@ def test_stages():
     assert _stage(mirror, 0, False).loss.output_activation == "identity"
 
 
+@pytest.mark.slow
 def test_the_same_bits_on_threads_and_a_cluster(store, pipeline, tmp_path, cluster_address):
     settings = pipeline(store.path, network=DEEP, solver={"mu": "auto"}, training=SHORT)
     states = [

@@ -168,7 +168,7 @@ def commit(run: RunFolder, state: Checkpoint) -> Path:
 
 def make_run(folder: Path) -> RunFolder:
     run = RunFolder(folder)
-    run.write_manifest(PIPELINE, PIPELINE, stores={"train": "/elsewhere/train.zarr", "validation": None})
+    run.manifest.write(PIPELINE, PIPELINE, stores={"train": "/elsewhere/train.zarr", "validation": None})
     return run
 
 
@@ -279,11 +279,13 @@ def test_stores_move_with_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = RunFolder(Path("run"))
     made = str(tmp_path / "run" / "data" / "train.zarr")
-    run.write_manifest(PIPELINE, PIPELINE, stores={"train": made, "validation": "s3://bucket/v.zarr"})
-    assert run.stores() == {"train": made, "validation": "s3://bucket/v.zarr"}
+    run.manifest.write(PIPELINE, PIPELINE, stores={"train": made, "validation": "s3://bucket/v.zarr"})
+    assert run.manifest.stores() == {"train": made, "validation": "s3://bucket/v.zarr"}
     shutil.move("run", "moved")
-    assert RunFolder(Path("moved")).stores()["train"] == str(tmp_path / "moved" / "data" / "train.zarr")
-    assert make_run(tmp_path / "other").stores() == {"train": "/elsewhere/train.zarr"}
+    assert RunFolder(Path("moved")).manifest.stores()["train"] == str(
+        tmp_path / "moved" / "data" / "train.zarr"
+    )
+    assert make_run(tmp_path / "other").manifest.stores() == {"train": "/elsewhere/train.zarr"}
 
 
 def test_who_may_use_a_folder(tmp_path):
@@ -304,12 +306,12 @@ def test_who_may_use_a_folder(tmp_path):
 
 def test_shapes_of_the_samples_must_stay(tmp_path):
     run = RunFolder(tmp_path / "run")
-    run.write_manifest(PIPELINE, PIPELINE, shapes={"rows": 5, "network": (3, 4)})
-    run.write_manifest(PIPELINE, PIPELINE, shapes={"rows": 6, "network": (3, 4)})  # nothing was committed yet
+    run.manifest.write(PIPELINE, PIPELINE, shapes={"rows": 5, "network": (3, 4)})
+    run.manifest.write(PIPELINE, PIPELINE, shapes={"rows": 6, "network": (3, 4)})  # nothing was committed yet
     commit(run, make_state())
-    run.write_manifest(PIPELINE, PIPELINE, shapes={"rows": 6, "network": (3, 4)})
+    run.manifest.write(PIPELINE, PIPELINE, started=run.started, shapes={"rows": 6, "network": (3, 4)})
     with pytest.raises(DataError, match=r"rows: 6 there, 7 here"):
-        run.write_manifest(PIPELINE, PIPELINE, shapes={"rows": 7, "network": (3, 4)})
+        run.manifest.write(PIPELINE, PIPELINE, started=run.started, shapes={"rows": 7, "network": (3, 4)})
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"", pickle.dumps(Bomb()), b'{"pipeline": 5}'])
@@ -317,13 +319,13 @@ def test_damaged_settings_are_named(content, tmp_path):
     run = make_run(tmp_path / "run")
     (run.path / "pipeline.json").write_bytes(content)
     with pytest.raises(DataError, match=r"pipeline.json is damaged"):
-        run.settings()
+        run.manifest.pipeline()
     with pytest.raises((DataError, ConfigError)):
         run.check(PIPELINE, resume=True)
 
 
 def test_settings_of_no_run(tmp_path):
-    for ask in (RunFolder(tmp_path).settings, RunFolder(tmp_path).stores):
+    for ask in (RunFolder(tmp_path).manifest.pipeline, RunFolder(tmp_path).manifest.stores):
         with pytest.raises(MissingError, match="not a run folder"):
             ask()
 

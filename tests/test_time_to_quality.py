@@ -26,7 +26,7 @@ from quality_tasks import TASKS
 from altmin_dask import RunFolder, train
 from altmin_dask.config import make_pipeline
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.execution.executors import open_executor
+from altmin_dask.execution.connect import open_executor
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.training.algorithms import restore
 from altmin_dask.training.context import RunContext
@@ -154,7 +154,7 @@ def test_others_start_from_the_very_weights_that_the_engine_begins_with(stores, 
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     with run.locked(), open_executor(pipeline.cluster) as executor:
-        run.write_manifest(pipeline.model_dump(mode="json"), pipeline.identity(), z=None)
+        run.manifest.write(pipeline.model_dump(mode="json"), pipeline.identity(), z=None)
         problem = build_problem(pipeline, SampleStore.open(pipeline.data.train), None, executor)
         session = RunContext(pipeline, problem, run, executor)
         groups = KFACTraining(session).groups
@@ -212,6 +212,7 @@ def test_what_ours_are_measured_with_changes_no_bit_of_the_weights(stores, tmp_p
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_where_ours_would_have_stopped_alone_is_where_they_do(tmp_path):
     records = []
     for patience, sweeps in ((10, 400.0), (None, 20.0)):
@@ -290,6 +291,7 @@ CONTESTANTS = {
 }
 
 
+@pytest.mark.slow
 def test_every_contestant_runs_from_every_start(mnist, stores):
     pytest.importorskip("torch")
     specs = [

@@ -132,7 +132,8 @@ def test_one_chunk_or_many_give_the_same_weights(dtype, tolerance, samples, make
         assert np.linalg.norm(other - results[0]) <= tolerance * np.linalg.norm(results[0])
 
 
-@pytest.mark.parametrize("schedule", [pytest.param("batch", marks=pytest.mark.slow), "windows"])
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["batch", "windows"])
 def test_threads_and_cluster_give_the_same_weights(
     schedule, samples, make_store, pipeline, tmp_path, cluster_address
 ):
@@ -293,7 +294,7 @@ def test_a_refused_run_leaves_nothing(samples, make_store, pipeline, tmp_path):
 
 
 def test_an_unreachable_scheduler_is_named(samples, make_store, pipeline, tmp_path, monkeypatch):
-    monkeypatch.setattr("altmin_dask.execution.executors.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("altmin_dask.execution.connect.CONNECT_SECONDS", 1)
     store = make_store(samples)
     with pytest.raises(SchedulerError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"):
         train(pipeline(store.path), tmp_path / "run", scheduler="tcp://127.0.0.1:9")

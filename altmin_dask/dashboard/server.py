@@ -43,7 +43,7 @@ class Follower:
 
     def __init__(self, run: RunFolder) -> None:
         self.run, self.board, self.noted_at = run, Board(), 0.0
-        settings, shapes, self.stores = run.settings(), run.shapes(), run.stores()
+        settings, shapes, self.stores = run.manifest.pipeline(), run.manifest.shapes(), run.manifest.stores()
         self.name = str(run.path.resolve())
         sizes = "-".join(map(str, shapes.get("network", ())))
         self._tell(

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ExistsError, MissingError
+from altmin_dask.format import setting
 from altmin_dask.report import figures
 from altmin_dask.report.columns import layer_columns
 from altmin_dask.report.figures import COLUMNS, DARK, LIGHT, Theme
@@ -26,6 +27,7 @@ from altmin_dask.storage.atomic import write_text
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import PRODUCER
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.defaults import left_open
 from altmin_dask.training.record import Record, read_records
 from altmin_dask.types import Array
 
@@ -76,7 +78,7 @@ def write_report(run: RunFolder) -> Path:
     ExistsError
         If there are other files by the names of the report's.
     """
-    settings = run.settings()
+    settings = run.manifest.pipeline()
     records = read_records(run)
     if not records:
         raise MissingError(
@@ -118,7 +120,7 @@ def write_report(run: RunFolder) -> Path:
         summary=summary_table(records),
         pictures=shown,
         notes=notes,
-        settings=_settings(settings),
+        settings=_settings(settings, run.manifest.resolved()),
         head=head,
         rows=rows,
     )
@@ -185,7 +187,7 @@ def _samples(run: RunFolder, model: Model) -> list[Picture]:
     if model.kind not in ("autoencoder", "classifier"):
         return []
     what = "reconstructions" if model.kind == "autoencoder" else "predictions"
-    stores = run.stores()
+    stores = run.manifest.stores()
     role = "validation" if "validation" in stores else "train"
     path = stores.get(role)
     if not path:
@@ -237,22 +239,14 @@ def _encode(data: bytes) -> str:
 # --- tables
 
 
-def _settings(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """List the tables of a pipeline, each with its (key, value) pairs."""
-    return [
-        (table, [(key, _setting(value)) for key, value in entries.items()])
-        for table, entries in settings.items()
-        if isinstance(entries, Mapping)
-    ]
-
-
-def _setting(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_setting(part)}" for key, part in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_setting, value))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _settings(
+    settings: Mapping[str, Any], resolved: Mapping[str, Any]
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """List the tables of a pipeline, each with (key, value) pairs, and what was run where it left something open."""
+    tables = {name: dict(entries) for name, entries in settings.items() if isinstance(entries, Mapping)}
+    shown = {
+        table: {key: setting(value) for key, value in entries.items()} for table, entries in tables.items()
+    }
+    for table, key, value in left_open(settings, resolved):
+        shown.setdefault(table, {})[key] = f"{setting(value)} (by default)"
+    return [(table, list(entries.items())) for table, entries in shown.items()]

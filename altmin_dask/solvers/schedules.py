@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -21,6 +22,7 @@ import numpy as np
 class Enter:
     """Bring groups `first` … `stop` − 1 into the sums, their z from a forward pass."""
 
+    kind: ClassVar[Literal["enter"]] = "enter"
     first: int
     stop: int
 
@@ -29,6 +31,7 @@ class Enter:
 class Visit:
     """Update z of a group and solve for W; `number` counts passes over what is in the sums."""
 
+    kind: ClassVar[Literal["visit"]] = "visit"
     group: int
     number: int
 
@@ -37,16 +40,20 @@ class Visit:
 class Record:
     """Evaluate the network and write it down."""
 
+    kind: ClassVar[Literal["record"]] = "record"
+
 
 @dataclass(frozen=True)
 class KFACStep:
     """Move W by what a group says at a forward pass; `number` counts passes over all groups."""
 
+    kind: ClassVar[Literal["step"]] = "step"
     group: int
     number: int
 
 
 Action = Enter | Visit | KFACStep | Record
+"""Told apart by `kind`."""
 
 
 def window_schedule(groups: int, first_window: int, window_passes: int) -> Iterator[Action]:
@@ -99,6 +106,13 @@ def kfac_schedule(groups: int, seed: int) -> Iterator[Action]:
                 due = min(math.ceil(1.25 * due), done + longest)
 
 
+class Moving(Protocol):
+    """A number that moves from pass to pass."""
+
+    def at(self, number: int) -> float:
+        """The value in pass `number`."""
+
+
 @dataclass(frozen=True)
 class Geometric:
     """μ that moves from `start` to `stop` by `factor` a pass."""
@@ -114,10 +128,8 @@ class Geometric:
         return self.stop if abs(step) * number >= abs(way) else self.start * self.factor**number
 
 
-def mu_at(mu: float | Sequence[float] | Geometric, layers: int, number: int) -> tuple[float, ...]:
-    """μ_1 … μ_L in pass `number`."""
-    if isinstance(mu, Geometric):
-        return (mu.at(number),) * layers
-    if isinstance(mu, int | float):
-        return (float(mu),) * layers
-    return tuple(float(value) for value in mu)
+def mu_at(mu: float | Sequence[float] | Moving, layers: int, number: int) -> tuple[float, ...]:
+    """μ_1 … μ_L in pass `number`: of one number for all layers, of one for each, or of what moves for all of them."""
+    if isinstance(mu, Sequence):
+        return tuple(float(value) for value in mu)
+    return (float(mu) if isinstance(mu, int | float) else mu.at(number),) * layers

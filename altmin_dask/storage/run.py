@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,16 +35,13 @@ from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import remove_killed, remove_partials, write_json, write_tensors
 from altmin_dask.storage.json_files import differences, parse_object, read_json
 from altmin_dask.storage.locations import (
-    filesystem_of,
-    is_url,
-    locate,
     names_in,
     remove_empty_folder,
 )
 from altmin_dask.storage.lock import RunLock
+from altmin_dask.storage.manifest import MANIFEST, Manifest
 from altmin_dask.storage.model import STAGED, publish
 from altmin_dask.storage.ownership import remove_ours
-from altmin_dask.storage.remote import explained_errors
 from altmin_dask.storage.sample_arrays import SAMPLES
 from altmin_dask.storage.weights import WeightStore
 from altmin_dask.types import Array
@@ -98,19 +94,24 @@ class RunFolder:
         return self.model.absolute() / "weights.safetensors"
 
     @property
+    def manifest(self) -> Manifest:
+        """What the run is."""
+        return Manifest(self.path)
+
+    @property
     def id(self) -> str:
         """What no other run is called; marks what the run makes for itself. Of a claimed run."""
-        return str(self._claims()["id"])
+        return str(self.manifest.read()["id"])
 
     @property
     def latent(self) -> str:
         """Folder or URL of z, which no other run shares; of a claimed run."""
-        return str(self._claims().get("z") or self.path.absolute() / "z")
+        return str(self.manifest.read().get("z") or self.path.absolute() / "z")
 
     @property
     def steps(self) -> str:
         """Folder or URL of weights on their way to tasks, which no other run shares; of a claimed run."""
-        z = self._claims().get("z")
+        z = self.manifest.read().get("z")
         return f"{z}/weights" if z else str(self.path.absolute() / "steps")
 
     @property
@@ -132,7 +133,7 @@ class RunFolder:
     @property
     def claimed(self) -> bool:
         """Whether it is the folder of a run."""
-        return self._claim_file.exists()
+        return self.manifest.exists
 
     @property
     def started(self) -> bool:
@@ -159,7 +160,7 @@ class RunFolder:
             If there is nothing to resume.
         """
         if self.claimed:
-            different = differences(self._claims().get("identity"), json.loads(json.dumps(identity)))
+            different = differences(self.manifest.read().get("identity"), json.loads(json.dumps(identity)))
             if different:
                 raise ConfigError(
                     f"run folder {self.path} belongs to another pipeline ({'; '.join(different)}); "
@@ -190,102 +191,6 @@ class RunFolder:
             finally:
                 if not self.claimed:  # by a run that was refused
                     self._lock.file.unlink(missing_ok=True)
-
-    def write_manifest(
-        self,
-        pipeline: Mapping[str, Any],
-        identity: Mapping[str, Any],
-        *,
-        z: str | None = None,
-        stores: Mapping[str, str | None] | None = None,
-        shapes: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Write down what the run is: its settings at once, the rest as soon as it is known.
-
-        Parameters
-        ----------
-        pipeline, identity : mapping
-            All settings, and those that must not change, JSON-ready.
-        z : str, optional
-            Folder or URL under which z is kept, if not in the run folder; the first claim decides.
-        stores : mapping, optional
-            Paths of the sample stores by role; those inside the folder move with it.
-        shapes : mapping, optional
-            What follows from the samples and must not change either.
-
-        Raises
-        ------
-        DataError
-            If there are committed states of other shapes, or nothing can be kept at `z`.
-        MissingError
-            If there is no file system of the kind of `z`.
-        """
-        old = self._claims() if self.claimed else {}
-        own = old.get("id") or uuid.uuid4().hex
-        if z is not None and not old:
-            z = self._inside(z, own)
-        if shapes is not None:
-            shapes = json.loads(json.dumps(shapes))
-            if self.started and (different := differences(old.get("shapes"), shapes)):
-                raise DataError(
-                    f"the samples are not those that run folder {self.path} was begun with "
-                    f"({'; '.join(different)}); give another --run"
-                )
-        home = self.path.absolute()
-        if stores is not None:
-            stores = {
-                role: str(Path(path).relative_to(home)) if path and Path(path).is_relative_to(home) else path
-                for role, path in stores.items()
-            }
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(
-            self._claim_file,
-            {
-                "id": own,
-                "identity": identity,
-                "pipeline": pipeline,
-                "z": old.get("z") or z,
-                "stores": stores or old.get("stores"),
-                "shapes": shapes or old.get("shapes"),
-            },
-        )
-
-    def settings(self) -> dict[str, Any]:
-        """Give the pipeline the run was made with.
-
-        Raises
-        ------
-        MissingError
-            If this is not a run folder.
-        DataError
-            If its file is damaged.
-        """
-        settings = self._claims().get("pipeline")
-        if not isinstance(settings, dict):
-            raise DataError(f"{self._claim_file} is damaged: it has no pipeline")
-        return settings
-
-    def stores(self) -> dict[str, str]:
-        """Paths or URLs of the sample stores the run uses, by role: "train", "validation".
-
-        Raises
-        ------
-        MissingError
-            If this is not a run folder.
-        """
-        stores = self._claims().get("stores") or {}
-        home = self.path.absolute()
-        return {role: path if is_url(path) else str(home / path) for role, path in stores.items() if path}
-
-    def shapes(self) -> dict[str, Any]:
-        """Rows, rows of a chunk and widths of the network, as far as they are known.
-
-        Raises
-        ------
-        MissingError
-            If this is not a run folder.
-        """
-        return self._claims().get("shapes") or {}
 
     def append(self, record: Mapping[str, Any]) -> int:
         """Add a record to the history; returns its new length in bytes."""
@@ -366,13 +271,13 @@ class RunFolder:
         if not self.claimed:
             return
         WeightStore(self.steps, self.id).clear()
-        if z := self._claims().get("z"):
+        if z := self.manifest.read().get("z"):
             remove_empty_folder(z)
         for name in _STORES:
             SAMPLES.remove(str(self.data / name))
         remove_empty_folder(str(self.data))
         self.remove_orphans()
-        remove_ours(os.path.realpath(self.path), _ANY_WRITTEN, last=self._claim_file.name)
+        remove_ours(os.path.realpath(self.path), _ANY_WRITTEN, last=MANIFEST)
 
     def remove_orphans(self) -> None:
         """Remove what a process that was killed has left half-written; of a locked folder."""
@@ -419,31 +324,12 @@ class RunFolder:
         publish(self.model, model)
 
     @property
-    def _claim_file(self) -> Path:
-        return self.path / "pipeline.json"
-
-    @property
     def _note_file(self) -> Path:
         return self.path / "progress.json"
 
     @property
     def _lock(self) -> RunLock:
         return RunLock(self.path / ".lock")
-
-    @staticmethod
-    def _inside(z: str, own: str) -> str:
-        """A name below a place for z that no other run has: two may be told the same place."""
-        location = locate(z).rstrip("/")
-        if is_url(location):
-            with explained_errors(location, "written"):
-                filesystem_of(location)
-        return f"{location}/{own}"
-
-    def _claims(self) -> dict[str, Any]:
-        """All that `claim` wrote."""
-        if not self._claim_file.exists():
-            raise MissingError(f"{self.path} is not a run folder (it has no {self._claim_file.name})")
-        return read_json(self._claim_file)
 
     def _states(self) -> list[Path]:
         folder = self.path.absolute() / "state"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,7 +22,7 @@ from altmin_dask.solvers.kronecker import KroneckerSums
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.solvers.ridge import RidgeSystem, ridge_system
-from altmin_dask.solvers.schedules import Action, Enter, Visit, mu_at, window_schedule
+from altmin_dask.solvers.schedules import Action, Enter, Visit, window_schedule
 from altmin_dask.solvers.statistics import ROUNDING, Statistics, ridge_term
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.locations import is_url
@@ -31,15 +30,12 @@ from altmin_dask.training.algorithm import Initial
 from altmin_dask.training.alternating_state import AlternatingState
 from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
-from altmin_dask.training.problem import mu_of
 from altmin_dask.training.record import Metrics
 from altmin_dask.types import Array, Weights
 
 ROUNDED = 1e-6, 0.01
 """F as it follows from the sums is reported if rounding has moved it by at most the first share, and no residual by
 more than the second; else residuals are formed and squared, which takes another look at x and z."""
-SAMPLES_PER_UNKNOWN = 10
-"""How many samples for each unknown of a row of W the first window holds: fewer ruin the first solve for good."""
 
 
 class AlternatingMinimization:
@@ -51,23 +47,17 @@ class AlternatingMinimization:
 
     def __init__(self, context: RunContext) -> None:
         self.context, self.kind = context, PENALTIES[context.pipeline.solver.penalty]
-        training, store = context.pipeline.training, context.problem.train.store
-        network = context.problem.kernel.network
+        settings, store = context.settings, context.problem.train.store
         self.latent = LatentStore(
             context.run.latent,
             store.rows,
-            latent_width(network, self.kind),
+            latent_width(context.problem.kernel.network, self.kind),
             store.chunk_rows,
             context.problem.kernel.dtype,
             context.run.id,
         )
-        batch = context.pipeline.schedule == "batch"
-        size = store.n_chunks if batch else training.group_chunks or 1
-        self.groups = context.in_groups(size, shuffled=not batch)
-        self.first_window = len(self.groups)
-        if context.pipeline.schedule == "windows":
-            needed = SAMPLES_PER_UNKNOWN * max(k for _, k in network.shapes)
-            self.first_window = training.first_window or math.ceil(needed / (size * store.chunk_rows))
+        self.groups = context.in_groups(settings.group_chunks, shuffled=settings.schedule != "batch")
+        self.first_window = settings.first_window or len(self.groups)
         self.first_system: tuple[tuple[float, float], RidgeSystem] | None = None
         self.weights_file = ""
         self.superseded: int | None = None
@@ -106,8 +96,9 @@ class AlternatingMinimization:
 
     def _scheduled_mu(self) -> tuple[float, ...]:
         """μ_1 … μ_L by the settings."""
-        network = self.context.problem.kernel.network
-        return mu_at(mu_of(self.context.pipeline, network), len(network.widths), self.state.passes)
+        mu = self.context.settings.mu_in_pass(len(self.state.weights), self.state.passes)
+        assert mu is not None  # only K-FAC steps go to the limit
+        return mu
 
     @property
     def converged(self) -> bool:
@@ -152,14 +143,14 @@ class AlternatingMinimization:
     def init(self, initial: Initial) -> None:
         """Begin with initial weights, no samples in the sums, and no z."""
         self.latent.remove_orphans({})
-        network, solver = self.context.problem.kernel.network, self.context.pipeline.solver
+        network = self.context.problem.kernel.network
         weights = initial(
             self.context, tuple(chunk for group in self.groups[: self.first_window] for chunk in group)
         )
         statistics = Statistics(network.shapes, with_inputs=True)
         self.state = AlternatingState(weights, statistics, np.full(len(self.groups), -1))
-        if self.kind.per_sample_state:
-            rho = self.kind.initial_rho(network, self._scheduled_mu(), solver.augmentation)
+        rho = self.context.settings.rho
+        if rho is not None:
             self.state.splitting = ADMMState.start(rho, len(self.groups), weights)
 
     def restore(self, state: AlternatingState) -> None:
@@ -194,10 +185,10 @@ class AlternatingMinimization:
 
     def step(self, action: Action, cursor: int) -> int:
         """Carry out an action."""
-        if isinstance(action, Enter):
+        if action.kind == "enter":
             self._enter(action)
             return 0
-        assert isinstance(action, Visit)  # there is no other in `window_schedule` but records
+        assert action.kind == "visit"  # there is no other in `window_schedule` but records
         return self._visit(action)
 
     def publish(self) -> str:
@@ -415,7 +406,7 @@ class AlternatingMinimization:
             statistics.gram[layer],
             solver.ridge / scale,
             penalize_bias=solver.penalize_bias,
-            proximal=solver.proximal or 0.0,
+            proximal=self.context.settings.proximal,
             precision=float(np.finfo(self.context.problem.kernel.dtype).eps),
         )
         if layer == 0:

@@ -7,17 +7,18 @@ from itertools import islice
 
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution import task_graphs
+from altmin_dask.execution.samples import Samples
+from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.activations import IDENTITY
 from altmin_dask.networks.initialization import whitened_weights
 from altmin_dask.networks.losses import Squared
 from altmin_dask.networks.mean_loss import MeanLoss
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import Moments
-from altmin_dask.solvers.schedules import KFACStep
 from altmin_dask.training.algorithm import Initial, advance
 from altmin_dask.training.context import RunContext
+from altmin_dask.training.defaults import resolve
 from altmin_dask.training.kfac_training import KFACTraining
-from altmin_dask.training.problem import Problem
 from altmin_dask.types import Weights
 
 LAYER_STEPS = 60
@@ -35,14 +36,14 @@ def initial_weights(context: RunContext, chunks: tuple[int, ...]) -> Weights:
         Those whose moments whiten a first layer.
     """
     kernel, seed = context.problem.kernel, context.pipeline.training.seed
-    how = context.pipeline.network.start
+    how = context.settings.initialization
     if how == "random":
         return kernel.network.initial_weights(seed, kernel.dtype)
     if how == "layerwise":
         return layerwise_weights(context)
     moments = Moments(kernel.network, context.compute(task_graphs.moments, context.problem.train, chunks))
-    gram, mean = moments.gram, moments.targets / moments.gram[-1, -1]
-    return whitened_weights(kernel.network, gram, mean, seed, kernel.dtype)
+    samples = moments.gram[-1, -1] / kernel.network.layers[0].steps
+    return whitened_weights(kernel.network, moments.gram, moments.targets / samples, seed, kernel.dtype)
 
 
 def given_weights(weights: Weights) -> Initial:
@@ -78,8 +79,10 @@ def layerwise_weights(context: RunContext) -> Weights:
     kernel = context.problem.kernel
     network = kernel.network
     weights = list(network.initial_weights(context.pipeline.training.seed, kernel.dtype))
-    mirrored = kernel.target == "inputs" and network.sizes == network.sizes[::-1]
     hidden = len(network.activations)
+    mirrored = kernel.target == "inputs" and all(
+        network.layers[-1 - i].linear() == network.layers[i].mirror() for i in range((hidden + 1) // 2)
+    )
     depth = (hidden + 1) // 2 if mirrored else hidden
     for layer in range(depth):
         encoder = None
@@ -107,27 +110,31 @@ def _stage(network: Network, layer: int, mirrored: bool) -> Network:
     return Network((network.layers[layer], network.layers[layer].mirror()), loss)
 
 
-def _train(context: RunContext, kernel: task_graphs.TaskContext, layer: int) -> Weights:
+def _train(context: RunContext, kernel: TaskContext, layer: int) -> Weights:
     """Some K-FAC steps of a shallow net, whose mean weights are returned."""
     pipeline, problem = context.pipeline, context.problem
     # in turn and by exact constraints, however the whole network is trained
+    training = {"schedule": "kfac", "max_staleness": 0, "seed": pipeline.training.seed + layer}
     tables = {
-        "training": pipeline.training.model_copy(
-            update={"max_staleness": 0, "seed": pipeline.training.seed + layer}
-        ),
-        "solver": pipeline.solver.model_copy(update={"mu": "auto"}),
+        "training": pipeline.training.model_copy(update=training),
+        "solver": pipeline.solver.model_copy(update={"mu": "auto", "penalty": "l2"}),
     }
+    pipeline, store = pipeline.model_copy(update=tables), problem.train.store
+    samples, settings = (
+        Samples(store, "inputs"),
+        resolve(pipeline, kernel.network, store.rows, store.chunk_rows),
+    )
     own = RunContext(
-        pipeline.model_copy(update=tables),
-        Problem(kernel, task_graphs.Samples(problem.train.store, "inputs"), None, problem.scale),
+        pipeline,
+        replace(problem, kernel=kernel, train=samples, validation=None, settings=settings),
         context.run,
         context.executor,
     )
     algorithm = KFACTraining(own)
     algorithm.init(
-        lambda context, chunks: kernel.network.initial_weights(pipeline.training.seed + layer, kernel.dtype)
+        lambda context, chunks: kernel.network.initial_weights(pipeline.training.seed, kernel.dtype)
     )
-    steps = (action for action in algorithm.actions() if isinstance(action, KFACStep))
+    steps = (action for action in algorithm.actions() if action.kind == "step")
     for action in islice(steps, min(LAYER_STEPS, 2 * len(algorithm.groups))):
         advance(own, algorithm, action)
     return algorithm.weights

@@ -11,30 +11,24 @@ from typing import Any, ClassVar, Self
 
 from altmin_dask.errors import RunError
 from altmin_dask.execution import task_graphs
-from altmin_dask.execution.executors import Submission
+from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.timing import activity
-from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kfac import (
     KFACSettings,
     KFACState,
     curvature_due,
-    default_input_damping,
-    default_output_damping,
 )
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.preconditioner import PreconditionerCache
-from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule, mu_at
+from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule
 from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.storage.model import layer_tensors, layers_of
 from altmin_dask.training.algorithm import Initial
 from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
-from altmin_dask.training.problem import mu_of
 from altmin_dask.training.record import Metrics
 from altmin_dask.types import Array, Weights
 
-MODEL_ROWS = 8192
-"""The model along the step is measured on so many samples of a group at most."""
 KEPT_FILES = 4
 """Files of weights that stay beside a new one: those before it, the step, the mean."""
 MAX_REJECTIONS = 20
@@ -145,19 +139,18 @@ class KFACTraining:
 
     def __init__(self, context: RunContext) -> None:
         self.context = context
-        pipeline, store = context.pipeline, context.problem.train.store
-        solver, network = pipeline.solver, context.problem.kernel.network
-        size = group_size(pipeline.training.group_chunks, store.chunk_rows, network)
-        self.groups = context.in_groups(size, shuffled=True)
-        rows = min(size * store.chunk_rows, context.rows)
+        pipeline, settings = context.pipeline, context.settings
+        assert settings.output_damping is not None
+        assert settings.model_every is not None
+        self.groups = context.in_groups(settings.group_chunks, shuffled=True)
         self.settings = KFACSettings(
-            default_input_damping(network, rows) if solver.proximal is None else solver.proximal,
-            solver.output_damping or default_output_damping(network),
+            settings.proximal,
+            settings.output_damping,
             pipeline.training.averaging,
-            solver.ridge / context.rows,
-            solver.penalize_bias,
+            pipeline.solver.ridge / context.rows,
+            pipeline.solver.penalize_bias,
         )
-        self.model_every = model_every(rows, network)
+        self.model_every = settings.model_every
         self.preconditioners = PreconditionerCache(self.settings)
         self.max_staleness = pipeline.training.max_staleness
         self.files = WeightFiles(context, 2 + self.max_staleness)
@@ -186,10 +179,7 @@ class KFACTraining:
     @property
     def mu(self) -> tuple[float, ...] | None:
         """μ_1 … μ_L of the current pass; None for μ → ∞."""
-        if self.context.pipeline.solver.mu == "auto":
-            return None
-        network = self.context.problem.kernel.network
-        return mu_at(mu_of(self.context.pipeline, network), len(network.widths), self.state.passes)
+        return self.context.settings.mu_in_pass(len(self.state.weights), self.state.passes)
 
     @property
     def metrics(self) -> Metrics:
@@ -226,7 +216,7 @@ class KFACTraining:
 
     def step(self, action: Action, cursor: int) -> int:
         """Send a group out, and take the steps of those that are done, or that it may not be ahead of."""
-        assert isinstance(action, KFACStep)  # the only action of `kfac_schedule` but records
+        assert action.kind == "step"  # the only action of `kfac_schedule` but records
         # the first step has no curvature to go by until it is done
         ahead = self.max_staleness if self.state.kfac_state.curvature_updates else 0
         with self._cancelling():
@@ -254,7 +244,7 @@ class KFACTraining:
         chunks = self.groups[action.group]
         step = context.step(context.problem.train, chunks, self.files.of(state.weights))
         with context.span():
-            started = context.executor.start(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
+            started = context.executor.submit(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
         ridge = ridge_term(state.weights, self.settings.ridge, self.settings.penalize_bias)
         return InFlightGroup(chunks, with_curvature, kfac_state.previous_weights, ridge, started)
 
@@ -308,7 +298,7 @@ class KFACTraining:
         try:
             yield
         except BaseException:
-            self.context.executor.abandon([group.started for group in self.in_flight])
+            self.context.executor.cancel([group.started for group in self.in_flight])
             self.in_flight.clear()
             raise
 
@@ -326,14 +316,3 @@ class KFACTraining:
                 f"the nested loss diverged: {rejections} steps in a row were taken back; "
                 "try a larger solver.proximal or solver.output_damping, or scale the samples"
             )
-
-
-def group_size(wish: int | None, chunk_rows: int, network: Network) -> int:
-    """How many chunks make a step."""
-    return wish or math.ceil(network.defaults.group_rows / chunk_rows)
-
-
-def model_every(rows: int, network: Network) -> int:
-    """Which part of a group of so many samples the model along the step is measured on: every so many-th."""
-    least, every = network.defaults.model_rows, network.defaults.model_every
-    return max(1, min(every, rows // least), math.ceil(rows / MODEL_ROWS))

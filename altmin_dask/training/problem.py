@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
-from altmin_dask.config import MuSchedule, NetworkTable, Pipeline
+from altmin_dask.config import NetworkTable, Pipeline
 from altmin_dask.data.checks import check_lengths, is_labels
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
@@ -17,17 +17,18 @@ from altmin_dask.data.preprocessing import prepared
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.summaries import Summary
 from altmin_dask.errors import ConfigError, DataError
-from altmin_dask.execution.executors import Executor
-from altmin_dask.execution.task_graphs import Samples, TaskContext
-from altmin_dask.networks.builders import dense_network, recurrent_network
+from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.samples import Samples
+from altmin_dask.execution.tasks import TaskContext
+from altmin_dask.networks.builders import dense_layers, recurrent_layers, stacked_network
+from altmin_dask.networks.losses import Loss, get_loss
 from altmin_dask.networks.network import Network
 from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.gauss_newton import NewtonSettings
-from altmin_dask.solvers.penalties import PENALTIES
-from altmin_dask.solvers.schedules import Geometric
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS
 from altmin_dask.storage.zarr_groups import is_zarr_folder
+from altmin_dask.training.defaults import Settings, resolve
 from altmin_dask.training.ranges import check_digits, check_targets, computed_with, ranges_of
 
 DEFAULT_LOSS = {"inputs": "squared", "labels": "cross_entropy", "real": "squared"}
@@ -47,13 +48,16 @@ class Problem:
         What raw samples were divided by before they came into the training store.
     preparation : Preparation or None
         What else was done to them.
+    settings : Settings
+        What is run where the pipeline leaves it open.
     """
 
     kernel: TaskContext
     train: Samples
     validation: Samples | None
     scale: float
-    preparation: Preparation | None = None
+    preparation: Preparation | None
+    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,7 @@ def build_problem(
         None if validation is None else Samples(validation, target),
         float(train.attributes.get("scale", 1.0)),
         train.preparation,
+        resolve(pipeline, network, train.rows, train.chunk_rows),
     )
 
 
@@ -311,22 +316,16 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
         if loss == "cross_entropy":
             raise ConfigError("network.loss = 'cross_entropy' needs labels; a regressor uses 'squared'")
         outputs = prod(samples.y_shape)
-    activation = settings.hidden_activation
+    base = get_loss(loss, output_activation)
     if settings.recurrent:
-        return _make_recurrent(settings, samples, activation, outputs, loss, output_activation)
-    return dense_network(
-        [features, *settings.hidden_layer_sizes, outputs], activation, loss, output_activation
-    )
+        return _make_recurrent(settings, samples, outputs, base)
+    hidden = settings.layers
+    if hidden is None:
+        hidden = dense_layers(settings.hidden_layer_sizes)
+    return stacked_network(samples.sample_shape, hidden, outputs, base, settings.hidden_activation)
 
 
-def _make_recurrent(
-    settings: NetworkTable,
-    samples: DatasetSpec,
-    activation: str | list[str],
-    outputs: int,
-    loss: str,
-    output_activation: str | None,
-) -> Network:
+def _make_recurrent(settings: NetworkTable, samples: DatasetSpec, outputs: int, loss: Loss) -> Network:
     """Make the recurrent network that fits sequences."""
     features = prod(samples.sample_shape)
     if settings.steps is None and len(samples.sample_shape) < 2:
@@ -353,23 +352,16 @@ def _make_recurrent(
         raise DataError(
             f"y of {samples.name} has shape {y_shape} for every sample; the last step needs one label"
         )
-    return recurrent_network(
-        features // steps,
-        steps,
-        settings.hidden_layer_sizes,
-        outputs // steps if every and not labels else outputs,
-        settings.head_layer_sizes,
-        activation,
-        loss,
-        output_activation,
-        every=every,
-        recurrent_init=settings.recurrent_initialization or "auto",
-    )
-
-
-def mu_of(pipeline: Pipeline, network: Network) -> Any:
-    """The pipeline's μ as `altmin_dask.solvers.schedules.mu_at` takes it, where it is finite."""
-    mu = pipeline.solver.mu
-    if mu == "auto":
-        return PENALTIES[pipeline.solver.penalty].default_mu(network)
-    return Geometric(mu.start, mu.factor, mu.stop) if isinstance(mu, MuSchedule) else mu
+    reads: Literal["each", "last"] = "each" if every else "last"
+    hidden, activation = settings.layers, settings.hidden_activation
+    if hidden is None:
+        init = settings.recurrent_initialization or "auto"
+        hidden = recurrent_layers(
+            settings.hidden_layer_sizes,
+            settings.head_layer_sizes,
+            activation,
+            reads=reads,
+            recurrent_init=init,
+        )
+    outputs = outputs // steps if every and not labels else outputs
+    return stacked_network((steps, features // steps), hidden, outputs, loss, activation, reads=reads)

@@ -14,8 +14,6 @@ from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.faults import explained_faults
 from altmin_dask.execution.interrupts import deferred_interrupts
 from altmin_dask.execution.timing import seconds_spent
-from altmin_dask.solvers import schedules
-from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.storage.model import Model
 from altmin_dask.training.algorithm import Algorithm, advance
@@ -28,8 +26,6 @@ from altmin_dask.training.progress import Progress
 from altmin_dask.training.record import Record, read_records
 from altmin_dask.types import Weights
 
-INCREMENT_SWEEPS, INCREMENT_STEPS = 20.0, 300
-"""K-FAC steps take so many sweeps, or as many as so many steps take, unless told otherwise."""
 DIVERGED = 10.0
 """A loss, its ridge included, that is this multiple of the best one, and higher than the first, is divergence."""
 COMMIT_SECONDS = 2.0
@@ -55,7 +51,7 @@ class Trainer:
         self.context, self.callback = context, callback
         self.initial = initial_weights if initial is None else given_weights(initial)
         self.pipeline, self.problem, self.run = context.pipeline, context.problem, context.run
-        self.algorithm: Algorithm[Any] = ALGORITHMS[self.pipeline.schedule](context)
+        self.algorithm: Algorithm[Any] = ALGORITHMS[context.settings.schedule](context)
         self.reason = ""
         self.rows, store = context.rows, context.problem.train.store
         order = [chunk for group in self.algorithm.groups for chunk in group]
@@ -95,16 +91,6 @@ class Trainer:
         return read_records(self.run)
 
     @property
-    def max_sweeps(self) -> float:
-        """Sample visits per sample after which training ends."""
-        wish = self.pipeline.training.max_sweeps
-        if wish is not None:
-            return wish
-        if self.pipeline.uses_kfac:
-            return max(INCREMENT_SWEEPS, math.ceil(INCREMENT_STEPS / len(self.algorithm.groups)))
-        return PENALTIES[self.pipeline.solver.penalty].sweeps
-
-    @property
     def ending(self) -> str:
         """Why training ended, and which model it leaves, as a sentence."""
         judged = self.problem.validation is not None
@@ -140,7 +126,7 @@ class Trainer:
         recorded_at = round(self.last.sweep * self.rows) if self.last else -1
         acted = False
         for action in islice(algorithm.actions(), checkpoint.cursor, None):
-            if isinstance(action, schedules.Record):
+            if action.kind == "record":
                 checkpoint.cursor += 1
                 self._record()
                 recorded_at = checkpoint.visits
@@ -174,8 +160,8 @@ class Trainer:
             return f"the loss has not improved in {stale} records"
         if self.algorithm.converged:
             return "the constraints are met and nothing moves any more (solver.residual_tol)"
-        if checkpoint.visits + self.algorithm.pending_samples >= self.max_sweeps * self.rows:
-            return f"{self.max_sweeps:g} sweeps are done"
+        if checkpoint.visits + self.algorithm.pending_samples >= self.context.settings.max_sweeps * self.rows:
+            return f"{self.context.settings.max_sweeps:g} sweeps are done"
         return ""
 
     def _drain(self) -> None:
@@ -286,7 +272,7 @@ class Trainer:
         """Tell of progress."""
         checkpoint, limits = self.checkpoint, self.pipeline.training
         done, passed = max(checkpoint.visits - self.visits_before, 1), time.perf_counter() - self.begun
-        left = (self.max_sweeps * self.rows - checkpoint.visits) / done * passed
+        left = (self.context.settings.max_sweeps * self.rows - checkpoint.visits) / done * passed
         if limits.max_cpu_seconds is not None and checkpoint.cpu_seconds > 0:
             spent = checkpoint.wall_seconds / checkpoint.cpu_seconds
             left = min(left, (limits.max_cpu_seconds - checkpoint.cpu_seconds) * spent)
@@ -294,7 +280,7 @@ class Trainer:
         self.callback.on_progress(
             Progress(
                 sweep=checkpoint.visits / self.rows,
-                max_sweeps=self.max_sweeps,
+                max_sweeps=self.context.settings.max_sweeps,
                 group=group + 1,
                 groups=self.algorithm.group_count,
                 relaxed_objective=self.algorithm.objective,

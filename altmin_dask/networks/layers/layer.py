@@ -6,14 +6,13 @@ each position of a convolution. Every row of z is W̃ ã for a row ã of `inputs
 reads; the last number of ã is 1, so that the last column of W̃ = [W b] is the bias. What all layers have in common
 follows from that: residuals are z − ã W̃ᵀ, and a layer's statistics are sums over the rows of all samples.
 
-Of a new layer, write the abstract methods in a file of its own, and name it in `LAYERS`
-(`altmin_dask.networks.layers`).
+Of a new layer, write the abstract methods in a file of its own, and beside it a table of its settings
+(`altmin_dask.networks.layers.settings`), which is named in `LAYERS` (`altmin_dask.networks.layers`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
@@ -139,17 +138,6 @@ class Layer(ABC):
         """Shape of the values of one sample, as it is told to the layer above: `size` numbers."""
         return (self.units,) if self.steps == 1 else (self.steps, self.units)
 
-    @classmethod
-    @abstractmethod
-    def fitting(cls, in_shape: Sequence[int], activation: Activation, **settings: Any) -> Self:
-        """Make the layer of what settings say, for values of a shape: `out_shape` below, or that of a sample.
-
-        Raises
-        ------
-        ConfigError
-            If the settings do not fit each other, or the shape.
-        """
-
     # --- the rows that weights act on
 
     def place(self, inputs: Array) -> Array | None:
@@ -176,10 +164,8 @@ class Layer(ABC):
             The samples.
         """
 
-    def propagate(
-        self, w: Array, inputs: Array, z: Array, values: Array | None, slope: Array | None, block: Block
-    ) -> None:
-        """Write z of a forward pass, and φ(z) and φ'(z), if there are places for them; all (n, size).
+    def propagate(self, w: Array, inputs: Array, z: Array, values: Array | None, block: Block) -> None:
+        """Write z, (n, size), of a forward pass, and its values φ(z), (n, size), if there is a place for them.
 
         Parameters
         ----------
@@ -187,29 +173,25 @@ class Layer(ABC):
             W̃.
         inputs : ndarray, (n, steps · inputs), contiguous
             ã as `fill` made it; a recurrent layer completes it.
-        z : ndarray, contiguous
+        z : ndarray, (n, size), contiguous
             To be written.
-        values, slope : ndarray, or None
-            To be written; both None at the output, the slope where no derivative is asked for.
+        values : ndarray, (n, size), or None
+            To be written; None at the output.
         block : Block
             The samples.
         """
         units, k = self.weight_shape
         np.matmul(inputs.reshape(-1, k), w.T, out=z.reshape(-1, units))
         if values is not None:
-            self.activate(z, values, slope, block)
+            self.activate(z, values, block)
 
-    def activate(self, z: Array, values: Array, slope: Array | None, block: Block) -> None:
-        """Write φ(z), and φ'(z) if there is a place for it, zero in the padding, strip by strip; all (n, size)."""
+    def activate(self, z: Array, out: Array, block: Block) -> None:
+        """Write φ(z), zero in the padding, strip by strip."""
         for rows in strips(*z.shape):
-            self.activation.value(z[rows], out=values[rows])
-            if slope is not None:
-                self.activation.derivative(z[rows], values[rows], out=slope[rows])
-        for part in (values, slope):
-            if part is not None:
-                self._mask(part, block)
+            self.activation.value(z[rows], out=out[rows])
+        self._mask(out, block)
 
-    def differentiate(self, z: Array, values: Array, scale: float, out: Array, block: Block) -> None:
+    def differentiate(self, z: Array, values: Array, out: Array, block: Block, scale: float = 1.0) -> None:
         """Write `scale` times φ'(z), zero in the padding, strip by strip; all (n, size)."""
         factor = out.dtype.type(scale)
         for rows in strips(*z.shape):
@@ -223,7 +205,7 @@ class Layer(ABC):
             block.masked(values.reshape(len(values), self.steps, self.units))
 
     def scratch(self) -> dict[str, int]:
-        """What the layer takes from a block's workspace: names, and numbers of a sample."""
+        """The arrays that the layer takes from a block's workspace: names, and numbers of a sample."""
         return {}
 
     # --- the linear map from values to z, and its transpose
@@ -290,7 +272,7 @@ class Layer(ABC):
         """The same layer, weights included, of a network for sequences of another length."""
         return self
 
-    def mirror(self) -> Self:
+    def mirror(self) -> Layer:
         """The layer without φ that reads what this one gives, and gives what this one reads.
 
         Raises
@@ -317,7 +299,12 @@ class Layer(ABC):
         ConfigError
             If such layers are not exported.
         """
-        raise ConfigError(f"{self.kind} networks {_NOT_EXPORTED}")
+        raise self._not_exported()
+
+    def _not_exported(self) -> ConfigError:
+        return ConfigError(
+            f"{self.kind} layers on sequences cannot be exported; their weights are in the run folder's model"
+        )
 
     def torch_tensors(self, w: Array) -> dict[str, Array]:
         """The tensors of the module of `to_torch`, by the names that they have there.
@@ -327,7 +314,7 @@ class Layer(ABC):
         ConfigError
             If such layers are not exported.
         """
-        raise ConfigError(f"{self.kind} networks {_NOT_EXPORTED}")
+        raise self._not_exported()
 
     def to_onnx(self, w: Array, graph: Any, values: str) -> str:
         """Add nodes that map `values`, (n, in_size), to z, (n, size), and name z.
@@ -346,10 +333,7 @@ class Layer(ABC):
         ConfigError
             If such layers are not exported.
         """
-        raise ConfigError(f"{self.kind} networks {_NOT_EXPORTED}")
-
-
-_NOT_EXPORTED = "cannot be exported; their weights are in the run folder's model"
+        raise self._not_exported()
 
 
 def positive(layer: Layer, *names: str) -> None:

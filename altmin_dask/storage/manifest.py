@@ -1,0 +1,175 @@
+"""``pipeline.json`` of a run folder: what was asked for, what followed from it, and the run's mark."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from altmin_dask.errors import DataError, MissingError
+from altmin_dask.storage.atomic import write_json
+from altmin_dask.storage.json_files import differences, read_json
+from altmin_dask.storage.locations import filesystem_of, is_url, locate
+from altmin_dask.storage.remote import explained_errors
+
+MANIFEST = "pipeline.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The manifest of a run folder.
+
+    Attributes
+    ----------
+    folder : Path
+        The run folder.
+    """
+
+    folder: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is one: whether the folder is that of a run."""
+        return self._file.exists()
+
+    def read(self) -> dict[str, Any]:
+        """All that `write` wrote.
+
+        Raises
+        ------
+        MissingError
+            If there is none.
+        DataError
+            If it is damaged.
+        """
+        if not self.exists:
+            raise MissingError(f"{self.folder} is not a run folder (it has no {MANIFEST})")
+        return read_json(self._file)
+
+    def write(
+        self,
+        pipeline: Mapping[str, Any],
+        identity: Mapping[str, Any],
+        *,
+        started: bool = False,
+        z: str | None = None,
+        resolved: Mapping[str, Any] | None = None,
+        stores: Mapping[str, str | None] | None = None,
+        shapes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write down what the run is: its settings at once, the rest as soon as it is known.
+
+        Parameters
+        ----------
+        pipeline, identity : mapping
+            All settings, and those that must not change, JSON-ready.
+        started : bool
+            Whether a state has been committed.
+        z : str, optional
+            Folder or URL under which z is kept, if not in the run folder; the first time decides.
+        resolved : mapping, optional
+            What is run where the pipeline leaves it open, JSON-ready.
+        stores : mapping, optional
+            Paths of the sample stores by role; those inside the folder move with it.
+        shapes : mapping, optional
+            What follows from the samples and must not change either.
+
+        Raises
+        ------
+        DataError
+            If there are committed states of other shapes, or nothing can be kept at `z`.
+        MissingError
+            If there is no file system of the kind of `z`.
+        """
+        old = self.read() if self.exists else {}
+        own = old.get("id") or uuid.uuid4().hex
+        if z is not None and not old:
+            z = _inside(z, own)
+        if shapes is not None:
+            shapes = json.loads(json.dumps(shapes))
+            if started and (different := differences(old.get("shapes"), shapes)):
+                raise DataError(
+                    f"the samples are not those that run folder {self.folder} was begun with "
+                    f"({'; '.join(different)}); give another --run"
+                )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = {
+            "id": own,
+            "identity": identity,
+            "pipeline": pipeline,
+            "resolved": resolved or old.get("resolved"),
+            "z": old.get("z") or z,
+            "stores": self._movable(stores) if stores else old.get("stores"),
+            "shapes": shapes or old.get("shapes"),
+        }
+        write_json(self._file, content)
+
+    def pipeline(self) -> dict[str, Any]:
+        """The pipeline the run was made with.
+
+        Raises
+        ------
+        MissingError
+            If there is no manifest.
+        DataError
+            If it is damaged.
+        """
+        settings = self.read().get("pipeline")
+        if not isinstance(settings, dict):
+            raise DataError(f"{self._file} is damaged: it has no pipeline")
+        return settings
+
+    def resolved(self) -> dict[str, Any]:
+        """What is run where the pipeline leaves it open, as far as it is known.
+
+        Raises
+        ------
+        MissingError
+            If there is no manifest.
+        """
+        return self.read().get("resolved") or {}
+
+    def stores(self) -> dict[str, str]:
+        """Paths or URLs of the sample stores the run uses, by role: "train", "validation".
+
+        Raises
+        ------
+        MissingError
+            If there is no manifest.
+        """
+        stores, home = self.read().get("stores") or {}, self.folder.absolute()
+        return {role: path if is_url(path) else str(home / path) for role, path in stores.items() if path}
+
+    def shapes(self) -> dict[str, Any]:
+        """Rows, rows of a chunk and widths of the network, as far as they are known.
+
+        Raises
+        ------
+        MissingError
+            If there is no manifest.
+        """
+        return self.read().get("shapes") or {}
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / MANIFEST
+
+    def _movable(self, stores: Mapping[str, str | None]) -> dict[str, str | None]:
+        """Paths inside the folder from there on."""
+        home = self.folder.absolute()
+        return {
+            role: str(Path(path).relative_to(home)) if path and Path(path).is_relative_to(home) else path
+            for role, path in stores.items()
+        }
+
+
+def _inside(z: str, own: str) -> str:
+    """A name below a place for z that no other run has: two may be told the same place."""
+    location = locate(z).rstrip("/")
+    if is_url(location):
+        with explained_errors(location, "written"):
+            filesystem_of(location)
+    return f"{location}/{own}"

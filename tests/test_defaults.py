@@ -1,0 +1,112 @@
+"""What a pipeline leaves open is resolved once: nothing is "auto" any more, and what is run is what is recorded."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from altmin_dask.config import Pipeline, make_pipeline
+from altmin_dask.networks.builders import dense_network, recurrent_network
+from altmin_dask.networks.network import Network
+from altmin_dask.solvers.penalties import PENALTIES
+from altmin_dask.solvers.schedules import Geometric
+from altmin_dask.training.defaults import PLACES, Settings, left_open, resolve
+
+NETWORKS: dict[str, Network] = {
+    "autoencoder": dense_network([12, 5, 12], "sigmoid", "squared", "sigmoid"),
+    "classifier": dense_network([12, 8, 7, 4], "relu", "cross_entropy"),
+    "recurrent_classifier": recurrent_network(3, 7, (6,), 4, (5,), "tanh", "cross_entropy", every=False),
+}
+
+
+def pipeline_of(kind: str, **tables: dict[str, Any]) -> Pipeline:
+    network = {"kind": kind, "hidden_layer_sizes": [5], **tables.pop("network", {})}
+    return make_pipeline({"data": {"train": "somewhere"}, "network": network, **tables})
+
+
+def resolved(kind: str, rows: int = 1000, chunk_rows: int = 100, **tables: dict[str, Any]) -> Settings:
+    return resolve(pipeline_of(kind, **tables), NETWORKS[kind], rows, chunk_rows)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("schedule", ["auto", "kfac", "windows", "incremental", "batch"])
+def test_nothing_is_left_open(kind, penalty, schedule):
+    if schedule not in ("auto", *PENALTIES[penalty].schedules):
+        return  # refused by the pipeline
+    settings = resolved(kind, solver={"penalty": penalty}, training={"schedule": schedule})
+    values = settings.to_dict()
+    assert json.loads(json.dumps(values)) == values
+    assert "auto" not in json.dumps(values)
+    assert set(values) == {name for names in PLACES.values() for name in names}
+    kfac = settings.schedule == "kfac"
+    missing = {name for name, value in values.items() if value is None}
+    allowed = {"loss_at"} if not kind.startswith("recurrent") else set()
+    allowed |= {"mu", "rho", "first_window"} if kfac else {"output_damping", "model_every"}
+    allowed |= {"rho"} if penalty == "l2" else set()
+    allowed |= {"first_window"} if settings.schedule != "windows" else set()
+    assert missing == allowed
+
+
+def test_kfac_steps():
+    settings = resolved("classifier", 10_000, 300)
+    assert (settings.schedule, settings.mu, settings.mu_in_pass(3, 5)) == ("kfac", None, None)
+    assert settings.group_chunks == math.ceil(2000 / 300)
+    assert settings.model_every == 4
+    assert settings.max_sweeps == math.ceil(300 / math.ceil(34 / 7))
+    assert settings.proximal == pytest.approx(0.1 * (8 * 13 + 7 * 9 + 4 * 8) / (2100 * 4))
+    assert settings.activation == ("relu", "relu")
+    small = resolved("classifier", 300, 100)
+    assert (small.group_chunks, small.model_every, small.max_sweeps) == (20, 1, 300)
+    sequences = resolved("recurrent_classifier", 10_000, 300)
+    assert (sequences.group_chunks, sequences.model_every, sequences.output_damping) == (4, 8, 0.03)
+    assert sequences.loss_at == "last"
+
+
+def test_where_z_persists():
+    settings = resolved("autoencoder", 1000, 10, training={"schedule": "windows"})
+    assert (settings.group_chunks, settings.first_window, settings.max_sweeps) == (1, 13, 10.0)
+    assert settings.mu_in_pass(2, 0) == (0.03, 0.03)
+    assert settings.proximal == 0.0
+    assert settings.initialization == "whitened"
+    batch = resolved("classifier", 1000, 99, training={"schedule": "batch"})
+    assert (batch.group_chunks, batch.first_window, batch.initialization) == (11, None, "random")
+    multipliers = resolved("recurrent_classifier", solver={"penalty": "multipliers"})
+    assert (multipliers.schedule, multipliers.rho, multipliers.max_sweeps) == ("windows", (10.0,) * 3, 80.0)
+    l1 = resolved("autoencoder", solver={"penalty": "l1", "augmentation": 0.7})
+    assert (l1.rho, l1.mu_in_pass(2, 0)) == ((0.7, 0.7), (0.1, 0.1))
+
+
+def test_what_is_given_stays():
+    solver = {"mu": {"start": 1.0, "factor": 0.5, "stop": 0.25}, "proximal": 0.3}
+    training = {"schedule": "windows", "group_chunks": 3, "first_window": 2, "max_sweeps": 7.0}
+    settings = resolved("autoencoder", solver=solver, training=training)
+    assert settings.mu == Geometric(1.0, 0.5, 0.25)
+    assert settings.mu_in_pass(2, 1) == (0.5, 0.5)
+    given = (settings.proximal, settings.group_chunks, settings.first_window, settings.max_sweeps)
+    assert given == (0.3, 3, 2, 7.0)
+    pipeline = pipeline_of("autoencoder", solver=solver, training=training)
+    names = {name for _, name, _ in left_open(pipeline.model_dump(mode="json"), settings.to_dict())}
+    assert names.isdisjoint({"mu", "proximal", "group_chunks", "first_window", "max_sweeps", "schedule"})
+    assert {"activation", "initialization", "chunk_rows"} <= names
+
+
+def test_they_are_recorded_planned_and_reported(altmin, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("p.toml").write_text(
+        '[data]\ntrain = "digits:train"\nscale = 16\n[network]\nkind = "classifier"\nhidden_layer_sizes = [8]\n'
+        "[training]\nmax_sweeps = 1\n[output]\nreport = true\n"
+    )
+    plan = json.loads(altmin("plan", "p.toml", "--json").out)["settings"]
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    recorded = json.loads(Path("run/pipeline.json").read_text())["resolved"]
+    assert recorded["schedule"] == plan["training.schedule"] == "kfac"
+    assert recorded["group_chunks"] == plan["training.group_chunks"]
+    assert recorded["max_sweeps"] == 1.0
+    assert "training.max_sweeps" not in plan
+    assert plan["solver.mu"] == "∞"
+    assert "kfac (by default)" in Path("run/report/report.html").read_text()
