@@ -132,6 +132,9 @@ def test_z_is_the_weights_times_the_rows(layer: Layer, rng: Any) -> None:
     )
     np.testing.assert_array_equal(inputs.reshape(-1, layer.inputs)[:, -1], 1)
     np.testing.assert_allclose(values, np.tanh(z), rtol=1e-13)
+    slope = np.full_like(z, np.nan)
+    layer.differentiate(z, values, slope, Block(), 3.0)
+    np.testing.assert_allclose(slope, 3 * (1 - np.tanh(z) ** 2), rtol=1e-12)
 
 
 def test_values_may_have_gaps_and_stand_in_place(layer: Layer, rng: Any) -> None:

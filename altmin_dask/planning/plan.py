@@ -37,7 +37,7 @@ from altmin_dask.planning.projection import (
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.training.defaults import left_open, resolve
-from altmin_dask.training.problem import TARGETS, DatasetSpec, is_store, make_network, outline_of
+from altmin_dask.training.problem import DatasetSpec, is_store, make_network, outline_of
 
 _BLOCK = 1 << 16
 
@@ -202,7 +202,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
     settings, training, solver = pipeline.network, pipeline.training, pipeline.solver
     look = partial(_look, data=data, dtype=settings.dtype, standardize=pipeline.data.standardize)
     train = look(pipeline.data.train, "train")
-    target = TARGETS[settings.kind]
+    target = settings.target
     if target == "labels" and train.outline.y_integer and train.outline.y_max is None:
         train = replace(train, outline=replace(train.outline, y_max=_largest(train)))
     network = make_network(settings, train.outline)

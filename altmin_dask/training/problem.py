@@ -31,13 +31,6 @@ from altmin_dask.storage.zarr_groups import is_zarr_folder
 from altmin_dask.training.defaults import Settings, resolve
 from altmin_dask.training.ranges import check_digits, check_targets, computed_with, ranges_of
 
-TARGETS = {
-    "autoencoder": "inputs",
-    "classifier": "labels",
-    "regressor": "real",
-    "recurrent_classifier": "labels",
-    "recurrent_regressor": "real",
-}
 DEFAULT_LOSS = {"inputs": "squared", "labels": "cross_entropy", "real": "squared"}
 
 
@@ -163,7 +156,7 @@ def build_problem(
         If settings do not fit the network.
     """
     settings = pipeline.network
-    target = TARGETS[settings.kind]
+    target = settings.target
     summary = ranges_of(train, executor)
     network = make_network(settings, outline_of(train, summary))
     for store in (train, validation):
@@ -231,7 +224,7 @@ def _check_weighted(pipeline: Pipeline) -> None:
     ConfigError
         If it would.
     """
-    if pipeline.network.recurrent or TARGETS[pipeline.network.kind] == "inputs":
+    if pipeline.network.recurrent or pipeline.network.target == "inputs":
         raise ConfigError(f"a {pipeline.network.kind} takes no weights of samples; leave them out")
     if not pipeline.uses_kfac or pipeline.solver.mu != "auto":
         raise ConfigError(
@@ -295,7 +288,7 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
     ConfigError
         If settings do not fit the kind of network, or each other.
     """
-    target = TARGETS[settings.kind]
+    target = settings.target
     loss = settings.loss or DEFAULT_LOSS[target]
     output_activation = settings.output_activation
     features = prod(samples.sample_shape)
@@ -346,7 +339,7 @@ def _make_recurrent(settings: NetworkTable, samples: DatasetSpec, outputs: int, 
             f"network.steps = {steps} does not fit samples of shape {samples.sample_shape} in {samples.name}"
         )
     y_shape = samples.y_shape or ()
-    labels = TARGETS[settings.kind] == "labels"
+    labels = settings.target == "labels"
     every = settings.loss_at == "every"
     if settings.loss_at in (None, "auto"):
         every = len(y_shape) == (1 if labels else 2) and y_shape[0] == steps
