@@ -79,7 +79,7 @@ def train(
         Go on with the run in the folder.
     scheduler : str or Client, optional
         Address of a running Dask scheduler, or a client of it.
-    initial : tuple of ndarray, optional
+    initial : tuple of ndarray, (d_i, d_{i−1} + 1), optional
         Weights W̃_1 … W̃_L that a new run begins with, in place of those of ``[network] initialization``.
     kfac_state : KFACState, optional
         What the K-FAC steps that gave these weights, on other samples, remember.
@@ -99,58 +99,60 @@ def train(
     Examples
     --------
     >>> from pathlib import Path
-    >>> from altmin_dask import Model, RunFolder, train
+    >>> from altmin_dask import RunFolder, train
     >>> from altmin_dask.config import make_pipeline
-    >>> pipeline = make_pipeline(
-    ...     {
-    ...         "data": {"train": "digits:train", "scale": 16.0},
-    ...         "network": {"kind": "autoencoder", "hidden_layer_sizes": [16]},
-    ...         "training": {"max_sweeps": 3.0},
-    ...     }
-    ... )
-    >>> run = RunFolder(Path("run"))
-    >>> records = train(pipeline, run, log=lambda line: None)
+    >>> network = {"kind": "autoencoder", "hidden_layer_sizes": [16]}
+    >>> data = {"train": "digits:train", "scale": 16.0}
+    >>> pipeline = make_pipeline({"data": data, "network": network, "training": {"max_sweeps": 3.0}})
+    >>> records = train(pipeline, RunFolder(Path("run")), log=lambda line: None)
     >>> records[-1].nested_loss < records[0].nested_loss
     True
-    >>> Model.load(run.model).network.sizes
-    (64, 16, 64)
     """
-    identity, settings = pipeline.identity(), pipeline.model_dump(mode="json")
-    run.check(identity, resume)
+    run.check(pipeline.identity(), resume)
     plan = None if scheduler is not None else _checked_plan(pipeline, run)
-    made = missing_folders(run.path)
+    with _claimed(pipeline, run, resume), open_executor(pipeline.cluster, scheduler) as executor:
+        plan = plan or _checked_plan(pipeline, run, executor)
+        problem = _open_problem(pipeline, run, executor, plan)
+        _describe(pipeline, run, problem, executor, log)
+        publisher = Publisher(executor, plan, log)
+        context = RunContext(pipeline, problem, run, executor, kfac_state, publisher.usage)
+        return _told(context, Callbacks([publisher, *callbacks]), initial, log)
+
+
+@contextmanager
+def _claimed(pipeline: Pipeline, run: RunFolder, resume: bool) -> Iterator[None]:
+    """Hold the run folder, with its manifest in it; a run that never began leaves nothing."""
+    identity, made = pipeline.identity(), missing_folders(run.path)
     with _removing(made), run.locked():
         run.check(identity, resume)  # again, now that nobody else can claim it
         begun = run.claimed
         if not begun:
-            run.manifest.write(settings, identity, z=pipeline.output.z)
+            run.manifest.write(pipeline.model_dump(mode="json"), identity, z=pipeline.output.z)
         try:
-            with open_executor(pipeline.cluster, scheduler) as executor:
-                plan = plan or _checked_plan(pipeline, run, executor)
-                problem = _open_problem(pipeline, run, executor, plan)
-                store, network = problem.train.store, problem.kernel.network
-                run.manifest.write(
-                    settings,
-                    identity,
-                    started=run.started,
-                    resolved=problem.settings.to_dict(),
-                    stores={
-                        "train": store.path,
-                        "validation": problem.validation.store.path if problem.validation else None,
-                    },
-                    shapes={"rows": store.rows, "chunk_rows": store.chunk_rows, "network": network.sizes},
-                )
-                log(
-                    f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
-                    f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, "
-                    f"{executor.description}"
-                )
-                publisher = Publisher(executor, plan, log)
-                context = RunContext(pipeline, problem, run, executor, kfac_state, publisher.usage)
-                return _told(context, Callbacks([publisher, *callbacks]), initial, log)
+            yield
         finally:
             if not begun and not run.started:
                 run.clear()
+
+
+def _describe(
+    pipeline: Pipeline, run: RunFolder, problem: Problem, executor: Executor, log: Callable[[str], object]
+) -> None:
+    """Write down what followed from the data, and say it in a line."""
+    store, network = problem.train.store, problem.kernel.network
+    validation = problem.validation.store.path if problem.validation else None
+    run.manifest.write(
+        pipeline.model_dump(mode="json"),
+        pipeline.identity(),
+        started=run.started,
+        resolved=problem.settings.to_dict(),
+        stores={"train": store.path, "validation": validation},
+        shapes={"rows": store.rows, "chunk_rows": store.chunk_rows, "network": network.sizes},
+    )
+    log(
+        f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
+        f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, {executor.description}"
+    )
 
 
 def _told(

@@ -316,9 +316,12 @@ def test_what_workers_do_comes_back_to_the_terminal_and_the_run_folder(client, t
     seen = Seen()
     # workers say every half a second what they have done
     runs.train(
-        pipeline(max_sweeps=400.0, max_cpu_seconds=5.0), RunFolder(tmp_path / "run"), [seen], scheduler=client,
+        pipeline(max_sweeps=400.0, max_cpu_seconds=5.0),
+        RunFolder(tmp_path / "run"),
+        [seen],
+        scheduler=client,
         log=lambda line: None,
-    )  # fmt: skip
+    )
     assert {"read", "newton", "statistics", "write", "solve", "wait", "commit"} <= set(
         seen.last.usage.seconds
     )

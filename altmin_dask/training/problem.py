@@ -139,9 +139,7 @@ def find_store(
     source = open_source(spec, like=like)
     if like is not None:
         source, standardize = prepared(replace(source, preparation=like)), False
-    return ingest(
-        source, made, scale=scale, chunk_rows=chunk_rows, standardize=standardize, dtype=dtype
-    )  # fmt: skip
+    return ingest(source, made, scale=scale, chunk_rows=chunk_rows, standardize=standardize, dtype=dtype)
 
 
 def build_problem(
