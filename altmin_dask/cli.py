@@ -150,15 +150,15 @@ def plan_command(
     """Tell what training would need, and whether it fits; nothing is computed or written."""
     from altmin_dask.config import load_pipeline
     from altmin_dask.display import table
-    from altmin_dask.execution.executors import open_executor
-    from altmin_dask.planning.plan import make_plan, place_of
+    from altmin_dask.execution.connect import open_executor, planned_resources
+    from altmin_dask.planning.plan import make_plan
 
     loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
     if scheduler is None:
-        place = place_of(loaded.cluster)
+        place = planned_resources(loaded.cluster)
     else:
         with open_executor(loaded.cluster, scheduler) as executor:
-            place = place_of(loaded.cluster, executor)
+            place = executor.resources()
     plan = make_plan(loaded, None, place)
     if as_json:
         typer.echo(json.dumps(plan.numbers()))
@@ -209,7 +209,7 @@ def evaluate(
     """Measure the trained network on samples with targets."""
     from altmin_dask.config import ClusterTable
     from altmin_dask.display import table
-    from altmin_dask.execution.executors import open_executor
+    from altmin_dask.execution.connect import open_executor
     from altmin_dask.inference import evaluate_store
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.model import Model
@@ -245,7 +245,7 @@ def predict(
 ) -> None:
     """Write the trained network's outputs for every sample."""
     from altmin_dask.config import ClusterTable
-    from altmin_dask.execution.executors import open_executor
+    from altmin_dask.execution.connect import open_executor
     from altmin_dask.inference import predict_store
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder

@@ -16,8 +16,10 @@ from altmin_dask.data.checks import check_finite, check_whole
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, ExistsError, RunError
 from altmin_dask.execution.blas import single_threaded_blas
-from altmin_dask.execution.executors import Executor
-from altmin_dask.execution.task_graphs import Samples, Step, TaskContext, evaluate, per_chunk
+from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.samples import Samples
+from altmin_dask.execution.task_graphs import Step, evaluate
+from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.network import Network
 from altmin_dask.preparation import Scaling
 from altmin_dask.solvers.evaluation import Evaluation
@@ -47,6 +49,8 @@ PREDICTIONS = Layout(
 def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Evaluation:
     """Loss and accuracy of a run's model on a store with targets.
 
+    Samples count by their weights, where the store has some.
+
     Raises
     ------
     DataError
@@ -60,10 +64,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     check_targets(network, target, store, ranges)
     check_digits(store, str(model.weights[0].dtype), computed_with(store, target), ranges)
     with _held_weights(run) as weights:
-        step = Step(
-            _kernel(model, network), Samples(store, target), _all(store), uuid.uuid4().hex[:8], weights
-        )
-        return Evaluation(executor.compute(evaluate(step)))
+        return Evaluation(executor.compute(evaluate(_step(model, network, store, target, weights))))
 
 
 def predict_store(
@@ -103,41 +104,42 @@ def predict_store(
         raise ExistsError(f"{location} holds the samples themselves; give another destination")
     replace = check_destination(location, overwrite, PREDICTIONS)
     with new_folder(final, PREDICTIONS, replace=replace) as partial, _held_weights(run) as weights:
-        group = zarr.create_group(partial, attributes={KEY: _HOLDS, **_named(model)})
-        labels = TARGETS[model.kind] == "labels"
-        steps = () if network.loss.steps is None else (network.loss.steps,)
-        shape = (*steps, network.shapes[-1][0])
-        group.create_array(
-            "prediction", shape=(store.rows, *shape), chunks=(store.chunk_rows, *shape),
-            **storage_options(
-                model.weights[0].dtype if model.output_scaling is None else "float64", compress=False
-            ),
-        )  # fmt: skip
-        if labels:
-            group.create_array(
-                "label", shape=(store.rows, *steps), chunks=(store.chunk_rows, *steps),
-                **storage_options("int64", compress=False),
-            )  # fmt: skip
-        token = uuid.uuid4().hex[:8]
-        written = {
-            name: ChunkView.select(
-                f"{partial}/{name}", array.shape, store.chunk_rows, array.dtype, _all(store)
-            )
-            for name, array in group.arrays()
-        }
-        done = per_chunk(
-            _predict_block,
-            Samples(store, "inputs").arrays(_all(store), token),
-            name=f"altmin_predict-{token}",
-            columns=1,
-            kernel=_kernel(model, network),
-            weights=weights,
-            written=written,
+        step = _step(model, network, store, "inputs", weights)
+        done = step.rows(
+            _predict,
+            1,
+            written=_made(partial, model, network, store),
             label=store.path,
             scaling=model.output_scaling,
         )
         executor.compute(done)
     return final
+
+
+def _step(model: Model, network: Network, store: SampleStore, target: str, weights: str) -> Step:
+    """A step over all chunks of a store, whose outputs are compared with a target."""
+    context = TaskContext(network, target, str(model.weights[0].dtype))
+    chunks = tuple(range(store.n_chunks))
+    return Step(context, Samples(store, target), chunks, uuid.uuid4().hex[:8], weights)
+
+
+def _made(folder: Path, model: Model, network: Network, store: SampleStore) -> dict[str, ChunkView]:
+    """Empty arrays of predictions, chunked like the samples, by their names."""
+    steps = network.loss.steps
+    outer = (store.rows,) if steps is None else (store.rows, steps)
+    dtype = model.weights[0].dtype if model.output_scaling is None else "float64"
+    arrays = {"prediction": ((*outer, network.shapes[-1][0]), dtype)}
+    if TARGETS[model.kind] == "labels":
+        arrays["label"] = outer, "int64"
+    group = zarr.create_group(folder, attributes={KEY: _HOLDS, **_named(model)})
+    for name, (shape, kind) in arrays.items():
+        chunks = (store.chunk_rows, *shape[1:])
+        group.create_array(name, shape=shape, chunks=chunks, **storage_options(kind, compress=False))
+    every = tuple(range(store.n_chunks))
+    return {
+        name: ChunkView.select(f"{folder}/{name}", array.shape, store.chunk_rows, array.dtype, every)
+        for name, array in group.arrays()
+    }
 
 
 @contextmanager
@@ -174,33 +176,25 @@ def _named(model: Model) -> dict[str, Any]:
     return {"columns": names} if names else {}
 
 
-def _kernel(model: Model, network: Network) -> TaskContext:
-    return TaskContext(network, TARGETS[model.kind], str(model.weights[0].dtype))
-
-
-def _all(store: SampleStore) -> tuple[int, ...]:
-    return tuple(range(store.n_chunks))
-
-
-def _predict_block(
+def _predict(
     index: int,
     arrays: Mapping[str, Array],
     *,
-    kernel: TaskContext,
+    context: TaskContext,
     weights: str,
-    written: dict[str, ChunkView],
+    written: Mapping[str, ChunkView],
     label: str,
     scaling: Scaling | None,
 ) -> Array:
+    """Predictions for a chunk, written: a task as those of `altmin_dask.execution.tasks`."""
     for name, values in arrays.items():
         check_finite(values, None, written["prediction"].starts[index], label, name)
     check_whole(arrays["x"], f"x of {label}")
-    batch = kernel.arrange(**arrays)
+    batch = context.arrange(arrays)
     with single_threaded_blas():
-        output = kernel.network.predict(read_weights(weights), batch)
-    units = output if scaling is None else scaling.undo(output)
-    written["prediction"].write(index, units)
+        output = context.network.predict(read_weights(weights), batch)
+    written["prediction"].write(index, output if scaling is None else scaling.undo(output))
     if "label" in written:
-        classes = kernel.network.shapes[-1][0]
+        classes = context.network.shapes[-1][0]
         written["label"].write(index, output.reshape(len(batch), -1, classes).argmax(axis=2))
     return np.zeros((1, 1))

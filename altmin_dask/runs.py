@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import count
 from pathlib import Path
 
-from distributed import Client, performance_report
+from distributed import Client
 
 from altmin_dask.config import Pipeline
 from altmin_dask.dashboard.publisher import Publisher
 from altmin_dask.execution.allocator import return_freed_arrays
-from altmin_dask.execution.executors import Cluster, Executor, open_executor
-from altmin_dask.planning.plan import Plan, make_plan, place_of
+from altmin_dask.execution.connect import open_executor, planned_resources
+from altmin_dask.execution.executor import Executor
+from altmin_dask.planning.plan import Plan, make_plan
 from altmin_dask.solvers.kfac import KFACState
-from altmin_dask.storage.atomic import missing_folders, remove_empty, write_bytes
-from altmin_dask.storage.locations import filesystem_of, local_path
+from altmin_dask.storage.atomic import missing_folders, remove_empty
+from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.callbacks import Callback, Callbacks, Outcome
 from altmin_dask.training.context import RunContext
@@ -159,10 +159,11 @@ def _told(
     context: RunContext, callbacks: Callbacks, initial: Weights | None, log: Callable[[str], object]
 ) -> list[Record]:
     """Train, with all callbacks told of the start and of the end, whatever it is."""
+    page = context.run.report / "performance.html"
     try:
         callbacks.on_start(context)
         trainer = Trainer(context, callbacks, initial)
-        with _performance(context):
+        with context.executor.profile(page) if context.pipeline.output.performance else nullcontext():
             records = trainer.train()
     except BaseException as error:
         callbacks.on_end(Outcome(str(error) or "interrupted", error=error))
@@ -174,7 +175,8 @@ def _told(
 
 def _checked_plan(pipeline: Pipeline, run: RunFolder, executor: Executor | None = None) -> Plan:
     """Plan the run, and refuse what has not the memory for it."""
-    plan = make_plan(pipeline, run.data, place_of(pipeline.cluster, executor))
+    place = planned_resources(pipeline.cluster) if executor is None else executor.resources()
+    plan = make_plan(pipeline, run.data, place)
     plan.check()
     if plan.place.in_process:
         return_freed_arrays()
@@ -193,25 +195,6 @@ def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor, plan: 
     if data.validation is not None:
         validation = find(data.validation, "validation", like=train.preparation)
     return build_problem(pipeline, train, validation, executor)
-
-
-@contextmanager
-def _performance(context: RunContext) -> Iterator[None]:
-    """Leave Dask's own report of what its workers did meanwhile, if it is wanted and there is a cluster."""
-    executor = context.executor
-    if not (context.pipeline.output.performance and isinstance(executor, Cluster)):
-        yield
-        return
-    page = f"memory://altmin/{uuid.uuid4().hex}.html"  # Dask would take the path of a folder for a URL, or a pattern
-    filesystem, path = filesystem_of(page)
-    try:
-        with executor.client.as_current(), performance_report(filename=page):
-            yield
-    finally:
-        if filesystem.exists(path):
-            context.run.report.mkdir(parents=True, exist_ok=True)
-            write_bytes(context.run.report / "performance.html", filesystem.cat_file(path))
-            filesystem.rm_file(path)
 
 
 @contextmanager

@@ -207,7 +207,8 @@ def measure(case: Case, folder: Path) -> dict[str, int]:
 def projection(case: Case, folder: Path) -> dict[str, int]:
     """What `altmin plan` says of the case."""
     from altmin_dask.config import Pipeline
-    from altmin_dask.planning.plan import Resources, make_plan
+    from altmin_dask.execution.resources import Resources
+    from altmin_dask.planning.plan import make_plan
 
     pipeline = Pipeline.model_validate(case.pipeline(folder / "samples.zarr"))
     place = Resources(max(case.workers, 1), case.threads, None, in_process=not case.workers)

@@ -36,7 +36,8 @@ from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
-from altmin_dask.planning.plan import make_plan, place_of
+from altmin_dask.execution.connect import planned_resources
+from altmin_dask.planning.plan import make_plan
 from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -245,7 +246,7 @@ def cost(home: Path, options: argparse.Namespace) -> None:
                     after.written - before.written,
                 ]
                 found.setdefault(penalty, []).append(each)
-            projection = make_plan(pipeline, None, place_of(pipeline.cluster)).projection
+            projection = make_plan(pipeline, None, planned_resources(pipeline.cluster)).projection
             planned[penalty] = projection.sweep_read + projection.sweep_written
         unit = [median(values) for values in zip(*found["l2"], strict=True)]
         for penalty, sweeps in found.items():

@@ -40,8 +40,10 @@ from altmin_dask.data.ingest import ingest
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
 from altmin_dask.execution.blas import single_threaded_blas
-from altmin_dask.execution.executors import Executor, open_executor
-from altmin_dask.execution.task_graphs import Step, TaskContext, enter, per_chunk, tree_sum, visit
+from altmin_dask.execution.connect import open_executor
+from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.task_graphs import Step, enter, per_chunk, tree_sum, visit
+from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.solvers.kernels import VisitSums, visit_chunk
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalties import L2

@@ -179,7 +179,7 @@ def test_a_scheduler_that_does_not_answer(trained, tmp_path):
     """In a process of its own, with all that the libraries would log."""
     words = ("--scheduler", "127.0.0.1:9")
     program = (
-        "from altmin_dask import cli; from altmin_dask.execution import executors as e\n"
+        "from altmin_dask import cli; from altmin_dask.execution import connect as e\n"
         "e.CONNECT_SECONDS = 1; cli.main()"
     )
     for command in (

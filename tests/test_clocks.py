@@ -16,8 +16,8 @@ from test_training import train
 
 from altmin_dask import runs
 from altmin_dask.config import ClusterTable
-from altmin_dask.execution import executors, task_graphs
-from altmin_dask.execution.executors import Cluster
+from altmin_dask.execution import task_graphs, tasks
+from altmin_dask.execution.cluster import Cluster
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training import context, trainer
 from altmin_dask.training.algorithms import restore
@@ -56,7 +56,7 @@ def slow_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
         ("kfac_chunk", STEP), ("visit_chunk", STEP), ("enter_chunk", STEP), ("collect_chunk", STEP),
         ("evaluate_chunk", LOOK),
     ):  # fmt: skip
-        original = getattr(task_graphs, name)
+        original = getattr(tasks, name)
 
         def slowly(
             *arguments: Any, original: Any = original, seconds: float = seconds, **options: Any
@@ -64,7 +64,7 @@ def slow_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
             burn(seconds)
             return original(*arguments, **options)
 
-        monkeypatch.setattr(task_graphs, name, slowly)
+        monkeypatch.setattr(tasks, name, slowly)
 
 
 def settings(pipeline: Callable[..., Any], path: str, name: str, **training: Any) -> Any:
@@ -193,8 +193,6 @@ def spin(seconds: float) -> int:
     import os
     import time
 
-    from altmin_dask.execution import task_graphs  # as every task does
-
     assert task_graphs
     start = time.thread_time()
     while time.thread_time() - start < seconds:
@@ -250,8 +248,6 @@ def pretend(pid: int) -> None:
     """Let the worker have another's number."""
     import os
 
-    from altmin_dask.execution import task_graphs  # as every task does
-
     assert task_graphs
     os.getpid = lambda: pid
 
@@ -295,13 +291,13 @@ def test_clocks_of_many_workers_are_not_read_too_often(
     store, pipeline, tmp_path, monkeypatch, cluster_address
 ):
     """Where reading takes long, commits leave it to the next record; records never do."""
-    reading = executors.Cluster.cpu_seconds
+    reading = Cluster.cpu_seconds
 
     def slow(self: Any) -> float:
         time.sleep(0.05)
         return reading(self)
 
-    monkeypatch.setattr(executors.Cluster, "cpu_seconds", slow)
+    monkeypatch.setattr(Cluster, "cpu_seconds", slow)
     monkeypatch.setattr(context, "CHARGE_SHARE", 1e-3)  # however slow the steps are
     wanted = settings(pipeline, store.path, "incremental", max_sweeps=1.0)
     watch = OwnClock(monkeypatch.setattr)

@@ -31,7 +31,8 @@ from altmin_dask.config import load_pipeline
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
-from altmin_dask.execution.executors import Cluster, open_executor
+from altmin_dask.execution.cluster import Cluster
+from altmin_dask.execution.connect import open_executor
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage import weights as weights_module
 from altmin_dask.storage.model import Model

@@ -19,8 +19,8 @@ from altmin_dask import inference, runs
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import DataError, MissingError, RunError
 from altmin_dask.estimators.watch import Stop
-from altmin_dask.execution import task_graphs
-from altmin_dask.execution.executors import Threads
+from altmin_dask.execution import tasks
+from altmin_dask.execution.threads import Threads
 from altmin_dask.inference import evaluate_store, predict_store
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage import atomic, model
@@ -369,7 +369,7 @@ def live(store, tmp_path, monkeypatch) -> RunFolder:
 
         return use
 
-    monkeypatch.setattr(task_graphs, "evaluate_chunk", replacing(task_graphs.evaluate_chunk))
+    monkeypatch.setattr(tasks, "evaluate_chunk", replacing(tasks.evaluate_chunk))
     monkeypatch.setattr(inference, "read_weights", replacing(inference.read_weights))
     return run
 

@@ -29,8 +29,9 @@ from altmin_dask.estimators import (
     AltMinRegressor,
     base,
 )
-from altmin_dask.execution.executors import Threads
-from altmin_dask.execution.task_graphs import Samples, TaskContext
+from altmin_dask.execution.samples import Samples
+from altmin_dask.execution.tasks import TaskContext
+from altmin_dask.execution.threads import Threads
 from altmin_dask.export.onnx import write_onnx
 from altmin_dask.networks.builders import recurrent_network
 from altmin_dask.runs import train
@@ -242,7 +243,7 @@ def test_what_belongs_to_samples_keeps_its_digits(dtype, tmp_path):
         name: array.compute(scheduler="sync")
         for name, array in Samples(store, "labels").arrays((0, 1), "token").items()
     }
-    batch = TaskContext(network, "labels", "float64").arrange(**arrays)
+    batch = TaskContext(network, "labels", "float64").arrange(arrays)
     for name, values in {"x": x[:, :, 0], "y": y, **others}.items():
         found = getattr(batch, name)
         assert found.dtype == values.dtype

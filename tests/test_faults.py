@@ -20,8 +20,7 @@ from test_training import sums_on_disk, train
 from altmin_dask import runs
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ChunkError, ExistsError, FaultError, RepairWarning
-from altmin_dask.execution import executors
-from altmin_dask.execution.executors import Cluster
+from altmin_dask.execution.cluster import Cluster
 from altmin_dask.execution.faults import explained_faults
 from altmin_dask.storage.run import RunFolder
 
@@ -216,7 +215,7 @@ def _allow_failures(number, dask_scheduler=None):
 
 
 def test_a_cluster_that_stays_without_workers(monkeypatch):
-    monkeypatch.setattr(executors, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr("altmin_dask.execution.cluster.POLL_SECONDS", 0.1)
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
@@ -228,7 +227,7 @@ def test_a_cluster_that_stays_without_workers(monkeypatch):
 
 
 def test_a_step_waits_for_a_worker(monkeypatch):
-    monkeypatch.setattr(executors, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr("altmin_dask.execution.cluster.POLL_SECONDS", 0.1)
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,

@@ -16,7 +16,9 @@ from altmin_dask import inference
 from altmin_dask.config import ClusterTable
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, DataError, ExistsError, SchedulerError
-from altmin_dask.execution.executors import Executor, Threads, open_executor
+from altmin_dask.execution.connect import open_executor
+from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.threads import Threads
 from altmin_dask.inference import evaluate_store, predict_store
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage.model import Model
@@ -250,7 +252,7 @@ def test_existing_destinations(samples, make_store, tmp_path):
 
 
 def test_a_scheduler_without_workers(monkeypatch):
-    monkeypatch.setattr("altmin_dask.execution.executors.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("altmin_dask.execution.connect.CONNECT_SECONDS", 1)
     with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
         address = cluster.scheduler_address
         with (

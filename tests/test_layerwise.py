@@ -7,7 +7,7 @@ import pytest
 from test_training import train
 from zoo import augmented
 
-from altmin_dask.execution.executors import Threads
+from altmin_dask.execution.threads import Threads
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.nested import Pass
 from altmin_dask.storage.run import RunFolder

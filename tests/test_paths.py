@@ -29,7 +29,7 @@ from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import ChunkError, ConfigError, DataError, ExistsError, MissingError
-from altmin_dask.execution.executors import Threads
+from altmin_dask.execution.threads import Threads
 from altmin_dask.inference import predict_store
 from altmin_dask.report.page import write_report
 from altmin_dask.storage.model import Model

@@ -20,14 +20,16 @@ from hypothesis import strategies as st
 
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution import task_graphs
-from altmin_dask.execution.executors import Threads
+from altmin_dask.execution.resources import Resources
+from altmin_dask.execution.samples import Samples
+from altmin_dask.execution.tasks import TaskContext
+from altmin_dask.execution.threads import Threads
 from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import thread_workspace
 from altmin_dask.planning import plan, projection
 from altmin_dask.planning.kfac_memory import kfac_task
 from altmin_dask.planning.memory import Workload, enter_task, visit_task
-from altmin_dask.planning.plan import Resources
 from altmin_dask.planning.projection import largest_chunk_rows, project
 from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, visit_chunk
@@ -199,10 +201,10 @@ def test_the_largest_chunk_is_the_last_that_fits(sizes, rows, threads, in_proces
 def test_tasks_of_a_sweep_are_those_of_its_graph(make_store, chunks, split_every):
     network = dense_network([3, 2, 3])
     store = make_store(np.random.default_rng(0).random((2 * chunks, 3)), chunk_rows=2)
-    kernel = task_graphs.TaskContext(network, "inputs", "float64")
+    kernel = TaskContext(network, "inputs", "float64")
     latent = LatentStore("/nowhere", store.rows, 5, 2, "float64")
     step = task_graphs.Step(
-        kernel, task_graphs.Samples(store, "inputs"), tuple(range(chunks)), "t", "/nowhere/w", split_every
+        kernel, Samples(store, "inputs"), tuple(range(chunks)), "t", "/nowhere/w", split_every
     )
     l2 = L2((1.0, 1.0))
     (graph,) = dask.optimize(task_graphs.visit(step, latent, 0, l2, l2, replace_all=True))
@@ -227,8 +229,8 @@ def test_tasks_of_increments_are_those_that_run(make_store, tmp_path, chunks, la
     target = "labels" if labels else "inputs"
     weights = WeightStore(str(tmp_path)).publish(network.initial_weights(0, "float32"), "weights", 1)
     step = task_graphs.Step(
-        task_graphs.TaskContext(network, target, "float32"),
-        task_graphs.Samples(store, target),
+        TaskContext(network, target, "float32"),
+        Samples(store, target),
         tuple(range(chunks)),
         "t",
         weights,
@@ -240,9 +242,11 @@ def test_tasks_of_increments_are_those_that_run(make_store, tmp_path, chunks, la
             seen.append(key)
 
     with Callback(pretask=note):
-        started = threads.start(*task_graphs.increment(step, None, (0,), 2))
+        started = threads.submit(*task_graphs.kfac_sums(step, None, (0,), 2))
         threads.first([started])
-        threads.compute(task_graphs.probe(replace(step, token="p"), started.kept(), weights, weights))
+        threads.compute(
+            task_graphs.quadratic_model(replace(step, token="p"), started.kept(), weights, weights)
+        )
     work = Workload(network, store.rows, 2, 24, 8 * labels, group_chunks=chunks, kfac=True, itemsize=4)
     # Dask's own last step may be fused with ours, or not
     assert abs(project(work).tasks - len(seen)) <= 1, seen

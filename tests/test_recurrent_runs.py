@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.source import array_source
 from altmin_dask.networks.nested import Pass
+from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -224,7 +226,12 @@ def test_lengths_and_states_of_an_npz_come_along(altmin, tmp_path):
     outcome = altmin("train", pipeline, "--run", "run")
     assert outcome.code == 0, outcome
     model = Model.load(tmp_path / "run" / "model")
-    assert (model.network.lengths, model.network.states) == (True, True)
+    found = altmin("evaluate", "run", "s.zarr", "--json")
+    full = Batch(SEQUENCES, SIGNS, lengths=LENGTHS, states=states)
+    loss = evaluate_chunk(model.network, model.weights, full).mean_loss
+    assert json.loads(found.out)["loss"] == pytest.approx(loss, rel=1e-12)
+    for less in (replace(full, lengths=None), replace(full, states=None)):
+        assert evaluate_chunk(model.network, model.weights, less).mean_loss != pytest.approx(loss, rel=1e-6)
     plan = altmin("plan", pipeline)
     assert plan.code == 0, plan
 

@@ -12,7 +12,7 @@ from command import refused, write_pipeline
 from test_training import train
 
 from altmin_dask.errors import ChunkError
-from altmin_dask.execution import task_graphs
+from altmin_dask.execution import tasks
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.kfac_training import KFACTraining
 
@@ -63,7 +63,7 @@ def test_a_run_is_resumed_where_it_was_committed(store, pipeline, tmp_path):
 
 def test_nothing_runs_on_after_an_error(store, pipeline, tmp_path, monkeypatch):
     running, calls = [], Counter()
-    original = task_graphs.kfac_chunk
+    original = tasks.kfac_chunk
 
     def failing(*arguments):
         calls["all"] += 1
@@ -75,7 +75,7 @@ def test_nothing_runs_on_after_an_error(store, pipeline, tmp_path, monkeypatch):
         finally:
             running.pop()
 
-    monkeypatch.setattr(task_graphs, "increment_chunk", failing)
+    monkeypatch.setattr(tasks, "kfac_chunk", failing)
     with pytest.raises(ChunkError, match="is broken"):
         train(stale(pipeline, store.path), tmp_path / "run")
     assert not running

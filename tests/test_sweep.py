@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altmin_dask.errors import ChunkError
-from altmin_dask.execution.task_graphs import lazy, tree_sum
+from altmin_dask.execution.samples import lazy
+from altmin_dask.execution.task_graphs import tree_sum
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.zarr_chunks import ChunkView, open_array
 

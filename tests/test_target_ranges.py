@@ -19,7 +19,7 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import AltMinAutoencoder, AltMinRecurrentRegressor, AltMinRegressor
-from altmin_dask.execution.executors import Threads
+from altmin_dask.execution.threads import Threads
 from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.storage.zarr_chunks import ChunkView
 from altmin_dask.training.problem import build_problem

@@ -26,7 +26,7 @@ from quality_tasks import TASKS
 from altmin_dask import RunFolder, train
 from altmin_dask.config import make_pipeline
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.execution.executors import open_executor
+from altmin_dask.execution.connect import open_executor
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.training.algorithms import restore
 from altmin_dask.training.context import RunContext

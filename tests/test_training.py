@@ -293,7 +293,7 @@ def test_a_refused_run_leaves_nothing(samples, make_store, pipeline, tmp_path):
 
 
 def test_an_unreachable_scheduler_is_named(samples, make_store, pipeline, tmp_path, monkeypatch):
-    monkeypatch.setattr("altmin_dask.execution.executors.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("altmin_dask.execution.connect.CONNECT_SECONDS", 1)
     store = make_store(samples)
     with pytest.raises(SchedulerError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"):
         train(pipeline(store.path), tmp_path / "run", scheduler="tcp://127.0.0.1:9")

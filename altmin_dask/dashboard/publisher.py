@@ -17,7 +17,7 @@ from distributed import Client
 from altmin_dask.dashboard.board import by_activity
 from altmin_dask.dashboard.pictures import PICTURES, pictures
 from altmin_dask.errors import AltMinError
-from altmin_dask.execution.executors import Cluster, Executor
+from altmin_dask.execution.executor import Executor
 from altmin_dask.planning.plan import Plan
 from altmin_dask.storage.model import Model
 from altmin_dask.training.callbacks import Callback, Outcome
@@ -74,7 +74,7 @@ class Publisher(Callback):
 
     def __init__(self, executor: Executor, plan: Plan, log: Callable[[str], object]) -> None:
         self.executor, self.plan, self.log = executor, plan, log
-        self.client: Client | None = executor.client if isinstance(executor, Cluster) else None
+        self.client: Client | None = executor.client
         self.telling, self.noting, self.drawing = map(Rhythm, (TELL_SECONDS, NOTE_SECONDS, DRAW_SECONDS))
         self.process = psutil.Process()
         self.samples: Array | None = None
@@ -84,7 +84,7 @@ class Publisher(Callback):
     def usage(self, seconds: dict[str, float]) -> Usage:
         """What all processes spend; `seconds` is of this one, by activity."""
         planned = float(self.plan.worker_memory)
-        if isinstance(self.executor, Cluster):  # the last answer of the scheduler
+        if self.executor.client is not None:  # the last answer of the scheduler
             everywhere = by_activity(_own(seconds), self.workers.get("seconds", {}))
             return Usage(
                 everywhere, tuple(tuple(worker) for worker in self.workers.get("memory", ())), planned

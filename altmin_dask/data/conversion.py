@@ -12,7 +12,7 @@ from altmin_dask.networks.workspace import strips
 from altmin_dask.types import Array
 
 BLURRED = 1e-3
-"""Steps of float32 that are more than such a share of a column's range are noticed: it then has fewer than 1000 values."""
+"""Steps of float32 that are more than such a share of a column's range are noticed: fewer than 1000 values are left."""
 _SINGLE = np.finfo(np.float32)
 
 

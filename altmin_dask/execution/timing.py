@@ -14,13 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
 
-import numpy as np
 from distributed.metrics import context_meter
 
 from altmin_dask.networks.workspace import thread_workspace
-from altmin_dask.types import Array
 
 _lock = Lock()
 _spent: dict[str, float] = {}
@@ -77,32 +74,3 @@ def process_clock() -> ProcessClock:
 def meter_kernels() -> None:
     """Let the kernels that run in this thread tell what they do."""
     thread_workspace().activity = activity
-
-
-@dataclass(frozen=True)
-class TimedArray:
-    """A view of chunks whose reading counts."""
-
-    view: Any
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """That of the view."""
-        shape: tuple[int, int] = self.view.shape
-        return shape
-
-    @property
-    def ndim(self) -> int:
-        """Always 2."""
-        return 2
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """That of the view."""
-        dtype: np.dtype[Any] = self.view.dtype
-        return dtype
-
-    def __getitem__(self, key: tuple[slice, ...]) -> Array:
-        with activity("read"):
-            values: Array = self.view[key]
-        return values

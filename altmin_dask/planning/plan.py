@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import zarr
 from dask.utils import format_bytes
 from distributed.system import MEMORY_LIMIT
-from distributed.worker_memory import parse_memory_limit
 from zarr.codecs import Crc32cCodec
 
-from altmin_dask.config import ClusterTable, Pipeline
+from altmin_dask.config import Pipeline
 from altmin_dask.data.checks import is_labels
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
 from altmin_dask.data.source import Source
 from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError
-from altmin_dask.execution.executors import Cluster, Executor
-from altmin_dask.execution.task_graphs import TARGET_ARRAYS
+from altmin_dask.execution.resources import Resources
+from altmin_dask.execution.samples import TARGET_ARRAYS
 from altmin_dask.format import setting
 from altmin_dask.networks.network import Network
 from altmin_dask.planning.memory import Workload
@@ -36,6 +33,7 @@ from altmin_dask.planning.projection import (
     largest_chunk_rows,
     project,
     task_rows,
+    usable,
 )
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
@@ -43,35 +41,6 @@ from altmin_dask.training.defaults import left_open, resolve
 from altmin_dask.training.problem import TARGETS, DatasetSpec, is_store, make_network, outline_of
 
 _BLOCK = 1 << 16
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Where the tasks will run.
-
-    Attributes
-    ----------
-    workers, threads : int
-        Worker processes, and threads of each.
-    memory_limit : int or None
-        Bytes that the smallest of them may use; None for no limit.
-    in_process : bool
-        Whether the threads are those of this process.
-    running : bool
-        Whether it is a cluster that was started by somebody else.
-    """
-
-    workers: int
-    threads: int
-    memory_limit: int | None
-    in_process: bool
-    running: bool = False
-
-    @property
-    def usable(self) -> float:
-        """Bytes that a worker may need above those it takes idle."""
-        return float("inf") if self.memory_limit is None else USABLE * self.memory_limit - BASELINE
 
 
 @dataclass(frozen=True)
@@ -84,7 +53,7 @@ class Plan:
         The run in numbers.
     projection : Projection
         What it needs.
-    place : Place
+    place : Resources
         Where.
     raw : bool
         Whether the training samples are no store yet, so that `chunk_rows` can be chosen.
@@ -106,7 +75,7 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Whether workers, and the process that trains, have the memory for it."""
-        return self.projection.worker_peak <= self.place.usable and self._client_fits
+        return self.projection.worker_peak <= usable(self.place) and self._client_fits
 
     def numbers(self) -> dict[str, Any]:
         """All of it as one JSON object; sizes in bytes."""
@@ -177,7 +146,7 @@ class Plan:
             return
         work, place = self.work, self.place
         wide = "give smaller network.hidden_layer_sizes"
-        if self.projection.worker_peak <= place.usable:
+        if self.projection.worker_peak <= usable(place):
             raise ConfigError(
                 f"the process that trains would need {_size(BASELINE + self.projection.client_peak)}, which is "
                 f"more than {USABLE:.0%} of this machine's {_size(MEMORY_LIMIT)}: {wide}"
@@ -190,9 +159,9 @@ class Plan:
             room = "start workers with more --memory-limit or fewer --nthreads"
         else:
             room = "give more cluster.memory_limit or fewer cluster.threads_per_worker"
-        rows = largest_chunk_rows(work, place.usable)
+        rows = largest_chunk_rows(work, usable(place))
         training = project(replace(work, validation_chunk_rows=0))
-        if training.worker_peak <= place.usable:
+        if training.worker_peak <= usable(place):
             chunks = f"of {work.validation_chunk_rows} rows of data.validation"
             advice = f"`altmin ingest` data.validation again with --chunk-rows {rows} or less"
         else:
@@ -225,7 +194,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
         What to train on what.
     data : path, optional
         Folder in which the run keeps the stores it makes of raw sources, which may be there already.
-    place : Place
+    place : Resources
         Where.
 
     Raises
@@ -295,7 +264,7 @@ def _with_chunks(
     """Chunks as they will be when the data are ingested."""
     if wish == "auto":
         work = replace(work, chunk_rows=1)  # so that nothing but rows can be too much
-        chunk_rows = max(1, min(largest_chunk_rows(work, place.usable), task_rows(work)))
+        chunk_rows = max(1, min(largest_chunk_rows(work, usable(place)), task_rows(work)))
     else:
         assert not isinstance(wish, str)
         chunk_rows = min(wish or train.chunk_rows, work.rows)
@@ -304,30 +273,6 @@ def _with_chunks(
     if validation is not None and validation.raw:
         work = replace(work, validation_chunk_rows=min(chunk_rows, work.validation_rows))
     return replace(work, chunk_rows=chunk_rows)
-
-
-def place_of(settings: ClusterTable, executor: Executor | None = None) -> Resources:
-    """Where tasks run: what a running cluster says of its workers, or else what `[cluster]` asks for.
-
-    Parameters
-    ----------
-    settings : ClusterTable
-        The pipeline's `[cluster]`.
-    executor : Executor, optional
-        A place that is there already.
-    """
-    if isinstance(executor, Cluster):
-        workers = executor.client.scheduler_info(n_workers=-1)["workers"].values()
-        limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
-        threads = max((worker["nthreads"] for worker in workers), default=1)
-        return Resources(max(len(workers), 1), threads, min(limits, default=None), False, running=True)
-    cores = dask.system.CPU_COUNT
-    if settings.kind == "local":
-        threads = settings.threads_per_worker
-        limit = parse_memory_limit(settings.memory_limit, threads, logger=_log)
-        return Resources(settings.workers or max(1, cores // threads), threads, limit, in_process=False)
-    limit = parse_memory_limit(settings.memory_limit, cores, logger=_log)
-    return Resources(1, settings.workers or cores, limit, in_process=True)
 
 
 @dataclass(frozen=True)

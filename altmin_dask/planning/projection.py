@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from altmin_dask.execution.resources import Resources
 from altmin_dask.planning.kfac_memory import (
     gradient_task,
     kept_samples,
@@ -152,6 +153,11 @@ def _persistent(work: Workload) -> list[Task]:
     """With L2 residuals may have to be formed for a record; the others may look at the gradient of all samples."""
     looking = gradient_task(work) if work.has_dual else objective_task(work)
     return [visit_task(work), enter_task(work), looking]
+
+
+def usable(place: Resources) -> float:
+    """Bytes that a worker may need above those it takes idle."""
+    return math.inf if place.memory_limit is None else USABLE * place.memory_limit - BASELINE
 
 
 def largest_chunk_rows(work: Workload, memory: float) -> int:

@@ -9,18 +9,18 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask import annotate  # type: ignore[attr-defined]
 
 from altmin_dask.config import Pipeline
-from altmin_dask.execution.executors import Executor, Threads
-from altmin_dask.execution.task_graphs import Samples, Step
+from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.samples import Samples
+from altmin_dask.execution.task_graphs import Step
 from altmin_dask.execution.timing import activity
 from altmin_dask.solvers.evaluation import Evaluation
 from altmin_dask.solvers.kfac import KFACState
@@ -129,7 +129,7 @@ class RunContext:
         first took cannot be known.
         """
         since = math.inf if self._mark is None else time.perf_counter() - self._mark.wall
-        if isinstance(self.executor, Threads) or since >= self._charge_seconds / CHARGE_SHARE:
+        if self.executor.clock_is_local or since >= self._charge_seconds / CHARGE_SHARE:
             self.charge()
         self.checkpoint.algorithm_state = state
         with activity("commit"):
@@ -161,13 +161,10 @@ class RunContext:
 
     def span(self) -> AbstractContextManager[Any]:
         """Put tasks that are made in a block into the span of the current sweep, on a cluster."""
-        if isinstance(self.executor, Threads):
-            return nullcontext()
         number = self.checkpoint.visits // self.rows + 1 if self.checkpoint.algorithm_state is not None else 0
         if self._span[0] != number:
             self._span = number, uuid.uuid4().hex
-        names = self.root_span, f"sweep {number}"
-        return annotate(span={"name": names, "ids": (self.key, self._span[1])})
+        return self.executor.span((self.root_span, f"sweep {number}"), (self.key, self._span[1]))
 
     def step(self, samples: Samples, chunks: tuple[int, ...], weights: str) -> Step:
         """Make a step with the weights of a file."""

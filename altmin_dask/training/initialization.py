@@ -7,7 +7,8 @@ from itertools import islice
 
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution import task_graphs
-from altmin_dask.execution.task_graphs import Samples
+from altmin_dask.execution.samples import Samples
+from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.activations import IDENTITY
 from altmin_dask.networks.initialization import whitened_weights
 from altmin_dask.networks.losses import Squared
@@ -107,7 +108,7 @@ def _stage(network: Network, layer: int, mirrored: bool) -> Network:
     return Network((network.layers[layer], network.layers[layer].mirror()), loss)
 
 
-def _train(context: RunContext, kernel: task_graphs.TaskContext, layer: int) -> Weights:
+def _train(context: RunContext, kernel: TaskContext, layer: int) -> Weights:
     """Some K-FAC steps of a shallow net, whose mean weights are returned."""
     pipeline, problem = context.pipeline, context.problem
     # in turn and by exact constraints, however the whole network is trained

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from altmin_dask.errors import RunError
 from altmin_dask.execution import task_graphs
-from altmin_dask.execution.executors import Submission
+from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.timing import activity
 from altmin_dask.solvers.kfac import (
     KFACSettings,
@@ -244,7 +244,7 @@ class KFACTraining:
         chunks = self.groups[action.group]
         step = context.step(context.problem.train, chunks, self.files.of(state.weights))
         with context.span():
-            started = context.executor.start(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
+            started = context.executor.submit(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
         ridge = ridge_term(state.weights, self.settings.ridge, self.settings.penalize_bias)
         return InFlightGroup(chunks, with_curvature, kfac_state.previous_weights, ridge, started)
 
@@ -298,7 +298,7 @@ class KFACTraining:
         try:
             yield
         except BaseException:
-            self.context.executor.abandon([group.started for group in self.in_flight])
+            self.context.executor.cancel([group.started for group in self.in_flight])
             self.in_flight.clear()
             raise
 

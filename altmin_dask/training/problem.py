@@ -16,8 +16,9 @@ from altmin_dask.data.preprocessing import prepared
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.summaries import Summary
 from altmin_dask.errors import ConfigError, DataError
-from altmin_dask.execution.executors import Executor
-from altmin_dask.execution.task_graphs import Samples, TaskContext
+from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.samples import Samples
+from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.networks.network import Network
 from altmin_dask.preparation import Preparation

@@ -17,8 +17,9 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.summaries import Summary
 from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import AltMinWarning, DataError
-from altmin_dask.execution.executors import Executor
-from altmin_dask.execution.task_graphs import chunk_arrays, per_chunk
+from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.samples import chunk_arrays
+from altmin_dask.execution.task_graphs import per_chunk
 from altmin_dask.networks.activations import Activation, get_activation
 from altmin_dask.networks.network import Network
 from altmin_dask.storage.sample_arrays import WEIGHTS

@@ -15,7 +15,7 @@ from typing import Any
 
 from zarr.storage import _local
 
-from altmin_dask.execution import task_graphs
+from altmin_dask.execution import tasks
 from altmin_dask.storage import atomic
 from altmin_dask.storage import run as run_module
 from altmin_dask.storage.latent import LatentStore
@@ -27,7 +27,7 @@ from altmin_dask.training.alternating import AlternatingMinimization
 PHASES = {
     # phase: (owner, function, whether it has run or is about to)
     "read": (ChunkView, "read", "after"),
-    "newton": (task_graphs, "visit_chunk", "after"),
+    "newton": (tasks, "visit_chunk", "after"),
     "write": (_local, "_put", "half"),
     "written": (ChunkView, "write", "after"),
     "solve": (AlternatingMinimization, "_solve", "before"),

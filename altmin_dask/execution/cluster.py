@@ -1,0 +1,185 @@
+"""A Dask cluster as an executor: of this machine, or any that is running."""
+
+from __future__ import annotations
+
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import dask
+from dask import annotate  # type: ignore[attr-defined]
+from distributed import Client, Future, LocalCluster, futures_of, performance_report, wait
+
+from altmin_dask.config import ClusterTable
+from altmin_dask.errors import ConfigError, FaultError
+from altmin_dask.execution.executor import Submission
+from altmin_dask.execution.faults import KEPT
+from altmin_dask.execution.resources import Resources, parsed_limit
+from altmin_dask.execution.timing import process_clock
+from altmin_dask.storage.atomic import write_bytes
+from altmin_dask.storage.locations import filesystem_of
+
+POLL_SECONDS = 5
+"""How often a step that waits looks whether there is any worker left."""
+SETTLE_SECONDS = 30
+"""How long a step that is given up waits for tasks that still run: one takes about a second."""
+
+
+@dataclass
+class Cluster:
+    """A Dask cluster, by its client.
+
+    Attributes
+    ----------
+    client : Client
+        Of its scheduler.
+    patience : float
+        How long a step waits, in seconds, while there is no worker.
+    """
+
+    client: Client
+    patience: float = 300.0
+    _begun: float = field(default_factory=time.monotonic)
+    _spent: dict[tuple[str, int, str], tuple[float, float]] = field(default_factory=dict)
+
+    clock_is_local: ClassVar[bool] = False
+
+    @property
+    def description(self) -> str:
+        """One line for people."""
+        info = self.client.scheduler_info()
+        link = f", dashboard {self.client.dashboard_link}" if self.client.dashboard_link else ""
+        return f"Dask cluster at {info['address']}{link}"
+
+    def compute(self, collection: Any) -> Any:
+        """Compute on the cluster; after an error or Ctrl-C, wait for the tasks that still run."""
+        future = self.client.compute(collection)
+        submission = Submission(future, lambda: (), [future])
+        try:
+            return self.first([submission])[1]
+        except BaseException:
+            self.cancel([submission])
+            raise
+
+    def submit(self, collection: Any, *kept: Any) -> Submission:
+        """Send to the cluster, all at once: what they have in common is done once."""
+        sent, *stay = self.client.persist([collection, *kept])
+        (done,) = futures_of(sent)
+        return Submission(done, lambda: tuple(stay), futures_of([sent, *stay]))
+
+    def first(self, submissions: Sequence[Submission]) -> tuple[int, Any]:
+        """Wait for any of what was submitted: which it is, and its value."""
+        self._wait([each.done for each in submissions])
+        index = next(i for i, each in enumerate(submissions) if each.done.done())
+        return index, submissions[index].done.result()
+
+    def cancel(self, submissions: Sequence[Submission]) -> None:
+        """Cancel what was submitted, and wait for the tasks that still run."""
+        if submissions:
+            self._settle([future for each in submissions for future in each.futures])
+
+    def cpu_seconds(self) -> float:
+        """CPU seconds of this process and of every worker process since it took part.
+
+        A worker that came later counts from when it loaded this package. One that died keeps what it was last seen
+        to have taken: what it took after that cannot be known.
+        """
+        here, before = process_clock(), time.monotonic() - self._begun
+        for clock in self.client.run(process_clock, on_error="ignore").values():
+            first = clock.loaded if clock.age < before else clock.seconds
+            self._spent[clock.process] = self._spent.get(clock.process, (first,))[0], clock.seconds
+        workers = (last - first for process, (first, last) in self._spent.items() if process != here.process)
+        return here.seconds + sum(workers)
+
+    def resources(self) -> Resources:
+        """What the scheduler says of its workers."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
+        threads = max((worker["nthreads"] for worker in workers), default=1)
+        limit = min(limits, default=None)
+        return Resources(max(len(workers), 1), threads, limit, in_process=False, running=True)
+
+    def span(self, names: tuple[str, ...], ids: tuple[str, ...]) -> AbstractContextManager[Any]:
+        """Put tasks into a span of the scheduler."""
+        return annotate(span={"name": names, "ids": ids})
+
+    @contextmanager
+    def profile(self, file: Path) -> Iterator[None]:
+        """Write Dask's own report of what its workers did."""
+        page = f"memory://altmin/{uuid.uuid4().hex}.html"  # Dask would take a folder's path for a URL, or a pattern
+        filesystem, path = filesystem_of(page)
+        try:
+            with self.client.as_current(), performance_report(filename=page):
+                yield
+        finally:
+            if filesystem.exists(path):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(file, filesystem.cat_file(path))
+                filesystem.rm_file(path)
+
+    def _wait(self, started: Sequence[Future[Any]]) -> None:
+        """Wait for any: workers may come and go, but one at least has to come."""
+        alone_since = None
+        while True:
+            with suppress(TimeoutError), self.client.as_current():  # which need not be anybody's default
+                wait(started, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
+                return
+            if self.client.nthreads():
+                alone_since = None
+                continue
+            alone_since = alone_since or time.monotonic()
+            if time.monotonic() - alone_since > self.patience:
+                raise FaultError(
+                    f"there has been no worker for {self.patience:g} s (cluster.patience); start some with "
+                    f"`dask worker {self.client.scheduler_info()['address']}`; {KEPT}"
+                )
+
+    def _settle(self, started: Sequence[Future[Any]]) -> None:
+        deadline = time.monotonic() + SETTLE_SECONDS
+        with suppress(Exception):  # a cluster that is gone runs nothing
+            for future in started:
+                future.cancel()
+            while any(self.client.run(_executing, on_error="ignore").values()):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.05)
+
+
+def _executing(dask_worker: Any) -> int:
+    return int(dask_worker.state.executing_count)
+
+
+def planned_cluster(settings: ClusterTable) -> Resources:
+    """What `kind = "local"` asks for."""
+    threads = settings.threads_per_worker
+    workers = settings.workers or max(1, dask.system.CPU_COUNT // threads)
+    return Resources(workers, threads, parsed_limit(settings.memory_limit, threads), in_process=False)
+
+
+@contextmanager
+def open_cluster(settings: ClusterTable) -> Iterator[Cluster]:
+    """A cluster of this machine as `kind = "local"` asks for, which is taken down afterwards.
+
+    Raises
+    ------
+    ConfigError
+        If its settings cannot be used.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Port .* is already in use")
+        try:
+            cluster = LocalCluster(
+                n_workers=settings.workers,
+                threads_per_worker=settings.threads_per_worker,
+                memory_limit=settings.memory_limit,
+                dashboard_address=settings.dashboard,
+            )
+        except RuntimeError as error:
+            raise ConfigError(f"a local cluster as of [cluster] cannot be started: {error}") from None
+    with cluster, Client(cluster) as client:
+        yield Cluster(client, settings.patience)

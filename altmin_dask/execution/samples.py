@@ -1,0 +1,97 @@
+"""Sample stores as tasks see them: lazy arrays of some chunks, read one chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.execution.timing import activity
+from altmin_dask.storage.zarr_chunks import ChunkView
+from altmin_dask.types import Array
+
+TARGET_ARRAYS = "y", "sample_weight"
+"""Arrays of a store that say what the output is compared with, and how much that counts."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A sample store as the tasks see it.
+
+    Attributes
+    ----------
+    store : SampleStore
+        Where x and y are.
+    target : {"inputs", "labels", "real"}
+        What the output is compared with: x itself, integer labels, or real targets.
+    """
+
+    store: SampleStore
+    target: str
+
+    def arrays(self, chunks: tuple[int, ...], token: str) -> dict[str, da.Array]:
+        """What a `Batch` is made of, by name, lazily, each (n, columns): of the chunks named, and no more of the store.
+
+        Targets and their weights are left out where the output is compared with the samples themselves.
+        """
+        return chunk_arrays(self.store, self.names, chunks, token)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Which arrays those are."""
+        left_out = TARGET_ARRAYS if self.target == "inputs" else ()
+        return tuple(name for name in self.store.arrays if name not in left_out)
+
+
+def chunk_arrays(
+    store: SampleStore, names: Iterable[str], chunks: tuple[int, ...], token: str
+) -> dict[str, da.Array]:
+    """Arrays of a store by their names, lazily, of the chunks named: a task reads one chunk of each once."""
+    found = {}
+    for name in names:
+        array = store.arrays[name]
+        location = f"{store.path.rstrip('/')}/{name}"
+        view = ChunkView.select(location, array.shape, store.chunk_rows, array.dtype, chunks)
+        found[name] = lazy(view, f"altmin_read_{name}-{token}")
+    return found
+
+
+def lazy(view: ChunkView, name: str) -> da.Array:
+    """A view as a Dask array; the name must say which generation of the values is meant."""
+    meta = np.empty((0, 0), view.dtype)
+    return da.from_array(
+        TimedArray(view), chunks=view.chunks, name=name, asarray=False, fancy=False, meta=meta
+    )
+
+
+@dataclass(frozen=True)
+class TimedArray:
+    """A view of chunks whose reading counts."""
+
+    view: Any
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """That of the view."""
+        shape: tuple[int, int] = self.view.shape
+        return shape
+
+    @property
+    def ndim(self) -> int:
+        """Always 2."""
+        return 2
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the view."""
+        dtype: np.dtype[Any] = self.view.dtype
+        return dtype
+
+    def __getitem__(self, key: tuple[slice, ...]) -> Array:
+        with activity("read"):
+            values: Array = self.view[key]
+        return values

@@ -1,0 +1,179 @@
+"""What one task does: it makes a batch of a chunk, computes with the kernels, and gives one row of numbers.
+
+Every function here is called in a task by `altmin_dask.execution.task_graphs.per_chunk`, with the number of the chunk
+among those taken, the arrays read of it by name, and its z where that is kept. Called twice, it does the same again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from altmin_dask.execution.blas import single_threaded_blas
+from altmin_dask.execution.timing import activity, meter_kernels
+from altmin_dask.networks.network import Network
+from altmin_dask.solvers.evaluation import evaluate_chunk, moments_chunk, objective_chunk
+from altmin_dask.solvers.gauss_newton import NewtonSettings
+from altmin_dask.solvers.kernels import (
+    collect_chunk,
+    enter_chunk,
+    kfac_chunk,
+    quadratic_model_chunk,
+    visit_chunk,
+)
+from altmin_dask.solvers.penalty import Penalty
+from altmin_dask.storage.weights import read_weights
+from altmin_dask.storage.zarr_chunks import ChunkView
+from altmin_dask.types import Array, Batch
+
+ONE_A_SAMPLE = "sample_weight", "lengths"
+"""Arrays of a batch that have one number for every sample."""
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """What every task of a run needs to know: a few kilobytes, weights excluded (they are read from a file).
+
+    Attributes
+    ----------
+    network, target, dtype, settings
+        What is trained, as in `Samples`, and how.
+    encoder : (Network, str) or None
+        A network, and the file of its weights, whose outputs take the place of the samples.
+    """
+
+    network: Network
+    target: str
+    dtype: str
+    settings: NewtonSettings = field(default_factory=NewtonSettings)
+    encoder: tuple[Network, str] | None = None
+
+    def arrange(self, arrays: Mapping[str, Array]) -> Batch:
+        """Make a batch of the arrays of a chunk, (n, columns) each, in the shapes and dtypes that kernels want."""
+        batch = Batch(
+            **{name: values[:, 0] if name in ONE_A_SAMPLE else values for name, values in arrays.items()}
+        )
+        if self.encoder is not None:
+            network, file = self.encoder
+            with single_threaded_blas():
+                batch = replace(batch, x=network.predict(read_weights(file), Batch(batch.x)))
+        y = batch.y
+        if y is not None and self.target == "real":
+            batch = replace(batch, y=y.astype(self.dtype, copy=False))
+        elif y is not None and y.shape[1] == 1:
+            batch = replace(batch, y=y[:, 0])
+        return batch
+
+
+def moments(index: int, arrays: Mapping[str, Array], *, context: TaskContext) -> Array:
+    """Packed `altmin_dask.solvers.evaluation.Moments` of a chunk."""
+    batch = context.arrange(arrays)
+    with single_threaded_blas(), activity("statistics"):
+        return moments_chunk(context.network, batch).vector[None]
+
+
+def enter(
+    index: int,
+    arrays: Mapping[str, Array],
+    *,
+    context: TaskContext,
+    weights: str,
+    written: ChunkView,
+    penalty: Penalty,
+) -> Array:
+    """Z of a chunk by a forward pass, written; packed `altmin_dask.solvers.statistics.Statistics`."""
+    with single_threaded_blas(), activity("statistics"):
+        batch = context.arrange(arrays)
+        z, statistics = enter_chunk(context.network, read_weights(weights), penalty, batch)
+    with activity("write"):
+        written.write(index, z)
+    return statistics.vector[None]
+
+
+def collect(
+    index: int, arrays: Mapping[str, Array], z: Array, *, context: TaskContext, weights: str, penalty: Penalty
+) -> Array:
+    """Packed `altmin_dask.solvers.statistics.Statistics` of a chunk whose z is there."""
+    with single_threaded_blas(), activity("statistics"):
+        batch = context.arrange(arrays)
+        return collect_chunk(context.network, read_weights(weights), penalty, batch, z).vector[None]
+
+
+def objective(
+    index: int, arrays: Mapping[str, Array], z: Array, *, context: TaskContext, weights: str
+) -> Array:
+    """Packed `altmin_dask.solvers.evaluation.RelaxedSums` of a chunk."""
+    with single_threaded_blas(), activity("evaluate"):
+        batch = context.arrange(arrays)
+        return objective_chunk(context.network, read_weights(weights), batch, z).vector[None]
+
+
+def visit(
+    index: int,
+    arrays: Mapping[str, Array],
+    z: Array,
+    *,
+    context: TaskContext,
+    weights: str,
+    written: ChunkView,
+    penalty: Penalty,
+    previous: Penalty,
+    replace_all: bool,
+) -> Array:
+    """Z of a chunk updated and written; packed `altmin_dask.solvers.kernels.VisitSums`."""
+    meter_kernels()
+    batch, network, settings = context.arrange(arrays), context.network, context.settings
+    now = read_weights(weights)
+    with single_threaded_blas():
+        new, sums = visit_chunk(network, now, penalty, previous, batch, z, settings, replace_all=replace_all)
+    with activity("write"):
+        written.write(index, new)
+    return sums.vector[None]
+
+
+def kfac_sums(
+    index: int,
+    arrays: Mapping[str, Array],
+    *,
+    context: TaskContext,
+    weights: str,
+    mu: tuple[float, ...] | None,
+    seed: tuple[int, ...] | None,
+    chunks_taken: tuple[int, ...],
+) -> Array:
+    """Packed `altmin_dask.solvers.kronecker.KroneckerSums` of a chunk."""
+    meter_kernels()
+    batch = context.arrange(arrays)
+    noise = None if seed is None else [*seed, chunks_taken[index]]
+    with single_threaded_blas():
+        sums = kfac_chunk(context.network, read_weights(weights), mu, batch, context.settings, noise)
+    return sums.vector[None]
+
+
+def thin(array: Array, every: int) -> Array:
+    """Every `every`-th row."""
+    # not a view, which would hold on to the whole chunk
+    return array[::every].copy()
+
+
+def quadratic_model(
+    index: int,
+    arrays: Mapping[str, Array],
+    *,
+    context: TaskContext,
+    weights: str,
+    direction: str,
+    previous: str,
+) -> Array:
+    """Packed `altmin_dask.solvers.kronecker.QuadraticModel` of a chunk's samples."""
+    batch = context.arrange(arrays)
+    now, along, old = (read_weights(file) for file in (weights, direction, previous))
+    with single_threaded_blas(), activity("model"):
+        return quadratic_model_chunk(context.network, now, along, old, batch).vector[None]
+
+
+def evaluate(index: int, arrays: Mapping[str, Array], *, context: TaskContext, weights: str) -> Array:
+    """Packed `altmin_dask.solvers.evaluation.Evaluation` of a chunk."""
+    with single_threaded_blas(), activity("evaluate"):
+        batch = context.arrange(arrays)
+        return evaluate_chunk(context.network, read_weights(weights), batch).vector[None]
