@@ -12,6 +12,7 @@ from distributed import Client
 
 from altmin_dask.config import Pipeline
 from altmin_dask.dashboard.publisher import Publisher
+from altmin_dask.data.find import find_store
 from altmin_dask.execution.allocator import return_freed_arrays
 from altmin_dask.execution.connect import open_executor, planned_resources
 from altmin_dask.execution.executor import Executor
@@ -22,7 +23,7 @@ from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.callbacks import Callback, Callbacks, Outcome
 from altmin_dask.training.context import RunContext
-from altmin_dask.training.problem import Problem, build_problem, find_store
+from altmin_dask.training.problem import Problem, build_problem
 from altmin_dask.training.record import Record
 from altmin_dask.training.trainer import Trainer
 from altmin_dask.types import Weights
@@ -64,8 +65,7 @@ def train(
 ) -> list[Record]:
     """Train a pipeline in a run folder.
 
-    What can be refused is refused before anything is left: if there was nothing in the folder and no state has
-    been committed in it, it is as before.
+    What can be refused leaves nothing: the folder is as before unless a state has been committed.
 
     Parameters
     ----------
@@ -79,10 +79,8 @@ def train(
         Go on with the run in the folder.
     scheduler : str or Client, optional
         Address of a running Dask scheduler, or a client of it.
-    initial : tuple of ndarray, (d_i, d_{i−1} + 1), optional
-        Weights W̃_1 … W̃_L that a new run begins with, in place of those of ``[network] initialization``.
-    kfac_state : KFACState, optional
-        What the K-FAC steps that gave these weights, on other samples, remember.
+    initial, kfac_state : tuple of ndarray, (d_i, d_{i−1} + 1), and KFACState, optional
+        Weights that a new run begins with, and what the K-FAC steps that gave them, on other samples, remember.
     log : callable
         Told a few lines at the start and the end.
 
@@ -112,9 +110,8 @@ def train(
     plan = None if scheduler is not None else _checked_plan(pipeline, run)
     with _claimed(pipeline, run, resume), open_executor(pipeline.cluster, scheduler) as executor:
         plan = plan or _checked_plan(pipeline, run, executor)
-        problem = _open_problem(pipeline, run, executor, plan)
-        _describe(pipeline, run, problem, executor, log)
         publisher = Publisher(executor, plan, log)
+        problem = _open_problem(pipeline, run, executor, plan, log)
         context = RunContext(pipeline, problem, run, executor, kfac_state, publisher.usage)
         return _told(context, Callbacks([publisher, *callbacks]), initial, log)
 
@@ -139,7 +136,7 @@ def _describe(
     pipeline: Pipeline, run: RunFolder, problem: Problem, executor: Executor, log: Callable[[str], object]
 ) -> None:
     """Write down what followed from the data, and say it in a line."""
-    store, network = problem.train.store, problem.kernel.network
+    store, network = problem.train.store, problem.task_context.network
     validation = problem.validation.store.path if problem.validation else None
     run.manifest.write(
         pipeline.model_dump(mode="json"),
@@ -183,8 +180,10 @@ def _checked_plan(pipeline: Pipeline, run: RunFolder, executor: Executor | None 
     return plan
 
 
-def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor, plan: Plan) -> Problem:
-    """Open the stores, or make them, and check that everything fits together."""
+def _open_problem(
+    pipeline: Pipeline, run: RunFolder, executor: Executor, plan: Plan, log: Callable[[str], object]
+) -> Problem:
+    """Open the stores, or make them, check that everything fits together, and write down what follows from it."""
     data = pipeline.data
     chunk_rows = plan.work.chunk_rows if data.chunk_rows == "auto" else data.chunk_rows
     find = partial(
@@ -194,7 +193,9 @@ def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor, plan: 
     validation = None
     if data.validation is not None:
         validation = find(data.validation, "validation", like=train.preparation)
-    return build_problem(pipeline, train, validation, executor)
+    problem = build_problem(pipeline, train, validation, executor)
+    _describe(pipeline, run, problem, executor, log)
+    return problem
 
 
 @contextmanager

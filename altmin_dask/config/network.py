@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, PlainSerializer, PlainValidator, Tag, model_validator
 
 from altmin_dask.config.base import EACH, ONE, Count, Table, form_of
 from altmin_dask.networks.activations import ACTIVATIONS
+from altmin_dask.networks.layers import LayerSettings, read_settings
 from altmin_dask.networks.losses import LOSSES
 
 ActivationName = Literal[*ACTIVATIONS]  # type: ignore[valid-type]
 LossName = Literal[*LOSSES]  # type: ignore[valid-type]
+Layer = Annotated[
+    LayerSettings,
+    PlainValidator(read_settings),
+    PlainSerializer(lambda layer: layer.describe(), return_type=dict[str, Any]),
+]
+"""A table of any kind of layer: what it may hold is declared beside the layer."""
 
 
 class NetworkTable(Table):
@@ -20,6 +27,9 @@ class NetworkTable(Table):
     kind: Literal["autoencoder", "classifier", "regressor", "recurrent_classifier", "recurrent_regressor"]
     hidden_layer_sizes: tuple[Count, ...] = Field(strict=False, default=(100,))
     """Of recurrent networks, the recurrent layers."""
+    layers: Annotated[tuple[Layer, ...], Field(strict=False)] | None = None
+    """All hidden layers, one table for each, in place of hidden_layer_sizes; what a kind of layer can be told is
+    declared beside it (`altmin_dask.networks.layers`)."""
     activation: (
         Annotated[
             Annotated[ActivationName, Tag(ONE)]
@@ -52,13 +62,17 @@ class NetworkTable(Table):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> NetworkTable:
+        if self.layers is not None:
+            for name in ("hidden_layer_sizes", "head_layer_sizes", "recurrent_initialization"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"network.layers names all hidden layers; leave network.{name} out")
         if self.recurrent:
             if self.initialization in ("whitened", "layerwise"):
                 raise ValueError(
                     f"network.initialization = {self.initialization!r} is for chains; leave it out, and see "
                     "network.recurrent_initialization"
                 )
-            if not self.hidden_layer_sizes:
+            if not self.hidden_layers:
                 raise ValueError(
                     "network.hidden_layer_sizes is empty; give a recurrent network one layer or more"
                 )
@@ -85,4 +99,10 @@ class NetworkTable(Table):
         """The initialization, "auto" resolved."""
         if self.initialization != "auto":
             return self.initialization
-        return "whitened" if self.kind == "autoencoder" and len(self.hidden_layer_sizes) == 1 else "random"
+        return "whitened" if self.kind == "autoencoder" and self.hidden_layers == 1 else "random"
+
+    @property
+    def hidden_layers(self) -> int:
+        """How many there are."""
+        short = len(self.hidden_layer_sizes) + len(self.head_layer_sizes)
+        return short if self.layers is None else len(self.layers)

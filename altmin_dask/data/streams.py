@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,12 @@ def mapped(reader: RowReader, function: Callable[[Array], Array], dtype: Any) ->
     return replace(
         reader, dtype=np.dtype(dtype), blocks=lambda rows: (function(block) for block in reader.blocks(rows))
     )
+
+
+def shaped(reader: RowReader, shape: Sequence[int]) -> RowReader:
+    """The same samples in another shape of as many values."""
+    blocks = mapped(reader, lambda block: block.reshape(len(block), *shape), reader.dtype)
+    return replace(blocks, shape=(reader.shape[0], *shape))
 
 
 def sliced(values: Array, label: str) -> RowReader:

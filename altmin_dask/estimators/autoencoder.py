@@ -15,7 +15,7 @@ from altmin_dask.data.source import Source, array_source
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN
 from altmin_dask.estimators.dense import DenseEstimator
-from altmin_dask.estimators.input import as_dask, is_lazy, known
+from altmin_dask.estimators.input import as_dask, as_rows, is_lazy, known
 from altmin_dask.estimators.parameters import LossParameters, parameter, parametrized
 from altmin_dask.estimators.scoring import lazy_r2
 
@@ -114,7 +114,7 @@ class AltMinAutoencoder(
         ndarray or dask array
             Values of the narrowest layer, (rows, code); lazy where X is a dask collection, zarr or a path.
         """
-        return self._predict(X, self._forward(last=self._code_layer))
+        return self._predict(X, self._forward(last=self._code_layer, whole=True))
 
     def inverse_transform(self, X: Any) -> Any:
         """Decode what `transform` gave: codes (rows, code) to samples (rows, features)."""
@@ -146,7 +146,7 @@ class AltMinAutoencoder(
             samples = known(self._samples(X))
             return lazy_r2(samples, self._forward().lazily(samples), weighted=True)
         reconstructed = self.reconstruct(X)
-        values = check_array(X, dtype=FLOATS)
+        values = check_array(as_rows(X), dtype=FLOATS)
         return float(r2_score(values, reconstructed, multioutput="variance_weighted"))
 
     @property
@@ -155,11 +155,12 @@ class AltMinAutoencoder(
 
     @property
     def _n_features_out(self) -> int:
-        return self._fitted.network.sizes[self._code_layer]
+        return self._fitted.network.widths[self._code_layer - 1]
 
     def _network(self) -> dict[str, Any]:
-        if np.size(self.hidden_layer_sizes) == 0:
-            raise DataError("hidden_layer_sizes is empty; an auto-encoder needs a hidden layer to encode in")
+        hidden = "hidden_layer_sizes" if self.layers is None else "layers"
+        if np.size(getattr(self, hidden)) == 0:
+            raise DataError(f"{hidden} is empty; an auto-encoder needs a hidden layer to encode in")
         output = self.output_activation
         if output is None and self.loss == "squared":
             output = "identity"
@@ -167,8 +168,8 @@ class AltMinAutoencoder(
 
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         self._check_numbers(X)
-        x = validate_data(self, X, dtype=FLOATS, ensure_min_samples=least, reset=reset)
-        return array_source(x, name=GIVEN)
+        x = validate_data(self, as_rows(X), dtype=FLOATS, ensure_min_samples=least, reset=reset)
+        return self._shaped(array_source(x, name=GIVEN), X)
 
     def _with_targets(self, source: Source, begun: bool) -> Source:
         """Samples are their own targets."""

@@ -29,12 +29,15 @@ class Forward:
         Give a single output without a dimension of its own.
     classes : ndarray or None
         Give the name of the largest output in place of all of them.
+    whole : bool
+        Give all numbers of a sample as one row, even if the last layer has several rows of them.
     """
 
     network: Network
     weights: Weights
     flat: bool = False
     classes: Array | None = None
+    whole: bool = False
 
     @property
     def outputs(self) -> int:
@@ -44,6 +47,8 @@ class Forward:
     @property
     def meta(self) -> Array:
         """An empty result."""
+        if self.whole:
+            return np.empty((0, self.network.widths[-1]), self.weights[0].dtype)
         steps = (self.network.layers[-1].steps,) if self.network.every else ()
         if self.classes is not None:
             return np.empty((0, *steps), self.classes.dtype)
@@ -63,7 +68,7 @@ class Forward:
 
     def lazily(self, x: da.Array) -> da.Array:
         """The same for a dask array in blocks of whole rows; the model is one node of the graph."""
-        token = tokenize(self.flat, self.classes, self.network.describe(), *self.weights)
+        token = tokenize(self.flat, self.classes, self.whole, self.network.describe(), *self.weights)
         meta = self.meta
         axes = {1: {"drop_axis": 1}, 2: {}, 3: {"new_axis": 2}}[meta.ndim]
         return da.map_blocks(

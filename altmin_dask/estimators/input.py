@@ -20,6 +20,7 @@ import zarr
 from dask.base import compute, is_dask_collection
 
 from altmin_dask.data.checks import WHOLE, check_whole, whole_refused
+from altmin_dask.data.find import is_store
 from altmin_dask.data.open import open_source
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
@@ -29,7 +30,6 @@ from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.storage.locations import as_name, locate
 from altmin_dask.storage.zarr_groups import open_zarr
-from altmin_dask.training.problem import is_store
 from altmin_dask.types import Array
 
 AT_ONCE = 32 << 20
@@ -79,6 +79,12 @@ def as_dask(X: Any) -> da.Array:
     DataError
         If they are not rows of numbers.
     """
+    x = _in_whole_rows(X)
+    return x if x.ndim == 2 else x.reshape(x.shape[0], prod(x.shape[1:]))
+
+
+def _in_whole_rows(X: Any) -> da.Array:
+    """Lazy samples in their own shape."""
     if isinstance(X, str | os.PathLike):
         name = as_name(X)
         if not is_store(name):
@@ -96,8 +102,13 @@ def as_dask(X: Any) -> da.Array:
             f"Expected 2D array, got {x.ndim}D array instead: X has shape {x.shape}; "
             "Reshape your data to (rows, features)"
         )
-    x = x.rechunk(dict.fromkeys(range(1, x.ndim), -1))
-    return x if x.ndim == 2 else x.reshape(x.shape[0], prod(x.shape[1:]))
+    return x.rechunk(dict.fromkeys(range(1, x.ndim), -1))
+
+
+def as_rows(X: Any) -> Any:
+    """Samples in memory as rows (rows, values), of whatever shape they are: images, too."""
+    shape: tuple[int, ...] = np.shape(X) if hasattr(X, "ndim") else ()
+    return X.reshape(shape[0], prod(shape[1:])) if len(shape) > 2 else X
 
 
 def open_samples(X: Any, y: Any, sample_weight: Any = None) -> Source:
@@ -124,7 +135,7 @@ def open_samples(X: Any, y: Any, sample_weight: Any = None) -> Source:
     elif isinstance(X, zarr.Array):
         source = Source("the zarr array X", read_zarr(X, "the zarr array X"))
     else:
-        source = Source("the dask collection X", _read_dask(known(as_dask(X)), "X"))
+        source = Source("the dask collection X", _read_dask(known(_in_whole_rows(X)), "X"))
     if y is not None:
         source = replace(source, y=_open_targets(y), preparation=None)
     return (

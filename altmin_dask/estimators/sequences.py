@@ -15,7 +15,7 @@ from altmin_dask.config.messages import either
 from altmin_dask.data.checks import check_finite
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source, array_source
-from altmin_dask.data.streams import mapped, sliced
+from altmin_dask.data.streams import shaped, sliced
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
 from altmin_dask.estimators.forward import Forward
@@ -145,12 +145,11 @@ class RecurrentEstimator(AltMinEstimator):
     def _with_targets(self, source: Source, begun: bool) -> Source:
         """The source with samples of shape (steps, features), and their lengths beside them."""
         source = super()._with_targets(source, begun)
-        x, shape = source.x, (self.n_steps_in_, self.n_step_features_in_)
-        shaped = mapped(x, lambda block: block.reshape(len(block), *shape), x.dtype)
+        x = shaped(source.x, (self.n_steps_in_, self.n_step_features_in_))
         beside = dict(source.sequence_arrays)
         if self._given_lengths is not None:
             beside["lengths"] = sliced(self._given_lengths, "lengths")
-        return replace(source, x=replace(shaped, shape=(source.rows, *shape)), sequence_arrays=beside)
+        return replace(source, x=x, sequence_arrays=beside)
 
     def _network(self) -> dict[str, Any]:
         return {

@@ -70,6 +70,8 @@ def pipeline_of(
                 f"settings has {name!r}; write 'network.…', 'solver.…', 'training.…' or 'cluster.…'"
             )
         tables.setdefault(table, {})[key] = value
+    if tables["network"].get("layers") is not None:  # in place of the widths, which have a default
+        del tables["network"]["hidden_layer_sizes"]
     if partial:
         tables["training"] |= {"max_sweeps": 1.0, "n_iter_no_change": None, "max_cpu_seconds": None}
     pipeline = make_pipeline(_plain(tables))

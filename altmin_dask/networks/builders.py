@@ -1,4 +1,4 @@
-"""Networks of the usual forms, made of names and widths."""
+"""Networks of what settings say of their layers, and of the usual forms made of names and widths."""
 
 from __future__ import annotations
 
@@ -6,11 +6,79 @@ from collections.abc import Sequence
 from typing import Literal
 
 from altmin_dask.errors import ConfigError
-from altmin_dask.networks.activations import IDENTITY, Activation, get_activation
-from altmin_dask.networks.layers import Dense, Layer, Recurrent
-from altmin_dask.networks.losses import get_loss
+from altmin_dask.networks.activations import IDENTITY, get_activation
+from altmin_dask.networks.layers import DenseSettings, Layer, LayerSettings, RecurrentSettings
+from altmin_dask.networks.losses import Loss, get_loss
 from altmin_dask.networks.mean_loss import MeanLoss
 from altmin_dask.networks.network import Network
+
+
+def stacked_network(
+    in_shape: Sequence[int],
+    hidden: Sequence[LayerSettings],
+    outputs: int,
+    loss: Loss,
+    activation: str | Sequence[str] = "sigmoid",
+    *,
+    reads: Literal["all", "each", "last"] = "all",
+) -> Network:
+    """Make a network of hidden layers of any kind, and a dense output layer.
+
+    Parameters
+    ----------
+    in_shape : sequence of int
+        Shape of a sample: (features,), (steps, features), (height, width), …
+    hidden : sequence of LayerSettings
+        Of each hidden layer, the first one first.
+    outputs : int
+        d_L.
+    loss : Loss
+        ℓ with its output activation φ_L.
+    activation : str or sequence of str
+        Of hidden layers whose settings name none: one for all, or one for each hidden layer.
+    reads : {"all", "each", "last"}
+        As `DenseSettings` has it, of the output layer; the last step only where there still are steps.
+
+    Raises
+    ------
+    DataError, ConfigError
+        If a layer does not fit what is below it, a name is unknown, or the lengths do not match.
+    """
+    shape, layers = tuple(in_shape), list[Layer]()
+    for settings, name in zip(hidden, _each(activation, len(hidden)), strict=True):
+        layers.append(settings.build(shape, get_activation(settings.activation or name)))
+        shape = layers[-1].out_shape
+    top = DenseSettings(units=outputs, reads="all" if reads == "last" and len(shape) != 2 else reads)
+    layers.append(top.build(shape, IDENTITY))
+    return Network(tuple(layers), MeanLoss(loss, layers[-1].steps if reads == "each" else None))
+
+
+def dense_layers(widths: Sequence[int]) -> tuple[LayerSettings, ...]:
+    """The hidden layers of a chain."""
+    return tuple(DenseSettings(units=int(width)) for width in widths)
+
+
+def recurrent_layers(
+    widths: Sequence[int],
+    head_widths: Sequence[int],
+    activation: str | Sequence[str],
+    *,
+    reads: Literal["each", "last"],
+    recurrent_init: Literal["auto", "orthogonal", "identity"] = "auto",
+) -> tuple[LayerSettings, ...]:
+    """The hidden layers of a recurrent network, and dense ones on top that read the last step or each.
+
+    All V begin alike, by the activation of the first layer where `recurrent_init` is "auto".
+    """
+    if recurrent_init == "auto":
+        first = get_activation(_each(activation, len(widths) + len(head_widths))[0])
+        recurrent_init = "identity" if first.rectifier else "orthogonal"
+    head: list[LayerSettings] = [
+        DenseSettings(units=int(width), reads="all" if number and reads == "last" else reads)
+        for number, width in enumerate(head_widths)
+    ]
+    below = [RecurrentSettings(units=int(width), recurrent_init=recurrent_init) for width in widths]
+    return (*below, *head)
 
 
 def dense_network(
@@ -40,11 +108,10 @@ def dense_network(
     for layer, size in enumerate(sizes):
         if size < 1:
             raise ConfigError(f"layer {layer} has width {size}; every width must be at least 1")
-    activations = (*_activations(activation, len(sizes) - 2), IDENTITY)
-    layers = tuple(
-        Dense(phi, int(k), int(d)) for phi, k, d in zip(activations, sizes[:-1], sizes[1:], strict=True)
+    first, *hidden, last = map(int, sizes)
+    return stacked_network(
+        (first,), dense_layers(hidden), last, get_loss(loss, output_activation), activation
     )
-    return Network(layers, MeanLoss(get_loss(loss, output_activation)))
 
 
 def recurrent_network(
@@ -77,7 +144,7 @@ def recurrent_network(
     every : bool
         Whether there is a loss at every step, or at the last one of a sequence.
     recurrent_init : {"auto", "orthogonal", "identity"}
-        What V_i are at first; "auto" as `Recurrent.fitting` has it, of the first layer's activation.
+        What V_i are at first; see `recurrent_layers`.
 
     Raises
     ------
@@ -92,25 +159,16 @@ def recurrent_network(
     for name, size in named.items():
         if size < 1:
             raise ConfigError(f"{name} of a recurrent network is {size}; it must be at least 1")
-    activations = _activations(activation, len(recurrent_sizes) + len(head_sizes))
-    if recurrent_init == "auto":
-        recurrent_init = "identity" if activations[0].rectifier else "orthogonal"
-    layers: list[Layer] = []
-    for width in recurrent_sizes:
-        below = layers[-1].units if layers else int(features)
-        layers.append(Recurrent(activations[len(layers)], below, int(width), int(steps), recurrent_init))
-    reads: Literal["each", "last", "all"] = "each" if every else "last"
-    for width, phi in zip(
-        (*head_sizes, outputs), (*activations[len(recurrent_sizes) :], IDENTITY), strict=True
-    ):
-        layers.append(Dense(phi, layers[-1].units, int(width), reads, 1 if reads == "all" else int(steps)))
-        reads = "each" if every else "all"
-    return Network(tuple(layers), MeanLoss(get_loss(loss, output_activation), int(steps) if every else None))
+    reads: Literal["each", "last"] = "each" if every else "last"
+    names = _each(activation, len(recurrent_sizes) + len(head_sizes))
+    hidden = recurrent_layers(recurrent_sizes, head_sizes, names, reads=reads, recurrent_init=recurrent_init)
+    shape, loss_of_output = (int(steps), int(features)), get_loss(loss, output_activation)
+    return stacked_network(shape, hidden, int(outputs), loss_of_output, names, reads=reads)
 
 
-def _activations(names: str | Sequence[str], hidden: int) -> tuple[Activation, ...]:
-    """One for each hidden layer."""
+def _each(names: str | Sequence[str], hidden: int) -> list[str]:
+    """One activation for each hidden layer."""
     each = [names] * hidden if isinstance(names, str) else list(names)
     if len(each) != hidden:
         raise ConfigError(f"{len(each)} activations were given for {hidden} hidden layers; give one for each")
-    return tuple(get_activation(name) for name in each)
+    return each

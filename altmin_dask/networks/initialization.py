@@ -60,10 +60,11 @@ def whitened_weights(
     values, vectors = np.linalg.eigh(gram[:-1, :-1] / samples - np.outer(mean, mean))
     # directions within rounding of none are none
     kept = (values > 1e-6 * values[-1]) & (values > 1e-10 * np.trace(gram) / samples)
-    kept[: -network.widths[0]] = False
+    width = network.layers[0].units
+    kept[:-width] = False
     if not network.activations or not kept.any():
         return tuple(weights)
-    rank, width = int(kept.sum()), network.widths[0]
+    rank = int(kept.sum())
     mix = np.linalg.qr(rng.standard_normal((width, rank)))[0]
     first = (mix * (SPREAD * np.sqrt(width / rank / values[kept]))) @ vectors[:, kept].T
     weights[0] = np.column_stack([first, -first @ mean]).astype(dtype)

@@ -145,10 +145,9 @@ def visit_task(work: Workload) -> Task:
         scratch.offsets()
     block = min(n, work.block_rows)
     # samples that are cut are copied out: their inputs, drive, targets and trial z, and offsets
+    first = work.network.layers[0]
     cut = (
-        block
-        * s
-        * (work.network.sizes[0] + 1 + work.widths[0] + work.widths[-1] + width + 2 * max(work.widths))
+        block * s * (first.steps * first.inputs + first.size + work.widths[-1] + width + 2 * max(work.widths))
     )
     cut += block * s * width if work.has_dual else 0
     newton = max(cut, _exact(work, block)) if work.exact else cut
@@ -156,7 +155,7 @@ def visit_task(work: Workload) -> Task:
     reading = max(x * (3 if work.compressed else 2), x + y + z * (3 if work.z_compressed else 2))
     row = DOUBLE * packed_size(Statistics.layout(work.shapes, with_inputs=work.has_dual))
     converted = n * s * work.widths[-1] if work.y_converted else 0
-    target = block * s * work.network.sizes[0] if s > 4 else 0
+    target = block * s * first.in_size if s > 4 else 0
     computing = x + y + converted + 2 * z + row + newton + target
     writing = x + y + converted + z * (4 if work.z_compressed else 3) + row
     return Task(scratch.arrays, max(reading, computing, writing), row, min(work.group_chunks, work.chunks))
@@ -196,16 +195,17 @@ def objective_task(work: Workload) -> Task:
     read = n * (work.x_bytes + work.y_bytes + work.latent_bytes)
     inputs = sum(layer.steps * layer.inputs for layer in work.network.layers)
     # z, residuals, values, inputs, and the drive and output of a layer
-    point = DOUBLE * block * (3 * width + inputs + 2 * max(work.widths))
+    point = DOUBLE * block * (3 * width + inputs + 2 * max(work.widths) + own_arrays(work))
     weights = DOUBLE * sum(d * k for d, k in work.shapes)
     return Task({}, max(2 * read, read + point + weights), 0, work.chunks)
 
 
 def moments_task(work: Workload) -> Task:
-    """The Gram matrix of the samples, block by block in float64."""
-    n, k = work.chunk_rows, work.network.sizes[0] + 1
+    """The Gram matrix of the first layer's inputs, block by block in float64."""
+    n, first = work.chunk_rows, work.network.layers[0]
+    k, numbers = first.inputs, first.steps * first.inputs + sum(first.scratch().values())
     row = DOUBLE * (k * k + work.widths[-1])
-    summing = 2 * DOUBLE * k * k + max(DOUBLE * min(n, work.block_rows) * k, row)
+    summing = 2 * DOUBLE * k * k + max(DOUBLE * min(n, work.block_rows) * numbers, row)
     held = max(n * work.x_bytes * (3 if work.compressed else 2), n * (work.x_bytes + work.y_bytes) + summing)
     return Task({}, held, row, work.chunks)
 
@@ -218,7 +218,12 @@ def forward_pass(work: Workload) -> int:
     most = max(
         (a + b + c for a, b, c in zip(inputs[:-1], inputs[1:], values, strict=True)), default=inputs[0]
     )
-    return block * work.itemsize * (sum(work.widths) + most)
+    return block * work.itemsize * (sum(work.widths) + most + own_arrays(work))
+
+
+def own_arrays(work: Workload) -> int:
+    """What a layer takes for itself, and frees again where arrays are not kept, in numbers of a sample."""
+    return max(sum(layer.scratch().values()) for layer in work.network.layers)
 
 
 def scratch_of(work: Workload) -> Scratch:
@@ -355,7 +360,7 @@ def _exact(work: Workload, block: int) -> int:
     """F to second order in float64, and matrices of as many samples as fit a slab (`solvers.exact_newton`)."""
     widths = work.widths
     width, hidden = sum(widths), sum(widths[:-1])
-    matrices = DOUBLE * sum(d * (k - 1) for d, k in work.shapes)
+    matrices = DOUBLE * sum(layer.size * layer.in_size for layer in work.network.layers)
     one = DOUBLE * width * width
     slab = min(block, max(1, SLAB_BYTES // one)) * one
     # by Cholesky: a slab, the two products that fill it, a factor; by eigenvalues: six matrices of a quarter slab

@@ -16,6 +16,7 @@ from zarr.codecs import Crc32cCodec
 
 from altmin_dask.config import Pipeline
 from altmin_dask.data.checks import is_labels
+from altmin_dask.data.find import is_store
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
 from altmin_dask.data.source import Source
@@ -37,8 +38,8 @@ from altmin_dask.planning.projection import (
 )
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
+from altmin_dask.training.build_network import TARGETS, DatasetSpec, make_network
 from altmin_dask.training.defaults import left_open, resolve
-from altmin_dask.training.problem import TARGETS, DatasetSpec, is_store, make_network, outline_of
 
 _BLOCK = 1 << 16
 
@@ -302,7 +303,7 @@ def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool
         y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
         source = Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
         return _Data(
-            outline_of(store, store.summary),
+            DatasetSpec.of(store, store.summary),
             store.chunk_rows,
             sum(row.values()),
             y_bytes,

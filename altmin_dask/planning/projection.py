@@ -112,7 +112,7 @@ def project(work: Workload) -> Projection:
     living = {} if work.in_process else {k: v for task in tasks for k, v in task.scratch.items()}
     scratch = [sum({**living, **task.scratch}.values()) for task in tasks]
     weights = work.itemsize * sum(d * k for d, k in work.shapes)
-    thread = THREAD_ALLOWANCE + BLAS_PANEL_ROWS * DOUBLE * (max(work.network.sizes) + 1)
+    thread = THREAD_ALLOWANCE + BLAS_PANEL_ROWS * DOUBLE * max(map(max, work.shapes))
     # updates in the cache, one read twice by threads that begin together, and its file mapped meanwhile
     shared = ALLOWANCE + (readings + work.threads) * weights + kept
     steps = []
@@ -185,12 +185,13 @@ def largest_chunk_rows(work: Workload, memory: float) -> int:
 
 def task_rows(work: Workload) -> int:
     """Rows that are about a second's work of one core, but few enough for all threads to have chunks."""
-    products = sum(d * k for d, k in work.shapes)
-    inner = sum(k * k for _, k in work.shapes[1:])
+    layers = work.network.layers
+    products = sum(layer.size * layer.inputs for layer in layers)
+    inner = sum(layer.steps * layer.inputs**2 for layer in layers[1:])
     # residuals twice, tangent and adjoint sweeps, and the statistics, float64 at half the rate
     flops = 2.0 * (6 * products + 2 * (products + inner) * (2 if work.incremental else 1))
     if work.exact:
-        flops += 10.0 * sum(work.network.sizes[1:]) ** 3
+        flops += 10.0 * sum(work.widths) ** 3
     enough = math.ceil(work.rows / (CHUNKS_PER_THREAD * work.workers * work.threads))
     return max(1, min(int(TASK_FLOPS / flops), enough))
 

@@ -134,7 +134,9 @@ class Statistics(PackedArrays):
         factor = 1.0 if new_fit.counts is None else new_fit.counts[0]
         self.squares[0] += factor * (_sum_of_squares(after) - _sum_of_squares(before))
         after -= before
-        add_product(self.cross[0], factor, after, _double(new.inputs[0], "inputs64", work))
+        d, k = self.shapes[0]
+        inputs = _double(new.inputs[0], "inputs64", work).reshape(-1, k)
+        add_product(self.cross[0], factor, after.reshape(-1, d), inputs)
 
     def _add(self, point: Point, sign: float, work: Workspace, fit: Fit, first: int = 0) -> None:
         for layer in range(first, len(self.shapes)):

@@ -8,27 +8,63 @@ from typing import Any
 
 from altmin_dask.errors import ConfigError
 from altmin_dask.networks.activations import get_activation
-from altmin_dask.networks.layers.dense import Dense
+from altmin_dask.networks.layers.convolution import ConvolutionSettings
+from altmin_dask.networks.layers.dense import Dense, DenseSettings
 from altmin_dask.networks.layers.layer import Block, Layer
-from altmin_dask.networks.layers.recurrent import Recurrent
+from altmin_dask.networks.layers.recurrent import Recurrent, RecurrentSettings
+from altmin_dask.networks.layers.settings import LayerSettings
 
-__all__ = ["LAYERS", "Block", "Dense", "Layer", "Recurrent", "build_layer", "get_layer"]
+__all__ = [
+    "LAYERS",
+    "Block",
+    "Dense",
+    "DenseSettings",
+    "Layer",
+    "LayerSettings",
+    "Recurrent",
+    "RecurrentSettings",
+    "build_layer",
+    "get_layer",
+    "read_settings",
+]
 
-LAYERS: Mapping[str, type[Layer]] = MappingProxyType({layer.kind: layer for layer in (Dense, Recurrent)})
+LAYERS: Mapping[str, type[LayerSettings]] = MappingProxyType(
+    {settings.layer.kind: settings for settings in (DenseSettings, RecurrentSettings, ConvolutionSettings)}
+)
 
 
-def get_layer(kind: str) -> type[Layer]:
-    """Look a kind of layer up by name.
+def get_layer(kind: Any) -> type[LayerSettings]:
+    """Look the settings of a kind of layer up by its name; their `layer` is the kind itself.
 
     Raises
     ------
     ConfigError
         If there is none of that name.
     """
-    try:
-        return LAYERS[kind]
-    except KeyError:
-        raise ConfigError(f"layer '{kind}' is unknown; choose one of {', '.join(LAYERS)}") from None
+    if not isinstance(kind, str) or kind not in LAYERS:
+        raise ConfigError(f"layer {kind!r} is unknown; choose one of {', '.join(LAYERS)}")
+    return LAYERS[kind]
+
+
+def read_settings(settings: Any) -> LayerSettings:
+    """Make settings of a table with a `kind`, as files have it; settings that are made are taken as they are.
+
+    Raises
+    ------
+    ConfigError
+        If it is no table, its kind is missing or unknown, or `LayerSettings.read` refuses it.
+
+    Examples
+    --------
+    >>> read_settings({"kind": "convolution", "channels": 8}).describe()["kernel_size"]
+    (3, 3)
+    """
+    if isinstance(settings, LayerSettings):
+        return settings
+    if not isinstance(settings, Mapping) or "kind" not in settings:
+        raise ConfigError('a layer is a table with a kind, such as {kind = "dense", units = 64}')
+    others = dict(settings)
+    return get_layer(others.pop("kind")).read(others)
 
 
 def build_layer(description: Mapping[str, Any]) -> Layer:
@@ -42,7 +78,7 @@ def build_layer(description: Mapping[str, Any]) -> Layer:
         If they are no settings of a layer at all.
     """
     settings = dict(description)
-    kind, activation = get_layer(settings.pop("kind")), get_activation(settings.pop("activation"))
+    kind, activation = get_layer(settings.pop("kind")).layer, get_activation(settings.pop("activation"))
     return kind(**{name: _frozen(value) for name, value in settings.items()}, activation=activation)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from altmin_dask.errors import ConfigError
 from altmin_dask.networks.activations import Activation
 from altmin_dask.networks.layers.layer import Block, Layer, positive, uniform
+from altmin_dask.networks.layers.settings import LayerSettings, choice, whole
 from altmin_dask.types import Array
 
 
@@ -38,32 +39,6 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         positive(self, "in_features", "width", "in_steps")
-
-    @classmethod
-    def fitting(  # type: ignore[override]
-        cls,
-        in_shape: Sequence[int],
-        activation: Activation,
-        *,
-        width: int,
-        reads: Literal["all", "each", "last"] = "all",
-    ) -> Self:
-        """Make the layer for values of a shape, which is (steps, features) unless it reads all of them.
-
-        Raises
-        ------
-        ConfigError
-            If there are no steps to read, or a number is not positive.
-        """
-        if reads == "all":
-            return cls(activation, prod(in_shape), width)
-        if len(in_shape) != 2:
-            raise ConfigError(
-                f"a dense layer with reads = '{reads}' needs values of shape (steps, features); it is given "
-                f"{tuple(in_shape)}"
-            )
-        steps, features = in_shape
-        return cls(activation, features, width, reads, steps)
 
     @property
     def weight_shape(self) -> tuple[int, int]:
@@ -123,7 +98,7 @@ class Dense(Layer):
         weights[:, :-1] = uniform(rng, shape, self.in_features, self.width, he=he)
         return weights
 
-    def mirror(self) -> Self:
+    def mirror(self) -> Layer:
         if self.reads != "all":
             return super().mirror()
         return replace(self.linear(), in_features=self.width, width=self.in_features)
@@ -137,9 +112,53 @@ class Dense(Layer):
         return module
 
     def torch_tensors(self, w: Array) -> dict[str, Array]:
+        if self.reads != "all":
+            raise self._not_exported()
         return {"weight": w[:, :-1], "bias": w[:, -1]}
 
     def to_onnx(self, w: Array, graph: Any, values: str) -> str:
+        if self.reads != "all":
+            raise self._not_exported()
         weight, bias = graph.constant(w[:, :-1]), graph.constant(w[:, -1])
         name: str = graph.node("Gemm", [values, weight, bias], transB=1)
         return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseSettings(LayerSettings):
+    """`{kind = "dense", units = 64}`.
+
+    Attributes
+    ----------
+    units : int
+        Numbers in a row of z.
+    reads : {"all", "each", "last"}
+        All values of a sample as one row, or each step of sequences, or their last step.
+    """
+
+    layer: ClassVar[type[Layer]] = Dense
+    units: int
+    reads: Literal["all", "each", "last"] = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole(self.units, "units")
+        choice(self.reads, "reads", "all", "each", "last")
+
+    def build(self, in_shape: Sequence[int], activation: Activation) -> Dense:
+        """Make the layer for values of a shape, which is (steps, features) unless it reads all of them.
+
+        Raises
+        ------
+        ConfigError
+            If there are no steps to read.
+        """
+        if self.reads == "all":
+            return Dense(activation, prod(in_shape), self.units)
+        if len(in_shape) != 2:
+            raise ConfigError(
+                f"a dense layer with reads = '{self.reads}' needs values of shape (steps, features); it is given "
+                f"{tuple(in_shape)}"
+            )
+        steps, features = in_shape
+        return Dense(activation, features, self.units, self.reads, steps)

@@ -6,14 +6,13 @@ each position of a convolution. Every row of z is W̃ ã for a row ã of `inputs
 reads; the last number of ã is 1, so that the last column of W̃ = [W b] is the bias. What all layers have in common
 follows from that: residuals are z − ã W̃ᵀ, and a layer's statistics are sums over the rows of all samples.
 
-Of a new layer, write the abstract methods in a file of its own, and name it in `LAYERS`
-(`altmin_dask.networks.layers`).
+Of a new layer, write the abstract methods in a file of its own, and beside it a table of its settings
+(`altmin_dask.networks.layers.settings`), which is named in `LAYERS` (`altmin_dask.networks.layers`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
@@ -138,17 +137,6 @@ class Layer(ABC):
     def out_shape(self) -> tuple[int, ...]:
         """Shape of the values of one sample, as it is told to the layer above: `size` numbers."""
         return (self.units,) if self.steps == 1 else (self.steps, self.units)
-
-    @classmethod
-    @abstractmethod
-    def fitting(cls, in_shape: Sequence[int], activation: Activation, **settings: Any) -> Self:
-        """Make the layer of what settings say, for values of a shape: `out_shape` below, or that of a sample.
-
-        Raises
-        ------
-        ConfigError
-            If the settings do not fit each other, or the shape.
-        """
 
     # --- the rows that weights act on
 
@@ -290,7 +278,7 @@ class Layer(ABC):
         """The same layer, weights included, of a network for sequences of another length."""
         return self
 
-    def mirror(self) -> Self:
+    def mirror(self) -> Layer:
         """The layer without φ that reads what this one gives, and gives what this one reads.
 
         Raises
@@ -317,7 +305,12 @@ class Layer(ABC):
         ConfigError
             If such layers are not exported.
         """
-        raise ConfigError(f"{self.kind} networks {_NOT_EXPORTED}")
+        raise self._not_exported()
+
+    def _not_exported(self) -> ConfigError:
+        return ConfigError(
+            f"{self.kind} layers on sequences cannot be exported; their weights are in the run folder's model"
+        )
 
     def torch_tensors(self, w: Array) -> dict[str, Array]:
         """The tensors of the module of `to_torch`, by the names that they have there.
@@ -327,7 +320,7 @@ class Layer(ABC):
         ConfigError
             If such layers are not exported.
         """
-        raise ConfigError(f"{self.kind} networks {_NOT_EXPORTED}")
+        raise self._not_exported()
 
     def to_onnx(self, w: Array, graph: Any, values: str) -> str:
         """Add nodes that map `values`, (n, in_size), to z, (n, size), and name z.
@@ -346,10 +339,7 @@ class Layer(ABC):
         ConfigError
             If such layers are not exported.
         """
-        raise ConfigError(f"{self.kind} networks {_NOT_EXPORTED}")
-
-
-_NOT_EXPORTED = "cannot be exported; their weights are in the run folder's model"
+        raise self._not_exported()
 
 
 def positive(layer: Layer, *names: str) -> None:

@@ -17,6 +17,7 @@ from altmin_dask.errors import ConfigError
 from altmin_dask.networks.activations import Activation
 from altmin_dask.networks.defaults import SEQUENCES, Defaults
 from altmin_dask.networks.layers.layer import Block, Layer, positive, uniform
+from altmin_dask.networks.layers.settings import LayerSettings, choice, whole
 from altmin_dask.types import Array
 
 
@@ -45,31 +46,6 @@ class Recurrent(Layer):
 
     def __post_init__(self) -> None:
         positive(self, "in_features", "width", "in_steps")
-
-    @classmethod
-    def fitting(  # type: ignore[override]
-        cls,
-        in_shape: Sequence[int],
-        activation: Activation,
-        *,
-        width: int,
-        recurrent_init: Literal["auto", "orthogonal", "identity"] = "auto",
-    ) -> Self:
-        """Make the layer for sequences (steps, features); "auto" is the identity for rectifiers (Le et al. 2015).
-
-        Raises
-        ------
-        ConfigError
-            If it is given something else, or a number is not positive.
-        """
-        if len(in_shape) != 2:
-            raise ConfigError(
-                f"a recurrent layer reads values of shape (steps, features); it is given {tuple(in_shape)}"
-            )
-        steps, features = in_shape
-        if recurrent_init == "auto":
-            recurrent_init = "identity" if activation.rectifier else "orthogonal"
-        return cls(activation, features, width, steps, recurrent_init)
 
     @property
     def weight_shape(self) -> tuple[int, int]:
@@ -176,3 +152,43 @@ class Recurrent(Layer):
 
     def with_steps(self, steps: int) -> Self:
         return replace(self, in_steps=steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentSettings(LayerSettings):
+    """`{kind = "recurrent", units = 64}`.
+
+    Attributes
+    ----------
+    units : int
+        Numbers in a step of z, and in the state.
+    recurrent_init : {"auto", "orthogonal", "identity"}
+        What V is at first; "auto" is the identity for rectifiers (Le et al. 2015), and orthogonal elsewhere.
+    """
+
+    layer: ClassVar[type[Layer]] = Recurrent
+    units: int
+    recurrent_init: Literal["auto", "orthogonal", "identity"] = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole(self.units, "units")
+        choice(self.recurrent_init, "recurrent_init", "auto", "orthogonal", "identity")
+
+    def build(self, in_shape: Sequence[int], activation: Activation) -> Recurrent:
+        """Make the layer for sequences (steps, features).
+
+        Raises
+        ------
+        ConfigError
+            If it is given something else.
+        """
+        if len(in_shape) != 2:
+            raise ConfigError(
+                f"a recurrent layer reads values of shape (steps, features); it is given {tuple(in_shape)}"
+            )
+        steps, features = in_shape
+        init = self.recurrent_init
+        if init == "auto":
+            init = "identity" if activation.rectifier else "orthogonal"
+        return Recurrent(activation, features, self.units, steps, init)
