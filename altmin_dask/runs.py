@@ -65,8 +65,6 @@ def train(
 ) -> list[Record]:
     """Train a pipeline in a run folder.
 
-    What can be refused leaves nothing: the folder is as before unless a state has been committed.
-
     Parameters
     ----------
     pipeline : Pipeline
@@ -92,16 +90,16 @@ def train(
     Raises
     ------
     AltMinError
-        If a setting, the data, the run folder or the scheduler cannot be used, or training could not go on.
+        If a setting, the data, the run folder or the scheduler cannot be used, or training could not go on. The
+        folder is as before unless a state has been committed in it.
 
     Examples
     --------
     >>> from pathlib import Path
     >>> from altmin_dask import RunFolder, train
     >>> from altmin_dask.config import make_pipeline
-    >>> network = {"kind": "autoencoder", "hidden_layer_sizes": [16]}
-    >>> data = {"train": "digits:train", "scale": 16.0}
-    >>> pipeline = make_pipeline({"data": data, "network": network, "training": {"max_sweeps": 3.0}})
+    >>> settings = {"data": {"train": "digits:train", "scale": 16.0}, "network": {"kind": "autoencoder"}}
+    >>> pipeline = make_pipeline({**settings, "training": {"max_sweeps": 3.0}})
     >>> records = train(pipeline, RunFolder(Path("run")), log=lambda line: None)
     >>> records[-1].nested_loss < records[0].nested_loss
     True
