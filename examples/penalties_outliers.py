@@ -51,7 +51,7 @@ PERSISTENT = {"schedule": "incremental"}
 RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "K-FAC, no outliers": ("clean", {}, {}),
     "L2, no outliers": ("clean", {"penalty": "l2"}, PERSISTENT),
-    "kfac": ("train", {}, {}),
+    "K-FAC": ("train", {}, {}),
     "L2": ("train", {"penalty": "l2"}, PERSISTENT),
     "multipliers": ("train", {"penalty": "multipliers", "mu": RHO, "balancing": False}, PERSISTENT),
     **{
@@ -126,10 +126,10 @@ def draw(errors: dict[str, float], file: Path) -> Path:
     axes = figure.subplots()
     labels = [label for label in errors if label.startswith("L1")]
     axes.plot(LAST_MU, [errors[label] for label in labels], "o-", color="#d55e00", label="L1")
-    colours = {"L2": "#0072b2", "multipliers": "#009e73", "kfac": "#667080"}
+    colours = {"L2": "#0072b2", "multipliers": "#009e73", "K-FAC": "#667080"}
     for name, colour in colours.items():
         axes.axhline(errors[name], color=colour, label=name)
-    for name in ("kfac", "L2"):
+    for name in ("K-FAC", "L2"):
         without = f"{name}, no outliers"
         axes.axhline(errors[without], color=colours[name], ls=":", label=without)
     axes.set(xscale="log", yscale="log", xlabel="μ of the last layer", ylabel="held-out RMSE")

@@ -65,9 +65,15 @@ class Solved:
         rows, previous = self.parts[group], self.splitting.previous(type(penalty), group)
         whole = len(self.parts) == 1
         self.latent[group], sums = visit_chunk(
-            self.network, self.weights, penalty, previous, Batch(self.x[rows], self.y[rows]), self.latent[group], FAR,
+            self.network,
+            self.weights,
+            penalty,
+            previous,
+            Batch(self.x[rows], self.y[rows]),
+            self.latent[group],
+            FAR,
             replace_all=whole,
-        )  # fmt: skip
+        )
         (self.statistics.replace_all if whole else self.statistics.merge)(sums.statistics)
         self.splitting.hold(group, penalty, sums.residuals)
         self.weights = tuple(
@@ -154,9 +160,15 @@ def test_rho_may_move_at_any_time(groups, changes):
     """Ridge regression by multipliers: wherever ρ has moved, W is where it was to be, after one group as after all."""
     network, x, y = linear()
     solved = Solved(
-        network, "multipliers", x, y, 1.0, ridge=0.3, groups=groups,
+        network,
+        "multipliers",
+        x,
+        y,
+        1.0,
+        ridge=0.3,
+        groups=groups,
         rho_of=lambda number, rho: rho * changes.get(number, 1.0),
-    )  # fmt: skip
+    )
     inputs = np.c_[x, np.ones(len(x))]
     expected = Ridge(alpha=0.6, fit_intercept=False).fit(inputs, y).coef_
     np.testing.assert_allclose(solved.weights[0], expected, atol=3e-8)

@@ -176,8 +176,8 @@ TRAIN: dict[str, tuple[Make, list[str], str]] = {
     ),
     "output activation": (
         lambda d: foreign(d / "s.zarr", X),
-        ["network.output_activation=gelu"],
-        "'gelu' is unknown",
+        ["network.output_activation=mish"],
+        "'mish' is unknown",
     ),
     "loss": (
         lambda d: classes(d, LABELS),

@@ -95,6 +95,7 @@ def test_digits_from_ingest_to_resume(altmin, tmp_path):
     assert again["loss"] < result["loss"]
 
 
+@pytest.mark.slow
 def test_a_classifier_from_a_raw_source(altmin, tmp_path):
     file = write_pipeline(
         tmp_path / "c.toml",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from choices import taking_turns
 from clocks import OwnClock
 from distributed import Client, LocalCluster
 from test_training import train
@@ -164,8 +165,13 @@ def test_the_limit_of_cpu_seconds_holds(max_staleness, store, pipeline, tmp_path
     assert spent <= 1.0 + (max_staleness + 2) * spent / steps + 0.05
 
 
-@pytest.mark.parametrize("limits", [{"max_sweeps": 2.0}, {"max_sweeps": 1e6, "max_cpu_seconds": 0.3}])
-@pytest.mark.parametrize("name", ["kfac", "staleness 7", "incremental"])
+@pytest.mark.parametrize(
+    ("name", "limits"),
+    taking_turns(
+        ("kfac", "staleness 7", "incremental"),
+        ({"max_sweeps": 2.0}, {"max_sweeps": 1e6, "max_cpu_seconds": 0.3}),
+    ),
+)
 def test_a_finished_run_that_is_resumed_stays_what_it_is(name, limits, store, pipeline, tmp_path):
     wanted = settings(pipeline, store.path, name, **limits)
     run, _, records = train(wanted, tmp_path / "run")

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 import zarr
 from command import foreign, refused, write_pipeline
-from PIL import Image
 
 from altmin_dask.config import make_pipeline
 from altmin_dask.data.find import find_store
@@ -232,9 +231,10 @@ def test_what_belongs_to_samples_keeps_its_digits(dtype, tmp_path):
     x = RNG.integers(0, 100, (20, 3000, 1)).astype(dtype)
     y = 2**40 + np.arange(20)
     others = {
-        "lengths": np.arange(2981, 3001), "states": RNG.random((20, 2)),
+        "lengths": np.arange(2981, 3001),
+        "states": RNG.random((20, 2)),
         "sample_weight": 1 + RNG.random(20) * 2.0**-40,
-    }  # fmt: skip
+    }
     group = zarr.open_group(foreign(tmp_path / "s.zarr", x, y))
     for name, values in others.items():
         group.create_array(name, data=values, chunks=(16, *values.shape[1:]))
@@ -321,8 +321,10 @@ def test_a_store_that_was_rounded_is_no_match_for_float64(altmin, tmp_path):
     assert altmin("ingest", "a.npz", "s.zarr").code == 0
     write_pipeline(tmp_path / "p.toml", "s.zarr", "classifier")
     for words in (
-        ["train", "p.toml", "--run", "run"], ["evaluate", "run", "s.zarr"], ["predict", "run", "s.zarr", "p.zarr"]
-    ):  # fmt: skip
+        ["train", "p.toml", "--run", "run"],
+        ["evaluate", "run", "s.zarr"],
+        ["predict", "run", "s.zarr", "p.zarr"],
+    ):
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             done = altmin(*words)
@@ -430,23 +432,6 @@ def test_estimators_refuse_whole_targets_that_float64_rounds(lazy):
     AltMinClassifier(2, max_sweeps=1).fit(
         x, 2**60 * (np.arange(60) % 2)
     )  # names of classes are not computed with
-
-
-# --- images
-
-
-@pytest.mark.parametrize(("dtype", "ending"), [("uint16", "png"), ("int32", "tif"), ("float32", "tif")])
-def test_deep_images_keep_their_values(dtype, ending, tmp_path):
-    pixels = RNG.integers(0, 60_000, (4, 5, 6)).astype(dtype)
-    for number, values in enumerate(pixels):
-        Image.fromarray(values).save(tmp_path / f"{number}.{ending}")
-    source = open_source(tmp_path)
-    x = np.concatenate([x for x, _ in source.blocks(3)])
-    np.testing.assert_array_equal(x, pixels)
-    assert x.dtype == source.x_dtype == dtype
-    Image.fromarray(np.zeros((5, 6), np.uint8)).save(tmp_path / "9.png")
-    with pytest.raises(DataError, match="same depth"):
-        open_source(tmp_path)
 
 
 def test_ranges_are_found_in_one_pass(tmp_path, monkeypatch):

@@ -47,12 +47,14 @@ def test_every_example_is_tested():
     }
 
 
+@pytest.mark.slow
 def test_digits_autoencoder(tmp_path):
     done = run_script(EXAMPLES / "digits_autoencoder.py", tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.slow
 def test_classifier_pipeline(tmp_path):
     done = run_script(EXAMPLES / "classifier_pipeline.py", tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRegressor
-from altmin_dask.errors import DataError, ExistsError, MissingError
+from altmin_dask.errors import DataError
 from altmin_dask.export.onnx import write_onnx
 from altmin_dask.export.torch import sequential, state_dict
 from altmin_dask.networks.activations import ACTIVATIONS
@@ -121,41 +121,9 @@ def test_estimators_in_onnx(tmp_path):
     np.testing.assert_allclose(run_onnx(tmp_path / "a.onnx", X)[0], autoencoder.reconstruct(X), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [AltMinAutoencoder, AltMinClassifier, AltMinRegressor])
-def test_saved_estimators_are_the_same(kind, tmp_path):
-    settings: dict[str, Any] = {"hidden_layer_sizes": (4, 3), "max_sweeps": 2, "random_state": 0}
-    fitted = kind(**settings)
-    _ = fitted.fit(X, NAMES) if kind is AltMinClassifier else fitted.fit(X, X[:, 0])
-    fitted.save(tmp_path / "saved")
-    assert sorted(path.suffix for path in (tmp_path / "saved").iterdir()) == [
-        ".json",
-        ".json",
-        ".safetensors",
-    ]
-    again = kind.load(tmp_path / "saved")
-    assert again.get_params() == fitted.get_params()
-    assert again.history_ == fitted.history_
-    assert again.n_features_in_ == 5
-    if kind is AltMinAutoencoder:
-        np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
-    else:
-        np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
-
-    with pytest.raises(ExistsError, match="overwrite=True"):
-        fitted.save(tmp_path / "saved")
-    fitted.save(tmp_path / "saved", overwrite=True)
-    (tmp_path / "mine").mkdir()
-    with pytest.raises(ExistsError, match="give another path"):
-        fitted.save(tmp_path / "mine", overwrite=True)
-
-
 def test_saved_estimators_that_cannot_be_loaded(tmp_path):
     fitted = AltMinRegressor(3, max_sweeps=1, random_state=0).fit(X, X[:, 0])
     fitted.save(tmp_path / "saved")
-    with pytest.raises(DataError, match="holds a AltMinRegressor"):
-        AltMinClassifier.load(tmp_path / "saved")
-    with pytest.raises(MissingError, match="no saved estimator"):
-        AltMinRegressor.load(tmp_path)
     file = tmp_path / "saved" / "estimator.json"
     content = json.loads(file.read_text())
     file.write_text(json.dumps({**content, "version": 99}))

@@ -152,18 +152,18 @@ def test_a_kill_during_ingest_leaves_a_run_that_resumes(altmin, tmp_path):
     assert not list(tmp_path.glob("run/data/.*"))
 
 
+@pytest.mark.slow
 @needs_mounts
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
         ("mount -t tmpfs -o size=300k t run", "mount -o remount,size=100m t run", "No space left on device; make room"),
-        pytest.param(
+        (
             # made elsewhere and moved: nothing is open in it yet
             "mkdir ro; mount --bind run ro; mount -o remount,bind,ro ro; "
             "(until [ -s run/history.jsonl ]; do sleep 0.1; done; mount --move ro run) &",
             "wait; umount run",
             "Read-only file system",
-            marks=pytest.mark.slow,
         ),
     ],
     ids=["full", "read-only"],

@@ -59,18 +59,20 @@ def test_the_loss_falls_and_no_z_is_kept(kind, mu, store, pipeline, tmp_path):
     assert memory_of(state).steps == 16
 
 
-def test_threads_and_cluster_give_the_same_weights(store, pipeline, tmp_path, cluster_address):
+@pytest.mark.parametrize("place", ["one thread", "cluster", pytest.param("local", marks=pytest.mark.slow)])
+def test_threads_and_cluster_give_the_same_weights(place, store, pipeline, tmp_path, request):
     """Threads, one thread, two worker processes, one worker with two threads: the same bits."""
     tables = {**AUTO, "network": {"dtype": "float32"}}
-    local = {"kind": "local", "workers": 1, "threads_per_worker": 2, "dashboard": ":0"}
     _, expected, _ = train(pipeline(store.path, **tables), tmp_path / "threads")
-    for name, cluster, options in (
-        ("one", {"workers": 1}, {}),
-        ("cluster", {}, {"scheduler": cluster_address}),
-        ("local", local, {}),
-    ):
-        _, state, _ = train(pipeline(store.path, cluster=cluster, **tables), tmp_path / name, **options)
-        assert same(expected.to_tensors().values(), state.to_tensors().values())
+    cluster, options = {}, {}
+    if place == "one thread":
+        cluster = {"workers": 1}
+    elif place == "local":
+        cluster = {"kind": "local", "workers": 1, "threads_per_worker": 2, "dashboard": ":0"}
+    else:
+        options = {"scheduler": request.getfixturevalue("cluster_address")}
+    _, state, _ = train(pipeline(store.path, cluster=cluster, **tables), tmp_path / "other", **options)
+    assert same(expected.to_tensors().values(), state.to_tensors().values())
 
 
 def test_weights_pass_through_a_bucket(store, pipeline, tmp_path, bucket):

@@ -27,9 +27,12 @@ BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "kernel.py"
 def test_the_steps_that_are_timed_train_and_hold_all_that_the_client_does(monkeypatch):
     calls = []
     for kind, name in (
-        (KFACState, "update_averages"), (KroneckerPreconditioner, "__init__"), (KroneckerPreconditioner, "direction"),
-        (KroneckerPreconditioner, "step_coefficients"), (KFACState, "move"),
-    ):  # fmt: skip
+        (KFACState, "update_averages"),
+        (KroneckerPreconditioner, "__init__"),
+        (KroneckerPreconditioner, "direction"),
+        (KroneckerPreconditioner, "step_coefficients"),
+        (KFACState, "move"),
+    ):
         original = getattr(kind, name)
 
         def counted(*arguments, original=original, name=name, **settings):
@@ -59,8 +62,14 @@ def test_the_step_is_the_kernel_and_the_client():
     timing = Timing(kernel=6.0, client=2.0, sgemm=4.0, torch=2.0, flops=4e9)
     assert timing.step == 8
     assert row("net", "kfac", timing, 1000).split()[2:9] == [
-        "6000.0", "2000.0", "8000.0", "0.67", "0.50", "3.00", "4.00"
-    ]  # fmt: skip
+        "6000.0",
+        "2000.0",
+        "8000.0",
+        "0.67",
+        "0.50",
+        "3.00",
+        "4.00",
+    ]
 
 
 @pytest.mark.slow
@@ -68,8 +77,10 @@ def test_the_table_begins_with_the_machine_and_ends_with_steps_that_take_longer_
     case = "784-256-256-10 relu"
     done = subprocess.run(
         [sys.executable, BENCHMARK, "--rows", "200", "--rounds", "1", "--cases", case, "--anyway"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     first, *_, increments, incremental, batch = done.stdout.splitlines()
     assert re.search(
         r"cores, of which other processes keep .*; BLAS .*numpy .*; commit ([0-9a-f]{7,}|unknown)", first

@@ -74,6 +74,7 @@ def test_stages():
     assert _stage(mirror, 0, False).loss.output_activation == "identity"
 
 
+@pytest.mark.slow
 def test_the_same_bits_on_threads_and_a_cluster(store, pipeline, tmp_path, cluster_address):
     settings = pipeline(store.path, network=DEEP, solver={"mu": "auto"}, training=SHORT)
     states = [

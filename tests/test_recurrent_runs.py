@@ -86,10 +86,8 @@ def same_bits(a: Any, b: Any) -> None:
         np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[] if name == "kfac" else pytest.mark.slow) for name in SCHEDULES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_a_resumed_run_on_a_cluster_is_the_uninterrupted_one_in_threads(
     name, store, tmp_path, cluster_address
 ):

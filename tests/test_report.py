@@ -282,6 +282,7 @@ def test_classifier(tmp_path, digits):
     assert "best validation accuracy 70.00% (sweep 1)" in text_of(page)
 
 
+@pytest.mark.slow
 def test_samples_that_make_no_picture(tmp_path, digits):
     store = vectors(tmp_path / "vectors.zarr", 5)
     for kind, given in (("classifier", store), ("regressor", digits)):
@@ -290,6 +291,7 @@ def test_samples_that_make_no_picture(tmp_path, digits):
         assert 'class="note"' not in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_samples_that_cannot_be_shown(tmp_path, digits):
     copy = tmp_path / "digits.zarr"
     shutil.copytree(digits.path, copy)
@@ -374,6 +376,7 @@ def test_feasibility_without_zeros(tmp_path, digits):
     assert "Of L1" not in text_of(page)
 
 
+@pytest.mark.slow
 def test_a_report_takes_the_place_of_one_with_more_pictures(tmp_path, digits):
     run = make_run(tmp_path / "run", store=digits, records=[feasible(i) for i in range(3)])
     write_report(run)

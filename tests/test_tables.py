@@ -253,3 +253,17 @@ def test_a_damaged_record_is_noticed(tmp_path):
         _ = SampleStore.open(tmp_path / "a.zarr").preparation
     scaling = Scaling((1.0,), (2.0,))
     assert scaling.undo(scaling.apply(np.array([[5.0]]))) == 5
+
+
+@pytest.mark.parametrize(("dtype", "ending"), [("uint16", "png"), ("int32", "tif"), ("float32", "tif")])
+def test_deep_images_keep_their_values(dtype, ending, tmp_path):
+    pixels = RNG.integers(0, 60_000, (4, 5, 6)).astype(dtype)
+    for number, values in enumerate(pixels):
+        Image.fromarray(values).save(tmp_path / f"{number}.{ending}")
+    source = open_source(tmp_path)
+    x = np.concatenate([x for x, _ in source.blocks(3)])
+    np.testing.assert_array_equal(x, pixels)
+    assert x.dtype == source.x_dtype == dtype
+    Image.fromarray(np.zeros((5, 6), np.uint8)).save(tmp_path / "9.png")
+    with pytest.raises(DataError, match="same depth"):
+        open_source(tmp_path)

@@ -212,6 +212,7 @@ def test_what_ours_are_measured_with_changes_no_bit_of_the_weights(stores, tmp_p
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_where_ours_would_have_stopped_alone_is_where_they_do(tmp_path):
     records = []
     for patience, sweeps in ((10, 400.0), (None, 20.0)):
@@ -290,6 +291,7 @@ CONTESTANTS = {
 }
 
 
+@pytest.mark.slow
 def test_every_contestant_runs_from_every_start(mnist, stores):
     pytest.importorskip("torch")
     specs = [

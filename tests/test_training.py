@@ -132,7 +132,8 @@ def test_one_chunk_or_many_give_the_same_weights(dtype, tolerance, samples, make
         assert np.linalg.norm(other - results[0]) <= tolerance * np.linalg.norm(results[0])
 
 
-@pytest.mark.parametrize("schedule", [pytest.param("batch", marks=pytest.mark.slow), "windows"])
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["batch", "windows"])
 def test_threads_and_cluster_give_the_same_weights(
     schedule, samples, make_store, pipeline, tmp_path, cluster_address
 ):

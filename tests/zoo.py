@@ -11,7 +11,8 @@ from scipy.special import erfc, expit, log_softmax, softmax
 from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.mean_loss import Targets
-from altmin_dask.networks.network import Network, Point
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.point import Point
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.ridge import ridge_system
 from altmin_dask.types import Batch, Weights

@@ -56,8 +56,10 @@ class Forward:
 
     def __call__(self, x: Array, lengths: Array | None = None) -> Array:
         """Outputs for samples in memory, of which sequences may be of different lengths."""
+        if len(x) == 0:
+            return self.meta
         batch, rows = Batch(x, lengths=lengths), self.network.block_rows
-        starts = range(0, max(len(x), 1), rows)
+        starts = range(0, len(x), rows)
         return np.concatenate([self._of_block(batch.rows(slice(start, start + rows))) for start in starts])
 
     def _of_block(self, batch: Batch) -> Array:

@@ -111,15 +111,42 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     >>> session.run(["output"], {"x": x.astype(np.float32)})[0].shape
     (100, 1)
     """
-    how = model.preparation
-    for name, scaling in (("x", None if how is None else how.x), ("output", model.output_scaling)):
-        if scaling is not None:
-            _warn_of_float32(name, scaling)
+    _warn_of_float32(model)
     try:
-        from onnx import TensorProto, checker, helper, load
+        from onnx import checker, load
     except ImportError:
         raise MissingError("the package onnx is not installed; `pip install 'altmin-dask[onnx]'`") from None
-    graph, network = Graph(), model.network
+    content = _content_of(model, classes)
+    path = place_for(file, lambda there: load(there, load_external_data=False).producer_name)
+    checker.check_model(content, full_check=True)
+    write_bytes(path, content.SerializeToString())
+    return Path(file)
+
+
+def _content_of(model: Model, classes: Sequence[Any] | None) -> Any:
+    """The file as an `onnx.ModelProto`."""
+    from onnx import TensorProto, helper
+
+    graph, info = _graph_of(model), helper.make_tensor_value_info
+    inputs = [info("x", TensorProto.FLOAT, ["rows", *model.sample_shape])]
+    outputs = [info("output", TensorProto.FLOAT, ["rows", model.network.widths[-1]])]
+    if model.kind == "classifier":
+        graph.node("ArgMax", ["output"], name="label", axis=1, keepdims=0)
+        outputs.append(info("label", TensorProto.INT64, ["rows"]))
+    content = helper.make_model(
+        helper.make_graph(graph.nodes, f"altmin_{model.kind}", inputs, outputs, graph.tensors),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name=PRODUCER,
+    )
+    if classes is not None:
+        helper.set_model_props(content, {"classes": json.dumps(list(classes))})
+    return content
+
+
+def _graph_of(model: Model) -> Graph:
+    """Nodes from raw samples ``x`` to ``output``."""
+    graph, network, how = Graph(), model.network, model.preparation
     values = graph.node("Reshape", ["x", graph.constant([-1, network.sizes[0]])])
     if model.scale != 1:
         values = graph.node("Div", [values, graph.constant(float(model.scale))])
@@ -131,26 +158,14 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     if model.output_scaling is not None:
         values = graph.unscaled(values, model.output_scaling)
     graph.node("Identity", [values], name="output")
-    path = place_for(file, lambda there: load(there, load_external_data=False).producer_name)
-    outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["rows", model.network.widths[-1]])]
-    if model.kind == "classifier":
-        graph.node("ArgMax", ["output"], name="label", axis=1, keepdims=0)
-        outputs.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["rows"]))
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", *model.sample_shape])]
-    content = helper.make_model(
-        helper.make_graph(graph.nodes, f"altmin_{model.kind}", inputs, outputs, graph.tensors),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name=PRODUCER,
-    )
-    if classes is not None:
-        helper.set_model_props(content, {"classes": json.dumps(list(classes))})
-    checker.check_model(content, full_check=True)
-    write_bytes(path, content.SerializeToString())
-    return Path(file)
+    return graph
 
 
-def _warn_of_float32(name: str, scaling: Scaling) -> None:
-    shift, scale = np.array(scaling.shift), np.array(scaling.scale)
-    if what := blurred(shift - scale, shift + scale, name):
-        warnings.warn(f"{what}, of which the ONNX file is made", AltMinWarning, stacklevel=3)
+def _warn_of_float32(model: Model) -> None:
+    how = model.preparation
+    for name, scaling in (("x", None if how is None else how.x), ("output", model.output_scaling)):
+        if scaling is None:
+            continue
+        shift, scale = np.array(scaling.shift), np.array(scaling.scale)
+        if what := blurred(shift - scale, shift + scale, name):
+            warnings.warn(f"{what}, of which the ONNX file is made", AltMinWarning, stacklevel=3)

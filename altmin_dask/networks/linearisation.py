@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from altmin_dask.networks.layers import Block, Layer
-from altmin_dask.networks.workspace import Workspace
+from altmin_dask.networks.workspace import ArraySpec, Workspace
 from altmin_dask.types import Array, Weights
 
 
@@ -58,11 +59,22 @@ class Linearisation:
             following = m[i + 1] if i + 2 < len(layers) else 1.0
             scale = float(np.sqrt(following / m[i]))
             slope = work.take(f"slope {i}", len(a), layer.size, a.dtype)
-            layer.differentiate(z[i], a, 1.0 if layer.recurrent else scale, slope, blocks[i])
+            layer.differentiate(z[i], a, slope, blocks[i], 1.0 if layer.recurrent else scale)
             if layer.recurrent and scale != 1:
                 down[i + 1] = weights[i + 1] * a.dtype.type(scale)
             slopes.append(slope)
         return cls(layers, weights, tuple(down), slopes, blocks, work)
+
+    @staticmethod
+    def arrays(layers: tuple[Layer, ...]) -> Iterator[ArraySpec]:
+        """What is taken of a workspace, layers' own arrays included."""
+        for i, (layer, above) in enumerate(pairwise(layers)):
+            for name in ("slope", "tangent", "adjoint", *(("carried",) if layer.recurrent else ())):
+                yield ArraySpec(f"{name} {i}", layer.size)
+            yield ArraySpec(f"image {i}", above.size)
+        for layer in layers:
+            for name, columns in layer.scratch().items():
+                yield ArraySpec(name, columns)
 
     def tangent(self, u: Sequence[Array]) -> tuple[list[Array], Array]:
         """Propagate u_1 … u_{L−1}: the scaled hidden steps, and e = W_L D_{L−1} δ_{L−1} (unscaled), (n, size)."""

@@ -87,6 +87,16 @@ def _positive(sums: Array) -> Array:
     return np.maximum(sums, np.finfo(sums.dtype).tiny)
 
 
+SCRATCH: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "value": ("loss error",),
+        "gradient": ("loss gradient", "loss error"),
+        "curvature": ("loss curvature",),
+    }
+)
+"""The arrays, shaped as the outputs, that methods of losses take of a workspace at most."""
+
+
 class Loss(Protocol):
     """What a loss supplies; z, a, gradient: (n, d), y: (n, d) or labels (n,).
 

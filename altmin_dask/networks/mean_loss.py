@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from altmin_dask.networks.losses import Curvature, Loss
-from altmin_dask.networks.workspace import Workspace
+from altmin_dask.networks.losses import SCRATCH, Curvature, Loss
+from altmin_dask.networks.workspace import ArraySpec, Workspace
 from altmin_dask.types import Array, Batch
 
 
@@ -131,6 +133,15 @@ class MeanLoss:
         return self._side_by_side(
             self.base.hessian(self._rows(z), self._rows(a), self._each(targets)), targets
         )
+
+    def arrays(
+        self, size: int, *methods: str, rows: Literal["block", "strip"] = "strip"
+    ) -> Iterator[ArraySpec]:
+        """What `methods` take of a workspace, for outputs (n, size), by default strip by strip."""
+        steps = self.steps or 1
+        for method in methods:
+            for name in SCRATCH[method]:
+                yield ArraySpec(name, size // steps, steps, rows)
 
     def hits(self, z: Array, targets: Targets) -> Array:
         """Share of each sample's labels that are the largest output, times its weight, (n,); of other targets 0."""

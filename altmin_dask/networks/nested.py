@@ -5,15 +5,17 @@ What `Network.linearise` takes at any z is taken here where the constraints hold
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from altmin_dask.networks.layers import Block
 from altmin_dask.networks.linearisation import Linearisation
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.workspace import Workspace, strips
+from altmin_dask.networks.workspace import ArraySpec, Workspace, strips
 from altmin_dask.types import Array, Batch, Weights
 
 
@@ -54,18 +56,48 @@ class Pass:
         """Pass samples through the network."""
         work = work or Workspace()
         targets = network.loss.targets(batch, weights[0].dtype)
-        layers = list(network.propagate(weights, batch, work, slopes=True))
-        inputs = [a.inputs.reshape(-1, layer.inputs) for a, layer in zip(layers, network.layers, strict=True)]
-        slopes = [a.slope for a in layers if a.slope is not None]
-        blocks = tuple(a.block for a in layers)
-        linear = Linearisation(network.layers, weights, weights, slopes, blocks, work)
-        out, loss = layers[-1].z, np.empty(len(batch), layers[-1].z.dtype)
+        blocks: list[Block] = []
+        inputs: list[Array] = []
+        slopes: list[Array] = []
+        for i, (block, rows_in, z, values) in enumerate(network.propagate(weights, batch, work)):
+            out = z
+            if values is not None:
+                slopes.append(work.like(f"slope {i}", z))
+                network.layers[i].differentiate(z, values, slopes[-1], block)
+            blocks.append(block)
+            inputs.append(rows_in.reshape(-1, network.layers[i].inputs))
+        linear = Linearisation(network.layers, weights, weights, slopes, tuple(blocks), work)
+        loss = np.empty(len(batch), out.dtype)
         output, gradient = work.like("pass output", out), work.like("pass gradient", out)
         for rows in strips(*out.shape):
             a = network.loss.predict(out[rows], output[rows])
             loss[rows] = network.loss.value(out[rows], a, targets[rows], work)
             gradient[rows] = network.loss.gradient(out[rows], a, targets[rows], work)
         return cls(network, targets, inputs, linear, out, output, gradient, loss, work)
+
+    @staticmethod
+    def arrays(network: Network) -> Iterator[ArraySpec]:
+        """What a pass forward and one back take of a workspace."""
+        yield from network.input_arrays("pass", 0)
+        for layer in network.layers:
+            yield ArraySpec("pass z", layer.size)
+        yield from Linearisation.arrays(network.layers)
+        out = network.widths[-1]
+        for name in ("pass output", "pass gradient"):
+            yield ArraySpec(name, out)
+        yield from network.loss.arrays(out, "value", "gradient")
+
+    @staticmethod
+    def sample_arrays(network: Network) -> Iterator[ArraySpec]:
+        """What `sample` takes besides."""
+        yield ArraySpec("sampled", network.widths[-1])
+        yield from network.loss.arrays(network.widths[-1], "curvature")
+
+    @staticmethod
+    def directional_arrays(network: Network, name: str) -> Iterator[ArraySpec]:
+        """What `directional` takes besides."""
+        for i, layer in enumerate(network.layers):
+            yield ArraySpec(f"{name} {i}", layer.size)
 
     def curvature(self) -> Curvature:
         """The Gauss–Newton curvature of ℓ in z_L."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,95 +23,14 @@ from altmin_dask.networks.layers import Block, Layer, build_layer
 from altmin_dask.networks.linearisation import Linearisation
 from altmin_dask.networks.losses import Squared, get_loss
 from altmin_dask.networks.mean_loss import MeanLoss, Targets
-from altmin_dask.networks.workspace import Fresh, Workspace, strips
+from altmin_dask.networks.point import Point, Prepared
+from altmin_dask.networks.workspace import ArraySpec, Fresh, Workspace, strips
 from altmin_dask.types import Array, Batch, Weights
 
 BLOCK_ROWS, LEAST_ROWS = 1024, 64
 """At most and at least so many samples are computed with at a time,"""
 BLOCK_STEPS = 8192
 """and in between so many that their rows are not more than this together."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What does not depend on z, of a block of samples.
-
-    Attributes
-    ----------
-    x : ndarray, (n, in_size), or None
-        The samples in the weights' dtype; None where `inputs` hold them.
-    inputs, drive : ndarray, or None
-        ã_0 of the first layer, (n, steps · inputs), and W̃_1 ã_0, (n, size); None where ã_0 moves with z.
-    blocks : tuple of Block
-        The samples, as each layer sees them.
-    """
-
-    x: Array | None
-    inputs: Array | None
-    drive: Array | None
-    blocks: tuple[Block, ...]
-
-    def rows(self, rows: Array) -> Prepared:
-        """Some of the samples."""
-        x, inputs, drive = (None if a is None else a[rows] for a in (self.x, self.inputs, self.drive))
-        return Prepared(x, inputs, drive, tuple(block.rows(rows) for block in self.blocks))
-
-
-class Passed(NamedTuple):
-    """A layer of a forward pass: ã, (n, steps · inputs), z, and hidden layers' φ(z) and φ'(z), (n, size) each."""
-
-    block: Block
-    inputs: Array
-    z: Array
-    values: Array | None
-    slope: Array | None
-
-
-@dataclass
-class Point:
-    """All per-sample quantities at one z; the arrays of layer i sit at index i − 1.
-
-    Attributes
-    ----------
-    z : list of ndarray, (n, size)
-        Pre-activations.
-    inputs : list of ndarray, (n, steps · inputs)
-        Augmented inputs ã_{i−1} of each layer; the first holds the samples.
-    values : list of ndarray, (n, size)
-        φ_i(z_i) of the hidden layers: parts of `inputs`, where they stand there as they are.
-    residuals : list of ndarray, (n, size)
-        r_i = z_i − W̃_i ã_{i−1}.
-    squares : list of ndarray, (n,)
-        ‖r_i‖².
-    output : ndarray, (n, size)
-        φ_L(z_L).
-    loss : ndarray, (n,)
-        ℓ(φ_L(z_L), y).
-    prepared : Prepared
-        The samples.
-    """
-
-    z: list[Array]
-    inputs: list[Array]
-    values: list[Array]
-    residuals: list[Array]
-    squares: list[Array]
-    output: Array
-    loss: Array
-    prepared: Prepared
-
-    def assign(self, rows: Array, other: Point, taken: Array | slice = slice(None)) -> None:
-        """Overwrite `rows` of this point by the rows `taken` of another."""
-        for mine, theirs in zip(self._arrays(), other._arrays(), strict=True):
-            mine[rows] = theirs[taken]
-
-    def _arrays(self) -> Iterator[Array]:
-        # the first inputs may be the samples themselves: the same at every point; values may be parts of inputs
-        yield from (*self.z, *self.residuals, *self.squares, self.output, self.loss)
-        yield from self.inputs if self.prepared.inputs is None else self.inputs[1:]
-        for values, above in zip(self.values, self.inputs[1:], strict=True):
-            if values.base is not above.base:
-                yield values
 
 
 @dataclass(frozen=True)
@@ -258,29 +177,27 @@ class Network:
         )
 
     def propagate(
-        self, weights: Weights, batch: Batch, work: Workspace, *, slopes: bool = False
-    ) -> Iterator[Passed]:
-        """Go forward, layer by layer, and unless only values are wanted, find their `slopes`.
+        self, weights: Weights, batch: Batch, work: Workspace
+    ) -> Iterator[tuple[Block, Array, Array, Array | None]]:
+        """Go forward layer by layer: each layer's block, ã, z, and values (None at the output), (n, …) each.
 
         Of z there is one array of each size: it is that of the layer until the next one.
         """
         n, dtype = len(batch), weights[0].dtype
         below: Array | None = batch.x.reshape(n, self.layers[0].in_size)
         inputs = self._take_inputs(0, n, dtype, work, "pass")
-        blocks = self._blocks(batch, dtype, work)
-        for i, (layer, w, block) in enumerate(zip(self.layers, weights, blocks, strict=True)):
+        for i, (layer, w, block) in enumerate(
+            zip(self.layers, weights, self._blocks(batch, dtype, work), strict=True)
+        ):
             layer.fill(inputs, below, None, block)
-            z = work.take("pass z", n, layer.size, dtype)
-            if i == len(self.activations):
-                layer.propagate(w, inputs, z, None, None, block)
-                yield Passed(block, inputs, z, None, None)
-                break
-            following = self._take_inputs(i + 1, n, dtype, work, "pass")
-            values, below = self._take_values(i, following, work, "pass")
-            slope = work.like(f"slope {i}", z) if slopes else None
-            layer.propagate(w, inputs, z, values, slope, block)
-            yield Passed(block, inputs, z, values, slope)
-            inputs = following
+            z, values, following, below = work.take("pass z", n, layer.size, dtype), None, None, None
+            if i < len(self.activations):
+                following = self._take_inputs(i + 1, n, dtype, work, "pass")
+                values, below = self._take_values(i, following, work, "pass")
+            layer.propagate(w, inputs, z, values, block)
+            yield block, inputs, z, values
+            if following is not None:
+                inputs = following
 
     def _take_inputs(self, i: int, n: int, dtype: npt.DTypeLike, work: Workspace, name: str) -> Array:
         layer = self.layers[i]
@@ -298,7 +215,7 @@ class Network:
 
     def forward(self, weights: Weights, batch: Batch) -> list[Array]:
         """Pre-activations z_1 … z_L of a forward pass, (n, size) each."""
-        return [passed.z for passed in self.propagate(weights, batch, Fresh())]
+        return [z for _, _, z, _ in self.propagate(weights, batch, Fresh())]
 
     def predict(self, weights: Weights, batch: Batch) -> Array:
         """φ_L of a forward pass, (n, size); of a padded step that of zero z."""
@@ -307,10 +224,11 @@ class Network:
     def states_after(self, weights: Weights, batch: Batch) -> Array:
         """s_i at the last step of every sequence, (n, Σ units) over recurrent layers: `states` of what follows it."""
         found = []
-        for layer, passed in zip(self.layers, self.propagate(weights, batch, Fresh()), strict=True):
-            if layer.recurrent and passed.values is not None:
-                values = passed.values.reshape(len(batch), layer.steps, layer.units)
-                found.append(passed.block.final(values))
+        for layer, (block, _, _, values) in zip(
+            self.layers, self.propagate(weights, batch, Fresh()), strict=True
+        ):
+            if layer.recurrent and values is not None:
+                found.append(block.final(values.reshape(len(values), layer.steps, layer.units)))
         return np.concatenate(found, axis=1)
 
     # --- at any z
@@ -354,7 +272,7 @@ class Network:
             if i < len(self.activations):
                 following = self._take_inputs(i + 1, n, dtype, work, name)
                 values, rest = self._take_values(i, following, work, name)
-                layer.activate(z[i], values, None, block)
+                layer.activate(z[i], values, block)
                 all_values.append(values)
             residual = work.take(f"{name} residual {i}", n, layer.size, dtype)
             if drive is None:
@@ -370,6 +288,30 @@ class Network:
             self.loss.predict(z[-1][rows], output[rows])
             loss[rows] = self.loss.value(z[-1][rows], output[rows], targets[rows], work)
         return Point(z, all_inputs, all_values, residuals, squares, output, loss, prepared)
+
+    def prepared_arrays(self) -> Iterator[ArraySpec]:
+        """What `prepare` takes of a workspace."""
+        first = self.layers[0]
+        if not self.inputs_move:
+            yield ArraySpec("inputs", first.steps * first.inputs)
+            yield ArraySpec("drive", first.size)
+
+    def input_arrays(self, name: str, first: int) -> Iterator[ArraySpec]:
+        """ã of layers from `first` on, and values that do not stand in them."""
+        for i, layer in enumerate(self.layers):
+            columns = layer.steps * layer.inputs
+            if i >= first:
+                yield ArraySpec(f"{name} inputs {i}", columns)
+            if i and layer.place(np.empty((0, columns))) is None:
+                yield ArraySpec(f"{name} values {i - 1}", layer.in_size)
+
+    def point_arrays(self, name: str) -> Iterator[ArraySpec]:
+        """What `evaluate` takes of a workspace."""
+        yield from self.input_arrays(name, 0 if self.inputs_move else 1)
+        for i, layer in enumerate(self.layers):
+            yield ArraySpec(f"{name} residual {i}", layer.size)
+        yield ArraySpec(f"{name} output", self.widths[-1])
+        yield from self.loss.arrays(self.widths[-1], "value")
 
     def linearise(
         self, weights: Weights, point: Point, m: Sequence[float], work: Workspace | None = None
@@ -406,6 +348,14 @@ class Network:
                 block.masked(out.reshape(len(out), layer.steps, layer.units))
                 yield out
             below = curved
+
+    def remainder_arrays(self) -> Iterator[ArraySpec]:
+        """What `remainders` takes of a workspace, layers' own arrays left out."""
+        for i, layer in enumerate(self.layers):
+            if i or layer.recurrent:
+                yield ArraySpec("remainder", layer.size)
+            if i < len(self.activations):
+                yield ArraySpec(f"curved {i}", layer.size)
 
     # --- parts and settings
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,11 @@ STRIP_SIZE = 1 << 15
 """Elements of a strip: a dozen arrays of this size stay in a core's own cache, and a call's overhead is small."""
 
 
+def strip_rows(rows: int, columns: int) -> int:
+    """Rows of a strip of a block."""
+    return min(rows, max(1, STRIP_SIZE // columns))
+
+
 def strips(rows: int, columns: int) -> Iterator[slice]:
     """Cut a block into strips of rows, so that a chain of element-wise operations runs in the cache.
 
@@ -23,6 +29,37 @@ def strips(rows: int, columns: int) -> Iterator[slice]:
     """
     height = max(1, STRIP_SIZE // columns)
     return (slice(start, min(start + height, rows)) for start in range(0, rows, height))
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """An array of a workspace, declared beside the code that takes it: memory is planned from these.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    columns : int
+        Numbers in one of its rows.
+    steps : int
+        Rows of one sample.
+    rows : {"block", "strip", "square"}
+        Whether it holds all samples of a block, or those of a strip, or as many rows as columns.
+    itemsize : int, optional
+        Bytes of a number; by default those of the weights' dtype.
+    """
+
+    name: str
+    columns: int
+    steps: int = 1
+    rows: Literal["block", "strip", "square"] = "block"
+    itemsize: int | None = None
+
+    def nbytes(self, block_rows: int, itemsize: int) -> int:
+        """Bytes, for blocks of so many samples, and numbers of so many bytes."""
+        numbers = self.columns * self.steps
+        rows = {"block": block_rows, "strip": strip_rows(block_rows, numbers), "square": self.columns}
+        return rows[self.rows] * numbers * (self.itemsize or itemsize)
 
 
 class Workspace:

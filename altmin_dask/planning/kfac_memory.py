@@ -1,61 +1,53 @@
-"""What the tasks of K-FAC steps hold in memory at their worst, and the process that trains; see `footprint`."""
+"""What the tasks of K-FAC steps hold in memory at their worst, and the process that trains; see `memory`."""
 
 from __future__ import annotations
 
 import math
 
+from altmin_dask.networks.nested import Pass
 from altmin_dask.planning.memory import (
-    DOUBLE,
     Task,
     Workload,
     forward_pass,
     ingesting,
-    scratch_of,
-    visit_task,
+    kept,
+    newton_arrays,
 )
+from altmin_dask.solvers.kernels import quadratic_model_arrays
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.statistics import DOUBLE
 
 
 def kfac_task(work: Workload) -> Task:
     """The samples of a chunk, a pass forward and two back block by block, and what is sent."""
     n, s, block = work.chunk_rows, work.itemsize, min(work.chunk_rows, work.block_rows)
     outputs = work.widths[-1]
-    scratch = scratch_of(work)
-    scratch.passing()
-    scratch.backward()
-    arrays, held = scratch.arrays, 0
+    parts, held = [Pass.arrays(work.network), Pass.sample_arrays(work.network)], 0
     if work.relaxed:
-        scratch.moves()
         # z of the forward pass, and a step that is cut
-        newton = visit_task(work)
-        arrays, held = {**arrays, **newton.scratch}, 2 * block * s * sum(work.widths)
+        parts.append(newton_arrays(work))
+        held = 2 * block * s * sum(work.widths)
     row = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True))
     # signs as bytes, as numbers, and what is squared and added of them
     noise = block * outputs * (1 + 2 * s)
     computing = row + max(noise, held + forward_pass(work) if work.relaxed else 0)
-    return Task(arrays, _reading(work, n, computing), row, min(work.group_chunks, work.chunks))
+    return Task(kept(work, *parts), _reading(work, n, computing), row, min(work.group_chunks, work.chunks))
 
 
 def gradient_task(work: Workload) -> Task:
     """A pass forward and one back, and a gradient of the weights."""
-    scratch = scratch_of(work)
-    scratch.passing()
-    scratch.backward()
     row = work.itemsize * packed_size(KroneckerSums.layout(work.shapes, curvature=False))
-    return Task(scratch.arrays, _reading(work, work.chunk_rows, row), row, work.chunks)
+    return Task(kept(work, Pass.arrays(work.network)), _reading(work, work.chunk_rows, row), row, work.chunks)
 
 
 def quadratic_model_task(work: Workload) -> Task:
     """Two directions for samples that are in memory, block by block."""
-    scratch = scratch_of(work)
-    scratch.passing()
-    scratch.directions()
     repeated = work.itemsize * sum(d * k for d, k in work.shapes)
     rows = math.ceil(work.chunk_rows / work.model_every)
     held = repeated + (rows * work.itemsize * work.widths[-1] if work.y_converted else 0)
     return Task(
-        scratch.arrays,
+        kept(work, quadratic_model_arrays(work.network)),
         held,
         DOUBLE * packed_size(QuadraticModel.layout()),
         min(work.group_chunks, work.chunks),
@@ -69,7 +61,7 @@ def kept_samples(work: Workload) -> int:
 
 
 def kfac_trainer(work: Workload) -> tuple[int, int]:
-    """As `footprint.trainer`: three generations of weights, means and factors, and what a group has sent."""
+    """As `memory.trainer`: three generations of weights, means and factors, and what a group has sent."""
     s = work.itemsize
     weights = s * sum(d * k for d, k in work.shapes)
     squares = s * sum(k * k + d * d for d, k in work.shapes)

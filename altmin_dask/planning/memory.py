@@ -1,24 +1,25 @@
 """What one task of each kind holds in memory at its worst, what the process that trains does, in bytes.
 
 A list of the arrays that the code really makes, each with its full size: the chunk as it is read, decoded, written and
-checked; the scratch arrays of a thread (`altmin_dask.networks.workspace`), which hold a block of rows
+checked; the arrays that a thread keeps, as the code that takes them declares them (`ArraySpec`), for a block of rows
 whatever the chunk is; float64 statistics; and the state, factorisations and copies between two steps.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-
-import numpy as np
+from itertools import chain
 
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.workspace import STRIP_SIZE
+from altmin_dask.networks.workspace import ArraySpec
 from altmin_dask.solvers.exact_newton import SLAB_BYTES
+from altmin_dask.solvers.gauss_newton import step_arrays
+from altmin_dask.solvers.line_search import search_arrays
 from altmin_dask.solvers.packing import packed_size
-from altmin_dask.solvers.statistics import Statistics
-
-DOUBLE = 8
+from altmin_dask.solvers.penalty import SplitPenalty
+from altmin_dask.solvers.statistics import DOUBLE, Statistics
 
 
 @dataclass(frozen=True)
@@ -131,18 +132,17 @@ class Task:
 def visit_task(work: Workload) -> Task:
     """The z-update of a chunk: x, y and z as they are read, the new z as it is written, and in between Newton."""
     n, s, width = work.chunk_rows, work.itemsize, sum(work.widths)
-    scratch = scratch_of(work)
-    scratch.point("start", with_z=False)
-    for number in range(min(work.newton_steps, 2)):
-        scratch.point(f"trial {number}", with_z=True)
-    scratch.point("shortened", with_z=False)
-    scratch.common()
-    if not work.exact:
-        scratch.newton()
+    network = work.network
     # where ρ has moved, the samples' own Gram matrix counts by the new one
-    scratch.statistics(with_inputs=work.has_dual, moved=work.incremental)
+    with_inputs = work.has_dual or network.inputs_move
+    parts = [
+        newton_arrays(work),
+        Statistics.arrays(
+            network, with_inputs=with_inputs, moved=work.incremental and not network.inputs_move
+        ),
+    ]
     if work.has_dual:
-        scratch.offsets()
+        parts.append(SplitPenalty.arrays(network))
     block = min(n, work.block_rows)
     # samples that are cut are copied out: their inputs, drive, targets and trial z, and offsets
     first = work.network.layers[0]
@@ -158,25 +158,23 @@ def visit_task(work: Workload) -> Task:
     target = block * s * first.in_size if s > 4 else 0
     computing = x + y + converted + 2 * z + row + newton + target
     writing = x + y + converted + z * (4 if work.z_compressed else 3) + row
-    return Task(scratch.arrays, max(reading, computing, writing), row, min(work.group_chunks, work.chunks))
+    return Task(
+        kept(work, *parts), max(reading, computing, writing), row, min(work.group_chunks, work.chunks)
+    )
 
 
 def enter_task(work: Workload) -> Task:
     """A forward pass, all that is known at its z, all statistics, and z as it is written."""
     n, s, width = work.chunk_rows, work.itemsize, sum(work.widths)
-    scratch, passing = scratch_of(work), scratch_of(work)
-    scratch.statistics(with_inputs=True, moved=False)
-    passing.point("", with_z=False)
-    passing.common()
+    scratch = kept(work, Statistics.arrays(work.network, with_inputs=True, moved=False))
+    passing = kept(work, work.network.prepared_arrays(), work.network.point_arrays(""))
     x, y, z = n * work.x_bytes, n * work.y_bytes, n * work.latent_bytes
     row = DOUBLE * packed_size(Statistics.layout(work.shapes, with_inputs=True))
     converted = n * s * work.widths[-1] if work.y_converted else 0
-    computing = z + max(
-        forward_pass(work), min(n, work.block_rows) * s * width + sum(passing.arrays.values())
-    )
+    computing = z + max(forward_pass(work), min(n, work.block_rows) * s * width + sum(passing.values()))
     written = z * (3 if work.z_compressed else 2)
     held = max(x * (3 if work.compressed else 2), x + y + converted + row + max(computing, written))
-    return Task(scratch.arrays, held, row, work.chunks)
+    return Task(scratch, held, row, work.chunks)
 
 
 def evaluate_task(work: Workload, chunk_rows: int) -> Task:
@@ -226,134 +224,23 @@ def own_arrays(work: Workload) -> int:
     return max(sum(layer.scratch().values()) for layer in work.network.layers)
 
 
-def scratch_of(work: Workload) -> Scratch:
-    """Where to count the named arrays of a network's threads."""
-    return Scratch(work)
+def kept(work: Workload, *parts: Iterable[ArraySpec]) -> dict[tuple[str, int, int], int]:
+    """Bytes of the arrays that a thread keeps, by name, columns and itemsize, as the code that takes them declares."""
+    rows, arrays = min(work.chunk_rows, work.block_rows), dict[tuple[str, int, int], int]()
+    for spec in chain(*parts):
+        key = spec.name, spec.columns, spec.itemsize or work.itemsize
+        arrays[key] = max(arrays.get(key, 0), spec.nbytes(rows, work.itemsize))
+    return arrays
 
 
-class Scratch:
-    """The named arrays of a thread: their key is the name, the columns and the itemsize."""
-
-    def __init__(self, work: Workload) -> None:
-        self.work, self.rows = work, min(work.chunk_rows, work.block_rows)
-        self.layers, self.hidden = work.network.layers, work.network.layers[:-1]
-        self.arrays: dict[tuple[str, int, int], int] = {}
-
-    def take(self, name: str, columns: int, itemsize: int | None = None, rows: int | None = None) -> None:
-        """Count an array of a block's rows, unless told otherwise."""
-        size = itemsize or self.work.itemsize
-        self.arrays[name, columns, size] = (self.rows if rows is None else rows) * columns * size
-
-    def point(self, name: str, *, with_z: bool) -> None:
-        """What `Network.evaluate` keeps, and the z of a trial."""
-        for i, layer in enumerate(self.layers):
-            self.take(f"{name} residual {i}", layer.size)
-            if with_z:
-                self.take(f"{name} z {i}", layer.size)
-        self.values(name)
-        self.take(f"{name} output", self.work.widths[-1])
-
-    def values(self, name: str) -> None:
-        """Inputs, and values that do not stand in them."""
-        for i, layer in enumerate(self.layers):
-            if i or layer.recurrent or name == "pass":
-                self.take(f"{name} inputs {i}", layer.steps * layer.inputs)
-            if i and layer.place(np.empty((0, layer.steps * layer.inputs))) is None:
-                self.take(f"{name} values {i - 1}", layer.in_size)
-
-    def common(self) -> None:
-        """The samples, their drive, and arrays of one strip."""
-        first, out = self.layers[0], self.work.widths[-1]
-        self.take("inputs", first.steps * first.inputs)
-        self.take("drive", first.size)
-        for name in ("loss error", "loss gradient", "loss curvature", "shift"):
-            self.take(name, out, rows=self.strip(out))
-
-    def newton(self) -> None:
-        """Conjugate gradients, tangent and adjoint sweeps."""
-        *hidden, out = self.work.widths
-        for name in ("step", "at output", "smoothed", *(("cg e", "cg bent") if hidden else ())):
-            self.take(name, out)
-        self.sweeps()
-        for i, d in enumerate(hidden):
-            for name in ("cg residual", "cg direction", "cg step"):
-                self.take(f"{name} {i}", d)
-        for d in self.work.widths:
-            for name in ("pull", "scaled"):
-                self.take(name, d, rows=self.strip(d))
-
-    def sweeps(self) -> None:
-        """The tangent map and its transpose."""
-        for i, layer in enumerate(self.hidden):
-            for name in ("slope", "tangent", "adjoint", *(("carried",) if layer.recurrent else ())):
-                self.take(f"{name} {i}", layer.size)
-            self.take(f"image {i}", self.work.widths[i + 1])
-        for layer in self.layers:
-            for name, columns in layer.scratch().items():
-                self.take(name, columns)
-
-    def moves(self) -> None:
-        """What a step makes of residuals that are formed from it (`altmin_dask.solvers.line_search`)."""
-        *hidden, out = self.work.widths
-        for layer, d in enumerate(hidden):
-            self.take(f"cg move {layer}", d)
-        self.take("output move", out)
-        self.take("bent", out, rows=self.strip(out))
-        self.curved()
-
-    def curved(self) -> None:
-        """What is not linear in a step."""
-        for i, d in enumerate(self.work.widths):
-            self.take("remainder", d)
-            if i + 1 < len(self.work.widths):
-                self.take(f"curved {i}", d)
-
-    def statistics(self, *, with_inputs: bool, moved: bool) -> None:
-        """Float64 copies of z and inputs, and a product."""
-        for i, layer in enumerate(self.layers):
-            self.take("z64", layer.size, DOUBLE)
-            self.take("inputs64", layer.steps * layer.inputs, DOUBLE)
-            if i or with_inputs or layer.recurrent:
-                self.take("gram", layer.inputs, DOUBLE, rows=layer.inputs)
-        if moved:
-            self.take("moved", self.work.widths[0], DOUBLE)
-
-    def offsets(self) -> None:
-        """What residuals are shifted by, now and at the last visit, and arrays of one strip."""
-        for layer, d in enumerate(self.work.widths):
-            self.take(f"offset {layer}", d)
-            self.take(f"old offset {layer}", d)
-            for name in ("multiplier", "split"):
-                self.take(name, d, rows=self.strip(d))
-
-    def strip(self, columns: int) -> int:
-        """Rows of a strip."""
-        return min(self.rows, max(1, STRIP_SIZE // columns))
-
-    def passing(self) -> None:
-        """What `altmin_dask.networks.nested.Pass` keeps, and what it carries back."""
-        out = self.work.widths[-1]
-        self.values("pass")
-        for d in self.work.widths:
-            self.take("pass z", d)
-        self.sweeps()
-        for name in ("pass output", "pass gradient"):
-            self.take(name, out)
-        for name in ("loss error", "loss gradient"):
-            self.take(name, out, rows=self.strip(out))
-
-    def backward(self) -> None:
-        """The curvature at the output; what is carried back is a part of `passing`."""
-        for name in ("sampled", "loss curvature"):
-            self.take(name, self.work.widths[-1])
-
-    def directions(self) -> None:
-        """Two directions."""
-        for layer, d in enumerate(self.work.widths):
-            self.take(f"along {layer}", d)
-            self.take(f"repeated {layer}", d)
-        self.take("bent", self.work.widths[-1])
-        self.take("loss curvature", self.work.widths[-1])
+def newton_arrays(work: Workload) -> Iterator[ArraySpec]:
+    """What z-updates of a block take."""
+    yield from work.network.prepared_arrays()
+    yield from search_arrays(work.network, work.newton_steps)
+    if not work.exact:
+        yield from step_arrays(work.network, residuals=work.kfac)
+    if work.kfac:
+        yield from work.network.remainder_arrays()
 
 
 def _exact(work: Workload, block: int) -> int:

@@ -22,7 +22,6 @@ from altmin_dask.planning.kfac_memory import (
     quadratic_model_task,
 )
 from altmin_dask.planning.memory import (
-    DOUBLE,
     Task,
     Workload,
     enter_task,
@@ -34,7 +33,7 @@ from altmin_dask.planning.memory import (
 )
 from altmin_dask.solvers.kronecker import KroneckerSums
 from altmin_dask.solvers.packing import packed_size
-from altmin_dask.solvers.statistics import Statistics
+from altmin_dask.solvers.statistics import DOUBLE, Statistics
 from altmin_dask.storage.weights import KEPT_READINGS
 
 BASELINE = 200 << 20

@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from altmin_dask.networks.mean_loss import Targets
-from altmin_dask.networks.network import Network, Point
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.point import Point
 from altmin_dask.solvers.linalg import cholesky, cholesky_solve
 from altmin_dask.solvers.line_search import Step
 from altmin_dask.types import Array, Weights

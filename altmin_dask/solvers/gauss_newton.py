@@ -14,7 +14,7 @@ is one tangent and one adjoint sweep, two matrix products a layer for the whole 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -25,10 +25,11 @@ from altmin_dask.networks.activations import negated
 from altmin_dask.networks.linearisation import Linearisation
 from altmin_dask.networks.losses import Curvature
 from altmin_dask.networks.mean_loss import Targets
-from altmin_dask.networks.network import Network, Point
-from altmin_dask.networks.workspace import Workspace, strips
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.point import Point
+from altmin_dask.networks.workspace import ArraySpec, Workspace, strips
 from altmin_dask.solvers.exact_newton import exact_step
-from altmin_dask.solvers.line_search import Block, Step, line_search, objective
+from altmin_dask.solvers.line_search import BlockProblem, Step, line_search, objective
 from altmin_dask.types import Array, Batch, Weights
 
 
@@ -99,6 +100,7 @@ def update(
     z: list[Array] | None,
     settings: NewtonSettings,
     work: Workspace | None = None,
+    *,
     shift: Callable[[Point], list[Array] | None] | None = None,
 ) -> ZUpdate:
     """Improve z for a block of samples; the arrays given are not changed.
@@ -129,7 +131,9 @@ def update(
     work = work or Workspace()
     targets = network.loss.targets(batch, weights[0].dtype)
     exactly = z is None
-    block = Block(network, weights, mu, network.prepare(weights, batch, work), targets, work, exactly=exactly)
+    block = BlockProblem(
+        network, weights, mu, network.prepare(weights, batch, work), targets, work, exactly=exactly
+    )
     make: Any = exact_step if settings.curvature == "exact" else partial(gauss_newton_step, work=work)
     start = point = block.evaluate(network.forward(weights, batch) if z is None else z, "start")
     if exactly:
@@ -191,6 +195,25 @@ def gauss_newton_step(
         for step, m_i in zip(scaled, m, strict=False):
             step *= step.dtype.type(1 / np.sqrt(m_i))
     return Step([*steps, held.step], held.slope - fall, [*moves, *last] if residuals else None)
+
+
+def step_arrays(network: Network, *, residuals: bool = False) -> Iterator[ArraySpec]:
+    """What `gauss_newton_step` takes of a workspace."""
+    *hidden, out = network.widths
+    for name in ("step", "at output", "smoothed", *(("cg e", "cg bent") if hidden else ())):
+        yield ArraySpec(name, out)
+    for i, d in enumerate(hidden):
+        for name in ("cg residual", "cg direction", "cg step", *(("cg move",) if residuals else ())):
+            yield ArraySpec(f"{name} {i}", d)
+    if residuals and hidden:
+        yield ArraySpec("output move", out)
+        yield ArraySpec("bent", out, rows="strip")
+    for d in network.widths:
+        for name in ("pull", "scaled"):
+            yield ArraySpec(name, d, rows="strip")
+    yield ArraySpec("shift", out, rows="strip")
+    yield from Linearisation.arrays(network.layers)
+    yield from network.loss.arrays(out, "gradient", "curvature")
 
 
 @dataclass(frozen=True)
@@ -275,19 +298,32 @@ def _conjugate_gradients(
                 add(total[rows], alpha[rows], part[rows], work)
             if last:
                 continue
-            for r, p, b in zip(residual, direction, back, strict=True):
-                b[rows] += p[rows]
-                _add_scaled(r[rows], -alpha[rows], b[rows], work)
-            following = _norm_squared([r[rows] for r in residual])
-            beta[rows] = _ratio(following, square[rows], square[rows] > 0)
-            square[rows] = following
-            for r, p in zip(residual, direction, strict=True):
-                p[rows] *= beta[rows, None]
-                p[rows] += r[rows]
+            r, p, b = ([a[rows] for a in arrays] for arrays in (residual, direction, back))
+            beta[rows], square[rows] = _turn(r, p, b, alpha[rows], square[rows], work)
         if last:
             break
         direction_square = square + beta**2 * direction_square
     return steps, e, fall
+
+
+def _turn(
+    residual: list[Array],
+    direction: list[Array],
+    back: list[Array],
+    alpha: Array,
+    square: Array,
+    work: Workspace,
+) -> tuple[Array, Array]:
+    """Take a step α from residuals of squared norm `square` and turn the direction p to β p + r: β, and ‖r‖² then."""
+    for r, p, b in zip(residual, direction, back, strict=True):
+        b += p
+        _add_scaled(r, -alpha, b, work)
+    following = _norm_squared(residual)
+    beta = _ratio(following, square, square > 0)
+    for r, p in zip(residual, direction, strict=True):
+        p *= beta[:, None]
+        p += r
+    return beta, following
 
 
 def _set_scaled(total: Array, factor: Array, part: Array, work: Workspace) -> None:

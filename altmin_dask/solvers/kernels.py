@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from altmin_dask.networks.nested import Pass
 from altmin_dask.networks.network import Network
-from altmin_dask.networks.workspace import Workspace, thread_workspace
+from altmin_dask.networks.workspace import ArraySpec, Workspace, thread_workspace
 from altmin_dask.solvers.evaluation import numbers_may_overflow
 from altmin_dask.solvers.gauss_newton import NewtonSettings, update
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
@@ -144,7 +144,7 @@ def visit_chunk(
             penalty.update_dual, previous, s=s, out=out[rows, width:], measured=sums.residuals, work=work
         )
         with work.activity("newton"):
-            result = update(network, weights, penalty.rho, block, z, settings, work, dual)
+            result = update(network, weights, penalty.rho, block, z, settings, work, shift=dual)
         with work.activity("statistics"):
             fit = Fit(result.offsets, penalty.counts)
             if replace_all:
@@ -209,6 +209,15 @@ def kfac_chunk(
                 d, k = total.shape
                 add_product(total, scale, vectors.reshape(-1, d), inputs.reshape(-1, k))
     return sums
+
+
+def quadratic_model_arrays(network: Network) -> Iterator[ArraySpec]:
+    """What `quadratic_model_chunk` takes of a workspace."""
+    yield from Pass.arrays(network)
+    for name in ("along", "repeated"):
+        yield from Pass.directional_arrays(network, name)
+    yield ArraySpec("bent", network.widths[-1])
+    yield from network.loss.arrays(network.widths[-1], "curvature", rows="block")
 
 
 @numbers_may_overflow

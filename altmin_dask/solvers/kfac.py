@@ -40,12 +40,12 @@ from altmin_dask.solvers.kronecker import KroneckerSums
 from altmin_dask.types import Array, Weights
 
 CURVATURE_EVERY, CURVATURE_EARLY = 4, (1, 2, 3, 5)
-"""Curvature, which costs a backward pass (row 6), is measured in every fourth step, and in these."""
+"""Curvature costs a backward pass (row 6 of benchmarks/LOG.md): it is measured in every fourth step, and in these."""
 CURVATURE_DECAY = 0.8
 """Share of the running means that stays when curvature is measured again."""
-AVERAGING_WARM_UP = 8
-"""The mean of the weights has a short memory at first, or the first seconds are lost (row 4): of that many steps it is
-only the last ones."""
+AVERAGED_PART = 8
+"""At first the mean of the weights reaches back over an eighth of the steps; with a long memory the first seconds are
+lost (row 4)."""
 LOSS_SHARE = 0.1
 """Share of the running mean of the loss, and of its variance, that is new in a step."""
 REJECTED, STANDARD_ERRORS = 2.0, 6
@@ -187,7 +187,7 @@ class KFACState:
 
     def averaged(self, weights: Weights, averaging: float) -> Weights:
         """The mean with these weights in it, too: in the first steps they are most of it."""
-        keep = min(averaging, 1 - 1 / (1 + self.steps / AVERAGING_WARM_UP))
+        keep = min(averaging, 1 - 1 / (1 + self.steps / AVERAGED_PART))
         return tuple(
             mean + mean.dtype.type(1 - keep) * (w - mean)
             for mean, w in zip(self.average, weights, strict=True)

@@ -17,15 +17,16 @@ by luck, and by the company its rows have in a matrix product. ε_F is only work
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from altmin_dask.networks.mean_loss import Targets
-from altmin_dask.networks.network import Network, Point, Prepared
-from altmin_dask.networks.workspace import Workspace, strips
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.point import Point, Prepared
+from altmin_dask.networks.workspace import ArraySpec, Workspace, strips
 from altmin_dask.types import Array, Weights
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Block:
+class BlockProblem:
     """What is fixed while the z of a block of samples moves; `exactly`, residuals are formed from the steps."""
 
     network: Network
@@ -73,7 +74,7 @@ class Block:
             self.weights, self.prepared, self.targets, z, self.work, name, self.offsets
         )
 
-    def rows(self, rows: Array) -> Block:
+    def rows(self, rows: Array) -> BlockProblem:
         """The same for some of the samples."""
         offsets = None if self.offsets is None else [offset[rows] for offset in self.offsets]
         return replace(self, prepared=self.prepared.rows(rows), targets=self.targets[rows], offsets=offsets)
@@ -130,13 +131,13 @@ def objective(point: Point, mu: Sequence[float], rows: Array | slice = slice(Non
 
 
 def line_search(
-    block: Block, point: Point, before: Array, step: Step, settings: NewtonSettings, name: str
+    block: BlockProblem, point: Point, before: Array, step: Step, settings: NewtonSettings, name: str
 ) -> tuple[Point, Array, int]:
     """Backtrack every sample until F has fallen by enough; what cannot improve stays where it was.
 
     Parameters
     ----------
-    block : Block
+    block : BlockProblem
         The samples.
     point, before : Point, ndarray (n,)
         Where they are, and F there.
@@ -163,7 +164,7 @@ def line_search(
     trial = block.evaluate(moved, name)
     block.follow(trial, point, step)
     after = objective(trial, block.mu)
-    promised = settings.armijo * np.minimum(step.slope, 0)
+    promised = _promised(settings, step)
     failed = np.flatnonzero(~(after <= before + promised))
     if not failed.size:
         return trial, after, 0
@@ -175,12 +176,27 @@ def line_search(
     # what is not finite has no way to go
     finite = np.isfinite(step.slope[rows])
     rows, goal, rounding = rows[finite], goal[finite], rounding[finite]
-    cut, t = rows.size, 1.0
+    _backtrack(block, point, step, settings, trial, after, (rows, goal, rounding))
+    return trial, after, rows.size
+
+
+def _backtrack(
+    block: BlockProblem,
+    point: Point,
+    step: Step,
+    settings: NewtonSettings,
+    trial: Point,
+    after: Array,
+    cut: tuple[Array, Array, Array],
+) -> None:
+    """Shorten the steps of `cut` samples (which, F before, ε_F), and write where they end into `trial` and `after`."""
+    (rows, goal, rounding), t = cut, 1.0
+    promised = _promised(settings, step)
     for _ in range(settings.max_backtracks):
         if not rows.size:
             break
         t *= settings.backtrack
-        z = [p[rows] + before.dtype.type(t) * d[rows] for p, d in zip(point.z, step.delta, strict=True)]
+        z = [p[rows] + after.dtype.type(t) * d[rows] for p, d in zip(point.z, step.delta, strict=True)]
         part = block.rows(rows)
         shorter = part.evaluate(z, "shortened")
         part.follow(shorter, point, step, t, rows)
@@ -189,7 +205,19 @@ def line_search(
         trial.assign(rows[good], shorter, good)
         after[rows[good]] = np.minimum(value[good], goal[good])
         rows, goal, rounding = rows[~good], goal[~good], rounding[~good]
-    return trial, after, cut
+
+
+def _promised(settings: NewtonSettings, step: Step) -> Array:
+    """By how much F has to fall, of a whole step, negative."""
+    return settings.armijo * np.minimum(step.slope, 0)
+
+
+def search_arrays(network: Network, steps: int) -> Iterator[ArraySpec]:
+    """What so many steps from a point take of a workspace: the point, two at most in turn, and one of cut samples."""
+    for name in ("start", *(f"trial {number}" for number in range(min(steps, 2))), "shortened"):
+        yield from network.point_arrays(name)
+        for i, d in enumerate(network.widths if name.startswith("trial") else ()):
+            yield ArraySpec(f"{name} z {i}", d)
 
 
 def _norms(rows: Array) -> Array:

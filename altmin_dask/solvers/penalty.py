@@ -22,14 +22,15 @@ A new penalty is a class with `value` and `dual`, and an entry in `altmin_dask.s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
 
-from altmin_dask.networks.network import Network, Point
-from altmin_dask.networks.workspace import Workspace, strips
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.point import Point
+from altmin_dask.networks.workspace import ArraySpec, Workspace, strips
 from altmin_dask.solvers.packing import Layout, PackedArrays, split_layers
 from altmin_dask.types import Array
 
@@ -228,6 +229,15 @@ class SplitPenalty(Penalty):
             self.offset(layer, part, work.like(f"{name} {layer}", part))
             for layer, part in enumerate(split_layers(s, widths))
         ]
+
+    @staticmethod
+    def arrays(network: Network) -> Iterator[ArraySpec]:
+        """What a visit takes of a workspace: the offsets, now and at the last visit, and u and e of a strip."""
+        for layer, d in enumerate(network.widths):
+            for name in ("offset", "old offset"):
+                yield ArraySpec(f"{name} {layer}", d)
+            for name in ("multiplier", "split"):
+                yield ArraySpec(name, d, rows="strip")
 
     def update_dual(
         self,

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -106,6 +106,13 @@ def kfac_schedule(groups: int, seed: int) -> Iterator[Action]:
                 due = min(math.ceil(1.25 * due), done + longest)
 
 
+class Moving(Protocol):
+    """A number that moves from pass to pass."""
+
+    def at(self, number: int) -> float:
+        """The value in pass `number`."""
+
+
 @dataclass(frozen=True)
 class Geometric:
     """μ that moves from `start` to `stop` by `factor` a pass."""
@@ -121,10 +128,8 @@ class Geometric:
         return self.stop if abs(step) * number >= abs(way) else self.start * self.factor**number
 
 
-def mu_at(mu: float | Sequence[float] | Geometric, layers: int, number: int) -> tuple[float, ...]:
-    """μ_1 … μ_L in pass `number`."""
-    if isinstance(mu, Geometric):
-        return (mu.at(number),) * layers
-    if isinstance(mu, int | float):
-        return (float(mu),) * layers
-    return tuple(float(value) for value in mu)
+def mu_at(mu: float | Sequence[float] | Moving, layers: int, number: int) -> tuple[float, ...]:
+    """μ_1 … μ_L in pass `number`: of one number for all layers, of one for each, or of what moves for all of them."""
+    if isinstance(mu, Sequence):
+        return tuple(float(value) for value in mu)
+    return (float(mu) if isinstance(mu, int | float) else mu.at(number),) * layers

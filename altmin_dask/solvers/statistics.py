@@ -11,17 +11,20 @@ sum. A recurrent network's rows are the steps of all samples, and its first Gram
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from altmin_dask.networks.network import Point
-from altmin_dask.networks.workspace import Workspace
+from altmin_dask.networks.network import Network
+from altmin_dask.networks.point import Point
+from altmin_dask.networks.workspace import ArraySpec, Workspace
 from altmin_dask.solvers.linalg import add_product
 from altmin_dask.solvers.packing import Layout, PackedArrays
 from altmin_dask.types import Array, Weights
 
+DOUBLE = 8
+"""Bytes of a number in the sums."""
 ROUNDING = 16 * float(np.finfo(np.float64).eps)
 """Relative error of a sum of many products in float64: errors of either sign add up like √n, in blocks."""
 
@@ -151,6 +154,17 @@ class Statistics(PackedArrays):
                 gram = np.matmul(inputs.T, inputs, out=work.like("gram", self.gram[layer]))
                 gram *= factor
                 self.gram[layer] += gram
+
+    @staticmethod
+    def arrays(network: Network, *, with_inputs: bool, moved: bool) -> Iterator[ArraySpec]:
+        """What `add`, and `replace` if the block is `moved`, take of a workspace."""
+        for i, layer in enumerate(network.layers):
+            yield ArraySpec("z64", layer.size, itemsize=DOUBLE)
+            yield ArraySpec("inputs64", layer.steps * layer.inputs, itemsize=DOUBLE)
+            if i or with_inputs:
+                yield ArraySpec("gram", layer.inputs, rows="square", itemsize=DOUBLE)
+        if moved:
+            yield ArraySpec("moved", network.widths[0], itemsize=DOUBLE)
 
     def merge(self, other: Statistics) -> None:
         """Add all of `other`, which may lack the input Gram matrix this one has."""

@@ -35,19 +35,16 @@ def initial_weights(context: RunContext, chunks: tuple[int, ...]) -> Weights:
     chunks : tuple of int
         Those whose moments whiten a first layer.
     """
-    task_context, seed = context.problem.task_context, context.pipeline.training.seed
+    network, dtype = context.network, context.problem.task_context.dtype
+    seed = context.pipeline.training.seed
     how = context.settings.initialization
     if how == "random":
-        return task_context.network.initial_weights(seed, task_context.dtype)
+        return network.initial_weights(seed, dtype)
     if how == "layerwise":
         return layerwise_weights(context)
-    moments = Moments(
-        task_context.network, context.compute(task_graphs.moments, context.problem.train, chunks)
-    )
-    samples = moments.gram[-1, -1] / task_context.network.layers[0].steps
-    return whitened_weights(
-        task_context.network, moments.gram, moments.targets / samples, seed, task_context.dtype
-    )
+    moments = Moments(network, context.compute(task_graphs.moments, context.problem.train, chunks))
+    samples = moments.gram[-1, -1] / network.layers[0].steps
+    return whitened_weights(network, moments.gram, moments.targets / samples, seed, dtype)
 
 
 def given_weights(weights: Weights) -> Initial:
@@ -60,13 +57,12 @@ def given_weights(weights: Weights) -> Initial:
     """
 
     def initial(context: RunContext, chunks: tuple[int, ...]) -> Weights:
-        task_context = context.problem.task_context
-        if tuple(w.shape for w in weights) != task_context.network.shapes:
+        if tuple(w.shape for w in weights) != context.network.shapes:
             raise ConfigError(
                 f"the weights to begin with have the shapes {[w.shape for w in weights]}, "
-                f"and the network's are {list(task_context.network.shapes)}"
+                f"and the network's are {list(context.network.shapes)}"
             )
-        return tuple(w.astype(task_context.dtype) for w in weights)
+        return tuple(w.astype(context.problem.task_context.dtype) for w in weights)
 
     return initial
 

@@ -180,9 +180,13 @@ def test_a_visit_updates_the_dual_variables_as_the_definition_says(kind):
             assert offsets[layer][index] == pytest.approx(u_now - e, rel=1e-12, abs=1e-13)
             assert point.residuals[layer][index] == pytest.approx(r + u_now - e, rel=1e-12, abs=1e-13)
             found = {
-                "primal": (r - e) ** 2, "change": (e - e_before) ** 2, "multipliers": u_now**2,
-                "zeros": float(e == 0 and not kind.exact), "residuals": r**2, "squares": z[layer][index] ** 2,
-            }  # fmt: skip
+                "primal": (r - e) ** 2,
+                "change": (e - e_before) ** 2,
+                "multipliers": u_now**2,
+                "zeros": float(e == 0 and not kind.exact),
+                "residuals": r**2,
+                "squares": z[layer][index] ** 2,
+            }
             sums = {name: total + found[name] for name, total in sums.items()}
         for name, total in sums.items():
             assert getattr(measured, name)[layer] == pytest.approx(total, rel=1e-11), name

@@ -164,10 +164,8 @@ class Layer(ABC):
             The samples.
         """
 
-    def propagate(
-        self, w: Array, inputs: Array, z: Array, values: Array | None, slope: Array | None, block: Block
-    ) -> None:
-        """Write z of a forward pass, and φ(z) and φ'(z), if there are places for them; all (n, size).
+    def propagate(self, w: Array, inputs: Array, z: Array, values: Array | None, block: Block) -> None:
+        """Write z, (n, size), of a forward pass, and its values φ(z), (n, size), if there is a place for them.
 
         Parameters
         ----------
@@ -175,29 +173,25 @@ class Layer(ABC):
             W̃.
         inputs : ndarray, (n, steps · inputs), contiguous
             ã as `fill` made it; a recurrent layer completes it.
-        z : ndarray, contiguous
+        z : ndarray, (n, size), contiguous
             To be written.
-        values, slope : ndarray, or None
-            To be written; both None at the output, the slope where no derivative is asked for.
+        values : ndarray, (n, size), or None
+            To be written; None at the output.
         block : Block
             The samples.
         """
         units, k = self.weight_shape
         np.matmul(inputs.reshape(-1, k), w.T, out=z.reshape(-1, units))
         if values is not None:
-            self.activate(z, values, slope, block)
+            self.activate(z, values, block)
 
-    def activate(self, z: Array, values: Array, slope: Array | None, block: Block) -> None:
-        """Write φ(z), and φ'(z) if there is a place for it, zero in the padding, strip by strip; all (n, size)."""
+    def activate(self, z: Array, out: Array, block: Block) -> None:
+        """Write φ(z), zero in the padding, strip by strip."""
         for rows in strips(*z.shape):
-            self.activation.value(z[rows], out=values[rows])
-            if slope is not None:
-                self.activation.derivative(z[rows], values[rows], out=slope[rows])
-        for part in (values, slope):
-            if part is not None:
-                self._mask(part, block)
+            self.activation.value(z[rows], out=out[rows])
+        self._mask(out, block)
 
-    def differentiate(self, z: Array, values: Array, scale: float, out: Array, block: Block) -> None:
+    def differentiate(self, z: Array, values: Array, out: Array, block: Block, scale: float = 1.0) -> None:
         """Write `scale` times φ'(z), zero in the padding, strip by strip; all (n, size)."""
         factor = out.dtype.type(scale)
         for rows in strips(*z.shape):
@@ -211,7 +205,7 @@ class Layer(ABC):
             block.masked(values.reshape(len(values), self.steps, self.units))
 
     def scratch(self) -> dict[str, int]:
-        """What the layer takes from a block's workspace: names, and numbers of a sample."""
+        """The arrays that the layer takes from a block's workspace: names, and numbers of a sample."""
         return {}
 
     # --- the linear map from values to z, and its transpose

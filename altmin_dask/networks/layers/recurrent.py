@@ -77,9 +77,7 @@ class Recurrent(Layer):
             rows[:, 1:, first:-1] = self._rows(own, self.width)[:, :-1]
             block.masked(rows)
 
-    def propagate(
-        self, w: Array, inputs: Array, z: Array, values: Array | None, slope: Array | None, block: Block
-    ) -> None:
+    def propagate(self, w: Array, inputs: Array, z: Array, values: Array | None, block: Block) -> None:
         rows, first = self._rows(inputs, self.inputs), self.in_features
         assert values is not None  # it is never the last layer
         drive, found = self._rows(z, self.width), self._rows(values, self.width)
@@ -97,8 +95,6 @@ class Recurrent(Layer):
             found[:, t] = state
         for part in (rows, drive, found):
             block.masked(part)
-        if slope is not None:
-            self.differentiate(z, values, 1.0, slope, block)
 
     def scratch(self) -> dict[str, int]:
         return {"carried": self.width, "across": self.width}
