@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from altmin_dask.execution.connect import open_executor
 
 from altmin_dask import runs
 from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.execution.connect import open_executor
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.training import trainer
