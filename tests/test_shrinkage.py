@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choices import taking_turns
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from test_training import train
@@ -67,8 +68,7 @@ def minimum(
 
 
 @pytest.mark.parametrize(("n", "ridge"), [(1, 1.0), (1, 1e3), (1, 1e6), (3, 1.0)])
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", ["regressor", "classifier"])
+@pytest.mark.parametrize(("form", "kind"), taking_turns(FORMS, ("regressor", "classifier")))
 def test_shrinkage_ends_at_the_minimum(kind, form, n, ridge, make_store, pipeline, tmp_path):
     x, y, weights = problem(kind, n)
     solver, training = FORMS[form]
