@@ -33,8 +33,9 @@ from altmin_dask.storage.ownership import KEY, Layout, own_attributes, store_fil
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.storage.zarr_chunks import ChunkView
-from altmin_dask.training.problem import fitted
-from altmin_dask.training.ranges import check_digits, check_targets, computed_with, ranges_of
+from altmin_dask.training.build_network import fitted
+from altmin_dask.training.checks import check_digits, check_targets, computed_with
+from altmin_dask.training.ranges import ranges_of
 from altmin_dask.types import Array
 
 _HOLDS = {"version": 1, "holds": "predictions"}

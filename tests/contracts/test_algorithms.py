@@ -146,7 +146,7 @@ def test_its_state_comes_back(schedule, algorithm):
         back = kind.restore(tensors, scalars)
         assert back.to_scalars() == scalars
         assert all(np.array_equal(back.to_tensors()[name], array) for name, array in tensors.items())
-        assert [w.shape for w in back.weights] == list(context.problem.kernel.network.shapes)
+        assert [w.shape for w in back.weights] == list(context.network.shapes)
 
 
 @every_schedule
