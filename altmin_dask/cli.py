@@ -317,8 +317,8 @@ def dashboard(
 @contextmanager
 def _opened(folder: RunFolder, source: str) -> Iterator[SampleStore]:
     """A source as a store, scaled as the run's training data were; what is not a store lives for this command."""
+    from altmin_dask.data.find import find_store
     from altmin_dask.storage.model import Model
-    from altmin_dask.training.problem import find_store
 
     if not folder.path.is_dir():
         raise MissingError(f"{folder.path} is not a run folder; name one that `altmin train` made")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from altmin_dask.config import KINDS
 from altmin_dask.data.checks import check_finite, check_whole
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, ExistsError, RunError
@@ -32,8 +33,9 @@ from altmin_dask.storage.ownership import KEY, Layout, own_attributes, store_fil
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.storage.zarr_chunks import ChunkView
-from altmin_dask.training.problem import TARGETS, fitted
-from altmin_dask.training.ranges import check_digits, check_targets, computed_with, ranges_of
+from altmin_dask.training.build_network import fitted
+from altmin_dask.training.checks import check_digits, check_targets, computed_with
+from altmin_dask.training.ranges import ranges_of
 from altmin_dask.types import Array
 
 _HOLDS = {"version": 1, "holds": "predictions"}
@@ -59,7 +61,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
         If the run goes on and replaces its model meanwhile, in a folder that may only be read here.
     """
     model = Model.load(run.model)
-    target, network = TARGETS[model.kind], fitted(model.network, store)
+    target, network = KINDS[model.kind].target, fitted(model.network, store)
     ranges = ranges_of(store, executor)
     check_targets(network, target, store, ranges)
     check_digits(store, str(model.weights[0].dtype), computed_with(store, target), ranges)
@@ -129,7 +131,7 @@ def _made(folder: Path, model: Model, network: Network, store: SampleStore) -> d
     outer = (store.rows,) if steps is None else (store.rows, steps)
     dtype = model.weights[0].dtype if model.output_scaling is None else "float64"
     arrays = {"prediction": ((*outer, network.shapes[-1][0]), dtype)}
-    if TARGETS[model.kind] == "labels":
+    if KINDS[model.kind].target == "labels":
         arrays["label"] = outer, "int64"
     group = zarr.create_group(folder, attributes={KEY: _HOLDS, **_named(model)})
     for name, (shape, kind) in arrays.items():
@@ -170,7 +172,7 @@ def _named(model: Model) -> dict[str, Any]:
     how = model.preparation
     if how is None:
         return {}
-    if TARGETS[model.kind] == "labels":
+    if KINDS[model.kind].target == "labels":
         return {} if how.classes is None else {"classes": list(how.classes)}
     names = how.names if model.kind == "autoencoder" else list(how.targets)
     return {"columns": names} if names else {}

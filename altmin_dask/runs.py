@@ -12,6 +12,7 @@ from distributed import Client
 
 from altmin_dask.config import Pipeline
 from altmin_dask.dashboard.publisher import Publisher
+from altmin_dask.data.find import find_store
 from altmin_dask.execution.allocator import return_freed_arrays
 from altmin_dask.execution.connect import open_executor, planned_resources
 from altmin_dask.execution.executor import Executor
@@ -22,7 +23,7 @@ from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.callbacks import Callback, Callbacks, Outcome
 from altmin_dask.training.context import RunContext
-from altmin_dask.training.problem import Problem, build_problem, find_store
+from altmin_dask.training.problem import Problem, build_problem
 from altmin_dask.training.record import Record
 from altmin_dask.training.trainer import Trainer
 from altmin_dask.types import Weights
@@ -64,9 +65,6 @@ def train(
 ) -> list[Record]:
     """Train a pipeline in a run folder.
 
-    What can be refused is refused before anything is left: if there was nothing in the folder and no state has
-    been committed in it, it is as before.
-
     Parameters
     ----------
     pipeline : Pipeline
@@ -79,10 +77,8 @@ def train(
         Go on with the run in the folder.
     scheduler : str or Client, optional
         Address of a running Dask scheduler, or a client of it.
-    initial : tuple of ndarray, optional
-        Weights W̃_1 … W̃_L that a new run begins with, in place of those of ``[network] initialization``.
-    kfac_state : KFACState, optional
-        What the K-FAC steps that gave these weights, on other samples, remember.
+    initial, kfac_state : tuple of ndarray, (d_i, d_{i−1} + 1), and KFACState, optional
+        Weights that a new run begins with, and what the K-FAC steps that gave them, on other samples, remember.
     log : callable
         Told a few lines at the start and the end.
 
@@ -94,63 +90,64 @@ def train(
     Raises
     ------
     AltMinError
-        If a setting, the data, the run folder or the scheduler cannot be used, or training could not go on.
+        If a setting, the data, the run folder or the scheduler cannot be used, or training could not go on. The
+        folder is as before unless a state has been committed in it.
 
     Examples
     --------
     >>> from pathlib import Path
-    >>> from altmin_dask import Model, RunFolder, train
+    >>> from altmin_dask import RunFolder, train
     >>> from altmin_dask.config import make_pipeline
-    >>> pipeline = make_pipeline(
-    ...     {
-    ...         "data": {"train": "digits:train", "scale": 16.0},
-    ...         "network": {"kind": "autoencoder", "hidden_layer_sizes": [16]},
-    ...         "training": {"max_sweeps": 3.0},
-    ...     }
-    ... )
-    >>> run = RunFolder(Path("run"))
-    >>> records = train(pipeline, run, log=lambda line: None)
+    >>> settings = {"data": {"train": "digits:train", "scale": 16.0}, "network": {"kind": "autoencoder"}}
+    >>> pipeline = make_pipeline({**settings, "training": {"max_sweeps": 3.0}})
+    >>> records = train(pipeline, RunFolder(Path("run")), log=lambda line: None)
     >>> records[-1].nested_loss < records[0].nested_loss
     True
-    >>> Model.load(run.model).network.sizes
-    (64, 16, 64)
     """
-    identity, settings = pipeline.identity(), pipeline.model_dump(mode="json")
-    run.check(identity, resume)
+    run.check(pipeline.identity(), resume)
     plan = None if scheduler is not None else _checked_plan(pipeline, run)
-    made = missing_folders(run.path)
+    with _claimed(pipeline, run, resume), open_executor(pipeline.cluster, scheduler) as executor:
+        plan = plan or _checked_plan(pipeline, run, executor)
+        publisher = Publisher(executor, plan, log)
+        problem = _open_problem(pipeline, run, executor, plan, log)
+        context = RunContext(pipeline, problem, run, executor, kfac_state, publisher.usage)
+        return _told(context, Callbacks([publisher, *callbacks]), initial, log)
+
+
+@contextmanager
+def _claimed(pipeline: Pipeline, run: RunFolder, resume: bool) -> Iterator[None]:
+    """Hold the run folder, with its manifest in it; a run that never began leaves nothing."""
+    identity, made = pipeline.identity(), missing_folders(run.path)
     with _removing(made), run.locked():
         run.check(identity, resume)  # again, now that nobody else can claim it
         begun = run.claimed
         if not begun:
-            run.manifest.write(settings, identity, z=pipeline.output.z)
+            run.manifest.write(pipeline.model_dump(mode="json"), identity, z=pipeline.output.z)
         try:
-            with open_executor(pipeline.cluster, scheduler) as executor:
-                plan = plan or _checked_plan(pipeline, run, executor)
-                problem = _open_problem(pipeline, run, executor, plan)
-                store, network = problem.train.store, problem.kernel.network
-                run.manifest.write(
-                    settings,
-                    identity,
-                    started=run.started,
-                    resolved=problem.settings.to_dict(),
-                    stores={
-                        "train": store.path,
-                        "validation": problem.validation.store.path if problem.validation else None,
-                    },
-                    shapes={"rows": store.rows, "chunk_rows": store.chunk_rows, "network": network.sizes},
-                )
-                log(
-                    f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
-                    f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, "
-                    f"{executor.description}"
-                )
-                publisher = Publisher(executor, plan, log)
-                context = RunContext(pipeline, problem, run, executor, kfac_state, publisher.usage)
-                return _told(context, Callbacks([publisher, *callbacks]), initial, log)
+            yield
         finally:
             if not begun and not run.started:
                 run.clear()
+
+
+def _describe(
+    pipeline: Pipeline, run: RunFolder, problem: Problem, executor: Executor, log: Callable[[str], object]
+) -> None:
+    """Write down what followed from the data, and say it in a line."""
+    store, network = problem.train.store, problem.task_context.network
+    validation = problem.validation.store.path if problem.validation else None
+    run.manifest.write(
+        pipeline.model_dump(mode="json"),
+        pipeline.identity(),
+        started=run.started,
+        resolved=problem.settings.to_dict(),
+        stores={"train": store.path, "validation": validation},
+        shapes={"rows": store.rows, "chunk_rows": store.chunk_rows, "network": network.sizes},
+    )
+    log(
+        f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
+        f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, {executor.description}"
+    )
 
 
 def _told(
@@ -181,8 +178,10 @@ def _checked_plan(pipeline: Pipeline, run: RunFolder, executor: Executor | None 
     return plan
 
 
-def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor, plan: Plan) -> Problem:
-    """Open the stores, or make them, and check that everything fits together."""
+def _open_problem(
+    pipeline: Pipeline, run: RunFolder, executor: Executor, plan: Plan, log: Callable[[str], object]
+) -> Problem:
+    """Open the stores, or make them, check that everything fits together, and write down what follows from it."""
     data = pipeline.data
     chunk_rows = plan.work.chunk_rows if data.chunk_rows == "auto" else data.chunk_rows
     find = partial(
@@ -192,7 +191,9 @@ def _open_problem(pipeline: Pipeline, run: RunFolder, executor: Executor, plan: 
     validation = None
     if data.validation is not None:
         validation = find(data.validation, "validation", like=train.preparation)
-    return build_problem(pipeline, train, validation, executor)
+    problem = build_problem(pipeline, train, validation, executor)
+    _describe(pipeline, run, problem, executor, log)
+    return problem
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class Bench:
     def prepare(self, executor: Executor) -> None:
         """Weights on disk, and z."""
         self.problem = build_problem(self.pipeline, self.store, None, executor)
-        self.samples, self.kernel = self.problem.train, self.problem.kernel
+        self.samples, self.kernel = self.problem.train, self.problem.task_context
         network = self.kernel.network
         self.penalty = L2((MU,) * len(network.widths))
         self.run = RunFolder(self.folder / "run")

@@ -83,9 +83,11 @@ def main() -> None:
                         }
                     )
                     records = runs.train(
-                        settings, RunFolder(home / f"{kind}-{max_staleness}-{seed}"),
-                        scheduler=cluster.scheduler_address, log=lambda line: None,
-                    )  # fmt: skip
+                        settings,
+                        RunFolder(home / f"{kind}-{max_staleness}-{seed}"),
+                        scheduler=cluster.scheduler_address,
+                        log=lambda line: None,
+                    )
                     losses.append({round(r.sweep, 3): r.validation_loss for r in records})
                 for sweep in losses[0].keys() & losses[1].keys():
                     found.setdefault(sweep, []).append((losses[0][sweep], losses[1][sweep]))

@@ -54,9 +54,12 @@ def store(samples, make_store):
 def slow_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks that take their time, so that every one of them shows."""
     for name, seconds in (
-        ("kfac_chunk", STEP), ("visit_chunk", STEP), ("enter_chunk", STEP), ("collect_chunk", STEP),
+        ("kfac_chunk", STEP),
+        ("visit_chunk", STEP),
+        ("enter_chunk", STEP),
+        ("collect_chunk", STEP),
         ("evaluate_chunk", LOOK),
-    ):  # fmt: skip
+    ):
         original = getattr(tasks, name)
 
         def slowly(
@@ -276,9 +279,11 @@ def test_a_local_cluster_agrees_with_its_processes(
     ):
         pids = list(client.run(process_number).values())
         wanted = pipeline(
-            store.path, solver={"mu": "auto"}, network={"hidden_layer_sizes": (60,)},
+            store.path,
+            solver={"mu": "auto"},
+            network={"hidden_layer_sizes": (60,)},
             training={**STEPS, "max_sweeps": 8.0, "max_staleness": max_staleness},
-        )  # fmt: skip
+        )
         train(wanted, tmp_path / "warm", scheduler=client)  # modules are loaded, memory is there
         watch = OwnClock(monkeypatch.setattr, seconds)
         _, state, _ = train(wanted, tmp_path / "run", scheduler=client)

@@ -56,23 +56,47 @@ class Processes:
         with log:
             process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "dask", *words],
-                env=self.environment, cwd=self.folder, stdout=log, stderr=log,
-            )  # fmt: skip
+                env=self.environment,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+            )
         self.started.append(process)
         return process
 
     def scheduler(self, protocol: str = "tcp") -> str:
         file = self.folder / "scheduler.json"
-        self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--protocol", protocol,
-                   "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file))  # fmt: skip
+        self.start(
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--protocol",
+            protocol,
+            "--dashboard-address",
+            "127.0.0.1:0",
+            "--scheduler-file",
+            str(file),
+        )
         self.address = until(lambda: json.loads(file.read_text())["address"])
         return self.address
 
     def worker(self, name: str, *options: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
         return self.start(
-            "worker", self.address, "--name", name, "--no-nanny", "--nthreads", "1", "--no-dashboard",
-            "--local-directory", str(self.folder), *options, prefix=prefix,
-        )  # fmt: skip
+            "worker",
+            self.address,
+            "--name",
+            name,
+            "--no-nanny",
+            "--nthreads",
+            "1",
+            "--no-dashboard",
+            "--local-directory",
+            str(self.folder),
+            *options,
+            prefix=prefix,
+        )
 
     def end(self) -> None:
         for process in reversed(self.started):
@@ -169,8 +193,12 @@ def trained(altmin: Altmin, *words: Any) -> None:
 
 def test_a_local_cluster_is_made_as_asked(store, expected, altmin, tmp_path):
     table = {
-        "kind": "local", "workers": 2, "threads_per_worker": 2, "memory_limit": "600 MiB", "dashboard": ":0"
-    }  # fmt: skip
+        "kind": "local",
+        "workers": 2,
+        "threads_per_worker": 2,
+        "memory_limit": "600 MiB",
+        "dashboard": ":0",
+    }
     file = pipeline(tmp_path, store, 3, cluster=table)
     with open_executor(load_pipeline(file).cluster) as executor:
         assert isinstance(executor, Cluster)
@@ -215,6 +243,7 @@ def test_workers_join_and_leave_while_a_run_goes_on(store, expected, tmp_path):
     assert identical(committed(run), expected(state.visits / (CHUNKS * 25) - 1e-6))
 
 
+@pytest.mark.slow
 def test_weights_are_read_once_by_a_worker_and_update(cluster, store, altmin, tmp_path):
     def uses() -> tuple[int, int]:  # in a worker; nested, so that it travels by value
         from altmin_dask.storage import weights
@@ -300,8 +329,10 @@ def test_a_worker_that_cannot_import_the_package_is_named(store, altmin, tmp_pat
 def test_tls(store, expected, altmin, tmp_path):
     """Certificates reach the client by Dask's own configuration; without them the address is refused."""
     certificates(tmp_path)
-    environment = {"DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true",
-                   "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(tmp_path / "ca.pem")}  # fmt: skip
+    environment = {
+        "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true",
+        "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(tmp_path / "ca.pem"),
+    }
     for role in ("SCHEDULER", "WORKER", "CLIENT"):
         environment[f"DASK_DISTRIBUTED__COMM__TLS__{role}__CERT"] = str(tmp_path / "node.pem")
         environment[f"DASK_DISTRIBUTED__COMM__TLS__{role}__KEY"] = str(tmp_path / "node.key")

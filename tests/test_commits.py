@@ -38,11 +38,12 @@ from altmin_dask.types import Batch
 FORMS = {
     "kfac": {"training": {"schedule": "kfac", "group_chunks": 1}, "solver": {"mu": "auto"}},
     "staleness 1": {
-        "training": {"schedule": "kfac", "group_chunks": 1, "max_staleness": 1}, "solver": {"mu": "auto"},
+        "training": {"schedule": "kfac", "group_chunks": 1, "max_staleness": 1},
+        "solver": {"mu": "auto"},
     },
     "incremental": {"training": {"schedule": "incremental"}},
     "windows": {"training": {"schedule": "windows", "first_window": 2, "window_passes": 1}},
-}  # fmt: skip
+}
 
 
 class Cut(Exception):
@@ -192,9 +193,10 @@ def test_a_cut_in_every_window(form, window, uncut, wanted, store, tmp_path, tmp
 def left_over(run: RunFolder) -> list[str]:
     """What is neither the model nor hidden for a reason."""
     return sorted(
-        file.name for file in [*run.model.iterdir(), *run.path.iterdir()]
+        file.name
+        for file in [*run.model.iterdir(), *run.path.iterdir()]
         if file.name.startswith(".") and file.name != ".lock"
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -282,9 +284,10 @@ def test_a_worse_record_leaves_the_model(wanted, store, tmp_path, monkeypatch):
     evaluate = runs.RunContext.evaluate
     with monkeypatch.context() as patch:
         patch.setattr(
-            runs.RunContext, "evaluate",
+            runs.RunContext,
+            "evaluate",
             lambda *arguments: replace(evaluate(*arguments), loss=before * 200 * 1.5),
-        )  # fmt: skip
+        )
         begin(wanted("kfac", 2.0), tmp_path / "run", resume=True)
     assert len(run.records()) > 3
     assert best(run) == before == loss_of_model(run, store)

@@ -16,6 +16,7 @@ import zarr
 from command import foreign, refused, write_pipeline
 
 from altmin_dask.config import make_pipeline
+from altmin_dask.data.find import find_store
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
@@ -36,7 +37,7 @@ from altmin_dask.networks.builders import recurrent_network
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training.problem import build_problem, find_store
+from altmin_dask.training.problem import build_problem
 from altmin_dask.training.ranges import ranges_of
 
 # of dask with the newest pandas

@@ -157,7 +157,11 @@ def test_a_kill_during_ingest_leaves_a_run_that_resumes(altmin, tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("mount -t tmpfs -o size=300k t run", "mount -o remount,size=100m t run", "No space left on device; make room"),
+        (
+            "mount -t tmpfs -o size=300k t run",
+            "mount -o remount,size=100m t run",
+            "No space left on device; make room",
+        ),
         (
             # made elsewhere and moved: nothing is open in it yet
             "mkdir ro; mount --bind run ro; mount -o remount,bind,ro ro; "
@@ -167,7 +171,7 @@ def test_a_kill_during_ingest_leaves_a_run_that_resumes(altmin, tmp_path):
         ),
     ],
     ids=["full", "read-only"],
-)  # fmt: skip
+)
 def test_a_disk_that_takes_no_more(tmp_path, before, after, message):
     """A real full disk, and a real one that becomes read-only while it is used."""
     foreign(tmp_path / "s.zarr", np.tile(X, (30, 4)))
@@ -181,9 +185,14 @@ def test_a_disk_that_takes_no_more(tmp_path, before, after, message):
     """
     home = str(Path(runs.__file__).parents[1])
     done = subprocess.run(
-        [*UNSHARE, script], cwd=tmp_path, text=True, capture_output=True, timeout=120, check=False,
+        [*UNSHARE, script],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
         env={**os.environ, "PYTHONPATH": home},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("altmin: ") == 1
     assert message in done.stderr

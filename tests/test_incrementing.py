@@ -140,10 +140,12 @@ def test_the_best_model_is_kept_and_training_stops_without_progress(samples, mak
         make_store(x[rows], rng.integers(3, size=60)) for rows in (slice(60), slice(60, None))
     )
     settings = pipeline(
-        train_store.path, data={"validation": held_out.path}, solver={"mu": "auto"},
+        train_store.path,
+        data={"validation": held_out.path},
+        solver={"mu": "auto"},
         network={"kind": "classifier", "hidden_layer_sizes": (50,)},
         training={"schedule": "auto", "max_sweeps": 500.0, "n_iter_no_change": 5},
-    )  # fmt: skip
+    )
     run, state, records = train(settings, tmp_path / "run")
     losses = [record.validation_loss for record in records]
     assert records[-1].sweep < 500

@@ -14,6 +14,7 @@ from distributed import LocalCluster
 
 from altmin_dask import inference
 from altmin_dask.config import ClusterTable
+from altmin_dask.data.find import find_store
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, DataError, ExistsError, SchedulerError
 from altmin_dask.execution.connect import open_executor
@@ -23,7 +24,6 @@ from altmin_dask.inference import evaluate_store, predict_store
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training.problem import find_store
 
 KINDS = {
     "autoencoder": ("squared", "sigmoid", 12),

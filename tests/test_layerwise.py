@@ -41,7 +41,7 @@ def shallow_loss(network, weights, x):
 def test_every_layer_gives_back_what_is_below(store, samples, pipeline, tmp_path):
     settings = pipeline(store.path, network=DEEP, solver={"mu": "auto"}, training=SHORT)
     session = session_of(settings, store, tmp_path / "run")
-    network = session.problem.kernel.network
+    network = session.problem.task_context.network
     weights = layerwise_weights(session)
     random = network.initial_weights(0, "float64")
     assert [w.shape for w in weights] == list(network.shapes)
@@ -60,7 +60,7 @@ def test_other_nets_keep_random_layers_where_nothing_is_given_back(store, pipeli
     settings = pipeline(store.path, network=network, solver={"mu": "auto"}, training=SHORT)
     session = session_of(settings, store, tmp_path / "run")
     weights = layerwise_weights(session)
-    random = session.problem.kernel.network.initial_weights(0, "float64")
+    random = session.problem.task_context.network.initial_weights(0, "float64")
     assert not np.array_equal(weights[0], random[0])
     assert not np.array_equal(weights[1], random[1])
     assert np.array_equal(weights[2], random[2])

@@ -27,7 +27,7 @@ from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers import exact_newton
 from altmin_dask.solvers.gauss_newton import NewtonSettings, gauss_newton_step, objective, update
-from altmin_dask.solvers.line_search import Block, Step, line_search
+from altmin_dask.solvers.line_search import BlockProblem, Step, line_search
 from altmin_dask.types import Batch
 
 CONVERGED = NewtonSettings(cg_iterations=60)
@@ -221,9 +221,9 @@ def test_exact_newton_converges_to_the_last_digit(loss, output, scale):
         )
 
 
-def block_of(case: Case) -> Block:
+def block_of(case: Case) -> BlockProblem:
     fixed = case.network.prepare(case.weights, case.batch, Workspace())
-    return Block(case.network, case.weights, case.mu, fixed, case.targets, Workspace())
+    return BlockProblem(case.network, case.weights, case.mu, fixed, case.targets, Workspace())
 
 
 @given(case=cases(dtype=np.float32))

@@ -134,7 +134,7 @@ def test_a_chain_with_one_unit_is_the_definition(sizes, activation, loss, output
         return naive_objective(true, forward(true, weights)).sum()
 
     assert nested.loss == pytest.approx(mean_loss(true.weights), rel=near)
-    pull = kfac_chunk(*arguments, None, case.batch, CONVERGED).pull
+    pull = kfac_chunk(*arguments, None, case.batch, CONVERGED).negative_gradient
     for layer, w in enumerate(true.weights):
         for at in np.ndindex(w.shape):
             step = np.zeros_like(w)

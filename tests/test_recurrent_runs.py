@@ -157,7 +157,8 @@ def test_statistics_follow_moving_states(store, tmp_path):
 # never explodes
 
 
-@pytest.mark.parametrize("activation", ["relu", pytest.param("softplus", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["relu", "softplus"])
 def test_steps_that_explode_are_taken_back(activation, tmp_path, monkeypatch):
     """Nearly without damping steps overshoot: they are refused, and the run ends better than it began."""
     refused_steps = []

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choices import taking_turns
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from test_training import train
@@ -67,16 +68,17 @@ def minimum(
 
 
 @pytest.mark.parametrize(("n", "ridge"), [(1, 1.0), (1, 1e3), (1, 1e6), (3, 1.0)])
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", ["regressor", "classifier"])
+@pytest.mark.parametrize(("form", "kind"), taking_turns(FORMS, ("regressor", "classifier")))
 def test_shrinkage_ends_at_the_minimum(kind, form, n, ridge, make_store, pipeline, tmp_path):
     x, y, weights = problem(kind, n)
     solver, training = FORMS[form]
     network = {"kind": kind, "hidden_layer_sizes": ()} | ({"classes": 3} if kind == "classifier" else {})
     settings = pipeline(
-        make_store(x, y).path, network=network, solver={**solver, "ridge": ridge, "cg_iterations": 10},
+        make_store(x, y).path,
+        network=network,
+        solver={**solver, "ridge": ridge, "cg_iterations": 10},
         training={**training, "max_sweeps": 40.0},
-    )  # fmt: skip
+    )
     _, state, records = train(settings, tmp_path / "run", initial=weights)
     relaxed = solver["mu"] == MU  # 1e4 is the limit, to the digits that are asked for
     arguments = kind, x, y, ridge, relaxed
@@ -93,9 +95,11 @@ def test_other_penalties_may_shrink_too(penalty, make_store, pipeline, tmp_path)
     x, y, weights = problem("regressor", 1)
     solver = {"penalty": penalty, "ridge": 1.0, **({"mu": 1.0} if penalty == "l1" else {"mu": "auto"})}
     settings = pipeline(
-        make_store(x, y).path, network={"kind": "regressor", "hidden_layer_sizes": ()}, solver=solver,
+        make_store(x, y).path,
+        network={"kind": "regressor", "hidden_layer_sizes": ()},
+        solver=solver,
         training={"schedule": "batch", "max_sweeps": 8.0},
-    )  # fmt: skip
+    )
     records = train(settings, tmp_path / "run", initial=weights)[2]
     assert records[-1].nested_loss > 1 > 1e-6 > records[0].nested_loss
 
@@ -106,9 +110,11 @@ def test_weights_that_grow_are_divergence(ridge, samples, make_store, pipeline, 
         "altmin_dask.solvers.ridge.RidgeSystem.solve", lambda self, cross, previous: 3 * previous
     )
     settings = pipeline(
-        make_store(samples).path, network={"activation": "relu", "output_activation": "identity"},
-        solver={"ridge": ridge}, training={"schedule": "batch", "max_sweeps": 20.0},
-    )  # fmt: skip
+        make_store(samples).path,
+        network={"activation": "relu", "output_activation": "identity"},
+        solver={"ridge": ridge},
+        training={"schedule": "batch", "max_sweeps": 20.0},
+    )
     run = RunFolder(tmp_path / "run")
     with pytest.raises(RunError, match=r"the nested loss diverged.*try a larger solver"):
         runs.train(settings, run, log=lambda line: None)
@@ -122,9 +128,11 @@ def test_a_resumed_run_knows_what_it_began_with(make_store, pipeline, tmp_path):
     for folder, cuts in (("whole", (6.0,)), ("cut", (1.0, 2.0, 6.0))):
         for number, sweeps in enumerate(cuts):
             settings = pipeline(
-                store.path, network={"kind": "regressor", "hidden_layer_sizes": ()}, solver={"mu": MU, "ridge": 10.0},
+                store.path,
+                network={"kind": "regressor", "hidden_layer_sizes": ()},
+                solver={"mu": MU, "ridge": 10.0},
                 training={"schedule": "batch", "max_sweeps": sweeps},
-            )  # fmt: skip
+            )
             options = {"resume": True} if number else {"initial": weights}
             _, state, _ = train(settings, tmp_path / folder, **options)
         ends.append(state)

@@ -157,13 +157,15 @@ def test_every_network_learns_and_comes_closer_to_its_constraints(
     settings = pipeline(
         store.path,
         network={
-            "kind": "classifier" if classes else "regressor", "activation": activation, "loss": loss,
+            "kind": "classifier" if classes else "regressor",
+            "activation": activation,
+            "loss": loss,
             **({} if classes else {"output_activation": output}),
         },
         solver={"penalty": kind, "mu": 0.5},
         training={"max_sweeps": 30.0, "n_iter_no_change": None},
         cluster={"workers": 1},
-    )  # fmt: skip
+    )
     records = train(settings, tmp_path / "run")[2]
     assert records[-1].nested_loss < records[0].nested_loss
     if PENALTIES[kind].exact:  # others leave residuals where they are worth their price
@@ -218,10 +220,11 @@ def test_met_constraints_are_not_stationarity(samples, make_store, pipeline, tmp
 
     def run(folder, **training):
         settings = pipeline(
-            make_store(samples).path, network=network,
+            make_store(samples).path,
+            network=network,
             solver={"penalty": "multipliers", "residual_tol": tolerance, "ridge": 0.5},
             training={"schedule": "batch", "n_iter_no_change": None, "max_sweeps": 400.0, **training},
-        )  # fmt: skip
+        )
         return train(settings, tmp_path / folder)
 
     _, state, records = run("run")

@@ -102,9 +102,12 @@ def test_a_commit_is_all_that_a_sweep_leaves(tmp_path):
     latent.remove_orphans({0: 2, 1: 1, 2: 2})
     left = {str(path.relative_to(tmp_path / "z")) for path in (tmp_path / "z").rglob("*") if path.is_file()}
     assert left == {
-        "000001.zarr/zarr.json", "000001.zarr/c.1.0",
-        "000002.zarr/zarr.json", "000002.zarr/c.0.0", "000002.zarr/c.2.0",
-    }  # fmt: skip
+        "000001.zarr/zarr.json",
+        "000001.zarr/c.1.0",
+        "000002.zarr/zarr.json",
+        "000002.zarr/c.0.0",
+        "000002.zarr/c.2.0",
+    }
     latent.discard(2, (0,), whole=False)
     latent.discard(1, (1,), whole=True)
     assert {path.name for path in (tmp_path / "z").rglob("*")} == {"000002.zarr", "zarr.json", "c.2.0"}

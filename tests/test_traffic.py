@@ -131,10 +131,13 @@ def test_increments_read_x_and_y_once(place, group_chunks, store, pipeline, monk
             store.path,
             network={"kind": "regressor", "hidden_layer_sizes": (HIDDEN,)},
             training={
-                "schedule": "kfac", "group_chunks": group_chunks, "max_sweeps": sweeps, "evaluation_rows": 1
+                "schedule": "kfac",
+                "group_chunks": group_chunks,
+                "max_sweeps": sweeps,
+                "evaluation_rows": 1,
             },
             solver={"mu": "auto"},
-        )  # fmt: skip
+        )
         traffic.bytes.clear()
         records = runs.train(settings, RunFolder(folder), scheduler=scheduler, log=lambda line: None)
         return Counter(traffic.bytes), len(records)

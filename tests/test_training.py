@@ -89,8 +89,11 @@ SCHEDULES = {
 )
 def test_objective_never_rises(schedule, kind, samples, make_store, pipeline, tmp_path):
     """After every single group, F computed from z on disk has not risen, and is the one in the history."""
-    y = {"autoencoder": None, "classifier": (samples[:, 0] > 0.3).astype(int) + (samples[:, 1] > 0.4),
-         "regressor": samples[:, :2] * 3}[kind]  # fmt: skip
+    y = {
+        "autoencoder": None,
+        "classifier": (samples[:, 0] > 0.3).astype(int) + (samples[:, 1] > 0.4),
+        "regressor": samples[:, :2] * 3,
+    }[kind]
     store = make_store(samples, y)
     first: dict[int, float] = {}
     previous: dict[int, float] = {}
@@ -335,9 +338,11 @@ def test_residuals_far_below_the_samples_are_not_rounding(schedule, make_store, 
     start = (np.c_[basis / 1e6, np.zeros(2)], np.c_[1e6 * basis.T, np.zeros(3)])
     network = {"hidden_layer_sizes": (2,), "activation": "identity", "output_activation": "identity"}
     settings = pipeline(
-        store.path, network=network, solver={"mu": 1e4, "ridge": 0.0},
+        store.path,
+        network=network,
+        solver={"mu": 1e4, "ridge": 0.0},
         training={"schedule": schedule, "max_sweeps": 3.0, "n_iter_no_change": None},
-    )  # fmt: skip
+    )
     run, state, records = train(settings, tmp_path / "run", initial=start)
     (generation,) = set(state.algorithm_state.generations)
     z = np.asarray(zarr.open_array(f"{run.latent}/{generation:06d}.zarr", mode="r")[:])

@@ -4,12 +4,13 @@ Tables declare settings, their defaults and what goes with what; what "auto" com
 """
 
 from altmin_dask.config.loading import load_pipeline, make_pipeline
-from altmin_dask.config.network import NetworkTable
+from altmin_dask.config.network import KINDS, NetworkTable
 from altmin_dask.config.pipeline import Pipeline
 from altmin_dask.config.solver import MuSchedule, SolverTable
 from altmin_dask.config.tables import ClusterTable, DataTable, OutputTable, TrainingTable
 
 __all__ = [
+    "KINDS",
     "ClusterTable",
     "DataTable",
     "MuSchedule",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, PlainSerializer, PlainValidator, Tag, model_validator
@@ -21,10 +24,39 @@ Layer = Annotated[
 """A table of any kind of layer: what it may hold is declared beside the layer."""
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What a kind of network is for.
+
+    Attributes
+    ----------
+    target : {"inputs", "labels", "real"}
+        What its outputs are compared with.
+    recurrent : bool
+        Whether samples are sequences.
+    """
+
+    target: Literal["inputs", "labels", "real"]
+    recurrent: bool = False
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "autoencoder": Kind("inputs"),
+        "classifier": Kind("labels"),
+        "regressor": Kind("real"),
+        "recurrent_classifier": Kind("labels", recurrent=True),
+        "recurrent_regressor": Kind("real", recurrent=True),
+    }
+)
+"""Every kind, by the name that settings and models give it."""
+KindName = Literal[*KINDS]  # type: ignore[valid-type]
+
+
 class NetworkTable(Table):
     """`[network]`: a chain or a recurrent network; input and output widths follow from the data."""
 
-    kind: Literal["autoencoder", "classifier", "regressor", "recurrent_classifier", "recurrent_regressor"]
+    kind: KindName
     hidden_layer_sizes: tuple[Count, ...] = Field(strict=False, default=(100,))
     """Of recurrent networks, the recurrent layers."""
     layers: Annotated[tuple[Layer, ...], Field(strict=False)] | None = None
@@ -85,7 +117,12 @@ class NetworkTable(Table):
     @property
     def recurrent(self) -> bool:
         """Whether samples are sequences."""
-        return self.kind.startswith("recurrent_")
+        return KINDS[self.kind].recurrent
+
+    @property
+    def target(self) -> str:
+        """What outputs are compared with."""
+        return KINDS[self.kind].target
 
     @property
     def hidden_activation(self) -> str | list[str]:

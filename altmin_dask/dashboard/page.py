@@ -330,9 +330,15 @@ def _rgba(height: int, width: int, colours: int, values: bytes) -> Any:
 
 def _line_figure(title: str, along: str, source: ColumnDataSource, legend: bool = False) -> Any:
     made = figure(
-        title=title, x_axis_label=along, y_axis_type="log", height=280, sizing_mode="stretch_width", visible=False,
-        tools="pan,wheel_zoom,box_zoom,reset,save", active_drag=None,
-    )  # fmt: skip
+        title=title,
+        x_axis_label=along,
+        y_axis_type="log",
+        height=280,
+        sizing_mode="stretch_width",
+        visible=False,
+        tools="pan,wheel_zoom,box_zoom,reset,save",
+        active_drag=None,
+    )
     made.toolbar.logo = None
     made.toolbar.autohide = True
     names = {} if legend else {"legend_field": "label"}
@@ -350,9 +356,15 @@ def _line_figure(title: str, along: str, source: ColumnDataSource, legend: bool 
 
 def _bar_figure(title: str, source: ColumnDataSource, value: str, x_range: Any) -> Any:
     made = figure(
-        title=title, y_range=FactorRange(), x_range=x_range, height=220, sizing_mode="stretch_width",
-        tools="hover", tooltips=[("", "@name"), ("", f"@{value}{{0.0}}")], toolbar_location=None,
-    )  # fmt: skip
+        title=title,
+        y_range=FactorRange(),
+        x_range=x_range,
+        height=220,
+        sizing_mode="stretch_width",
+        tools="hover",
+        tooltips=[("", "@name"), ("", f"@{value}{{0.0}}")],
+        toolbar_location=None,
+    )
     if "limit" in source.data:
         made.hbar(y="name", right="limit", height=0.7, color="gray", alpha=0.2, source=source)
     made.hbar(y="name", right=value, height=0.7, color="color", source=source)
@@ -361,9 +373,14 @@ def _bar_figure(title: str, source: ColumnDataSource, value: str, x_range: Any) 
 
 def _picture_figure(source: ColumnDataSource) -> Any:
     made = figure(
-        title="What the samples are, and what the network makes of them", height=200, width=900,
-        match_aspect=True, tools="", toolbar_location=None, visible=False,
-    )  # fmt: skip
+        title="What the samples are, and what the network makes of them",
+        height=200,
+        width=900,
+        match_aspect=True,
+        tools="",
+        toolbar_location=None,
+        visible=False,
+    )
     made.axis.visible = False
     made.grid.visible = False
     made.image_rgba("image", x="x", y="y", dw=1, dh=1, source=source)

@@ -100,7 +100,7 @@ class Publisher(Callback):
             self.log(f"dashboard: {url}")
         pipeline, network, folder = (
             context.pipeline,
-            context.problem.kernel.network,
+            context.network,
             context.run.path.resolve(),
         )
         sizes = "-".join(map(str, network.sizes))
@@ -182,7 +182,7 @@ class Publisher(Callback):
     def _draw(self) -> None:
         """Some samples of an auto-encoder, and what the best model so far makes of them."""
         problem = self.context.problem
-        if self.client is None or problem.kernel.target != "inputs":
+        if self.client is None or problem.task_context.target != "inputs":
             return
         try:
             if self.samples is None:

@@ -136,9 +136,12 @@ def serve(run: RunFolder, address: str, port: int, log: Callable[[str], object])
     application = Application(FunctionHandler(partial(_page, follower)))
     host = "localhost" if address in ("127.0.0.1", "::1") else address
     try:
-        server = Server({PAGE: application}, address=address, port=port, allow_websocket_origin=["*"] if (
-            address == "0.0.0.0"
-        ) else None)  # fmt: skip
+        server = Server(
+            {PAGE: application},
+            address=address,
+            port=port,
+            allow_websocket_origin=["*"] if (address == "0.0.0.0") else None,
+        )
     except OSError as error:
         raise ConfigError(
             f"{address}:{port} cannot be listened at ({error.strerror}); give another --port"

@@ -21,6 +21,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from altmin_dask import runs
+from altmin_dask.data.find import is_store
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
@@ -38,7 +39,6 @@ from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.algorithms import restore
 from altmin_dask.training.kfac_training import KFACTrainingState
-from altmin_dask.training.problem import is_store
 from altmin_dask.training.record import read_records
 from altmin_dask.types import Array
 

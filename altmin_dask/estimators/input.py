@@ -20,6 +20,7 @@ import zarr
 from dask.base import compute, is_dask_collection
 
 from altmin_dask.data.checks import WHOLE, check_whole, whole_refused
+from altmin_dask.data.find import is_store
 from altmin_dask.data.open import open_source
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
@@ -29,7 +30,6 @@ from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.storage.locations import as_name, locate
 from altmin_dask.storage.zarr_groups import open_zarr
-from altmin_dask.training.problem import is_store
 from altmin_dask.types import Array
 
 AT_ONCE = 32 << 20

@@ -16,6 +16,7 @@ from zarr.codecs import Crc32cCodec
 
 from altmin_dask.config import Pipeline
 from altmin_dask.data.checks import is_labels
+from altmin_dask.data.find import is_store
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
 from altmin_dask.data.source import Source
@@ -24,6 +25,7 @@ from altmin_dask.errors import ConfigError
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import TARGET_ARRAYS
 from altmin_dask.format import setting
+from altmin_dask.networks.network import Network
 from altmin_dask.planning.memory import Workload
 from altmin_dask.planning.projection import (
     BASELINE,
@@ -36,8 +38,8 @@ from altmin_dask.planning.projection import (
 )
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
+from altmin_dask.training.build_network import DatasetSpec, make_network
 from altmin_dask.training.defaults import left_open, resolve
-from altmin_dask.training.problem import TARGETS, DatasetSpec, is_store, make_network, outline_of
 
 _BLOCK = 1 << 16
 
@@ -165,9 +167,11 @@ class Plan:
             advice = f"`altmin ingest` data.validation again with --chunk-rows {rows} or less"
         else:
             chunks = f"of {work.chunk_rows} rows"
-            advice = f"set data.chunk_rows = {rows} or less" if self.raw else (
-                f"`altmin ingest` data.train again with --chunk-rows {rows} or less"
-            )  # fmt: skip
+            advice = (
+                f"set data.chunk_rows = {rows} or less"
+                if self.raw
+                else f"`altmin ingest` data.train again with --chunk-rows {rows} or less"
+            )
         if rows == 0:
             advice, chunks = wide, "of even one row"
             needed = BASELINE + project(replace(work, chunk_rows=1, validation_chunk_rows=0)).worker_peak
@@ -199,18 +203,38 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
     AltMinError
         If the data cannot be opened, or the network does not fit them.
     """
-    settings, training, solver = pipeline.network, pipeline.training, pipeline.solver
+    settings = pipeline.network
     look = partial(_look, data=data, dtype=settings.dtype, standardize=pipeline.data.standardize)
     train = look(pipeline.data.train, "train")
-    target = TARGETS[settings.kind]
+    target = settings.target
     if target == "labels" and train.outline.y_integer and train.outline.y_max is None:
         train = replace(train, outline=replace(train.outline, y_max=_largest(train)))
     network = make_network(settings, train.outline)
     validation = None if pipeline.data.validation is None else look(pipeline.data.validation, "validation")
-    itemsize = np.dtype(settings.dtype).itemsize
-    work = Workload(
+    work = _workload(pipeline, network, train, validation, place)
+    if train.raw:
+        work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
+    resolved = resolve(pipeline, network, work.rows, work.chunk_rows)
+    work = replace(
+        work,
+        group_chunks=resolved.group_chunks,
+        incremental=resolved.group_chunks < work.chunks,
+        model_every=resolved.model_every or 1,
+        max_staleness=pipeline.training.max_staleness,
+    )
+    settings_open = tuple(left_open(pipeline.model_dump(mode="json"), resolved.to_dict()))
+    return Plan(work, project(work), place, train.raw, settings_open)
+
+
+def _workload(
+    pipeline: Pipeline, network: Network, train: _Data, validation: _Data | None, place: Resources
+) -> Workload:
+    """The run in numbers, but for what follows from the rows of a chunk."""
+    settings, training, solver = pipeline.network, pipeline.training, pipeline.solver
+    target = settings.target
+    return Workload(
         network=network,
-        itemsize=itemsize,
+        itemsize=np.dtype(settings.dtype).itemsize,
         rows=train.outline.rows,
         chunk_rows=train.chunk_rows,
         x_bytes=train.x_bytes,
@@ -233,18 +257,6 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
         threads=place.threads,
         in_process=place.in_process,
     )
-    if train.raw:
-        work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
-    resolved = resolve(pipeline, network, work.rows, work.chunk_rows)
-    work = replace(
-        work,
-        group_chunks=resolved.group_chunks,
-        incremental=resolved.group_chunks < work.chunks,
-        model_every=resolved.model_every or 1,
-        max_staleness=training.max_staleness,
-    )
-    settings_open = tuple(left_open(pipeline.model_dump(mode="json"), resolved.to_dict()))
-    return Plan(work, project(work), place, train.raw, settings_open)
 
 
 def _with_chunks(
@@ -291,9 +303,14 @@ def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool
         y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
         source = Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
         return _Data(
-            outline_of(store, store.summary), store.chunk_rows, sum(row.values()), y_bytes,
-            None if store.y is None else store.y.dtype, _compressed(store.x), source,
-        )  # fmt: skip
+            DatasetSpec.of(store, store.summary),
+            store.chunk_rows,
+            sum(row.values()),
+            y_bytes,
+            None if store.y is None else store.y.dtype,
+            _compressed(store.x),
+            source,
+        )
     source = open_source(spec)
     # what sequences have beside x is read as part of it
     features = prod(source.x_shape) + sum(prod(array.shape[1:]) for array in source.sequence_arrays.values())

@@ -134,7 +134,9 @@ def project(work: Workload) -> Projection:
         chunks=work.chunks,
         groups=math.ceil(work.chunks / group),
         tasks=whole * _tasks(group, work) + (_tasks(rest, work) if rest else 0),
-        task_peak=round(MARGIN * (max(task.held + own for task, own in zip(tasks, scratch, strict=True)) + thread)),
+        task_peak=round(
+            MARGIN * (max(task.held + own for task, own in zip(tasks, scratch, strict=True)) + thread)
+        ),
         worker_peak=round(MARGIN * worker),
         client_peak=round(MARGIN * client),
         data_disk=(work.rows + work.validation_rows) * data_row,
@@ -143,7 +145,7 @@ def project(work: Workload) -> Projection:
         sweep_written=work.rows * z_row,
         task_statistics=statistics,
         group_statistics=group * statistics,
-    )  # fmt: skip
+    )
 
 
 def _persistent(work: Workload) -> list[Task]:

@@ -210,9 +210,15 @@ def _curves(axes: Axes, x: Array, lines: Iterable[_Line]) -> None:
     marker = "o" if len(x) <= 40 else ""
     for line in lines:
         axes.plot(
-            x, _shown(axes, line.values), color=line.colour, linestyle=(0, (4, 1.6)) if line.dashed else "-",
-            marker=marker, markeredgewidth=0, clip_on=False, zorder=3,
-        )  # fmt: skip
+            x,
+            _shown(axes, line.values),
+            color=line.colour,
+            linestyle=(0, (4, 1.6)) if line.dashed else "-",
+            marker=marker,
+            markeredgewidth=0,
+            clip_on=False,
+            zorder=3,
+        )
     last = np.nanmax(x, initial=0.0)
     axes.set_xlim(0, last if last > 1e-3 else 1)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
@@ -285,9 +291,15 @@ def _label_ends(axes: Axes, x: Array, lines: Sequence[_Line], show: Callable[[fl
     for (_, point, text, colour), height in zip(ends, spread([end[0] for end in ends], needed), strict=True):
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "relpos": (0, 0.5), "shrinkB": 4}
         axes.annotate(
-            text, point, (right, height), textcoords="axes fraction", color=colour, va="center",
-            annotation_clip=False, arrowprops=leader if point[0] == axes.get_xlim()[1] else None,
-        )  # fmt: skip
+            text,
+            point,
+            (right, height),
+            textcoords="axes fraction",
+            color=colour,
+            va="center",
+            annotation_clip=False,
+            arrowprops=leader if point[0] == axes.get_xlim()[1] else None,
+        )
 
 
 def spread(heights: Sequence[float], needed: float) -> list[float]:
@@ -329,9 +341,13 @@ class _Tiles:
         x, y = self.left + column * self.pitch, self.tops[row]
         self.axes.imshow(
             np.clip((image[:: self.step, :: self.step] - self.low) / self.range, 0, 1),
-            cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto",
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+            aspect="auto",
             extent=(x, x + self.width, y + self.height, y),
-        )  # fmt: skip
+        )
         return x, y
 
 
@@ -360,9 +376,14 @@ def reconstruction_curves(inputs: Array, outputs: Array, theme: Theme) -> Figure
     for axes, given, made in zip(grid, inputs, outputs, strict=False):
         axes.plot(features, given, color=theme.muted, linewidth=2.6, alpha=0.55, label="input")
         axes.plot(
-            features, made, color=theme.validation, linewidth=1.2, marker=marker, markersize=2.4,
+            features,
+            made,
+            color=theme.validation,
+            linewidth=1.2,
+            marker=marker,
+            markersize=2.4,
             label="reconstruction",
-        )  # fmt: skip
+        )
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10), integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
     figure.supxlabel("feature", color=theme.muted, fontsize=9)
@@ -385,7 +406,13 @@ def predictions(images: Array, predicted: Array, true: Array, theme: Theme) -> F
             frame = Rectangle((x, y), tiles.width, tiles.height, fill=False, edgecolor=colour, linewidth=2)
             tiles.axes.add_patch(frame)
         tiles.axes.text(
-            x + tiles.width / 2, y + tiles.height + 17, text, ha="center", va="center", fontsize=8,
-            color=colour, fontweight="bold" if wrong else "normal",
-        )  # fmt: skip
+            x + tiles.width / 2,
+            y + tiles.height + 17,
+            text,
+            ha="center",
+            va="center",
+            fontsize=8,
+            color=colour,
+            fontweight="bold" if wrong else "normal",
+        )
     return tiles.figure

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from matplotlib.figure import Figure
 
 from altmin_dask.data.sample_store import SampleStore
@@ -93,26 +93,10 @@ def write_report(run: RunFolder) -> Path:
         notes.append(str(error))
     run.report.mkdir(exist_ok=True)
     page_file = run.report / "report.html"
-    drawings = {name: run.report / f"{name}.png" for name in _PICTURES}
-    for file in (page_file, *drawings.values()):
-        _check_own(file)
-    for file in drawings.values():  # of an earlier report, of another model
-        file.unlink(missing_ok=True)
-    shown = []
-    for picture in pictures:
-        light, dark = figures.png(picture.draw, LIGHT), figures.png(picture.draw, DARK)
-        drawings[picture.name].write_bytes(light)
-        shown.append({"about": picture, "light": _encode(light), "dark": _encode(dark)})
-
-    name = run.path.resolve().name
+    _check_own(page_file)
+    shown, name = _draw(run.report, pictures), run.path.resolve().name
     head, rows = history_table(records)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        files("altmin_dask.report").joinpath("page.html").read_text(encoding="utf-8")
-    )
-    page = template.render(
+    page = _template().render(
         title=settings.get("output", {}).get("title") or name,
         folder=name,
         performance="performance.html" if (run.report / "performance.html").exists() else "",
@@ -127,6 +111,29 @@ def write_report(run: RunFolder) -> Path:
     # a folder's name may hold bytes that are no text
     write_text(page_file, page.encode("utf-8", "replace").decode("utf-8"))
     return page_file
+
+
+def _draw(folder: Path, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    """Write the pictures, in place of all of an earlier report, and give what the page shows of them."""
+    drawings = {name: folder / f"{name}.png" for name in _PICTURES}
+    for file in drawings.values():
+        _check_own(file)
+    for file in drawings.values():  # of an earlier report, of another model
+        file.unlink(missing_ok=True)
+    shown = []
+    for picture in pictures:
+        light, dark = figures.png(picture.draw, LIGHT), figures.png(picture.draw, DARK)
+        drawings[picture.name].write_bytes(light)
+        shown.append({"about": picture, "light": _encode(light), "dark": _encode(dark)})
+    return shown
+
+
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    text = files("altmin_dask.report").joinpath("page.html").read_text(encoding="utf-8")
+    return environment.from_string(text)
 
 
 def _check_own(file: Path) -> None:

@@ -298,8 +298,8 @@ def _conjugate_gradients(
                 add(total[rows], alpha[rows], part[rows], work)
             if last:
                 continue
-            r, p, b = ([a[rows] for a in arrays] for arrays in (residual, direction, back))
-            beta[rows], square[rows] = _turn(r, p, b, alpha[rows], square[rows], work)
+            of_strip = [[a[rows] for a in arrays] for arrays in (residual, direction, back)]
+            beta[rows], square[rows] = _turn(*of_strip, alpha=alpha[rows], square=square[rows], work=work)
         if last:
             break
         direction_square = square + beta**2 * direction_square
@@ -310,6 +310,7 @@ def _turn(
     residual: list[Array],
     direction: list[Array],
     back: list[Array],
+    *,
     alpha: Array,
     square: Array,
     work: Workspace,

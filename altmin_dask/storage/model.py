@@ -82,7 +82,7 @@ class Model:
 
         Parameters
         ----------
-        x : ndarray, (n, *sample_shape)
+        x : ndarray, (n, …)
             Samples, already scaled.
         lengths, states : ndarray, optional
             Of sequences, as in `altmin_dask.types.Batch`.

@@ -51,9 +51,9 @@ class AlternatingMinimization:
         self.latent = LatentStore(
             context.run.latent,
             store.rows,
-            latent_width(context.problem.kernel.network, self.kind),
+            latent_width(context.network, self.kind),
             store.chunk_rows,
-            context.problem.kernel.dtype,
+            context.problem.task_context.dtype,
             context.run.id,
         )
         self.groups = context.in_groups(settings.group_chunks, shuffled=settings.schedule != "batch")
@@ -143,7 +143,7 @@ class AlternatingMinimization:
     def init(self, initial: Initial) -> None:
         """Begin with initial weights, no samples in the sums, and no z."""
         self.latent.remove_orphans({})
-        network = self.context.problem.kernel.network
+        network = self.context.network
         weights = initial(
             self.context, tuple(chunk for group in self.groups[: self.first_window] for chunk in group)
         )
@@ -225,7 +225,7 @@ class AlternatingMinimization:
             rows, norms, squares = max(float(total.totals[0]), 1.0), total.squares, total.residuals
             known = replace(known, relaxed_objective=total.objective + ridge, rho=_tuple(state.splitting.rho))
             if self.kind.sparse:
-                widths = np.array(self.context.problem.kernel.network.widths)
+                widths = np.array(self.context.network.widths)
                 known = replace(known, zero_residuals=_tuple(total.zeros / (rows * widths)))
         return replace(
             known,
@@ -257,7 +257,7 @@ class AlternatingMinimization:
         """‖∇‖ of the real network's loss and its ridge, a mean over the samples of some chunks."""
         solver, weights = self.context.pipeline.solver, self.state.weights
         packed = self._compute(task_graphs.gradient, chunks)
-        sums = KroneckerSums(self.context.problem.kernel.network.shapes, False, packed)
+        sums = KroneckerSums(self.context.network.shapes, False, packed)
         return sums.gradient_norm(weights, solver.ridge / self.context.rows, solver.penalize_bias)
 
     def _compute(self, make: Callable[[Step], da.Array], chunks: tuple[int, ...]) -> Array:
@@ -296,7 +296,7 @@ class AlternatingMinimization:
     def _renew_statistics(self) -> None:
         """Sum the statistics of all z anew."""
         state = self.state
-        statistics = Statistics(self.context.problem.kernel.network.shapes, with_inputs=True)
+        statistics = Statistics(self.context.network.shapes, with_inputs=True)
         for group, generation in enumerate(state.generations):
             if generation >= 0:
                 statistics.merge(self._unpack(self._collect(group, int(generation)), with_inputs=True))
@@ -361,7 +361,7 @@ class AlternatingMinimization:
             ),
             chunks,
         )
-        network = self.context.problem.kernel.network
+        network = self.context.network
         with_inputs = sends_inputs(network, penalty, previous)
         sums = VisitSums(network.shapes, with_inputs, packed)
         if splitting is not None:
@@ -399,7 +399,7 @@ class AlternatingMinimization:
         solver, statistics = self.context.pipeline.solver, self.state.statistics
         scale = self.penalty.ridge_scale(layer)
         key = statistics.samples, scale
-        stays = layer == 0 and not self.context.problem.kernel.network.inputs_move
+        stays = layer == 0 and not self.context.network.inputs_move
         if stays and self.first_system is not None and self.first_system[0] == key:
             return self.first_system[1]
         system = ridge_system(
@@ -407,14 +407,14 @@ class AlternatingMinimization:
             solver.ridge / scale,
             penalize_bias=solver.penalize_bias,
             proximal=self.context.settings.proximal,
-            precision=float(np.finfo(self.context.problem.kernel.dtype).eps),
+            precision=float(np.finfo(self.context.problem.task_context.dtype).eps),
         )
         if layer == 0:
             self.first_system = key, system
         return system
 
     def _unpack(self, packed: Array, with_inputs: bool) -> Statistics:
-        return Statistics(self.context.problem.kernel.network.shapes, with_inputs, packed)
+        return Statistics(self.context.network.shapes, with_inputs, packed)
 
 
 def _tuple(values: Array) -> tuple[float, ...]:

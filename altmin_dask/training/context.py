@@ -22,6 +22,7 @@ from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.task_graphs import Step
 from altmin_dask.execution.timing import activity
+from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import Evaluation
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.run import RunFolder
@@ -98,6 +99,11 @@ class RunContext:
         self._mark: Clock | None = None
         self._charge_seconds = 0.0
 
+    @property
+    def network(self) -> Network:
+        """What is trained."""
+        return self.problem.task_context.network
+
     def charge(self) -> None:
         """Book the time since the last charge as training."""
         before, start = self._mark, time.perf_counter()
@@ -169,7 +175,9 @@ class RunContext:
     def step(self, samples: Samples, chunks: tuple[int, ...], weights: str) -> Step:
         """Make a step with the weights of a file."""
         token = f"{self.key}-{next(self._steps)}"
-        return Step(self.problem.kernel, samples, chunks, token, weights, self.pipeline.cluster.split_every)
+        return Step(
+            self.problem.task_context, samples, chunks, token, weights, self.pipeline.cluster.split_every
+        )
 
     def evaluate(
         self, make: Callable[[Step], da.Array], samples: Samples, chunks: tuple[int, ...], weights: str

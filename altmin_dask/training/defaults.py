@@ -29,6 +29,10 @@ MODEL_ROWS = 8192
 """The model along a K-FAC step is measured on so many samples of a group at most: its noise is small then (row 43)."""
 
 
+DEFAULT_LOSS = {"inputs": "squared", "labels": "cross_entropy", "real": "squared"}
+"""By what the output is compared with."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What is run where a pipeline leaves it open: nothing is "auto", and None says that there is no such thing.
@@ -150,6 +154,14 @@ def resolve(pipeline: Pipeline, network: Network, rows: int, chunk_rows: int) ->
         model_every=model_every(group_rows, network) if kfac else None,
         max_sweeps=_max_sweeps(pipeline, groups),
     )
+
+
+def default_loss(loss: str | None, output_activation: str | None, target: str) -> tuple[str, str | None]:
+    """The loss, and the output's activation if it is not the loss's own: samples in [0, 1] are what is encoded."""
+    loss = loss or DEFAULT_LOSS[target]
+    if output_activation is None and target == "inputs" and loss == "squared":
+        output_activation = "sigmoid"
+    return loss, output_activation
 
 
 def finite_mu(pipeline: Pipeline, network: Network) -> float | tuple[float, ...] | Geometric:

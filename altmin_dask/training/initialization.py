@@ -35,15 +35,16 @@ def initial_weights(context: RunContext, chunks: tuple[int, ...]) -> Weights:
     chunks : tuple of int
         Those whose moments whiten a first layer.
     """
-    kernel, seed = context.problem.kernel, context.pipeline.training.seed
+    network, dtype = context.network, context.problem.task_context.dtype
+    seed = context.pipeline.training.seed
     how = context.settings.initialization
     if how == "random":
-        return kernel.network.initial_weights(seed, kernel.dtype)
+        return network.initial_weights(seed, dtype)
     if how == "layerwise":
         return layerwise_weights(context)
-    moments = Moments(kernel.network, context.compute(task_graphs.moments, context.problem.train, chunks))
-    samples = moments.gram[-1, -1] / kernel.network.layers[0].steps
-    return whitened_weights(kernel.network, moments.gram, moments.targets / samples, seed, kernel.dtype)
+    moments = Moments(network, context.compute(task_graphs.moments, context.problem.train, chunks))
+    samples = moments.gram[-1, -1] / network.layers[0].steps
+    return whitened_weights(network, moments.gram, moments.targets / samples, seed, dtype)
 
 
 def given_weights(weights: Weights) -> Initial:
@@ -56,13 +57,12 @@ def given_weights(weights: Weights) -> Initial:
     """
 
     def initial(context: RunContext, chunks: tuple[int, ...]) -> Weights:
-        kernel = context.problem.kernel
-        if tuple(w.shape for w in weights) != kernel.network.shapes:
+        if tuple(w.shape for w in weights) != context.network.shapes:
             raise ConfigError(
                 f"the weights to begin with have the shapes {[w.shape for w in weights]}, "
-                f"and the network's are {list(kernel.network.shapes)}"
+                f"and the network's are {list(context.network.shapes)}"
             )
-        return tuple(w.astype(kernel.dtype) for w in weights)
+        return tuple(w.astype(context.problem.task_context.dtype) for w in weights)
 
     return initial
 
@@ -76,11 +76,11 @@ def layerwise_weights(context: RunContext) -> Weights:
     Layers that get none are random. (Hinton & Salakhutdinov 2006, "Reducing the dimensionality of data with neural
     networks", with auto-encoders in place of Boltzmann machines; DESIGN section 5.)
     """
-    kernel = context.problem.kernel
-    network = kernel.network
-    weights = list(network.initial_weights(context.pipeline.training.seed, kernel.dtype))
+    task_context = context.problem.task_context
+    network = task_context.network
+    weights = list(network.initial_weights(context.pipeline.training.seed, task_context.dtype))
     hidden = len(network.activations)
-    mirrored = kernel.target == "inputs" and all(
+    mirrored = task_context.target == "inputs" and all(
         network.layers[-1 - i].linear() == network.layers[i].mirror() for i in range((hidden + 1) // 2)
     )
     depth = (hidden + 1) // 2 if mirrored else hidden
@@ -93,7 +93,7 @@ def layerwise_weights(context: RunContext) -> Weights:
             )
         stage = _stage(network, layer, mirrored)
         first, second = _train(
-            context, replace(kernel, network=stage, target="inputs", encoder=encoder), layer
+            context, replace(task_context, network=stage, target="inputs", encoder=encoder), layer
         )
         weights[layer] = first
         if mirrored:
@@ -110,7 +110,7 @@ def _stage(network: Network, layer: int, mirrored: bool) -> Network:
     return Network((network.layers[layer], network.layers[layer].mirror()), loss)
 
 
-def _train(context: RunContext, kernel: TaskContext, layer: int) -> Weights:
+def _train(context: RunContext, task_context: TaskContext, layer: int) -> Weights:
     """Some K-FAC steps of a shallow net, whose mean weights are returned."""
     pipeline, problem = context.pipeline, context.problem
     # in turn and by exact constraints, however the whole network is trained
@@ -122,17 +122,19 @@ def _train(context: RunContext, kernel: TaskContext, layer: int) -> Weights:
     pipeline, store = pipeline.model_copy(update=tables), problem.train.store
     samples, settings = (
         Samples(store, "inputs"),
-        resolve(pipeline, kernel.network, store.rows, store.chunk_rows),
+        resolve(pipeline, task_context.network, store.rows, store.chunk_rows),
     )
     own = RunContext(
         pipeline,
-        replace(problem, kernel=kernel, train=samples, validation=None, settings=settings),
+        replace(problem, task_context=task_context, train=samples, validation=None, settings=settings),
         context.run,
         context.executor,
     )
     algorithm = KFACTraining(own)
     algorithm.init(
-        lambda context, chunks: kernel.network.initial_weights(pipeline.training.seed, kernel.dtype)
+        lambda context, chunks: task_context.network.initial_weights(
+            pipeline.training.seed, task_context.dtype
+        )
     )
     steps = (action for action in algorithm.actions() if action.kind == "step")
     for action in islice(steps, min(LAYER_STEPS, 2 * len(algorithm.groups))):

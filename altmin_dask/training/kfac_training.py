@@ -262,7 +262,7 @@ class KFACTraining:
     def _finish(self, group: InFlightGroup, packed: Array) -> None:
         """Move W by what a group says."""
         state, kfac_state = self.state, self.state.kfac_state
-        network = self.context.problem.kernel.network
+        network = self.context.network
         sums = KroneckerSums(network.shapes, group.with_curvature, packed)
         if kfac_state.is_rejected(sums, group.ridge):
             state.weights = kfac_state.reject_step()

@@ -227,7 +227,7 @@ class Trainer:
         if checkpoint.best is None or loss < checkpoint.best:
             model = Model(
                 self.pipeline.network.kind,
-                problem.kernel.network,
+                problem.task_context.network,
                 self.algorithm.weights,
                 problem.train.store.sample_shape,
                 problem.scale,

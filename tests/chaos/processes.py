@@ -23,8 +23,11 @@ def spawn(*words: Any, log: Path, **environment: str) -> subprocess.Popen[bytes]
     with log.open("ab") as file:
         return subprocess.Popen(
             [sys.executable, *map(str, words)],
-            stdout=file, stderr=file, stdin=subprocess.DEVNULL, env={**ENVIRONMENT, **environment},
-        )  # fmt: skip
+            stdout=file,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
+            env={**ENVIRONMENT, **environment},
+        )
 
 
 def free_port() -> int:
@@ -61,7 +64,7 @@ class Cluster:
                         words += ["--preload", HERE / "killers.py"]
                 self.processes[name] = spawn(
                     "-m", *words, "--no-dashboard", log=self.folder / f"{name}.log", **self.environment
-                )  # fmt: skip
+                )
 
     def kill(self, name: str) -> bool:
         """SIGKILL the scheduler, a nanny with its worker, or ("worker-…") a worker alone; False if it was gone."""
@@ -75,9 +78,10 @@ class Cluster:
                     child.kill()
             return alive
         workers = [
-            child for child in _children(self.processes[name.replace("worker", "nanny")].pid)
+            child
+            for child in _children(self.processes[name.replace("worker", "nanny")].pid)
             if "spawn_main" in " ".join(_command(child))
-        ]  # fmt: skip
+        ]
         for worker in workers:
             with suppress(psutil.NoSuchProcess):
                 worker.kill()

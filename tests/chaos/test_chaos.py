@@ -27,10 +27,12 @@ def test_random_kills_change_no_bit(tmp_path: Path, capsys: pytest.CaptureFixtur
     x = (rng.random((6000, 8), np.float32) @ rng.random((8, 120), np.float32)) / 8
     ingest(array_source(x), tmp_path / "s.zarr", chunk_rows=250)
     pipeline = write_pipeline(
-        tmp_path / "p.toml", tmp_path / "s.zarr", data={"validation": str(tmp_path / "s.zarr")},
+        tmp_path / "p.toml",
+        tmp_path / "s.zarr",
+        data={"validation": str(tmp_path / "s.zarr")},
         network={"hidden_layer_sizes": [100], "dtype": "float32"},
         training={"schedule": "windows", "first_window": 4, "group_chunks": 2, "max_sweeps": 20},
-    )  # fmt: skip
+    )
     reference = outcome(finish(pipeline, tmp_path / "reference"))
     killed: list[tuple[str, int]] = []
     runs = resumed = 0
@@ -57,9 +59,17 @@ def chaotic_run(
         cluster.start()
         resume = ["--resume"] if (run / "pipeline.json").exists() else []
         client = spawn(
-            "-m", "altmin_dask", "train", pipeline, "--run", run, "--scheduler", cluster.address, *resume,
+            "-m",
+            "altmin_dask",
+            "train",
+            pipeline,
+            "--run",
+            run,
+            "--scheduler",
+            cluster.address,
+            *resume,
             log=pipeline.parent / "client.log",
-        )  # fmt: skip
+        )
         starts += 1
         deadline = time.monotonic() + 180
         while client.poll() is None:

@@ -36,9 +36,13 @@ def test_a_kill_in_a_record_and_a_resume_whose_limit_is_met(form, phase, tmp_pat
     store = foreign(tmp_path / "s.zarr", np.tile(X, (3, 1)))
     solver = {} if form == "incremental" else {"mu": "auto"}
     file = write_pipeline(
-        tmp_path / "p.toml", store, data={"validation": str(store)}, solver=solver,
-        training={**FORMS[form], "max_sweeps": 4}, cluster={"workers": 1},
-    )  # fmt: skip
+        tmp_path / "p.toml",
+        store,
+        data={"validation": str(store)},
+        solver=solver,
+        training={**FORMS[form], "max_sweeps": 4},
+        cluster={"workers": 1},
+    )
     run = tmp_path / "run"
     # in the third record, or the second after a pass of twelve actions: the first commit is that of the start
     by_record, by_commit = (3, 4) if form == "kfac" else (2, 16)
@@ -65,9 +69,12 @@ def test_no_time_is_lost_by_kills_but_that_after_the_last_commit(form, tmp_path)
     store = foreign(tmp_path / "s.zarr", x, chunk_rows=500)
     solver = {} if form == "incremental" else {"mu": "auto"}
     file = write_pipeline(
-        tmp_path / "p.toml", store, network={"hidden_layer_sizes": [100], "dtype": "float32"}, solver=solver,
+        tmp_path / "p.toml",
+        store,
+        network={"hidden_layer_sizes": [100], "dtype": "float32"},
+        solver=solver,
         training={**FORMS[form], "max_sweeps": 20 if solver else 8, "evaluation_rows": 1000},
-    )  # fmt: skip
+    )
     log, run, clock = tmp_path / "log", tmp_path / "run", tmp_path / "clock"
     totals: dict[int, float] = {}
     chance = np.random.default_rng(1)
@@ -75,9 +82,16 @@ def test_no_time_is_lost_by_kills_but_that_after_the_last_commit(form, tmp_path)
     while code != 0:
         resume = ["--resume"] if (run / "pipeline.json").exists() else []
         process = spawn(
-            HERE / "timed.py", "train", file, "--run", run, *resume, log=log, ALTMIN_CLOCK=str(clock),
+            HERE / "timed.py",
+            "train",
+            file,
+            "--run",
+            run,
+            *resume,
+            log=log,
+            ALTMIN_CLOCK=str(clock),
             PYTHONPATH=os.pathsep.join([str(HERE.parents[1]), str(HERE), str(HERE.parent)]),
-        )  # fmt: skip
+        )
         before = clock.stat().st_size if clock.exists() else 0
         while len(totals) < 5 and not (clock.exists() and clock.stat().st_size > before):
             assert process.poll() is None, log.read_text()

@@ -23,9 +23,16 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("phases")
     foreign(home / "s.zarr", np.tile(X, (2, 1)))
     return write_pipeline(
-        home / "p.toml", home / "s.zarr",
-        training={"schedule": "windows", "first_window": 2, "window_passes": 2, "group_chunks": 2, "max_sweeps": 3},
-    )  # fmt: skip
+        home / "p.toml",
+        home / "s.zarr",
+        training={
+            "schedule": "windows",
+            "first_window": 2,
+            "window_passes": 2,
+            "group_chunks": 2,
+            "max_sweeps": 3,
+        },
+    )
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from altmin_dask.execution.executors import open_executor
 
 from altmin_dask import runs
 from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.execution.connect import open_executor
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.training import trainer
@@ -146,7 +146,7 @@ def test_its_state_comes_back(schedule, algorithm):
         back = kind.restore(tensors, scalars)
         assert back.to_scalars() == scalars
         assert all(np.array_equal(back.to_tensors()[name], array) for name, array in tensors.items())
-        assert [w.shape for w in back.weights] == list(context.problem.kernel.network.shapes)
+        assert [w.shape for w in back.weights] == list(context.network.shapes)
 
 
 @every_schedule

@@ -13,8 +13,9 @@ import pytest
 from zoo import ACTIVATION_NAMES, PAIRINGS
 
 from altmin_dask.networks.activations import ACTIVATIONS
-from altmin_dask.networks.builders import dense_network, recurrent_network
-from altmin_dask.networks.losses import SCRATCH
+from altmin_dask.networks.builders import dense_network, recurrent_network, stacked_network
+from altmin_dask.networks.layers import LAYERS, read_settings
+from altmin_dask.networks.losses import SCRATCH, get_loss
 from altmin_dask.networks.nested import Pass
 from altmin_dask.networks.network import Network, build_network
 from altmin_dask.networks.point import Point
@@ -46,7 +47,21 @@ def every(activation: str, loss: str, output: str) -> Network:
     return recurrent_network(2, STEPS, [3, 2], OUTPUTS, [4], activation, loss, output, every=True)
 
 
-MAKERS: dict[str, Callable[[str, str, str], Network]] = {"dense": dense, "last": last, "every": every}
+def convolution(activation: str, loss: str, output: str) -> Network:
+    hidden = [
+        read_settings({"kind": "convolution", "channels": 2, "kernel_size": 2, "padding": 1}),
+        read_settings({"kind": "convolution", "channels": 3, "kernel_size": 2, "stride": 2}),
+        read_settings({"kind": "dense", "units": 4}),
+    ]
+    return stacked_network((4, 3), hidden, OUTPUTS, get_loss(loss, output), activation)
+
+
+MAKERS: dict[str, Callable[[str, str, str], Network]] = {
+    "dense": dense,
+    "last": last,
+    "every": every,
+    "convolution": convolution,
+}
 NETWORKS = {
     **{f"{name} {phi}": (name, phi, "squared", "identity") for name in MAKERS for phi in ACTIVATION_NAMES},
     **{f"{name} {loss} {out}": (name, "tanh", loss, out) for name in MAKERS for loss, out in PAIRINGS},
@@ -93,6 +108,11 @@ class Case:
 
 def per_sample(parts: list[np.ndarray], others: list[np.ndarray]) -> np.ndarray:
     return sum(np.vecdot(a, b) for a, b in zip(parts, others, strict=True))
+
+
+def test_every_kind_of_layer_is_in_a_network() -> None:
+    networks = [make("tanh", "squared", "identity") for make in MAKERS.values()]
+    assert {layer.kind for network in networks for layer in network.layers} == set(LAYERS)
 
 
 @every_network
@@ -230,7 +250,8 @@ def test_what_kernels_take_is_what_is_declared(name: str, kind: str) -> None:
     assert found <= planned
     optional = {name for names in SCRATCH.values() for name in names}  # a loss may do with less
     optional |= {f"adjoint {i}" for i in range(len(weights))} if kind == "model" else set()
-    assert {name for name, _ in planned - found} <= optional
+    unused = {part for part in planned - found if part not in network.layers[0].scratch().items()}
+    assert {name for name, _ in unused} <= optional  # of the first layer no image is asked for
 
 
 def test_arrays_of_a_strip_and_a_square() -> None:

@@ -1,0 +1,160 @@
+"""The network that fits samples: its inputs and outputs follow from what is known of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal, Self
+
+from altmin_dask.config import NetworkTable
+from altmin_dask.data.checks import is_labels
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.summaries import Summary
+from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.networks.builders import dense_layers, recurrent_layers, stacked_network
+from altmin_dask.networks.losses import Loss, get_loss
+from altmin_dask.networks.network import Network
+from altmin_dask.training.checks import check_layout
+from altmin_dask.training.defaults import default_loss
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What a network follows from: known of a source by its header, but for the largest label.
+
+    Attributes
+    ----------
+    name : str
+        What messages call the samples.
+    rows : int
+        How many samples.
+    sample_shape : tuple of int
+        Shape of one.
+    y_shape : tuple of int or None
+        Shape of one target, None without targets.
+    y_integer : bool
+        Whether targets are integer labels.
+    y_max : float or None
+        The largest target.
+    sequence_arrays : tuple of str
+        What sequences have beside x and y: lengths, states.
+    """
+
+    name: str
+    rows: int
+    sample_shape: tuple[int, ...]
+    y_shape: tuple[int, ...] | None
+    y_integer: bool
+    y_max: float | None
+    sequence_arrays: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, store: SampleStore, ranges: Summary | None) -> Self:
+        """That of a store, whose ranges may not be known."""
+        shape = None if store.y is None else store.y.shape[1:]
+        integer = store.y is not None and is_labels(store.y.dtype)
+        y_max = None if ranges is None else ranges.y_max
+        return cls(
+            store.path, store.rows, store.sample_shape, shape, integer, y_max, tuple(store.sequence_arrays)
+        )
+
+
+def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
+    """Make the network that fits samples.
+
+    Raises
+    ------
+    DataError
+        If there are no targets where there must be, or labels that are no classes.
+    ConfigError
+        If settings do not fit the kind of network, or each other.
+    """
+    target = settings.target
+    loss, output_activation = default_loss(settings.loss, settings.output_activation, target)
+    if target == "inputs":
+        outputs = prod(samples.sample_shape)
+    elif samples.y_shape is None:
+        raise DataError(
+            f"{samples.name} has no targets y, which a {settings.kind} needs; ingest it with --y NAME"
+        )
+    elif target == "labels":
+        if loss != "cross_entropy":
+            raise ConfigError(f"network.loss = '{loss}' does not fit a classifier; use 'cross_entropy'")
+        if samples.y_integer and samples.y_shape and not settings.recurrent:
+            raise DataError(
+                f"y of {samples.name} has labels of shape {samples.y_shape} for every sample; a classifier needs one"
+            )
+        outputs = settings.classes or max(2, int(samples.y_max or 0) + 1)
+        if settings.classes is None and samples.y_integer and outputs > max(2, samples.rows):
+            raise DataError(
+                f"y of {samples.name} has labels up to {outputs - 1} in {samples.rows} rows: these are not classes"
+            )
+    else:
+        if loss == "cross_entropy":
+            raise ConfigError("network.loss = 'cross_entropy' needs labels; a regressor uses 'squared'")
+        outputs = prod(samples.y_shape)
+    base = get_loss(loss, output_activation)
+    if settings.recurrent:
+        return _make_recurrent(settings, samples, outputs, base)
+    hidden = settings.layers
+    if hidden is None:
+        hidden = dense_layers(settings.hidden_layer_sizes)
+    return stacked_network(samples.sample_shape, hidden, outputs, base, settings.hidden_activation)
+
+
+def _make_recurrent(settings: NetworkTable, samples: DatasetSpec, outputs: int, loss: Loss) -> Network:
+    """Make the recurrent network that fits sequences."""
+    features = prod(samples.sample_shape)
+    if settings.steps is None and len(samples.sample_shape) < 2:
+        raise DataError(
+            f"{samples.name} has samples of shape {samples.sample_shape}, which are no sequences; give "
+            "x of shape (samples, steps, features), or set network.steps"
+        )
+    steps = settings.steps or samples.sample_shape[0]
+    if features % steps or (samples.sequence_arrays and steps != samples.sample_shape[0]):
+        raise ConfigError(
+            f"network.steps = {steps} does not fit samples of shape {samples.sample_shape} in {samples.name}"
+        )
+    y_shape = samples.y_shape or ()
+    labels = settings.target == "labels"
+    every = settings.loss_at == "every"
+    if settings.loss_at in (None, "auto"):
+        every = len(y_shape) == (1 if labels else 2) and y_shape[0] == steps
+    if every and (not y_shape or y_shape[0] != steps):
+        raise DataError(
+            f"y of {samples.name} has shape {y_shape} for every sample, not one target for each of {steps} steps; "
+            'give such targets, or set network.loss_at = "last"'
+        )
+    if labels and not every and y_shape:
+        raise DataError(
+            f"y of {samples.name} has shape {y_shape} for every sample; the last step needs one label"
+        )
+    reads: Literal["each", "last"] = "each" if every else "last"
+    hidden, activation = settings.layers, settings.hidden_activation
+    if hidden is None:
+        init = settings.recurrent_initialization or "auto"
+        hidden = recurrent_layers(
+            settings.hidden_layer_sizes,
+            settings.head_layer_sizes,
+            activation,
+            reads=reads,
+            recurrent_init=init,
+        )
+    outputs = outputs // steps if every and not labels else outputs
+    return stacked_network((steps, features // steps), hidden, outputs, loss, activation, reads=reads)
+
+
+def fitted(network: Network, store: SampleStore) -> Network:
+    """The network as it reads a store: of the same weights, but for sequences as long as those there.
+
+    Raises
+    ------
+    DataError
+        If the samples do not fit.
+    """
+    if network.sequence_steps is not None and len(store.sample_shape) > 1:
+        steps = store.features * network.sequence_steps // network.sizes[0]
+        if steps != network.sequence_steps and store.sample_shape[0] == steps:
+            network = network.with_steps(steps)
+    check_layout(network, store)
+    return network

@@ -1,0 +1,255 @@
+"""Whether a store suits a network: its shape, targets that the output can reach, labels, and digits that count."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Collection
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from altmin_dask.data.checks import WHOLE, check_lengths, whole_refused
+from altmin_dask.data.conversion import blurred
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.summaries import Summary
+from altmin_dask.data.zarr_reader import read_zarr
+from altmin_dask.errors import AltMinWarning, DataError
+from altmin_dask.networks.activations import Activation, get_activation
+from altmin_dask.networks.network import Network
+from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
+
+ROUNDING = 4
+"""Targets may lie so many ε of the largest of them outside the range of an output: scaling rounds."""
+
+
+def check_layout(network: Network, store: SampleStore) -> None:
+    """Refuse samples of another size than the network reads, and what belongs to other sequences.
+
+    Raises
+    ------
+    DataError
+        If they do not fit.
+    """
+    if store.features != network.sizes[0]:
+        raise DataError(
+            f"{store.path} has samples of {store.features} values; the network reads {network.sizes[0]}"
+        )
+    if network.sequence_steps is None:
+        if store.sequence_arrays:
+            names = " and ".join(store.sequence_arrays)
+            raise DataError(f"{store.path} has {names} of sequences, which only a recurrent network reads")
+        return
+    lengths, states = store.sequence_arrays.get("lengths"), store.sequence_arrays.get("states")
+    if states is not None and states.shape[1] != sum(network.state_sizes):
+        raise DataError(
+            f"states of {store.path} have {states.shape[1]} values; the recurrent layers have "
+            f"{sum(network.state_sizes)} together"
+        )
+    if lengths is not None and store.summary is None:
+        for start in range(0, store.rows, store.chunk_rows):
+            values = np.asarray(lengths[start : start + store.chunk_rows])
+            check_lengths(values, network.sequence_steps, start, store.path)
+
+
+def check_alike(train: SampleStore, validation: SampleStore) -> None:
+    """Refuse samples for validation that have other arrays than those for training, or were prepared otherwise.
+
+    Raises
+    ------
+    DataError
+        If they have, or were.
+    """
+    if (train.weights is None) != (validation.weights is None):
+        raise DataError(
+            f"of {train.path} and {validation.path}, only one has an array sample_weight; give both or none"
+        )
+    for name in SEQUENCE_ARRAYS:
+        wanted = name in train.sequence_arrays
+        if wanted != (name in validation.sequence_arrays):
+            has, others = ("no", "have") if wanted else ("an", "have not")
+            raise DataError(
+                f"{validation.path} has {has} array {name}, which the samples for training {others}"
+            )
+    if train.preparation != validation.preparation:
+        raise DataError(
+            f"{validation.path} was prepared otherwise than {train.path}; name the raw data as data.validation"
+        )
+
+
+def check_targets(network: Network, target: str, store: SampleStore, ranges: Summary) -> None:
+    """Refuse targets that the network cannot have been made for.
+
+    Raises
+    ------
+    DataError
+        If there are none, there are others than the network has outputs, labels are no classes, or numbers lie
+        outside the range of the output's activation.
+    """
+    if target == "inputs":
+        _check_reach(network, "x", store, ranges.x_min, ranges.x_max)
+        return
+    if store.y is None or ranges.y_min is None or ranges.y_max is None:
+        raise DataError(f"{store.path} has no targets y; ingest it again with --y NAME")
+    columns = prod(store.y.shape[1:])
+    if target == "labels":
+        steps = network.loss.steps or 1
+        if columns != steps:
+            raise DataError(f"y of {store.path} has {columns} labels a sample; the network gives {steps}")
+        _check_labels(store, ranges, network.shapes[-1][0], network.every)
+        return
+    if columns != network.widths[-1]:
+        raise DataError(
+            f"y of {store.path} has {columns} columns; the network has {network.widths[-1]} outputs"
+        )
+    _check_reach(network, "y", store, ranges.y_min, ranges.y_max)
+
+
+def _check_labels(store: SampleStore, ranges: Summary, classes: int, every: bool) -> None:
+    if not ranges.y_integer:
+        raise DataError(
+            f"y of {store.path} has dtype {store.y.dtype if store.y is not None else None}; "
+            "a classifier needs integer labels 0 … K − 1"
+        )
+    if store.y is not None and store.y.dtype == bool:
+        raise DataError(f"y of {store.path} is boolean; `altmin ingest` it, which makes it labels 0 and 1")
+    assert ranges.y_min is not None
+    assert ranges.y_max is not None
+    if ranges.y_min < (-1 if every else 0):  # −1 is no target of a step
+        raise DataError(f"y of {store.path} has the label {ranges.y_min:g}; classes are numbered from 0")
+    if ranges.y_max >= classes:
+        raise DataError(
+            f"y of {store.path} has the label {ranges.y_max:g}; the network has {classes} classes"
+        )
+
+
+def _check_reach(network: Network, name: str, store: SampleStore, low: float, high: float) -> None:
+    """Refuse targets outside the range of φ_L; its ends are allowed, even where φ_L only approaches them."""
+    output = get_activation(network.loss.output_activation)
+    array = store.x if name == "x" else store.y
+    assert array is not None
+    eps = float(np.finfo(array.dtype).eps) if array.dtype.kind == "f" else 0.0
+    slack = ROUNDING * eps * max(abs(low), abs(high))
+    least, most = output.low - slack, output.high + slack
+    if low >= least and high <= most:
+        return
+    place = _first_outside(network, name, store, least, most)
+    if place is None:  # all that lies outside is padding
+        return
+    scaling = None if (how := store.preparation) is None else how.x if name == "x" else how.y
+    if scaling is not None:
+        advice = "leave out standardize"
+    elif name == "x" and math.isfinite(output.high):
+        advice = "scale it (data.scale, ingest --scale)"
+    else:
+        advice = "bring it into that range"
+    raise DataError(
+        f"{name} of {store.title} runs from {low:.9g} to {high:.9g} ({place}), but {_article(output)} output only "
+        f"reaches {_interval(output)}; {advice} or choose another output_activation"
+    )
+
+
+def _first_outside(network: Network, name: str, store: SampleStore, least: float, most: float) -> str | None:
+    """Where the first target outside a range is; None if there is none but in the padding of sequences."""
+    array = store.x if name == "x" else store.y
+    assert array is not None
+    steps = network.loss.steps
+    lengths = None if steps is None else store.sequence_arrays.get("lengths")
+    start = 0
+    for block in read_zarr(array, f"{name} of {store.path}").blocks(store.chunk_rows):
+        outside = ((block < least) | (block > most)).reshape(len(block), -1)
+        if lengths is not None and steps is not None:
+            there = np.arange(steps) < np.asarray(lengths[start : start + store.chunk_rows])[:, None]
+            outside &= np.repeat(there, outside.shape[1] // steps, axis=1)
+        if outside.any():
+            row, column = np.argwhere(outside)[0]
+            which = _column(name, store, int(column), outside.shape[1])
+            return f"row {start + row}{which}: {block.reshape(len(block), -1)[row, column]:.9g}"
+        start += len(block)
+    return None
+
+
+def _column(name: str, store: SampleStore, column: int, columns: int) -> str:
+    """What a column is called, if there are several, or it has a name."""
+    how = store.preparation
+    names: list[str] = [] if how is None else how.names if name == "x" else list(how.targets)
+    if len(names) == columns:
+        return f", column {names[column]!r}"
+    return f", column {column}" if columns > 1 else ""
+
+
+def _article(output: Activation) -> str:
+    return f"an {output.name}" if output.name[0] in "aeiou" else f"a {output.name}"
+
+
+def _interval(output: Activation) -> str:
+    low = "(−∞" if math.isinf(output.low) else f"[{output.low:g}"
+    high = "∞)" if math.isinf(output.high) else f"{output.high:g}]"
+    return f"{low}, {high}"
+
+
+def computed_with(store: SampleStore, target: str) -> tuple[str, ...]:
+    """Names of the arrays whose numbers are computed with: not lengths and labels, which are counted."""
+    y = () if target != "real" or store.y is None else ("y",)
+    weights = () if target == "inputs" or store.weights is None else (WEIGHTS,)
+    return ("x", *(name for name in store.sequence_arrays if name != "lengths"), *y, *weights)
+
+
+def check_digits(
+    store: SampleStore, dtype: str, names: Collection[str], ranges: Summary | None = None
+) -> None:
+    """Tell of digits that a network is not given: those a store has lost, or those that its dtype loses.
+
+    Parameters
+    ----------
+    store : SampleStore
+        The samples.
+    dtype : {"float32", "float64"}
+        In which the network computes.
+    names : collection of str
+        The arrays it computes with.
+    ranges : Summary, optional
+        Of the samples, if they are known.
+
+    Warns
+    -----
+    AltMinWarning
+        If the network computes in float64, and the store was rounded to float32 when it was ingested; or if it
+        computes in float32, by whose steps values lie too close together.
+
+    Raises
+    ------
+    DataError
+        If there are whole numbers that float64 does not hold.
+    """
+    known: dict[str, tuple[Any, float, float]] = {}
+    if ranges is not None:
+        known["x"] = store.x, ranges.x_min, ranges.x_max
+        if store.y is not None and ranges.y_min is not None and ranges.y_max is not None:
+            known["y"] = store.y, ranges.y_min, ranges.y_max
+    for name, (array, low, high) in known.items():
+        if name in names and array.dtype.kind in "iu" and max(-low, high) >= WHOLE:
+            raise whole_refused(f"{name} of {store.title}", int(high if high >= WHOLE else low))
+    if dtype == "float64":
+        rounded = [name for name in store.attributes.get("rounded", ()) if name in names]
+        if rounded:
+            warnings.warn(
+                f"{' and '.join(rounded)} of {store.title} had more digits before it was ingested as float32, and the "
+                "network computes in float64; ingest it again with --dtype float64",
+                AltMinWarning,
+                stacklevel=3,
+            )
+        return
+    for name in names:
+        what = f"{name} of {store.title} has values" if name in store.attributes.get("fine", ()) else None
+        if store.summary is None and name in known and not np.can_cast(known[name][0].dtype, np.float32):
+            _, low, high = known[name]
+            what = blurred(np.array(low), np.array(high), f"{name} of {store.title}")
+        if what is not None:
+            warnings.warn(
+                f"{what} that lie closer together than float32 tells apart, in which the network computes; set "
+                "network.dtype (dtype of estimators) to float64, or standardize",
+                AltMinWarning,
+                stacklevel=3,
+            )
