@@ -8,7 +8,6 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from altmin_dask.networks.network import Network
-from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
 from altmin_dask.solvers.kfac import (
     CURVATURE_EVERY,
@@ -18,6 +17,7 @@ from altmin_dask.solvers.kfac import (
     default_input_damping,
     default_output_damping,
 )
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.preconditioner import PreconditionerCache
 from altmin_dask.types import Batch
 

@@ -33,8 +33,8 @@ from opening import add_options, line, opening
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.network import BLOCK_ROWS, Network
-from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import enter_chunk, visit_chunk
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalties import L2
 from altmin_dask.solvers.ridge import ridge_system
 from altmin_dask.training.defaults import model_every

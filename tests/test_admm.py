@@ -10,8 +10,9 @@ from zoo import solve_layer
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.solvers.admm import ADMMState, relative
-from altmin_dask.solvers.gauss_newton import NewtonSettings, update
+from altmin_dask.solvers.gauss_newton import update
 from altmin_dask.solvers.kernels import enter_chunk, visit_chunk
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.packing import split_layers
 from altmin_dask.solvers.penalties import PENALTIES, AugmentedLagrangian
 from altmin_dask.solvers.statistics import Statistics

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from zoo import NETWORKS, PAIRINGS, make_case, solve_layer
 
-from altmin_dask.solvers.gauss_newton import NewtonSettings, update
+from altmin_dask.solvers.gauss_newton import update
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.types import Batch
 

@@ -30,8 +30,8 @@ from altmin_dask.networks.network import Network, build_network
 from altmin_dask.networks.workspace import thread_workspace
 from altmin_dask.planning.kfac_memory import kfac_task
 from altmin_dask.planning.memory import Workload, enter_task, visit_task
-from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, visit_chunk
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalties import L2
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder

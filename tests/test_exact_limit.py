@@ -13,9 +13,10 @@ import pytest
 from scipy.special import expit, softmax
 from zoo import make_case
 
-from altmin_dask.solvers.gauss_newton import NewtonSettings, update
+from altmin_dask.solvers.gauss_newton import update
 from altmin_dask.solvers.kernels import kfac_chunk
 from altmin_dask.solvers.kfac import KFACSettings, KFACState
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.preconditioner import KroneckerPreconditioner
 from altmin_dask.types import Batch
 

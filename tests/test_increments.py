@@ -10,7 +10,7 @@ from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.nested import Pass
 from altmin_dask.networks.network import BLOCK_ROWS
 from altmin_dask.solvers.evaluation import evaluate_chunk
-from altmin_dask.solvers.gauss_newton import NewtonSettings, update
+from altmin_dask.solvers.gauss_newton import update
 from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
 from altmin_dask.solvers.kfac import (
     DAMPING_GROWTH,
@@ -20,6 +20,7 @@ from altmin_dask.solvers.kfac import (
     default_input_damping,
 )
 from altmin_dask.solvers.kronecker import KroneckerSums
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.preconditioner import KroneckerPreconditioner, PreconditionerCache
 from altmin_dask.types import Batch

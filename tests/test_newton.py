@@ -26,8 +26,9 @@ from zoo import (
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers import exact_newton
-from altmin_dask.solvers.gauss_newton import NewtonSettings, gauss_newton_step, objective, update
+from altmin_dask.solvers.gauss_newton import gauss_newton_step, objective, update
 from altmin_dask.solvers.line_search import BlockProblem, Step, line_search
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.types import Batch
 
 CONVERGED = NewtonSettings(cg_iterations=60)

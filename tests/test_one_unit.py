@@ -23,8 +23,8 @@ from zoo import (
 
 from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.solvers.evaluation import evaluate_chunk
-from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, visit_chunk
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalties import L2
 from altmin_dask.types import Batch
 

@@ -31,8 +31,8 @@ from altmin_dask.planning import plan, projection
 from altmin_dask.planning.kfac_memory import kfac_task
 from altmin_dask.planning.memory import Workload, enter_task, visit_task
 from altmin_dask.planning.projection import largest_chunk_rows, project
-from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, visit_chunk
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalties import L2
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore

@@ -17,8 +17,9 @@ from altmin_dask.networks.nested import Pass
 from altmin_dask.networks.network import build_network
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.evaluation import evaluate_chunk
-from altmin_dask.solvers.gauss_newton import NewtonSettings, gauss_newton_step, objective, update
+from altmin_dask.solvers.gauss_newton import gauss_newton_step, objective, update
 from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, quadratic_model_chunk, visit_chunk
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.packing import split_layers
 from altmin_dask.solvers.penalties import L2
 from altmin_dask.solvers.ridge import ridge_system

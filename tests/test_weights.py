@@ -15,8 +15,8 @@ from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import evaluate_chunk, moments_chunk
-from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.types import Batch
 
 LOSSES = ["squared", "binary_cross_entropy", "cross_entropy"]

@@ -13,7 +13,6 @@ from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.timing import activity, meter_kernels
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import evaluate_chunk, moments_chunk, objective_chunk
-from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import (
     collect_chunk,
     enter_chunk,
@@ -21,6 +20,7 @@ from altmin_dask.solvers.kernels import (
     quadratic_model_chunk,
     visit_chunk,
 )
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.storage.zarr_chunks import ChunkView

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,10 +33,8 @@ from altmin_dask.networks.network import Network
 from altmin_dask.networks.point import Point
 from altmin_dask.solvers.linalg import cholesky, cholesky_solve
 from altmin_dask.solvers.line_search import Step
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.types import Array, Weights
-
-if TYPE_CHECKING:
-    from altmin_dask.solvers.gauss_newton import NewtonSettings
 
 SLAB_BYTES = 1 << 25
 """Samples whose Hessians take this much are factorised together (one, where a single Hessian is larger).

@@ -12,9 +12,10 @@ from altmin_dask.networks.nested import Pass
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import ArraySpec, Workspace, thread_workspace
 from altmin_dask.solvers.evaluation import numbers_may_overflow
-from altmin_dask.solvers.gauss_newton import NewtonSettings, update
+from altmin_dask.solvers.gauss_newton import update
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.linalg import add_gram, add_product
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.packing import Layout, PackedArrays, packed_size, split_layers
 from altmin_dask.solvers.penalty import ADMMResiduals, Penalty
 from altmin_dask.solvers.statistics import Fit, Statistics

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -27,10 +27,8 @@ from altmin_dask.networks.mean_loss import Targets
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.point import Point, Prepared
 from altmin_dask.networks.workspace import ArraySpec, Workspace, strips
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.types import Array, Weights
-
-if TYPE_CHECKING:
-    from altmin_dask.solvers.gauss_newton import NewtonSettings
 
 UNITS = 8
 """c in units of rounding (ε of the dtype): an activation has two or three, a sum of a thousand products as many."""

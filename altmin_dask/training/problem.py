@@ -11,7 +11,7 @@ from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.preparation import Preparation
-from altmin_dask.solvers.gauss_newton import NewtonSettings
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.training.build_network import DatasetSpec, make_network
 from altmin_dask.training.checks import (
     check_alike,

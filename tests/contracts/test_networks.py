@@ -21,13 +21,13 @@ from altmin_dask.networks.network import Network, build_network
 from altmin_dask.networks.point import Point
 from altmin_dask.networks.workspace import ArraySpec, Workspace, thread_workspace
 from altmin_dask.planning.memory import Workload, kept, newton_arrays
-from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import (
     kfac_chunk,
     quadratic_model_arrays,
     quadratic_model_chunk,
     visit_chunk,
 )
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalties import L2
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.types import Batch

@@ -14,8 +14,8 @@ from altmin_dask.config import make_pipeline
 from altmin_dask.errors import ConfigError
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.workspace import Workspace
-from altmin_dask.solvers.gauss_newton import NewtonSettings
 from altmin_dask.solvers.kernels import collect_chunk, enter_chunk, latent_width, sends_inputs, visit_chunk
+from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.packing import split_layers
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.penalty import ADMMResiduals
