@@ -18,3 +18,9 @@ def taking_turns(these: Iterable[Any], those: Iterable[Any]) -> list[Any]:
         for i, this in enumerate(these)
         for j, that in enumerate(those)
     ]
+
+
+def slow_but(chosen: Iterable[Any], values: Iterable[Any]) -> list[Any]:
+    """All values, for `parametrize`: those chosen by default, the others in the slow tests."""
+    chosen = list(chosen)
+    return [value if value in chosen else pytest.param(value, marks=pytest.mark.slow) for value in values]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from choices import taking_turns
+from choices import slow_but, taking_turns
 from clocks import OwnClock
 from distributed import Client, LocalCluster
 from test_training import train
@@ -90,7 +90,15 @@ def agree(commits: list[Any], before: float = 0.0, before_wall: float = 0.0) -> 
 
 
 @pytest.mark.usefixtures("slow_chunks")
-@pytest.mark.parametrize(("name", "workers"), list(zip(EVERY, [1, 2, 2, 2, 1, 2], strict=True)))
+@pytest.mark.parametrize(
+    ("name", "workers"),
+    [
+        pytest.param(
+            name, workers, marks=[] if name in ("kfac", "staleness 7", "incremental") else pytest.mark.slow
+        )
+        for name, workers in zip(EVERY, [1, 2, 2, 2, 1, 2], strict=True)
+    ],
+)
 def test_every_commit_holds_what_was_spent(name, workers, store, pipeline, tmp_path, monkeypatch):
     """Groups that were still under way, the weights training starts from, what was done between two records."""
     monkeypatch.setattr(trainer, "COMMIT_SECONDS", 0.05)
@@ -114,7 +122,7 @@ class Killed(Exception):
 
 
 @pytest.mark.usefixtures("slow_chunks")
-@pytest.mark.parametrize("name", ["kfac", "staleness 7", "incremental"])
+@pytest.mark.parametrize("name", slow_but(["kfac"], ["kfac", "staleness 7", "incremental"]))
 def test_a_resumed_run_has_not_lost_the_time_before(name, store, pipeline, tmp_path, monkeypatch):
     """Cut off in the midst of a pass: all till the last commit is kept, what is done again counts once."""
     monkeypatch.setattr(trainer, "COMMIT_SECONDS", 0.05)
@@ -155,7 +163,7 @@ def test_a_resumed_run_has_not_lost_the_time_before(name, store, pipeline, tmp_p
 
 
 @pytest.mark.usefixtures("slow_chunks")
-@pytest.mark.parametrize("max_staleness", [0, 1, 7])
+@pytest.mark.parametrize("max_staleness", slow_but([7], [0, 1, 7]))
 def test_the_limit_of_cpu_seconds_holds(max_staleness, store, pipeline, tmp_path, monkeypatch):
     """By the process's own clock; groups that are under way when it is reached are not thrown away."""
     watch = OwnClock(monkeypatch.setattr)
@@ -218,6 +226,7 @@ def one_worker() -> Iterator[Client]:
         yield client
 
 
+@pytest.mark.slow
 def test_workers_that_come_and_go_keep_what_they_took(one_worker):
     """One that comes in the place of another counts from its first task on, not from when it is first asked."""
     executor = Cluster(one_worker)
@@ -232,6 +241,7 @@ def test_workers_that_come_and_go_keep_what_they_took(one_worker):
     assert spent + 0.6 <= after <= spent + took_by(second) + 0.1
 
 
+@pytest.mark.slow
 def test_what_a_worker_did_for_others_before_is_not_charged(one_worker):
     one_worker.submit(spin, 0.5, pure=False).result()
     executor = Cluster(one_worker)
@@ -240,6 +250,7 @@ def test_what_a_worker_did_for_others_before_is_not_charged(one_worker):
     assert executor.cpu_seconds() - before - (time.process_time() - here) < 0.25
 
 
+@pytest.mark.slow
 def test_numbers_of_processes_may_be_given_anew(one_worker, monkeypatch):
     """Two lives of a container have the same host and number: the clock never runs backward."""
     executor = Cluster(one_worker)

@@ -191,6 +191,7 @@ def trained(altmin: Altmin, *words: Any) -> None:
     assert outcome.code == 0, outcome
 
 
+@pytest.mark.slow
 def test_a_local_cluster_is_made_as_asked(store, expected, altmin, tmp_path):
     table = {
         "kind": "local",

@@ -12,6 +12,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+from choices import slow_but
 from command import Altmin, refused, write_pipeline
 from sklearn.datasets import load_digits
 
@@ -131,7 +132,7 @@ def test_f_never_rises(name, store, tmp_path):
     assert values[-1] < 0.9 * values[0]
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", slow_but(["kfac", "windows"], SCHEDULES))
 def test_resuming_equals_no_interruption_bit_for_bit(name, store, tmp_path):
     samples, tables = store(), SCHEDULES[name]
     whole, records = train(make(samples, **tables), tmp_path / "whole")

@@ -52,6 +52,7 @@ def test_a_run_installs_the_page_and_tells_its_url(client, tmp_path):
     assert state.progress.max_sweeps == 2.0
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_one_curve(client, tmp_path):
     train(pipeline(), tmp_path / "run", client)
     train(pipeline(max_sweeps=4.0), tmp_path / "run", client, resume=True)
@@ -60,6 +61,7 @@ def test_a_resumed_run_is_one_curve(client, tmp_path):
     assert state.records[-1].sweep == pytest.approx(4.0)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_while_it_wrote_a_record_goes_on(client, tmp_path):
     for name, where in (("cluster", client), ("threads", None)):
         run = RunFolder(tmp_path / name)

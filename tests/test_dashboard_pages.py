@@ -45,6 +45,7 @@ def served(run: Path) -> Iterator[str]:
         process.communicate(timeout=20)
 
 
+@pytest.mark.slow
 def test_a_run_folder_is_served(client, tmp_path):
     train(pipeline(), tmp_path / "run", client)
     with served(tmp_path / "run") as url:

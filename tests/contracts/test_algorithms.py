@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choices import slow_but
 
 from altmin_dask import runs
 from altmin_dask.data.sample_store import SampleStore
@@ -86,7 +87,7 @@ def same(first: RunFolder, second: RunFolder) -> None:
     assert losses[0] <= losses[1]  # where a run is cut, one may be made that the other has not
 
 
-@every_schedule
+@pytest.mark.parametrize("schedule", slow_but(["kfac", "batch"], ALGORITHMS))
 def test_it_goes_on_from_wherever_it_was_cut_off_with_the_same_bits(
     schedule, settings, tmp_path, monkeypatch
 ):
