@@ -217,9 +217,9 @@ def test_settings_by_rule(store, pipeline, tmp_path):
         train(pipeline(store.path, **AUTO), tmp_path / "a")
         train(pipeline(store.path, solver={"mu": "auto", "proximal": 0.7}, training=STEPS), tmp_path / "b")
     unknowns = 5 * 13 + 12 * 6
-    assert captured[0].proximal == pytest.approx(0.1 * unknowns / (64 * 12))
+    assert captured[0].input_damping == pytest.approx(0.1 * unknowns / (64 * 12))
     assert captured[0].ridge == pytest.approx(0.01 / 200)
-    assert captured[1].proximal == 0.7
+    assert captured[1].input_damping == 0.7
 
 
 def test_the_schedule():
