@@ -52,7 +52,7 @@ def watched(watching: bool) -> Any:
         browser.close()
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -62,7 +62,62 @@ def main() -> None:
     parser.add_argument("--sweeps", type=float, default=3.0)
     parser.add_argument("--screenshot", type=Path)
     add_options(parser)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def make_stores(mnist: Path, folder: Path) -> dict[str, str]:
+    """Where the samples for training and for testing are, once they are stored."""
+    stores = {}
+    for part in ("train", "test"):
+        stores[part] = str(folder / f"{part}.zarr")
+        ingest(open_source(f"{mnist}:{part}"), stores[part], scale=255, chunk_rows=2500)
+    return stores
+
+
+def make_pipeline(stores: dict[str, str], schedule: str, sweeps: float, title: str) -> Pipeline:
+    """784-300-784, for so many sweeps."""
+    return Pipeline.model_validate(
+        {
+            "data": {"train": stores["train"], "validation": stores["test"]},
+            "network": {"kind": "autoencoder", "hidden_layer_sizes": (300,)},
+            "training": {"schedule": schedule, "max_sweeps": sweeps, "n_iter_no_change": None},
+            "output": {"title": title},
+        }
+    )
+
+
+def cost_of_training(
+    client: Client, pipeline: Pipeline, run: Path, url: str, *, watching: bool, screenshot: Path | None
+) -> np.ndarray:
+    """CPU seconds, as of `cpu_seconds`, of a training that is watched or not."""
+    with watched(watching) as page:
+        before = cpu_seconds(client)
+        if page is not None:
+            page.goto(url)
+        runs.train(pipeline, RunFolder(run), scheduler=client, log=lambda line: None)
+        spent = cpu_seconds(client) - before
+        if page is not None and screenshot:
+            page.wait_for_timeout(1500)
+            page.screenshot(path=str(screenshot))
+    return spent
+
+
+def print_row(schedule: str, spent: dict[bool, list[np.ndarray]]) -> None:
+    """What watching costs, in a row of the table."""
+    alone, seen = np.array(spent[False]), np.array(spent[True])
+    total = np.median(alone.sum(axis=1))
+    cost, ratio = (seen - alone)[:, 0] / total, seen.sum(axis=1) / alone.sum(axis=1)
+    costs = ", ".join(f"{value:+.1%}" for value in sorted(cost))
+    ratios = ", ".join(f"{value:.3f}" for value in sorted(ratio))
+    print(
+        f"| {schedule} | {total:.1f} | {np.median(cost):+.1%} ({costs}) | {np.median(ratio):.3f} ({ratios}) |",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Train alone and watched, in turn, and print the table."""
+    options = parsed()
     print(line(opening(options=options, wanted=2)))
     with (
         tempfile.TemporaryDirectory() as name,
@@ -70,10 +125,7 @@ def main() -> None:
         Client(cluster) as client,
     ):
         folder = Path(name)
-        stores = {}
-        for part in ("train", "test"):
-            stores[part] = str(folder / f"{part}.zarr")
-            ingest(open_source(f"{options.mnist}:{part}"), stores[part], scale=255, chunk_rows=2500)
+        stores = make_stores(options.mnist, folder)
         url = install(client)
         print(
             "| schedule | CPU s alone | cost of watching, median (all) | all of CPU, watched / alone, median (all) |"
@@ -82,39 +134,16 @@ def main() -> None:
         for schedule in ("kfac", "windows"):
             spent: dict[bool, list[np.ndarray]] = {False: [], True: []}
             for number in range(options.repeats + 1):
+                title = f"MNIST 784-300-784, {schedule} {number}"
+                pipeline = make_pipeline(stores, schedule, options.sweeps, title)
                 for watching in (False, True) if number % 2 else (True, False):
-                    pipeline = Pipeline.model_validate(
-                        {
-                            "data": {"train": stores["train"], "validation": stores["test"]},
-                            "network": {"kind": "autoencoder", "hidden_layer_sizes": (300,)},
-                            "training": {
-                                "schedule": schedule,
-                                "max_sweeps": options.sweeps,
-                                "n_iter_no_change": None,
-                            },
-                            "output": {"title": f"MNIST 784-300-784, {schedule} {number}"},
-                        }
+                    run = folder / f"{schedule}-{number}-{watching}"
+                    cost = cost_of_training(
+                        client, pipeline, run, url, watching=watching, screenshot=options.screenshot
                     )
-                    with watched(watching) as page:
-                        before = cpu_seconds(client)
-                        if page is not None:
-                            page.goto(url)
-                        run = RunFolder(folder / f"{schedule}-{number}-{watching}")
-                        runs.train(pipeline, run, scheduler=client, log=lambda line: None)
-                        if number:  # the first ones load what there is to load
-                            spent[watching].append(cpu_seconds(client) - before)
-                        if page is not None and options.screenshot:
-                            page.wait_for_timeout(1500)
-                            page.screenshot(path=str(options.screenshot))
-            alone, seen = np.array(spent[False]), np.array(spent[True])
-            total = np.median(alone.sum(axis=1))
-            cost, ratio = (seen - alone)[:, 0] / total, seen.sum(axis=1) / alone.sum(axis=1)
-            costs = ", ".join(f"{value:+.1%}" for value in sorted(cost))
-            ratios = ", ".join(f"{value:.3f}" for value in sorted(ratio))
-            print(
-                f"| {schedule} | {total:.1f} | {np.median(cost):+.1%} ({costs}) | {np.median(ratio):.3f} ({ratios}) |",
-                flush=True,
-            )
+                    if number:  # the first ones load what there is to load
+                        spent[watching].append(cost)
+            print_row(schedule, spent)
 
 
 if __name__ == "__main__":

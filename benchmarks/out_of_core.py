@@ -159,6 +159,46 @@ def trained(
     )
 
 
+def start_workers(memory_limit: str) -> LocalCluster:
+    """A cluster of processes with one thread each."""
+    return LocalCluster(
+        n_workers=WORKERS, threads_per_worker=1, memory_limit=memory_limit, dashboard_address=":0"
+    )
+
+
+def make_stores(folder: Path, sizes: tuple[int, ...], features: int, chunk_rows: int) -> list[SampleStore]:
+    """Stores of so many samples each, written back to the disk."""
+    stores = []
+    for size in sizes:
+        source = open_source(f"synthetic:rows={size},features={features},seed=0")
+        stores.append(ingest(source, folder / f"{size}.zarr", chunk_rows=chunk_rows))
+    os.sync()  # or the pages cannot be dropped
+    return stores
+
+
+def speeds(before: Training, large: Training, after: Training, rows: int, small_rows: int) -> dict[str, Any]:
+    """Samples per second of CPU and of the clock, many beside few."""
+    return {
+        "rows_per_cpu_second": large.rate,
+        "small_rows_per_cpu_second": [before.rate, after.rate],
+        "ratio": large.rate / max(before.rate, after.rate),
+        "wall_seconds": large.wall,
+        "rows_per_second": rows / large.wall,
+        "small_rows_per_second": [small_rows / before.wall, small_rows / after.wall],
+        "wall_ratio": rows / large.wall * min(before.wall, after.wall) / small_rows,
+    }
+
+
+def bounds_kept(large: Training, limit: int) -> dict[str, Any]:
+    """What the workers made of their memory and read of the disk while they trained on many samples."""
+    return {
+        "peak_share": large.watch.peak / limit,
+        "spilled_bytes": large.watch.spilled,
+        "workers_survived": large.survived,
+        "disk_read_gigabytes": large.read / 2**30,
+    }
+
+
 def measure(
     folder: Path,
     rows: int = 480_000,
@@ -195,27 +235,14 @@ def measure(
     limit, load = parse_bytes(memory_limit), os.getloadavg()[0]
     with (
         tempfile.TemporaryDirectory(dir=folder) as name,
-        LocalCluster(
-            n_workers=WORKERS, threads_per_worker=1, memory_limit=memory_limit, dashboard_address=":0"
-        ) as cluster,
+        start_workers(memory_limit) as cluster,
         Client(cluster) as client,
     ):
-        stores = {}
-        for size in (small_rows, rows):
-            source = open_source(f"synthetic:rows={size},features={features},seed=0")
-            stores[size] = ingest(source, Path(name, f"{size}.zarr"), chunk_rows=chunk_rows)
-        os.sync()  # or the pages cannot be dropped
-        before, large, after = (
-            trained(
-                cluster,
-                client,
-                stores[size],
-                pipeline(stores[size], hidden, group_chunks),
-                Path(name, f"run{number}"),
-                cold=size == rows,
-            )
-            for number, size in enumerate((small_rows, rows, small_rows))
-        )
+        few, many = make_stores(Path(name), (small_rows, rows), features, chunk_rows)
+        trainings = []
+        for number, store in enumerate((few, many, few)):
+            made, run = pipeline(store, hidden, group_chunks), Path(name, f"run{number}")
+            trainings.append(trained(cluster, client, store, made, run, cold=store is many))
     together = gigabytes(rows, features, hidden)
     return {
         "rows": rows,
@@ -223,17 +250,8 @@ def measure(
         "gigabytes": together,
         "small_gigabytes": gigabytes(small_rows, features, hidden),
         "times_memory": together * 2**30 / (WORKERS * limit),
-        "rows_per_cpu_second": large.rate,
-        "small_rows_per_cpu_second": [before.rate, after.rate],
-        "ratio": large.rate / max(before.rate, after.rate),
-        "wall_seconds": large.wall,
-        "rows_per_second": rows / large.wall,
-        "small_rows_per_second": [small_rows / before.wall, small_rows / after.wall],
-        "wall_ratio": rows / large.wall * min(before.wall, after.wall) / small_rows,
-        "peak_share": large.watch.peak / limit,
-        "spilled_bytes": large.watch.spilled,
-        "workers_survived": large.survived,
-        "disk_read_gigabytes": large.read / 2**30,
+        **speeds(*trainings, rows, small_rows),
+        **bounds_kept(trainings[1], limit),
         "load_before": load,
         "load_after": os.getloadavg()[0],
     }

@@ -99,7 +99,7 @@ def by_altmin(spec: Spec) -> dict[str, Any]:
                 },
                 "cluster": {"kind": "threads", "workers": 1},
             }
-        )  # fmt: skip
+        )
         records = runs.train(pipeline, RunFolder(Path(folder) / "run"), log=lambda line: None)
     quality = [100 * r.validation_accuracy if rows else r.validation_loss for r in records]
     curve = [(r.cpu_seconds, q, r.sweep) for r, q in zip(records, quality, strict=True)]

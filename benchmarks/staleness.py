@@ -27,13 +27,17 @@ from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.storage.run import RunFolder
 
+Pairs = dict[float, list[tuple[float, float]]]
+"""By sweep the losses in turn and as groups finish, one pair for each seed."""
+
 KINDS: dict[str, dict[str, Any]] = {
     "autoencoder": {"hidden_layer_sizes": [300], "output_activation": "sigmoid"},
     "classifier": {"hidden_layer_sizes": [256, 256], "activation": "relu"},
 }
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("mnist", type=Path, nargs="?")
     parser.add_argument("--workers", type=int, default=8)
@@ -41,10 +45,71 @@ def main() -> None:
     parser.add_argument("--sweeps", type=float, default=3.0)
     parser.add_argument("--chunk-rows", type=int)
     parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    print(line(opening()))
+    return parser.parse_args()
+
+
+def ingest_samples(options: argparse.Namespace, home: Path) -> None:
+    """Put MNIST, or the digits without it, into stores for training and for testing."""
     source = str(options.mnist) if options.mnist else "digits"
     scale, rows = (255.0, options.chunk_rows or 1250) if options.mnist else (16.0, options.chunk_rows or 60)
+    for split in ("train", "test"):
+        ingest(open_source(f"{source}:{split}"), home / f"{split}.zarr", scale=scale, chunk_rows=rows)
+
+
+def make_pipeline(
+    options: argparse.Namespace, home: Path, kind: str, *, max_staleness: int, seed: int
+) -> Pipeline:
+    """One of the networks on the samples, with so many steps in between."""
+    return Pipeline.model_validate(
+        {
+            "data": {"train": str(home / "train.zarr"), "validation": str(home / "test.zarr")},
+            "network": {"kind": kind, **KINDS[kind]},
+            "training": {
+                "max_staleness": max_staleness,
+                "max_sweeps": options.sweeps,
+                "seed": seed,
+                "group_chunks": None if options.mnist else 1,
+            },
+        }
+    )
+
+
+def held_out_losses(pipeline: Pipeline, folder: Path, scheduler: str) -> dict[float, float]:
+    """Train, and give the loss of samples not trained on, by sweep."""
+    records = runs.train(pipeline, RunFolder(folder), scheduler=scheduler, log=lambda line: None)
+    return {round(r.sweep, 3): r.validation_loss for r in records}
+
+
+def paired(options: argparse.Namespace, home: Path, kind: str, stale: int, scheduler: str) -> Pairs:
+    """Train one network with every seed, in turn and as groups finish; the losses at sweeps that both recorded."""
+    found: Pairs = {}
+    for seed in range(options.seeds):
+        in_turn, as_they_finish = (
+            held_out_losses(
+                make_pipeline(options, home, kind, max_staleness=max_staleness, seed=seed),
+                home / f"{kind}-{max_staleness}-{seed}",
+                scheduler,
+            )
+            for max_staleness in (0, stale)
+        )
+        for sweep in in_turn.keys() & as_they_finish.keys():
+            found.setdefault(sweep, []).append((in_turn[sweep], as_they_finish[sweep]))
+    return found
+
+
+def print_rows(kind: str, found: Pairs, seeds: int) -> None:
+    """A row of the table for every sweep that all seeds have reached."""
+    for sweep, pairs in sorted(found.items()):
+        if len(pairs) < seeds:  # a run that has stopped by itself before
+            continue
+        first, second = zip(*pairs, strict=True)
+        ratio = spread([b / a for a, b in pairs], "{:.2f}".format)
+        print(f"{kind:12} {sweep:6.2f} {spread(first):>22} {spread(second):>22} {ratio:>20}", flush=True)
+
+
+def main() -> None:
+    options = parsed()
+    print(line(opening()))
     with (
         tempfile.TemporaryDirectory() as folder,
         LocalCluster(
@@ -57,48 +122,13 @@ def main() -> None:
         Client(cluster),
     ):
         home = Path(folder)
-        for split in ("train", "test"):
-            ingest(open_source(f"{source}:{split}"), home / f"{split}.zarr", scale=scale, chunk_rows=rows)
+        ingest_samples(options, home)
         stale = options.workers - 1 if options.max_staleness is None else options.max_staleness
         print(f"held-out loss with staleness 0 and {stale}, and the ratio seed by seed")
         print(f"{'':12} {'sweep':>6} {'in turn':>22} {'as they finish':>22} {'ratio':>20}")
-        for kind, network in KINDS.items():
-            found: dict[float, list[tuple[float, float]]] = {}
-            for seed in range(options.seeds):
-                losses = []
-                for max_staleness in (0, stale):
-                    settings = Pipeline.model_validate(
-                        {
-                            "data": {
-                                "train": str(home / "train.zarr"),
-                                "validation": str(home / "test.zarr"),
-                            },
-                            "network": {"kind": kind, **network},
-                            "training": {
-                                "max_staleness": max_staleness,
-                                "max_sweeps": options.sweeps,
-                                "seed": seed,
-                                "group_chunks": None if options.mnist else 1,
-                            },
-                        }
-                    )
-                    records = runs.train(
-                        settings,
-                        RunFolder(home / f"{kind}-{max_staleness}-{seed}"),
-                        scheduler=cluster.scheduler_address,
-                        log=lambda line: None,
-                    )
-                    losses.append({round(r.sweep, 3): r.validation_loss for r in records})
-                for sweep in losses[0].keys() & losses[1].keys():
-                    found.setdefault(sweep, []).append((losses[0][sweep], losses[1][sweep]))
-            for sweep, pairs in sorted(found.items()):
-                if len(pairs) < options.seeds:  # a run that has stopped by itself before
-                    continue
-                first, second = zip(*pairs, strict=True)
-                ratio = spread([b / a for a, b in pairs], "{:.2f}".format)
-                print(
-                    f"{kind:12} {sweep:6.2f} {spread(first):>22} {spread(second):>22} {ratio:>20}", flush=True
-                )
+        for kind in KINDS:
+            found = paired(options, home, kind, stale, cluster.scheduler_address)
+            print_rows(kind, found, options.seeds)
 
 
 if __name__ == "__main__":
