@@ -103,8 +103,8 @@ def test_targets_beyond_an_output_are_refused(activation, kind, altmin, tmp_path
             outcome = altmin("train", "p.toml", "--run", "other", *words)
             refused(outcome, sentence)
             assert re.search(rf"{name} of \S*bad{number}.zarr runs from \S+ to \S+ \(row 41", outcome.err)
-            assert f"column 1: {value:g})" in outcome.err
-            assert f"{value:g}" in outcome.err.split("(row")[0]  # among the ends
+            assert f"column 1: {value:.9g})" in outcome.err
+            assert f"{value:.9g}" in outcome.err.split("(row")[0]  # among the ends
             assert "choose another output_activation" in outcome.err
         outcome = altmin("evaluate", "run", bad, "--json")
         refused(outcome, sentence)
