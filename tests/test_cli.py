@@ -76,17 +76,10 @@ def test_digits_from_ingest_to_resume(altmin, tmp_path):
     assert done.out.strip().endswith("report/report.html")
     assert Path("run/report/reconstructions.png").exists()
 
+    more = "training.max_sweeps=4", "output.report=true"
     done = altmin(
-        "train",
-        "digits.toml",
-        "--run",
-        "run",
-        "--resume",
-        "--set",
-        "network.hidden_layer_sizes=[8]",
-        "solver.mu=0.2",
-        "training.max_sweeps=4",
-        "output.report=true",
+        *("train", "digits.toml", "--run", "run", "--resume", "--set"),
+        *("network.hidden_layer_sizes=[8]", "solver.mu=0.2", *more),
     )
     assert (done.code, done.err) == (0, "")
     assert "report: " in done.out

@@ -16,7 +16,6 @@ import zarr
 from command import foreign, refused, write_pipeline
 
 from altmin_dask.config import make_pipeline
-from altmin_dask.data.find import find_store
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
@@ -37,6 +36,7 @@ from altmin_dask.networks.builders import recurrent_network
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.zarr_chunks import ChunkView
 from altmin_dask.training.problem import build_problem
 from altmin_dask.training.ranges import ranges_of
 
@@ -437,8 +437,6 @@ def test_estimators_refuse_whole_targets_that_float64_rounds(lazy):
 def test_ranges_are_found_in_one_pass(tmp_path, monkeypatch):
     group = zarr.open_group(foreign(tmp_path / "s.zarr", X, Y))
     group.create_array("sample_weight", data=np.ones(60), chunks=(16,))
-    from altmin_dask.storage.zarr_chunks import ChunkView
-
     read, given = [], ChunkView.read
 
     def counted(self, index):
@@ -446,6 +444,6 @@ def test_ranges_are_found_in_one_pass(tmp_path, monkeypatch):
         return given(self, index)
 
     monkeypatch.setattr(ChunkView, "read", counted)
-    summary = ranges_of(find_store(str(tmp_path / "s.zarr"), "train", tmp_path, 1.0, None), Threads(1))
+    summary = ranges_of(SampleStore.open(tmp_path / "s.zarr"), Threads(1))
     assert len(read) == len(set(read)) == 3 * 4
     assert (summary.y_min, summary.y_max) == (Y.min(), Y.max())

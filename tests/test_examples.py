@@ -27,9 +27,13 @@ needs_jobqueue = pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="
 def run_script(*words: Any, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:altmin_dask", *map(str, words)],
-        capture_output=True, text=True, timeout=120, check=False, cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )  # fmt: skip
+    )
 
 
 def test_every_example_is_tested():
@@ -114,8 +118,14 @@ def test_slurm_job_script(tmp_path):
     options = ("--jobs", "2", "--workers", "3", "--memory", "6 GiB", "--queue", "long", "--print")
     done = run_script(EXAMPLES / "slurm_cluster.py", "p.toml", "run", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for line in ("#SBATCH -p long", "#SBATCH --cpus-per-task=3", "#SBATCH --mem=6G", "--nworkers 3",
-                 "--nthreads 1", "--memory-limit 2.00GiB"):  # fmt: skip
+    for line in (
+        "#SBATCH -p long",
+        "#SBATCH --cpus-per-task=3",
+        "#SBATCH --mem=6G",
+        "--nworkers 3",
+        "--nthreads 1",
+        "--memory-limit 2.00GiB",
+    ):
         assert line in done.stdout, done.stdout
 
 
@@ -136,8 +146,17 @@ def test_slurm_example_trains_where_sbatch_runs_the_script_here(samples, make_st
     for name, text in {"sbatch": SBATCH, "scancel": '#!/bin/sh\nkill -- "-$1"\n', "altmin": altmin}.items():
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)
-    words = (EXAMPLES / "slurm_cluster.py", write_pipeline(tmp_path / "p.toml", make_store(samples).path),
-             tmp_path / "run", "--jobs", "2", "--workers", "1", "--memory", "1 GiB")  # fmt: skip
+    words = (
+        EXAMPLES / "slurm_cluster.py",
+        write_pipeline(tmp_path / "p.toml", make_store(samples).path),
+        tmp_path / "run",
+        "--jobs",
+        "2",
+        "--workers",
+        "1",
+        "--memory",
+        "1 GiB",
+    )
     path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
     try:
         done = run_script(*words, cwd=tmp_path, PATH=path, HOME=str(tmp_path))

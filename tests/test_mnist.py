@@ -43,9 +43,16 @@ def test_autoencoder_reaches_its_marks(tmp_path):
         )
     folder = tmp_path / "run"
     run(
-        *altmin, "train", ROOT / "pipelines" / "mnist_autoencoder.toml", "--run", folder,
-        "--set", f"data.train={tmp_path}/train.zarr", "--set", f"data.validation={tmp_path}/test.zarr",
-    )  # fmt: skip
+        *altmin,
+        "train",
+        ROOT / "pipelines" / "mnist_autoencoder.toml",
+        "--run",
+        folder,
+        "--set",
+        f"data.train={tmp_path}/train.zarr",
+        "--set",
+        f"data.validation={tmp_path}/test.zarr",
+    )
     records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     for sweeps, bar in ((1, 0.55), (3, 0.35)):
         assert min(r["validation_loss"] for r in records if r["sweep"] <= sweeps) <= bar

@@ -13,14 +13,13 @@ from types import ModuleType
 import dask
 import numpy as np
 import pytest
-from command import LABELS, Altmin, X, files_below, foreign, refused, write_pipeline
+from command import LABELS, Altmin, X, files_below, foreign, write_pipeline
 from dask.callbacks import Callback
 from hypothesis import given
 from hypothesis import strategies as st
 
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution import task_graphs
-from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.execution.threads import Threads
@@ -179,8 +178,9 @@ def test_scratch_arrays_of_increments_with_a_finite_penalty_are_planned(name):
     st.integers(0, 200),
 )
 def test_the_largest_chunk_is_the_last_that_fits(sizes, rows, threads, in_process, exact, mebibytes):
-    work = Workload(dense_network(sizes), rows, 1, 8 * sizes[0], threads=threads, in_process=in_process, exact=exact
-    )  # fmt: skip
+    work = Workload(
+        dense_network(sizes), rows, 1, 8 * sizes[0], threads=threads, in_process=in_process, exact=exact
+    )
     found = largest_chunk_rows(work, mebibytes * MIB)
     peaks = [
         project(replace(work, chunk_rows=n)).worker_peak
@@ -256,9 +256,12 @@ def test_disk_is_what_a_run_takes(altmin: Altmin, tmp_path):
     x = np.random.default_rng(0).random((3000, 40), dtype="f4")
     np.savez(tmp_path / "x.npz", x=x)
     write_pipeline(
-        tmp_path / "job.toml", "x.npz", network={"dtype": "float32"}, data={"chunk_rows": 500},
+        tmp_path / "job.toml",
+        "x.npz",
+        network={"dtype": "float32"},
+        data={"chunk_rows": 500},
         training={"max_sweeps": 1},
-    )  # fmt: skip
+    )
     planned = json.loads(altmin("plan", "job.toml", "--json").out)
     assert altmin("train", "job.toml", "--run", "run").code == 0
     data, z = (
@@ -283,10 +286,22 @@ def test_plan_tells_everything_and_writes_nothing(altmin: Altmin, tmp_path):
     done = altmin("plan", "job.toml")
     assert (done.code, done.err) == (0, "")
     for words in (
-        "6-5-3", "rows in a chunk", "groups of chunks", "tasks a sweep", "peak memory of a task",
-        "peak memory of this process", "2 threads of this process", "2.00 GiB", "samples on disk", "z on disk",
-        "read a sweep", "written a sweep", "statistics of a task", "statistics of a group", "yes",
-    ):  # fmt: skip
+        "6-5-3",
+        "rows in a chunk",
+        "groups of chunks",
+        "tasks a sweep",
+        "peak memory of a task",
+        "peak memory of this process",
+        "2 threads of this process",
+        "2.00 GiB",
+        "samples on disk",
+        "z on disk",
+        "read a sweep",
+        "written a sweep",
+        "statistics of a task",
+        "statistics of a group",
+        "yes",
+    ):
         assert words in done.out, words
     done = altmin("plan", "job.toml", "cluster.workers=3", "--set", "training.schedule=batch", "--json")
     numbers = json.loads(done.out)
@@ -369,89 +384,3 @@ def test_auto_makes_tasks_of_about_a_second():
 
 
 # --- what cannot fit
-
-
-REFUSED = {
-    "raw": ({"data": {"train": "x.npz"}}, "set data.chunk_rows = "),
-    "store": ({"data": {"train": "x.zarr"}}, "`altmin ingest` data.train again with --chunk-rows "),
-    "validation": (
-        {"data": {"train": "small.zarr", "validation": "x.zarr"}},
-        "`altmin ingest` data.validation again with --chunk-rows ",
-    ),
-    "one row": (
-        {"data": {"train": "small.zarr"}, "network": {"hidden_layer_sizes": [4000, 4000]}},
-        "even one row, which is more than 60% of its 450.00 MiB: give smaller network.hidden_layer_sizes",
-    ),
-    "local cluster": (
-        {"data": {"train": "x.zarr"}, "cluster": {"kind": "local", "workers": 1}},
-        "a worker would need",
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same samples as a source, in one large chunk, and in small ones."""
-    home = tmp_path_factory.mktemp("large")
-    x = np.random.default_rng(0).random((60_000, 100), dtype="f4")
-    np.savez(home / "x.npz", x=x)
-    foreign(home / "x.zarr", x, chunk_rows=60_000)
-    foreign(home / "small.zarr", x[:1000], chunk_rows=500)
-    return home
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_fit_is_refused_before_anything_is_done(altmin: Altmin, tmp_path, large, case):
-    tables, sentence = REFUSED[case]
-    tables = {
-        **tables,
-        "data": {"chunk_rows": 60_000, **{k: str(large / v) for k, v in tables["data"].items()}},
-    }
-    cluster = {"memory_limit": "450 MiB", **tables.pop("cluster", {})}
-    write_pipeline(tmp_path / "job.toml", "", cluster=cluster, **tables)
-    before = files_below(tmp_path)
-    for command in ("train", "plan"):
-        done = altmin(command, "job.toml", *(("--run", "run") if command == "train" else ()))
-        refused(done, sentence)
-        assert "cluster.memory_limit" in done.err
-        assert files_below(tmp_path) == before
-    assert ("no" in done.out.split()) == (command == "plan")
-
-
-def test_the_advice_of_a_refusal_fits(altmin: Altmin, tmp_path, large):
-    write_pipeline(
-        tmp_path / "job.toml",
-        large / "x.npz",
-        data={"chunk_rows": 60_000},
-        cluster={"memory_limit": "450 MiB"},
-    )
-    advice = altmin("plan", "job.toml").err.split("data.chunk_rows = ")[1].split()[0]
-    assert altmin("plan", "job.toml", f"data.chunk_rows={advice}").code == 0
-    refused(altmin("plan", "job.toml", f"data.chunk_rows={int(advice) + 1}"), f"data.chunk_rows = {advice} ")
-
-
-def test_workers_of_a_running_cluster_that_are_too_small_are_refused(altmin: Altmin, tmp_path, large):
-    from distributed import LocalCluster
-
-    write_pipeline(tmp_path / "job.toml", large / "x.zarr")
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, memory_limit="450 MiB", dashboard_address=":0"
-    ) as cluster:
-        done = altmin("train", "job.toml", "--run", "run", "--scheduler", cluster.scheduler_address)
-    refused(done, "a worker would need")
-    assert not Path("run").exists()
-
-
-def test_what_trains_must_fit_as_well():
-    place = Resources(4, 1, None, in_process=False)
-    work = Workload(dense_network((100_000, 10, 10)), 1000, 10, 400_000, in_process=False)
-    made = plan.Plan(work, project(work), place, raw=False)
-    assert not made.fits
-    with pytest.raises(plan.ConfigError, match="the process that trains would need"):
-        made.check()
-
-
-@pytest.mark.parametrize("value", ["0", "-3", "1.5", "true", "large"])
-def test_chunk_rows_is_a_number_or_auto(altmin: Altmin, tmp_path, value):
-    write_pipeline(tmp_path / "job.toml", "digits")
-    refused(altmin("plan", "job.toml", f"data.chunk_rows={value}"), 'write "auto", or how many rows')

@@ -68,12 +68,23 @@ def test_a_history_is_kept_where_it_is_sparse_and_never_its_start():
 def final(contestant, start, curves, *, seed=0, seconds=64.0, setting=None, tried=7, **more):
     """A line of a final."""
     return {
-        "spec": {"task": "autoencoder", "start": start, "setting": setting or {}, "seconds": seconds, "seed": seed,
-                 "part": "final"},
+        "spec": {
+            "task": "autoencoder",
+            "start": start,
+            "setting": setting or {},
+            "seconds": seconds,
+            "seed": seed,
+            "part": "final",
+        },
         "row": {"contestant": contestant, "tried": tried, "inside": True, "validated": 1.0},
-        "curves": curves, "status": "budget spent", "start_seconds": 0.1, "load": [1.0, 2.0], "others": 0.25,
-        "disturbed": False, **more,
-    }  # fmt: skip
+        "curves": curves,
+        "status": "budget spent",
+        "start_seconds": 0.1,
+        "load": [1.0, 2.0],
+        "others": 0.25,
+        "disturbed": False,
+        **more,
+    }
 
 
 def falling(seconds):
@@ -92,13 +103,19 @@ LINES = [
     final("altmin", "random", {"averaged": falling(4.0)}),
     final("altmin-raw", "whitened", {"raw": falling(3.0)}, setting={"averaging": 0.0}),
     *(
-        final("adam", "whitened", {"raw": falling(s / 2), "0.99": falling(s)}, seed=i,
-              setting={"rate": 0.003, "batch": 64}, averaging_share=0.06)
+        final(
+            "adam",
+            "whitened",
+            {"raw": falling(s / 2), "0.99": falling(s)},
+            seed=i,
+            setting={"rate": 0.003, "batch": 64},
+            averaging_share=0.06,
+        )
         for i, s in enumerate((6.0, 4.0, 5.0))
     ),
     final("sgd", "whitened", {"raw": falling(9.0), "0.98": falling(8.0)}),
     final("sgd", "random", {"raw": falling(20.0), "0.98": falling(10.0)}),
-]  # fmt: skip
+]
 
 
 def cells(line):

@@ -131,8 +131,12 @@ def test_who_begins_where_another_ends_counts_its_settings_too():
 
 def test_the_searches_of_all_contestants_take_turns():
     asked = []
-    choose("classifier", some("adam", "sgd", "sklearn", task="classifier"), ["random", "whitened"],
-           pretending(log_distance(0.01), asked))  # fmt: skip
+    choose(
+        "classifier",
+        some("adam", "sgd", "sklearn", task="classifier"),
+        ["random", "whitened"],
+        pretending(log_distance(0.01), asked),
+    )
     who = [(spec["optimizer"], spec["start"]) for spec in asked]
     assert len(set(who[:6])) == 6
     assert in_turns([["a1", "a2", "a3"], ["b1"], ["c1", "c2"]]) == ["a1", "b1", "c1", "a2", "c2", "a3"]
@@ -165,12 +169,17 @@ def test_finals_are_seed_by_seed_and_the_longest_first():
     for final in runs:
         numbers.setdefault((final.contestant, final.spec["start"]), []).append(final.spec["seconds"])
     assert numbers == {
-        ("altmin", "whitened"): [300, 30, 30], ("altmin", "random"): [30, 30],
-        ("altmin-raw", "whitened"): [30], ("altmin-raw", "random"): [30],
-        ("adam", "whitened"): [30] * 3, ("adam", "random"): [30] * 2,
-        ("adam-cosine-10", "whitened"): [10] * 3, ("adam-cosine-10", "random"): [10] * 2,
+        ("altmin", "whitened"): [300, 30, 30],
+        ("altmin", "random"): [30, 30],
+        ("altmin-raw", "whitened"): [30],
+        ("altmin-raw", "random"): [30],
+        ("adam", "whitened"): [30] * 3,
+        ("adam", "random"): [30] * 2,
+        ("adam-cosine-10", "whitened"): [10] * 3,
+        ("adam-cosine-10", "random"): [10] * 2,
         ("adam-cosine-300", "whitened"): [300],
-        ("sgd", "whitened"): [30], ("sgd", "random"): [30],
-    }  # fmt: skip
+        ("sgd", "whitened"): [30],
+        ("sgd", "random"): [30],
+    }
     assert all(final.spec["part"] == FINAL for final in runs)
     assert all(len(final.spec["averages"]) == (not final.contestant.startswith("altmin")) for final in runs)

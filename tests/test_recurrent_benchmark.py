@@ -112,9 +112,14 @@ def test_a_run_learns(optimizer):
     if optimizer == "adam":
         pytest.importorskip("torch")
     spec = {
-        **ADDING, "optimizer": optimizer, "seconds": 1.5, "part": FINAL, "rate": 0.01, "cosine": True,
+        **ADDING,
+        "optimizer": optimizer,
+        "seconds": 1.5,
+        "part": FINAL,
+        "rate": 0.01,
+        "cosine": True,
         "averages": [0.99],
-    }  # fmt: skip
+    }
     done = subprocess.run([sys.executable, RUN, json.dumps(spec)], capture_output=True, text=True, check=True)
     curves = json.loads(done.stdout)["curves"]
     assert list(curves) == (["averaged"] if optimizer == "altmin" else ["raw", "0.99"])

@@ -109,9 +109,11 @@ def test_f_never_rises_between_entries(name, store, tmp_path):
     samples = store(SEQUENCES, RUNNING, lengths=LENGTHS)
     training = {"schedule": name, "max_sweeps": 6.0, "first_window": 8 if name == "windows" else None}
     pipeline = make(
-        samples, training=training, solver={"mu": 1.0, "ridge": 0.1},
+        samples,
+        training=training,
+        solver={"mu": 1.0, "ridge": 0.1},
         network={"hidden_layer_sizes": (4, 3), "head_layer_sizes": (3,)},
-    )  # fmt: skip
+    )
     _, records = train(pipeline, tmp_path / "run")
     values = [r.relaxed_objective for r in records if r.relaxed_objective is not None]
     assert len(values) >= 5
@@ -170,12 +172,13 @@ def test_steps_that_explode_are_taken_back(activation, tmp_path, monkeypatch):
 
     monkeypatch.setattr(KFACState, "reject_step", counted)
     pipeline = make(
-        "adding:rows=256,steps=40", "recurrent_regressor",
+        "adding:rows=256,steps=40",
+        "recurrent_regressor",
         data={"chunk_rows": 32},
         network={"hidden_layer_sizes": (24,), "activation": activation, "dtype": "float32"},
         training={"group_chunks": 1, "max_sweeps": 10.0},
         solver={"output_damping": 1e-7, "proximal": 1e-6, "ridge": 0.0},
-    )  # fmt: skip
+    )
     _, records = train(pipeline, tmp_path / "run")
     losses = [record.nested_loss for record in records]
     assert refused_steps
@@ -192,9 +195,11 @@ def test_steps_that_explode_are_taken_back(activation, tmp_path, monkeypatch):
 
 def test_sequences_of_other_lengths_are_evaluated_and_predicted(altmin, tmp_path, store):
     pipeline = write_pipeline(
-        tmp_path / "p.toml", store(SEQUENCES, RUNNING, lengths=LENGTHS), "recurrent_classifier",
+        tmp_path / "p.toml",
+        store(SEQUENCES, RUNNING, lengths=LENGTHS),
+        "recurrent_classifier",
         training={"schedule": "kfac", "max_sweeps": 2, "group_chunks": 2},
-    )  # fmt: skip
+    )
     assert altmin("train", pipeline, "--run", "run").code == 0
     longer = RNG.normal(size=(30, 9, 3))
     y = (np.cumsum(longer[:, :, 0], axis=1) > 0).astype(np.int64)
@@ -242,15 +247,35 @@ LONG = np.zeros(150, np.int64) + 7
     ("arrays", "tables", "sentence"),
     [
         ({"x": SEQUENCES[:, 0], "y": SIGNS}, {}, "which are no sequences; give x of shape (samples, steps,"),
-        ({"x": SEQUENCES, "y": SIGNS}, {"network": {"steps": 4}}, "network.steps = 4 does not fit samples of shape"),
+        (
+            {"x": SEQUENCES, "y": SIGNS},
+            {"network": {"steps": 4}},
+            "network.steps = 4 does not fit samples of shape",
+        ),
         ({"x": SEQUENCES, "y": SIGNS}, {"network": {"loss_at": "every"}}, 'set network.loss_at = "last"'),
         ({"x": SEQUENCES, "y": RUNNING}, {"network": {"loss_at": "last"}}, "the last step needs one label"),
         ({"x": SEQUENCES, "y": RUNNING}, {"network": {"kind": "classifier"}}, "a classifier needs one"),
-        ({"x": SEQUENCES, "y": SIGNS, "lengths": LONG}, {}, "has the length 7; sequences have 1 to 6 steps here"),
-        ({"x": SEQUENCES, "y": SIGNS, "lengths": LENGTHS}, {"network": {"kind": "classifier"}}, "only a recurrent"),
+        (
+            {"x": SEQUENCES, "y": SIGNS, "lengths": LONG},
+            {},
+            "has the length 7; sequences have 1 to 6 steps here",
+        ),
+        (
+            {"x": SEQUENCES, "y": SIGNS, "lengths": LENGTHS},
+            {"network": {"kind": "classifier"}},
+            "only a recurrent",
+        ),
         ({"x": SEQUENCES, "y": SIGNS, "lengths": LENGTHS[:9]}, {}, "give arrays that belong together"),
-        ({"x": SEQUENCES, "y": SIGNS, "states": np.zeros((150, 4))}, {}, "have 4 values; the recurrent layers have 5"),
-        ({"x": SEQUENCES, "y": SIGNS}, {"network": {"initialization": "layerwise"}}, "is for chains; leave it out"),
+        (
+            {"x": SEQUENCES, "y": SIGNS, "states": np.zeros((150, 4))},
+            {},
+            "have 4 values; the recurrent layers have 5",
+        ),
+        (
+            {"x": SEQUENCES, "y": SIGNS},
+            {"network": {"initialization": "layerwise"}},
+            "is for chains; leave it out",
+        ),
         ({"x": SEQUENCES, "y": SIGNS}, {"network": {"hidden_layer_sizes": []}}, "one layer or more"),
         ({"x": SEQUENCES, "y": SIGNS}, {"solver": {"curvature": "exact"}}, "'exact' is for chains"),
         (
@@ -259,7 +284,7 @@ LONG = np.zeros(150, np.int64) + 7
             "network.head_layer_sizes is for recurrent networks; network.kind is 'classifier'",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused_with_a_sentence(arrays, tables, sentence, altmin, tmp_path):
     np.savez(tmp_path / "s.npz", **arrays)
     kind = tables.get("network", {}).get("kind", "recurrent_classifier")

@@ -59,9 +59,13 @@ def test_every_cost_takes_time(workers, chunks):
     whole = step_seconds(real, workers, chunks)
     assert whole >= step_seconds(Costs([1.0]), workers, chunks)
     slower = {
-        "solve_seconds": 0.5, "step_seconds": 0.5, "weights_bytes": 1e9, "task_seconds": [2.0],
-        "read_bytes": 1e9, "written_bytes": 1e9,
-    }  # fmt: skip
+        "solve_seconds": 0.5,
+        "step_seconds": 0.5,
+        "weights_bytes": 1e9,
+        "task_seconds": [2.0],
+        "read_bytes": 1e9,
+        "written_bytes": 1e9,
+    }
     for name, value in slower.items():
         assert step_seconds(replace(real, **{name: value}), workers, chunks) > whole
 
@@ -103,9 +107,14 @@ bytes_of_chunks = st.floats(1.0, 100.0)
 
 
 @given(
-    st.integers(1, 30), st.integers(1, 5), st.floats(0.1, 2.0), bytes_of_chunks, bytes_of_chunks,
-    st.floats(10.0, 1000.0), st.floats(10.0, 1000.0),
-)  # fmt: skip
+    st.integers(1, 30),
+    st.integers(1, 5),
+    st.floats(0.1, 2.0),
+    bytes_of_chunks,
+    bytes_of_chunks,
+    st.floats(10.0, 1000.0),
+    st.floats(10.0, 1000.0),
+)
 def test_equal_chunks_read_compute_and_write_in_step(workers, each, time, read, written, bandwidth, link):
     """All read at once, then all compute, then all write: the storage is idle meanwhile."""
     costs = Costs([time], bandwidth=link, storage_bandwidth=bandwidth, read_bytes=read, written_bytes=written)
@@ -133,9 +142,11 @@ def slowly(arrivals, bandwidth, link):
 
 
 @given(
-    st.lists(st.floats(0.1, 2.0), min_size=1, max_size=8), bytes_of_chunks, st.floats(10.0, 1000.0),
+    st.lists(st.floats(0.1, 2.0), min_size=1, max_size=8),
+    bytes_of_chunks,
     st.floats(10.0, 1000.0),
-)  # fmt: skip
+    st.floats(10.0, 1000.0),
+)
 def test_transfers_share_the_storage_evenly(times, size, bandwidth, link):
     """A chunk a worker, nothing read: what is written begins when a chunk is done, and the last one ends the step."""
     costs = Costs(times, bandwidth=link, storage_bandwidth=bandwidth, written_bytes=size)
@@ -172,9 +183,17 @@ def test_x_and_z_on_shared_storage_cap_a_batch():
 def test_a_step_of_increments_asks_twice():
     """One worker, one chunk: the sum of everything there is, counted by hand."""
     pull = Costs(
-        [2.0], statistics_bytes=30.0, weights_bytes=40.0, solve_seconds=0.5, step_seconds=0.25, scheduler_seconds=0.1,
-        latency=0.01, bandwidth=100.0, storage_bandwidth=80.0, read_bytes=120.0,
-    )  # fmt: skip
+        [2.0],
+        statistics_bytes=30.0,
+        weights_bytes=40.0,
+        solve_seconds=0.5,
+        step_seconds=0.25,
+        scheduler_seconds=0.1,
+        latency=0.01,
+        bandwidth=100.0,
+        storage_bandwidth=80.0,
+        read_bytes=120.0,
+    )
     probe = replace(
         pull,
         task_seconds=[1.0],

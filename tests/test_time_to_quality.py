@@ -80,9 +80,16 @@ def spec_of(
     optimizer, setting=None, *, task="tiny", start="whitened", part=FINAL, averages=(), seconds=0.3, seed=0
 ):
     return {
-        "task": task, "optimizer": optimizer, "cosine": False, "start": start, "setting": setting or {},
-        "averages": list(averages), "seconds": seconds, "seed": seed, "part": part,
-    }  # fmt: skip
+        "task": task,
+        "optimizer": optimizer,
+        "cosine": False,
+        "start": start,
+        "setting": setting or {},
+        "averages": list(averages),
+        "seconds": seconds,
+        "seed": seed,
+        "part": part,
+    }
 
 
 # ---- running means of weights, and whose clock they are on
@@ -241,9 +248,21 @@ def test_where_ours_would_have_stopped_alone_is_where_they_do(tmp_path):
 
 
 def test_a_plan_that_takes_too_long_is_refused(mnist, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [
-        "x", str(mnist), "--task", "classifier", "--minutes", "1", "--out", str(tmp_path), "--allow-dirty",
-    ])  # fmt: skip
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "x",
+            str(mnist),
+            "--task",
+            "classifier",
+            "--minutes",
+            "1",
+            "--out",
+            str(tmp_path),
+            "--allow-dirty",
+        ],
+    )
     with pytest.raises(SystemExit, match="more than --minutes 1"):
         time_to_quality.main()
     assert "CPU minutes" in capsys.readouterr().out
@@ -296,18 +315,26 @@ def test_every_contestant_runs_from_every_start(mnist, stores):
     pytest.importorskip("torch")
     specs = [
         spec_of(
-            optimizer, setting, task="classifier", start=start, seconds=0.15, part=SEARCH,
+            optimizer,
+            setting,
+            task="classifier",
+            start=start,
+            seconds=0.15,
+            part=SEARCH,
             averages=() if optimizer == "altmin" else (0.9, 0.99),
         )
         for optimizer, setting in CONTESTANTS.items()
         for start in ("random", "whitened")
-    ]  # fmt: skip
+    ]
     specs.append({**specs[1], "cosine": True, "part": FINAL, "task": "autoencoder"})
     asked = json.dumps({"mnist": str(mnist), "stores": str(stores), "specs": specs})
     done = subprocess.run(
         [sys.executable, time_to_quality.HERE / "contestants.py", asked],
-        env={**os.environ, **measuring.ONE_THREAD}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, **measuring.ONE_THREAD},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert [result["spec"] for result in results] == specs
@@ -328,10 +355,25 @@ def test_a_whole_comparison(mnist, tmp_path, monkeypatch):
     monkeypatch.setattr(time_to_quality, "wait_for_quiet", lambda *a, **k: 0.0)  # tests run beside others
     monkeypatch.setattr(time_to_quality, "REPEATS", 1)
     arguments = [
-        str(mnist), "--task", "classifier", "--contestants", "altmin,adam,adam-cosine-0.1",
-        "--horizons", "0.1", "--starts", "random", "--rungs", "0.05,0.1", "--seconds", "0.2",
-        "--seeds", "2", "--allow-dirty", "--out", str(tmp_path),
-    ]  # fmt: skip
+        str(mnist),
+        "--task",
+        "classifier",
+        "--contestants",
+        "altmin,adam,adam-cosine-0.1",
+        "--horizons",
+        "0.1",
+        "--starts",
+        "random",
+        "--rungs",
+        "0.05,0.1",
+        "--seconds",
+        "0.2",
+        "--seeds",
+        "2",
+        "--allow-dirty",
+        "--out",
+        str(tmp_path),
+    ]
     monkeypatch.setattr(sys, "argv", ["x", *arguments])
     time_to_quality.main()
     [folder] = [path for path in tmp_path.iterdir() if path.is_dir()]
