@@ -121,6 +121,7 @@ class Killed(Exception):
     """In place of a signal."""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("slow_chunks")
 @pytest.mark.parametrize("name", slow_but(["kfac"], ["kfac", "staleness 7", "incremental"]))
 def test_a_resumed_run_has_not_lost_the_time_before(name, store, pipeline, tmp_path, monkeypatch):

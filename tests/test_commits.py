@@ -164,6 +164,7 @@ def cut_off(pipeline: Any, folder: Path, patch: Any, window: str, record: int) -
         begin(pipeline, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize(
     "form", [form if form == "kfac" else pytest.param(form, marks=pytest.mark.slow) for form in FORMS]

@@ -132,6 +132,7 @@ def test_f_never_rises(name, store, tmp_path):
     assert values[-1] < 0.9 * values[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but(["kfac", "windows"], SCHEDULES))
 def test_resuming_equals_no_interruption_bit_for_bit(name, store, tmp_path):
     samples, tables = store(), SCHEDULES[name]

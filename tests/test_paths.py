@@ -92,6 +92,7 @@ def test_predictions_of_that_name(name, altmin, trained, watched, tmp_path):
 # --- z as a local path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "schedule"), IN_TURN)
 def test_z_in_a_folder_of_that_name(
     name, schedule, altmin, watched, samples_store, tmp_path, tmp_path_factory
@@ -264,6 +265,7 @@ def test_a_home_that_nobody_has_is_a_name(tmp_path, monkeypatch):
 # --- other processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [marked(name, fast=name == "kfac") for name in SCHEDULES])
 def test_a_cluster_finds_everything_by_such_names(
     schedule, altmin, watched, cluster_address, tmp_path, tmp_path_factory

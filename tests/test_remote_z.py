@@ -38,6 +38,7 @@ def test_z_in_a_bucket_changes_no_bit(pipeline, stores, bucket, tmp_path, kind):
     ]
 
 
+@pytest.mark.slow
 def test_z_in_a_bucket_is_repaired_and_swept(pipeline, stores, bucket, tmp_path):
     settings = {"output": {"z": f"{bucket}/scratch"}, "training": GROUPS}
     run, _, _ = train(pipeline(stores[1], **settings), tmp_path / "run")

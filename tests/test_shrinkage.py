@@ -67,6 +67,7 @@ def minimum(
     return found.fun
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "ridge"), [(1, 1.0), (1, 1e3), (1, 1e6), (3, 1.0)])
 @pytest.mark.parametrize(("form", "kind"), taking_turns(FORMS, ("regressor", "classifier")))
 def test_shrinkage_ends_at_the_minimum(kind, form, n, ridge, make_store, pipeline, tmp_path):

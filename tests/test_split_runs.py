@@ -76,6 +76,7 @@ def groups_of(settings, store):
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("schedule", "kind"), taking_turns(SCHEDULES, KINDS))
 def test_sums_are_those_of_what_is_remembered_wherever_rho_has_moved(
     kind, schedule, samples, make_store, pipeline, tmp_path, monkeypatch
@@ -189,6 +190,7 @@ def test_a_lost_chunk_is_made_anew(kind, samples, make_store, pipeline, tmp_path
     assert after[-1].nested_loss < 1.1 * records[-1].nested_loss
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_nothing_moves_any_more(samples, make_store, pipeline, tmp_path):
     settings = pipeline(
         make_store(samples).path,
@@ -213,6 +215,7 @@ def test_a_run_does_not_end_before_all_samples_have_entered(kind, samples, make_
     assert records[-1].sweep < 10
 
 
+@pytest.mark.slow
 def test_met_constraints_are_not_stationarity(samples, make_store, pipeline, tmp_path):
     """A deep net whose residuals are small while its gradient is not: the run goes on until both are."""
     network = {"hidden_layer_sizes": (6, 5, 6), "activation": "tanh"}
@@ -260,6 +263,7 @@ def gradient_of(objective, weights, h=1e-6):
     return np.array(found)
 
 
+@pytest.mark.slow
 def test_multipliers_make_the_relaxed_network_the_real_one(make_store, pipeline, tmp_path):
     """Digits 64-32-64: every residual below a thousandth, relaxed and nested loss equal within one per cent."""
     store = make_store(load_digits().data.astype("f4") / 16, chunk_rows=360, dtype="float32")

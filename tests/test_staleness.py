@@ -28,6 +28,7 @@ def stale(pipeline, path, **training):
     return pipeline(path, solver={"mu": "auto"}, training={**STALE, **training}, cluster={"workers": 2})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["threads", "cluster"])
 def test_every_group_takes_part_once_a_pass(place, store, pipeline, tmp_path, monkeypatch, cluster_address):
     begun: list[tuple[int, ...]] = []

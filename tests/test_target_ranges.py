@@ -112,6 +112,7 @@ def test_targets_beyond_an_output_are_refused(activation, kind, altmin, tmp_path
     assert json.loads(altmin("evaluate", "run", good, "--json").out)["samples"] == 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["array", "dask", "partial", "held out"])
 @pytest.mark.parametrize("activation", [name for name in RANGES if beyond(name)])
 def test_estimators_refuse_targets_beyond_an_output(activation, way):

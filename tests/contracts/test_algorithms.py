@@ -87,6 +87,7 @@ def same(first: RunFolder, second: RunFolder) -> None:
     assert losses[0] <= losses[1]  # where a run is cut, one may be made that the other has not
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", slow_but(["kfac", "batch"], ALGORITHMS))
 def test_it_goes_on_from_wherever_it_was_cut_off_with_the_same_bits(
     schedule, settings, tmp_path, monkeypatch
