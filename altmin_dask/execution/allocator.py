@@ -20,3 +20,13 @@ def return_freed_arrays() -> None:
     """
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def return_free_heaps() -> None:
+    """Tell glibc to give back what is free within the heaps of threads that have ended.
+
+    The threads of every step come to other heaps than those of the one before, and each heap would keep the most that
+    any thread ever had: three times what is needed, with z-updates of sequences. It takes a fifth of a millisecond.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

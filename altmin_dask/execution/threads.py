@@ -15,6 +15,7 @@ import dask
 from dask.base import persist
 
 from altmin_dask.config import ClusterTable
+from altmin_dask.execution.allocator import return_free_heaps
 from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.resources import Resources, parsed_limit
 
@@ -46,9 +47,7 @@ class Threads:
         """Compute on this process's threads, whatever client may be around."""
         if self.workers == 1:  # handing tasks to a thread takes longer than small ones themselves
             return collection.compute(scheduler="sync")
-        # a pool of our own is left only when every task has ended, also after an error or Ctrl-C: none of them
-        # writes to a folder that has been removed meanwhile
-        with ThreadPoolExecutor(self.workers) as pool:
+        with _pool(self.workers) as pool:
             return collection.compute(scheduler="threads", pool=pool)
 
     def submit(self, collection: Any, *kept: Any) -> Submission:
@@ -95,7 +94,7 @@ class Threads:
         return nullcontext()
 
     def _persist(self, *collections: Any) -> tuple[Any, ...]:
-        with ThreadPoolExecutor(self.workers) as pool:
+        with _pool(self.workers) as pool:
             found: tuple[Any, ...] = persist(*collections, scheduler="threads", pool=pool)
         return found
 
@@ -109,6 +108,19 @@ def planned_threads(settings: ClusterTable) -> Resources:
 def open_threads(settings: ClusterTable) -> Iterator[Threads]:
     """Threads as `kind = "threads"` asks for: there is nothing to open, and nothing to close."""
     yield _threads(settings)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads of a step's own, left only when every task has ended, also after an error or Ctrl-C.
+
+    So none of them writes to a folder that has been removed meanwhile, and their scratch arrays go with them.
+    """
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            yield pool
+    finally:
+        return_free_heaps()
 
 
 def _threads(settings: ClusterTable) -> Threads:

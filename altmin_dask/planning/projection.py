@@ -117,8 +117,7 @@ def project(work: Workload) -> Projection:
     steps = []
     for task, own in zip(tasks, scratch, strict=True):
         busy = min(work.threads, task.chunks)
-        # z-updates have so many arrays that what threads of earlier steps have freed stays in their heaps
-        own_threads = busy if work.in_process and not work.relaxed else work.threads
+        own_threads = busy if work.in_process else work.threads
         steps.append(
             busy * task.held + own_threads * (own + thread) + task.row * _waiting(task.chunks, work) + shared
         )
