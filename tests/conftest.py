@@ -12,10 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import profiles  # noqa: F401 - registers them
 import pytest
 from command import LABELS, Altmin, Outcome, X, foreign, run_here, write_pipeline
 from distributed import Client, LocalCluster
-from hypothesis import HealthCheck, settings
 from object_store import running_server, s3
 from threadpoolctl import threadpool_info
 
@@ -23,13 +23,6 @@ from altmin_dask.config import Pipeline
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
-
-# A shared machine may be slow at any moment; and what decides over a change must decide the same twice. CI looks for
-# new cases with --hypothesis-profile=random, where a failure prints the line that reproduces it.
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
-settings.register_profile("altmin", patient, derandomize=True)
-settings.register_profile("random", patient, derandomize=False, print_blob=True)
-settings.load_profile("altmin")
 
 # A shell that starts tests in the background (`nohup … &`) has them ignore Ctrl-C, and so would all that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

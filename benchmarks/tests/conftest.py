@@ -1,0 +1,3 @@
+"""Properties are tried as in `tests`."""
+
+import profiles  # noqa: F401 - registers them

@@ -1,0 +1,196 @@
+"""Every example and every pipeline runs, or is checked as far as it can be without the machines it is for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from command import write_pipeline
+from safetensors.numpy import load_file
+
+from altmin_dask.config import load_pipeline
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+# not imported here: it takes SIGINT for itself
+needs_jobqueue = pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="needs dask-jobqueue")
+
+
+def run_script(*words: Any, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:altmin_dask", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+def test_every_example_is_tested():
+    assert {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".yaml", ".ipynb")} == {
+        "adding_problem.py",
+        "classifier_pipeline.ipynb",
+        "classifier_pipeline.py",
+        "digits_autoencoder.ipynb",
+        "digits_autoencoder.py",
+        "larger_than_memory.py",
+        "resume_after_kill.py",
+        "penalties_outliers.py",
+        "slurm_cluster.py",
+        "kubernetes_cluster.yaml",
+    }
+
+
+@pytest.mark.slow
+def test_digits_autoencoder(tmp_path):
+    done = run_script(EXAMPLES / "digits_autoencoder.py", tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.slow
+def test_classifier_pipeline(tmp_path):
+    done = run_script(EXAMPLES / "classifier_pipeline.py", tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split("held-out samples: ")[1].split()[0]) > 0.93
+    assert (tmp_path / "classifier.onnx").exists()
+
+
+@pytest.mark.slow
+def test_larger_than_memory(tmp_path):
+    options = ("--rows", "12000", "--memory", "1 GiB", "--workers", "1")
+    done = run_script(EXAMPLES / "larger_than_memory.py", tmp_path, *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split("accuracy on all samples: ")[1].split()[0]) > 0.95
+    assert "12000 labels" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"samples.zarr", "labels.zarr"}
+
+
+@pytest.mark.slow
+def test_resume_after_kill(tmp_path):
+    done = run_script(EXAMPLES / "resume_after_kill.py", tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "equal, bit by bit" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["digits_autoencoder", "classifier_pipeline"])
+def test_notebooks(name, tmp_path, monkeypatch):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells)
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert len(shown) >= 3
+    assert not [output for output in shown if output.output_type == "error"]
+
+
+@pytest.mark.slow
+def test_adding_problem(tmp_path):
+    done = run_script(EXAMPLES / "adding_problem.py", tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split("mean squared error ")[1].split()
+    assert float(words[0].rstrip(";")) < 0.01
+    assert (tmp_path / "adding.png").exists()
+
+
+@pytest.mark.slow
+def test_penalties_outliers(tmp_path):
+    done = run_script(EXAMPLES / "penalties_outliers.py", "--out", tmp_path, "--sweeps", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("L1, μ = ") == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["penalties_outliers.png"]
+
+
+@needs_jobqueue
+def test_slurm_job_script(tmp_path):
+    options = ("--jobs", "2", "--workers", "3", "--memory", "6 GiB", "--queue", "long", "--print")
+    done = run_script(EXAMPLES / "slurm_cluster.py", "p.toml", "run", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for line in (
+        "#SBATCH -p long",
+        "#SBATCH --cpus-per-task=3",
+        "#SBATCH --mem=6G",
+        "--nworkers 3",
+        "--nthreads 1",
+        "--memory-limit 2.00GiB",
+    ):
+        assert line in done.stdout, done.stdout
+
+
+SBATCH = """#!/bin/sh
+cp "$1" "$HOME/job-$$.sh"
+setsid bash "$HOME/job-$$.sh" > "$HOME/job-$$.log" 2>&1 < /dev/null &
+echo $! >> "$HOME/jobs"
+echo "Submitted batch job $!"
+"""
+
+
+@needs_jobqueue
+@pytest.mark.slow
+def test_slurm_example_trains_where_sbatch_runs_the_script_here(samples, make_store, tmp_path):
+    """SLURM itself is not here: an `sbatch` that runs the job script on this machine takes its place."""
+    (tmp_path / "bin").mkdir()
+    altmin = f'#!/bin/sh\nexec {sys.executable} -m altmin_dask "$@"\n'
+    for name, text in {"sbatch": SBATCH, "scancel": '#!/bin/sh\nkill -- "-$1"\n', "altmin": altmin}.items():
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    words = (
+        EXAMPLES / "slurm_cluster.py",
+        write_pipeline(tmp_path / "p.toml", make_store(samples).path),
+        tmp_path / "run",
+        "--jobs",
+        "2",
+        "--workers",
+        "1",
+        "--memory",
+        "1 GiB",
+    )
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    try:
+        done = run_script(*words, cwd=tmp_path, PATH=path, HOME=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        first = load_file(tmp_path / "run" / "model" / "weights.safetensors")
+        again = run_script(*words, cwd=tmp_path, PATH=path, HOME=str(tmp_path))  # nothing left to do
+        assert again.returncode == 0, again.stderr
+        second = load_file(tmp_path / "run" / "model" / "weights.safetensors")
+        assert all((first[name] == second[name]).all() for name in first)
+    finally:
+        for group in (tmp_path / "jobs").read_text().split():
+            with suppress(ProcessLookupError):
+                os.killpg(int(group), signal.SIGKILL)
+
+
+def test_kubernetes_manifest():
+    claim, cluster, job = yaml.safe_load_all((EXAMPLES / "kubernetes_cluster.yaml").read_text())
+    assert [part["kind"] for part in (claim, cluster, job)] == ["PersistentVolumeClaim", "DaskCluster", "Job"]
+    assert cluster["apiVersion"] == "kubernetes.dask.org/v1"
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    worker, train = cluster["spec"]["worker"]["spec"], job["spec"]["template"]["spec"]
+    for pod in (worker, train):  # both see the same folder at the same path
+        assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+        assert pod["containers"][0]["volumeMounts"] == [
+            {"name": pod["volumes"][0]["name"], "mountPath": "/work"}
+        ]
+    scheduler = cluster["spec"]["scheduler"]
+    assert len({pod["containers"][0]["image"] for pod in (worker, train, scheduler["spec"])}) == 1
+    assert scheduler["service"]["selector"]["dask.org/cluster-name"] == cluster["metadata"]["name"]
+    port = scheduler["service"]["ports"][0]["port"]
+    address = f"--scheduler tcp://{cluster['metadata']['name']}-scheduler:{port}"
+    assert address in train["containers"][0]["args"][0]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "pipelines").glob("*.toml")), ids=lambda path: path.stem)
+def test_pipeline_is_valid(file):
+    assert load_pipeline(file).output.title
