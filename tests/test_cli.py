@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from choices import slow_but
 from command import LABELS, RNG, Outcome, X, files_below, refused, start, write_pipeline
 
 import altmin_dask
@@ -169,6 +170,7 @@ def test_everything_on_a_cluster(altmin, tmp_path, cluster_address):
     assert (done.code, done.err) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_does_not_answer(trained, tmp_path):
     """In a process of its own, with all that the libraries would log."""
     words = ("--scheduler", "127.0.0.1:9")
@@ -283,7 +285,7 @@ def test_debugging_shows_the_traceback(altmin, monkeypatch):
         altmin("ingest", "digits", "s.zarr")
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", slow_but([signal.SIGINT], [signal.SIGINT, signal.SIGTERM]))
 def test_an_interrupted_run_says_how_to_go_on(how, trained, tmp_path):
     process = start(
         "train", trained / "autoencoder.toml", "training.max_sweeps=1000000", "--run", "run", cwd=tmp_path
@@ -330,6 +332,7 @@ def on_terminal(*words: Any, columns: int, cwd: Path) -> tuple[int, str]:
     return process.wait(timeout=60), shown.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [80, pytest.param(120, marks=pytest.mark.slow)])
 def test_the_live_line_on_a_terminal(columns, trained, tmp_path):
     file = trained / "autoencoder.toml"
@@ -349,6 +352,7 @@ def test_the_live_line_on_a_terminal(columns, trained, tmp_path):
     assert "Result" in plain
 
 
+@pytest.mark.slow
 def test_plain_lines_anywhere_else(trained, tmp_path):
     process = start("train", trained / "classifier.toml", "--run", "run", cwd=tmp_path)
     out, err = process.communicate(timeout=60)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -237,11 +238,9 @@ def per_chunk(
     names = tuple(arrays)
     given = tuple(arrays.values()) if z is None else (*arrays.values(), z)
     return da.map_blocks(
-        _call,
+        # whole, in one object that Dask does not look into: for small steps that is most of what a graph costs
+        partial(_call, task=task, names=names, settings=settings),
         *given,
-        task=task,
-        names=names,
-        settings=settings,
         name=name,
         dtype=np.float64,
         chunks=((1,) * len(given[0].chunks[0]), (columns,)),

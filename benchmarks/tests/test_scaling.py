@@ -156,6 +156,7 @@ def test_no_step_moves_more_than_the_storage_can(workers, chunks, times):
     assert step_seconds(costs, workers, chunks) >= chunks * 0.4 - 1e-9
 
 
+@pytest.mark.slow
 def test_x_and_z_on_shared_storage_cap_a_batch():
     """10 GB/s is 169 chunks a second, of which 128 workers that take 0.627 s for one want 204, and 1,024 want 1,633."""
     costs = Costs([0.627], storage_bandwidth=1e10, read_bytes=X + Z, written_bytes=Z)
@@ -221,6 +222,7 @@ def test_of_a_step_of_one_chunk_all_workers_but_one_wait(workers):
     assert seconds(waiting, workers, workers) == pytest.approx(0.4 / workers + 0.2)
 
 
+@pytest.mark.slow
 def test_the_default_step_is_measured_with_its_rounds_bytes_and_the_clients_solve(tmp_path):
     """784-4-784: 8 MiB of x are 2,674 samples, and 2,000 are wanted."""
     base = Costs([1.0], 100.0, 99.0, 0.001, 7.0, 0.02, 5e-4, 1e-4, 1.25e9, 1e10, 1e6, 1e6)

@@ -195,6 +195,7 @@ def test_the_search_sees_no_test_sample(mnist, stores):
         np.testing.assert_allclose(stored, rows.reshape(-1, 784) / np.float32(255))
 
 
+@pytest.mark.slow
 def test_what_ours_are_measured_with_changes_no_bit_of_the_weights(stores, tmp_path):
     found = []
     for number, judged in enumerate((True, False)):

@@ -12,6 +12,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+from choices import slow_but
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -78,6 +79,10 @@ CASES = [
 ]
 every_estimator = pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind.__name__)
 
+some_estimators = pytest.mark.parametrize(
+    "case", slow_but(CASES[1::3], CASES), ids=lambda case: case.kind.__name__
+)  # the slow tests take every one
+
 
 @cache
 def fitted_to(number: int) -> Any:
@@ -132,7 +137,7 @@ def test_what_is_learnt(case, fitted):
     ]
 
 
-@every_estimator
+@some_estimators
 def test_a_seed_makes_fits_equal_and_workers_change_nothing(case, fitted):
     again = case.make(workers=2).fit(case.x, case.y)
     for mine, theirs in zip(again.model_.weights, fitted.model_.weights, strict=True):
@@ -177,7 +182,7 @@ def test_saved_estimators_are_the_same(case, fitted, tmp_path):
                 other.kind.load(tmp_path / "saved")
 
 
-@every_estimator
+@some_estimators
 def test_what_is_held_out_chooses_the_model(case):
     fitted = case.make(early_stopping=True, validation_fraction=0.2).fit(case.x, case.y)
     losses = [record["validation_loss"] for record in fitted.history_]
@@ -185,7 +190,7 @@ def test_what_is_held_out_chooses_the_model(case):
     assert np.isfinite(fitted.best_validation_score_)
 
 
-@every_estimator
+@some_estimators
 def test_lazy_samples_give_lazy_outputs_that_are_the_same(case, fitted):
     chunks = (60, *case.x.shape[1:])
     lazy = da.from_array(case.x, chunks=chunks)

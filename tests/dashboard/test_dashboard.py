@@ -77,6 +77,7 @@ def test_a_run_that_was_killed_while_it_wrote_a_record_goes_on(client, tmp_path)
     assert [record.to_dict() for record in state.records] == RunFolder(tmp_path / "cluster").records()
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_is_gone_is_not_said_to_go_on(client, tmp_path):
     file = write_pipeline(
         tmp_path / "endless.toml", "digits:train", training={"max_sweeps": 1e6}, data={"scale": 16}
@@ -95,6 +96,7 @@ def test_a_run_whose_process_is_gone_is_not_said_to_go_on(client, tmp_path):
     assert "--resume" in on_board(client, tmp_path).status
 
 
+@pytest.mark.slow
 def test_a_folder_whose_name_is_no_text_has_a_curve(client, tmp_path):
     folder = tmp_path / os.fsdecode(b"r\xff")
     train(pipeline(max_sweeps=1.0), folder, client)
@@ -114,6 +116,7 @@ def test_watching_changes_no_bit(client, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_spans_and_activities(client, tmp_path):
     train(pipeline(max_sweeps=3.0), tmp_path / "run", client)
     state = on_board(client, tmp_path)
@@ -177,6 +180,7 @@ def test_what_workers_do_comes_back_to_the_terminal_and_the_run_folder(client, t
     assert note["progress"]["usage"]["seconds"]["newton"] == pytest.approx(seen.last.usage.seconds["newton"])
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_knows_of_no_page_stops_nothing(client, tmp_path, monkeypatch):
     monkeypatch.setattr("altmin_dask.dashboard.publisher._installed", lambda client: None)
     with (
@@ -187,6 +191,7 @@ def test_a_scheduler_that_knows_of_no_page_stops_nothing(client, tmp_path, monke
     assert RunFolder(tmp_path / "run").records()
 
 
+@pytest.mark.slow
 def test_a_run_folder_that_takes_no_note_stops_nothing(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
@@ -210,6 +215,7 @@ def test_a_performance_report_is_part_of_the_report(client, tmp_path):
     assert '<a href="performance.html">' in page
 
 
+@pytest.mark.slow
 def test_without_a_dashboard_training_goes_on(tmp_path):
     with (
         LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
@@ -220,6 +226,7 @@ def test_without_a_dashboard_training_goes_on(tmp_path):
     assert RunFolder(tmp_path / "run").records()
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_so_on_the_page(client, tmp_path):
     with pytest.raises(RuntimeError, match="diverged"):
         train(pipeline("bad", max_sweeps=40.0, schedule="incremental"), tmp_path / "run", _Failing(client))

@@ -103,6 +103,7 @@ def test_constant_numbers_and_images_are_standardized(tmp_path):
     np.testing.assert_allclose(store.preparation.x.undo(np.asarray(store.x[:])), x)
 
 
+@pytest.mark.slow
 def test_memory_of_a_table_is_that_of_its_partitions(tmp_path, monkeypatch):
     monkeypatch.setattr(csv, "BLOCK_BYTES", 1 << 18)
     values = RNG.random((60_000, 20)).round(4)

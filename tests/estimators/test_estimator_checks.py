@@ -40,12 +40,38 @@ def expected_failures(estimator: Any) -> dict[str, str]:
     return {"check_sample_weight_equivalence_on_dense_data": WEIGHTS}
 
 
+LONG = (  # a third of them take two thirds of the time
+    "check_class_weight_classifiers",
+    "check_classifier_data_not_an_array",
+    "check_classifiers_classes",
+    "check_classifiers_train",
+    "check_estimators_dtypes",
+    "check_pipeline_consistency",
+    "check_sample_weight_equivalence_on_dense_data",
+)
+
+
+def checks(estimators: list[Any], *, long: bool) -> pytest.MarkDecorator:
+    """Those that scikit-learn has for the estimators, either the long ones or the others."""
+    mark = parametrize_with_checks(estimators, expected_failed_checks=expected_failures).mark
+    names, cases = mark.args
+    chosen = [each for each in cases if (getattr(each, "values", each)[1].func.__name__ in LONG) == long]
+    return pytest.mark.parametrize(names, chosen, **mark.kwargs)
+
+
 skips = pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 
 
 @skips
-@parametrize_with_checks([CLASSIFIER], expected_failed_checks=expected_failures)
+@checks([CLASSIFIER], long=False)
 def test_scikit_learn_checks_of_the_classifier(estimator, check):
+    check(estimator)
+
+
+@skips
+@pytest.mark.slow
+@checks([CLASSIFIER], long=True)
+def test_scikit_learn_checks_of_the_classifier_that_take_long(estimator, check):
     check(estimator)
 
 

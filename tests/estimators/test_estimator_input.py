@@ -203,6 +203,7 @@ def tasks_of(client: Client) -> set[str]:
     return {key for key in client.run_on_scheduler(told) if "altmin" in key}
 
 
+@pytest.mark.slow
 def test_the_active_client_is_used(cluster_address, wanted, tmp_path):
     with Client(cluster_address) as client:
         tasks_of(client)
@@ -225,6 +226,7 @@ def test_a_fit_within_a_task_does_not_wait_for_the_cluster(cluster_address, want
     np.testing.assert_allclose(fitted.predict_proba(X), wanted, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_store_at_a_url(bucket, wanted):
     store = ingest(array_source(X, LABELS), f"{bucket}/samples.zarr", chunk_rows=400, dtype="float64")
     fitted = classifier().fit(store.path)
@@ -250,6 +252,7 @@ def test_scaler_in_front_of_lazy_samples():
     )
 
 
+@pytest.mark.slow
 def test_classes_of_a_table_keep_their_names(tmp_path):
     colours = np.array(["blue", "green", "red"])[LABELS]
     frame(X).assign(y=colours).to_csv(tmp_path / "t.csv", index=False)

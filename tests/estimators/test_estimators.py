@@ -73,6 +73,7 @@ def test_columns_of_a_frame():
     assert fitted[0].named_transformers_["codes"].feature_names_in_.tolist() == ["a", "b", "c"]
 
 
+@pytest.mark.slow
 def test_frames_give_the_same_as_arrays():
     wanted = classifier().fit(X, LABELS).predict_proba(X)
     pandas = pd.DataFrame(X, columns=list("abcd"))
@@ -138,6 +139,7 @@ def test_streams_are_learnt_by_partial_fit():
     assert pickle.loads(pickle.dumps(stream)).partial_fit(X, NAMES).score(X, NAMES) > 0.9
 
 
+@pytest.mark.slow
 def test_partial_fit_of_the_others():
     regressor, autoencoder = AltMinRegressor(10, random_state=0), AltMinAutoencoder(2, random_state=0)
     for _ in range(12):

@@ -46,6 +46,7 @@ def test_a_label_for_each_sequence(fitted):
     assert (fitted.n_steps_in_, fitted.n_step_features_in_) == (6, 2)
 
 
+@pytest.mark.slow
 def test_labels_and_numbers_at_every_step():
     every = classifier().fit(X, EVERY)
     assert every.predict(X).shape == EVERY.shape
@@ -72,6 +73,7 @@ def test_padding_is_never_seen():
     assert a.score(X, EVERY, lengths=LENGTHS) == pytest.approx(hits)
 
 
+@pytest.mark.slow
 def test_dask_arrays_and_stores_are_lazy_and_the_same(fitted, tmp_path):
     lazy = da.from_array(X, chunks=(100, -1, -1))
     other = classifier(chunk_rows=240).fit(lazy, WORDS)
@@ -96,6 +98,7 @@ def test_dask_arrays_and_stores_are_lazy_and_the_same(fitted, tmp_path):
     np.testing.assert_allclose(stored.predict(store.path).compute(), stored.predict(X), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_what_scikit_learn_does_with_estimators(fitted, tmp_path):
     assert clone(fitted).get_params() == fitted.get_params()
     again = pickle.loads(pickle.dumps(fitted))

@@ -180,6 +180,7 @@ def identical(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_bits_as_threads(cluster, store, expected, altmin, tmp_path):
     trained(altmin, pipeline(tmp_path, store, 3), tmp_path / "run", "--scheduler", cluster.address)
     assert identical(committed(tmp_path / "run"), expected(3))
@@ -297,6 +298,7 @@ def can_unshare() -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_unshare(), reason="needs unshare -rm, to mount over a folder in one process only")
 @pytest.mark.parametrize("hidden", ["runs", pytest.param("data", marks=pytest.mark.slow)])
 def test_a_worker_without_the_shared_folders_is_named(hidden, samples, altmin, tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from choices import taking_turns
+from choices import slow_but, taking_turns
 from distributed import LocalCluster
 from zarr.storage import LocalStore
 
@@ -121,7 +121,7 @@ def test_a_sweep_reads_x_y_and_z_once_and_writes_z_once(
 
 
 @pytest.mark.parametrize("group_chunks", [1, 4])
-@pytest.mark.parametrize("place", ["threads", "cluster"])
+@pytest.mark.parametrize("place", slow_but(["threads"], ["threads", "cluster"]))
 def test_increments_read_x_and_y_once(place, group_chunks, store, pipeline, monkeypatch, tmp_path):
     """Although a step has two parts, and the second asks for samples again."""
     traffic = Traffic(monkeypatch)

@@ -73,6 +73,7 @@ def test_the_advice_of_a_refusal_fits(altmin: Altmin, tmp_path, large):
     refused(altmin("plan", "job.toml", f"data.chunk_rows={int(advice) + 1}"), f"data.chunk_rows = {advice} ")
 
 
+@pytest.mark.slow
 def test_workers_of_a_running_cluster_that_are_too_small_are_refused(altmin: Altmin, tmp_path, large):
     from distributed import LocalCluster
 

@@ -123,6 +123,7 @@ def test_folder_name_that_is_no_text(tmp_path, digits):
     write_report(make_run(tmp_path / "run\udcff", store=digits)).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_writing_again_gives_the_same_bytes(tmp_path, digits):
     run = make_run(tmp_path / "run", store=digits)
     first = {file.name: file.read_bytes() for file in write_report(run).parent.iterdir()}
@@ -148,6 +149,7 @@ def test_validation_samples_go_first(tmp_path, digits):
     assert check_png((run.report / "reconstructions.png").read_bytes())[1] == 20 + 4 * 120 + 2 * (8 + 28)
 
 
+@pytest.mark.slow
 def test_vectors_are_drawn_as_lines(tmp_path):
     run = make_run(tmp_path / "run", store=vectors(tmp_path / "vectors.zarr", 23))
     page = write_report(run)
@@ -211,6 +213,7 @@ def test_stores_that_were_not_recorded(tmp_path):
     assert "No reconstructions: the run folder does not say" in text_of(write_report(run))
 
 
+@pytest.mark.slow
 def test_classifier_without_labels(tmp_path):
     store = ingest(array_source(np.random.default_rng(0).random((12, 64))), tmp_path / "store.zarr")
     page = write_report(make_run(tmp_path / "run", "classifier", store))
@@ -248,6 +251,7 @@ def feasible(sweep: float, **extra: Any) -> dict[str, Any]:
     )
 
 
+@pytest.mark.slow
 def test_feasibility(tmp_path, digits):
     page = write_report(make_run(tmp_path / "run", store=digits, records=[feasible(i) for i in range(4)]))
     assert pictures(page) == ["convergence.png", "feasibility.png", "reconstructions.png", "residuals.png"]
@@ -281,6 +285,7 @@ def test_a_report_takes_the_place_of_one_with_more_pictures(tmp_path, digits):
     assert pictures(write_report(run)) == ["convergence.png", "reconstructions.png", "residuals.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "extra",
     [

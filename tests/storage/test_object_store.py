@@ -74,6 +74,7 @@ def test_a_store_is_replaced_only_on_request(bucket):
     assert {name.split("/", 2)[2] for name in s3().find(url)} == {"zarr.json", "x/zarr.json", "x/c/0/0"}
 
 
+@pytest.mark.slow
 def test_a_writer_that_was_killed_leaves_a_store_that_is_refused(bucket):
     url = f"{bucket}/samples.zarr"
     alone(
@@ -100,6 +101,7 @@ def test_a_flipped_bit_is_detected_and_named(bucket, altmin):
     refused(altmin("train", file, "--run", "run"), f"chunk 2 of {url}/x does not match its checksum")
 
 
+@pytest.mark.slow
 def test_a_lost_chunk_is_not_read_as_numbers(bucket, altmin):
     url = f"{bucket}/samples.zarr"
     store = ingest(array_source(X, LABELS), url, chunk_rows=16)
@@ -111,6 +113,7 @@ def test_a_lost_chunk_is_not_read_as_numbers(bucket, altmin):
         refused(altmin("ingest", url, "local.zarr", "--chunk-rows", rows), "chunk 3 of array 'y' of s3://")
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_give_what_they_give_on_a_local_store(bucket, altmin):
     samples = foreign(Path("samples.zarr"), X)
     url = f"{bucket}/samples.zarr"

@@ -22,7 +22,8 @@ def stores(samples, bucket, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("kind", ["threads", pytest.param("local", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["threads", "local"])
 def test_z_in_a_bucket_changes_no_bit(pipeline, stores, bucket, tmp_path, kind):
     here, _, _ = train(pipeline(stores[0], training=GROUPS), tmp_path / "here")
     cluster = {"kind": kind, "workers": 2, "dashboard": ":0"}

@@ -22,7 +22,6 @@ from places import (
     SCHEDULES,
     contents,
     done,
-    marked,
     pipeline_file,
     plant,
     spelled,
@@ -70,7 +69,8 @@ def test_a_run_of_that_name(name, schedule, altmin, watched, samples_store, tmp_
     check(run.path)
 
 
-@pytest.mark.parametrize("name", [marked(name, fast=name == "~") for name in (*ODD, *MORE)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*ODD, *MORE])
 def test_a_run_of_that_name_is_reported_on_and_makes_its_own_stores(
     name, altmin, watched, tmp_path, tmp_path_factory
 ):
@@ -201,6 +201,7 @@ def test_a_run_that_never_began_removes_what_it_has_made(made_before, watched, p
     check(run.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_run_goes_on_beside_files_of_others(schedule, watched, samples, make_store, pipeline, tmp_path):
     """Whether it is resumed, cut off, fails or ends; and they do not change what comes out."""
@@ -304,6 +305,7 @@ def test_a_lock_that_is_none(kind, altmin, watched, samples_store, tmp_path, tmp
     check()
 
 
+@pytest.mark.slow
 def test_a_report_leaves_other_pictures(altmin, trained, tmp_path):
     run = Path(shutil.copytree(trained / "classifier", tmp_path / "run"))
     plant(run)

@@ -105,6 +105,7 @@ def test_damaged_samples_are_named_and_can_be_put_back(pipeline, make_store, sam
     assert run.weights.read_bytes() == whole.weights.read_bytes()
 
 
+@pytest.mark.slow
 def test_two_trainings_in_one_folder(altmin, tmp_path):
     foreign(tmp_path / "s.zarr", np.tile(X, (20, 1)))
     write_pipeline(tmp_path / "p.toml", tmp_path / "s.zarr", training={"max_sweeps": 1e6})
@@ -135,6 +136,7 @@ def test_a_lock_is_refused_at_once_and_goes_with_its_process(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_kill_during_ingest_leaves_a_run_that_resumes(altmin, tmp_path):
     """The folder is claimed before its data are made."""
     np.save(tmp_path / "x.npy", np.zeros((4_000_000, 8), np.float32))

@@ -12,7 +12,6 @@ from command import X, foreign, write_pipeline
 from killers import PHASES
 from processes import HERE, finish, outcome, running_cluster
 
-QUICK = ("commit",)
 KERNEL_PHASES = ("read", "newton", "write", "written")
 
 
@@ -39,10 +38,8 @@ def reference(pipeline: Path) -> Any:
     return outcome(finish(pipeline, pipeline.parent / "reference"))
 
 
-@pytest.mark.parametrize(
-    "phase",
-    [phase if phase in QUICK else pytest.param(phase, marks=pytest.mark.slow) for phase in PHASES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", PHASES)
 def test_the_client_is_killed(pipeline, reference, tmp_path, phase):
     """On threads, where one process does it all."""
     run, flag = tmp_path / phase, tmp_path / "killed"

@@ -93,9 +93,7 @@ def agree(commits: list[Any], before: float = 0.0, before_wall: float = 0.0) -> 
 @pytest.mark.parametrize(
     ("name", "workers"),
     [
-        pytest.param(
-            name, workers, marks=[] if name in ("kfac", "staleness 7", "incremental") else pytest.mark.slow
-        )
+        pytest.param(name, workers, marks=[] if name == "kfac" else pytest.mark.slow)
         for name, workers in zip(EVERY, [1, 2, 2, 2, 1, 2], strict=True)
     ],
 )
@@ -310,6 +308,7 @@ def process_number() -> int:
     return os.getpid()
 
 
+@pytest.mark.slow
 def test_clocks_of_many_workers_are_not_read_too_often(
     store, pipeline, tmp_path, monkeypatch, cluster_address
 ):

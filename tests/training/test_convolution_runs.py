@@ -101,6 +101,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return written
 
 
+@pytest.mark.slow
 def test_kfac_learns_to_tell_digits(store, tmp_path):
     """A twentieth of the 1,797 digits are held out: 4 of these 90 may be wrong."""
     layers = (
@@ -122,7 +123,7 @@ def test_kfac_learns_to_tell_digits(store, tmp_path):
     assert right.mean() >= 0.95
 
 
-@pytest.mark.parametrize("name", ["incremental", "batch", "windows"])
+@pytest.mark.parametrize("name", slow_but(["incremental"], ["incremental", "batch", "windows"]))
 def test_f_never_rises(name, store, tmp_path):
     training = {"schedule": name, "max_sweeps": 5.0, "first_window": 8 if name == "windows" else None}
     _, records = train(make(store(), training=training, solver={"mu": 0.3}), tmp_path / "run")
@@ -344,6 +345,7 @@ def test_codes_of_a_convolution_are_rows():
 # --- what layers settings can name
 
 
+@pytest.mark.slow
 def test_other_kinds_of_problems_take_convolutions(store, tmp_path):
     layers = [{"kind": "convolution", "channels": 5, "stride": 2, "padding": 1}]
     network = {"kind": "autoencoder", "layers": layers, "initialization": "whitened"}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choices import slow_but, taking_turns
 from command import start, write_pipeline
 from training_runs import train
 
@@ -44,8 +45,9 @@ def same(first: Any, second: Any) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["autoencoder", "classifier"])
-@pytest.mark.parametrize("mu", ["auto", 5.0, [5.0, 2.0]])
+@pytest.mark.parametrize(
+    ("mu", "kind"), taking_turns(["auto", 5.0, [5.0, 2.0]], ["autoencoder", "classifier"])
+)
 def test_the_loss_falls_and_no_z_is_kept(kind, mu, store, pipeline, tmp_path):
     settings = pipeline(store.path, network={"kind": kind}, solver={"mu": mu}, training=STEPS)
     run, state, records = train(settings, tmp_path / "run")
@@ -59,6 +61,7 @@ def test_the_loss_falls_and_no_z_is_kept(kind, mu, store, pipeline, tmp_path):
     assert memory_of(state).steps == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["one thread", "cluster", pytest.param("local", marks=pytest.mark.slow)])
 def test_threads_and_cluster_give_the_same_weights(place, store, pipeline, tmp_path, request):
     """Threads, one thread, two worker processes, one worker with two threads: the same bits."""
@@ -75,6 +78,7 @@ def test_threads_and_cluster_give_the_same_weights(place, store, pipeline, tmp_p
     assert same(expected.to_tensors().values(), state.to_tensors().values())
 
 
+@pytest.mark.slow
 def test_weights_pass_through_a_bucket(store, pipeline, tmp_path, bucket):
     _, expected, _ = train(pipeline(store.path, **AUTO), tmp_path / "here")
     settings = pipeline(store.path, **AUTO, output={"z": f"{bucket}/scratch"})
@@ -83,7 +87,7 @@ def test_weights_pass_through_a_bucket(store, pipeline, tmp_path, bucket):
     assert run.steps.startswith(bucket)
 
 
-@pytest.mark.parametrize("commit_seconds", [0.0, 1e9])
+@pytest.mark.parametrize("commit_seconds", slow_but([0.0], [0.0, 1e9]))
 def test_resuming_equals_no_interruption(commit_seconds, store, pipeline, tmp_path, monkeypatch):
     """Bit for bit, wherever the run is cut and however often it commits."""
     whole = pipeline(store.path, **AUTO)
@@ -204,6 +208,7 @@ def test_divergence_ends_in_a_sentence_and_the_best_model(store, pipeline, tmp_p
         runs.train(settings, run, log=lambda line: None, resume=True)
 
 
+@pytest.mark.slow
 def test_settings_by_rule(store, pipeline, tmp_path):
     captured: list[KFACSettings] = []
     original = KFACTraining.init
@@ -238,6 +243,7 @@ def test_the_schedule():
     assert max(np.diff(recorded)) == 8
 
 
+@pytest.mark.slow
 def test_reports_and_predictions_work_without_z(altmin, store, tmp_path):
     file = write_pipeline(Path("p.toml"), store.path, training={"schedule": "auto", "max_sweeps": 3})
     assert altmin("train", file, "--run", "run").code == 0

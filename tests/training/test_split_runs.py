@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from choices import taking_turns
+from choices import slow_but, taking_turns
 from command import LABELS, Altmin, X, foreign, refused, write_pipeline
 from sklearn.datasets import load_digits
 from training_runs import train
@@ -37,7 +37,8 @@ def same(first, second):
     assert first.to_scalars()["algorithm"] == second.to_scalars()["algorithm"]
 
 
-@pytest.mark.parametrize(("schedule", "kind"), taking_turns(SCHEDULES, KINDS))
+@pytest.mark.parametrize("schedule", slow_but(["incremental"], SCHEDULES))
+@pytest.mark.parametrize("kind", slow_but(KINDS[-1:], KINDS))
 def test_resuming_equals_no_interruption(kind, schedule, samples, make_store, pipeline, tmp_path):
     store = make_store(samples)
 
@@ -174,7 +175,7 @@ def test_every_network_learns_and_comes_closer_to_its_constraints(
         assert late < max(0.5 * early, 1e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(KINDS[-1:], KINDS))
 def test_a_lost_chunk_is_made_anew(kind, samples, make_store, pipeline, tmp_path):
     store = make_store(samples)
     tables = {"solver": {"penalty": kind}}
@@ -202,7 +203,7 @@ def test_a_run_ends_when_nothing_moves_any_more(samples, make_store, pipeline, t
     assert state.algorithm_state.splitting.gap < 0.05
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(KINDS[-1:], KINDS))
 def test_a_run_does_not_end_before_all_samples_have_entered(kind, samples, make_store, pipeline, tmp_path):
     settings = pipeline(
         make_store(samples).path,

@@ -11,6 +11,7 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
+from choices import taking_turns
 from command import foreign, refused, write_pipeline
 
 from altmin_dask.config import make_pipeline
@@ -89,8 +90,7 @@ def test_ranges_are_those_of_the_functions():
         assert high == np.inf or found.max() == high
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("activation", RANGES)
+@pytest.mark.parametrize(("activation", "kind"), taking_turns(RANGES, KINDS))
 def test_targets_beyond_an_output_are_refused(activation, kind, altmin, tmp_path):
     sentence, name = RANGES[activation][2], "x" if kind == "autoencoder" else "y"
     good = store_of(kind, tmp_path / "good.zarr", values(activation))

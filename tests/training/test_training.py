@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from choices import taking_turns
+from choices import slow_but
 from training_runs import objective_by_hand, sums_on_disk, train
 
 from altmin_dask.errors import ConfigError, ExistsError, MissingError, RunError, SchedulerError
@@ -27,9 +27,8 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("schedule", "kind"), taking_turns(SCHEDULES, ("autoencoder", "classifier", "regressor"))
-)
+@pytest.mark.parametrize("schedule", slow_but(["incremental", "batch"], SCHEDULES))
+@pytest.mark.parametrize("kind", slow_but(["classifier"], ["autoencoder", "classifier", "regressor"]))
 def test_objective_never_rises(schedule, kind, samples, make_store, pipeline, tmp_path):
     """After every single group, F computed from z on disk has not risen, and is the one in the history."""
     y = {
@@ -98,6 +97,7 @@ def test_threads_and_cluster_give_the_same_weights(
         assert np.array_equal(threads, other)
 
 
+@pytest.mark.slow
 def test_workers_may_run_in_another_folder(
     samples, make_store, pipeline, tmp_path, cluster_address, monkeypatch
 ):
@@ -108,6 +108,7 @@ def test_workers_may_run_in_another_folder(
     assert np.array_equal(here, weights_of(pipeline(store.path), Path("cluster"), scheduler=cluster_address))
 
 
+@pytest.mark.slow
 def test_a_run_made_anew_in_the_same_place_is_another(samples, make_store, pipeline, tmp_path):
     """Nothing that a process remembers of the old one is used."""
     store = make_store(samples)
@@ -239,6 +240,7 @@ def test_a_refused_run_leaves_nothing(samples, make_store, pipeline, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_unreachable_scheduler_is_named(samples, make_store, pipeline, tmp_path, monkeypatch):
     monkeypatch.setattr("altmin_dask.execution.connect.CONNECT_SECONDS", 1)
     store = make_store(samples)

@@ -74,6 +74,7 @@ def test_a_model_is_evaluated_by_the_weights_of_a_store(altmin, tmp_path):
     assert found["accuracy"] == pytest.approx(np.average(right, weights=w), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_regressor_of_weights_and_of_repetitions_agree_where_training_converges():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(80, 3))
