@@ -94,6 +94,8 @@ CASES = {
         solver={"penalty": "l1"},
     ),
     "kfac": Case((300,), training=INCREMENTS, solver=AUTO),
+    "kfac, one thread": Case((300,), training=INCREMENTS, solver=AUTO, threads=1),
+    "kfac, groups under way": Case((300,), training={**INCREMENTS, "max_staleness": 2}, solver=AUTO),
     "increments, deep": Case(
         DEEP, chunk_rows=2000, chunks=6, network={"activation": "tanh"}, training=INCREMENTS, solver=AUTO
     ),

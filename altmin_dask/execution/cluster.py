@@ -140,18 +140,22 @@ class Cluster:
                 )
 
     def _settle(self, started: Sequence[Future[Any]]) -> None:
-        deadline = time.monotonic() + SETTLE_SECONDS
+        """Cancel, until nothing is about to run: a graph may reach the scheduler, and a task its worker, after that."""
+        deadline, quiet = time.monotonic() + SETTLE_SECONDS, 0
         with suppress(Exception):  # a cluster that is gone runs nothing
-            for future in started:
-                future.cancel()
-            while any(self.client.run(_executing, on_error="ignore").values()):
-                if time.monotonic() > deadline:
-                    break
+            while quiet < 2 and time.monotonic() < deadline:
+                for future in started:
+                    future.cancel()
+                planned = any(self.client.processing().values())
+                busy = planned or any(self.client.run(_waiting, on_error="ignore").values())
+                quiet = 0 if busy else quiet + 1
                 time.sleep(0.05)
 
 
-def _executing(dask_worker: Any) -> int:
-    return int(dask_worker.state.executing_count)
+def _waiting(dask_worker: Any) -> int:
+    """How many tasks a worker runs, or will run."""
+    state = dask_worker.state
+    return int(state.executing_count) + len(state.ready) + len(state.constrained)
 
 
 def planned_cluster(settings: ClusterTable) -> Resources:

@@ -114,8 +114,10 @@ def open_threads(settings: ClusterTable) -> Iterator[Threads]:
 def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
     """Threads of a step's own, left only when every task has ended, also after an error or Ctrl-C.
 
-    So none of them writes to a folder that has been removed meanwhile, and their scratch arrays go with them.
+    So none of them writes to a folder that has been removed meanwhile, and their scratch arrays go with them, as those
+    of the W-update go before they come.
     """
+    return_free_heaps()
     try:
         with ThreadPoolExecutor(workers) as pool:
             yield pool

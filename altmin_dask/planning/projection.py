@@ -124,7 +124,8 @@ def project(work: Workload) -> Projection:
     resident, solving = kfac_trainer(work) if work.kfac else trainer(work)
     worker, client = max(steps), ALLOWANCE + resident + solving
     if work.in_process:
-        beside = resident + solving if work.kfac else resident
+        # the W-update has what threads have left, unless groups are under way meanwhile or it is their one thread
+        beside = resident + solving if work.max_staleness or work.threads == 1 else resident
         worker, client = max(worker + beside, client), 0
     data_row = work.x_bytes + work.y_bytes
     whole, rest = divmod(work.chunks, group)
