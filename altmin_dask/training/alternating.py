@@ -91,8 +91,8 @@ class AlternatingMinimization:
     @property
     def penalty(self) -> Penalty:
         """That of the current pass."""
-        splitting, mu = self.state.splitting, self._scheduled_mu()
-        return self.kind(mu) if splitting is None else splitting.penalty(self.kind, mu)
+        admm, mu = self.state.admm, self._scheduled_mu()
+        return self.kind(mu) if admm is None else admm.penalty(self.kind, mu)
 
     def _scheduled_mu(self) -> tuple[float, ...]:
         """μ_1 … μ_L by the settings."""
@@ -108,31 +108,29 @@ class AlternatingMinimization:
         network's objective down to the same share of what it was at first (row 50 of benchmarks/LOG.md). Others rest
         elsewhere, where residuals are worth it.
         """
-        splitting, tolerance = self.state.splitting, self.context.pipeline.solver.residual_tol
-        if splitting is None or not self._gaps_met(splitting):
+        admm, tolerance = self.state.admm, self.context.pipeline.solver.residual_tol
+        if admm is None or not self._gaps_met(admm):
             return False
-        if not self.kind.exact or splitting.first_gradient is None:
+        if not self.kind.exact or admm.first_gradient is None:
             return True
-        self._check_gradient(splitting)
-        return splitting.gradient is not None and splitting.gradient < tolerance * splitting.first_gradient
+        self._check_gradient(admm)
+        return admm.gradient is not None and admm.gradient < tolerance * admm.first_gradient
 
-    def _gaps_met(self, splitting: ADMMState) -> bool:
+    def _gaps_met(self, admm: ADMMState) -> bool:
         """Whether a pass over all samples has found the gaps small."""
         tolerance = self.context.pipeline.solver.residual_tol
-        return (
-            splitting.gap is not None and splitting.gap < tolerance and splitting.covered == self.context.rows
-        )
+        return admm.gap is not None and admm.gap < tolerance and admm.covered == self.context.rows
 
-    def _check_gradient(self, splitting: ADMMState) -> None:
+    def _check_gradient(self, admm: ADMMState) -> None:
         """Take the gradient over all samples, once for every time that the gaps were measured."""
-        if splitting.checked < splitting.balanced:
-            splitting.gradient = self._gradient_norm(tuple(range(self.context.problem.train.store.n_chunks)))
-            splitting.checked = splitting.balanced
+        if admm.checked < admm.balanced:
+            admm.gradient = self._gradient_norm(tuple(range(self.context.problem.train.store.n_chunks)))
+            admm.checked = admm.balanced
 
     def _previous(self, group: int) -> Penalty:
         """The penalty under which a group was visited last."""
-        splitting = self.state.splitting
-        return self.penalty if splitting is None else splitting.previous(self.kind, group)
+        admm = self.state.admm
+        return self.penalty if admm is None else admm.previous(self.kind, group)
 
     def actions(self) -> Iterator[Action]:
         """What to do, from the beginning."""
@@ -151,7 +149,7 @@ class AlternatingMinimization:
         self.state = AlternatingState(weights, statistics, np.full(len(self.groups), -1))
         rho = self.context.settings.rho
         if rho is not None:
-            self.state.splitting = ADMMState.start(rho, len(self.groups), weights)
+            self.state.admm = ADMMState.start(rho, len(self.groups), weights)
 
     def restore(self, state: AlternatingState) -> None:
         """Take up a committed state, and remove z that was written after it; sum the statistics anew if need be."""
@@ -208,22 +206,22 @@ class AlternatingMinimization:
         """
         statistics, solver, state = self.state.statistics, self.context.pipeline.solver, self.state
         gradient = None
-        if self.kind.exact and state.splitting is not None and self._gaps_met(state.splitting):
-            self._check_gradient(state.splitting)
-            gradient = state.splitting.gradient
+        if self.kind.exact and state.admm is not None and self._gaps_met(state.admm):
+            self._check_gradient(state.admm)
+            gradient = state.admm.gradient
         known = Metrics(mu=self.mu, gradient_norm=gradient, samples_in_sum=int(statistics.samples))
         if not self.context.checkpoint.visits:
             return known
         ridge = ridge_term(state.weights, solver.ridge, solver.penalize_bias) / statistics.samples
         known = replace(known, ridge_term=ridge, shortened=float(statistics.diagnostics[1]))
-        if state.splitting is None:
+        if state.admm is None:
             rows = statistics.samples
             fit, squares, norms = self._measured()
             known = replace(known, relaxed_objective=(fit + float(np.dot(self.mu, squares))) / rows + ridge)
         else:
-            total = state.splitting.total
+            total = state.admm.total
             rows, norms, squares = max(float(total.totals[0]), 1.0), total.squares, total.residuals
-            known = replace(known, relaxed_objective=total.objective + ridge, rho=_tuple(state.splitting.rho))
+            known = replace(known, relaxed_objective=total.objective + ridge, rho=_tuple(state.admm.rho))
             if self.kind.sparse:
                 widths = np.array(self.context.network.widths)
                 known = replace(known, zero_residuals=_tuple(total.zeros / (rows * widths)))
@@ -324,26 +322,26 @@ class AlternatingMinimization:
         state = self.state
         state.largest_loss = max(state.largest_loss, float(self.state.statistics.totals[0]))
         state.generations[action.first : action.stop] = 0
-        if state.splitting is not None:
+        if state.admm is not None:
             for group in range(action.first, action.stop):
-                state.splitting.hold(group, penalty)
+                state.admm.hold(group, penalty)
 
     def _measure_first_gradient(self) -> None:
         """Take the gradient that a penalty that is exact is to bring down, before anything has entered.
 
         Its size is what is wanted: a chunk will do, and samples are not read once more for it.
         """
-        splitting = self.state.splitting
-        if splitting is None or not (self.kind.exact and self.context.pipeline.solver.residual_tol):
+        admm = self.state.admm
+        if admm is None or not (self.kind.exact and self.context.pipeline.solver.residual_tol):
             return
-        if splitting.first_gradient is None and not self.context.checkpoint.visits:
-            splitting.first_gradient = self._gradient_norm(self.groups[0][:1])
+        if admm.first_gradient is None and not self.context.checkpoint.visits:
+            admm.first_gradient = self._gradient_norm(self.groups[0][:1])
 
     def _begin_pass(self, number: int) -> Penalty:
         """Balance ρ if a pass begins, and count it; gives the penalty, which follows from both."""
         state, solver = self.state, self.context.pipeline.solver
-        if state.splitting is not None and number > state.passes:
-            state.splitting.balance(
+        if state.admm is not None and number > state.passes:
+            state.admm.balance(
                 state.statistics, state.weights, move=solver.balancing, enough=solver.residual_tol
             )
         state.passes = number
@@ -351,7 +349,7 @@ class AlternatingMinimization:
 
     def _visit(self, action: Visit) -> int:
         """Update z of a group, then W; gives its samples."""
-        state, chunks, splitting = self.state, self.groups[action.group], self.state.splitting
+        state, chunks, admm = self.state, self.groups[action.group], self.state.admm
         penalty, previous = self._begin_pass(action.number), self._previous(action.group)
         whole, generation = len(self.groups) == 1, int(state.generations[action.group])
         self.latent.prepare(generation + 1)
@@ -364,8 +362,8 @@ class AlternatingMinimization:
         network = self.context.network
         with_inputs = sends_inputs(network, penalty, previous)
         sums = VisitSums(network.shapes, with_inputs, packed)
-        if splitting is not None:
-            splitting.hold(action.group, penalty, sums.residuals)
+        if admm is not None:
+            admm.hold(action.group, penalty, sums.residuals)
         if whole:
             state.statistics.replace_all(sums.statistics)
         else:

@@ -31,7 +31,7 @@ class AlternatingState:
         The largest that Σ ℓ in the sums has been: what has been added and taken away since is rounded to it.
     stale : bool
         Whether the statistics are no longer those of z, and have to be summed anew.
-    splitting : ADMMState or None
+    admm : ADMMState or None
         What L1 or multipliers remember besides every sample's own.
     """
 
@@ -42,27 +42,27 @@ class AlternatingState:
     passes: int = 0
     largest_loss: float = 0.0
     stale: bool = False
-    splitting: ADMMState | None = None
+    admm: ADMMState | None = None
 
     def to_tensors(self) -> dict[str, Array]:
         """All arrays by name."""
         own = {"generations": self.generations, "statistics": self.statistics.vector}
-        return {**layer_tensors(self.weights), **own, **(self.splitting.tensors() if self.splitting else {})}
+        return {**layer_tensors(self.weights), **own, **(self.admm.tensors() if self.admm else {})}
 
     def to_scalars(self) -> dict[str, Any]:
         """All that is no array."""
         plain = {name: getattr(self, name) for name in ("passes", "largest_loss", "stale")}
-        return {**plain, "splitting": self.splitting.scalars() if self.splitting else None}
+        return {**plain, "admm": self.admm.scalars() if self.admm else None}
 
     @classmethod
     def restore(cls, tensors: dict[str, Array], scalars: dict[str, Any]) -> Self:
         """Undo both."""
         scalars, weights = dict(scalars), layers_of(tensors)
-        splitting = scalars.pop("splitting")
+        admm = scalars.pop("admm")
         return cls(
             weights,
             Statistics([w.shape for w in weights], with_inputs=True, vector=tensors["statistics"]),
             tensors["generations"],
-            splitting=None if splitting is None else ADMMState.restore(tensors, splitting),
+            admm=None if admm is None else ADMMState.restore(tensors, admm),
             **scalars,
         )

@@ -33,26 +33,26 @@ class Solved:
         layers, kind = len(network.widths), PENALTIES[name]
         self.network, self.x, self.y, self.mu, self.ridge = network, x, y, (mu,) * layers, ridge
         self.weights = network.initial_weights(1, np.float64)
-        self.splitting = splitting = ADMMState.start((rho,) * layers, groups, self.weights)
+        self.admm = admm = ADMMState.start((rho,) * layers, groups, self.weights)
         self.parts = np.array_split(np.arange(len(x)), groups)
-        penalty = splitting.penalty(kind, self.mu)
+        penalty = admm.penalty(kind, self.mu)
         self.latent, self.statistics = [], Statistics(network.shapes, with_inputs=True)
         for group, rows in enumerate(self.parts):
             z, entered = enter_chunk(network, self.weights, penalty, Batch(x[rows], y[rows]))
             self.latent.append(z)
             self.statistics.merge(entered)
-            splitting.hold(group, penalty)
+            admm.hold(group, penalty)
         for number in range(passes):
-            penalty = splitting.penalty(kind, self.mu)
+            penalty = admm.penalty(kind, self.mu)
             for group in range(groups):
                 self.visit(group, penalty)
-            splitting.balance(self.statistics, self.weights, move=rho_of is None)
+            admm.balance(self.statistics, self.weights, move=rho_of is None)
             if rho_of is not None:
-                splitting.rho[:] = rho_of(number, splitting.rho)
-            if splitting.gap < 1e-8:
+                admm.rho[:] = rho_of(number, admm.rho)
+            if admm.gap < 1e-8:
                 break
-        self.penalty, self.gap, self.passes = penalty, splitting.gap, number + 1
-        self.measures = splitting.total
+        self.penalty, self.gap, self.passes = penalty, admm.gap, number + 1
+        self.measures = admm.total
         z, width = np.concatenate(self.latent), sum(network.widths)
         self.z, self.s = (
             split_layers(z[:, :width], network.widths),
@@ -63,7 +63,7 @@ class Solved:
         self.dual = [2 * r * u for r, u in zip(penalty.rho, self.u, strict=True)]
 
     def visit(self, group, penalty):
-        rows, previous = self.parts[group], self.splitting.previous(type(penalty), group)
+        rows, previous = self.parts[group], self.admm.previous(type(penalty), group)
         whole = len(self.parts) == 1
         self.latent[group], sums = visit_chunk(
             self.network,
@@ -76,7 +76,7 @@ class Solved:
             replace_all=whole,
         )
         (self.statistics.replace_all if whole else self.statistics.merge)(sums.statistics)
-        self.splitting.hold(group, penalty, sums.residuals)
+        self.admm.hold(group, penalty, sums.residuals)
         self.weights = tuple(
             solve_layer(cross, gram, self.ridge)  # ρ is in the sums
             for cross, gram in zip(self.statistics.cross, self.statistics.gram, strict=True)
@@ -175,7 +175,7 @@ def test_rho_may_move_at_any_time(groups, changes):
     np.testing.assert_allclose(solved.weights[0], expected, atol=3e-8)
     # at rest a multiplier is the gradient of the loss; halving ρ in one group alone moves nothing
     for factor in (0.5, 3.0):
-        rho = solved.splitting.penalty(AugmentedLagrangian, solved.mu).rho
+        rho = solved.admm.penalty(AugmentedLagrangian, solved.mu).rho
         moved = AugmentedLagrangian(tuple(factor * each for each in rho))
         before = solved.weights[0]
         solved.visit(0, moved)
@@ -264,5 +264,5 @@ def test_nothing_has_no_size_to_compare_with(kind):
     x = np.zeros((6, 2))
     solved = Solved(network, kind, x, x, 1.0, ridge=0.1, passes=5)
     assert solved.gap == 0.0
-    assert np.isfinite(solved.splitting.rho).all()
+    assert np.isfinite(solved.admm.rho).all()
     np.testing.assert_array_equal(relative(np.array([0.0, 1.0, 4.0]), np.array([0.0, 0.0, 1.0])), [0, 1, 2])

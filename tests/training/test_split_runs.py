@@ -64,7 +64,7 @@ def test_resuming_equals_no_interruption(kind, schedule, samples, make_store, pi
         assert np.array_equal(z, other)
     assert records[-1].relative_residuals is not None
     assert (records[-1].zero_residuals is None) != PENALTIES[kind].sparse
-    assert state.algorithm_state.splitting.balanced >= 3
+    assert state.algorithm_state.admm.balanced >= 3
 
 
 def groups_of(settings, store):
@@ -92,13 +92,11 @@ def test_sums_are_those_of_what_is_remembered_wherever_rho_has_moved(
     def checked(algorithm, action, cursor):
         visits = step(algorithm, action, cursor)
         state, algorithm.first_system = algorithm.state, None
-        if isinstance(action, Visit) and state.splitting.balanced > 1:
+        if isinstance(action, Visit) and state.admm.balanced > 1:
             algorithm.committed(algorithm.context.commit(state))
             own = state.statistics.vector.copy()
             algorithm._renew_statistics()
-            found.append(
-                (len(np.unique(state.splitting.held[:, 0], axis=0)), own, state.statistics.vector.copy())
-            )
+            found.append((len(np.unique(state.admm.held[:, 0], axis=0)), own, state.statistics.vector.copy()))
         return visits
 
     monkeypatch.setattr(AlternatingMinimization, "step", checked)
@@ -122,7 +120,7 @@ def test_samples_of_zeros_train(kind, target, make_store, pipeline, tmp_path):
     _, state, records = train(settings, tmp_path / "run")
     assert records[-1].nested_loss <= records[0].nested_loss
     assert target or records[-1].nested_loss == pytest.approx(0.0, abs=1e-12)
-    assert np.isfinite(state.algorithm_state.splitting.gap)
+    assert np.isfinite(state.algorithm_state.admm.gap)
     assert all(
         np.isfinite(getattr(records[-1], name)).all() for name in ("residuals", "relative_residuals", "rho")
     )
@@ -200,7 +198,7 @@ def test_a_run_ends_when_nothing_moves_any_more(samples, make_store, pipeline, t
     )
     _, state, records = train(settings, tmp_path / "run")
     assert records[-1].sweep < 150
-    assert state.algorithm_state.splitting.gap < 0.05
+    assert state.algorithm_state.admm.gap < 0.05
 
 
 @pytest.mark.parametrize("kind", slow_but(KINDS[-1:], KINDS))
@@ -212,7 +210,7 @@ def test_a_run_does_not_end_before_all_samples_have_entered(kind, samples, make_
     )
     _, state, records = train(settings, tmp_path / "run")
     assert records[-1].samples_in_sum == 200
-    assert state.algorithm_state.splitting.total.totals[0] == 200  # and have been visited
+    assert state.algorithm_state.admm.total.totals[0] == 200  # and have been visited
     assert records[-1].sweep < 10
 
 
@@ -232,10 +230,10 @@ def test_met_constraints_are_not_stationarity(samples, make_store, pipeline, tmp
         return train(settings, tmp_path / folder)
 
     _, state, records = run("run")
-    splitting = state.algorithm_state.splitting
+    admm = state.algorithm_state.admm
     assert records[-1].sweep < 399
-    assert splitting.gradient < tolerance * splitting.first_gradient
-    assert records[-1].gradient_norm == splitting.gradient
+    assert admm.gradient < tolerance * admm.first_gradient
+    assert records[-1].gradient_norm == admm.gradient
     # by the whole network on the first chunk, and central differences of loss and ridge
     first = samples[:32]
     kernel = dense_network([12, 6, 5, 6, 12], ["tanh"] * 3, "squared", "sigmoid")
@@ -247,7 +245,7 @@ def test_met_constraints_are_not_stationarity(samples, make_store, pipeline, tmp
 
     _, begun, _ = run("begun", max_sweeps=0.1)
     found = gradient_of(objective, kernel.initial_weights(0, np.float64))
-    assert begun.algorithm_state.splitting.first_gradient == pytest.approx(np.linalg.norm(found), rel=1e-5)
+    assert begun.algorithm_state.admm.first_gradient == pytest.approx(np.linalg.norm(found), rel=1e-5)
 
 
 def gradient_of(objective, weights, h=1e-6):
