@@ -13,6 +13,7 @@ from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.trainer import Trainer
 
+STATED = ("cpu_seconds", "wall_seconds", "records")
 Patch = Callable[[Any, str, Any], None]
 
 
@@ -51,8 +52,8 @@ class OwnClock:
         cpu, wall = (now[i] - self.begun[i] - self.off[i] for i in range(2))
         return cpu, wall
 
-    def told(self, commit: Commit) -> None:
-        self.commits.append(commit)
+    def about_to(self, commit: Commit) -> None:
+        """What is done before a commit."""
 
     def _beginning(self, original: Any) -> Any:
         def begin(*arguments: Any) -> None:
@@ -70,18 +71,19 @@ class OwnClock:
         return evaluate
 
     def _committing(self, original: Any) -> Any:
-        def commit(run: RunFolder, tensors: Any, scalars: dict[str, Any]) -> Path:
+        def committing(run: RunFolder, tensors: Any, scalars: dict[str, Any]) -> Path:
             if self.evaluating:
                 now = self.now()
                 cpu, wall = (self.off[i] + now[i] - self.paused[i] for i in range(2))
                 self.off, self.evaluating = (cpu, wall), False
             own = self.own
+            commit = Commit(os.getpid(), *own, *(scalars[name] for name in STATED))
+            self.about_to(commit)
             file = original(run, tensors, scalars)
-            names = ("cpu_seconds", "wall_seconds", "records")
-            self.told(Commit(os.getpid(), *own, *(scalars[name] for name in names)))
+            self.commits.append(commit)
             return file
 
-        return commit
+        return committing
 
     def _ending(self, original: Any) -> Any:
         def train(trainer: Trainer) -> Any:
@@ -93,16 +95,23 @@ class OwnClock:
 
 
 class Logged(OwnClock):
-    """Writes to a file, as the process may be killed."""
+    """Writes to a file what it is about to commit: the process may be killed at any time, also when it just has."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         super().__init__(setattr)
 
-    def told(self, commit: Commit) -> None:
+    def about_to(self, commit: Commit) -> None:
         with self.file.open("a") as file:
             file.write(json.dumps(commit) + "\n")
 
 
 def logged(file: Path) -> list[Commit]:
-    return [Commit(*json.loads(line)) for line in file.read_text().splitlines()]
+    """What was to be committed, without a line that is being written."""
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [Commit(*json.loads(line)) for line in lines if line.endswith("\n")]
+
+
+def keep(file: Path, commits: list[Commit]) -> None:
+    """Leave those that were made."""
+    file.write_text("".join(json.dumps(commit) + "\n" for commit in commits))

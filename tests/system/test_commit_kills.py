@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clocks import logged
+from clocks import Commit, keep, logged
 from command import Altmin, X, foreign, write_pipeline
 from processes import HERE, finish, spawn
+
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.algorithms import restore
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +79,7 @@ def test_no_time_is_lost_by_kills_but_that_after_the_last_commit(form, tmp_path)
     )
     log, run, clock = tmp_path / "log", tmp_path / "run", tmp_path / "clock"
     totals: dict[int, float] = {}
+    commits: list[Commit] = []
     chance = np.random.default_rng(1)
     code: int | None = None
     while code != 0:
@@ -91,8 +95,8 @@ def test_no_time_is_lost_by_kills_but_that_after_the_last_commit(form, tmp_path)
             ALTMIN_CLOCK=str(clock),
             PYTHONPATH=os.pathsep.join([str(HERE.parents[1]), str(HERE)]),
         )
-        before = clock.stat().st_size if clock.exists() else 0
-        while len(totals) < 5 and not (clock.exists() and clock.stat().st_size > before):
+        before = len(logged(clock))
+        while len(totals) < 5 and len(logged(clock)) < before + 2:  # about to commit for the second time
             assert process.poll() is None, log.read_text()
             time.sleep(0.01)
         if len(totals) < 5:
@@ -102,9 +106,13 @@ def test_no_time_is_lost_by_kills_but_that_after_the_last_commit(form, tmp_path)
         code = process.returncode = os.waitstatus_to_exitcode(status)
         assert code in (0, -signal.SIGKILL), log.read_text()
         totals[process.pid] = usage.ru_utime + usage.ru_stime
+        on_disk = restore(RunFolder(run))
+        assert on_disk is not None
+        commits = [commit for commit in logged(clock) if commit.cpu <= on_disk.cpu_seconds]
+        assert commits[-1].cpu == on_disk.cpu_seconds
+        keep(clock, commits)
         if code == 0 and len(totals) < 5:
             pytest.fail("it came to its end before it was killed five times")
-    commits = logged(clock)
     assert len({commit.process for commit in commits}) == len(totals)
     charged = charged_wall = own = 0.0
     for pid, total in totals.items():
