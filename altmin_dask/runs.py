@@ -156,8 +156,9 @@ def _told(
     """Train, with all callbacks told of the start and of the end, whatever it is."""
     page = context.run.report / "performance.html"
     try:
-        callbacks.on_start(context)
         trainer = Trainer(context, callbacks, initial)
+        trainer.take_up()
+        callbacks.on_start(context)
         with context.executor.profile(page) if context.pipeline.output.performance else nullcontext():
             records = trainer.train()
     except BaseException as error:

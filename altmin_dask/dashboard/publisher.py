@@ -157,11 +157,11 @@ class Publisher(Callback):
             _log.debug("the dashboard is told no more", exc_info=True)
 
     def _history(self) -> list[dict[str, Any]]:
-        """What was written before, but for what a kill left of a record: it is cut off as soon as training goes on."""
+        """What was recorded before."""
         if self.client is None:
             return []
         try:
-            return [_plain(record.to_dict()) for record in read_records(self.context.run, whole=True)]
+            return [_plain(record.to_dict()) for record in read_records(self.context.run)]
         except (AltMinError, OSError):  # which training says itself, and better
             return []
 

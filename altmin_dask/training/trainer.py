@@ -58,6 +58,7 @@ class Trainer:
         wanted = max(1, math.ceil(self.pipeline.training.evaluation_rows / store.chunk_rows))
         self.evaluated = tuple(order[:wanted])
         self.commit_cost, self.last_commit = 0.0, time.monotonic()
+        self.found: Checkpoint | None = None
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -104,17 +105,30 @@ class Trainer:
         name += " and ridge" if not judged and self.pipeline.solver.ridge else ""
         return f"{self.reason}; the model is that of sweep {best.sweep:.4g}, with the lowest {name}"
 
+    def take_up(self) -> None:
+        """Bring the run back to its last commit, before anybody looks at what else a kill has left.
+
+        Raises
+        ------
+        DataError
+            If the commit is damaged.
+        FaultError
+            If the disk fails.
+        """
+        with explained_faults(str(self.run.path)):
+            self.run.remove_orphans()
+            self.context.weight_store.clear()
+            self.found = restore(self.run)
+
     def begin(self) -> None:
-        """Take up the last commit, and remove what was made after it; or make the first one."""
-        self.run.remove_orphans()
-        self.context.weight_store.clear()
-        checkpoint = restore(self.run)
-        if checkpoint is None:
+        """Go on from the commit that was taken up, or make the first one."""
+        if self.found is None:
             self.algorithm.init(self.initial)
             self._commit()
         else:
-            self.context.checkpoint = checkpoint
-            self.algorithm.restore(checkpoint.algorithm_state)
+            self.context.checkpoint = self.found
+            self.algorithm.restore(self.found.algorithm_state)
+            self.found = None
 
     def _loop(self, check_interrupted: Callable[[], None]) -> None:
         """Carry out actions until there is a reason to stop, then record where that is."""
