@@ -12,6 +12,7 @@ from altmin_dask.config.network import NetworkTable
 from altmin_dask.config.solver import MuSchedule, SolverTable
 from altmin_dask.config.tables import ClusterTable, DataTable, OutputTable, TrainingTable
 from altmin_dask.solvers.penalties import PENALTIES
+from altmin_dask.solvers.schedules import KEEP_Z
 
 
 class Pipeline(Table):
@@ -78,6 +79,11 @@ class Pipeline(Table):
     def uses_kfac(self) -> bool:
         """Whether W moves by K-FAC steps, and no z is kept."""
         return self.schedule == "kfac"
+
+    @property
+    def keeps_z(self) -> bool:
+        """Whether z of every sample is kept from visit to visit."""
+        return self.schedule in KEEP_Z
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed: all but where it runs, when it stops and what it leaves."""

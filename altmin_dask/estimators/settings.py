@@ -77,8 +77,8 @@ def pipeline_of(
     pipeline = make_pipeline(_plain(tables))
     if partial and not pipeline.uses_kfac:
         raise ConfigError(
-            f"partial_fit takes K-FAC steps, and penalty = {pipeline.solver.penalty!r} with "
-            f"schedule = {pipeline.schedule!r} keeps z of all samples; use fit, or penalty='l2', schedule='kfac'"
+            f"partial_fit takes K-FAC steps, which penalty = {pipeline.solver.penalty!r} with "
+            f"schedule = {pipeline.schedule!r} does not; use fit, or penalty='l2', schedule='kfac'"
         )
     return pipeline
 

@@ -32,6 +32,7 @@ from altmin_dask.networks.network import Network
 from altmin_dask.networks.point import Point
 from altmin_dask.networks.workspace import ArraySpec, Workspace, strips
 from altmin_dask.solvers.packing import Layout, PackedArrays, split_layers
+from altmin_dask.solvers.schedules import KEEP_Z
 from altmin_dask.types import Array
 
 
@@ -186,7 +187,7 @@ class SplitPenalty(Penalty):
     """A penalty that is split by ADMM: a subclass says what it costs, and what is left of s beyond its prox."""
 
     per_sample_state = 1
-    schedules = ("windows", "incremental", "batch")
+    schedules = KEEP_Z
     sweeps = 80.0
     """Digits by multipliers are compared after so many (rows 48 and 49 of benchmarks/LOG.md)."""
 

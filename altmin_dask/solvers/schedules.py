@@ -17,6 +17,9 @@ from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
+KEEP_Z = ("windows", "incremental", "batch")
+"""Schedules by which z of every sample is kept; by others constraints hold exactly, unless μ is given."""
+
 
 @dataclass(frozen=True)
 class Enter:

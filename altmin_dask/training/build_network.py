@@ -15,7 +15,7 @@ from altmin_dask.networks.builders import dense_layers, recurrent_layers, stacke
 from altmin_dask.networks.losses import Loss, get_loss
 from altmin_dask.networks.network import Network
 from altmin_dask.training.checks import check_layout
-from altmin_dask.training.defaults import default_loss
+from altmin_dask.training.defaults import DEFAULT_LOSS, default_loss
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
     """
     target = settings.target
     loss, output_activation = default_loss(settings.loss, settings.output_activation, target)
+    base = get_loss(loss, output_activation)
     if target == "inputs":
         outputs = prod(samples.sample_shape)
     elif samples.y_shape is None:
@@ -78,8 +79,10 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
             f"{samples.name} has no targets y, which a {settings.kind} needs; ingest it with --y NAME"
         )
     elif target == "labels":
-        if loss != "cross_entropy":
-            raise ConfigError(f"network.loss = '{loss}' does not fit a classifier; use 'cross_entropy'")
+        if base.target != "labels":
+            raise ConfigError(
+                f"network.loss = '{loss}' does not fit a classifier; use '{DEFAULT_LOSS[target]}'"
+            )
         if samples.y_integer and samples.y_shape and not settings.recurrent:
             raise DataError(
                 f"y of {samples.name} has labels of shape {samples.y_shape} for every sample; a classifier needs one"
@@ -90,10 +93,11 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
                 f"y of {samples.name} has labels up to {outputs - 1} in {samples.rows} rows: these are not classes"
             )
     else:
-        if loss == "cross_entropy":
-            raise ConfigError("network.loss = 'cross_entropy' needs labels; a regressor uses 'squared'")
+        if base.target == "labels":
+            raise ConfigError(
+                f"network.loss = '{loss}' needs labels; a regressor uses '{DEFAULT_LOSS[target]}'"
+            )
         outputs = prod(samples.y_shape)
-    base = get_loss(loss, output_activation)
     if settings.recurrent:
         return _make_recurrent(settings, samples, outputs, base)
     hidden = settings.layers

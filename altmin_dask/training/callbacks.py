@@ -36,7 +36,7 @@ class Callback:
     """Told what happens in a run; nothing happens unless a method says so."""
 
     def on_start(self, context: RunContext) -> None:
-        """Training is about to begin, or to go on from the last commit, to which the history goes; nothing is computed."""
+        """Training is about to begin, or to go on from the last commit, with which the history ends."""
 
     def on_progress(self, progress: Progress) -> None:
         """A group was done."""

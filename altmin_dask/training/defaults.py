@@ -132,7 +132,7 @@ def resolve(pipeline: Pipeline, network: Network, rows: int, chunk_rows: int) ->
     groups_of = group_chunks(pipeline, network, rows, chunk_rows)
     group_rows = min(groups_of * chunk_rows, rows)
     groups = math.ceil(math.ceil(rows / chunk_rows) / groups_of)
-    mu = None if kfac and solver.mu == "auto" else finite_mu(pipeline, network)
+    mu = None if not pipeline.keeps_z and solver.mu == "auto" else finite_mu(pipeline, network)
     rho = None
     if penalty.per_sample_state and mu is not None:
         rho = penalty.initial_rho(network, mu_at(mu, len(network.widths), 0), solver.augmentation)

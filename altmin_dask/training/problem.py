@@ -111,7 +111,7 @@ def _check_weighted(pipeline: Pipeline) -> None:
     """
     if pipeline.network.recurrent or pipeline.network.target == "inputs":
         raise ConfigError(f"a {pipeline.network.kind} takes no weights of samples; leave them out")
-    if not pipeline.uses_kfac or pipeline.solver.mu != "auto":
+    if pipeline.keeps_z or pipeline.solver.mu != "auto":
         raise ConfigError(
             "weights of samples are for the limit of exact constraints only: write penalty = 'l2', "
             "schedule = 'kfac' and mu = 'auto', or leave them out"

@@ -19,10 +19,10 @@ from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.packing import split_layers
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.penalty import ADMMResiduals
+from altmin_dask.training.algorithms import ALGORITHMS
 from altmin_dask.types import Batch
 
 SPLIT = {name: kind for name, kind in PENALTIES.items() if kind.per_sample_state}
-SCHEDULES = ("kfac", "windows", "incremental", "batch")
 FAR = NewtonSettings(newton_steps=2, cg_iterations=12)
 every_penalty = pytest.mark.parametrize("kind", PENALTIES.values(), ids=PENALTIES)
 every_split_penalty = pytest.mark.parametrize("kind", SPLIT.values(), ids=SPLIT)
@@ -90,7 +90,7 @@ def test_settings_take_what_it_allows_and_no_more(name):
         return make_pipeline({**tables, "solver": {"penalty": name, **solver}, "training": training or {}})
 
     assert settings().schedule == kind.schedules[0]
-    for schedule in SCHEDULES:
+    for schedule in ALGORITHMS:
         if schedule in kind.schedules:
             assert settings({"schedule": schedule}).schedule == schedule
         else:

@@ -176,6 +176,7 @@ def naive_loss(case: Case, z: np.ndarray) -> np.ndarray:
         return 0.5 * ((NAIVE[case.network.loss.output_activation][0](z) - case.y) ** 2).sum(axis=1)
     if case.network.loss.name == "binary_cross_entropy":
         return (np.logaddexp(0, z) - case.y * z).sum(axis=1)
+    assert case.network.loss.name == "cross_entropy"
     return -log_softmax(z, axis=1)[np.arange(len(z)), case.y]
 
 
@@ -188,6 +189,7 @@ def naive_loss_derivatives(case: Case, k: int, z: np.ndarray) -> tuple[np.ndarra
     if case.network.loss.name == "binary_cross_entropy":
         curvature = np.diag(expit(z) * expit(-z))
         return expit(z) - case.y[k], curvature, curvature
+    assert case.network.loss.name == "cross_entropy"
     p = softmax(z)
     curvature = np.diag(p) - np.outer(p, p)
     return p - np.eye(len(p))[case.y[k]], curvature, curvature

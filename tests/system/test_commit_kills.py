@@ -78,23 +78,15 @@ def test_no_time_is_lost_by_kills_but_that_after_the_last_commit(form, tmp_path)
         training={**FORMS[form], "max_sweeps": 20 if solver else 8, "evaluation_rows": 1000},
     )
     log, run, clock = tmp_path / "log", tmp_path / "run", tmp_path / "clock"
+    here = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
+    environment = {"ALTMIN_CLOCK": str(clock), "PYTHONPATH": here}
     totals: dict[int, float] = {}
     commits: list[Commit] = []
     chance = np.random.default_rng(1)
     code: int | None = None
     while code != 0:
         resume = ["--resume"] if (run / "pipeline.json").exists() else []
-        process = spawn(
-            HERE / "timed.py",
-            "train",
-            file,
-            "--run",
-            run,
-            *resume,
-            log=log,
-            ALTMIN_CLOCK=str(clock),
-            PYTHONPATH=os.pathsep.join([str(HERE.parents[1]), str(HERE)]),
-        )
+        process = spawn(HERE / "timed.py", "train", file, "--run", run, *resume, log=log, **environment)
         before = len(logged(clock))
         while len(totals) < 5 and len(logged(clock)) < before + 2:  # about to commit for the second time
             assert process.poll() is None, log.read_text()

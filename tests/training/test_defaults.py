@@ -14,6 +14,7 @@ from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric
+from altmin_dask.training.algorithms import ALGORITHMS
 from altmin_dask.training.defaults import PLACES, Settings, left_open, resolve
 
 NETWORKS: dict[str, Network] = {
@@ -34,7 +35,7 @@ def resolved(kind: str, rows: int = 1000, chunk_rows: int = 100, **tables: dict[
 
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("penalty", PENALTIES)
-@pytest.mark.parametrize("schedule", ["auto", "kfac", "windows", "incremental", "batch"])
+@pytest.mark.parametrize("schedule", ["auto", *ALGORITHMS])
 def test_nothing_is_left_open(kind, penalty, schedule):
     if schedule not in ("auto", *PENALTIES[penalty].schedules):
         return  # refused by the pipeline
