@@ -32,7 +32,7 @@ FORMATS: tuple[SourceFormat, ...] = (
     ParquetFormat(),
     ImageFormat(),
 )
-"""The first that matches reads: of a folder with idx files, tables and images, it is the idx files."""
+"""The first that matches reads; a folder that several match is refused."""
 
 
 def open_source(
@@ -84,9 +84,14 @@ def open_source(
            [80.,  1.,  0.]]), array([300., 900.]))
     """
     wanted, options = SourceSpec.parse(spec), SourceOptions(x, y, like)
-    for kind in FORMATS:
-        if kind.matches(wanted):
-            return kind.open(wanted, options)
+    matching = [kind for kind in FORMATS if kind.matches(wanted)]
+    if len(matching) > 1 and wanted.path is not None and wanted.path.is_dir():
+        raise DataError(
+            f"{wanted.path} could be {' or '.join(kind.known_as for kind in matching)}; move what does not belong to "
+            "the samples elsewhere"
+        )
+    if matching:
+        return matching[0].open(wanted, options)
     if wanted.path is not None and not wanted.path.exists():
         raise MissingError(f"there is no file or folder {wanted.path}; check the path")
     *others, last = (kind.known_as for kind in FORMATS)

@@ -6,8 +6,9 @@ import functools
 import math
 import os
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import replace
 from math import prod
 from numbers import Number
@@ -136,9 +137,25 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         model: Model = self.model_
         return model
 
-    @with_callbacks  # type: ignore[untyped-decorator]
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, *, partial: bool = False) -> Self:
         """Train on all samples, or go on with one pass over some more of them."""
+        with self._as_before_unless_done():
+            self._train(X, y, sample_weight, partial=partial)
+        return self
+
+    @contextmanager
+    def _as_before_unless_done(self) -> Iterator[None]:
+        """After an error nothing is of a training that did not end: the model and what is known of it stay together."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def _train(self, X: Any, y: Any, sample_weight: Any, *, partial: bool) -> None:
         begun = partial and hasattr(self, "model_")
         streamed: KFACTrainingState | None = getattr(self, "_streamed", None) if begun else None
         seed = self._seed() + (0 if streamed is None else streamed.kfac_state.steps)
@@ -164,7 +181,9 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
                     [watch],
                     scheduler=place_of(self.scheduler),
                     initial=initial if streamed is None else streamed.weights,
-                    kfac_state=None if streamed is None else streamed.kfac_state,
+                    kfac_state=None
+                    if streamed is None
+                    else deepcopy(streamed.kfac_state),  # whose arrays change
                     log=print if self.verbose else lambda line: None,
                 )
             found = learnt()
@@ -176,7 +195,6 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
                 setattr(self, name, value)
             self.best_validation_score_ = None if validation is None else self._score_of(validation)
             watch.ended()
-        return self
 
     def _learnt(self, run: RunFolder) -> dict[str, Any]:
         """Fitted attributes as they would be if training ended now."""

@@ -120,12 +120,12 @@ class RecurrentEstimator(AltMinEstimator):
         return X, steps
 
     def _fit_sequences(self, X: Any, y: Any, lengths: Any) -> Self:
-        rows, steps = self._sequences(X, reset=True)
-        self._given_lengths = None if lengths is None else checked_lengths(lengths, steps)
-        try:
-            return self._fit(rows, y)
-        finally:
+        with self._as_before_unless_done():
+            rows, steps = self._sequences(X, reset=True)
+            self._given_lengths = None if lengths is None else checked_lengths(lengths, steps)
+            self._fit(rows, y)
             del self._given_lengths
+        return self
 
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         """Targets may have more dimensions than those that scikit-learn checks."""

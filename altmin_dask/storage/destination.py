@@ -6,12 +6,29 @@ import os
 from contextlib import nullcontext
 from pathlib import Path
 
-from altmin_dask.errors import ExistsError
+from altmin_dask.errors import ConfigError, ExistsError
 from altmin_dask.storage.atomic import remove_killed
 from altmin_dask.storage.locations import is_url, names_in
 from altmin_dask.storage.ownership import Layout
 from altmin_dask.storage.remote import explained_errors
 from altmin_dask.storage.zarr_groups import ROOTS
+
+_FILES = (
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".json",
+    ".jsonl",
+    ".parquet",
+    ".pq",
+    ".npy",
+    ".npz",
+    ".h5",
+    ".hdf5",
+    ".xlsx",
+    ".gz",
+)
+"""Endings of what whoever opens it would take for a file of another kind."""
 
 
 def check_destination(location: str, overwrite: bool, layout: Layout) -> bool:
@@ -21,9 +38,16 @@ def check_destination(location: str, overwrite: bool, layout: Layout) -> bool:
 
     Raises
     ------
+    ConfigError
+        If it is called as a file of another kind is.
     ExistsError
         If something is there that is not a store of this layout, or `overwrite` is not given.
     """
+    if location.lower().endswith(_FILES):
+        raise ConfigError(
+            f"{location} would be a folder, as zarr stores are, not a file of that kind; give a name like "
+            f"{Path(location).stem}.zarr"
+        )
     if is_url(location):
         with explained_errors(location, "opened"):
             names = names_in(location)

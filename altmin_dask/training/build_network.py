@@ -38,6 +38,8 @@ class DatasetSpec:
         The largest target.
     sequence_arrays : tuple of str
         What sequences have beside x and y: lengths, states.
+    classes : tuple of str or None
+        What labels are called, where targets were text.
     """
 
     name: str
@@ -47,15 +49,22 @@ class DatasetSpec:
     y_integer: bool
     y_max: float | None
     sequence_arrays: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, store: SampleStore, ranges: Summary | None) -> Self:
         """That of a store, whose ranges may not be known."""
         shape = None if store.y is None else store.y.shape[1:]
         integer = store.y is not None and is_labels(store.y.dtype)
-        y_max = None if ranges is None else ranges.y_max
         return cls(
-            store.path, store.rows, store.sample_shape, shape, integer, y_max, tuple(store.sequence_arrays)
+            store.path,
+            store.rows,
+            store.sample_shape,
+            shape,
+            integer,
+            None if ranges is None else ranges.y_max,
+            tuple(store.sequence_arrays),
+            None if store.preparation is None else store.preparation.classes,
         )
 
 
@@ -93,6 +102,11 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
                 f"y of {samples.name} has labels up to {outputs - 1} in {samples.rows} rows: these are not classes"
             )
     else:
+        if samples.classes is not None:
+            raise DataError(
+                f"y of {samples.name} is text ({', '.join(samples.classes[:3])}, …), which has no distances for a "
+                f"{settings.kind} to learn; give numbers, or train a {settings.kind.replace('regressor', 'classifier')}"
+            )
         if base.target == "labels":
             raise ConfigError(
                 f"network.loss = '{loss}' needs labels; a regressor uses '{DEFAULT_LOSS[target]}'"

@@ -25,6 +25,7 @@ from altmin_dask import (
     AltMinRegressor,
 )
 from altmin_dask.errors import DataError, ExistsError, MissingError
+from altmin_dask.estimators import base
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(150, 6))
@@ -77,6 +78,7 @@ CASES = [
         {"hidden_layer_sizes": (4,), "head_layer_sizes": 3},
     ),
 ]
+CLASSIFIERS = (AltMinClassifier, AltMinRecurrentClassifier)
 every_estimator = pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind.__name__)
 
 some_estimators = pytest.mark.parametrize(
@@ -211,3 +213,33 @@ def test_lazy_samples_give_lazy_outputs_that_are_the_same(case, fitted):
 def test_samples_of_another_size_are_refused(case, fitted):
     with pytest.raises(ValueError, match=r"features.* is expecting"):
         case.outputs(fitted, case.x[..., :1])
+
+
+@pytest.mark.parametrize("partial", [False, True])
+@every_estimator
+def test_a_training_that_fails_leaves_all_as_it_was(case, partial, monkeypatch):
+    """Refitted to samples of other shapes and classes, and stopped where these are known already."""
+    if partial and not hasattr(case.kind, "partial_fit"):
+        return
+    estimator = case.make(**({"class_weight": None} if "class_weight" in case.settings else {}))
+    estimator.fit(case.x, case.y)
+    before = dict(vars(estimator))
+    outputs = case.outputs(estimator, case.x)
+
+    train = base.runs.train
+
+    def cut(*arguments: Any, **options: Any) -> None:
+        train(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(base.runs, "train", cut)
+    x, y = case.x, case.y
+    if not partial:
+        x, y = (
+            x[30:, ..., :-1],
+            np.char.upper(y[30:]) if case.kind in CLASSIFIERS else None if y is None else y[30:],
+        )
+    with pytest.raises(KeyboardInterrupt):
+        (estimator.partial_fit if partial else estimator.fit)(x, y)
+    assert vars(estimator) == before
+    assert np.array_equal(case.outputs(estimator, case.x), outputs)

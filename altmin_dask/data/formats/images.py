@@ -51,8 +51,7 @@ class ImageFormat:
 def images_of(folder: Path) -> dict[str, list[Path]]:
     """The images of every class, in order; of those that lie in the folder itself, the class is ""."""
     found = {"": _images(folder)}
-    if not found[""]:
-        found = {sub.name: _images(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
+    found |= {sub.name: _images(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
     return {name: files for name, files in found.items() if files}
 
 
@@ -78,6 +77,11 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
         If Pillow is not installed.
     """
     found = images_of(folder)
+    if "" in found and len(found) > 1:
+        raise DataError(
+            f"{name} has images beside folders of images ({next(filter(None, found))}, …), which are classes; move the "
+            "former into one, or elsewhere"
+        )
     files = [file for some in found.values() for file in some]
     shape, mode = _header(files[0])
     for file in files[1:]:

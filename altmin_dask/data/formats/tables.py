@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from glob import has_magic
@@ -72,6 +73,8 @@ class TableFormat(ABC):
                 )
         try:
             return self.frame(files)
+        except DataError:
+            raise
         except Exception as error:  # whatever pandas and pyarrow raise of a damaged file
             raise DataError(f"{path} cannot be read as a table: {reason(error)}") from error
 
@@ -119,13 +122,22 @@ def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[s
         inputs = [column.name for column in options.like.columns]
         targets = list(options.like.targets) if set(options.like.targets) <= set(names) else []
     else:
-        targets = options.y.split(",") if options.y else (["y"] if "y" in names else [])
-        inputs = options.x.split(",") if options.x else [each for each in names if each not in targets]
+        targets = _listed(options.y, names) if options.y else (["y"] if "y" in names else [])
+        inputs = _listed(options.x, names) if options.x else [each for each in names if each not in targets]
     if missing := [column for column in (*inputs, *targets) if column not in names]:
         raise DataError(f"{name} has no column {missing[0]!r}; it has {', '.join(names)}")
+    if twice := [column for column, times in Counter([*inputs, *targets]).items() if times > 1]:
+        raise DataError(
+            f"the column {twice[0]!r} of {name} is named twice; a column is an input or a target, once"
+        )
     if not inputs:
         raise DataError(f"{name} has no columns but its targets; an input needs at least one")
     return inputs, targets
+
+
+def _listed(text: str, names: list[str]) -> list[str]:
+    """Names with commas in between, and spaces after these where no name has some."""
+    return [each if each in names else each.strip() for each in text.split(",")]
 
 
 def _classes(targets: list[str], values: Mapping[str, tuple[str, ...]], name: str) -> tuple[str, ...] | None:
@@ -152,12 +164,17 @@ def _kind(dtype: Any, column: str, name: str) -> str:
 
     if types.is_bool_dtype(dtype) or types.is_integer_dtype(dtype):
         return "integers"
-    if types.is_float_dtype(dtype):
+    if types.is_float_dtype(dtype) or str(dtype).startswith("decimal"):  # of pyarrow
         return "numbers"
-    if types.is_string_dtype(dtype) or isinstance(dtype, types.CategoricalDtype) or dtype.kind == "O":
+    of_python = isinstance(dtype, np.dtype) and dtype.kind == "O"  # of which `_look` sees what they are
+    if of_python or types.is_string_dtype(dtype) or isinstance(dtype, types.CategoricalDtype):
         return "text"
-    raise DataError(
-        f"{name} has {dtype} in the column {column!r}; give numbers or text, or leave it out by --x NAME,NAME,…"
+    raise _unusable(name, column, str(dtype))
+
+
+def _unusable(name: str, column: str, what: str) -> DataError:
+    return DataError(
+        f"{name} has {what} in the column {column!r}; give numbers or text, or leave it out by --x NAME,NAME,…"
     )
 
 
@@ -165,11 +182,14 @@ def _look(frame: Any, text: Sequence[str], name: str) -> tuple[list[int], dict[s
     """Rows of every partition, and the values of columns of text."""
     from dask.base import compute
     from dask.delayed import delayed  # slow to import, and only tables need it
+    from pandas.api.types import infer_dtype
 
     def look(part: pd.DataFrame) -> tuple[int, dict[str, set[str]]]:
         for column in text:
             if part[column].isna().any():
                 raise DataError(f"{name} has missing values in the column {column!r}; fill them in")
+            if part[column].dtype == object and not all(isinstance(value, str) for value in part[column]):
+                raise _unusable(name, column, f"objects ({infer_dtype(part[column])})")
         return len(part), {column: set(map(str, part[column].unique())) for column in text}
 
     found = _computed(name, lambda: compute(*map(delayed(look), frame.to_delayed()), scheduler="threads"))

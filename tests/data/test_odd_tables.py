@@ -1,0 +1,161 @@
+"""Tables that nobody prepared for us: read by name and by value, or refused in a sentence, never by position."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+from command import refused, write_pipeline
+from PIL import Image
+
+from altmin_dask.data.formats import csv
+from altmin_dask.data.open import open_source
+from altmin_dask.errors import DataError
+
+# of dask with the newest pandas
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
+
+
+def folder_of(tmp_path, *contents, ending="csv"):
+    (tmp_path / "d").mkdir()
+    for number, content in enumerate(contents):
+        text = content.encode()
+        (tmp_path / "d" / f"{number}.{ending}").write_bytes(
+            gzip.compress(text) if ending.endswith("gz") else text
+        )
+    return tmp_path / "d"
+
+
+def rows_of(source):
+    x, y = zip(*source.blocks(100), strict=True)
+    return np.concatenate(x).tolist(), np.concatenate(y).tolist()
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz"])
+def test_files_of_a_folder_are_matched_by_name(ending, tmp_path, monkeypatch):
+    """In the order of the files, whatever order their columns have."""
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 20)
+    contents = [
+        "age,income,y\n1,2,0\n3,4,1\n5,6,2\n",
+        "y,income,age\n3,8,7\n4,10,9\n",
+        "\ufeffage,income,y\r\n11,12,5\r\n",
+        "age,income,y\n13,14,6\n",
+    ]
+    source = open_source(folder_of(tmp_path, *contents, ending=ending))
+    assert source.preparation.names == ["age", "income"]
+    assert rows_of(source) == ([[i, i + 1] for i in range(1, 14, 2)], list(range(7)))
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"),
+    [
+        (
+            ["a,b,y\n1,2,0\n", "a,c,y\n1,2,0\n"],
+            r"1\.csv has other columns than .*0\.csv: 'c' only here, 'b' only there",
+        ),
+        (["a,b,y\n1,2,0\n", "a,b,c,y\n1,2,3,0\n"], "'c' only here"),
+        (["a,b,y\n1,2,0\n", "1,2,0\n3,4,1\n"], r"1\.csv begins with 1, 2, 0, which are no names"),
+        (["5.1,3.5,setosa\n4.9,3.0,setosa\n"], "begins with 5.1, 3.5, setosa, which are no names"),
+        (["-1,2,3\n4,5,6\n"], "begins with -1, 2, 3, which are no names"),
+        (["a,b,y\n1,2,0,7\n3,4,1,8\n"], "has 4 fields in a line, but names for 3"),
+        (["a,b,y\n1,2,0\n3,4,1,8\n"], "cannot be read as a table"),
+        (["a;b;y\n1;2;0\n"], "has semicolons between its columns"),
+        (["a\tb\ty\n1\t2\t0\n"], "has tabs between its columns"),
+        ([",a,y\n0,1,0\n1,1,1\n"], "has no name for column 1"),
+        (["a,a,y\n1,2,0\n"], "more than one column 'a'"),
+        ([""], "is empty"),
+    ],
+)
+def test_what_would_be_read_by_position_is_refused(contents, words, tmp_path):
+    with pytest.raises(DataError, match=words):
+        rows_of(open_source(folder_of(tmp_path, *contents)))
+
+
+def test_a_field_too_many_is_noticed_wherever_a_block_begins(tmp_path, monkeypatch):
+    """pandas takes the first one for the name of the row, where the first line of a block has one too many."""
+    lines = ["1,2,0"] * 50
+    for place in range(1, 50):
+        monkeypatch.setattr(csv, "BLOCK_BYTES", 6 * place)
+        bad = [*lines[:place], "1,2,0,7", *lines[place:]]
+        (tmp_path / "t.csv").write_text("a,b,y\n" + "\n".join(bad) + "\n")
+        with pytest.raises(DataError):
+            rows_of(open_source(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize("header", ["0,1,y", "nan,inf,y", "2019,2020,y", '"a, b","q ""r""",y'])
+def test_odd_names_are_names(header, tmp_path):
+    assert rows_of(open_source(folder_of(tmp_path, f"{header}\n1,2,0\n"))) == ([[1, 2]], [0])
+
+
+def test_columns_are_named_once_and_spaces_do_no_harm(tmp_path):
+    table = folder_of(tmp_path, "a,b c,y,z\n1,2,3,4\n")
+    assert rows_of(open_source(table, x="a, b c", y="y, z")) == ([[1, 2]], [[3, 4]])
+    for x, y in (("a,a", "y"), ("a,y", "y"), ("a", "y,y")):
+        with pytest.raises(DataError, match="is named twice"):
+            open_source(table, x=x, y=y)
+
+
+def test_decimals_are_numbers(tmp_path):
+    amounts = [Decimal("102.5"), Decimal("97.4"), Decimal("-3.25")]
+    pd.DataFrame({"a": amounts, "y": amounts}).to_parquet(tmp_path / "t.parquet")
+    assert rows_of(open_source(tmp_path / "t.parquet")) == (
+        [[102.5], [97.4], [-3.25]],
+        [102.5, 97.4, -3.25],
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([b"x", b"y"], r"objects \(bytes\)"),
+        ([[1], [2]], "objects"),
+        ([datetime.date(2020, 1, 1)] * 2, "date32"),
+        ([datetime.datetime(2020, 1, 1)] * 2, "datetime64"),
+    ],
+)
+def test_other_objects_are_refused_by_name(values, words, tmp_path):
+    pd.DataFrame({"a": values, "y": [0, 1]}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=f"has {words}.* in the column 'a'; give numbers or text"):
+        open_source(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("kind", ["regressor", "recurrent_regressor"])
+def test_text_has_no_distances_for_a_regressor(kind, altmin, tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,y\n" + "1,2,small\n3,4,medium\n5,6,large\n" * 5)
+    network = {"steps": 2} if kind.startswith("recurrent") else {}
+    file = write_pipeline(tmp_path / "p.toml", tmp_path / "t.csv", kind, network=network)
+    outcome = altmin("train", file, "--run", "r")
+    refused(outcome, "is text (large, medium, small, …)")
+    assert kind.replace("regressor", "classifier") in outcome.err
+
+
+def test_a_folder_of_two_kinds_is_refused(tmp_path):
+    folder = folder_of(tmp_path, "a,y\n1,0\n")
+    pd.DataFrame({"a": [1], "y": [0]}).to_parquet(folder / "t.parquet")
+    with pytest.raises(DataError, match=r"could be a \.csv file or a folder of them or a \.parquet file"):
+        open_source(folder)
+    (folder / "t.parquet").unlink()
+    Image.new("L", (2, 2)).save(folder / "i.png")
+    with pytest.raises(DataError, match="or a folder of images; move what does not belong"):
+        open_source(folder)
+
+
+def test_images_beside_classes_of_images_are_refused(tmp_path):
+    (tmp_path / "cats").mkdir()
+    for file in (tmp_path / "cats" / "a.png", tmp_path / "b.png"):
+        Image.new("L", (2, 2)).save(file)
+    with pytest.raises(DataError, match=r"images beside folders of images \(cats, …\)"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "NPY"])
+def test_a_store_is_not_called_like_a_file(ending, altmin, trained, tmp_path):
+    """Neither predictions nor samples: there would be a folder of that name."""
+    (tmp_path / "t.csv").write_text("a,b,y\n1,2,0\n3,4,1\n")
+    for words in (["ingest", "t.csv"], ["predict", trained / "classifier", trained / "samples.zarr"]):
+        refused(altmin(*words, f"out.{ending}"), "give a name like out.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
