@@ -85,11 +85,7 @@ def open_source(
     """
     wanted, options = SourceSpec.parse(spec), SourceOptions(x, y, like)
     matching = [kind for kind in FORMATS if kind.matches(wanted)]
-    if len(matching) > 1 and wanted.path is not None and wanted.path.is_dir():
-        raise DataError(
-            f"{wanted.path} could be {' or '.join(kind.known_as for kind in matching)}; move what does not belong to "
-            "the samples elsewhere"
-        )
+    _check_one(matching, wanted)
     if matching:
         return matching[0].open(wanted, options)
     if wanted.path is not None and not wanted.path.exists():
@@ -98,3 +94,12 @@ def open_source(
     raise DataError(
         f"{wanted.path} is not a kind of data that can be read; give {', '.join(others)}, or {last}"
     )
+
+
+def _check_one(matching: list[SourceFormat], wanted: SourceSpec) -> None:
+    """Refuse a folder of several kinds of data, of which all but one would be passed over."""
+    if len(matching) > 1 and wanted.folder is not None:
+        raise DataError(
+            f"{wanted.path} could be {' or '.join(kind.known_as for kind in matching)}; move what does not belong to "
+            "the samples elsewhere"
+        )

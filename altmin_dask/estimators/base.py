@@ -146,12 +146,12 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
     @contextmanager
     def _as_before_unless_done(self) -> Iterator[None]:
         """After an error nothing is of a training that did not end: the model and what is known of it stay together."""
-        before = dict(vars(self))
+        before = dict(self.__dict__)
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
 
     @with_callbacks  # type: ignore[untyped-decorator]

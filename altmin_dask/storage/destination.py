@@ -43,11 +43,6 @@ def check_destination(location: str, overwrite: bool, layout: Layout) -> bool:
     ExistsError
         If something is there that is not a store of this layout, or `overwrite` is not given.
     """
-    if location.lower().endswith(_FILES):
-        raise ConfigError(
-            f"{location} would be a folder, as zarr stores are, not a file of that kind; give a name like "
-            f"{Path(location).stem}.zarr"
-        )
     if is_url(location):
         with explained_errors(location, "opened"):
             names = names_in(location)
@@ -56,6 +51,11 @@ def check_destination(location: str, overwrite: bool, layout: Layout) -> bool:
         final = os.path.realpath(location)
         remove_killed(Path(final), layout.files)
         names, there = names_in(final), os.path.lexists(location)
+    if not there and location.lower().endswith(_FILES):
+        raise ConfigError(
+            f"{location} would be a folder, as zarr stores are, not a file of that kind; give a name like "
+            f"{Path(location).stem}.zarr"
+        )
     if not there:
         return False
     if not ROOTS & set(names):

@@ -77,11 +77,7 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
         If Pillow is not installed.
     """
     found = images_of(folder)
-    if "" in found and len(found) > 1:
-        raise DataError(
-            f"{name} has images beside folders of images ({next(filter(None, found))}, …), which are classes; move the "
-            "former into one, or elsewhere"
-        )
+    _check_classes(name, found)
     files = [file for some in found.values() for file in some]
     shape, mode = _header(files[0])
     for file in files[1:]:
@@ -151,3 +147,12 @@ def _pixels(file: Path, mode: str) -> Array:
             return np.asarray(image if image.mode == mode else image.convert(mode), _DEEP.get(mode, np.uint8))
         except Exception as error:  # a file that was cut short is noticed here
             raise DataError(f"{file} cannot be read as an image: {reason(error)}") from error
+
+
+def _check_classes(name: str, found: dict[str, list[Path]]) -> None:
+    """Refuse images that lie beside classes of them."""
+    if "" in found and len(found) > 1:
+        raise DataError(
+            f"{name} has images beside folders of images ({next(filter(None, found))}, …), which are classes; move the "
+            "former into one, or elsewhere"
+        )
