@@ -23,6 +23,7 @@ from quality_tasks import TASKS
 from altmin_dask import RunFolder, train
 from altmin_dask.config import make_pipeline
 from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.connect import open_executor
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.training.algorithms import restore
@@ -157,7 +158,11 @@ def test_others_start_from_the_very_weights_that_the_engine_begins_with(stores, 
     pipeline = pipeline_of({**spec, "optimizer": "altmin", "setting": {}}, stores)
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
-    with run.locked(), open_executor(pipeline.cluster) as executor:
+    with (
+        run.locked(),
+        open_executor(pipeline.cluster) as executor,
+        single_threaded_blas(),
+    ):  # as the trainer has it
         run.manifest.write(pipeline.model_dump(mode="json"), pipeline.identity(), z=None)
         problem = build_problem(pipeline, SampleStore.open(pipeline.data.train), None, executor)
         session = RunContext(pipeline, problem, run, executor)
