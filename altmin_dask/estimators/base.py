@@ -159,6 +159,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         begun = partial and hasattr(self, "model_")
         streamed: KFACTrainingState | None = getattr(self, "_streamed", None) if begun else None
         seed = self._seed() + (0 if streamed is None else streamed.kfac_state.steps)
+        # its arrays change with every step, of which the last may be one that fails
+        kfac_state = None if streamed is None else deepcopy(streamed.kfac_state)
         location = self.temporary_folder or dask.config.get("temporary-directory", None)
         with tempfile.TemporaryDirectory(prefix="altmin-", dir=location) as home:
             train, validation = self._stores(
@@ -181,9 +183,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
                     [watch],
                     scheduler=place_of(self.scheduler),
                     initial=initial if streamed is None else streamed.weights,
-                    kfac_state=None
-                    if streamed is None
-                    else deepcopy(streamed.kfac_state),  # whose arrays change
+                    kfac_state=kfac_state,
                     log=print if self.verbose else lambda line: None,
                 )
             found = learnt()
