@@ -19,6 +19,7 @@ from altmin_dask.data.formats.zarr import ZarrFormat
 from altmin_dask.data.source import Source
 from altmin_dask.errors import DataError, MissingError
 from altmin_dask.preparation import Preparation
+from altmin_dask.storage.zarr_groups import is_zarr_folder
 
 FORMATS: tuple[SourceFormat, ...] = (
     DigitsFormat(),
@@ -84,10 +85,11 @@ def open_source(
            [80.,  1.,  0.]]), array([300., 900.]))
     """
     wanted, options = SourceSpec.parse(spec), SourceOptions(x, y, like)
-    matching = [kind for kind in FORMATS if kind.matches(wanted)]
-    _check_one(matching, wanted)
-    if matching:
-        return matching[0].open(wanted, options)
+    matching = (kind for kind in FORMATS if kind.matches(wanted))
+    if found := next(matching, None):
+        if wanted.folder is not None and not is_zarr_folder(wanted.folder):  # which may have very many files
+            _check_only(found, list(matching), wanted)
+        return found.open(wanted, options)
     if wanted.path is not None and not wanted.path.exists():
         raise MissingError(f"there is no file or folder {wanted.path}; check the path")
     *others, last = (kind.known_as for kind in FORMATS)
@@ -96,10 +98,10 @@ def open_source(
     )
 
 
-def _check_one(matching: list[SourceFormat], wanted: SourceSpec) -> None:
+def _check_only(found: SourceFormat, others: list[SourceFormat], wanted: SourceSpec) -> None:
     """Refuse a folder of several kinds of data, of which all but one would be passed over."""
-    if len(matching) > 1 and wanted.folder is not None:
+    if others:
         raise DataError(
-            f"{wanted.path} could be {' or '.join(kind.known_as for kind in matching)}; move what does not belong to "
-            "the samples elsewhere"
+            f"{wanted.path} could be {' or '.join(kind.known_as for kind in (found, *others))}; move what does not "
+            "belong to the samples elsewhere"
         )
