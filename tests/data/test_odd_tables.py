@@ -123,6 +123,19 @@ def test_other_objects_are_refused_by_name(values, words, tmp_path):
         open_source(tmp_path / "t.parquet")
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_labels_are_not_cut_where_another_file_has_decimals(swapped, tmp_path):
+    (tmp_path / "d").mkdir()
+    files = [pd.DataFrame({"a": [1.0, 2.0], "y": y}) for y in ([0, 1], [0.5, 1.7])]
+    for number, frame in enumerate(reversed(files) if swapped else files):
+        frame.to_parquet(tmp_path / "d" / f"{number}.parquet")
+    if swapped:  # numbers, all of them
+        assert rows_of(open_source(tmp_path / "d"))[1] == [0.5, 1.7, 0, 1]
+    else:
+        with pytest.raises(DataError, match="whole numbers first and others later in the column 'y'"):
+            rows_of(open_source(tmp_path / "d"))
+
+
 @pytest.mark.parametrize("kind", ["regressor", "recurrent_regressor"])
 def test_text_has_no_distances_for_a_regressor(kind, altmin, tmp_path):
     (tmp_path / "t.csv").write_text("a,b,y\n" + "1,2,small\n3,4,medium\n5,6,large\n" * 5)

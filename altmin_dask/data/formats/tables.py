@@ -188,8 +188,8 @@ def _look(frame: Any, text: Sequence[str], name: str) -> tuple[list[int], dict[s
         for column in text:
             if part[column].isna().any():
                 raise DataError(f"{name} has missing values in the column {column!r}; fill them in")
-            if part[column].dtype == object and not all(isinstance(value, str) for value in part[column]):
-                raise _unusable(name, column, f"objects ({infer_dtype(part[column])})")
+            if part[column].dtype == object and (of := infer_dtype(part[column])) not in ("string", "empty"):
+                raise _unusable(name, column, f"objects ({of})")
         return len(part), {column: set(map(str, part[column].unique())) for column in text}
 
     found = _computed(name, lambda: compute(*map(delayed(look), frame.to_delayed()), scheduler="threads"))
@@ -285,6 +285,13 @@ def _targets(
     if classes is not None:
         return np.searchsorted(np.array(classes), part[targets[0]].astype(str).to_numpy(dtype=str))
     if len(targets) == 1 and integers:
+        if (
+            _kind(part[targets[0]].dtype, targets[0], name) != "integers"
+        ):  # dask takes the first part's word for all
+            raise DataError(
+                f"{name} has whole numbers first and others later in the column {targets[0]!r}: classes, or values? "
+                "Write all of them as decimals, or as whole numbers"
+            )
         if part[targets[0]].max() > np.iinfo(np.int64).max:  # which would wrap round
             raise DataError(
                 f"{name} has numbers from 2^63 on in the column {targets[0]!r}, which are no labels"
