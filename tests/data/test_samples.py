@@ -8,7 +8,6 @@ import pickle
 import signal
 import threading
 import time
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from traced import peak_of_ingest
 
 from altmin_dask.data import ingest as ingest_module
 from altmin_dask.data.ingest import ingest
@@ -129,16 +129,8 @@ def test_default_chunk_rows_of_known_data():
 def test_memory_is_bounded_by_the_chunk(tmp_path, dtype):
     """50 chunks of 1 MiB, out of a compressed file that would be 50 MiB."""
     np.savez_compressed(tmp_path / "data.npz", x=np.tile(np.arange(256, dtype="f4"), (50 * 1024, 1)))
-    source = open_source(tmp_path / "data.npz")
-    # the first use of a library brings caches along
-    ingest(array_source(X), tmp_path / "warm.zarr")
-    tracemalloc.start()
-    try:
-        store = ingest(source, tmp_path / "data.zarr", chunk_rows=1024, dtype=dtype)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert store.n_chunks == 50
+    peak = peak_of_ingest(tmp_path / "data.npz", tmp_path / "data.zarr", 1024, dtype)
+    assert SampleStore.open(tmp_path / "data.zarr").n_chunks == 50
     chunk = 1024 * 256 * np.dtype(dtype).itemsize
     # a raw chunk and a stored one, and several pieces of 1 MiB in which the file is decompressed
     assert peak < (1 << 20) + chunk + (4 << 20)

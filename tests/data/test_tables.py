@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tracemalloc
-
 import numpy as np
 import pandas as pd
 import pytest
 import zarr
 from PIL import Image
+from traced import peak_of_ingest
 
 from altmin_dask.data.formats import csv
 from altmin_dask.data.ingest import ingest
@@ -104,17 +103,11 @@ def test_constant_numbers_and_images_are_standardized(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_of_a_table_is_that_of_its_partitions(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv, "BLOCK_BYTES", 1 << 18)
+def test_memory_of_a_table_is_that_of_its_partitions(tmp_path):
     values = RNG.random((60_000, 20)).round(4)
     pd.DataFrame(values).to_csv(tmp_path / "t.csv", index=False)
-    ingest(open_source(tmp_path / "t.csv"), tmp_path / "warm.zarr", chunk_rows=1000)
-    tracemalloc.start()
-    try:
-        store = ingest(open_source(tmp_path / "t.csv"), tmp_path / "t.zarr", chunk_rows=1000)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    peak = peak_of_ingest(tmp_path / "t.csv", tmp_path / "t.zarr", 1000, block_bytes=1 << 18)
+    store = SampleStore.open(tmp_path / "t.zarr")
     np.testing.assert_allclose(store.x[:], values, rtol=1e-6)
     assert peak < 4 << 20  # of 9.6 MB
 
