@@ -30,7 +30,7 @@ class Activation:
     value : callable
         ``value(z, out=None)`` gives a = φ(z); finite for every finite z.
     derivative : callable
-        ``derivative(z, a, out=None)`` gives φ'(z), with a = φ(z).
+        ``derivative(z, a, out=None)`` gives φ'(z), with a = φ(z); `out` may be `z`.
     second_derivative : callable
         ``second_derivative(z, a)`` gives φ''(z), with a = φ(z) (0 at the kink of piecewise linear functions).
     inverse : callable

@@ -66,10 +66,16 @@ class Linearisation:
         return cls(layers, weights, tuple(down), slopes, blocks, work)
 
     @staticmethod
-    def arrays(layers: tuple[Layer, ...]) -> Iterator[ArraySpec]:
-        """What is taken of a workspace, layers' own arrays included."""
+    def arrays(layers: tuple[Layer, ...], *, slopes: bool = True) -> Iterator[ArraySpec]:
+        """What is taken of a workspace, layers' own arrays included; slopes unless they stand elsewhere."""
         for i, (layer, above) in enumerate(pairwise(layers)):
-            for name in ("slope", "tangent", "adjoint", *(("carried",) if layer.recurrent else ())):
+            names = (
+                "tangent",
+                "adjoint",
+                *(("carried",) if layer.recurrent else ()),
+                *(("slope",) if slopes else ()),
+            )
+            for name in names:
                 yield ArraySpec(f"{name} {i}", layer.size)
             yield ArraySpec(f"image {i}", above.size)
         for layer in layers:

@@ -62,8 +62,10 @@ class Pass:
         for i, (block, rows_in, z, values) in enumerate(network.propagate(weights, batch, work)):
             out = z
             if values is not None:
-                slopes.append(work.like(f"slope {i}", z))
-                network.layers[i].differentiate(z, values, slopes[-1], block)
+                network.layers[i].differentiate(
+                    z, values, z, block
+                )  # in its place: nobody asks for z any more
+                slopes.append(z)
             blocks.append(block)
             inputs.append(rows_in.reshape(-1, network.layers[i].inputs))
         linear = Linearisation(network.layers, weights, weights, slopes, tuple(blocks), work)
@@ -79,9 +81,9 @@ class Pass:
     def arrays(network: Network) -> Iterator[ArraySpec]:
         """What a pass forward and one back take of a workspace."""
         yield from network.input_arrays("pass", 0)
-        for layer in network.layers:
-            yield ArraySpec("pass z", layer.size)
-        yield from Linearisation.arrays(network.layers)
+        for i, layer in enumerate(network.layers):
+            yield ArraySpec(f"pass z {i}", layer.size)
+        yield from Linearisation.arrays(network.layers, slopes=False)
         out = network.widths[-1]
         for name in ("pass output", "pass gradient"):
             yield ArraySpec(name, out)

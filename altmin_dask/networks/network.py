@@ -181,7 +181,7 @@ class Network:
     ) -> Iterator[tuple[Block, Array, Array, Array | None]]:
         """Go forward layer by layer: each layer's block, ã, z, and values (None at the output), (n, …) each.
 
-        Of z there is one array of each size: it is that of the layer until the next one.
+        Arrays of z are nobody's afterwards.
         """
         n, dtype = len(batch), weights[0].dtype
         below: Array | None = batch.x.reshape(n, self.layers[0].in_size)
@@ -190,7 +190,7 @@ class Network:
             zip(self.layers, weights, self._blocks(batch, dtype, work), strict=True)
         ):
             layer.fill(inputs, below, None, block)
-            z, values, following, below = work.take("pass z", n, layer.size, dtype), None, None, None
+            z, values, following, below = work.take(f"pass z {i}", n, layer.size, dtype), None, None, None
             if i < len(self.activations):
                 following = self._take_inputs(i + 1, n, dtype, work, "pass")
                 values, below = self._take_values(i, following, work, "pass")

@@ -69,6 +69,16 @@ def test_second_derivative_is_that_of_the_derivative(activation, z):
 
 @every_activation
 @both_dtypes
+def test_derivative_may_take_the_place_of_z(activation, dtype):
+    z = np.linspace(-9, 9, 60, dtype=dtype).reshape(12, 5)
+    a = activation.value(z)
+    expected = activation.derivative(z, a)
+    assert activation.derivative(z, a, out=z) is z
+    np.testing.assert_array_equal(z, expected)
+
+
+@every_activation
+@both_dtypes
 def test_limits_far_out(activation, dtype):
     z = np.array([-1e4, 1e4], dtype)
     value, slope = LIMITS[activation.name]

@@ -192,7 +192,7 @@ class Layer(ABC):
         self._mask(out, block)
 
     def differentiate(self, z: Array, values: Array, out: Array, block: Block, scale: float = 1.0) -> None:
-        """Write `scale` times φ'(z), zero in the padding, strip by strip; all (n, size)."""
+        """Write `scale` times φ'(z), zero in the padding, strip by strip; all (n, size), and `out` may be `z`."""
         factor = out.dtype.type(scale)
         for rows in strips(*z.shape):
             self.activation.derivative(z[rows], values[rows], out=out[rows])
