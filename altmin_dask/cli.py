@@ -110,6 +110,10 @@ def ingest_command(
     chunk_rows: Annotated[
         int | None, typer.Option(metavar="N", help="Rows in a chunk; by default about 8 MiB.")
     ] = None,
+    shuffle: Annotated[
+        bool, typer.Option(help="Bring rows into a random order, whatever they are sorted by.")
+    ] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Decides that order.")] = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Stream samples from anywhere into a sample store."""
@@ -130,7 +134,9 @@ def ingest_command(
             overwrite=overwrite,
             standardize=standardize,
             dtype=dtype,
-            progress=lambda done, _: bar.update(task, completed=done),
+            shuffle=shuffle,
+            seed=seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     targets = "no targets" if store.y is None else f"targets {store.y.dtype}"
     typer.echo(

@@ -188,7 +188,8 @@ def _open_problem(
     find = partial(
         find_store, data=run.data, scale=data.scale, chunk_rows=chunk_rows, dtype=pipeline.network.dtype
     )
-    train = find(data.train, "train", standardize=data.standardize)
+    seed = pipeline.training.seed if data.shuffle else None
+    train = find(data.train, "train", standardize=data.standardize, seed=seed)
     validation = None
     if data.validation is not None:
         validation = find(data.validation, "validation", like=train.preparation)

@@ -95,7 +95,7 @@ class Stepper:
         seed = [0, memory.steps] if renewed else None
         ascent = kfac_chunk(network, weights, None, Batch(self.x, self.y), NewtonSettings(), seed)
         pulled = clock()
-        if memory.is_rejected(ascent):
+        if memory.is_suspect(ascent):
             raise RuntimeError("a step was taken back: these would not be the usual ones")
         memory.update_averages(ascent, weights, self.settings.averaging)
         preconditioner = self.preconditioners.of(memory)

@@ -69,11 +69,11 @@ def pytest_runtest_setup(item: pytest.Function) -> None:
 def make_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SampleStore]:
     """Make a store of given arrays."""
 
-    def make(
-        x: np.ndarray, y: np.ndarray | None = None, chunk_rows: int = 32, dtype: str = "float64"
-    ) -> SampleStore:
+    def make(x: np.ndarray, y: np.ndarray | None = None, chunk_rows: int = 32, **how: Any) -> SampleStore:
         folder = tmp_path_factory.mktemp("store")
-        return ingest(array_source(x, y), folder / "samples.zarr", chunk_rows=chunk_rows, dtype=dtype)
+        return ingest(
+            array_source(x, y), folder / "samples.zarr", chunk_rows=chunk_rows, **{"dtype": "float64", **how}
+        )
 
     return make
 

@@ -70,7 +70,7 @@ def executor(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.parametrize("kind", KINDS)
 def test_numbers_are_those_of_a_dense_pass(kind, executor, samples, make_store, tmp_path):
     run, y = make_run(tmp_path / "run", kind), targets(kind, samples)
-    store = make_store(samples, y)
+    store = make_store(samples, y, shuffle=False)
     expected = forward(run, samples)
     if kind == "classifier":
         loss = -np.log(expected[np.arange(200), y]).mean()
@@ -109,7 +109,7 @@ def test_every_chunk_is_written_even_one_of_zeros(samples, make_store, tmp_path)
 
 def test_float32_models_predict_in_float32(samples, make_store, tmp_path):
     run = make_run(tmp_path / "run", "autoencoder", dtype="float32")
-    written = predict_store(run, make_store(samples), tmp_path / "p.zarr", Threads(1))
+    written = predict_store(run, make_store(samples, shuffle=False), tmp_path / "p.zarr", Threads(1))
     prediction = zarr.open_array(f"{written}/prediction")
     assert prediction.dtype == np.float32
     np.testing.assert_allclose(prediction[:], forward(run, samples), rtol=1e-5)

@@ -23,6 +23,8 @@ class DataTable(Table):
     """What raw sources are divided by; a store has been scaled already."""
     standardize: bool = False
     """Whether every number of raw sources, and real targets, are brought to mean 0 and variance 1 instead."""
+    shuffle: bool = True
+    """Whether rows of raw sources are brought into a random order, which the seed decides (`ingest`)."""
     chunk_rows: int | Literal["auto"] | None = None
     """Rows in a chunk of stores made from raw sources; by default about 8 MiB of x, wherever the run takes place.
 
@@ -65,7 +67,7 @@ class TrainingTable(Table):
     """Relative improvement of the best loss that counts."""
     seed: Annotated[int, Field(ge=0)] = 0
     evaluation_rows: Count = 10_000
-    """About how many training rows (whole chunks) the nested loss of a record is taken over."""
+    """About how many training rows the nested loss of a record is taken over."""
 
 
 class ClusterTable(Table):

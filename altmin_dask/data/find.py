@@ -30,10 +30,12 @@ def find_store(
     standardize: bool = False,
     like: Preparation | None = None,
     dtype: str = "float32",
+    seed: int | None = None,
 ) -> SampleStore:
     """Open a sample store; any other source is first ingested as ``<data>/<name>.zarr`` (once).
 
-    In `dtype`, that of the network, with `standardize`, or prepared `like` other samples.
+    In `dtype`, that of the network, with `standardize`, or prepared `like` other samples; in a random order if there is
+    a `seed` for it.
 
     Raises
     ------
@@ -48,4 +50,13 @@ def find_store(
     source = open_source(spec, like=like)
     if like is not None:
         source, standardize = prepared(replace(source, preparation=like)), False
-    return ingest(source, made, scale=scale, chunk_rows=chunk_rows, standardize=standardize, dtype=dtype)
+    return ingest(
+        source,
+        made,
+        scale=scale,
+        chunk_rows=chunk_rows,
+        standardize=standardize,
+        dtype=dtype,
+        shuffle=seed is not None,
+        seed=seed or 0,
+    )

@@ -51,9 +51,9 @@ class SampleStore:
     weights : zarr.Array or None
         ``sample_weight``, (rows,): how much every sample counts, 1 on average; chunked like x.
     attributes : dict
-        What `ingest` recorded: version, source, scale, sample_shape, summary, complete; ``rounded``, the names of
-        arrays of float32 whose source had more digits; ``fine``, of those of float64 that float32 would tell badly
-        apart. Empty for a store that another program wrote.
+        What `ingest` recorded: version, source, scale, sample_shape, summary, complete; ``shuffled``, by which seed, or
+        None; ``rounded``, the names of arrays of float32 whose source had more digits; ``fine``, of those of float64
+        that float32 would tell badly apart. Empty for a store that another program wrote.
 
     Examples
     --------
@@ -165,6 +165,11 @@ class SampleStore:
             return Preparation.from_json(self.attributes.get("preparation"))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{self.path} has a damaged record of its preparation: {error!r}") from None
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether `ingest` brought the rows into a random order, so that every chunk is like all."""
+        return self.attributes.get("shuffled") is not None
 
     @property
     def summary(self) -> Summary | None:

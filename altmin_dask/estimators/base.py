@@ -246,13 +246,16 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             return given, None
         source = replace(source, preparation=None)
         dtype = self._dtype(source.x_dtype, begun=begun)
-        write = functools.partial(ingest, chunk_rows=chunk_rows_of(self, source), dtype=dtype)
+        write = functools.partial(
+            ingest, chunk_rows=chunk_rows_of(self, source), dtype=dtype, shuffle=not partial, seed=seed
+        )
         if not held_out:
             return write(source, home / "train.zarr"), None
         if is_lazy(X) and given is None:  # computed once, and read again
-            source = store_source(write(source, home / "all.zarr"))
+            source = store_source(write(source, home / "all.zarr", shuffle=False))
         parts = split(source, share_held_out(self), seed)
-        return write(parts[0], home / "train.zarr"), write(parts[1], home / "validation.zarr")
+        validation = write(parts[1], home / "validation.zarr", shuffle=False)
+        return write(parts[0], home / "train.zarr"), validation
 
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         """Samples in memory, checked as scikit-learn does."""

@@ -135,6 +135,8 @@ def open_samples(X: Any, y: Any, sample_weight: Any = None) -> Source:
         source = Source("the zarr array X", read_zarr(X, "the zarr array X"))
     else:
         source = Source("the dask collection X", _read_dask(known(_in_whole_rows(X)), "X"))
+    _check_order(X, y, "y")
+    _check_order(X, sample_weight, "sample_weight")
     if y is not None:
         source = replace(source, y=_open_targets(y), preparation=None)
     return (
@@ -142,6 +144,25 @@ def open_samples(X: Any, y: Any, sample_weight: Any = None) -> Source:
         if sample_weight is None
         else replace(source, weights=_open_targets(sample_weight, "sample_weight"))
     )
+
+
+def _check_order(X: Any, values: Any, name: str) -> None:
+    """Refuse values for each row of a store whose rows `ingest` has shuffled: they are likely in the source's order.
+
+    Raises
+    ------
+    DataError
+        Unless they are an array of zarr, which may well be beside it.
+    """
+    if values is None or isinstance(values, zarr.Array) or not isinstance(X, str | os.PathLike):
+        return
+    if not is_store(as_name(X)) or isinstance(open_zarr(locate(as_name(X))), zarr.Array):
+        return
+    if SampleStore.open(as_name(X)).shuffled:
+        raise DataError(
+            f"the rows of {as_name(X)} were shuffled when it was made, and {name} is given beside it; ingest both "
+            "together, or with --no-shuffle (the store's array `row` says which row is where)"
+        )
 
 
 def _open_location(name: str) -> Source:
@@ -194,6 +215,7 @@ def _of_collection(X: Any, name: str, *, labels: bool = False) -> da.Array:
 
 def targets_like(X: Any, y: Any, rows: da.Array) -> da.Array:
     """Targets as a dask array in the blocks of lazy samples of known length, as far as rows go."""
+    _check_order(X, y, "y")
     if y is None and isinstance(X, str | os.PathLike):
         store = SampleStore.open(X)
         y, how = store.y, store.preparation

@@ -11,7 +11,7 @@ import numpy as np
 
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution.timing import activity
-from altmin_dask.storage.zarr_chunks import ChunkView
+from altmin_dask.storage.zarr_chunks import ChunkView, Part
 from altmin_dask.types import Array
 
 TARGET_ARRAYS = "y", "sample_weight"
@@ -33,12 +33,12 @@ class Samples:
     store: SampleStore
     target: str
 
-    def arrays(self, chunks: tuple[int, ...], token: str) -> dict[str, da.Array]:
-        """What a `Batch` is made of, by name, lazily, each (n, columns): of the chunks named, and no more of the store.
+    def arrays(self, chunks: tuple[int, ...], token: str, part: Part | None = None) -> dict[str, da.Array]:
+        """What a `Batch` is made of, by name, lazily, each (n, columns): of the chunks named, or a part of each.
 
         Targets and their weights are left out where the output is compared with the samples themselves.
         """
-        return chunk_arrays(self.store, self.names, chunks, token)
+        return chunk_arrays(self.store, self.names, chunks, token, part)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,14 +48,18 @@ class Samples:
 
 
 def chunk_arrays(
-    store: SampleStore, names: Iterable[str], chunks: tuple[int, ...], token: str
+    store: SampleStore,
+    names: Iterable[str],
+    chunks: tuple[int, ...],
+    token: str,
+    part: Part | None = None,
 ) -> dict[str, da.Array]:
     """Arrays of a store by their names, lazily, of the chunks named: a task reads one chunk of each once."""
     found = {}
     for name in names:
         array = store.arrays[name]
         location = f"{store.path.rstrip('/')}/{name}"
-        view = ChunkView.select(location, array.shape, store.chunk_rows, array.dtype, chunks)
+        view = ChunkView.select(location, array.shape, store.chunk_rows, array.dtype, chunks, part)
         found[name] = lazy(view, f"altmin_read_{name}-{token}")
     return found
 

@@ -24,6 +24,7 @@ from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
+from altmin_dask.storage.zarr_chunks import Part
 from altmin_dask.types import Array
 
 
@@ -43,6 +44,8 @@ class Step:
         File of the weights, for `altmin_dask.storage.weights.read_weights`.
     split_every : int
         Statistics that are added up in one task.
+    part : Part, optional
+        Which rows of the chunks take part, if not all.
     """
 
     context: TaskContext
@@ -51,6 +54,14 @@ class Step:
     token: str
     weights: str = ""
     split_every: int = 4
+    part: Part | None = None
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The first chunk of those that each task reads."""
+        return (
+            self.chunks if self.part is None else tuple(block[0] for block in self.part.blocks(self.chunks))
+        )
 
     def rows(
         self,
@@ -75,7 +86,7 @@ class Step:
         if self.weights:
             settings["weights"] = self.weights
         if arrays is None:
-            arrays = self.samples.arrays(self.chunks, self.token)
+            arrays = self.samples.arrays(self.chunks, self.token, self.part)
         name = f"altmin_{name or task.__name__}-{self.token}"
         return per_chunk(task, arrays, name=name, columns=columns, context=self.context, **settings)
 
@@ -142,7 +153,7 @@ def objective(step: Step, latent: LatentStore, generation: int) -> da.Array:
 def gradient(step: Step) -> da.Array:
     """What samples say about the weights where constraints hold exactly, packed: `KroneckerSums` without curvature."""
     columns = packed_size(KroneckerSums.layout(step.context.network.shapes, curvature=False))
-    return step.sum(tasks.kfac_sums, columns, name="gradient", mu=None, seed=None, chunks_taken=step.chunks)
+    return step.sum(tasks.kfac_sums, columns, name="gradient", mu=None, seed=None, chunks_taken=step.blocks)
 
 
 def kfac_sums(
@@ -155,9 +166,9 @@ def kfac_sums(
     so that no chunk is read twice.
     """
     columns = packed_size(KroneckerSums.layout(step.context.network.shapes, seed is not None))
-    arrays = step.samples.arrays(step.chunks, step.token)
+    arrays = step.samples.arrays(step.chunks, step.token, step.part)
     total = step.sum(
-        tasks.kfac_sums, columns, name="kfac", arrays=arrays, mu=mu, seed=seed, chunks_taken=step.chunks
+        tasks.kfac_sums, columns, name="kfac", arrays=arrays, mu=mu, seed=seed, chunks_taken=step.blocks
     )
     return total, *(
         _thinned(array, every, f"altmin_keep_{name}-{step.token}") for name, array in arrays.items()

@@ -79,4 +79,6 @@ def _reading(work: Workload, n: int, computing: int) -> int:
     """The samples as they are read, or with what is computed of them."""
     x, y = n * work.x_bytes, n * work.y_bytes
     converted = n * work.itemsize * work.widths[-1] if work.y_converted else 0
-    return max(x * (3 if work.compressed else 2), x + y + converted + computing)
+    # what parts of chunks are put together in is there before they are read
+    reading = x * ((3 if work.compressed else 2) + work.as_is)
+    return max(reading, x + y + converted + computing)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from altmin_dask.data.shuffling import BUCKET_BYTES
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import ArraySpec
 from altmin_dask.solvers.exact_newton import SLAB_BYTES
@@ -20,6 +21,7 @@ from altmin_dask.solvers.line_search import search_arrays
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalty import SplitPenalty
 from altmin_dask.solvers.statistics import DOUBLE, Statistics
+from altmin_dask.training.grouping import readings
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,16 @@ class Workload:
         Whether targets are converted to the weights' dtype, a chunk at a time.
     compressed, z_compressed : bool
         Whether samples and z are compressed, so that a chunk is in memory once more while it is read or written.
+    row_bytes : int
+        Bytes that a store has beside each sample, which training does not read.
     raw_bytes : int
         Bytes of one sample and its target in the source that is ingested first; 0 if there is a store.
     validation_rows, validation_chunk_rows : int
         Of the validation store; 0 without one.
     group_chunks : int
         Chunks of one step (all of them for batch sweeps).
+    as_is : bool
+        Whether a step takes parts of more chunks, from all over a store that nobody has shuffled.
     whitened, exact : bool
         Whether the first layer is whitened, and curvature is exact.
     incremental : bool
@@ -72,6 +78,7 @@ class Workload:
     x_bytes: int
     y_bytes: int = 0
     itemsize: int = 4
+    row_bytes: int = 0
     raw_bytes: int = 0
     y_converted: bool = False
     compressed: bool = False
@@ -79,6 +86,7 @@ class Workload:
     validation_rows: int = 0
     validation_chunk_rows: int = 0
     group_chunks: int = 1
+    as_is: bool = False
     whitened: bool = False
     exact: bool = False
     incremental: bool = True
@@ -97,6 +105,12 @@ class Workload:
     def chunks(self) -> int:
         """How many chunks there are."""
         return math.ceil(self.rows / self.chunk_rows)
+
+    @property
+    def readings(self) -> int:
+        """How often a chunk is read in a sweep."""
+        size = min(self.group_chunks, self.chunks)
+        return readings(self.rows, self.chunk_rows, size) if self.as_is else 1
 
     @property
     def latent_bytes(self) -> int:
@@ -272,5 +286,8 @@ def trainer(work: Workload) -> tuple[int, int]:
 
 
 def ingesting(work: Workload) -> int:
-    """A chunk of the source, converted, and as it is written."""
-    return work.chunk_rows * (work.raw_bytes + 2 * (work.x_bytes + work.y_bytes)) if work.raw_bytes else 0
+    """A chunk of the source, converted, in another order, and as it is written; and a bucket of what is shuffled."""
+    if not work.raw_bytes:
+        return 0
+    row = work.x_bytes + work.y_bytes
+    return work.chunk_rows * (work.raw_bytes + 3 * row) + min(BUCKET_BYTES, work.rows * row)

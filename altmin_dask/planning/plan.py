@@ -15,6 +15,7 @@ from distributed.system import MEMORY_LIMIT
 from zarr.codecs import Crc32cCodec
 
 from altmin_dask.config import Pipeline
+from altmin_dask.config.tables import DataTable
 from altmin_dask.data.checks import is_labels
 from altmin_dask.data.find import is_store
 from altmin_dask.data.open import open_source
@@ -204,7 +205,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
         If the data cannot be opened, or the network does not fit them.
     """
     settings = pipeline.network
-    look = partial(_look, data=data, dtype=settings.dtype, standardize=pipeline.data.standardize)
+    look = partial(_look, data=data, dtype=settings.dtype, table=pipeline.data)
     train = look(pipeline.data.train, "train")
     target = settings.target
     if target == "labels" and train.outline.y_integer and train.outline.y_max is None:
@@ -214,7 +215,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
     work = _workload(pipeline, network, train, validation, place)
     if train.raw:
         work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
-    resolved = resolve(pipeline, network, work.rows, work.chunk_rows)
+    resolved = resolve(pipeline, network, work.rows, work.chunk_rows, shuffled=train.shuffled)
     work = replace(
         work,
         group_chunks=resolved.group_chunks,
@@ -239,6 +240,7 @@ def _workload(
         chunk_rows=train.chunk_rows,
         x_bytes=train.x_bytes,
         y_bytes=0 if target == "inputs" else train.y_bytes,
+        row_bytes=8 if train.shuffled else 0,
         raw_bytes=train.raw_bytes,
         y_converted=target == "real" and train.y_dtype != settings.dtype,
         compressed=train.compressed,
@@ -246,6 +248,7 @@ def _workload(
         validation_rows=0 if validation is None else validation.outline.rows,
         validation_chunk_rows=0 if validation is None else validation.chunk_rows,
         group_chunks=train.outline.rows if pipeline.schedule == "batch" else training.group_chunks or 1,
+        as_is=pipeline.uses_kfac and not train.shuffled,
         kfac=pipeline.uses_kfac,
         relaxed=pipeline.uses_kfac and solver.mu != "auto",
         whitened=settings.start == "whitened",
@@ -287,6 +290,7 @@ class _Data:
     y_dtype: np.dtype[Any] | None
     compressed: bool
     source: Source
+    shuffled: bool
     raw_bytes: int = 0
 
     @property
@@ -294,7 +298,7 @@ class _Data:
         return self.raw_bytes > 0
 
 
-def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool) -> _Data:
+def _look(spec: str, name: str, data: Path | None, dtype: str, table: DataTable) -> _Data:
     made = None if data is None else data / f"{name}.zarr"
     if is_store(spec) or (made is not None and made.exists()):
         store = SampleStore.open(locate(spec) if is_store(spec) or made is None else made)
@@ -310,6 +314,7 @@ def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool
             None if store.y is None else store.y.dtype,
             _compressed(store.x),
             source,
+            store.shuffled,
         )
     source = open_source(spec)
     # what sequences have beside x is read as part of it
@@ -325,11 +330,11 @@ def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool
     raw_bytes = source.x_dtype.itemsize * features
     if source.y_dtype is not None:
         raw_bytes += source.y_dtype.itemsize * prod(source.y_shape or ())
-    if standardize:  # in float64, by way of the difference to the mean
+    if table.standardize:  # in float64, by way of the difference to the mean
         raw_bytes += 2 * 8 * prod(source.x_shape)
     chunk_rows = default_chunk_rows(source.rows, source.x_shape, dtype)
     x_bytes = itemsize * features
-    return _Data(outline, chunk_rows, x_bytes, y_bytes, y_dtype, False, source, raw_bytes)
+    return _Data(outline, chunk_rows, x_bytes, y_bytes, y_dtype, False, source, table.shuffle, raw_bytes)
 
 
 def _compressed(array: zarr.Array[Any]) -> bool:

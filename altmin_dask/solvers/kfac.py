@@ -164,19 +164,34 @@ class KFACState:
         )
         return cls(inputs, outputs, tuple(previous), tuple(average), **scalars)
 
-    def is_rejected(self, sums: KroneckerSums, ridge: float = 0.0) -> bool:
-        """Whether the weights have become worse than chance would have it, so that the last step is taken back.
+    def is_suspect(self, sums: KroneckerSums, ridge: float = 0.0) -> bool:
+        """Whether the weights look worse than chance would have it, beside groups of samples that are like this one.
 
         A group's mean loss is judged with the `ridge` of the weights it has seen, λ Σ ‖W̃_i‖² / N: a step that makes
         that fall may well raise the loss.
         """
         n, loss, _ = (float(total) for total in sums.totals)
-        if not np.isfinite(sums.vector).all():
+        if not sums.is_finite:
             return True
         if math.isnan(self.loss_ema):
             return False
         error = math.sqrt(self.loss_variance_ema / n)
         return loss / n + ridge > REJECTED * self.loss_ema + STANDARD_ERRORS * error
+
+    def did_harm(self, sums: KroneckerSums, ridge: float, before: float) -> bool:
+        """Whether it was the steps that made a group's loss what it is, so that the last one is taken back.
+
+        Parameters
+        ----------
+        sums : KroneckerSums
+            Of a group that is suspect.
+        ridge : float
+            λ Σ ‖W̃_i‖² / N of the weights that it has seen.
+        before : float
+            The same group's mean loss, with its ridge, by the mean of the weights, which would be gone back to.
+        """
+        n, loss, _ = (float(total) for total in sums.totals)
+        return not loss / n + ridge <= REJECTED * before
 
     def reject_step(self) -> Weights:
         """The mean weights, to go on from with more damping."""

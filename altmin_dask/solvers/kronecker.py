@@ -51,6 +51,11 @@ class KroneckerSums(PackedArrays):
         super().__init__(self.layout(shapes, curvature), vector, dtype)
         self.shapes, self.curvature = shapes, curvature
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all numbers are."""
+        return bool(np.isfinite(self.vector).all())
+
     @staticmethod
     def layout(shapes: Sequence[tuple[int, int]], curvature: bool) -> Layout:
         """What a chunk sends."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import zarr
@@ -19,6 +20,7 @@ from altmin_dask.storage.locations import for_zarr, is_url
 from altmin_dask.storage.remote import explained_errors
 from altmin_dask.types import Array
 
+T = TypeVar("T")
 Mode = Literal["r", "r+"]
 Layout = tuple[tuple[int, ...], int]
 
@@ -55,11 +57,46 @@ def forget_arrays() -> None:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some rows of every chunk, drawn at random: all parts of the same seed hold every row once.
+
+    Parts of as many chunks as there are parts of one are read as one block, of about as many rows as a chunk.
+
+    Attributes
+    ----------
+    seed : int
+        Decides which rows, beside the chunk.
+    number, of : int
+        Which part it is, from 0, of how many that are as large as can be.
+    """
+
+    seed: int
+    number: int
+    of: int
+
+    def size(self, rows: int) -> int:
+        """How many rows of a chunk of so many."""
+        return len(range(self.number, rows, self.of))
+
+    def blocks(self, chunks: Sequence[T]) -> list[Sequence[T]]:
+        """Chunks that are read together."""
+        return [chunks[first : first + self.of] for first in range(0, len(chunks), self.of)]
+
+    def rows(self, chunk: int, size: int) -> Array:
+        """Which rows of a chunk, in order."""
+        order = np.random.default_rng([self.seed, _PARTS, chunk]).permutation(size)
+        return np.sort(order[self.number :: self.of])
+
+
+_PARTS = 5  # which random numbers of a seed these are
+
+
+@dataclass(frozen=True)
 class ChunkView:
-    """Some chunks of a zarr array, in the order given, as one matrix of a sample a row.
+    """Some chunks of a zarr array, in the order given, or parts of them, as one matrix of a sample a row.
 
     It pickles as a path and a few numbers, opens the array where it is used, and supports just what
-    `dask.array.from_array` needs: slices of rows that coincide with chunks.
+    `dask.array.from_array` needs: slices of rows that coincide with chunks, or blocks of parts.
 
     Attributes
     ----------
@@ -73,6 +110,8 @@ class ChunkView:
         Of the array.
     layout : tuple
         Shape of the whole array, and rows in a chunk.
+    part : Part, optional
+        Which rows of the chunks are seen, if not all; it is no view to write to.
     """
 
     location: str
@@ -81,20 +120,34 @@ class ChunkView:
     columns: int
     dtype: np.dtype[Any]
     layout: Layout
+    part: Part | None = None
 
     @classmethod
     def select(
-        cls, location: str, shape: tuple[int, ...], chunk_rows: int, dtype: Any, ids: tuple[int, ...]
+        cls,
+        location: str,
+        shape: tuple[int, ...],
+        chunk_rows: int,
+        dtype: Any,
+        ids: tuple[int, ...],
+        part: Part | None = None,
     ) -> ChunkView:
-        """View chunks `ids` of an array of `shape` with `chunk_rows` rows in a chunk."""
+        """View chunks `ids`, or a part of them, of an array of `shape` with `chunk_rows` rows in a chunk."""
         starts = tuple(i * chunk_rows for i in ids)
         sizes = tuple(min(chunk_rows, shape[0] - start) for start in starts)
-        return cls(location, starts, sizes, prod(shape[1:]), np.dtype(dtype), (shape, chunk_rows))
+        return cls(location, starts, sizes, prod(shape[1:]), np.dtype(dtype), (shape, chunk_rows), part)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows of the selected chunks, and columns."""
-        return sum(self.sizes), self.columns
+        """Rows that are seen, and columns."""
+        return sum(self.seen), self.columns
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Rows of each block."""
+        if self.part is None:
+            return self.sizes
+        return tuple(sum(map(self.part.size, sizes)) for sizes in self.part.blocks(self.sizes))
 
     @property
     def ndim(self) -> int:
@@ -104,14 +157,14 @@ class ChunkView:
     @property
     def chunks(self) -> tuple[tuple[int, ...], tuple[int]]:
         """Dask's form of the chunking."""
-        return self.sizes, (self.columns,)
+        return self.seen, (self.columns,)
 
     def __getitem__(self, key: tuple[slice, ...]) -> Array:
-        index = int(np.searchsorted(np.cumsum((0, *self.sizes)), key[0].start, side="right")) - 1
+        index = int(np.searchsorted(np.cumsum((0, *self.seen)), key[0].start, side="right")) - 1
         return self.read(index)
 
     def read(self, index: int) -> Array:
-        """The index-th of the selected chunks, (rows, columns).
+        """The index-th of the selected chunks, or of the blocks of parts of them, (rows, columns).
 
         Raises
         ------
@@ -120,6 +173,17 @@ class ChunkView:
         MissingError
             If the process, on whatever machine, cannot see the array.
         """
+        if self.part is None:
+            return self._chunk(index)
+        numbers = self.part.blocks(range(len(self.sizes)))[index]
+        values, filled = np.empty((self.seen[index], self.columns), self.dtype), 0
+        for number in numbers:
+            rows = self.part.rows(self.starts[number] // self.layout[1], self.sizes[number])
+            values[filled : filled + len(rows)] = self._chunk(number)[rows]
+            filled += len(rows)
+        return values
+
+    def _chunk(self, index: int) -> Array:
         array = self._open("r")
         start, size = self.starts[index], self.sizes[index]
         try:

@@ -8,12 +8,13 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from altmin_dask.solvers.schedules import Action
 from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
+from altmin_dask.training.grouping import RowGroup
 from altmin_dask.training.record import Metrics
 from altmin_dask.types import Weights
 
 S = TypeVar("S", bound=AlgorithmState)
-Initial = Callable[[RunContext, tuple[int, ...]], Weights]
-"""Makes the weights to begin with, some of them from the samples of some chunks."""
+Initial = Callable[[RunContext, RowGroup], Weights]
+"""Makes the weights to begin with, some of them from the samples of a group."""
 
 
 class Algorithm(Protocol[S]):
@@ -27,15 +28,15 @@ class Algorithm(Protocol[S]):
         What its state is.
     commits_every_step : bool
         Whether every action has to be committed, as it leaves more than the state (z).
-    groups : tuple of tuple of int
-        The chunks of each group.
+    groups : tuple of RowGroup
+        What is visited in one step each; every row is in one.
     state : AlgorithmState
         What a commit has to hold; nothing may be pending then.
     """
 
     state_type: ClassVar[type[AlgorithmState]]
     commits_every_step: ClassVar[bool]
-    groups: tuple[tuple[int, ...], ...]
+    groups: tuple[RowGroup, ...]
     state: S
 
     def __init__(self, context: RunContext) -> None: ...

@@ -30,6 +30,7 @@ from altmin_dask.training.algorithm import Initial
 from altmin_dask.training.alternating_state import AlternatingState
 from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
+from altmin_dask.training.grouping import RowGroup, all_rows, together, whole_chunks
 from altmin_dask.training.record import Metrics
 from altmin_dask.types import Array, Weights
 
@@ -56,7 +57,8 @@ class AlternatingMinimization:
             context.problem.task_context.dtype,
             context.run.id,
         )
-        self.groups = context.in_groups(settings.group_chunks, shuffled=settings.schedule != "batch")
+        seed = None if settings.schedule == "batch" else context.pipeline.training.seed
+        self.groups = whole_chunks(store, settings.group_chunks, seed)
         self.first_window = settings.first_window or len(self.groups)
         self.first_system: tuple[tuple[float, float], RidgeSystem] | None = None
         self.weights_file = ""
@@ -124,7 +126,7 @@ class AlternatingMinimization:
     def _check_gradient(self, admm: ADMMState) -> None:
         """Take the gradient over all samples, once for every time that the gaps were measured."""
         if admm.checked < admm.balanced:
-            admm.gradient = self._gradient_norm(tuple(range(self.context.problem.train.store.n_chunks)))
+            admm.gradient = self._gradient_norm(all_rows(self.context.problem.train.store))
             admm.checked = admm.balanced
 
     def _previous(self, group: int) -> Penalty:
@@ -142,9 +144,7 @@ class AlternatingMinimization:
         """Begin with initial weights, no samples in the sums, and no z."""
         self.latent.remove_orphans({})
         network = self.context.network
-        weights = initial(
-            self.context, tuple(chunk for group in self.groups[: self.first_window] for chunk in group)
-        )
+        weights = initial(self.context, together(self.groups[: self.first_window]))
         statistics = Statistics(network.shapes, with_inputs=True)
         self.state = AlternatingState(weights, statistics, np.full(len(self.groups), -1))
         rho = self.context.settings.rho
@@ -158,7 +158,7 @@ class AlternatingMinimization:
             {
                 chunk: int(generation)
                 for group, generation in zip(self.groups, state.generations, strict=True)
-                for chunk in group
+                for chunk in group.chunks
                 if generation >= 0
             }
         )
@@ -175,7 +175,7 @@ class AlternatingMinimization:
         if self.superseded is not None:
             group, self.superseded = self.superseded, None
             old = int(state.generations[group]) - 1
-            self.latent.discard(old, self.groups[group], whole=old not in state.generations)
+            self.latent.discard(old, self.groups[group].chunks, whole=old not in state.generations)
 
     def drain(self) -> int:
         """Nothing is pending."""
@@ -245,24 +245,24 @@ class AlternatingMinimization:
         total = RelaxedSums(layers)
         for generation in np.unique(state.generations[state.generations >= 0]):
             groups = np.flatnonzero(state.generations == generation)
-            chunks = tuple(chunk for group in groups for chunk in self.groups[group])
+            visited = together([self.groups[group] for group in groups])
             total.vector += self._compute(
-                partial(task_graphs.objective, latent=self.latent, generation=int(generation)), chunks
+                partial(task_graphs.objective, latent=self.latent, generation=int(generation)), visited
             )
         return float(total.loss), total.residuals, total.squares
 
-    def _gradient_norm(self, chunks: tuple[int, ...]) -> float:
-        """‖∇‖ of the real network's loss and its ridge, a mean over the samples of some chunks."""
+    def _gradient_norm(self, group: RowGroup) -> float:
+        """‖∇‖ of the real network's loss and its ridge, a mean over the samples of a group."""
         solver, weights = self.context.pipeline.solver, self.state.weights
-        packed = self._compute(task_graphs.gradient, chunks)
+        packed = self._compute(task_graphs.gradient, group)
         sums = KroneckerSums(self.context.network.shapes, False, packed)
         return sums.gradient_norm(weights, solver.ridge / self.context.rows, solver.penalize_bias)
 
-    def _compute(self, make: Callable[[Step], da.Array], chunks: tuple[int, ...]) -> Array:
+    def _compute(self, make: Callable[[Step], da.Array], group: RowGroup) -> Array:
         """Carry out a step; where z was lost or altered meanwhile, make it anew first."""
         while True:
             try:
-                return self.context.compute(make, self.context.problem.train, chunks, self.weights_file)
+                return self.context.compute(make, self.context.problem.train, group, self.weights_file)
             except ChunkError as error:
                 self._repair(error)
 
@@ -275,7 +275,7 @@ class AlternatingMinimization:
             If it is a chunk of the samples.
         """
         state = self.state
-        group = next((g for g, chunks in enumerate(self.groups) if error.chunk in chunks), None)
+        group = next((number for number, each in enumerate(self.groups) if error.chunk in each.chunks), None)
         if group is None or self.latent.location(int(state.generations[group])) != error.location:
             raise error
         warnings.warn(
@@ -288,7 +288,8 @@ class AlternatingMinimization:
         self.committed(self.context.commit(state))
         generation = int(state.generations[group])
         penalty = self._previous(group)
-        self._compute(lambda step: task_graphs.enter(step, self.latent, generation, penalty), (error.chunk,))
+        lost = RowGroup((error.chunk,))
+        self._compute(lambda step: task_graphs.enter(step, self.latent, generation, penalty), lost)
         self._renew_statistics()
 
     def _renew_statistics(self) -> None:
@@ -311,13 +312,13 @@ class AlternatingMinimization:
 
     def _enter(self, action: Enter) -> None:
         """Bring new groups into the sums."""
-        chunks = tuple(chunk for group in self.groups[action.first : action.stop] for chunk in group)
-        if not chunks:
+        entering = together(self.groups[action.first : action.stop])
+        if not entering.chunks:
             return
         self._measure_first_gradient()
         self.latent.prepare(0)
         penalty = self.penalty
-        packed = self._compute(lambda step: task_graphs.enter(step, self.latent, 0, penalty), chunks)
+        packed = self._compute(lambda step: task_graphs.enter(step, self.latent, 0, penalty), entering)
         self.state.statistics.merge(self._unpack(packed, with_inputs=True))
         state = self.state
         state.largest_loss = max(state.largest_loss, float(self.state.statistics.totals[0]))
@@ -335,7 +336,7 @@ class AlternatingMinimization:
         if admm is None or not (self.kind.exact and self.context.pipeline.solver.residual_tol):
             return
         if admm.first_gradient is None and not self.context.checkpoint.visits:
-            admm.first_gradient = self._gradient_norm(self.groups[0][:1])
+            admm.first_gradient = self._gradient_norm(RowGroup(self.groups[0].chunks[:1]))
 
     def _begin_pass(self, number: int) -> Penalty:
         """Balance ρ if a pass begins, and count it; gives the penalty, which follows from both."""
@@ -349,7 +350,7 @@ class AlternatingMinimization:
 
     def _visit(self, action: Visit) -> int:
         """Update z of a group, then W; gives its samples."""
-        state, chunks, admm = self.state, self.groups[action.group], self.state.admm
+        state, visited, admm = self.state, self.groups[action.group], self.state.admm
         penalty, previous = self._begin_pass(action.number), self._previous(action.group)
         whole, generation = len(self.groups) == 1, int(state.generations[action.group])
         self.latent.prepare(generation + 1)
@@ -357,7 +358,7 @@ class AlternatingMinimization:
             lambda step: task_graphs.visit(
                 step, self.latent, generation, penalty, previous, replace_all=whole
             ),
-            chunks,
+            visited,
         )
         network = self.context.network
         with_inputs = sends_inputs(network, penalty, previous)
@@ -373,7 +374,7 @@ class AlternatingMinimization:
         state.largest_loss = max(state.largest_loss, float(self.state.statistics.totals[0]))
         state.generations[action.group] += 1
         self.superseded = action.group
-        rows = self.context.group_rows(chunks)
+        rows = visited.rows(self.context.problem.train.store)
         with activity("solve"):
             state.weights = self._solve()
         state.statistics.diagnostics /= rows

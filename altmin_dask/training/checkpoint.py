@@ -55,8 +55,8 @@ class Checkpoint:
         Spent on all that led here, evaluation excluded; what was lost by a kill and done again counts once.
     history_bytes : int
         Length of the history that belongs to this state.
-    records, best_record : int
-        Records of the history, and which of them (from 0) is the best.
+    records, best_record, best_visits : int
+        Records of the history, which of them (from 0) is the best, and `visits` then.
     best : float or None
         The lowest loss of a record: of the validation samples if there are any, else of training samples with the
         ridge.
@@ -74,6 +74,7 @@ class Checkpoint:
     history_bytes: int = 0
     records: int = 0
     best_record: int = 0
+    best_visits: int = 0
     best: float | None = None
     model: int = -1
     marks: list[list[float]] = field(default_factory=list)

@@ -15,7 +15,6 @@ from itertools import count
 from typing import Any
 
 import dask.array as da
-import numpy as np
 
 from altmin_dask.config import Pipeline
 from altmin_dask.execution.executor import Executor
@@ -28,6 +27,7 @@ from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import WeightStore
 from altmin_dask.training.checkpoint import AlgorithmState, Checkpoint
+from altmin_dask.training.grouping import RowGroup
 from altmin_dask.training.problem import Problem
 from altmin_dask.training.progress import Usage
 from altmin_dask.types import Array
@@ -145,12 +145,12 @@ class RunContext:
         self,
         make: Callable[[Step], da.Array],
         samples: Samples,
-        chunks: tuple[int, ...],
+        group: RowGroup,
         weights: str = "",
     ) -> Array:
         """Carry out a step with the weights of a file."""
         with self.span():
-            collection = make(self.step(samples, chunks, weights))
+            collection = make(self.step(samples, group, weights))
             with activity("wait"):
                 result: Array = self.executor.compute(collection)
         return result
@@ -172,33 +172,14 @@ class RunContext:
             self._span = number, uuid.uuid4().hex
         return self.executor.span((self.root_span, f"sweep {number}"), (self.key, self._span[1]))
 
-    def step(self, samples: Samples, chunks: tuple[int, ...], weights: str) -> Step:
+    def step(self, samples: Samples, group: RowGroup, weights: str) -> Step:
         """Make a step with the weights of a file."""
-        token = f"{self.key}-{next(self._steps)}"
-        return Step(
-            self.problem.task_context, samples, chunks, token, weights, self.pipeline.cluster.split_every
-        )
+        token, split_every = f"{self.key}-{next(self._steps)}", self.pipeline.cluster.split_every
+        task_context = self.problem.task_context
+        return Step(task_context, samples, group.chunks, token, weights, split_every, group.part)
 
     def evaluate(
-        self, make: Callable[[Step], da.Array], samples: Samples, chunks: tuple[int, ...], weights: str
+        self, make: Callable[[Step], da.Array], samples: Samples, group: RowGroup, weights: str
     ) -> Evaluation:
-        """Quality of weights on some chunks."""
-        return Evaluation(self.compute(make, samples, chunks, weights))
-
-    def chunk_rows(self, chunk: int) -> int:
-        """Rows of a chunk of the training samples."""
-        size = self.problem.train.store.chunk_rows
-        return min(size, self.rows - chunk * size)
-
-    def group_rows(self, chunks: tuple[int, ...]) -> int:
-        """Rows of some chunks."""
-        return sum(self.chunk_rows(chunk) for chunk in chunks)
-
-    def in_groups(self, size: int, *, shuffled: bool) -> tuple[tuple[int, ...], ...]:
-        """All chunks, `size` at a time, in an order that the seed decides."""
-        order = np.arange(self.problem.train.store.n_chunks)
-        if shuffled:
-            order = np.random.default_rng([self.pipeline.training.seed, 1]).permutation(order)
-        return tuple(
-            tuple(int(i) for i in order[start : start + size]) for start in range(0, len(order), size)
-        )
+        """Quality of weights on some rows."""
+        return Evaluation(self.compute(make, samples, group, weights))

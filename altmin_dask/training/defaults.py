@@ -18,6 +18,7 @@ from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kfac import default_input_damping, default_output_damping
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric, mu_at
+from altmin_dask.training.grouping import SPREAD
 
 KFAC_SWEEPS, KFAC_STEPS = 20.0, 300
 """K-FAC steps go on for so many sweeps, or for as many as so many steps take: on small tables the steps are few in a
@@ -106,7 +107,9 @@ PLACES = {
 """Under which table of a pipeline each of `Settings` is shown."""
 
 
-def resolve(pipeline: Pipeline, network: Network, rows: int, chunk_rows: int) -> Settings:
+def resolve(
+    pipeline: Pipeline, network: Network, rows: int, chunk_rows: int, *, shuffled: bool = True
+) -> Settings:
     """Resolve everything that a pipeline leaves open.
 
     Parameters
@@ -117,6 +120,8 @@ def resolve(pipeline: Pipeline, network: Network, rows: int, chunk_rows: int) ->
         That fits the data.
     rows, chunk_rows : int
         Samples for training, and those in a chunk.
+    shuffled : bool
+        Whether chunks are all alike (`SampleStore.shuffled`).
 
     Examples
     --------
@@ -150,7 +155,9 @@ def resolve(pipeline: Pipeline, network: Network, rows: int, chunk_rows: int) ->
         output_damping=(solver.output_damping or default_output_damping(network)) if kfac else None,
         chunk_rows=chunk_rows,
         group_chunks=groups_of,
-        first_window=_first_window(pipeline, network, groups_of * chunk_rows),
+        first_window=_first_window(
+            pipeline, network, groups_of * chunk_rows, 1 if shuffled else SPREAD // groups_of
+        ),
         model_every=model_every(group_rows, network) if kfac else None,
         max_sweeps=_max_sweeps(pipeline, groups),
     )
@@ -194,11 +201,11 @@ def _proximal(pipeline: Pipeline, network: Network, group_rows: int) -> float:
     return given
 
 
-def _first_window(pipeline: Pipeline, network: Network, group_rows: int) -> int | None:
+def _first_window(pipeline: Pipeline, network: Network, group_rows: int, least: int) -> int | None:
     if pipeline.schedule != "windows":
         return None
     needed = SAMPLES_PER_UNKNOWN * max(k for _, k in network.shapes)
-    return pipeline.training.first_window or math.ceil(needed / group_rows)
+    return pipeline.training.first_window or max(least, math.ceil(needed / group_rows))
 
 
 def _max_sweeps(pipeline: Pipeline, groups: int) -> float:

@@ -18,6 +18,7 @@ from altmin_dask.solvers.evaluation import Moments
 from altmin_dask.training.algorithm import Initial, advance
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.defaults import resolve
+from altmin_dask.training.grouping import RowGroup
 from altmin_dask.training.kfac_training import KFACTraining
 from altmin_dask.types import Weights
 
@@ -25,15 +26,15 @@ LAYER_STEPS = 60
 """K-FAC steps that every layer of a layer-wise start takes, but no more than two passes over the samples."""
 
 
-def initial_weights(context: RunContext, chunks: tuple[int, ...]) -> Weights:
+def initial_weights(context: RunContext, group: RowGroup) -> Weights:
     """Weights as `[network] initialization` says.
 
     Parameters
     ----------
     context : RunContext
         The run, of which nothing is committed yet.
-    chunks : tuple of int
-        Those whose moments whiten a first layer.
+    group : RowGroup
+        Whose moments whiten a first layer.
     """
     network, dtype = context.network, context.problem.task_context.dtype
     seed = context.pipeline.training.seed
@@ -42,7 +43,7 @@ def initial_weights(context: RunContext, chunks: tuple[int, ...]) -> Weights:
         return network.initial_weights(seed, dtype)
     if how == "layerwise":
         return layerwise_weights(context)
-    moments = Moments(network, context.compute(task_graphs.moments, context.problem.train, chunks))
+    moments = Moments(network, context.compute(task_graphs.moments, context.problem.train, group))
     samples = moments.gram[-1, -1] / network.layers[0].steps
     return whitened_weights(network, moments.gram, moments.targets / samples, seed, dtype)
 
@@ -56,7 +57,7 @@ def given_weights(weights: Weights) -> Initial:
         When they are asked for, if they are not of the network's shapes.
     """
 
-    def initial(context: RunContext, chunks: tuple[int, ...]) -> Weights:
+    def initial(context: RunContext, group: RowGroup) -> Weights:
         if tuple(w.shape for w in weights) != context.network.shapes:
             raise ConfigError(
                 f"the weights to begin with have the shapes {[w.shape for w in weights]}, "
@@ -132,7 +133,7 @@ def _train(context: RunContext, task_context: TaskContext, layer: int) -> Weight
     )
     algorithm = KFACTraining(own)
     algorithm.init(
-        lambda context, chunks: task_context.network.initial_weights(
+        lambda context, group: task_context.network.initial_weights(
             pipeline.training.seed, task_context.dtype
         )
     )

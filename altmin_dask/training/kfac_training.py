@@ -26,6 +26,7 @@ from altmin_dask.storage.model import layer_tensors, layers_of
 from altmin_dask.training.algorithm import Initial
 from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
+from altmin_dask.training.grouping import RowGroup, groups_of
 from altmin_dask.training.record import Metrics
 from altmin_dask.types import Array, Weights
 
@@ -41,8 +42,8 @@ class InFlightGroup:
 
     Attributes
     ----------
-    chunks : tuple of int
-        The group.
+    group : RowGroup
+        Which rows they are.
     with_curvature : bool
         Whether its curvature is measured.
     previous_weights : tuple of ndarray
@@ -54,7 +55,7 @@ class InFlightGroup:
         What to wait for; it keeps the samples of the probe.
     """
 
-    chunks: tuple[int, ...]
+    group: RowGroup
     with_curvature: bool
     previous_weights: Weights
     ridge: float
@@ -142,7 +143,7 @@ class KFACTraining:
         pipeline, settings = context.pipeline, context.settings
         assert settings.output_damping is not None
         assert settings.model_every is not None
-        self.groups = context.in_groups(settings.group_chunks, shuffled=True)
+        self.groups = groups_of(context.problem.train.store, settings.group_chunks, pipeline.training.seed)
         self.settings = KFACSettings(
             settings.proximal,
             settings.output_damping,
@@ -164,7 +165,7 @@ class KFACTraining:
     @property
     def pending_samples(self) -> int:
         """Samples of groups that were sent out."""
-        return sum(self.context.group_rows(group.chunks) for group in self.in_flight)
+        return sum(map(self._rows, self.in_flight))
 
     @property
     def samples_in_sum(self) -> float:
@@ -241,12 +242,12 @@ class KFACTraining:
         state.passes = action.number
         with_curvature = curvature_due(kfac_state.steps) or not kfac_state.curvature_updates
         seed = (context.pipeline.training.seed, cursor) if with_curvature else None
-        chunks = self.groups[action.group]
-        step = context.step(context.problem.train, chunks, self.files.of(state.weights))
+        group = self.groups[action.group]
+        step = context.step(context.problem.train, group, self.files.of(state.weights))
         with context.span():
             started = context.executor.submit(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
         ridge = ridge_term(state.weights, self.settings.ridge, self.settings.penalize_bias)
-        return InFlightGroup(chunks, with_curvature, kfac_state.previous_weights, ridge, started)
+        return InFlightGroup(group, with_curvature, kfac_state.previous_weights, ridge, started)
 
     def _finish_until(self, ahead: int) -> int:
         """Take steps, of the groups that are done first, until no more than `ahead` are in flight; samples visited."""
@@ -256,7 +257,7 @@ class KFACTraining:
                 index, packed = self.context.executor.first([group.started for group in self.in_flight])
             group = self.in_flight.pop(index)
             self._finish(group, packed)
-            visits += self.context.group_rows(group.chunks)
+            visits += self._rows(group)
         return visits
 
     def _finish(self, group: InFlightGroup, packed: Array) -> None:
@@ -264,7 +265,7 @@ class KFACTraining:
         state, kfac_state = self.state, self.state.kfac_state
         network = self.context.network
         sums = KroneckerSums(network.shapes, group.with_curvature, packed)
-        if kfac_state.is_rejected(sums, group.ridge):
+        if kfac_state.is_suspect(sums, group.ridge) and self._did_harm(group, sums):
             state.weights = kfac_state.reject_step()
             self._check()
             return
@@ -280,6 +281,21 @@ class KFACTraining:
         state.weights = kfac_state.move(state.weights, direction, group.previous_weights, step_coefficients)
         self._check()
 
+    def _did_harm(self, group: InFlightGroup, sums: KroneckerSums) -> bool:
+        """Whether a group's loss is due to the weights: by the mean of the weights it would be far lower.
+
+        Groups may differ, where samples are sorted in some way: what one finds bad may be no worse than it was.
+        """
+        if not sums.is_finite:
+            return True
+        settings, mean = self.settings, self.files.put(self.weights, "mean")
+        before = self.context.evaluate(task_graphs.evaluate, self.context.problem.train, group.group, mean)
+        ridge = ridge_term(self.weights, settings.ridge, settings.penalize_bias)
+        return self.state.kfac_state.did_harm(sums, group.ridge, before.mean_loss + ridge)
+
+    def _rows(self, group: InFlightGroup) -> int:
+        return group.group.rows(self.context.problem.train.store)
+
     def _quadratic_model(self, group: InFlightGroup, direction: Weights) -> QuadraticModel:
         """The model of the loss along a direction and along the last step, on a part of the group's samples."""
         weights, previous = self.files.of(self.state.weights), self.files.of(group.previous_weights)
@@ -287,7 +303,7 @@ class KFACTraining:
         packed = self.context.compute(
             lambda step: task_graphs.quadratic_model(step, group.started.kept(), change, previous),
             self.context.problem.train,
-            group.chunks,
+            group.group,
             weights,
         )
         return QuadraticModel(packed)

@@ -97,7 +97,7 @@ def build_problem(
         None if validation is None else Samples(validation, target),
         float(train.attributes.get("scale", 1.0)),
         train.preparation,
-        resolve(pipeline, network, train.rows, train.chunk_rows),
+        resolve(pipeline, network, train.rows, train.chunk_rows, shuffled=train.shuffled),
     )
 
 

@@ -21,6 +21,7 @@ from altmin_dask.training.algorithms import ALGORITHMS, restore
 from altmin_dask.training.callbacks import Callback
 from altmin_dask.training.checkpoint import Checkpoint
 from altmin_dask.training.context import RunContext
+from altmin_dask.training.grouping import all_rows, evaluated
 from altmin_dask.training.initialization import given_weights, initial_weights
 from altmin_dask.training.progress import Progress
 from altmin_dask.training.record import Record, read_records
@@ -53,10 +54,8 @@ class Trainer:
         self.pipeline, self.problem, self.run = context.pipeline, context.problem, context.run
         self.algorithm: Algorithm[Any] = ALGORITHMS[context.settings.schedule](context)
         self.reason = ""
-        self.rows, store = context.rows, context.problem.train.store
-        order = [chunk for group in self.algorithm.groups for chunk in group]
-        wanted = max(1, math.ceil(self.pipeline.training.evaluation_rows / store.chunk_rows))
-        self.evaluated = tuple(order[:wanted])
+        self.rows, training = context.rows, self.pipeline.training
+        self.evaluated = evaluated(context.problem.train.store, training.evaluation_rows, training.seed)
         self.commit_cost, self.last_commit = 0.0, time.monotonic()
         self.found: Checkpoint | None = None
 
@@ -170,7 +169,9 @@ class Trainer:
             if checkpoint.cpu_seconds >= limits.max_cpu_seconds:
                 return f"{limits.max_cpu_seconds:g} CPU seconds are spent"
         stale = checkpoint.records - 1 - checkpoint.best_record
-        if limits.n_iter_no_change is not None and stale >= limits.n_iter_no_change:
+        # records are close together at first: samples that no step has seen yet may still make a difference
+        seen = checkpoint.visits - checkpoint.best_visits >= self.rows
+        if limits.n_iter_no_change is not None and stale >= limits.n_iter_no_change and seen:
             return f"the loss has not improved in {stale} records"
         if self.algorithm.converged:
             return "the constraints are met and nothing moves any more (solver.residual_tol)"
@@ -212,8 +213,8 @@ class Trainer:
         nested = self.context.evaluate(task_graphs.evaluate, problem.train, self.evaluated, file)
         validation = None
         if problem.validation is not None:
-            chunks = tuple(range(problem.validation.store.n_chunks))
-            validation = self.context.evaluate(task_graphs.evaluate, problem.validation, chunks, file)
+            every = all_rows(problem.validation.store)
+            validation = self.context.evaluate(task_graphs.evaluate, problem.validation, every, file)
         ridge = self._ridge()
         self._check((validation or nested).mean_loss, ridge)
         labels = problem.train.target == "labels"
@@ -250,7 +251,7 @@ class Trainer:
             model.stage(self.run.model, checkpoint.records)
             checkpoint.model = checkpoint.records
             if checkpoint.best is None or loss < (1 - self.pipeline.training.tol) * checkpoint.best:
-                checkpoint.best_record = checkpoint.records
+                checkpoint.best_record, checkpoint.best_visits = checkpoint.records, checkpoint.visits
             checkpoint.best = loss
         checkpoint.records += 1
 

@@ -154,7 +154,7 @@ def test_its_state_comes_back(schedule, algorithm):
 @every_schedule
 def test_what_it_says_of_itself(schedule, algorithm):
     made, context = algorithm(schedule)
-    chunks = sorted(chunk for group in made.groups for chunk in group)
+    chunks = sorted(chunk for group in made.groups for chunk in group.chunks)
     assert chunks == list(range(context.problem.train.store.n_chunks))
     assert made.samples_in_sum == 0
     assert not made.converged

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from in_order import ingest
 from PIL import Image
 from sample_files import write_idx
 from sklearn.datasets import load_digits
 
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import FORMATS, open_source
 from altmin_dask.data.source import Source
 from altmin_dask.errors import AltMinError, DataError

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 import zarr
 from command import foreign, refused, write_pipeline
+from in_order import ingest
 
 from altmin_dask.config import make_pipeline
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
@@ -87,7 +87,7 @@ every_file = pytest.mark.parametrize("write", [npz, npy, csv, parquet, zarr_grou
 @every_file
 def test_ingest_keeps_all_digits_where_it_is_told_to(write, altmin, tmp_path):
     source, words = write(tmp_path, X, Y)
-    done = altmin("ingest", source, "s.zarr", *words, "--dtype", "float64", "--chunk-rows", 25)
+    done = altmin("ingest", source, "s.zarr", *words, "--dtype=float64", "--chunk-rows=25", "--no-shuffle")
     assert (done.code, done.err) == (0, "")
     assert "60 samples of 3 float64, targets float64" in done.out
     store = SampleStore.open("s.zarr")
@@ -98,7 +98,8 @@ def test_ingest_keeps_all_digits_where_it_is_told_to(write, altmin, tmp_path):
 @pytest.mark.parametrize("write", [npz, csv, parquet])
 def test_a_run_in_float64_ingests_its_sources_in_float64(write, altmin, tmp_path):
     source, _ = write(tmp_path, X, Y)
-    write_pipeline(tmp_path / "p.toml", source, "regressor", data={"validation": source, "scale": 3.0})
+    settings = {"validation": source, "scale": 3.0, "shuffle": False}
+    write_pipeline(tmp_path / "p.toml", source, "regressor", data=settings)
     done = altmin("train", "p.toml", "--run", "run")
     assert (done.code, done.err) == (0, "")
     for name in ("train", "validation"):

@@ -15,10 +15,10 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_order import ingest
 from traced import peak_of_ingest
 
-from altmin_dask.data import ingest as ingest_module
-from altmin_dask.data.ingest import ingest
+from altmin_dask.data import store_writer
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
 from altmin_dask.data.source import array_source
@@ -52,6 +52,7 @@ def test_the_digits(tmp_path):
         "scale": 16,
         "sample_shape": [8, 8],
         "summary": {"x_min": 0.0, "x_max": 1.0, "y_min": 0, "y_max": 9, "y_integer": True},
+        "shuffled": None,
         "complete": True,
     }
     assert store.path == str(tmp_path / "digits.zarr")
@@ -165,7 +166,7 @@ def test_ctrl_c_during_a_write_leaves_nothing(tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)
 
-    monkeypatch.setattr(ingest_module, "check_finite", interrupted)
+    monkeypatch.setattr(store_writer, "check_finite", interrupted)
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         ingest(array_source(X), tmp_path / "a.zarr", chunk_rows=5)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_order import ingest
 
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.shuffling import BUCKET_BYTES
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import ExistsError
 from altmin_dask.storage import atomic
@@ -35,20 +36,20 @@ def memory(field):
     lines = open("/proc/self/status").read().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(field))) * 1024
 
-source, dest, chunk_rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
+source, dest, chunk_rows, shuffle = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "True"
 np.ones((64, 64)) @ np.ones((64, 64))
-ingest(array_source(np.zeros((2, 2))), dest + ".warm")
+ingest(array_source(np.zeros((2, 2))), dest + ".warm", shuffle=shuffle)
 open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
 before = memory("VmRSS")
-ingest(open_source(source), dest, chunk_rows=chunk_rows)
+ingest(open_source(source), dest, chunk_rows=chunk_rows, shuffle=shuffle)
 print(memory("VmHWM") - before)
 """
 
 
-def peak(source: Path | str, dest: Path, chunk_rows: int) -> int:
+def peak(source: Path | str, dest: Path, chunk_rows: int, *, shuffle: bool = False) -> int:
     """Bytes by which the memory of a process that ingests grew at most."""
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(source), str(dest), str(chunk_rows)],
+        [sys.executable, "-c", MEASURE, str(source), str(dest), str(chunk_rows), str(shuffle)],
         text=True,
         capture_output=True,
         timeout=300,
@@ -89,6 +90,14 @@ def test_a_source_far_larger_than_what_is_held(tmp_path, kind):
     source = write_source(tmp_path, kind, 100 * 1024)
     assert peak(source, tmp_path / "s.zarr", 1024) < 8 << 20
     assert SampleStore.open(tmp_path / "s.zarr").n_chunks == 100
+
+
+@needs_proc
+@pytest.mark.slow
+def test_rows_that_are_shuffled_take_a_bucket_more(tmp_path):
+    """A bucket as it came, and what is taken of it."""
+    source = write_source(tmp_path, "npy", 400 * 1024)
+    assert peak(source, tmp_path / "s.zarr", 1024, shuffle=True) < (8 << 20) + 1.1 * BUCKET_BYTES
 
 
 @needs_proc

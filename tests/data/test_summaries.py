@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from in_order import ingest
 
 from altmin_dask.data.checks import check_finite
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.source import array_source
 from altmin_dask.data.summaries import Summary, summarise
 from altmin_dask.errors import DataError

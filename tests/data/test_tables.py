@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from in_order import ingest
 from PIL import Image
 from traced import peak_of_ingest
 
 from altmin_dask.data.formats import csv
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source

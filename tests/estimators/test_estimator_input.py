@@ -40,10 +40,17 @@ def frame(x: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(x, columns=[f"f{i}" for i in range(x.shape[1])])
 
 
+def rows_of(store: str) -> np.ndarray:
+    return zarr.open_group(store, mode="r")["row"][:]
+
+
 def lazy_inputs(home: Path) -> dict[str, tuple[Any, Any]]:
     array = zarr.create_array(str(home / "x.zarr"), data=X, chunks=(70, 6))
     labels = zarr.create_array(str(home / "y.zarr"), data=LABELS, chunks=(90,))
     store = ingest(array_source(X, LABELS), home / "store.zarr", chunk_rows=400, dtype="float64")
+    in_order = ingest(
+        array_source(X, 1 - LABELS), home / "in_order.zarr", chunk_rows=90, shuffle=False, dtype="float64"
+    )
     np.savez(home / "both.npz", x=X, y=LABELS)
     ddf = dd.from_pandas(frame(X), npartitions=3)
     return {
@@ -57,7 +64,7 @@ def lazy_inputs(home: Path) -> dict[str, tuple[Any, Any]]:
         "zarr arrays": (array, labels),
         "path of a zarr array": (home / "x.zarr", LABELS),
         "path of a store": (store.path, None),
-        "path of a store, other labels": (Path(store.path), LABELS),
+        "path of a store, other labels": (Path(in_order.path), LABELS),
         "path of a file": (home / "both.npz", None),
     }
 
@@ -91,10 +98,19 @@ def test_every_kind_of_input_trains_the_same_and_leaves_nothing(kind, wanted, tm
     lazy = fitted.predict_proba(x)
     assert isinstance(lazy, da.Array)
     assert lazy.dtype == lazy._meta.dtype == np.float64
-    np.testing.assert_allclose(lazy.compute(scheduler="sync"), wanted, atol=1e-12)
-    assert fitted.score(x, LABELS if y is None else y) == pytest.approx(
-        (wanted.argmax(axis=1) == LABELS).mean()
-    )
+    rows = rows_of(x) if kind == "path of a store" else slice(None)
+    np.testing.assert_allclose(lazy.compute(scheduler="sync"), wanted[rows], atol=1e-12)
+    assert fitted.score(x, y) == pytest.approx((wanted.argmax(axis=1) == LABELS).mean())
+
+
+@pytest.mark.parametrize("given", ["y", "sample_weight"])
+def test_what_is_given_beside_a_shuffled_store_is_refused(given, tmp_path):
+    store = ingest(array_source(X, LABELS), tmp_path / "s.zarr")
+    with pytest.raises(DataError, match=f"were shuffled when it was made, and {given} is given beside it"):
+        classifier().fit(store.path, **{given: LABELS})
+    if given == "y":
+        with pytest.raises(DataError, match="were shuffled when it was made, and y is given"):
+            classifier().fit(store.path).score(store.path, LABELS)
 
 
 def test_a_failed_fit_leaves_nothing(tmp_path):
@@ -230,7 +246,9 @@ def test_a_fit_within_a_task_does_not_wait_for_the_cluster(cluster_address, want
 def test_store_at_a_url(bucket, wanted):
     store = ingest(array_source(X, LABELS), f"{bucket}/samples.zarr", chunk_rows=400, dtype="float64")
     fitted = classifier().fit(store.path)
-    np.testing.assert_allclose(fitted.predict_proba(store.path).compute(scheduler="sync"), wanted, atol=1e-12)
+    rows = rows_of(store.path)
+    found = fitted.predict_proba(store.path).compute(scheduler="sync")
+    np.testing.assert_allclose(found, wanted[rows], atol=1e-12)
 
 
 def test_scaler_in_front_of_lazy_samples():
@@ -269,7 +287,8 @@ def test_classes_of_a_table_keep_their_names(tmp_path):
 def test_what_was_done_to_a_store_is_not_done_twice(tmp_path):
     store = ingest(array_source(255 * X, LABELS), tmp_path / "s.zarr", scale=255, dtype="float64")
     fitted = classifier().fit(store.path)
-    np.testing.assert_allclose(fitted.predict_proba(X), fitted.predict_proba(store.path).compute())
+    rows = rows_of(store.path)
+    np.testing.assert_allclose(fitted.predict_proba(X)[rows], fitted.predict_proba(store.path).compute())
     assert fitted.model_.scale == 1
     images = ingest(array_source(X.reshape(400, 2, 3), LABELS), tmp_path / "i.zarr", standardize=True)
     model = classifier().fit(images.path).model_

@@ -268,13 +268,13 @@ def test_steps_lower_the_loss(loss):
 def test_a_step_that_made_things_worse_is_taken_back():
     network, weights, x, y = problem()
     memory, ascent, _ = measured(network, weights, x, y, KFACSettings(0.1, 0.03))
-    assert not memory.is_rejected(ascent)
+    assert not memory.is_suspect(ascent)
     worse = KroneckerSums(ascent.shapes, True, ascent.vector.copy())
     worse.totals[1:] *= (20, 400)
-    assert memory.is_rejected(worse)
+    assert memory.is_suspect(worse)
     lost = KroneckerSums(ascent.shapes, True, ascent.vector.copy())
     lost.negative_gradient[1][0, 0] = np.nan
-    assert memory.is_rejected(lost)
+    assert memory.is_suspect(lost)
     assert memory.reject_step() is memory.average is memory.previous_weights
     assert (memory.damping_scale, memory.rejections) == (DAMPING_GROWTH, 1)
     settings = KFACSettings(0.1, 0.03)

@@ -10,9 +10,9 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_order import ingest
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source

@@ -13,6 +13,7 @@ import pytest
 import zarr
 from choices import taking_turns
 from command import LABELS, X, foreign, refused
+from in_order import ingest
 from places import (
     SCHEDULES,
     contents,
@@ -22,7 +23,6 @@ from places import (
 )
 
 from altmin_dask import runs
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source

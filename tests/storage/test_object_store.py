@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import LABELS, Outcome, X, foreign, refused, start, write_pipeline
+from in_order import ingest
 from object_store import CREDENTIALS, flip, s3
 
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source

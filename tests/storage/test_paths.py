@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import zarr
 from command import LABELS, X, foreign, refused
+from in_order import ingest
 from places import (
     IN_TURN,
     NAMES,
@@ -28,7 +29,6 @@ from places import (
 from safetensors.numpy import load_file, save_file
 
 from altmin_dask import AltMinAutoencoder
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
@@ -59,9 +59,10 @@ def test_a_store_of_that_name(name, altmin, watched, tmp_path, tmp_path_factory)
     np.savez(elsewhere / "b.npz", x=X[:5])
     place, word, check = tmp_path / name, spelled(name), watched(name)
     done(altmin("ingest", elsewhere / "a.npz", word, "--chunk-rows", 16, "--dtype", "float64"))
-    assert {"zarr.json", "x", "y"} == set(os.listdir(place))
-    np.testing.assert_array_equal(SampleStore.open(word).x[:], X)
-    np.testing.assert_array_equal(next(open_source(word).blocks(60))[0], X)
+    assert {"zarr.json", "x", "y", "row"} == set(os.listdir(place))
+    rows = zarr.open_group(zarr.storage.LocalStore(place), mode="r")["row"][:]
+    np.testing.assert_array_equal(SampleStore.open(word).x[:], X[rows])
+    np.testing.assert_array_equal(next(open_source(word).blocks(60))[0], X[rows])
     file = pipeline_file(elsewhere, word)
     done(altmin("plan", file))
     done(altmin("train", file, "--run", elsewhere / "run"))
@@ -72,7 +73,7 @@ def test_a_store_of_that_name(name, altmin, watched, tmp_path, tmp_path_factory)
     refused(altmin("ingest", elsewhere / "bad.npz", word, "--overwrite"), "rows 0, 1 and 3 more")
     assert contents(place) == before
     done(altmin("ingest", elsewhere / "b.npz", word, "--overwrite"))
-    assert {"zarr.json", "x"} == set(os.listdir(place))
+    assert {"zarr.json", "x", "row"} == set(os.listdir(place))
     assert SampleStore.open(word).rows == 5
     check(place)
 

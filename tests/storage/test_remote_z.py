@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from in_order import ingest
 from object_store import flip, s3
 from training_runs import train
 
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import RepairWarning
 

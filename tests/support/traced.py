@@ -7,8 +7,9 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+from in_order import ingest
+
 from altmin_dask.data.formats import csv
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 
 

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from choices import taking_turns
 from command import foreign, refused, write_pipeline
+from in_order import ingest
 
 from altmin_dask.config import make_pipeline
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import DataError

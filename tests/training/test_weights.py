@@ -107,7 +107,7 @@ def test_weights_and_held_out_samples_go_together(make_store):
     classifier = AltMinClassifier(4, max_sweeps=4, random_state=0, early_stopping=True)
     classifier.fit(x, y, sample_weight=w)
     again = AltMinClassifier(4, max_sweeps=4, random_state=0, early_stopping=True)
-    again.fit(make_store(x, y).path, sample_weight=w)
+    again.fit(make_store(x, y, shuffle=False).path, sample_weight=w)
     assert classifier.best_loss_ == pytest.approx(again.best_loss_, rel=1e-9)
 
 
