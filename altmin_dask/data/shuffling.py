@@ -110,12 +110,17 @@ class Shuffle:
 
     def pieces(self, name: str, rows: int) -> Iterator[Array]:
         """An array in its new order, in pieces of at most so many rows."""
+        array = self.arrays[name]
+        kept = self._kept.get(name)
+        # one for all buckets: what is freed and taken again, a little larger, need not be the same memory
+        buffer = np.empty((int(self.sizes.max()), *array.shape), array.dtype) if kept is None else kept
         for number, size in enumerate(self.sizes.tolist()):
             order = np.random.default_rng([self.seed, _STREAM, number + 1]).permutation(size)
-            bucket = self._bucket(name, number)
+            bucket = buffer[:size]
+            if kept is None:
+                self._read(name, int(self.starts[number]), bucket)
             for start in range(0, size, rows):
                 yield bucket[order[start : start + rows]]
-            del bucket  # or it would be there until the next one is
 
     def _numbers(self) -> np.random.Generator:
         return np.random.default_rng([self.seed, _STREAM, 0])
@@ -132,14 +137,9 @@ class Shuffle:
         file.seek(row * self.arrays[name].row_bytes)
         file.write(np.ascontiguousarray(values).data)
 
-    def _bucket(self, name: str, number: int) -> Array:
-        """A bucket of an array, as its rows came."""
-        start, stop = self.starts[number : number + 2].tolist()
-        if name in self._kept:
-            return self._kept[name][start:stop]
-        array, file = self.arrays[name], self._files[name]
-        values = np.empty((stop - start, *array.shape), array.dtype)
-        file.seek(start * array.row_bytes)
+    def _read(self, name: str, row: int, values: Array) -> None:
+        """Rows of an array from its file."""
+        file = self._files[name]
+        file.seek(row * self.arrays[name].row_bytes)
         if values.size and file.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:  # type: ignore[attr-defined]
             raise DataError(f"{file.name} was cut short while it was used; try again")
-        return values
