@@ -13,8 +13,8 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -28,7 +28,6 @@ from altmin_dask.errors import (
     AltMinError,
     AltMinWarning,
     ConfigError,
-    DataError,
     ExistsError,
     MissingError,
     RunError,
@@ -68,6 +67,10 @@ SettingsOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. solver.mu=0.1."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+XOption = Annotated[
+    list[str] | None, typer.Option(help="Name of the array of samples, or of columns: NAME,NAME,…")
+]
+YOption = Annotated[list[str] | None, typer.Option(help="Name of the array of targets, or of columns.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command wrote before.")]
 
 
@@ -91,10 +94,8 @@ def altmin(
 def ingest_command(
     source: SourceArgument,
     dest: Annotated[str, typer.Argument(metavar="DEST.zarr", help="The sample store to write.")],
-    x: Annotated[
-        str | None, typer.Option(help="Name of the array of samples, or of columns: NAME,NAME,…")
-    ] = None,
-    y: Annotated[str | None, typer.Option(help="Name of the array of targets, or of columns.")] = None,
+    x: XOption = None,
+    y: YOption = None,
     scale: Annotated[float, typer.Option(metavar="DIVISOR", help="Divide samples by this.")] = 1.0,
     standardize: Annotated[
         bool,
@@ -119,7 +120,7 @@ def ingest_command(
     from altmin_dask.data.open import open_source
 
     console = Console(stderr=True)
-    opened = open_source(source, x=x, y=y)
+    opened = open_source(source, x=_joined(x), y=_joined(y))
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"ingest {source}", total=opened.rows)
         store = ingest(
@@ -203,6 +204,8 @@ def train(
 def evaluate(
     run: RunArgument,
     source: SourceArgument,
+    x: XOption = None,
+    y: YOption = None,
     as_json: JsonOption = False,
     scheduler: SchedulerOption = None,
 ) -> None:
@@ -216,7 +219,10 @@ def evaluate(
     from altmin_dask.storage.run import RunFolder
 
     folder = RunFolder(local_path(run))
-    with _opened(folder, source) as store, open_executor(ClusterTable(), scheduler) as executor:
+    with (
+        _opened(folder, source, x, y, targets=True) as store,
+        open_executor(ClusterTable(), scheduler) as executor,
+    ):
         quality = evaluate_store(folder, store, executor)
         labels = Model.load(folder.model).network.loss.target == "labels"
     result: dict[str, Any] = {
@@ -239,20 +245,40 @@ def evaluate(
 def predict(
     run: RunArgument,
     source: SourceArgument,
-    dest: Annotated[str, typer.Argument(metavar="DEST.zarr", help="The store of predictions to write.")],
+    dest: Annotated[
+        str,
+        typer.Argument(
+            metavar="DEST", help="What to write: a .csv, .parquet or .npy file, or else a zarr store."
+        ),
+    ],
+    proba: Annotated[
+        bool,
+        typer.Option("--proba", help="Write the probability of every class, too; a zarr store has them."),
+    ] = False,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,…", help="Columns of a table to carry over into a .csv or .parquet file."),
+    ] = None,
+    x: XOption = None,
+    y: YOption = None,
     overwrite: OverwriteOption = False,
     scheduler: SchedulerOption = None,
 ) -> None:
-    """Write the trained network's outputs for every sample."""
+    """Write the trained network's outputs for every sample, in the order of the source."""
     from altmin_dask.config import ClusterTable
     from altmin_dask.execution.connect import open_executor
-    from altmin_dask.inference import predict_store
+    from altmin_dask.outputs import write_predictions
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
     folder = RunFolder(local_path(run))
-    with _opened(folder, source) as store, open_executor(ClusterTable(), scheduler) as executor:
-        written = predict_store(folder, store, dest, executor, overwrite=overwrite)
+    with (
+        _opened(folder, source, x, y, targets=False) as store,
+        open_executor(ClusterTable(), scheduler) as executor,
+    ):
+        written = write_predictions(
+            folder, store, dest, executor, source=source, proba=proba, keep=keep or (), overwrite=overwrite
+        )
     typer.echo(f"{written}: predictions for {store.rows} samples")
 
 
@@ -315,25 +341,54 @@ def dashboard(
 
 
 @contextmanager
-def _opened(folder: RunFolder, source: str) -> Iterator[SampleStore]:
-    """A source as a store, scaled as the run's training data were; what is not a store lives for this command."""
-    from altmin_dask.data.find import find_store
+def _opened(
+    folder: RunFolder, source: str, x: list[str] | None, y: list[str] | None, *, targets: bool
+) -> Iterator[SampleStore]:
+    """A source as a store, prepared as the run's training data were; what is not a store lives for this command."""
+    from altmin_dask.data.find import find_like
     from altmin_dask.storage.model import Model
 
     if not folder.path.is_dir():
         raise MissingError(f"{folder.path} is not a run folder; name one that `altmin train` made")
     model = Model.load(folder.model)
     with tempfile.TemporaryDirectory(prefix="altmin-") as temporary:
-        dtype = str(model.weights[0].dtype)
-        store = find_store(
-            source, "source", Path(temporary), model.scale, None, like=model.preparation, dtype=dtype
+        find = partial(
+            find_like,
+            source,
+            Path(temporary),
+            model.scale,
+            model.preparation,
+            str(model.weights[0].dtype),
+            targets=targets,
         )
-        if store.preparation != model.preparation:
-            raise DataError(
-                f"{source} was prepared otherwise than the samples for training; name the raw data, or a store of the "
-                "same kind"
-            )
-        yield store
+        yield _found(find, x, y, [] if x or y else _trained_by(folder, source, targets=targets))
+
+
+def _found(
+    find: Callable[..., SampleStore],
+    x: list[str] | None,
+    y: list[str] | None,
+    others: list[tuple[str | None, str | None]],
+) -> SampleStore:
+    """The store of the arrays that are named, or of the first ones of others that are there."""
+    for name_x, name_y in others:
+        with suppress(MissingError):
+            return find(x=name_x, y=name_y)
+    return find(x=_joined(x), y=_joined(y))
+
+
+def _trained_by(folder: RunFolder, source: str, *, targets: bool) -> list[tuple[str | None, str | None]]:
+    """Names of arrays that the samples for training were chosen by, which others may have, too."""
+    settings = folder.manifest.pipeline()["data"] if folder.claimed else {}
+    x, y = settings.get("x"), settings.get("y")
+    if (x, y) == (None, None) or source.endswith(".npy"):  # whose targets are another file
+        return []
+    return [(x, y), *([] if targets else [(x, None)])]
+
+
+def _joined(names: list[str] | None) -> str | None:
+    """Names that were given one by one as one gives them together."""
+    return ",".join(names) if names else None
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     model = Model.load(run.model)
     target, network = KINDS[model.kind].target, fitted(model.network, store)
     ranges = ranges_of(store, executor)
-    check_targets(network, target, store, ranges)
+    check_targets(network, target, store, ranges, model.labels)
     check_digits(store, str(model.weights[0].dtype), computed_with(store, target), ranges)
     with _held_weights(run) as weights:
         return Evaluation(executor.compute(evaluate(_step(model, network, store, target, weights))))
@@ -81,8 +81,9 @@ def predict_store(
 
     The destination is a zarr group with ``prediction`` (rows, outputs), for classifiers the class probabilities
     with their ``label`` (rows,) beside them; of networks with an output at every step (rows, steps, outputs) and
-    (rows, steps). Predictions have the dtype of the model, but what was standardized gets its own units again, which
-    need float64; names of classes or columns are attributes. It appears when it is complete.
+    (rows, steps). Of labels that were whole numbers ``label`` has these, of text the places of the classes in the
+    attribute ``classes``. Predictions have the dtype of the model, but what was standardized gets its own units again,
+    which need float64; names of classes or columns are attributes. It appears when it is complete.
 
     Raises
     ------
@@ -95,9 +96,6 @@ def predict_store(
     RunError
         As of `evaluate_store`.
     """
-    model = Model.load(run.model)
-    network = fitted(model.network, store)
-    check_digits(store, str(model.weights[0].dtype), computed_with(store, "inputs"))
     location = locate(dest)
     if is_url(location):
         raise ConfigError(f"predictions are not written to a URL like {location}; give a path")
@@ -105,22 +103,33 @@ def predict_store(
     if final == Path(os.path.realpath(store.path)):
         raise ExistsError(f"{location} holds the samples themselves; give another destination")
     replace = check_destination(location, overwrite, PREDICTIONS)
-    with new_folder(final, PREDICTIONS, replace=replace) as partial, _held_weights(run) as weights:
+    with new_folder(final, PREDICTIONS, replace=replace) as partial:
+        write_arrays(run, store, partial, executor)
+    return final
+
+
+def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Executor) -> Model:
+    """Write what `predict_store` does to a folder that is not there; gives the model."""
+    model = Model.load(run.model)
+    network = fitted(model.network, store)
+    check_digits(store, str(model.weights[0].dtype), computed_with(store, "inputs"))
+    with _held_weights(run) as weights:
         step = _step(model, network, store, "inputs", weights)
         done = step.rows(
             _predict,
             1,
-            written=_made(partial, model, network, store),
+            written=_made(folder, model, network, store),
             label=store.path,
             scaling=model.output_scaling,
+            labels=model.labels,
         )
         executor.compute(done)
-    return final
+    return model
 
 
 def _step(model: Model, network: Network, store: SampleStore, target: str, weights: str) -> Step:
     """A step over all chunks of a store, whose outputs are compared with a target."""
-    context = TaskContext(network, target, str(model.weights[0].dtype))
+    context = TaskContext(network, target, str(model.weights[0].dtype), labels=model.labels)
     chunks = tuple(range(store.n_chunks))
     return Step(context, Samples(store, target), chunks, uuid.uuid4().hex[:8], weights)
 
@@ -133,7 +142,7 @@ def _made(folder: Path, model: Model, network: Network, store: SampleStore) -> d
     arrays = {"prediction": ((*outer, network.shapes[-1][0]), dtype)}
     if KINDS[model.kind].target == "labels":
         arrays["label"] = outer, "int64"
-    group = zarr.create_group(folder, attributes={KEY: _HOLDS, **_named(model)})
+    group = zarr.create_group(folder, attributes={KEY: _HOLDS, **names_of(model)})
     for name, (shape, kind) in arrays.items():
         chunks = (store.chunk_rows, *shape[1:])
         group.create_array(name, shape=shape, chunks=chunks, **storage_options(kind, compress=False))
@@ -167,13 +176,14 @@ def _version(file: Path) -> tuple[int, int]:
     return about.st_ino, about.st_mtime_ns
 
 
-def _named(model: Model) -> dict[str, Any]:
+def names_of(model: Model) -> dict[str, Any]:
     """Names of the classes, or of the numbers of a prediction, where they have some."""
     how = model.preparation
     if how is None:
         return {}
     if KINDS[model.kind].target == "labels":
-        return {} if how.classes is None else {"classes": list(how.classes)}
+        classes = how.classes if how.labels is None else how.labels
+        return {} if classes is None else {"classes": list(classes)}
     names = how.names if model.kind == "autoencoder" else list(how.targets)
     return {"columns": names} if names else {}
 
@@ -187,6 +197,7 @@ def _predict(
     written: Mapping[str, ChunkView],
     label: str,
     scaling: Scaling | None,
+    labels: tuple[int, ...] | None,
 ) -> Array:
     """Predictions for a chunk, written: a task as those of `altmin_dask.execution.tasks`."""
     for name, values in arrays.items():
@@ -198,5 +209,6 @@ def _predict(
     written["prediction"].write(index, output if scaling is None else scaling.undo(output))
     if "label" in written:
         classes = context.network.shapes[-1][0]
-        written["label"].write(index, output.reshape(len(batch), -1, classes).argmax(axis=2))
+        places = output.reshape(len(batch), -1, classes).argmax(axis=2)
+        written["label"].write(index, places if labels is None else np.array(labels)[places])
     return np.zeros((1, 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,12 @@ class Scaling:
         flat = rows.reshape(len(rows), -1)
         return ((flat - np.array(self.shift)) / np.array(self.scale)).reshape(rows.shape)
 
+    def then(self, other: Scaling) -> Scaling:
+        """Both in one, this one first."""
+        shift, scale = np.array(self.shift), np.array(self.scale)
+        both = shift + scale * np.array(other.shift), scale * np.array(other.scale)
+        return Scaling(tuple(both[0].tolist()), tuple(both[1].tolist()))
+
     def undo(self, rows: Array) -> Array:
         """Give rows their own units again, in float64: float32 has too few digits for a large shift."""
         flat = rows.reshape(len(rows), -1) * np.array(self.scale) + np.array(self.shift)
@@ -56,6 +62,9 @@ class Preparation:
         What labels 0 … K − 1 are called.
     x, y : Scaling or None
         Of inputs and of real targets.
+    labels : tuple of int, or None
+        The whole numbers in y that stand for the classes, in order, where these are others than 0 … K − 1. Stores have
+        the numbers they were given; a run that trains a classifier takes them for classes, and its model knows them.
     """
 
     columns: tuple[Column, ...] = ()
@@ -63,6 +72,13 @@ class Preparation:
     classes: tuple[str, ...] | None = None
     x: Scaling | None = None
     y: Scaling | None = None
+    labels: tuple[int, ...] | None = None
+
+    @property
+    def stored(self) -> Preparation | None:
+        """What a store of such samples records, whose labels are the numbers that were given; None for nothing."""
+        own = self if self.labels is None else replace(self, labels=None, classes=None)
+        return None if own == Preparation() else own
 
     @property
     def names(self) -> list[str]:
@@ -91,7 +107,9 @@ class Preparation:
             for name in ("x", "y")
         )
         columns = tuple(Column(c["name"], _tuple(c["values"])) for c in content["columns"])
-        return cls(columns, tuple(content["targets"]), _tuple(content["classes"]), x, y)
+        labels = content.get("labels")
+        numbers = None if labels is None else tuple(map(int, labels))
+        return cls(columns, tuple(content["targets"]), _tuple(content["classes"]), x, y, numbers)
 
 
 _SCALING = ("shift", "scale")

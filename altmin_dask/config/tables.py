@@ -5,22 +5,40 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from dask.utils import parse_bytes
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
-from altmin_dask.config.base import Count, NonNegative, Positive, Table
+from altmin_dask.config.base import ONE, WORD, Count, NonNegative, Positive, Table
 from altmin_dask.solvers.penalties import PENALTIES
 
 _SCHEDULES = dict.fromkeys(name for penalty in PENALTIES.values() for name in penalty.schedules)
+Share = Annotated[float, Field(gt=0, lt=1)]
 ScheduleName = Literal["auto", *_SCHEDULES]  # type: ignore[valid-type]
+
+
+def _form_of_validation(value: Any) -> str:
+    return WORD if isinstance(value, str) else ONE
 
 
 class DataTable(Table):
     """`[data]`: sample stores, or sources that are first ingested into the run folder."""
 
     train: str
-    validation: str | None = None
+    x: str | None = None
+    """Name of the array of inputs of a source of named arrays, or of the columns of a table, with commas in between; by
+    default ``x``, and all columns but the targets."""
+    y: str | None = None
+    """The same of the targets; by default ``y``."""
+    validation: (
+        Annotated[Annotated[str, Tag(WORD)] | Annotated[Share, Tag(ONE)], Discriminator(_form_of_validation)]
+        | None
+    ) = None
+    """Samples by which the best model is chosen; or a share, such as 0.1, of the rows of `train` that is held out for
+    that, drawn by `training.seed`, of every class as much. Both parts are then written into the run folder, those of a
+    store, too: they take as much room as the samples. A source is read once for each, and labels of classes twice more.
+    """
     scale: Positive = 1.0
-    """What raw sources are divided by; a store has been scaled already."""
+    """What raw sources are divided by. With a store, which has been scaled already, it has to be what that was divided
+    by; so it is with `standardize` and `chunk_rows`."""
     standardize: bool = False
     """Whether every number of raw sources, and real targets, are brought to mean 0 and variance 1 instead."""
     chunk_rows: int | Literal["auto"] | None = None
@@ -29,6 +47,17 @@ class DataTable(Table):
     "auto" makes tasks of about a second, but chunks small enough for the workers' memory, and for all threads to have
     some. What is computed then depends on the machine.
     """
+
+    @property
+    def share(self) -> float | None:
+        """The share of the rows of `train` that is held out, if samples for validation are no others."""
+        return self.validation if isinstance(self.validation, float) else None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Settings for raw sources that were set, whatever they say."""
+        names = {"scale", "standardize", "chunk_rows"} & self.model_fields_set
+        return {name: getattr(self, name) for name in sorted(names)}
 
     @field_validator("chunk_rows", mode="before")
     @classmethod

@@ -24,7 +24,7 @@ from altmin_dask.data.checks import (
     is_labels,
 )
 from altmin_dask.data.conversion import Conversion
-from altmin_dask.data.preprocessing import standardized
+from altmin_dask.data.preprocessing import divided, standardized
 from altmin_dask.data.sample_store import VERSION, SampleStore, default_chunk_rows
 from altmin_dask.data.source import Source
 from altmin_dask.data.summaries import Summary, summarise
@@ -148,15 +148,16 @@ def _mark_incomplete(location: str) -> None:
 
 def _write(source: Source, location: str, form: _Form, progress: Callable[[int, int], None] | None) -> None:
     """Write a whole store, chunk by chunk."""
+    scale, preparation = divided(source, form.scale)
     attributes: dict[str, Any] = {
         "version": VERSION,
         "source": source.name,
-        "scale": float(form.scale),
+        "scale": float(scale),
         "sample_shape": list(source.x_shape),
         "complete": False,
     }
-    if source.preparation is not None:
-        attributes["preparation"] = source.preparation.to_json()
+    if preparation is not None:
+        attributes["preparation"] = preparation.to_json()
     group = zarr.create_group(for_zarr(location), zarr_format=3, attributes={KEY: attributes})
     arrays = {name: _Transfer.prepare(group, source, name, form) for name in source.arrays}
 
@@ -179,7 +180,7 @@ def _write(source: Source, location: str, form: _Form, progress: Callable[[int, 
             if progress is not None:
                 progress(min(start + form.chunk_rows, source.rows), source.rows)
     assert summary is not None  # a source has at least one row
-    lost = _lost({name: array.conversion for name, array in arrays.items()})
+    lost = _lost({name: array.conversion for name, array in arrays.items()}, source.rounded)
     group.attrs[KEY] = {**attributes, **lost, "summary": summary.to_json(), "complete": True}
 
 
@@ -255,9 +256,9 @@ def _check(source: Source, name: str) -> Callable[[Array, int], None]:
     return lambda values, row: check_finite(values, None, row, source.name, name)
 
 
-def _lost(converted: dict[str, Conversion]) -> dict[str, list[str]]:
+def _lost(converted: dict[str, Conversion], before: tuple[str, ...]) -> dict[str, list[str]]:
     """What to record of digits that a store has lost, or that float32 would lose, with a warning where it matters."""
-    rounded = [name for name, array in converted.items() if array.rounded]
+    rounded = [name for name, array in converted.items() if array.rounded or name in before]
     fine = {name: what for name in ("x", "y") if name in converted and (what := converted[name].blurred())}
     for name, what in fine.items():
         if converted[name].dtype == np.float32:

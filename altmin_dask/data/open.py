@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from altmin_dask.data.formats.adding_problem import Adding
 from altmin_dask.data.formats.base import SourceFormat, SourceOptions, SourceSpec
@@ -15,11 +17,15 @@ from altmin_dask.data.formats.npy import NpyFormat
 from altmin_dask.data.formats.npz import NpzFormat
 from altmin_dask.data.formats.parquet import ParquetFormat
 from altmin_dask.data.formats.synthetic import Synthetic
+from altmin_dask.data.formats.tables import TableFormat
 from altmin_dask.data.formats.zarr import ZarrFormat
 from altmin_dask.data.source import Source
 from altmin_dask.errors import DataError, MissingError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.zarr_groups import is_zarr_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMATS: tuple[SourceFormat, ...] = (
     DigitsFormat(),
@@ -96,6 +102,23 @@ def open_source(
     raise DataError(
         f"{wanted.path} is not a kind of data that can be read; give {', '.join(others)}, or {last}"
     )
+
+
+def read_columns(spec: str, chosen: Sequence[str]) -> tuple[list[str], Iterator[pd.DataFrame]]:
+    """Columns of a table as they are written, a part after the other, in the order of the samples of `open_source`.
+
+    Their names, also with commas in between, are given back one by one.
+
+    Raises
+    ------
+    DataError
+        If it is no table, or has no such column.
+    """
+    wanted = SourceSpec.parse(spec)
+    found = next((kind for kind in FORMATS if kind.matches(wanted)), None)
+    if not isinstance(found, TableFormat):
+        raise DataError(f"{spec} is no table; columns are kept of csv and parquet files")
+    return found.columns(wanted, chosen)
 
 
 def _check_only(found: SourceFormat, others: list[SourceFormat], wanted: SourceSpec) -> None:

@@ -37,6 +37,10 @@ class Source:
         How much every sample counts, (rows,), if not all the same.
     preparation : Preparation or None
         What the columns and classes are, and how their numbers are to be scaled.
+    scale : float
+        What x has been divided by already: of a store that `ingest` wrote.
+    rounded : tuple of str
+        Names of arrays that have lost digits of float64 already.
 
     Raises
     ------
@@ -50,6 +54,8 @@ class Source:
     sequence_arrays: Mapping[str, RowReader] = field(default_factory=dict)
     weights: RowReader | None = None
     preparation: Preparation | None = None
+    scale: float = 1.0
+    rounded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.x.shape) < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import prod
@@ -16,11 +17,12 @@ from zarr.codecs import Crc32cCodec
 
 from altmin_dask.config import Pipeline
 from altmin_dask.data.checks import is_labels
-from altmin_dask.data.find import is_store
+from altmin_dask.data.find import check_made_so, is_ready, store_source
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
 from altmin_dask.data.source import Source
-from altmin_dask.data.zarr_reader import read_zarr
+from altmin_dask.data.splitting import held_out
+from altmin_dask.data.summaries import Summary
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import TARGET_ARRAYS
@@ -40,8 +42,8 @@ from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.training.build_network import DatasetSpec, make_network
 from altmin_dask.training.defaults import left_open, resolve
-
-_BLOCK = 1 << 16
+from altmin_dask.training.labels import find_classes
+from altmin_dask.training.stores import undivided
 
 
 @dataclass(frozen=True)
@@ -204,13 +206,9 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
         If the data cannot be opened, or the network does not fit them.
     """
     settings = pipeline.network
-    look = partial(_look, data=data, dtype=settings.dtype, standardize=pipeline.data.standardize)
-    train = look(pipeline.data.train, "train")
-    target = settings.target
-    if target == "labels" and train.outline.y_integer and train.outline.y_max is None:
-        train = replace(train, outline=replace(train.outline, y_max=_largest(train)))
-    network = make_network(settings, train.outline)
-    validation = None if pipeline.data.validation is None else look(pipeline.data.validation, "validation")
+    train, validation = _samples(pipeline, data)
+    classes = find_classes(settings, train.source.y, train.outline.classes, train.ranges)
+    network = make_network(settings, train.outline.with_classes(classes))
     work = _workload(pipeline, network, train, validation, place)
     if train.raw:
         work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
@@ -288,30 +286,63 @@ class _Data:
     compressed: bool
     source: Source
     raw_bytes: int = 0
+    ranges: Summary | None = None
 
     @property
     def raw(self) -> bool:
         return self.raw_bytes > 0
 
 
-def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool) -> _Data:
-    made = None if data is None else data / f"{name}.zarr"
-    if is_store(spec) or (made is not None and made.exists()):
-        store = SampleStore.open(locate(spec) if is_store(spec) or made is None else made)
-        row = {name: array.dtype.itemsize * prod(array.shape[1:]) for name, array in store.arrays.items()}
-        y_bytes = sum(row.pop(name, 0) for name in TARGET_ARRAYS)
-        y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
-        source = Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
-        return _Data(
-            DatasetSpec.of(store, store.summary),
-            store.chunk_rows,
-            sum(row.values()),
-            y_bytes,
-            None if store.y is None else store.y.dtype,
-            _compressed(store.x),
-            source,
-        )
-    source = open_source(spec)
+def _samples(pipeline: Pipeline, data: Path | None) -> tuple[_Data, _Data | None]:
+    """The samples for training and validation."""
+    table = pipeline.data
+    made = {role: data / f"{role}.zarr" for role in ("train", "validation")} if data is not None else {}
+    there = {role: place for role, place in made.items() if place.exists()}
+    look = partial(_look, pipeline, there)
+    if table.share is None:
+        train = look("train", table.train)
+        return train, None if table.validation is None else look("validation", str(table.validation))
+    if is_ready(table.train, table.x, table.y):
+        given = {name: value for name, value in table.given.items() if name != "chunk_rows"}
+        check_made_so(SampleStore.open(locate(table.train)), given)
+    if len(there) == 2:
+        return _of_store(SampleStore.open(there["train"])), _of_store(SampleStore.open(there["validation"]))
+    whole = undivided(pipeline)
+    rows = held_out(whole.rows, table.share)
+    return _of_source(pipeline, whole, max(1, whole.rows - rows)), _of_source(pipeline, whole, max(1, rows))
+
+
+def _look(pipeline: Pipeline, there: Mapping[str, Path], role: str, spec: str) -> _Data:
+    """Samples that have a name of their own."""
+    table = pipeline.data
+    if is_ready(spec, table.x, table.y):
+        store = SampleStore.open(locate(spec))
+        check_made_so(store, table.given)
+        return _of_store(store)
+    if role in there:
+        return _of_store(SampleStore.open(there[role]))
+    source = open_source(spec, x=table.x, y=table.y)
+    return _of_source(pipeline, source, source.rows)
+
+
+def _of_store(store: SampleStore) -> _Data:
+    row = {name: array.dtype.itemsize * prod(array.shape[1:]) for name, array in store.arrays.items()}
+    y_bytes = sum(row.pop(name, 0) for name in TARGET_ARRAYS)
+    return _Data(
+        DatasetSpec.of(store, store.summary),
+        store.chunk_rows,
+        sum(row.values()),
+        y_bytes,
+        None if store.y is None else store.y.dtype,
+        _compressed(store.x),
+        store_source(store),
+        ranges=store.summary,
+    )
+
+
+def _of_source(pipeline: Pipeline, source: Source, rows: int) -> _Data:
+    """So many rows of samples as they will be stored."""
+    dtype = pipeline.network.dtype
     # what sequences have beside x is read as part of it
     features = prod(source.x_shape) + sum(prod(array.shape[1:]) for array in source.sequence_arrays.values())
     labels = source.y_dtype is not None and is_labels(source.y_dtype)
@@ -320,26 +351,27 @@ def _look(spec: str, name: str, data: Path | None, dtype: str, standardize: bool
     y_bytes = 0 if y_dtype is None else y_dtype.itemsize * prod(source.y_shape or ())
     y_bytes += 0 if source.weights is None else itemsize
     outline = DatasetSpec(
-        source.name, source.rows, source.x_shape, source.y_shape, labels, None, tuple(source.sequence_arrays)
+        source.name,
+        rows,
+        source.x_shape,
+        source.y_shape,
+        labels,
+        None,
+        tuple(source.sequence_arrays),
+        None if source.preparation is None else source.preparation.classes,
     )
     raw_bytes = source.x_dtype.itemsize * features
     if source.y_dtype is not None:
         raw_bytes += source.y_dtype.itemsize * prod(source.y_shape or ())
-    if standardize:  # in float64, by way of the difference to the mean
+    if pipeline.data.standardize:  # in float64, by way of the difference to the mean
         raw_bytes += 2 * 8 * prod(source.x_shape)
-    chunk_rows = default_chunk_rows(source.rows, source.x_shape, dtype)
+    chunk_rows = default_chunk_rows(rows, source.x_shape, dtype)
     x_bytes = itemsize * features
     return _Data(outline, chunk_rows, x_bytes, y_bytes, y_dtype, False, source, raw_bytes)
 
 
 def _compressed(array: zarr.Array[Any]) -> bool:
     return any(not isinstance(codec, Crc32cCodec) for codec in array.compressors)
-
-
-def _largest(data: _Data) -> float | None:
-    """The largest label, of labels that are read through."""
-    y = data.source.y
-    return None if y is None else float(max(block.max() for block in y.blocks(_BLOCK)))
 
 
 def _size(value: float) -> str:

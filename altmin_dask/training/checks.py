@@ -12,6 +12,7 @@ import numpy as np
 
 from altmin_dask.data.checks import WHOLE, check_lengths, whole_refused
 from altmin_dask.data.conversion import blurred
+from altmin_dask.data.labels import NONE, listed, whole_labels
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.summaries import Summary
 from altmin_dask.data.zarr_reader import read_zarr
@@ -72,14 +73,25 @@ def check_alike(train: SampleStore, validation: SampleStore) -> None:
             raise DataError(
                 f"{validation.path} has {has} array {name}, which the samples for training {others}"
             )
+    if train.scale != validation.scale:
+        raise DataError(
+            f"{train.path} has x divided by {train.scale:g}, and {validation.path} by {validation.scale:g}; name the "
+            "raw data as data.validation, or ingest it alike"
+        )
     if train.preparation != validation.preparation:
         raise DataError(
             f"{validation.path} was prepared otherwise than {train.path}; name the raw data as data.validation"
         )
 
 
-def check_targets(network: Network, target: str, store: SampleStore, ranges: Summary) -> None:
-    """Refuse targets that the network cannot have been made for.
+def check_targets(
+    network: Network,
+    target: str,
+    store: SampleStore,
+    ranges: Summary,
+    labels: tuple[int, ...] | None = None,
+) -> None:
+    """Refuse targets that the network cannot have been made for; `labels` stand for its classes, if not 0 … K − 1.
 
     Raises
     ------
@@ -97,7 +109,7 @@ def check_targets(network: Network, target: str, store: SampleStore, ranges: Sum
         steps = network.loss.steps or 1
         if columns != steps:
             raise DataError(f"y of {store.path} has {columns} labels a sample; the network gives {steps}")
-        _check_labels(store, ranges, network.shapes[-1][0], network.every)
+        _check_labels(store, ranges, network.shapes[-1][0], network.every, labels)
         return
     if columns != network.widths[-1]:
         raise DataError(
@@ -106,17 +118,23 @@ def check_targets(network: Network, target: str, store: SampleStore, ranges: Sum
     _check_reach(network, "y", store, ranges.y_min, ranges.y_max)
 
 
-def _check_labels(store: SampleStore, ranges: Summary, classes: int, every: bool) -> None:
-    if not ranges.y_integer:
-        raise DataError(
-            f"y of {store.path} has dtype {store.y.dtype if store.y is not None else None}; "
-            "a classifier needs integer labels 0 … K − 1"
-        )
-    if store.y is not None and store.y.dtype == bool:
-        raise DataError(f"y of {store.path} is boolean; `altmin ingest` it, which makes it labels 0 and 1")
+def _check_labels(
+    store: SampleStore, ranges: Summary, classes: int, every: bool, known: tuple[int, ...] | None
+) -> None:
     assert ranges.y_min is not None
     assert ranges.y_max is not None
-    if ranges.y_min < (-1 if every else 0):  # −1 is no target of a step
+    assert store.y is not None
+    if known is not None or store.y.dtype.kind not in "iu":
+        expected = range(classes) if known is None else known
+        found = whole_labels(read_zarr(store.y, f"y of {store.path}"))
+        new = [label for label in found if label not in expected and not (every and label == NONE)]
+        if new:
+            label = f"the label {new[0]}" if len(new) == 1 else f"the labels {listed(new)}"
+            raise DataError(
+                f"y of {store.path} has {label}, and the classes are {listed(expected)}; leave such samples out"
+            )
+        return
+    if ranges.y_min < (NONE if every else 0):  # −1 is no target of a step
         raise DataError(f"y of {store.path} has the label {ranges.y_min:g}; classes are numbered from 0")
     if ranges.y_max >= classes:
         raise DataError(

@@ -35,6 +35,13 @@ class CsvFormat(TableFormat):
         DataError
             If a first line does not name the columns, or files have columns of different names.
         """
+        return self._matched(files)
+
+    def as_written(self, files: list[str]) -> Any:
+        """Open them with all columns as text, in the same blocks."""
+        return self._matched(files, dtype=str, keep_default_na=False)
+
+    def _matched(self, files: list[str], **how: Any) -> Any:
         import dask.dataframe as dd
 
         headers = [(file, header_of(file)) for file in files]
@@ -46,15 +53,15 @@ class CsvFormat(TableFormat):
                 raise DataError(f"{file} has other columns than {first}: {', '.join(differing)}")
         # Dask reads all by the first one's order: those of another order are opened apart, and stay in their place
         runs = [[file for file, _ in run] for _, run in groupby(headers, key=lambda each: each[1])]
-        frames = [self._opened(run).map_partitions(_whole_rows)[list(names)] for run in runs]
+        frames = [self._opened(run, how).map_partitions(_whole_rows)[list(names)] for run in runs]
         return dd.concat(frames) if len(frames) > 1 else frames[0]
 
-    def _opened(self, files: list[str]) -> Any:
+    def _opened(self, files: list[str], how: dict[str, Any]) -> Any:
         import dask.dataframe as dd
 
         if files[0].endswith(".gz"):
-            return dd.read_csv(files, blocksize=None, compression="gzip")
-        return dd.read_csv(files, blocksize=BLOCK_BYTES, compression=None)
+            return dd.read_csv(files, blocksize=None, compression="gzip", **how)
+        return dd.read_csv(files, blocksize=BLOCK_BYTES, compression=None, **how)
 
 
 def header_of(file: str) -> tuple[str, ...]:

@@ -18,3 +18,9 @@ class ParquetFormat(TableFormat):
         import dask.dataframe as dd
 
         return dd.read_parquet(files)
+
+    def as_written(self, files: list[str]) -> Any:
+        """Open them with the types of Arrow."""
+        import dask.dataframe as dd
+
+        return dd.read_parquet(files, dtype_backend="pyarrow")

@@ -41,6 +41,10 @@ class TableFormat(ABC):
     def frame(self, files: list[str]) -> Any:
         """Open files of the same columns as one dataframe of dask, which is installed."""
 
+    def as_written(self, files: list[str]) -> Any:
+        """Open them as `frame` does, with values as they stand there: not made numbers, nor cut to those of NumPy."""
+        return self.frame(files)
+
     def matches(self, spec: SourceSpec) -> bool:
         """Tell by the names of a file, or of those in a folder."""
         return spec.path is not None and bool(self._files(spec.path))
@@ -48,7 +52,37 @@ class TableFormat(ABC):
     def open(self, spec: SourceSpec, options: SourceOptions) -> Source:
         """Go through the table once, to count rows and values."""
         spec.refuse_split()
-        return table_source(spec.name, self._frame(local_path(spec.base)), options)
+        return table_source(spec.name, self._opened_by(self.frame, local_path(spec.base)), options)
+
+    def columns(self, spec: SourceSpec, chosen: Sequence[str]) -> tuple[list[str], Iterator[pd.DataFrame]]:
+        """Some columns as they are written, a part after the other, in the order of rows that samples have.
+
+        Parameters
+        ----------
+        spec : SourceSpec
+            The table.
+        chosen : sequence of str
+            Names, also several with commas in between.
+
+        Raises
+        ------
+        DataError
+            If one is not there, or named twice, or the files are damaged.
+        """
+        frame = self._opened_by(self.as_written, local_path(spec.base))
+        frame.columns = there = [str(column) for column in frame.columns]
+        names = [name for text in chosen for name in _listed(text, there)]
+        if missing := [name for name in names if name not in there]:
+            raise DataError(f"{spec.name} has no column {missing[0]!r}; it has {', '.join(there)}")
+        if twice := [name for name, times in Counter(names).items() if times > 1]:
+            raise DataError(f"the column {twice[0]!r} of {spec.name} is named twice; name it once")
+        parts = frame[names].to_delayed()
+
+        def read(part: Any) -> pd.DataFrame:
+            found: pd.DataFrame = _computed(spec.name, lambda: part.compute(scheduler="sync"))
+            return found
+
+        return names, map(read, parts)
 
     def _files(self, path: Path) -> list[str]:
         if path.is_file():
@@ -57,7 +91,7 @@ class TableFormat(ABC):
             return []
         return sorted(str(file) for file in path.iterdir() if file.name.endswith(self.endings))
 
-    def _frame(self, path: Path) -> Any:
+    def _opened_by(self, frame: Callable[[list[str]], Any], path: Path) -> Any:
         try:
             import dask.dataframe  # noqa: F401 - whether it is installed
         except ImportError:
@@ -72,7 +106,7 @@ class TableFormat(ABC):
                     "give it another one, or read it by a link"
                 )
         try:
-            return self.frame(files)
+            return frame(files)
         except DataError:
             raise
         except Exception as error:  # whatever pandas and pyarrow raise of a damaged file
@@ -136,7 +170,9 @@ def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[s
 
 
 def _listed(text: str, names: list[str]) -> list[str]:
-    """Names with commas in between, and spaces after these where no name has some."""
+    """Names with commas in between, and spaces after these where no name has some; or one that has commas itself."""
+    if text in names:
+        return [text]
     return [each if each in names else each.strip() for each in text.split(",")]
 
 
