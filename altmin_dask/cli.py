@@ -11,14 +11,11 @@ import math
 import os
 import signal
 import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -32,10 +29,6 @@ from altmin_dask.errors import (
     MissingError,
     RunError,
 )
-
-if TYPE_CHECKING:
-    from altmin_dask.data.sample_store import SampleStore
-    from altmin_dask.storage.run import RunFolder
 
 app = typer.Typer(
     name="altmin",
@@ -211,33 +204,35 @@ def evaluate(
 ) -> None:
     """Measure the trained network on samples with targets."""
     from altmin_dask.config import ClusterTable
+    from altmin_dask.data.labels import listed
     from altmin_dask.display import table
     from altmin_dask.execution.connect import open_executor
-    from altmin_dask.inference import evaluate_store
+    from altmin_dask.inference import classes_of, evaluate_store, opened
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.model import Model
     from altmin_dask.storage.run import RunFolder
 
     folder = RunFolder(local_path(run))
     with (
-        _opened(folder, source, x, y, targets=True) as store,
+        opened(folder, source, _joined(x), _joined(y)) as store,
         open_executor(ClusterTable(), scheduler) as executor,
     ):
         quality = evaluate_store(folder, store, executor)
-        labels = Model.load(folder.model).network.loss.target == "labels"
+        classes = classes_of(Model.load(folder.model))
     result: dict[str, Any] = {
         "run": run,
         "source": source,
         "samples": int(quality.samples),
         "loss": quality.mean_loss if math.isfinite(quality.mean_loss) else None,
-        "accuracy": quality.accuracy if labels else None,
+        "accuracy": None if classes is None else quality.accuracy,
+        "classes": classes,
     }
     if as_json:
         typer.echo(json.dumps(result, allow_nan=False))
     else:
         rows = [("samples", f"{result['samples']}"), ("loss", f"{quality.mean_loss:.6g}")]
-        if labels:
-            rows.append(("accuracy", f"{quality.accuracy:.2%}"))
+        if classes is not None:
+            rows += [("accuracy", f"{quality.accuracy:.2%}"), ("classes", listed(classes))]
         Console().print(table(f"{run} on {source}", rows))
 
 
@@ -267,13 +262,14 @@ def predict(
     """Write the trained network's outputs for every sample, in the order of the source."""
     from altmin_dask.config import ClusterTable
     from altmin_dask.execution.connect import open_executor
+    from altmin_dask.inference import opened
     from altmin_dask.outputs import write_predictions
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
     folder = RunFolder(local_path(run))
     with (
-        _opened(folder, source, x, y, targets=False) as store,
+        opened(folder, source, _joined(x), _joined(y), targets=False) as store,
         open_executor(ClusterTable(), scheduler) as executor,
     ):
         written = write_predictions(
@@ -338,52 +334,6 @@ def dashboard(
     from altmin_dask.storage.run import RunFolder
 
     serve(RunFolder(local_path(run)), address, port, lambda line: typer.echo(line))
-
-
-@contextmanager
-def _opened(
-    folder: RunFolder, source: str, x: list[str] | None, y: list[str] | None, *, targets: bool
-) -> Iterator[SampleStore]:
-    """A source as a store, prepared as the run's training data were; what is not a store lives for this command."""
-    from altmin_dask.data.find import find_like
-    from altmin_dask.storage.model import Model
-
-    if not folder.path.is_dir():
-        raise MissingError(f"{folder.path} is not a run folder; name one that `altmin train` made")
-    model = Model.load(folder.model)
-    with tempfile.TemporaryDirectory(prefix="altmin-") as temporary:
-        find = partial(
-            find_like,
-            source,
-            Path(temporary),
-            model.scale,
-            model.preparation,
-            str(model.weights[0].dtype),
-            targets=targets,
-        )
-        yield _found(find, x, y, [] if x or y else _trained_by(folder, source, targets=targets))
-
-
-def _found(
-    find: Callable[..., SampleStore],
-    x: list[str] | None,
-    y: list[str] | None,
-    others: list[tuple[str | None, str | None]],
-) -> SampleStore:
-    """The store of the arrays that are named, or of the first ones of others that are there."""
-    for name_x, name_y in others:
-        with suppress(MissingError):
-            return find(x=name_x, y=name_y)
-    return find(x=_joined(x), y=_joined(y))
-
-
-def _trained_by(folder: RunFolder, source: str, *, targets: bool) -> list[tuple[str | None, str | None]]:
-    """Names of arrays that the samples for training were chosen by, which others may have, too."""
-    settings = folder.manifest.pipeline()["data"] if folder.claimed else {}
-    x, y = settings.get("x"), settings.get("y")
-    if (x, y) == (None, None) or source.endswith(".npy"):  # whose targets are another file
-        return []
-    return [(x, y), *([] if targets else [(x, None)])]
 
 
 def _joined(names: list[str] | None) -> str | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import zarr
 
 from altmin_dask.config import KINDS
 from altmin_dask.data.checks import check_finite, check_whole
+from altmin_dask.data.find import find_like
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import ConfigError, ExistsError, RunError
+from altmin_dask.errors import ConfigError, ExistsError, MissingError, RunError
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.samples import Samples
@@ -46,6 +49,55 @@ PREDICTIONS = Layout(
     store_files("prediction", "label"),
 )
 """What `predict_store` writes, and may replace."""
+
+
+@contextmanager
+def opened(
+    run: RunFolder, source: str, x: str | None = None, y: str | None = None, *, targets: bool = True
+) -> Iterator[SampleStore]:
+    """Samples as a store, prepared as those that a run's model was trained on; one that is made of a source goes again.
+
+    Parameters
+    ----------
+    run : RunFolder
+        With a model.
+    source : str
+        Whatever a user names.
+    x, y : str, optional
+        Names of arrays or columns; if there are none those that the run has chosen its own samples by, where they are
+        in the source, too.
+    targets : bool
+        Whether targets are read.
+
+    Raises
+    ------
+    MissingError
+        If there is no model, or nothing of such names.
+    DataError
+        If the samples cannot be read, or were prepared otherwise.
+    """
+    if not run.path.is_dir():
+        raise MissingError(f"{run.path} is not a run folder; name one that `altmin train` made")
+    model = Model.load(run.model)
+    with tempfile.TemporaryDirectory(prefix="altmin-") as temporary:
+        dtype = str(model.weights[0].dtype)
+        find = partial(
+            find_like, source, Path(temporary), model.scale, model.preparation, dtype, targets=targets
+        )
+        store = None
+        for names in [] if x or y else _own_names(run, source, targets=targets):
+            with suppress(MissingError):
+                store = store or find(x=names[0], y=names[1])
+        yield store or find(x=x, y=y)
+
+
+def _own_names(run: RunFolder, source: str, *, targets: bool) -> list[tuple[str | None, str | None]]:
+    """Names of arrays that the samples for training were chosen by, which others may have, too."""
+    settings = run.manifest.pipeline()["data"] if run.claimed else {}
+    x, y = settings.get("x"), settings.get("y")
+    if (x, y) == (None, None) or source.endswith(".npy"):  # whose targets are another file
+        return []
+    return [(x, y), *([] if targets else [(x, None)])]
 
 
 def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Evaluation:
@@ -174,6 +226,14 @@ def _held_weights(run: RunFolder) -> Iterator[str]:
 def _version(file: Path) -> tuple[int, int]:
     about = os.stat(file)  # a number is given anew, but not at the same time
     return about.st_ino, about.st_mtime_ns
+
+
+def classes_of(model: Model) -> list[Any] | None:
+    """What classes are called, numbers or text; None of a model that has none."""
+    if KINDS[model.kind].target != "labels":
+        return None
+    named: list[Any] | None = names_of(model).get("classes")
+    return list(range(model.network.shapes[-1][0])) if named is None else named
 
 
 def names_of(model: Model) -> dict[str, Any]:

@@ -16,12 +16,11 @@ import numpy as np
 import zarr
 from numpy.lib import format as npy_format
 
-from altmin_dask.config import KINDS
 from altmin_dask.data.open import read_columns
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.execution.executor import Executor
-from altmin_dask.inference import PREDICTIONS, names_of, predict_store, write_arrays
+from altmin_dask.inference import PREDICTIONS, classes_of, names_of, predict_store, write_arrays
 from altmin_dask.storage.atomic import new_file, remove_killed
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
@@ -48,32 +47,22 @@ def write_predictions(
 ) -> Path:
     """Write a model's outputs for every sample of a store, in its order, as the ending of the destination says.
 
-    ``.csv`` and ``.parquet`` are tables: the columns to keep; of a classifier ``label``, by the name that the class had
-    for training, and the probabilities in a column for every class, if they are asked for; of others ``prediction``, or
-    one column for each of several numbers. ``.npy`` is one array: labels, or probabilities if they are asked for, or
-    numbers. Whatever ends otherwise is a zarr store as `altmin_dask.inference.predict_store` writes it, which has both.
-
-    The numbers are those of that store, which is written beside the destination first, and read chunk by chunk. The
-    file appears when it is complete.
+    ``.csv`` and ``.parquet`` are tables: the columns to keep; of a classifier ``label``, as the class was called for
+    training, and with `proba` a column for every class; of others ``prediction``, or ``prediction_NAME`` for each of
+    several numbers. ``.npy`` is one array: labels, or with `proba` probabilities, or numbers. Any other ending is that
+    of a zarr store (`altmin_dask.inference.predict_store`), which has both. The numbers are those of such a store,
+    which is written beside the destination first, and read chunk by chunk. The file appears when it is complete.
 
     Parameters
     ----------
-    run : RunFolder
-        With a model.
-    store : SampleStore
-        The samples.
-    dest : path
-        Where to write.
-    executor : Executor
-        Where to compute.
+    run, store, dest, executor, overwrite
+        As of `predict_store`; a file of the same kind may be replaced.
     source : str, optional
         What the store was made of, which is not replaced, and has the columns to keep.
     proba : bool
         Write the probabilities of classes, too.
     keep : sequence of str
         Columns of the source that go along, as they are written there.
-    overwrite : bool
-        Replace a file of the same kind.
 
     Raises
     ------
@@ -87,27 +76,55 @@ def write_predictions(
     location = locate(dest)
     kind = FILES.get(Path(location).suffix.lower())
     model = Model.load(run.model)
-    if proba and KINDS[model.kind].target != "labels":
+    if proba and classes_of(model) is None:
         raise ConfigError(f"a {model.kind} gives no probabilities; leave out --proba")
     if keep and (kind is None or not kind.table):
         raise ConfigError(f"{location} has no place for columns to keep; write a .csv or .parquet file")
     if kind is None:
         return predict_store(run, store, dest, executor, overwrite=overwrite)
-    if is_url(location):
-        raise ConfigError(f"predictions are not written to a URL like {location}; give a path")
-    final = Path(os.path.realpath(location))
-    remove_killed(final, re.compile(f"{PREDICTIONS.files.pattern}|{re.escape(final.name)}"))
-    replace = _check_file(location, final, kind, source, store, overwrite=overwrite)
-    kept: list[str] = []
-    rows = None
-    if keep:
-        kept, rows = read_columns(store.path if source is None else source, keep)
+    source = store.path if source is None else source
+    final, replace = _check_file(location, kind, (store.path, locate(source)), overwrite=overwrite)
+    kept, rows = read_columns(source, keep) if keep else ([], None)
     names = _columns(model, kept, location, proba=proba) if kind.table else []
     with new_file(final, replace=replace) as hidden:
         write_arrays(run, store, hidden, executor)
         written = Predictions(zarr.open_group(hidden, mode="r"), model, store.chunk_rows, proba, names, rows)
         kind.write(written, hidden / final.name)
     return final
+
+
+def _check_file(
+    location: str, kind: FileKind, samples: Sequence[str], *, overwrite: bool
+) -> tuple[Path, bool]:
+    """Tell where to write, and whether there is a file to be replaced; refuse what may not be.
+
+    What a killed writer has left beside it is removed first.
+
+    Raises
+    ------
+    ConfigError
+        If it is a URL.
+    ExistsError
+        If it is that of the samples, lies among them, or is not to be replaced.
+    """
+    if is_url(location):
+        raise ConfigError(f"predictions are not written to a URL like {location}; give a path")
+    final = Path(os.path.realpath(location))
+    remove_killed(final, re.compile(f"{PREDICTIONS.files.pattern}|{re.escape(final.name)}"))
+    for place in (Path(os.path.realpath(each)) for each in samples if not is_url(each)):
+        if place == final or place in final.parents:
+            raise ExistsError(f"{location} is where the samples themselves are; give another destination")
+    if not os.path.lexists(location):
+        return final, False
+    if not overwrite:
+        raise ExistsError(
+            f"{location} exists already; give another destination, or --overwrite to replace it"
+        )
+    if os.path.islink(location) or not final.is_file() or not kind.is_one(final):
+        raise ExistsError(
+            f"{location} exists and is not {kind.called}, so it is never replaced; give another path"
+        )
+    return final, True
 
 
 def _columns(model: Model, kept: Sequence[str], location: str, *, proba: bool) -> list[str]:
@@ -127,7 +144,7 @@ def _columns(model: Model, kept: Sequence[str], location: str, *, proba: bool) -
             "the network has an output for every step of a sequence, which no table has place for; write a .npy file "
             "or a zarr store"
         )
-    if (classes := _classes(model)) is not None:
+    if (classes := classes_of(model)) is not None:
         names = ["label", *(map(str, classes) if proba else ())]
     elif model.network.shapes[-1][0] == 1:
         names = ["prediction"]
@@ -140,41 +157,6 @@ def _columns(model: Model, kept: Sequence[str], location: str, *, proba: bool) -
             "of --keep, or leave out --proba"
         )
     return names
-
-
-def _classes(model: Model) -> list[Any] | None:
-    """What classes are called, numbers or text; None of networks that have none."""
-    if KINDS[model.kind].target != "labels":
-        return None
-    named = names_of(model).get("classes")
-    return list(range(model.network.shapes[-1][0])) if named is None else list(named)
-
-
-def _check_file(
-    location: str, final: Path, kind: FileKind, source: str | None, store: SampleStore, *, overwrite: bool
-) -> bool:
-    """Tell whether there is a file to be replaced; refuse what may not be.
-
-    Raises
-    ------
-    ExistsError
-        If it is that of the samples, lies among them, or is not to be replaced.
-    """
-    samples = [store.path, *([] if source is None else [locate(source)])]
-    for place in (Path(os.path.realpath(each)) for each in samples if not is_url(each)):
-        if place == final or place in final.parents:
-            raise ExistsError(f"{location} is where the samples themselves are; give another destination")
-    if not os.path.lexists(location):
-        return False
-    if not overwrite:
-        raise ExistsError(
-            f"{location} exists already; give another destination, or --overwrite to replace it"
-        )
-    if os.path.islink(location) or not final.is_file() or not kind.is_one(final):
-        raise ExistsError(
-            f"{location} exists and is not {kind.called}, so it is never replaced; give another path"
-        )
-    return True
 
 
 @dataclass(frozen=True)
@@ -212,7 +194,7 @@ class Predictions:
 
     def chunks(self) -> Iterator[dict[str, Array]]:
         """Outputs, and labels by the names that classes have, of some rows after the other."""
-        classes = _classes(self.model)
+        classes = classes_of(self.model)
         arrays = {name: self.array(name) for name in ("prediction", "label") if name in self.group}
         text = np.array(classes) if classes and isinstance(classes[0], str) else None
         for start in range(0, arrays["prediction"].shape[0], self.chunk_rows):
@@ -280,7 +262,7 @@ def _write_parquet(predictions: Predictions, path: Path) -> None:
 
 
 def _write_npy(predictions: Predictions, path: Path) -> None:
-    classes = _classes(predictions.model)
+    classes = classes_of(predictions.model)
     name = "prediction" if classes is None or predictions.proba else "label"
     array = predictions.array(name)
     dtype = np.array(classes).dtype if name == "label" and classes else array.dtype

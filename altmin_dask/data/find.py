@@ -121,7 +121,7 @@ def find_like(
         source = open_source(spec, x=x, y=y, like=known)
     else:
         source = open_source(spec, x=x, y=y, like=replace(known, targets=(), classes=None))
-        source = replace(source, y=None)
+        source = replace(source, y=None, preparation=None)
     source, left = prepared_like(source, scale, known)
     return ingest(
         source,

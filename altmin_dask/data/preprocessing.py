@@ -77,7 +77,7 @@ def prepared_like(source: Source, scale: float, like: Preparation) -> tuple[Sour
         If they are not raw, of another size, or have labels of another kind.
     """
     how = source.preparation or Preparation()
-    if source.scale != 1 or how.x is not None or how.y is not None:
+    if source.scale != 1 or (how != like and (how.x or how.y) is not None):
         raise DataError(f"{source.name} has been scaled already; name the raw data")
     if source.y is not None and how.classes != like.classes:
         kinds = ["text" if classes else "numbers" for classes in (how.classes, like.classes)]
@@ -85,16 +85,16 @@ def prepared_like(source: Source, scale: float, like: Preparation) -> tuple[Sour
             f"y of {source.name} is {kinds[0]} and that of the samples for training {kinds[1]}, or there are others; "
             "give data of the same kind"
         )
+    left = scale
     if scale != 1 and like.x is not None:
-        reader = source.x
+        reader, left = source.x, 1.0
 
         def divide(block: Array) -> Array:
             check_whole(block, reader.label)
             return np.divide(block, scale, dtype=np.float64)
 
         source = replace(source, x=mapped(reader, divide, np.float64), scale=scale)
-        scale = 1.0
-    return prepared(replace(source, preparation=like.stored)), scale
+    return prepared(replace(source, preparation=like.stored)), left
 
 
 def prepared(source: Source) -> Source:

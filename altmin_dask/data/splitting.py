@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -32,8 +33,8 @@ def split(
 ) -> tuple[Source, Source]:
     """Divide samples into those to train on and those held out, drawn at random from every thousand rows.
 
-    Both parts read the whole source, block by block, and keep its order. The same samples, fraction and seed give the
-    same parts.
+    Both parts read the whole source, block by block, and keep its order; messages on them count their own rows. The
+    same samples, fraction and seed give the same parts.
 
     Parameters
     ----------
@@ -62,32 +63,34 @@ def split(
             f"{setting} = {fraction} of {source.rows} samples leaves no sample to "
             f"{'train on' if count else 'hold out'}; give another, or {otherwise}"
         )
-    masks: Masks
+    masks = partial(_masks, source.rows, fraction, seed)
     if stratified and source.y is not None:
         packed = _stratified(source.y, count, seed, f"{setting} = {fraction}", otherwise)
-        masks = lambda: _unpacked(packed, source.rows)  # noqa: E731
-    else:
-        masks = lambda: _masks(source.rows, fraction, seed)  # noqa: E731
-
-    def part(reader: RowReader, held: bool) -> RowReader:
-        def blocks(rows: int) -> Iterator[Array]:
-            pieces = zip(reader.blocks(PIECE), masks(), strict=True)
-            return regrouped((piece[mask == held] for piece, mask in pieces), rows)
-
-        rows = count if held else source.rows - count
-        return replace(reader, shape=(rows, *reader.shape[1:]), blocks=blocks)
+        masks = partial(_unpacked, packed, source.rows)
 
     train, validation = (
         replace(
-            source,
-            x=part(source.x, held),
-            y=None if source.y is None else part(source.y, held),
-            sequence_arrays={name: part(reader, held) for name, reader in source.sequence_arrays.items()},
-            weights=None if source.weights is None else part(source.weights, held),
+            Source.of(
+                f"the part of {source.name} {'held out' if held else 'to train on'}",
+                {name: _part(reader, masks, held, size) for name, reader in source.arrays.items()},
+                source.preparation,
+            ),
+            scale=source.scale,
+            rounded=source.rounded,
         )
-        for held in (False, True)
+        for held, size in ((False, source.rows - count), (True, count))
     )
     return train, validation
+
+
+def _part(reader: RowReader, masks: Masks, held: bool, size: int) -> RowReader:
+    """The rows of an array that are held out, or that are not."""
+
+    def blocks(rows: int) -> Iterator[Array]:
+        pieces = zip(reader.blocks(PIECE), masks(), strict=True)
+        return regrouped((piece[mask == held] for piece, mask in pieces), rows)
+
+    return replace(reader, shape=(size, *reader.shape[1:]), blocks=blocks)
 
 
 def held_out(rows: int, fraction: float) -> int:
