@@ -120,4 +120,8 @@ def listed(values: Sequence[object]) -> str:
 
 
 def _as_text(block: Array) -> Array:
-    return np.char.decode(block, "utf-8") if block.dtype.kind == "S" else block.astype(str)
+    if block.dtype.kind == "S":
+        return np.char.decode(block, "utf-8")
+    return (
+        block.astype(object).astype(str) if block.dtype.kind == "T" else block
+    )  # which has no width of its own
