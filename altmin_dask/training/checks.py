@@ -84,6 +84,27 @@ def check_alike(train: SampleStore, validation: SampleStore) -> None:
         )
 
 
+def warn_of_constants(store: SampleStore, target: str, ranges: Summary) -> None:
+    """Tell of samples that are all the same, or have the same target, so that there is nothing to learn.
+
+    Warns
+    -----
+    AltMinWarning
+        If all values of x, or of real targets, are one number.
+    """
+    found = []
+    if ranges.x_min == ranges.x_max:
+        found.append(f"x of {store.title} is {ranges.x_min:g} everywhere")
+    if target == "real" and ranges.y_min is not None and ranges.y_min == ranges.y_max:
+        found.append(f"y of {store.title} is {ranges.y_min:g} everywhere")
+    if found:
+        warnings.warn(
+            f"{' and '.join(found)}; there is nothing to learn from that, look at how the samples were made",
+            AltMinWarning,
+            stacklevel=3,
+        )
+
+
 def check_targets(
     network: Network,
     target: str,

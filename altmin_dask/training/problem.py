@@ -20,6 +20,7 @@ from altmin_dask.training.checks import (
     check_layout,
     check_targets,
     computed_with,
+    warn_of_constants,
 )
 from altmin_dask.training.defaults import Settings, resolve
 from altmin_dask.training.labels import find_classes
@@ -80,6 +81,7 @@ def build_problem(
             check_layout(network, store)
             check_targets(network, target, store, ranges, labels)
             check_digits(store, settings.dtype, computed_with(store, target), ranges)
+    warn_of_constants(train, target, summary)
     if train.weights is not None:
         _check_weighted(pipeline)
     if validation is not None:
