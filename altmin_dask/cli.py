@@ -263,18 +263,18 @@ def predict(
     from altmin_dask.config import ClusterTable
     from altmin_dask.execution.connect import open_executor
     from altmin_dask.inference import opened
-    from altmin_dask.outputs import write_predictions
+    from altmin_dask.outputs import check_output, write_predictions
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
     folder = RunFolder(local_path(run))
+    wishes: dict[str, Any] = {"proba": proba, "keep": keep or (), "overwrite": overwrite}
+    check_output(folder, source, dest, **wishes)
     with (
         opened(folder, source, _joined(x), _joined(y), targets=False) as store,
         open_executor(ClusterTable(), scheduler) as executor,
     ):
-        written = write_predictions(
-            folder, store, dest, executor, source=source, proba=proba, keep=keep or (), overwrite=overwrite
-        )
+        written = write_predictions(folder, store, dest, executor, source=source, **wishes)
     typer.echo(f"{written}: predictions for {store.rows} samples")
 
 

@@ -148,16 +148,26 @@ def predict_store(
     RunError
         As of `evaluate_store`.
     """
-    location = locate(dest)
-    if is_url(location):
-        raise ConfigError(f"predictions are not written to a URL like {location}; give a path")
-    final = Path(os.path.realpath(location))
-    if final == Path(os.path.realpath(store.path)):
-        raise ExistsError(f"{location} holds the samples themselves; give another destination")
-    replace = check_destination(location, overwrite, PREDICTIONS)
+    final, replace = check_store(locate(dest), store.path, overwrite=overwrite)
     with new_folder(final, PREDICTIONS, replace=replace) as partial:
         write_arrays(run, store, partial, executor)
     return final
+
+
+def check_store(location: str, samples: str, *, overwrite: bool) -> tuple[Path, bool]:
+    """Tell where predictions for some samples may be written, and whether there is a store to be replaced.
+
+    Raises
+    ------
+    ConfigError, ExistsError
+        As of `predict_store`.
+    """
+    if is_url(location):
+        raise ConfigError(f"predictions are not written to a URL like {location}; give a path")
+    final = Path(os.path.realpath(location))
+    if final == Path(os.path.realpath(locate(samples))):
+        raise ExistsError(f"{location} holds the samples themselves; give another destination")
+    return final, check_destination(location, overwrite, PREDICTIONS)
 
 
 def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Executor) -> Model:

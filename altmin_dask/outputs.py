@@ -20,7 +20,7 @@ from altmin_dask.data.open import read_columns
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.execution.executor import Executor
-from altmin_dask.inference import PREDICTIONS, classes_of, names_of, predict_store, write_arrays
+from altmin_dask.inference import PREDICTIONS, check_store, classes_of, names_of, predict_store, write_arrays
 from altmin_dask.storage.atomic import new_file, remove_killed
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
@@ -73,16 +73,12 @@ def write_predictions(
     DataError
         If the samples do not fit the model, or the source has no such columns.
     """
-    location = locate(dest)
+    source = store.path if source is None else source
+    check_output(run, source, dest, proba=proba, keep=keep, overwrite=overwrite)
+    location, model = locate(dest), Model.load(run.model)
     kind = FILES.get(Path(location).suffix.lower())
-    model = Model.load(run.model)
-    if proba and classes_of(model) is None:
-        raise ConfigError(f"a {model.kind} gives no probabilities; leave out --proba")
-    if keep and (kind is None or not kind.table):
-        raise ConfigError(f"{location} has no place for columns to keep; write a .csv or .parquet file")
     if kind is None:
         return predict_store(run, store, dest, executor, overwrite=overwrite)
-    source = store.path if source is None else source
     final, replace = _check_file(location, kind, (store.path, locate(source)), overwrite=overwrite)
     kept, rows = read_columns(source, keep) if keep else ([], None)
     names = _columns(model, kept, location, proba=proba) if kind.table else []
@@ -91,6 +87,30 @@ def write_predictions(
         written = Predictions(zarr.open_group(hidden, mode="r"), model, store.chunk_rows, proba, names, rows)
         kind.write(written, hidden / final.name)
     return final
+
+
+def check_output(
+    run: RunFolder,
+    source: str,
+    dest: str | os.PathLike[str],
+    *,
+    proba: bool = False,
+    keep: Sequence[str] = (),
+    overwrite: bool = False,
+) -> None:
+    """Refuse what `write_predictions` would, before samples are read; arguments and errors as there."""
+    location, model = locate(dest), Model.load(run.model)
+    kind = FILES.get(Path(location).suffix.lower())
+    if proba and classes_of(model) is None:
+        raise ConfigError(f"a {model.kind} gives no probabilities; leave out --proba")
+    if keep and (kind is None or not kind.table):
+        raise ConfigError(f"{location} has no place for columns to keep; write a .csv or .parquet file")
+    if kind is None:
+        check_store(location, source, overwrite=overwrite)
+        return
+    _check_file(location, kind, (locate(source),), overwrite=overwrite)
+    if kind.table:
+        _columns(model, read_columns(source, keep)[0] if keep else [], location, proba=proba)
 
 
 def _check_file(

@@ -206,6 +206,19 @@ def test_what_cannot_be_written(altmin, home, tmp_path):
         assert files_below(tmp_path) == before
 
 
+def test_it_is_refused_before_samples_are_read(altmin, home, tmp_path, monkeypatch):
+    """Which may take hours."""
+    monkeypatch.setattr("altmin_dask.data.find.ingest", None)
+    for dest in ("p.csv", "p.npy", "p.zarr"):
+        (tmp_path / dest).write_text("dear")
+        for words in ([], ["--overwrite"]):
+            assert altmin("predict", home / "text", home / "new.csv", dest, *words).code in (
+                2,
+                1 if words else 2,
+            )
+        assert (tmp_path / dest).read_text() == "dear"
+
+
 def test_columns_are_those_of_tables(altmin, trained, tmp_path):
     np.savez("x.npz", x=X)
     for source in ("x.npz", trained / "samples.zarr"):

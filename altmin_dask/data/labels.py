@@ -53,11 +53,15 @@ def whole_labels(y: RowReader) -> tuple[int, ...]:
     found = distinct(y)
     if found.dtype.kind == "f":
         unusable = found[~(np.isfinite(found) & (found == np.floor(found)) & (np.abs(found) < WHOLE))]
+        if np.isnan(unusable).any():
+            raise DataError(f"{y.label} has missing labels (NaN); leave such rows out")
         if unusable.size:
             raise DataError(
                 f"{y.label} has the label {unusable[0]:g}; a classifier needs whole numbers or text, and a regressor "
                 "takes other numbers"
             )
+    if found[-1] > np.iinfo(np.int64).max:
+        raise DataError(f"{y.label} has the label {found[-1]}, which is too large; number the classes from 0")
     return tuple(map(int, found))
 
 
@@ -74,10 +78,12 @@ def text_labels(y: RowReader, known: Sequence[str] | None) -> tuple[RowReader, t
     Raises
     ------
     DataError
-        If there are others than `known`.
+        If there are others than `known`, or empty ones.
     """
     text = mapped(y, _as_text, "U")
     found = tuple(map(str, distinct(text)))
+    if "" in found:
+        raise DataError(f"{y.label} has labels that are empty; leave such rows out, or give them a name")
     if known is not None and (new := [name for name in found if name not in known]):
         raise DataError(f"{y.label} has {listed(new)}, which the samples for training had not")
     classes = tuple(found if known is None else known)

@@ -314,8 +314,25 @@ def test_too_many_are_refused(monkeypatch):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.5, 2.0**53])
 def test_what_is_no_label(value):
-    with pytest.raises(DataError, match="a classifier needs whole numbers"):
+    words = "has missing labels" if np.isnan(value) else "a classifier needs whole numbers"
+    with pytest.raises(DataError, match=words):
         find(np.array([0.0, 1.0, value]))
+
+
+def test_missing_labels(altmin, tmp_path):
+    np.savez("t.npz", x=X, y=np.where(LABELS > 1, "", "a"))
+    refused(altmin("ingest", "t.npz", "t.zarr"), "has labels that are empty; leave such rows out")
+    pd.DataFrame(X, columns=list("abcdef")).assign(y=[None, *LABELS[1:]]).to_csv("t.csv", index=False)
+    write_pipeline(tmp_path / "p.toml", "t.csv", "classifier")
+    refused(altmin("train", "p.toml"), "has missing labels (NaN); leave such rows out")
+
+
+@pytest.mark.parametrize("kind", ["from 1", "text", "floats"])
+def test_a_column_of_labels(kind, plain, altmin, tmp_path):
+    """(rows, 1), as some programs have them."""
+    np.savez("t.npz", x=X, y=KINDS[kind][LABELS][:, None])
+    model = train(altmin, tmp_path, "t.npz")
+    np.testing.assert_array_equal(model.weights[0], plain.weights[0])
 
 
 def test_distinct_values_of_many_blocks(monkeypatch):

@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from altmin_dask.data import splitting
+from altmin_dask.data.find import store_source
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source, array_source
 from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.runs import train
 from altmin_dask.storage.run import RunFolder
 
 # of dask with the newest pandas
@@ -51,15 +53,15 @@ def test_every_class_has_its_share(sizes, fraction, seed, data):
         patch.setattr(splitting, "PIECE", 8)
         patch.setattr(splitting, "_BLOCK", 24)
         try:
-            train, held = divided(numbered(y), fraction, seed, stratified=True)
+            kept_part, held = divided(numbered(y), fraction, seed, stratified=True)
         except (ConfigError, DataError):
             count = splitting.held_out(len(y), fraction)
             assert not len(sizes) <= count <= len(y) - len(sizes)
             return
-        kept, out = rows_of(train), rows_of(held, 5)
+        kept, out = rows_of(kept_part), rows_of(held, 5)
         assert sorted([*kept, *out]) == list(range(len(y)))
         assert len(out) == held.rows == splitting.held_out(len(y), fraction)
-        for rows, part in ((kept, train), (out, held)):
+        for rows, part in ((kept, kept_part), (out, held)):
             assert (np.diff(rows) > 0).all()
             np.testing.assert_array_equal(np.concatenate([b for _, b in part.blocks(9)]), y[rows.astype(int)])
         np.testing.assert_array_equal(rows_of(divided(numbered(y), fraction, seed, stratified=True)[1]), out)
@@ -207,6 +209,18 @@ def test_settings_with_a_share_of_a_store(altmin, tmp_path):
     assert altmin("train", "p.toml", "--run", "r", "data.scale=4").code == 0
     for part in parts(tmp_path / "r"):
         assert (part.chunk_rows, part.scale) == (9, 4)
+
+
+def test_from_python(pipeline, make_store, samples, tmp_path):
+    """The same samples are held out as from the command line, and as an estimator would."""
+    store = make_store(samples, np.arange(200) % 3 + 5)
+    made = pipeline(
+        store.path, data={"validation": 0.1}, network={"kind": "classifier"}, training={"seed": 3}
+    )
+    records = train(made, RunFolder(tmp_path / "run"), log=lambda line: None)
+    assert records[-1].validation_accuracy is not None
+    _, held = divided(store_source(store), 0.1, 3, stratified=True)
+    np.testing.assert_array_equal(parts(tmp_path / "run")[1].x[:], next(held.blocks(200))[0])
 
 
 @pytest.mark.parametrize("kind", ["regressor", "autoencoder"])

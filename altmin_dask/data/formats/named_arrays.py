@@ -8,6 +8,7 @@ from dataclasses import replace
 from altmin_dask.data.labels import TEXT, listed, text_labels
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import Source
+from altmin_dask.data.streams import shaped
 from altmin_dask.errors import DataError, MissingError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
@@ -45,7 +46,7 @@ def source_of(
 
 
 def with_labels(source: Source, like: Preparation | None) -> Source:
-    """A source with the classes that its targets are, if these are text, in their place.
+    """A source with the classes that its targets are, if these are text, in their place; a column of them is flat.
 
     Raises
     ------
@@ -55,6 +56,9 @@ def with_labels(source: Source, like: Preparation | None) -> Source:
     known = None if like is None else like.classes
     if source.y is None:
         return source
+    if source.y.shape[1:] == (1,) != source.x_shape[:1]:  # but for sequences of one step
+        source = replace(source, y=shaped(source.y, ()))
+    assert source.y is not None
     if source.y.dtype.kind not in TEXT:
         if known is not None:
             raise DataError(
