@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from altmin_dask.data.formats.adding_problem import Adding
 from altmin_dask.data.formats.base import SourceFormat, SourceOptions, SourceSpec
@@ -23,6 +23,7 @@ from altmin_dask.data.source import Source
 from altmin_dask.errors import DataError, MissingError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.zarr_groups import is_zarr_folder
+from altmin_dask.table_options import TableOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +49,12 @@ def open_source(
     x: str | None = None,
     y: str | None = None,
     like: Preparation | None = None,
+    missing: str | Mapping[str, str] | None = None,
+    handle_unknown: str | None = None,
+    max_categories: int | None = None,
+    min_frequency: float | None = None,
+    dates: str | None = None,
+    csv: Mapping[str, Any] | None = None,
 ) -> Source:
     """Open the samples that a user names; headers are read, and tables gone through to count rows.
 
@@ -64,9 +71,9 @@ def open_source(
           with ``lengths`` and ``states`` of sequences and ``sample_weight``; or the only array as x;
         * a ``.npy`` file: x, with y in another ``.npy`` file named by `y`;
         * a folder of idx files like ``train-images-idx3-ubyte.gz`` and ``train-labels-idx1-ubyte.gz``;
-        * a ``.csv`` (or ``.csv.gz``) or ``.parquet`` file, or a folder of such: its column ``y``, or those named by `y`
-          with commas in between, are the targets, all others, or those named by `x`, the inputs; columns of text
-          become a number for each of their values;
+        * a ``.csv``, ``.tsv`` (or ``.csv.gz``, bz2, xz, zip, zst) or ``.parquet`` file, or a folder of such: its column
+          ``y``, or those named by `y` with commas in between, are the targets, all others, or those named by `x`, the
+          inputs; columns of text become a number for each of their values, dates days since 1970;
         * a folder of images of equal size, or of folders of them, which are the classes.
 
         ``:train`` or ``:test`` at the end takes one part: the first 1437 or last 360 ``digits``, different samples of
@@ -75,6 +82,10 @@ def open_source(
         Names of arrays or columns; without `y`, one called ``y`` is taken where there is one.
     like : Preparation, optional
         Of the samples that these are to go with: the same columns, values and classes.
+    missing, handle_unknown, max_categories, min_frequency, dates, csv
+        What becomes of missing values, categories and dates of a table, and how csv is read, as
+        `altmin_dask.table_options.TableOptions` has it; a single word for `missing` is for all columns. By default
+        missing values are refused, and values that `like` had not become zeros, with a warning that counts them.
 
     Raises
     ------
@@ -90,11 +101,16 @@ def open_source(
     (array([[30.,  0.,  1.],
            [80.,  1.,  0.]]), array([300., 900.]))
     """
-    wanted, options = SourceSpec.parse(spec), SourceOptions(x, y, like)
+    tables = TableOptions.of(missing, handle_unknown, max_categories, min_frequency, dates, csv)
+    wanted, options = SourceSpec.parse(spec), SourceOptions(x, y, like, tables)
     matching = (kind for kind in FORMATS if kind.matches(wanted))
     if found := next(matching, None):
         if wanted.folder is not None and not is_zarr_folder(wanted.folder):  # which may have very many files
             _check_only(found, list(matching), wanted)
+        if not isinstance(found, TableFormat) and tables != TableOptions():
+            raise DataError(
+                f"{wanted.name} is no table; missing values, categories, dates and csv are of tables"
+            )
         return found.open(wanted, options)
     if wanted.path is not None and not wanted.path.exists():
         raise MissingError(f"there is no file or folder {wanted.path}; check the path")
@@ -104,7 +120,9 @@ def open_source(
     )
 
 
-def read_columns(spec: str, chosen: Sequence[str]) -> tuple[list[str], Iterator[pd.DataFrame]]:
+def read_columns(
+    spec: str, chosen: Sequence[str], csv: Mapping[str, Any] | None = None
+) -> tuple[list[str], Iterator[pd.DataFrame]]:
     """Columns of a table as they are written, a part after the other, in the order of the samples of `open_source`.
 
     Their names, also with commas in between, are given back one by one.
@@ -118,7 +136,7 @@ def read_columns(spec: str, chosen: Sequence[str]) -> tuple[list[str], Iterator[
     found = next((kind for kind in FORMATS if kind.matches(wanted)), None)
     if not isinstance(found, TableFormat):
         raise DataError(f"{spec} is no table; columns are kept of csv and parquet files")
-    return found.columns(wanted, chosen)
+    return found.columns(wanted, chosen, csv)
 
 
 def _check_only(found: SourceFormat, others: list[SourceFormat], wanted: SourceSpec) -> None:

@@ -30,7 +30,7 @@ def standardized(source: Source) -> Source:
     known = source.preparation or Preparation()
     x = _scaling(source.x)
     if known.columns:
-        keep = np.concatenate([[column.values is not None] * len(column.names) for column in known.columns])
+        keep = ~np.array(known.measured)
         x = Scaling(
             tuple(np.where(keep, 0.0, x.shift).tolist()), tuple(np.where(keep, 1.0, x.scale).tolist())
         )

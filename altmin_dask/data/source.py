@@ -41,6 +41,8 @@ class Source:
         What x has been divided by already: of a store that `ingest` wrote.
     rounded : tuple of str
         Names of arrays that have lost digits of float64 already.
+    columns : tuple of (str, str, int)
+        Of a table that was learnt from: the names of its inputs, what they become, and how many rows have no value.
 
     Raises
     ------
@@ -56,6 +58,7 @@ class Source:
     preparation: Preparation | None = None
     scale: float = 1.0
     rounded: tuple[str, ...] = ()
+    columns: tuple[tuple[str, str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.x.shape) < 2:
