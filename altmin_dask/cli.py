@@ -64,6 +64,13 @@ XOption = Annotated[
     list[str] | None, typer.Option(help="Name of the array of samples, or of columns: NAME,NAME,…")
 ]
 YOption = Annotated[list[str] | None, typer.Option(help="Name of the array of targets, or of columns.")]
+MissingOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[COLUMN=]mean|median|constant[:VALUE]|refuse",
+        help="What becomes of missing values of a table; refused if nothing is said.",
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command wrote before.")]
 
 
@@ -104,16 +111,55 @@ def ingest_command(
     chunk_rows: Annotated[
         int | None, typer.Option(metavar="N", help="Rows in a chunk; by default about 8 MiB.")
     ] = None,
+    missing: MissingOption = None,
+    handle_unknown: Annotated[
+        str | None,
+        typer.Option(metavar="ignore|error|infrequent_if_exist", help="What becomes of values that are new."),
+    ] = None,
+    max_categories: Annotated[
+        int | None, typer.Option(metavar="N", help="Numbers that a column of text becomes at most.")
+    ] = None,
+    min_frequency: Annotated[
+        float | None, typer.Option(metavar="ROWS|SHARE", help="Rarer values of text share one number.")
+    ] = None,
+    dates: Annotated[
+        str | None,
+        typer.Option(metavar="days|cyclic", help="With month, weekday and hour as cycles, or not."),
+    ] = None,
+    csv: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="How csv is read: sep, decimal, header, encoding, na_values, …"
+        ),
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option(metavar="STORE", help="Prepare samples exactly as those of this store are.")
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Stream samples from anywhere into a sample store."""
     from rich.progress import Progress
 
+    from altmin_dask.data.find import open_like
     from altmin_dask.data.ingest import ingest
     from altmin_dask.data.open import open_source
+    from altmin_dask.table_options import ALL, words_of
 
     console = Console(stderr=True)
-    opened = open_source(source, x=_joined(x), y=_joined(y))
+    given: dict[str, Any] = {
+        "missing": words_of(missing, "--missing", alone=ALL) or None,
+        "handle_unknown": handle_unknown,
+        "max_categories": max_categories,
+        "min_frequency": min_frequency,
+        "dates": dates,
+        "csv": words_of(csv, "--csv") or None,
+    }
+    tables = {name: value for name, value in given.items() if value is not None}
+    names: dict[str, Any] = {"x": _joined(x), "y": _joined(y)}
+    if like is None:
+        opened = open_source(source, **names, **tables)
+    else:
+        opened, scale = open_like(source, like, names, tables, scale=scale, standardize=standardize)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"ingest {source}", total=opened.rows)
         store = ingest(

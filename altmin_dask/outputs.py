@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ def write_predictions(
     if kind is None:
         return predict_store(run, store, dest, executor, overwrite=overwrite)
     final, replace = _check_file(location, kind, (store.path, locate(source)), overwrite=overwrite)
-    kept, rows = read_columns(source, keep) if keep else ([], None)
+    kept, rows = read_columns(source, keep, _csv_of(model)) if keep else ([], None)
     names = _columns(model, kept, location, proba=proba) if kind.table else []
     with new_file(final, replace=replace) as hidden:
         write_arrays(run, store, hidden, executor)
@@ -110,7 +110,13 @@ def check_output(
         return
     _check_file(location, kind, (locate(source),), overwrite=overwrite)
     if kind.table:
-        _columns(model, read_columns(source, keep)[0] if keep else [], location, proba=proba)
+        kept = read_columns(source, keep, _csv_of(model))[0] if keep else []
+        _columns(model, kept, location, proba=proba)
+
+
+def _csv_of(model: Model) -> Mapping[str, Any] | None:
+    """How csv files are written that a model reads."""
+    return None if model.preparation is None else model.preparation.csv
 
 
 def _check_file(

@@ -18,6 +18,8 @@ MAX_CATEGORIES = 256
 
 Chosen, not measured: a quarter of what was refused before there were infrequent values.
 """
+TABLE_SETTINGS = ("missing", "handle_unknown", "max_categories", "min_frequency", "dates", "csv")
+"""What `TableOptions.of` takes, by the names that `open_source` and the table ``[data]`` have for it."""
 _ALIASES = {"separator": "sep", "delimiter": "sep"}
 _WHOLE = ("skiprows",)
 _TEXT = ("sep", "decimal", "thousands", "encoding", "quotechar", "comment", "compression", "index_col")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from dask.utils import parse_bytes
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from altmin_dask.config.base import ONE, WORD, Count, NonNegative, Positive, Table
+from altmin_dask.config.base import ONE, TABLE, WORD, Count, NonNegative, Positive, Table
+from altmin_dask.errors import ConfigError
 from altmin_dask.solvers.penalties import PENALTIES
+from altmin_dask.table_options import TABLE_SETTINGS, TableOptions
 
 _SCHEDULES = dict.fromkeys(name for penalty in PENALTIES.values() for name in penalty.schedules)
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -17,6 +19,10 @@ ScheduleName = Literal["auto", *_SCHEDULES]  # type: ignore[valid-type]
 
 def _form_of_validation(value: Any) -> str:
     return WORD if isinstance(value, str) else ONE
+
+
+def _form_of_missing(value: Any) -> str:
+    return TABLE if isinstance(value, dict) else WORD
 
 
 class DataTable(Table):
@@ -48,6 +54,40 @@ class DataTable(Table):
     some. What is computed then depends on the machine.
     """
 
+    missing: (
+        Annotated[
+            Annotated[str, Tag(WORD)] | Annotated[dict[str, str], Tag(TABLE)], Discriminator(_form_of_missing)
+        ]
+        | None
+    ) = None
+    """What becomes of missing values of raw tables: "refuse" (the default), "mean", "median", "constant" or
+    "constant:VALUE"; or a table of these words by columns, with "*" for all others."""
+    handle_unknown: str | None = None
+    """What becomes of values that `train` has not: "ignore" (the default: all zeros), "error" or
+    "infrequent_if_exist"."""
+    max_categories: Count | None = None
+    """Numbers that a column of text becomes at most; by default 256."""
+    min_frequency: Positive | None = None
+    """In how many rows, or below 1 in which share of them, a value of text has to be to have a number of its own."""
+    dates: str | None = None
+    """"days" (the default), or "cyclic": with sine and cosine of month, weekday and hour beside them."""
+    csv: dict[str, str | bool | int | list[str]] | None = None
+    """How csv files are read, by names of `pandas.read_csv`: sep, decimal, header, encoding, na_values, …"""
+
+    @model_validator(mode="after")
+    def _tables_are_known(self) -> DataTable:
+        try:
+            TableOptions.of(**self.tables)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """What is said of raw tables, as `altmin_dask.data.open.open_source` takes it."""
+        said = ((name, getattr(self, name)) for name in TABLE_SETTINGS)
+        return {name: value for name, value in said if value is not None}
+
     @property
     def share(self) -> float | None:
         """The share of the rows of `train` that is held out, if samples for validation are no others."""
@@ -57,7 +97,7 @@ class DataTable(Table):
     def given(self) -> dict[str, Any]:
         """Settings for raw sources that were set, whatever they say."""
         names = {"scale", "standardize", "chunk_rows"} & self.model_fields_set
-        return {name: getattr(self, name) for name in sorted(names)}
+        return {name: getattr(self, name) for name in sorted(names)} | self.tables
 
     @field_validator("chunk_rows", mode="before")
     @classmethod

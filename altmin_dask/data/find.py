@@ -20,6 +20,7 @@ from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.zarr_groups import is_zarr_folder, open_zarr
+from altmin_dask.table_options import TABLE_SETTINGS
 
 
 def is_store(spec: str) -> bool:
@@ -49,10 +50,12 @@ def find_store(
     dtype: str = "float32",
     x: str | None = None,
     y: str | None = None,
+    tables: Mapping[str, Any] | None = None,
 ) -> SampleStore:
     """Open a sample store; any other source is first ingested as ``<data>/<name>.zarr`` (once).
 
-    In `dtype`, that of the network, with `standardize`, or prepared `like` other samples; `x` and `y` name its arrays.
+    In `dtype`, that of the network, with `standardize`, or prepared `like` other samples; `x` and `y` name its arrays,
+    `tables` are what else `open_source` takes of tables.
 
     Raises
     ------
@@ -64,7 +67,7 @@ def find_store(
     made = data / f"{name}.zarr"
     if made.exists():
         return SampleStore.open(made)
-    source = open_source(spec, x=x, y=y, like=like)
+    source = open_source(spec, x=x, y=y, like=like, **(tables or {}))
     if like is not None:
         source, scale = prepared_like(source, scale, like)
         return ingest(source, made, scale=scale, chunk_rows=chunk_rows, dtype=dtype)
@@ -131,6 +134,55 @@ def find_like(
     )
 
 
+def open_like(
+    spec: str,
+    store: str,
+    names: Mapping[str, Any],
+    tables: Mapping[str, Any],
+    *,
+    scale: float,
+    standardize: bool,
+) -> tuple[Source, float]:
+    """Open raw samples, prepared as those of a store are.
+
+    Parameters
+    ----------
+    spec, store : str
+        The samples, and the store.
+    names : mapping
+        ``x`` and ``y`` of arrays.
+    tables : mapping
+        What else `open_source` takes; only ``csv`` may be given, which says how the new files are written.
+    scale, standardize
+        Settings of `ingest`, which the store has for itself.
+
+    Returns
+    -------
+    source : Source
+        The samples.
+    scale : float
+        What they are still to be divided by.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is given that the store has for itself.
+    DataError
+        If the samples cannot be prepared like that.
+    """
+    others = [name for name in tables if name != "csv"]
+    others += [name for name, given in (("scale", scale != 1), ("standardize", standardize)) if given]
+    if others:
+        option = others[0].replace("_", "-")
+        raise ConfigError(
+            f"--{option} does not go with --like: samples are prepared as {store} was; leave it out"
+        )
+    known = SampleStore.open(locate(store))
+    how = known.preparation or Preparation()
+    source = open_source(spec, **names, like=how, **tables)
+    return prepared_like(source, known.scale, how)
+
+
 def store_source(store: SampleStore) -> Source:
     """The samples of a store, to be read once more."""
     readers = {name: read_zarr(array, f"{name} of {store.path}") for name, array in store.arrays.items()}
@@ -146,7 +198,7 @@ def check_made_so(store: SampleStore, given: Mapping[str, Any]) -> None:
     store : SampleStore
         One that a user named.
     given : mapping
-        Those of the table ``[data]`` that were set: scale, standardize, chunk_rows.
+        Those of the table ``[data]`` that were set: scale, standardize, chunk_rows, and those of tables.
 
     Raises
     ------
@@ -155,6 +207,11 @@ def check_made_so(store: SampleStore, given: Mapping[str, Any]) -> None:
     """
     how = store.preparation
     standardized = how is not None and how.x is not None
+    if of_tables := [name for name in given if name in TABLE_SETTINGS]:
+        raise ConfigError(
+            f"data.{of_tables[0]} is for raw tables, and {store.path} is used as it is; leave it out, or `altmin "
+            f"ingest` the raw samples again with --{of_tables[0].replace('_', '-')}"
+        )
     wishes: dict[str, tuple[str, Callable[[Any], bool], str]] = {
         "scale": (f"has x divided by {store.scale:g}", lambda value: value == store.scale, "--scale {}"),
         "standardize": (

@@ -38,6 +38,7 @@ from altmin_dask.planning.projection import (
     task_rows,
     usable,
 )
+from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.training.build_network import DatasetSpec, make_network
@@ -301,7 +302,9 @@ def _samples(pipeline: Pipeline, data: Path | None) -> tuple[_Data, _Data | None
     look = partial(_look, pipeline, there)
     if table.share is None:
         train = look("train", table.train)
-        return train, None if table.validation is None else look("validation", str(table.validation))
+        if table.validation is None:
+            return train, None
+        return train, look("validation", str(table.validation), train.source.preparation)
     if is_ready(table.train, table.x, table.y):
         given = {name: value for name, value in table.given.items() if name != "chunk_rows"}
         check_made_so(SampleStore.open(locate(table.train)), given)
@@ -312,8 +315,10 @@ def _samples(pipeline: Pipeline, data: Path | None) -> tuple[_Data, _Data | None
     return _of_source(pipeline, whole, max(1, whole.rows - rows)), _of_source(pipeline, whole, max(1, rows))
 
 
-def _look(pipeline: Pipeline, there: Mapping[str, Path], role: str, spec: str) -> _Data:
-    """Samples that have a name of their own."""
+def _look(
+    pipeline: Pipeline, there: Mapping[str, Path], role: str, spec: str, like: Preparation | None = None
+) -> _Data:
+    """Samples that have a name of their own, with the columns of others."""
     table = pipeline.data
     if is_ready(spec, table.x, table.y):
         store = SampleStore.open(locate(spec))
@@ -321,7 +326,7 @@ def _look(pipeline: Pipeline, there: Mapping[str, Path], role: str, spec: str) -
         return _of_store(store)
     if role in there:
         return _of_store(SampleStore.open(there[role]))
-    source = open_source(spec, x=table.x, y=table.y)
+    source = open_source(spec, x=table.x, y=table.y, like=like, **table.tables)
     return _of_source(pipeline, source, source.rows)
 
 

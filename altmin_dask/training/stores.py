@@ -30,7 +30,9 @@ def open_stores(
     table, dtype = pipeline.data, pipeline.network.dtype
     if table.share is not None:
         return _parts(pipeline, table.share, data, chunk_rows)
-    find = partial(find_store, data=data, chunk_rows=chunk_rows, dtype=dtype, x=table.x, y=table.y)
+    find = partial(
+        find_store, data=data, chunk_rows=chunk_rows, dtype=dtype, x=table.x, y=table.y, tables=table.tables
+    )
     train = find(table.train, "train", scale=table.scale, standardize=table.standardize)
     if table.validation is None:
         return train, None
@@ -43,7 +45,7 @@ def undivided(pipeline: Pipeline) -> Source:
     table = pipeline.data
     if is_ready(table.train, table.x, table.y):
         return store_source(SampleStore.open(locate(table.train)))
-    return open_source(table.train, x=table.x, y=table.y)
+    return open_source(table.train, x=table.x, y=table.y, **table.tables)
 
 
 def _parts(

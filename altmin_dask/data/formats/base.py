@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -94,7 +94,7 @@ class SourceOptions:
     x: str | None = None
     y: str | None = None
     like: Preparation | None = None
-    tables: TableOptions = TableOptions()
+    tables: TableOptions = field(default_factory=TableOptions)
 
     def refuse_names(self, where: str) -> None:
         """Say that there are no arrays to choose from, if some are named.

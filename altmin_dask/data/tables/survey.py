@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from altmin_dask.data.tables.kinds import (
     kind_of,
 )
 from altmin_dask.data.tables.parts import Table, readable
-from altmin_dask.data.tables.values import days, numbers, texts
+from altmin_dask.data.tables.values import days, texts
 from altmin_dask.errors import DataError
 
 if TYPE_CHECKING:
@@ -48,14 +48,13 @@ class Survey:
     """
 
     def __init__(self, table: Table, name: str, columns: Sequence[str]) -> None:
-        self.columns, self._name, self._written = list(columns), name, table.written
+        self.columns, self._name = list(columns), name
         self.rows = 0
         self.missing = np.zeros(len(columns), np.int64)
         self._bits = np.zeros(len(columns), np.int64)
         self._sums = np.zeros(len(columns))
         self.counts: dict[str, Counter[str]] = {}
         self.sizes: dict[str, int] = {}
-        self._other: set[str] = set()
         self._place = {column: place for place, column in enumerate(self.columns)}
         for part in readable(name, table.parts(self.columns)):
             self._add(part)
@@ -114,7 +113,7 @@ class Survey:
         elif kind == LIST:
             self.sizes.setdefault(column, len(values.dropna().iloc[0]))
         elif kind not in (EMPTY, MOMENT):
-            self._sums[place] += np.nansum(numbers(values, self._name))
+            self._sums[place] += np.nansum(values.to_numpy(dtype=np.float64, na_value=np.nan))
 
     def _count(self, column: str, values: pd.Series[Any]) -> None:
         counts = self.counts.setdefault(column, Counter())
@@ -141,8 +140,3 @@ class Survey:
                     f"{self._name} has more than {MOST} values in the column {column!r}, which tell rows apart rather "
                     "than kinds of them; leave it out by --x NAME,NAME,…"
                 )
-
-
-def text_columns(kinds: dict[str, str]) -> Collection[str]:
-    """Columns that are to be read as they are written."""
-    return {column for column, kind in kinds.items() if kind in ("text", "dates")}
