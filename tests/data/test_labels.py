@@ -324,7 +324,7 @@ def test_missing_labels(altmin, tmp_path):
     refused(altmin("ingest", "t.npz", "t.zarr"), "has labels that are empty; leave such rows out")
     pd.DataFrame(X, columns=list("abcdef")).assign(y=[None, *LABELS[1:]]).to_csv("t.csv", index=False)
     write_pipeline(tmp_path / "p.toml", "t.csv", "classifier")
-    refused(altmin("train", "p.toml"), "has missing labels (NaN); leave such rows out")
+    refused(altmin("train", "p.toml"), "has no value in the target 'y' in 1 row of 60; leave such rows out")
 
 
 @pytest.mark.parametrize("kind", ["from 1", "text", "floats"])

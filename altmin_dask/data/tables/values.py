@@ -36,7 +36,7 @@ def numbers(values: pd.Series[Any], where: str) -> Array:
         unsigned = types.is_unsigned_integer_dtype(values.dtype)
         whole = values.dropna().to_numpy(dtype=np.uint64 if unsigned else np.int64)
         check_whole(whole, f"the column {values.name!r} of {where}")
-    return values.to_numpy(dtype=np.float64, na_value=np.nan)
+    return values.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
 
 
 def days(values: pd.Series[Any], where: str) -> Array:
