@@ -50,7 +50,9 @@ def tables(draw: Any) -> tuple[pd.DataFrame, dict[str, Any], int]:
             columns[f"{kind} {number}"] = found
     columns = columns or {"whole 0": list(range(rows + others))}
     order = draw(st.permutations(list(columns)))
-    frame = pd.DataFrame({name: pd.Series(columns[name], dtype=_dtype(name, columns[name])) for name in order})
+    frame = pd.DataFrame(
+        {name: pd.Series(columns[name], dtype=_dtype(name, columns[name])) for name in order}
+    )
     options: dict[str, Any] = {"missing": draw(st.sampled_from(["mean", "median", "constant"]))}
     options["max_categories"] = draw(st.sampled_from([1, 2, 3, 256]))
     if (least := draw(st.sampled_from([None, 1, 2, 3, 0.2]))) is not None:
@@ -128,7 +130,9 @@ def _check(table: tuple[pd.DataFrame, dict[str, Any], int], parts: int) -> None:
                 folder,
                 ending,
                 lambda place=place, **options: open_source(place, **options),
-                lambda store, file=file: open_like(str(file), store.path, {}, {}, scale=1.0, standardize=False),
+                lambda store, file=file: open_like(
+                    str(file), store.path, {}, {}, scale=1.0, standardize=False
+                ),
                 options,
             )
             np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6, err_msg=f"{ending}, {options}")

@@ -121,7 +121,11 @@ def test_memory_of_a_table_is_that_of_its_partitions(tmp_path):
         ("a,b\n1,red\n2,\n", {}, "missing values in the column 'b'"),
         ("a,b\n1\n2,3,4\n", {}, "cannot be read as a table"),
         ("a,b,c\n1,x,y\n", {"y": "b,c"}, "only a single target may be text"),
-        ("a,b\n1,2\n,3\n", {}, "missing values in the column 'a', in 1 row; fill them in, by --missing a=mean"),
+        (
+            "a,b\n1,2\n,3\n",
+            {},
+            "missing values in the column 'a', in 1 row; fill them in, by --missing a=mean",
+        ),
     ],
 )
 def test_tables_that_cannot_be_used(content, names, words, tmp_path):

@@ -68,7 +68,7 @@ def _of_objects(values: pd.Series[Any], where: str) -> int:
     from pandas.api.types import infer_dtype
 
     found = infer_dtype(values, skipna=True)
-    if found == "mixed":
+    if found in ("mixed", "mixed-integer"):
         some = values.dropna()
         if all(isinstance(each, list | tuple | np.ndarray) for each in some):
             return LIST
