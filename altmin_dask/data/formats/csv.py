@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 16 << 20
 """Of text that is read at once (chosen, not measured)."""
+_LEAST, _MOST_BLOCKS = 256, 4
+"""Rows that are read at once of lines that are so long that there are fewer in a block, and how many blocks they may
+take: pandas needs as long for a column of a block as for some 300 numbers."""
 _SAMPLE = 1 << 20
 """Letters of a file of which the length of a line is taken."""
 _OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
@@ -117,7 +120,9 @@ class CsvFile:
                         "are names of columns; mend or leave out such lines"
                     )
                 row += len(block)
-                yield block[list(columns)].reset_index(drop=True)
+                block.index = pd.RangeIndex(len(block))
+                # pandas takes columns out one by one, and there may be tens of thousands
+                yield block if tuple(columns) == self._all else block[list(columns)]
 
     @contextmanager
     def _opened(self) -> Iterator[TextIO]:
@@ -136,8 +141,9 @@ class CsvFile:
         """Lines in a block, by the mean length of the first ones."""
         with self._opened() as stream:
             text = stream.read(_SAMPLE)
-        lines = text.count("\n") or text.count("\r")
-        return max(1, BLOCK_BYTES * max(1, lines) // max(1, len(text)))
+        lines = max(1, text.count("\n") or text.count("\r"))
+        rows = BLOCK_BYTES * lines // max(1, len(text))
+        return max(1, rows, min(_LEAST, _MOST_BLOCKS * BLOCK_BYTES * lines // max(1, len(text))))
 
     def _columns(self) -> tuple[tuple[str, ...], int | None]:
         """The names of all columns, and which of them names the rows.

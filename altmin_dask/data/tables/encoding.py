@@ -100,7 +100,7 @@ def _plain(part: pd.DataFrame, columns: list[Column], where: str, findings: Find
     """Numbers side by side: at once where they are floats, as tables may have tens of thousands of columns."""
     names = [column.name for column in columns]
     _check_there(part, names, where)
-    chosen = part[names]
+    chosen = part if names == list(part.columns) else part[names]
     if all(isinstance(dtype, np.dtype) and dtype.kind == "f" for dtype in set(chosen.dtypes)):
         rows = chosen.to_numpy(dtype=np.float64, copy=True)
     else:
