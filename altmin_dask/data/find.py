@@ -19,7 +19,7 @@ from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import is_url, locate
-from altmin_dask.storage.zarr_groups import is_zarr_folder, open_zarr
+from altmin_dask.storage.zarr_groups import is_zarr_folder, member, open_zarr
 from altmin_dask.table_options import TABLE_SETTINGS
 
 
@@ -34,7 +34,9 @@ def is_ready(spec: str, x: str | None = None, y: str | None = None) -> bool:
     if not is_store(spec) or x not in (None, "x") or y not in (None, "y"):
         return False
     node = open_zarr(locate(spec))
-    labels = node.get("y") if isinstance(node, zarr.Group) else None
+    if not isinstance(node, zarr.Group):
+        return True
+    _, labels = (member(node, name, spec) for name in ("x", "y"))  # which refuses what is never loaded
     return not (isinstance(labels, zarr.Array) and labels.dtype.kind in TEXT)
 
 

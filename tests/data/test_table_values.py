@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
-from command import refused, write_pipeline
+from command import refused
 
 from altmin_dask.data.formats import csv
 from altmin_dask.data.open import open_source
@@ -209,8 +209,8 @@ def test_many_categories_share_a_number(tmp_path, monkeypatch, altmin):
     assert len(column.infrequent) == 3745
     assert column.names[-1] == "tail infrequent"
     assert Preparation.from_json(how.to_json()) == how
+    pd.DataFrame({"tail": ["N0003", "N3999", "N9999"], "b": 1}).to_csv("n.csv", index=False)
     with pytest.warns(AltMinWarning, match="'N9999' in the column 'tail' of 1 row,"):
-        pd.DataFrame({"tail": ["N0003", "N3999", "N9999"], "b": 1}).to_csv("n.csv", index=False)
         x = whole(open_source("n.csv", like=how))
     assert [np.flatnonzero(row[:-1]).tolist() for row in x] == [[3], [255], []]
 

@@ -13,7 +13,7 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
 from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.storage.sample_arrays import SAMPLES
-from altmin_dask.storage.zarr_groups import is_zarr_folder, open_zarr
+from altmin_dask.storage.zarr_groups import is_zarr_file, is_zarr_folder, member, open_zarr
 
 
 class ZarrFormat:
@@ -22,8 +22,8 @@ class ZarrFormat:
     known_as = "a zarr store"
 
     def matches(self, spec: SourceSpec) -> bool:
-        """Tell by the files of a folder; whatever is at a URL has to be zarr."""
-        return spec.path is None or is_zarr_folder(spec.path)
+        """Tell by the files of a folder, or in a zip file; whatever is at a URL has to be zarr."""
+        return spec.path is None or is_zarr_folder(spec.path) or is_zarr_file(spec.path)
 
     def open(self, spec: SourceSpec, options: SourceOptions) -> Source:
         """Choose the arrays by name."""
@@ -35,7 +35,7 @@ class ZarrFormat:
             return Source(spec.name, read_zarr(node, f"the array at {location}"))
 
         def read(name: str, text: bool) -> RowReader:
-            array = node.get(name)
+            array = member(node, name, location)
             if not isinstance(array, zarr.Array):
                 raise no_array(location, name, sorted(node.array_keys()))
             return read_zarr(array, f"array {name!r} of {location}", text=text)
