@@ -21,6 +21,19 @@ import typer
 from rich.console import Console
 
 from altmin_dask import __version__
+from altmin_dask.cli_options import (
+    ChunkRowsOption,
+    CsvOption,
+    DatesOption,
+    DtypeOption,
+    HandleUnknownOption,
+    LikeOption,
+    MaxCategoriesOption,
+    MinFrequencyOption,
+    MissingOption,
+    ScaleOption,
+    StandardizeOption,
+)
 from altmin_dask.errors import (
     AltMinError,
     AltMinWarning,
@@ -64,13 +77,6 @@ XOption = Annotated[
     list[str] | None, typer.Option(help="Name of the array of samples, or of columns: NAME,NAME,…")
 ]
 YOption = Annotated[list[str] | None, typer.Option(help="Name of the array of targets, or of columns.")]
-MissingOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="[COLUMN=]mean|median|constant[:VALUE]|refuse",
-        help="What becomes of missing values of a table; refused if nothing is said.",
-    ),
-]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command wrote before.")]
 
 
@@ -96,65 +102,37 @@ def ingest_command(
     dest: Annotated[str, typer.Argument(metavar="DEST.zarr", help="The sample store to write.")],
     x: XOption = None,
     y: YOption = None,
-    scale: Annotated[float, typer.Option(metavar="DIVISOR", help="Divide samples by this.")] = 1.0,
-    standardize: Annotated[
-        bool,
-        typer.Option("--standardize", help="Bring every number, and real targets, to mean 0, variance 1."),
-    ] = False,
-    dtype: Annotated[
-        str,
-        typer.Option(
-            metavar="float32|float64",
-            help="Of the store; float64 keeps all digits, for networks of that dtype.",
-        ),
-    ] = "float32",
-    chunk_rows: Annotated[
-        int | None, typer.Option(metavar="N", help="Rows in a chunk; by default about 8 MiB.")
-    ] = None,
+    scale: ScaleOption = 1.0,
+    standardize: StandardizeOption = False,
+    dtype: DtypeOption = "float32",
+    chunk_rows: ChunkRowsOption = None,
     missing: MissingOption = None,
-    handle_unknown: Annotated[
-        str | None,
-        typer.Option(metavar="ignore|error|infrequent_if_exist", help="What becomes of values that are new."),
-    ] = None,
-    max_categories: Annotated[
-        int | None, typer.Option(metavar="N", help="Numbers that a column of text becomes at most.")
-    ] = None,
-    min_frequency: Annotated[
-        float | None, typer.Option(metavar="ROWS|SHARE", help="Rarer values of text share one number.")
-    ] = None,
-    dates: Annotated[
-        str | None,
-        typer.Option(metavar="days|cyclic", help="With month, weekday and hour as cycles, or not."),
-    ] = None,
-    csv: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE", help="How csv is read: sep, decimal, header, encoding, na_values, …"
-        ),
-    ] = None,
-    like: Annotated[
-        str | None, typer.Option(metavar="STORE", help="Prepare samples exactly as those of this store are.")
-    ] = None,
+    handle_unknown: HandleUnknownOption = None,
+    max_categories: MaxCategoriesOption = None,
+    min_frequency: MinFrequencyOption = None,
+    dates: DatesOption = None,
+    csv: CsvOption = None,
+    like: LikeOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Stream samples from anywhere into a sample store."""
     from rich.progress import Progress
 
+    from altmin_dask.data.description import described
     from altmin_dask.data.find import open_like
     from altmin_dask.data.ingest import ingest
     from altmin_dask.data.open import open_source
-    from altmin_dask.table_options import ALL, words_of
+    from altmin_dask.table_options import ALL, table_settings, words_of
 
     console = Console(stderr=True)
-    given: dict[str, Any] = {
-        "missing": words_of(missing, "--missing", alone=ALL) or None,
-        "handle_unknown": handle_unknown,
-        "max_categories": max_categories,
-        "min_frequency": min_frequency,
-        "dates": dates,
-        "csv": words_of(csv, "--csv") or None,
-    }
-    tables = {name: value for name, value in given.items() if value is not None}
+    tables = table_settings(
+        words_of(missing, "--missing", alone=ALL),
+        handle_unknown,
+        max_categories,
+        min_frequency,
+        dates,
+        words_of(csv, "--csv"),
+    )
     names: dict[str, Any] = {"x": _joined(x), "y": _joined(y)}
     if like is None:
         opened = open_source(source, **names, **tables)
@@ -172,6 +150,8 @@ def ingest_command(
             dtype=dtype,
             progress=lambda done, _: bar.update(task, completed=done),
         )
+    for part in described(opened, store, standardize=standardize):
+        Console().print(part)
     targets = "no targets" if store.y is None else f"targets {store.y.dtype}"
     typer.echo(
         f"{store.path}: {store.rows} samples of {'×'.join(map(str, store.sample_shape))} {store.x.dtype}, {targets}, "

@@ -109,6 +109,18 @@ class TableOptions:
         return self.missing.get(column, self.missing.get(ALL, "refuse"))
 
 
+def table_settings(*values: Any) -> dict[str, Any]:
+    """Values of `TABLE_SETTINGS`, in order, by their names; those that are None or empty were not given."""
+    return {
+        name: value for name, value in zip(TABLE_SETTINGS, values, strict=True) if value not in (None, {})
+    }
+
+
+def for_like(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """What of such settings is said of samples that are prepared like others: how their files are written."""
+    return {name: value for name, value in tables.items() if name == "csv"}
+
+
 def words_of(given: list[str] | None, option: str, *, alone: str | None = None) -> dict[str, str]:
     """``KEY=VALUE`` words of the command line as a mapping; a word without a key is of the key `alone`.
 

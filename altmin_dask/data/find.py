@@ -20,7 +20,7 @@ from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.zarr_groups import is_zarr_folder, member, open_zarr
-from altmin_dask.table_options import TABLE_SETTINGS
+from altmin_dask.table_options import TABLE_SETTINGS, for_like
 
 
 def is_store(spec: str) -> bool:
@@ -69,7 +69,8 @@ def find_store(
     made = data / f"{name}.zarr"
     if made.exists():
         return SampleStore.open(made)
-    source = open_source(spec, x=x, y=y, like=like, **(tables or {}))
+    given = dict(tables or {})
+    source = open_source(spec, x=x, y=y, like=like, **(given if like is None else for_like(given)))
     if like is not None:
         source, scale = prepared_like(source, scale, like)
         return ingest(source, made, scale=scale, chunk_rows=chunk_rows, dtype=dtype)

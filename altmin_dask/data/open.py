@@ -49,12 +49,7 @@ def open_source(
     x: str | None = None,
     y: str | None = None,
     like: Preparation | None = None,
-    missing: str | Mapping[str, str] | None = None,
-    handle_unknown: str | None = None,
-    max_categories: int | None = None,
-    min_frequency: float | None = None,
-    dates: str | None = None,
-    csv: Mapping[str, Any] | None = None,
+    **tables: Any,
 ) -> Source:
     """Open the samples that a user names; headers are read, and tables gone through to count rows.
 
@@ -73,7 +68,8 @@ def open_source(
         * a folder of idx files like ``train-images-idx3-ubyte.gz`` and ``train-labels-idx1-ubyte.gz``;
         * a ``.csv``, ``.tsv`` (or ``.csv.gz``, bz2, xz, zip, zst) or ``.parquet`` file, or a folder of such: its column
           ``y``, or those named by `y` with commas in between, are the targets, all others, or those named by `x`, the
-          inputs; columns of text become a number for each of their values, dates days since 1970;
+          inputs; columns of text become a number for each of their values, dates days since 1970, missing values are
+          refused if nothing is said of them, and text that `like` had not becomes zeros, with a warning;
         * a folder of images of equal size, or of folders of them, which are the classes.
 
         ``:train`` or ``:test`` at the end takes one part: the first 1437 or last 360 ``digits``, different samples of
@@ -82,10 +78,9 @@ def open_source(
         Names of arrays or columns; without `y`, one called ``y`` is taken where there is one.
     like : Preparation, optional
         Of the samples that these are to go with: the same columns, values and classes.
-    missing, handle_unknown, max_categories, min_frequency, dates, csv
-        What becomes of missing values, categories and dates of a table, and how csv is read, as
-        `altmin_dask.table_options.TableOptions` has it; a single word for `missing` is for all columns. By default
-        missing values are refused, and values that `like` had not become zeros, with a warning that counts them.
+    **tables
+        Of tables ``missing``, ``handle_unknown``, ``max_categories``, ``min_frequency``, ``dates`` and ``csv``, as
+        `altmin_dask.table_options.TableOptions` has them; one word for ``missing`` is for all columns.
 
     Raises
     ------
@@ -101,13 +96,15 @@ def open_source(
     (array([[30.,  0.,  1.],
            [80.,  1.,  0.]]), array([300., 900.]))
     """
-    tables = TableOptions.of(missing, handle_unknown, max_categories, min_frequency, dates, csv)
-    wanted, options = SourceSpec.parse(spec), SourceOptions(x, y, like, tables)
+    return _open(SourceSpec.parse(spec), SourceOptions(x, y, like, TableOptions.of(**tables)))
+
+
+def _open(wanted: SourceSpec, options: SourceOptions) -> Source:
     matching = (kind for kind in FORMATS if kind.matches(wanted))
     if found := next(matching, None):
         if wanted.folder is not None and not is_zarr_folder(wanted.folder):  # which may have very many files
             _check_only(found, list(matching), wanted)
-        if not isinstance(found, TableFormat) and tables != TableOptions():
+        if not isinstance(found, TableFormat) and options.tables != TableOptions():
             raise DataError(
                 f"{wanted.name} is no table; missing values, categories, dates and csv are of tables"
             )

@@ -19,6 +19,27 @@ from altmin_dask.types import Array
 
 
 @dataclass(frozen=True)
+class ColumnReport:
+    """What was found of a column of a table.
+
+    Attributes
+    ----------
+    name, becomes : str
+        What it is called, and what becomes of it, in words.
+    missing : int
+        Rows that have no value.
+    low, high : float or None
+        Range of numbers; None of others.
+    """
+
+    name: str
+    becomes: str
+    missing: int
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """Samples to read: inputs and, where there are any, targets, with the same number of rows.
 
@@ -41,8 +62,8 @@ class Source:
         What x has been divided by already: of a store that `ingest` wrote.
     rounded : tuple of str
         Names of arrays that have lost digits of float64 already.
-    columns : tuple of (str, str, int)
-        Of a table that was learnt from: the names of its inputs, what they become, and how many rows have no value.
+    columns : tuple of ColumnReport
+        Of a table that was learnt from: its inputs.
 
     Raises
     ------
@@ -58,7 +79,7 @@ class Source:
     preparation: Preparation | None = None
     scale: float = 1.0
     rounded: tuple[str, ...] = ()
-    columns: tuple[tuple[str, str, int], ...] = ()
+    columns: tuple[ColumnReport, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.x.shape) < 2:

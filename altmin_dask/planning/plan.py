@@ -41,6 +41,7 @@ from altmin_dask.planning.projection import (
 from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
+from altmin_dask.table_options import for_like
 from altmin_dask.training.build_network import DatasetSpec, make_network
 from altmin_dask.training.defaults import left_open, resolve
 from altmin_dask.training.labels import find_classes
@@ -326,7 +327,8 @@ def _look(
         return _of_store(store)
     if role in there:
         return _of_store(SampleStore.open(there[role]))
-    source = open_source(spec, x=table.x, y=table.y, like=like, **table.tables)
+    tables = table.tables if like is None else for_like(table.tables)
+    source = open_source(spec, x=table.x, y=table.y, like=like, **tables)
     return _of_source(pipeline, source, source.rows)
 
 

@@ -270,7 +270,10 @@ def test_a_store_prepares_other_samples(table, altmin, tmp_path):
     refused(altmin("ingest", "raw.npz", "c.zarr", "--missing", "mean"), "is no table")
 
 
-def test_options_are_checked_in_python_too():
+def test_options_are_checked_in_python_too(table):
+    how = open_source(table, missing="mean").preparation
+    with pytest.raises(ConfigError, match="is prepared as other samples were"):
+        open_source(table, like=how, missing="median")
     for given in ({"missing": "zero"}, {"dates": "x"}, {"csv": {"engine": "c"}}, {"min_frequency": 0}):
         with pytest.raises(ConfigError):
             TableOptions.of(**given)
@@ -281,3 +284,23 @@ def test_blocks_of_any_size_give_the_same(table, monkeypatch):
     for size in (1, 9, 15):
         monkeypatch.setattr(csv, "BLOCK_BYTES", size)
         np.testing.assert_array_equal(whole(open_source(table, missing="median")), expected)
+
+
+def test_ingest_tells_what_it_did(altmin, tmp_path):
+    frame = pd.DataFrame({"width": [1, 5000, 3, None], "one": 7.0, "town": ["Ulm", "Bonn", "Ulm", "Rome"]})
+    frame = frame.assign(when="2024-02-03", thin=[0.1, 0.2, 0.3, 0.4], y=["no", "yes", "no", "no"])
+    frame.to_csv("t.csv", index=False)
+    words = ("ingest", "t.csv", "t.zarr", "--missing", "width=mean", "--overwrite")
+    lines = altmin(*words).out.splitlines()
+    for wanted in (
+        ("width", "number", "1", "1 … 5000"),
+        ("town", "one-hot of 3"),
+        ("when", "date"),
+        ("no", "3"),
+        ("yes", "1"),
+    ):
+        assert any(set(wanted) <= {cell.strip() for cell in line.split("│")} for line in lines), wanted
+    assert "constant, and of no use: one, when" in lines
+    assert any(line.endswith("times as wide as thin: ingest with --standardize") for line in lines)
+    assert "t.zarr: 4 samples of 8 float32, targets int64" in lines[-1]
+    assert "as wide as" not in altmin(*words, "--standardize").out

@@ -16,7 +16,7 @@ import numpy as np
 
 from altmin_dask.data.formats.base import SourceOptions, SourceSpec
 from altmin_dask.data.readers import RowReader
-from altmin_dask.data.source import Source
+from altmin_dask.data.source import ColumnReport, Source
 from altmin_dask.data.streams import regrouped
 from altmin_dask.data.tables.checking import check, text_of
 from altmin_dask.data.tables.encoding import encoded
@@ -24,10 +24,11 @@ from altmin_dask.data.tables.learning import check_targets, described, learn
 from altmin_dask.data.tables.parts import DaskTable, Table, Walk, readable
 from altmin_dask.data.tables.survey import Survey
 from altmin_dask.data.tables.targets import are_labels, target_rows
-from altmin_dask.errors import AltMinError, DataError, MissingError
+from altmin_dask.errors import AltMinError, ConfigError, DataError, MissingError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.remote import reason
+from altmin_dask.table_options import TableOptions
 from altmin_dask.types import Array
 
 if TYPE_CHECKING:
@@ -148,6 +149,10 @@ def source_of_table(name: str, table: Table, options: SourceOptions) -> Source:
     if like is None or not like.columns:
         how, survey = learn(table, name, inputs, targets, options.tables)
         return _source(name, table, how, targets, survey.rows, described(how, survey))
+    if replace(options.tables, csv={}) != TableOptions():
+        raise ConfigError(
+            f"{name} is prepared as other samples were; say nothing else of missing values, categories and dates"
+        )
     how = like
     rows, there = check(table, name, how, targets)
     targets = targets if there else []
@@ -193,7 +198,7 @@ def _source(
     how: Preparation,
     targets: list[str],
     rows: int,
-    about: Sequence[tuple[str, str, int]] = (),
+    about: Sequence[ColumnReport] = (),
 ) -> Source:
     """The streams of inputs and targets, which go through the same parts side by side."""
     columns = [*(column.name for column in how.columns), *targets]

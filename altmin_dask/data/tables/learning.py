@@ -6,10 +6,10 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from altmin_dask.data.source import ColumnReport
 from altmin_dask.data.tables.encoding import encoded, missing_values
 from altmin_dask.data.tables.median import medians
 from altmin_dask.data.tables.parts import Table, readable
@@ -183,9 +183,17 @@ def _listed(names: Sequence[str]) -> str:
     return f"the column{'s' if len(names) > 1 else ''} {', '.join(map(repr, names[:_SHOWN]))}{more}"
 
 
-def described(how: Preparation, survey: Survey) -> list[tuple[str, str, Any]]:
-    """Columns in words: their names, what became of them, and how many rows had no value."""
-    return [(column.name, _words(column), survey.missing_of(column.name)) for column in how.columns]
+def described(how: Preparation, survey: Survey) -> list[ColumnReport]:
+    """What was found of the inputs."""
+    return [
+        ColumnReport(
+            column.name,
+            _words(column),
+            survey.missing_of(column.name),
+            *(survey.range_of(column.name) if column.measured[:1] == [True] and column.size is None else ()),
+        )
+        for column in how.columns
+    ]
 
 
 def _words(column: Column) -> str:

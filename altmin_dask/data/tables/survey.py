@@ -23,6 +23,7 @@ from altmin_dask.data.tables.kinds import (
 from altmin_dask.data.tables.parts import Table, readable
 from altmin_dask.data.tables.values import days, texts
 from altmin_dask.errors import DataError
+from altmin_dask.types import Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +54,7 @@ class Survey:
         self.missing = np.zeros(len(columns), np.int64)
         self._bits = np.zeros(len(columns), np.int64)
         self._sums = np.zeros(len(columns))
+        self._low, self._high = np.full(len(columns), np.inf), np.full(len(columns), -np.inf)
         self.counts: dict[str, Counter[str]] = {}
         self.sizes: dict[str, int] = {}
         self._place = {column: place for place, column in enumerate(self.columns)}
@@ -80,6 +82,11 @@ class Survey:
         place = self._place[column]
         return float(self._sums[place] / (self.rows - self.missing[place]))
 
+    def range_of(self, column: str) -> tuple[float, float]:
+        """The least and the largest value of numbers, or of dates in days."""
+        place = self._place[column]
+        return float(self._low[place]), float(self._high[place])
+
     def _add(self, part: pd.DataFrame) -> None:
         self.rows += len(part)
         if not len(part):
@@ -99,7 +106,13 @@ class Survey:
         missing = absent.sum(axis=0)
         self.missing[places] += missing
         self._bits[places] |= np.where(missing == len(values), EMPTY, bit)
-        self._sums[places] += np.where(absent, 0, values).sum(axis=0)
+        self._measure(places, values)
+
+    def _measure(self, places: Any, values: Array) -> None:
+        """Take note of the sums and ranges of numbers, (rows, columns)."""
+        self._sums[places] += np.where(np.isnan(values), 0, values).sum(axis=0)
+        self._low[places] = np.fmin(self._low[places], np.fmin.reduce(values, axis=0))
+        self._high[places] = np.fmax(self._high[places], np.fmax.reduce(values, axis=0))
 
     def _add_other(self, values: pd.Series[Any], place: int) -> None:
         kind = kind_of(values, self._name)
@@ -107,13 +120,13 @@ class Survey:
         self._bits[place] |= kind
         column = self.columns[place]
         if kind in (DAY, MOMENT):
-            self._sums[place] += np.nansum(days(values, self._name))
+            self._measure([place], days(values, self._name)[:, None])
         if kind in (TEXT, DAY):
             self._count(column, values)
         elif kind == LIST:
             self.sizes.setdefault(column, len(values.dropna().iloc[0]))
         elif kind not in (EMPTY, MOMENT):
-            self._sums[place] += np.nansum(values.to_numpy(dtype=np.float64, na_value=np.nan))
+            self._measure([place], values.to_numpy(dtype=np.float64, na_value=np.nan)[:, None])
 
     def _count(self, column: str, values: pd.Series[Any]) -> None:
         counts = self.counts.setdefault(column, Counter())
