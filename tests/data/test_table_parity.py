@@ -140,6 +140,10 @@ def _check(table: tuple[pd.DataFrame, dict[str, Any], int], parts: int) -> None:
         source = table_source("X", lazy, SourceOptions(tables=TableOptions.of(**options)))
         store = ingest(source, folder / "dask.zarr", standardize=True, dtype="float64")
         np.testing.assert_allclose(store.x[:], expected[:rows], rtol=1e-6, atol=1e-6, err_msg="dask")
+        lazy = dd.from_pandas(other[reversed_columns].reset_index(drop=True), npartitions=1)
+        source = table_source("X", lazy, SourceOptions(like=store.preparation))
+        found = store.preparation.x.apply(np.concatenate([x for x, _ in source.blocks(100)]))
+        np.testing.assert_allclose(found, expected[rows:], rtol=1e-6, atol=1e-6, err_msg="dask")
 
 
 @settings(max_examples=15)

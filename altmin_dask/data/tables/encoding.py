@@ -72,6 +72,7 @@ def encoded(
         filled in, or a value that is refused.
     """
     out = np.empty((len(part), sum(map(_width, how.columns))))
+    _check_there(part, [column.name for column in how.columns], where)
     place = 0
     for plain, columns in groupby(how.columns, _is_plain):
         several = list(columns)
@@ -99,7 +100,6 @@ def _width(column: Column) -> int:
 def _plain(part: pd.DataFrame, columns: list[Column], where: str, findings: Findings | None) -> Array:
     """Numbers side by side: at once where they are floats, as tables may have tens of thousands of columns."""
     names = [column.name for column in columns]
-    _check_there(part, names, where)
     chosen = part if names == list(part.columns) else part[names]
     if all(isinstance(dtype, np.dtype) and dtype.kind == "f" for dtype in set(chosen.dtypes)):
         rows = chosen.to_numpy(dtype=np.float64, copy=True)
@@ -114,7 +114,6 @@ def _encode(
     part: pd.DataFrame, column: Column, unknown: str, where: str, findings: Findings | None, out: Array
 ) -> None:
     """Write the numbers of a column."""
-    _check_there(part, [column.name], where)
     values = part[column.name]
     if column.indicator:
         out[:, -1] = values.isna()
