@@ -112,6 +112,19 @@ def test_targets_at_prediction_follow_the_training_data(train, other, y, tmp_pat
             whole(open_source(tmp_path / "n.csv", like=first.preparation))
 
 
+@pytest.mark.parametrize(
+    "lines", ["9007199254740993,1\n,0\n", "1.5,0\n-9007199254740993,1\n", "12345678901234567890123,0\n"]
+)
+def test_whole_numbers_keep_their_digits_beside_missing_ones(lines, tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n" + lines)
+    with pytest.raises(
+        DataError, match=r"the column 'a' of .* has the whole number -?(9007199254740993|1234567890)"
+    ):
+        open_source(tmp_path / "t.csv", missing="constant")
+    (tmp_path / "t.csv").write_text("a,y\n1e17,0\n,1\n9007199254740993.0,1\n")
+    assert whole(open_source(tmp_path / "t.csv", missing="constant"))[0][0, 0] == 1e17
+
+
 def test_missing_targets_are_counted(altmin, tmp_path):
     (tmp_path / "t.csv").write_text("a,y\n1,0\n2,\n3,1\n4,\n")
     refused(

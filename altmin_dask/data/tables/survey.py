@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from altmin_dask.data.checks import WHOLE as TOO_LARGE
+from altmin_dask.data.checks import whole_refused
 from altmin_dask.data.tables.kinds import (
     BOOLEAN,
     DAY,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 MOST = 1_000_000
 """Different values of a column of text that are counted: more, of some 100 bytes each, tell rows apart, not kinds."""
+_WHOLE = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 _BITS = {"b": BOOLEAN, "i": WHOLE, "u": WHOLE, "f": DECIMAL}
 
 
@@ -72,6 +76,8 @@ class Survey:
                     f"{name} has values of different kinds in the column {column!r}; leave it out by --x NAME,NAME,…"
                 )
         self._count_again(table)
+        if table.written:
+            self._check_digits(table)
 
     def missing_of(self, column: str) -> int:
         """Rows without a value."""
@@ -136,6 +142,23 @@ class Survey:
         found = np.bincount(codes[codes >= 0], minlength=len(distinct))
         for value, count in zip(distinct, found.tolist(), strict=True):
             counts[value] += count
+
+    def _check_digits(self, table: Table) -> None:
+        """Refuse whole numbers that float64 does not hold, which a missing value beside them made floats of."""
+        sizes = np.fmax(np.abs(self._low), np.abs(self._high))  # of none: infinite
+        limits = {"numbers": TOO_LARGE, "integers": 2**64}  # smaller ones are whole where they are read
+        columns = [
+            column
+            for column, size in zip(self.columns, sizes, strict=True)
+            if limits.get(self.kinds[column], np.inf) <= size < np.inf
+        ]
+        if not columns:
+            return
+        for part in readable(self._name, table.parts(columns, text=columns)):
+            for column in columns:
+                whole = [text for text in map(str, part[column].dropna().unique()) if _WHOLE.fullmatch(text)]
+                if large_ones := [text for text in whole if abs(int(text)) >= TOO_LARGE]:
+                    raise whole_refused(f"the column {column!r} of {self._name}", int(large_ones[0]))
 
     def _count_again(self, table: Table) -> None:
         """Count the values of columns that are text, but were read as something else in some part."""
