@@ -249,9 +249,9 @@ class Predictions:
                     raise _changed("fewer")
                 held = part if held is None else pd.concat([held, part])
             beside = held.iloc[: len(frame)].reset_index(drop=True)
-            held = held.iloc[len(frame) :]
+            held = held.iloc[len(frame) :] if len(held) > len(frame) else None
             yield pd.concat([beside, frame], axis=1)
-        if self.kept is not None and (held is None or len(held) or any(map(len, self.kept))):
+        if self.kept is not None and (held is not None or any(map(len, self.kept))):
             raise _changed("more")
 
 
