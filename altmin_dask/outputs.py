@@ -336,6 +336,7 @@ class FileKind:
 FILES = {
     ".csv": FileKind("a csv file", _write_csv, _is_text),
     ".parquet": FileKind("a parquet file", _write_parquet, _begins(b"PAR1")),
+    ".pq": FileKind("a parquet file", _write_parquet, _begins(b"PAR1")),
     ".npy": FileKind("a .npy file", _write_npy, _begins(npy_format.MAGIC_PREFIX), table=False),
 }
 """By the endings of names."""

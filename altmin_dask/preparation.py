@@ -19,6 +19,11 @@ class Column:
     values: tuple[str, ...] | None = None
 
     @property
+    def inputs(self) -> Preparation:
+        """The same without what is of targets."""
+        return replace(self, targets=(), classes=None, y=None, labels=None)
+
+    @property
     def names(self) -> list[str]:
         """What the numbers that it becomes are called."""
         return [self.name] if self.values is None else [f"{self.name}={value}" for value in self.values]

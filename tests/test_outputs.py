@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from command import LABELS, X, files_below, refused, run_here, write_pipeline
+from command import LABELS, X, files_below, foreign, refused, run_here, write_pipeline
 
 from altmin_dask import outputs
 from altmin_dask.data.formats import csv
@@ -301,6 +301,28 @@ def test_it_appears_when_it_is_complete(home, tmp_path, monkeypatch):
     thread.join(30)
     assert os.listdir(tmp_path) == ["p.csv"]
     assert len(pd.read_csv(tmp_path / "p.csv")) == 60
+
+
+def test_targets_are_no_matter(altmin, home, stores, tmp_path):
+    """Whatever is in their place, in tables, arrays and stores; nor what labels of such a store would be called."""
+    TABLE.assign(y=None).to_csv("empty.csv", index=False)
+    TABLE.assign(y="others").to_csv("others.csv", index=False)
+    for source in ("empty.csv", "others.csv"):
+        assert altmin("predict", home / "text", source, f"{source}.pq", "--proba").code == 0
+        found = pd.read_parquet(f"{source}.pq")
+        np.testing.assert_array_equal(found.iloc[:, 1:], stores["text"]["prediction"][:])
+
+    np.savez("t.npz", x=X, y=NAMES[LABELS])
+    write_pipeline(tmp_path / "p.toml", "t.npz", "classifier", data={"chunk_rows": 16})
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    assert altmin("predict", "run", "t.npz", "p.npy", "--proba").code == 0
+    np.savez("nan.npz", x=X, y=np.full(60, np.nan))
+    foreign(tmp_path / "plain.zarr", X)
+    foreign(tmp_path / "numbers.zarr", X, LABELS)
+    for source in ("nan.npz", "plain.zarr", "numbers.zarr"):
+        assert altmin("predict", "run", source, f"{source}.npy", "--proba").code == 0
+        np.testing.assert_array_equal(np.load(f"{source}.npy"), np.load("p.npy"))
+    refused(altmin("evaluate", "run", "numbers.zarr"), "was prepared otherwise than the samples for training")
 
 
 def test_outputs_of_every_step(altmin, tmp_path):
