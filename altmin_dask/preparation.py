@@ -19,11 +19,6 @@ class Column:
     values: tuple[str, ...] | None = None
 
     @property
-    def inputs(self) -> Preparation:
-        """The same without what is of targets."""
-        return replace(self, targets=(), classes=None, y=None, labels=None)
-
-    @property
     def names(self) -> list[str]:
         """What the numbers that it becomes are called."""
         return [self.name] if self.values is None else [f"{self.name}={value}" for value in self.values]
@@ -78,6 +73,11 @@ class Preparation:
     x: Scaling | None = None
     y: Scaling | None = None
     labels: tuple[int, ...] | None = None
+
+    @property
+    def inputs(self) -> Preparation:
+        """The same without what is of targets."""
+        return replace(self, targets=(), classes=None, y=None, labels=None)
 
     @property
     def stored(self) -> Preparation | None:
