@@ -61,9 +61,8 @@ def open_source(
           ``latent`` and ``noise``: made on the way by a seeded teacher (`altmin_dask.data.formats.synthetic`);
         * ``adding:rows=20000,steps=30,seed=0``: sequences (`altmin_dask.data.formats.adding_problem`);
         * a ``.npz`` file, or a path or URL of a zarr group: its arrays ``x`` and ``y``, or those that `x` and `y` name,
-          with ``lengths`` and ``states`` of sequences and ``sample_weight``; or the only array as x; labels may be
-          text, which become integers; of a sample store with what was done to its samples;
-        * a ``.npy`` file: x, with y in another ``.npy`` file named by `y`, of text as well;
+          with ``lengths`` and ``states`` of sequences and ``sample_weight``; or the only array as x; y may be text;
+        * a ``.npy`` file: x, with y in another ``.npy`` file named by `y`;
         * a folder of idx files like ``train-images-idx3-ubyte.gz`` and ``train-labels-idx1-ubyte.gz``;
         * a ``.csv`` (or ``.csv.gz``) or ``.parquet`` file, or a folder of such: its column ``y``, or those named by `y`
           with commas in between, are the targets, all others, or those named by `x`, the inputs; columns of text
