@@ -67,7 +67,7 @@ def opened(
         Names of arrays or columns; if there are none those that the run has chosen its own samples by, where they are
         in the source, too.
     targets : bool
-        Whether targets are read.
+        Whether targets are read, if the model has any.
 
     Raises
     ------
@@ -77,6 +77,7 @@ def opened(
         If the samples cannot be read, or were prepared otherwise.
     """
     model = model_of(run)
+    targets = targets and KINDS[model.kind].target != "inputs"
     with tempfile.TemporaryDirectory(prefix="altmin-") as temporary:
         dtype = str(model.weights[0].dtype)
         find = partial(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import threading
 from datetime import datetime
@@ -323,6 +324,12 @@ def test_targets_are_no_matter(altmin, home, stores, tmp_path):
         assert altmin("predict", "run", source, f"{source}.npy", "--proba").code == 0
         np.testing.assert_array_equal(np.load(f"{source}.npy"), np.load("p.npy"))
     refused(altmin("evaluate", "run", "numbers.zarr"), "was prepared otherwise than the samples for training")
+    run = home / "autoencoder"  # which has none
+    losses = {
+        json.loads(altmin("evaluate", run, source, "--json").out)["loss"]
+        for source in ("empty.csv", "others.csv", home / "text.csv")
+    }
+    assert len(losses) == 1
 
 
 def test_outputs_of_every_step(altmin, tmp_path):
