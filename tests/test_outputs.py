@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import threading
+import tracemalloc
 from datetime import datetime
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from command import LABELS, X, files_below, foreign, refused, run_here, write_pi
 from altmin_dask import outputs
 from altmin_dask.data.formats import csv
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import ExistsError
+from altmin_dask.errors import DataError, ExistsError
 from altmin_dask.execution.threads import Threads
 from altmin_dask.outputs import write_predictions
+from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 
 # of dask with the newest pandas
@@ -330,6 +332,38 @@ def test_targets_are_no_matter(altmin, home, stores, tmp_path):
         for source in ("empty.csv", "others.csv", home / "text.csv")
     }
     assert len(losses) == 1
+
+
+def some_predictions(home, place, rows, chunk, part, parts):
+    """So many rows of predictions, beside parts of a column."""
+    group = zarr.create_group(place, attributes={"classes": sorted(NAMES)}, overwrite=True)
+    group.create_array("prediction", shape=(rows, 3), chunks=(chunk, 3), dtype="float64")
+    group.create_array("label", shape=(rows,), chunks=(chunk,), dtype="int64")
+    kept = (pd.DataFrame({"id": np.arange(part)}) for _ in range(parts))
+    model = Model.load(home / "text" / "model")
+    return outputs.Predictions(group, model, chunk, True, ["label", *sorted(NAMES)], kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["csv", "parquet", "npy"])
+def test_a_few_chunks_are_held_at_once(ending, home, tmp_path):
+    """However many there are, with what is kept beside them."""
+    rows = 140_000
+    for measured in (False, True):  # when libraries have made their caches
+        some = some_predictions(home, tmp_path / "p.zarr", rows, 1000, 700, rows // 700)
+        tracemalloc.start()
+        outputs.FILES[f".{ending}"].write(some, tmp_path / f"out.{ending}")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert not measured or peak < 8 * rows * 3 / 4
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize(("parts", "how"), [(2, "fewer"), (4, "more")])
+def test_a_source_that_has_changed_meanwhile(parts, how, ending, home, tmp_path):
+    some = some_predictions(home, tmp_path / "p.zarr", 21, 5, 7, parts)
+    with pytest.raises(DataError, match=f"the source has {how} rows"):
+        outputs.FILES[f".{ending}"].write(some, tmp_path / "out")
 
 
 def test_outputs_of_every_step(altmin, tmp_path):
