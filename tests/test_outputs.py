@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
+import socket
+import subprocess
 import threading
 import tracemalloc
 from datetime import datetime
@@ -283,6 +286,24 @@ def test_nothing_is_left_of_what_went_wrong(home, tmp_path, monkeypatch):
             write_predictions(run, store, tmp_path / "p.csv", Threads(1))
         assert files_below(tmp_path) - {"p.csv"} == before
     assert (tmp_path / "p.csv").read_text() == "theirs"
+
+
+def test_what_a_killed_process_left_goes_the_next_time(altmin, home, stores, tmp_path):
+    """But for what is somebody else's, and what another process may still be writing."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    dead, alive = (
+        f".p.csv.partial-{socket.gethostname()}-{pid}-0123abcd" for pid in (process.pid, os.getppid())
+    )
+    for name in (dead, alive):
+        shutil.copytree(home / "text.zarr", name)
+        (tmp_path / name / "p.csv").write_text("half")
+    assert altmin("predict", home / "text", home / "new.csv", "p.csv").code == 0
+    assert sorted(os.listdir(tmp_path)) == sorted([alive, "p.csv"])
+    (tmp_path / dead).mkdir()
+    (tmp_path / dead / "mine.txt").write_text("dear")
+    assert altmin("predict", home / "text", home / "new.csv", "p.csv", "--overwrite").code == 0
+    assert (tmp_path / dead / "mine.txt").read_text() == "dear"
 
 
 def test_it_appears_when_it_is_complete(home, tmp_path, monkeypatch):
