@@ -67,7 +67,7 @@ def opened(
         Names of arrays or columns; if there are none those that the run has chosen its own samples by, where they are
         in the source, too.
     targets : bool
-        Whether targets are read.
+        Whether targets are read, if the model has any.
 
     Raises
     ------
@@ -76,9 +76,8 @@ def opened(
     DataError
         If the samples cannot be read, or were prepared otherwise.
     """
-    if not run.path.is_dir():
-        raise MissingError(f"{run.path} is not a run folder; name one that `altmin train` made")
-    model = Model.load(run.model)
+    model = model_of(run)
+    targets = targets and KINDS[model.kind].target != "inputs"
     with tempfile.TemporaryDirectory(prefix="altmin-") as temporary:
         dtype = str(model.weights[0].dtype)
         find = partial(
@@ -89,6 +88,19 @@ def opened(
             with suppress(MissingError):
                 store = store or find(x=names[0], y=names[1])
         yield store or find(x=x, y=y)
+
+
+def model_of(run: RunFolder) -> Model:
+    """The model of a run.
+
+    Raises
+    ------
+    MissingError
+        If it is no run folder, or has no model yet.
+    """
+    if not run.path.is_dir():
+        raise MissingError(f"{run.path} is not a run folder; name one that `altmin train` made")
+    return Model.load(run.model)
 
 
 def _own_names(run: RunFolder, source: str, *, targets: bool) -> list[tuple[str | None, str | None]]:

@@ -20,7 +20,15 @@ from altmin_dask.data.open import read_columns
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.execution.executor import Executor
-from altmin_dask.inference import PREDICTIONS, check_store, classes_of, names_of, predict_store, write_arrays
+from altmin_dask.inference import (
+    PREDICTIONS,
+    check_store,
+    classes_of,
+    model_of,
+    names_of,
+    predict_store,
+    write_arrays,
+)
 from altmin_dask.storage.atomic import new_file, remove_killed
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
@@ -99,7 +107,7 @@ def check_output(
     overwrite: bool = False,
 ) -> None:
     """Refuse what `write_predictions` would, before samples are read; arguments and errors as there."""
-    location, model = locate(dest), Model.load(run.model)
+    location, model = locate(dest), model_of(run)
     kind = FILES.get(Path(location).suffix.lower())
     if proba and classes_of(model) is None:
         raise ConfigError(f"a {model.kind} gives no probabilities; leave out --proba")
@@ -255,9 +263,9 @@ class Predictions:
                     raise _changed("fewer")
                 held = part if held is None else pd.concat([held, part])
             beside = held.iloc[: len(frame)].reset_index(drop=True)
-            held = held.iloc[len(frame) :]
+            held = held.iloc[len(frame) :] if len(held) > len(frame) else None
             yield pd.concat([beside, frame], axis=1)
-        if self.kept is not None and (held is None or len(held) or any(map(len, self.kept))):
+        if self.kept is not None and (held is not None or any(map(len, self.kept))):
             raise _changed("more")
 
 
@@ -342,6 +350,7 @@ class FileKind:
 FILES = {
     ".csv": FileKind("a csv file", _write_csv, _is_text),
     ".parquet": FileKind("a parquet file", _write_parquet, _begins(b"PAR1")),
+    ".pq": FileKind("a parquet file", _write_parquet, _begins(b"PAR1")),
     ".npy": FileKind("a .npy file", _write_npy, _begins(npy_format.MAGIC_PREFIX), table=False),
 }
 """By the endings of names."""

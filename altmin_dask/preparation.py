@@ -158,6 +158,11 @@ class Preparation:
     csv: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
 
     @property
+    def inputs(self) -> Preparation:
+        """The same without what is of targets."""
+        return replace(self, targets=(), classes=None, y=None, labels=None)
+
+    @property
     def stored(self) -> Preparation | None:
         """What a store of such samples records, whose labels are the numbers that were given; None for nothing."""
         own = self if self.labels is None else replace(self, labels=None, classes=None)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
+import shutil
+import socket
+import subprocess
 import threading
+import tracemalloc
 from datetime import datetime
 from pathlib import Path
 
@@ -13,14 +18,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from command import LABELS, X, files_below, refused, run_here, write_pipeline
+from command import LABELS, X, files_below, foreign, refused, run_here, write_pipeline
 
 from altmin_dask import outputs
 from altmin_dask.data.formats import csv
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import ExistsError
+from altmin_dask.errors import DataError, ExistsError
 from altmin_dask.execution.threads import Threads
 from altmin_dask.outputs import write_predictions
+from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 
 # of dask with the newest pandas
@@ -282,6 +288,24 @@ def test_nothing_is_left_of_what_went_wrong(home, tmp_path, monkeypatch):
     assert (tmp_path / "p.csv").read_text() == "theirs"
 
 
+def test_what_a_killed_process_left_goes_the_next_time(altmin, home, stores, tmp_path):
+    """But for what is somebody else's, and what another process may still be writing."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    dead, alive = (
+        f".p.csv.partial-{socket.gethostname()}-{pid}-0123abcd" for pid in (process.pid, os.getppid())
+    )
+    for name in (dead, alive):
+        shutil.copytree(home / "text.zarr", name)
+        (tmp_path / name / "p.csv").write_text("half")
+    assert altmin("predict", home / "text", home / "new.csv", "p.csv").code == 0
+    assert sorted(os.listdir(tmp_path)) == sorted([alive, "p.csv"])
+    (tmp_path / dead).mkdir()
+    (tmp_path / dead / "mine.txt").write_text("dear")
+    assert altmin("predict", home / "text", home / "new.csv", "p.csv", "--overwrite").code == 0
+    assert (tmp_path / dead / "mine.txt").read_text() == "dear"
+
+
 def test_it_appears_when_it_is_complete(home, tmp_path, monkeypatch):
     store = SampleStore.open(home / "text" / "data" / "train.zarr")
     write, seen, go = outputs.FILES[".csv"].write, threading.Event(), threading.Event()
@@ -301,6 +325,66 @@ def test_it_appears_when_it_is_complete(home, tmp_path, monkeypatch):
     thread.join(30)
     assert os.listdir(tmp_path) == ["p.csv"]
     assert len(pd.read_csv(tmp_path / "p.csv")) == 60
+
+
+def test_targets_are_no_matter(altmin, home, stores, tmp_path):
+    """Whatever is in their place, in tables, arrays and stores; nor what labels of such a store would be called."""
+    TABLE.assign(y=None).to_csv("empty.csv", index=False)
+    TABLE.assign(y="others").to_csv("others.csv", index=False)
+    for source in ("empty.csv", "others.csv"):
+        assert altmin("predict", home / "text", source, f"{source}.pq", "--proba").code == 0
+        found = pd.read_parquet(f"{source}.pq")
+        np.testing.assert_array_equal(found.iloc[:, 1:], stores["text"]["prediction"][:])
+
+    np.savez("t.npz", x=X, y=NAMES[LABELS])
+    write_pipeline(tmp_path / "p.toml", "t.npz", "classifier", data={"chunk_rows": 16})
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    assert altmin("predict", "run", "t.npz", "p.npy", "--proba").code == 0
+    np.savez("nan.npz", x=X, y=np.full(60, np.nan))
+    foreign(tmp_path / "plain.zarr", X)
+    foreign(tmp_path / "numbers.zarr", X, LABELS)
+    for source in ("nan.npz", "plain.zarr", "numbers.zarr"):
+        assert altmin("predict", "run", source, f"{source}.npy", "--proba").code == 0
+        np.testing.assert_array_equal(np.load(f"{source}.npy"), np.load("p.npy"))
+    refused(altmin("evaluate", "run", "numbers.zarr"), "was prepared otherwise than the samples for training")
+    run = home / "autoencoder"  # which has none
+    losses = {
+        json.loads(altmin("evaluate", run, source, "--json").out)["loss"]
+        for source in ("empty.csv", "others.csv", home / "text.csv")
+    }
+    assert len(losses) == 1
+
+
+def some_predictions(home, place, rows, chunk, part, parts):
+    """So many rows of predictions, beside parts of a column."""
+    group = zarr.create_group(place, attributes={"classes": sorted(NAMES)}, overwrite=True)
+    group.create_array("prediction", shape=(rows, 3), chunks=(chunk, 3), dtype="float64")
+    group.create_array("label", shape=(rows,), chunks=(chunk,), dtype="int64")
+    kept = (pd.DataFrame({"id": np.arange(part)}) for _ in range(parts))
+    model = Model.load(home / "text" / "model")
+    return outputs.Predictions(group, model, chunk, True, ["label", *sorted(NAMES)], kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["csv", "parquet", "npy"])
+def test_a_few_chunks_are_held_at_once(ending, home, tmp_path):
+    """However many there are, with what is kept beside them."""
+    rows = 140_000
+    for measured in (False, True):  # when libraries have made their caches
+        some = some_predictions(home, tmp_path / "p.zarr", rows, 1000, 700, rows // 700)
+        tracemalloc.start()
+        outputs.FILES[f".{ending}"].write(some, tmp_path / f"out.{ending}")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert not measured or peak < 8 * rows * 3 / 4
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize(("parts", "how"), [(2, "fewer"), (4, "more")])
+def test_a_source_that_has_changed_meanwhile(parts, how, ending, home, tmp_path):
+    some = some_predictions(home, tmp_path / "p.zarr", 21, 5, 7, parts)
+    with pytest.raises(DataError, match=f"the source has {how} rows"):
+        outputs.FILES[f".{ending}"].write(some, tmp_path / "out")
 
 
 def test_outputs_of_every_step(altmin, tmp_path):

@@ -116,7 +116,7 @@ def find_like(
                 f"{spec} has x divided by {store.scale:g}, and the samples for training by {scale:g}; name the raw "
                 "data, or a store that was ingested alike"
             )
-        if store.preparation != stored:
+        if not _prepared_alike(store.preparation, stored, targets=targets):
             raise DataError(
                 f"{spec} was prepared otherwise than the samples for training; name the raw data, or a store of the "
                 "same kind"
@@ -126,7 +126,7 @@ def find_like(
     if targets:
         source = open_source(spec, x=x, y=y, like=known)
     else:
-        source = open_source(spec, x=x, y=y, like=replace(known, targets=(), classes=None))
+        source = open_source(spec, x=x, y=y, like=known.inputs)
         source = replace(source, y=None, preparation=None)
     source, left = prepared_like(source, scale, known)
     return ingest(
@@ -184,6 +184,13 @@ def open_like(
     how = known.preparation or Preparation()
     source = open_source(spec, **names, like=how, **tables)
     return prepared_like(source, known.scale, how)
+
+
+def _prepared_alike(one: Preparation | None, other: Preparation | None, *, targets: bool) -> bool:
+    """Whether two samples were prepared in the same way; only their inputs where there are no targets to be."""
+    if targets:
+        return one == other
+    return (one or Preparation()).inputs == (other or Preparation()).inputs
 
 
 def store_source(store: SampleStore) -> Source:

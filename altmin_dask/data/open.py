@@ -63,7 +63,7 @@ def open_source(
           ``latent`` and ``noise``: made on the way by a seeded teacher (`altmin_dask.data.formats.synthetic`);
         * ``adding:rows=20000,steps=30,seed=0``: sequences (`altmin_dask.data.formats.adding_problem`);
         * a ``.npz`` file, or a path or URL of a zarr group: its arrays ``x`` and ``y``, or those that `x` and `y` name,
-          with ``lengths`` and ``states`` of sequences and ``sample_weight``; or the only array as x;
+          with ``lengths`` and ``states`` of sequences and ``sample_weight``; or the only array as x; y may be text;
         * a ``.npy`` file: x, with y in another ``.npy`` file named by `y`;
         * a folder of idx files like ``train-images-idx3-ubyte.gz`` and ``train-labels-idx1-ubyte.gz``;
         * a ``.csv``, ``.tsv`` (or ``.csv.gz``, bz2, xz, zip, zst) or ``.parquet`` file, or a folder of such: its column

@@ -65,7 +65,8 @@ def split(
         )
     masks = partial(_masks, source.rows, fraction, seed)
     if stratified and source.y is not None:
-        packed = _stratified(source.y, count, seed, f"{setting} = {fraction}", otherwise)
+        names = None if source.preparation is None else source.preparation.classes
+        packed = _stratified(source.y, count, seed, f"{setting} = {fraction}", otherwise, names)
         masks = partial(_unpacked, packed, source.rows)
 
     train, validation = (
@@ -117,7 +118,9 @@ def _unpacked(packed: Array, rows: int) -> Iterator[Array]:
         yield bits[: min(PIECE, rows - start)].astype(bool)
 
 
-def _stratified(y: RowReader, count: int, seed: int, what: str, otherwise: str) -> Array:
+def _stratified(
+    y: RowReader, count: int, seed: int, what: str, otherwise: str, names: tuple[str, ...] | None = None
+) -> Array:
     """Which rows are held out, a bit for each: of every class as many as `_shares` says."""
     classes = distinct(y)
     sizes = np.zeros(len(classes), np.int64)
@@ -125,8 +128,9 @@ def _stratified(y: RowReader, count: int, seed: int, what: str, otherwise: str) 
         sizes += np.bincount(np.searchsorted(classes, block), minlength=len(classes))
     rare = classes[sizes < 2]
     if rare.size:
+        called = rare.tolist() if names is None else [names[int(number)] for number in rare]
         raise DataError(
-            f"{y.label} has a single sample of the class {listed(rare.tolist())}, of which {what} can hold none out; "
+            f"{y.label} has a single sample of the class {listed(called)}, of which {what} can hold none out; "
             f"leave such rows out, or {otherwise}"
         )
     if not len(classes) <= count <= y.shape[0] - len(classes):
@@ -134,7 +138,11 @@ def _stratified(y: RowReader, count: int, seed: int, what: str, otherwise: str) 
             f"{what} holds {count} of {y.shape[0]} samples out, and {y.label} has {len(classes)} classes, of which "
             f"both parts need one at least; give another, or {otherwise}"
         )
-    shares = _shares(sizes, count)
+    return _drawn_of_each(y, classes, sizes, _shares(sizes, count), seed)
+
+
+def _drawn_of_each(y: RowReader, classes: Array, sizes: Array, shares: Array, seed: int) -> Array:
+    """So many of each class, from every piece of its rows as many."""
     seen = np.zeros(len(classes), np.int64)
     drawn: dict[int, Array] = {}
     packed = []

@@ -300,15 +300,14 @@ def _samples(pipeline: Pipeline, data: Path | None) -> tuple[_Data, _Data | None
     table = pipeline.data
     made = {role: data / f"{role}.zarr" for role in ("train", "validation")} if data is not None else {}
     there = {role: place for role, place in made.items() if place.exists()}
-    look = partial(_look, pipeline, there)
+    look = partial(_look, pipeline, there, _given(pipeline))
     if table.share is None:
         train = look("train", table.train)
         if table.validation is None:
             return train, None
         return train, look("validation", str(table.validation), train.source.preparation)
     if is_ready(table.train, table.x, table.y):
-        given = {name: value for name, value in table.given.items() if name != "chunk_rows"}
-        check_made_so(SampleStore.open(locate(table.train)), given)
+        check_made_so(SampleStore.open(locate(table.train)), _given(pipeline))
     if len(there) == 2:
         return _of_store(SampleStore.open(there["train"])), _of_store(SampleStore.open(there["validation"]))
     whole = undivided(pipeline)
@@ -316,14 +315,27 @@ def _samples(pipeline: Pipeline, data: Path | None) -> tuple[_Data, _Data | None
     return _of_source(pipeline, whole, max(1, whole.rows - rows)), _of_source(pipeline, whole, max(1, rows))
 
 
+def _given(pipeline: Pipeline) -> dict[str, Any]:
+    """Settings for sources that stores have to agree with: rows of a chunk only where no chunks are made."""
+    table = pipeline.data
+    specs = [spec for spec in (table.train, table.validation) if isinstance(spec, str)]
+    made = table.share is not None or not all(is_ready(spec, table.x, table.y) for spec in specs)
+    return {name: value for name, value in table.given.items() if not (made and name == "chunk_rows")}
+
+
 def _look(
-    pipeline: Pipeline, there: Mapping[str, Path], role: str, spec: str, like: Preparation | None = None
+    pipeline: Pipeline,
+    there: Mapping[str, Path],
+    given: Mapping[str, Any],
+    role: str,
+    spec: str,
+    like: Preparation | None = None,
 ) -> _Data:
     """Samples that have a name of their own, with the columns of others."""
     table = pipeline.data
     if is_ready(spec, table.x, table.y):
         store = SampleStore.open(locate(spec))
-        check_made_so(store, table.given)
+        check_made_so(store, given)
         return _of_store(store)
     if role in there:
         return _of_store(SampleStore.open(there[role]))

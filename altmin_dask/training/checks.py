@@ -147,19 +147,19 @@ def _check_labels(
     assert store.y is not None
     if known is not None or store.y.dtype.kind not in "iu":
         expected = range(classes) if known is None else known
-        found = whole_labels(read_zarr(store.y, f"y of {store.path}"))
+        found = whole_labels(read_zarr(store.y, f"y of {store.title}"))
         new = [label for label in found if label not in expected and not (every and label == NONE)]
         if new:
             label = f"the label {new[0]}" if len(new) == 1 else f"the labels {listed(new)}"
             raise DataError(
-                f"y of {store.path} has {label}, and the classes are {listed(expected)}; leave such samples out"
+                f"y of {store.title} has {label}, and the classes are {listed(expected)}; leave such samples out"
             )
         return
     if ranges.y_min < (NONE if every else 0):  # −1 is no target of a step
-        raise DataError(f"y of {store.path} has the label {ranges.y_min:g}; classes are numbered from 0")
+        raise DataError(f"y of {store.title} has the label {ranges.y_min:g}; classes are numbered from 0")
     if ranges.y_max >= classes:
         raise DataError(
-            f"y of {store.path} has the label {ranges.y_max:g}; the network has {classes} classes"
+            f"y of {store.title} has the label {ranges.y_max:g}; the network has {classes} classes"
         )
 
 

@@ -70,29 +70,30 @@ def find_classes(
     AltMinWarning
         If there are nearly as many classes as samples.
     """
-    steps = len(y.shape) == 2 and settings.recurrent if y is not None else False
+    steps = y is not None and settings.recurrent and len(y.shape) == 2
     if settings.target != "labels" or y is None or not (steps or len(y.shape) == 1):
         return None
     wish = settings.classes
-    known = _in_ranges(y, ranges, steps=steps)
-    if known is not None and wish is not None and known[0] >= 0 and known[1] < wish:
-        return Classes(wish)
-    if known is not None and names is not None and known[0] < known[1]:
-        return Classes(len(names))
-    if known is not None and known[0] == 0 and known[1] == 1 and wish is None:  # both of which are there
-        return Classes(2)
+    if (known := _in_ranges(y, ranges)) is not None:
+        low, high = known
+        if wish is not None and low >= (NONE if steps else 0) and high < wish:
+            return Classes(wish)
+        if names is not None and 0 <= low < high:
+            return Classes(len(names))
+        if wish is None and low == 0 and high == 1:  # both of which are there
+            return Classes(2)
     labels = whole_labels(y)
     if steps:
         labels = tuple(label for label in labels if label != NONE)
     if wish is not None and labels and labels[0] >= 0 and labels[-1] < wish:
         return Classes(wish)
-    if len(labels) < 2:
-        called = listed(labels) if names is None or not labels else repr(names[labels[0]])
+    if not labels:
         raise DataError(
-            f"{y.label} has only one class, {called}; a classifier needs at least two"
-            if labels
-            else f"{y.label} has no labels but {NONE}, which is none; a classifier needs at least two classes"
+            f"{y.label} has no labels but {NONE}, which is none; a classifier needs two classes at least"
         )
+    if len(labels) == 1:
+        called = labels[0] if names is None else repr(names[labels[0]])
+        raise DataError(f"{y.label} has only one class, {called}; a classifier needs at least two")
     if names is not None:
         return Classes(len(names))
     return _counted(labels, wish, y)
@@ -115,10 +116,8 @@ def _counted(labels: tuple[int, ...], wish: int | None, y: RowReader) -> Classes
     return Classes(count, None if labels == tuple(range(count)) else labels)
 
 
-def _in_ranges(y: RowReader, ranges: Summary | None, *, steps: bool) -> tuple[float, float] | None:
-    """The least and the largest label, of integers whose range is known; of steps without a target only if none is."""
+def _in_ranges(y: RowReader, ranges: Summary | None) -> tuple[float, float] | None:
+    """The least and the largest label, of integers whose range is known."""
     if ranges is None or y.dtype.kind not in "iu" or ranges.y_min is None or ranges.y_max is None:
         return None
-    if steps and ranges.y_min == NONE:  # whether any are below 1 is not known
-        return 0.0, ranges.y_max
     return ranges.y_min, ranges.y_max

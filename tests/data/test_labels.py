@@ -262,8 +262,15 @@ def test_labels_of_steps(altmin, tmp_path):
     np.testing.assert_array_equal(weights[0][0], weights[1][0])
     assert altmin("predict", "run7", "t.npz", "p.zarr").code == 0
     assert set(np.unique(zarr.open_array("p.zarr/label")[:])) <= {4, 7}
-    np.savez(tmp_path / "t.npz", x=x, y=np.where(steps < 0, -1, 4))
-    refused(altmin("train", "p.toml", "--run", "other"), "only one class, 4")
+    for y, sentence in (
+        (np.where(steps < 0, -1, 4), "only one class, 4"),
+        (np.where(steps < 0, -1, 1), "only one class, 1"),
+        (np.full((40, 3), -1), "has no labels but -1"),
+    ):
+        np.savez(tmp_path / "t.npz", x=x, y=y)
+        refused(altmin("train", "p.toml", "--run", "other"), sentence)
+        assert altmin("ingest", "t.npz", "t.zarr", "--overwrite", "--dtype", "float64").code == 0
+        refused(altmin("train", "p.toml", "--run", "other", "data.train=t.zarr"), sentence)
 
 
 @pytest.mark.parametrize("name", ["no. {}".format, lambda n: 3.0 * n + 1])

@@ -80,6 +80,16 @@ def test_what_a_store_was_made_by_may_be_said_again(store, settings, altmin, sto
     assert altmin("train", "p.toml", "--run", "r").code == 0
 
 
+def test_rows_of_a_chunk_are_those_of_what_is_made(altmin, stores):
+    for number, (train, validation) in enumerate((("scaled.zarr", "raw.npz"), ("raw.npz", "scaled.zarr"))):
+        data = {"validation": validation, "chunk_rows": 7, "scale": 255}
+        write_pipeline(stores / "p.toml", train, "classifier", data=data)
+        assert altmin("train", "p.toml", "--run", f"r{number}").code == 0
+        role = "train" if train == "raw.npz" else "validation"
+        assert SampleStore.open(stores / f"r{number}" / "data" / f"{role}.zarr").chunk_rows == 7
+    refused(altmin("train", "p.toml", "data.train=scaled.zarr"), "has 20 rows in a chunk")
+
+
 def test_raw_samples_for_validation_are_prepared_as_the_store(altmin, stores):
     """Divided by what the store was, whatever the pipeline leaves out."""
     for train in ("scaled.zarr", "standard.zarr"):

@@ -122,6 +122,8 @@ def test_classes_that_are_too_rare(altmin, tmp_path):
     )
     assert files_below(tmp_path) == before
     refused(altmin("train", "p.toml", "data.validation=0.001"), "leaves no sample to hold out")
+    np.savez(tmp_path / "t.npz", x=X, y=np.array(["a", "b", "c"])[y])
+    refused(altmin("train", "p.toml"), "has a single sample of the class 'c'")
     np.savez(tmp_path / "t.npz", x=X, y=LABELS)
     refused(altmin("train", "p.toml", "data.validation=0.04"), "of which both parts need one at least")
     for value in ("0", "1", "1.5", "-0.1", "nan", "true"):

@@ -44,7 +44,7 @@ class ZarrFormat:
         y = options.y or ("y" if "y" in node and x != "y" else None)
         if x != "x" or not SAMPLES.marked(location):
             return source_of(spec.name, node.__contains__, read, x, y, options.like)
-        store = SampleStore.open(location)
+        store = SampleStore.open(spec.base if spec.path is None else spec.path)
         how = store.preparation
         if how is not None and y != "y":
             how = replace(how, targets=(), classes=None, y=None)
