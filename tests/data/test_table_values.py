@@ -14,6 +14,7 @@ from altmin_dask.data.formats import csv
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.tables import learning, median, survey
+from altmin_dask.data.tables.checking import prepared_rows
 from altmin_dask.errors import AltMinWarning, ConfigError, DataError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.model import Model
@@ -194,6 +195,21 @@ def test_values_that_are_new(table, altmin):
         done = altmin("ingest", "n.csv", "n.zarr", "--like", "u.zarr")
     assert done.code == 0
     assert done.err.count("altmin: warning: ") == done.err.count("of 3 rows") == 1
+
+
+def test_a_frame_in_memory_is_prepared_the_same(table, altmin):
+    assert (
+        altmin("ingest", table, "t.zarr", "--missing", "mean", "--standardize", "--dtype", "float64").code
+        == 0
+    )
+    store = SampleStore.open("t.zarr")
+    frame = pd.read_csv(table)[["y", "town", "age"]]
+    np.testing.assert_allclose(prepared_rows(frame, store.preparation), store.x[:], atol=1e-12)
+    with pytest.warns(AltMinWarning, match="the frame has 'Rome' in the column 'town' of 4 rows"):
+        x = prepared_rows(frame.assign(town="Rome"), store.preparation, "the frame")
+    assert not x[:, 2:4].any()
+    with pytest.raises(DataError, match="has no column 'age'"):
+        prepared_rows(frame[["town"]], store.preparation)
 
 
 def test_many_categories_share_a_number(tmp_path, monkeypatch, altmin):
