@@ -93,6 +93,7 @@ class CsvFile:
 
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
         self.path, self._options = path, dict(options)
+        self._place = path.absolute()  # or `file:t.csv` would be a URL
         self._options.setdefault("sep", "\t" if ".tsv" in path.name.lower() else ",")
         self._header = self._options.pop("header", True)
         self._options.setdefault("compression", _PACKED.get(path.suffix.lower()))
@@ -112,7 +113,7 @@ class CsvFile:
         options = {**self._options, "names": list(self._all), "header": 0 if self._header else None}
         options = {name: value for name, value in options.items() if name != "index_col"} | how
         row = 0
-        with pd.read_csv(self.path, chunksize=self._block_rows(), low_memory=False, **options) as blocks:
+        with pd.read_csv(self._place, chunksize=self._block_rows(), low_memory=False, **options) as blocks:
             for block in blocks:
                 if not block.index.equals(pd.RangeIndex(row, row + len(block))):
                     raise DataError(  # pandas takes the first one for the name of the row
@@ -129,7 +130,7 @@ class CsvFile:
         encoding = self._options.get("encoding", "utf-8")
         packed = self._options["compression"]
         kind = {"gz": "gzip"}.get(packed, packed)
-        with LocalFileSystem().open(str(self.path.absolute()), "rb", compression=kind) as raw:
+        with LocalFileSystem().open(str(self._place), "rb", compression=kind) as raw:
             if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
                 encoding = "utf-8-sig"
             with io.TextIOWrapper(raw, encoding=encoding, newline="") as stream:

@@ -48,12 +48,12 @@ class ParquetTable:
     def __init__(self, files: list[Path], folder: Path) -> None:
         import pyarrow.parquet as pq
 
-        self._files = files
+        self._files = [file.absolute() for file in files]  # or `file:t.parquet` would be a URL
         self._folders = [_in_folders(file, folder) for file in files]
         self._whole = {
             key for key in self._folders[0] if all(_is_whole(each.get(key)) for each in self._folders)
         }
-        schemas = [pq.read_schema(file) for file in files]
+        schemas = [pq.read_schema(file) for file in self._files]
         headers = [
             (str(file), (*_columns(schema), *inside))
             for file, schema, inside in zip(files, schemas, self._folders, strict=True)
