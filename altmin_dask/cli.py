@@ -11,32 +11,39 @@ import math
 import os
 import signal
 import sys
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
 
 from altmin_dask import __version__
+from altmin_dask.cli_options import (
+    ChunkRowsOption,
+    CsvOption,
+    DatesOption,
+    DtypeOption,
+    HandleUnknownOption,
+    LikeOption,
+    MaxCategoriesOption,
+    MinFrequencyOption,
+    MissingOption,
+    ScaleOption,
+    SeedOption,
+    ShuffleOption,
+    StandardizeOption,
+)
 from altmin_dask.errors import (
     AltMinError,
     AltMinWarning,
     ConfigError,
-    DataError,
     ExistsError,
     MissingError,
     RunError,
 )
-
-if TYPE_CHECKING:
-    from altmin_dask.data.sample_store import SampleStore
-    from altmin_dask.storage.run import RunFolder
 
 app = typer.Typer(
     name="altmin",
@@ -68,6 +75,10 @@ SettingsOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. solver.mu=0.1."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+XOption = Annotated[
+    list[str] | None, typer.Option(help="Name of the array of samples, or of columns: NAME,NAME,…")
+]
+YOption = Annotated[list[str] | None, typer.Option(help="Name of the array of targets, or of columns.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command wrote before.")]
 
 
@@ -91,39 +102,46 @@ def altmin(
 def ingest_command(
     source: SourceArgument,
     dest: Annotated[str, typer.Argument(metavar="DEST.zarr", help="The sample store to write.")],
-    x: Annotated[
-        str | None, typer.Option(help="Name of the array of samples, or of columns: NAME,NAME,…")
-    ] = None,
-    y: Annotated[str | None, typer.Option(help="Name of the array of targets, or of columns.")] = None,
-    scale: Annotated[float, typer.Option(metavar="DIVISOR", help="Divide samples by this.")] = 1.0,
-    standardize: Annotated[
-        bool,
-        typer.Option("--standardize", help="Bring every number, and real targets, to mean 0, variance 1."),
-    ] = False,
-    dtype: Annotated[
-        str,
-        typer.Option(
-            metavar="float32|float64",
-            help="Of the store; float64 keeps all digits, for networks of that dtype.",
-        ),
-    ] = "float32",
-    chunk_rows: Annotated[
-        int | None, typer.Option(metavar="N", help="Rows in a chunk; by default about 8 MiB.")
-    ] = None,
-    shuffle: Annotated[
-        bool, typer.Option(help="Bring rows into a random order, whatever they are sorted by.")
-    ] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Decides that order.")] = 0,
+    x: XOption = None,
+    y: YOption = None,
+    scale: ScaleOption = 1.0,
+    standardize: StandardizeOption = False,
+    dtype: DtypeOption = "float32",
+    chunk_rows: ChunkRowsOption = None,
+    missing: MissingOption = None,
+    handle_unknown: HandleUnknownOption = None,
+    max_categories: MaxCategoriesOption = None,
+    min_frequency: MinFrequencyOption = None,
+    dates: DatesOption = None,
+    csv: CsvOption = None,
+    like: LikeOption = None,
+    shuffle: ShuffleOption = True,
+    seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Stream samples from anywhere into a sample store."""
     from rich.progress import Progress
 
+    from altmin_dask.data.description import described
+    from altmin_dask.data.find import open_like
     from altmin_dask.data.ingest import ingest
     from altmin_dask.data.open import open_source
+    from altmin_dask.table_options import ALL, table_settings, words_of
 
     console = Console(stderr=True)
-    opened = open_source(source, x=x, y=y)
+    tables = table_settings(
+        words_of(missing, "--missing", alone=ALL),
+        handle_unknown,
+        max_categories,
+        min_frequency,
+        dates,
+        words_of(csv, "--csv"),
+    )
+    names: dict[str, Any] = {"x": _joined(x), "y": _joined(y)}
+    if like is None:
+        opened = open_source(source, **names, **tables)
+    else:
+        opened, scale = open_like(source, like, names, tables, scale=scale, standardize=standardize)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"ingest {source}", total=opened.rows)
         store = ingest(
@@ -138,8 +156,15 @@ def ingest_command(
             seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    for part in described(opened, store, standardize=standardize):
+        Console().print(part)
+    typer.echo(_stored(store))
+
+
+def _stored(store: SampleStore) -> str:
+    """What a store holds, in a line."""
     targets = "no targets" if store.y is None else f"targets {store.y.dtype}"
-    typer.echo(
+    return (
         f"{store.path}: {store.rows} samples of {'×'.join(map(str, store.sample_shape))} {store.x.dtype}, {targets}, "
         f"{store.n_chunks} chunks of {store.chunk_rows} rows"
     )
@@ -209,35 +234,42 @@ def train(
 def evaluate(
     run: RunArgument,
     source: SourceArgument,
+    x: XOption = None,
+    y: YOption = None,
     as_json: JsonOption = False,
     scheduler: SchedulerOption = None,
 ) -> None:
     """Measure the trained network on samples with targets."""
     from altmin_dask.config import ClusterTable
+    from altmin_dask.data.labels import listed
     from altmin_dask.display import table
     from altmin_dask.execution.connect import open_executor
-    from altmin_dask.inference import evaluate_store
+    from altmin_dask.inference import classes_of, evaluate_store, opened
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.model import Model
     from altmin_dask.storage.run import RunFolder
 
     folder = RunFolder(local_path(run))
-    with _opened(folder, source) as store, open_executor(ClusterTable(), scheduler) as executor:
+    with (
+        opened(folder, source, _joined(x), _joined(y)) as store,
+        open_executor(ClusterTable(), scheduler) as executor,
+    ):
         quality = evaluate_store(folder, store, executor)
-        labels = Model.load(folder.model).network.loss.target == "labels"
+        classes = classes_of(Model.load(folder.model))
     result: dict[str, Any] = {
         "run": run,
         "source": source,
         "samples": int(quality.samples),
         "loss": quality.mean_loss if math.isfinite(quality.mean_loss) else None,
-        "accuracy": quality.accuracy if labels else None,
+        "accuracy": None if classes is None else quality.accuracy,
+        "classes": classes,
     }
     if as_json:
         typer.echo(json.dumps(result, allow_nan=False))
     else:
         rows = [("samples", f"{result['samples']}"), ("loss", f"{quality.mean_loss:.6g}")]
-        if labels:
-            rows.append(("accuracy", f"{quality.accuracy:.2%}"))
+        if classes is not None:
+            rows += [("accuracy", f"{quality.accuracy:.2%}"), ("classes", listed(classes))]
         Console().print(table(f"{run} on {source}", rows))
 
 
@@ -245,20 +277,41 @@ def evaluate(
 def predict(
     run: RunArgument,
     source: SourceArgument,
-    dest: Annotated[str, typer.Argument(metavar="DEST.zarr", help="The store of predictions to write.")],
+    dest: Annotated[
+        str,
+        typer.Argument(
+            metavar="DEST", help="What to write: a .csv, .parquet or .npy file, or else a zarr store."
+        ),
+    ],
+    proba: Annotated[
+        bool,
+        typer.Option("--proba", help="Write the probability of every class, too; a zarr store has them."),
+    ] = False,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,…", help="Columns of a table to carry over into a .csv or .parquet file."),
+    ] = None,
+    x: XOption = None,
+    y: YOption = None,
     overwrite: OverwriteOption = False,
     scheduler: SchedulerOption = None,
 ) -> None:
-    """Write the trained network's outputs for every sample."""
+    """Write the trained network's outputs for every sample, in the order of the source."""
     from altmin_dask.config import ClusterTable
     from altmin_dask.execution.connect import open_executor
-    from altmin_dask.inference import predict_store
+    from altmin_dask.inference import opened
+    from altmin_dask.outputs import check_output, write_predictions
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
     folder = RunFolder(local_path(run))
-    with _opened(folder, source) as store, open_executor(ClusterTable(), scheduler) as executor:
-        written = predict_store(folder, store, dest, executor, overwrite=overwrite)
+    wishes: dict[str, Any] = {"proba": proba, "keep": keep or (), "overwrite": overwrite}
+    check_output(folder, source, dest, **wishes)
+    with (
+        opened(folder, source, _joined(x), _joined(y), targets=False) as store,
+        open_executor(ClusterTable(), scheduler) as executor,
+    ):
+        written = write_predictions(folder, store, dest, executor, source=source, **wishes)
     typer.echo(f"{written}: predictions for {store.rows} samples")
 
 
@@ -320,26 +373,9 @@ def dashboard(
     serve(RunFolder(local_path(run)), address, port, lambda line: typer.echo(line))
 
 
-@contextmanager
-def _opened(folder: RunFolder, source: str) -> Iterator[SampleStore]:
-    """A source as a store, scaled as the run's training data were; what is not a store lives for this command."""
-    from altmin_dask.data.find import find_store
-    from altmin_dask.storage.model import Model
-
-    if not folder.path.is_dir():
-        raise MissingError(f"{folder.path} is not a run folder; name one that `altmin train` made")
-    model = Model.load(folder.model)
-    with tempfile.TemporaryDirectory(prefix="altmin-") as temporary:
-        dtype = str(model.weights[0].dtype)
-        store = find_store(
-            source, "source", Path(temporary), model.scale, None, like=model.preparation, dtype=dtype
-        )
-        if store.preparation != model.preparation:
-            raise DataError(
-                f"{source} was prepared otherwise than the samples for training; name the raw data, or a store of the "
-                "same kind"
-            )
-        yield store
+def _joined(names: list[str] | None) -> str | None:
+    """Names that were given one by one as one gives them together."""
+    return ",".join(names) if names else None
 
 
 def main() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import zarr
 
 from altmin_dask.config import KINDS
 from altmin_dask.data.checks import check_finite, check_whole
+from altmin_dask.data.find import find_like
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import ConfigError, ExistsError, RunError
+from altmin_dask.errors import ConfigError, ExistsError, MissingError, RunError
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.samples import Samples
@@ -48,6 +51,67 @@ PREDICTIONS = Layout(
 """What `predict_store` writes, and may replace."""
 
 
+@contextmanager
+def opened(
+    run: RunFolder, source: str, x: str | None = None, y: str | None = None, *, targets: bool = True
+) -> Iterator[SampleStore]:
+    """Samples as a store, prepared as those that a run's model was trained on; one that is made of a source goes again.
+
+    Parameters
+    ----------
+    run : RunFolder
+        With a model.
+    source : str
+        Whatever a user names.
+    x, y : str, optional
+        Names of arrays or columns; if there are none those that the run has chosen its own samples by, where they are
+        in the source, too.
+    targets : bool
+        Whether targets are read, if the model has any.
+
+    Raises
+    ------
+    MissingError
+        If there is no model, or nothing of such names.
+    DataError
+        If the samples cannot be read, or were prepared otherwise.
+    """
+    model = model_of(run)
+    targets = targets and KINDS[model.kind].target != "inputs"
+    with tempfile.TemporaryDirectory(prefix="altmin-") as temporary:
+        dtype = str(model.weights[0].dtype)
+        find = partial(
+            find_like, source, Path(temporary), model.scale, model.preparation, dtype, targets=targets
+        )
+        store = None
+        for names in [] if x or y else _own_names(run, source, targets=targets):
+            with suppress(MissingError):
+                store = store or find(x=names[0], y=names[1])
+        yield store or find(x=x, y=y)
+
+
+def model_of(run: RunFolder) -> Model:
+    """The model of a run.
+
+    Raises
+    ------
+    MissingError
+        If it is no run folder, or has no model yet.
+    """
+    if not run.path.is_dir():
+        raise MissingError(f"{run.path} is not a run folder; name one that `altmin train` made")
+    return Model.load(run.model)
+
+
+def _own_names(run: RunFolder, source: str, *, targets: bool) -> list[tuple[str | None, str | None]]:
+    """Names of arrays that the samples for training were chosen by, which others may have, too."""
+    settings = run.manifest.pipeline()["data"] if run.claimed else {}
+    x, y = settings.get("x"), settings.get("y")
+    if (x, y) == (None, None) or source.endswith(".npy"):  # whose targets are another file
+        return []
+    return [(x, y), *([] if targets else [(x, None)])]
+
+
 def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Evaluation:
     """Loss and accuracy of a run's model on a store with targets.
 
@@ -63,7 +127,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     model = Model.load(run.model)
     target, network = KINDS[model.kind].target, fitted(model.network, store)
     ranges = ranges_of(store, executor)
-    check_targets(network, target, store, ranges)
+    check_targets(network, target, store, ranges, model.labels)
     check_digits(store, str(model.weights[0].dtype), computed_with(store, target), ranges)
     with _held_weights(run) as weights:
         return Evaluation(executor.compute(evaluate(_step(model, network, store, target, weights))))
@@ -81,8 +145,9 @@ def predict_store(
 
     The destination is a zarr group with ``prediction`` (rows, outputs), for classifiers the class probabilities
     with their ``label`` (rows,) beside them; of networks with an output at every step (rows, steps, outputs) and
-    (rows, steps). Predictions have the dtype of the model, but what was standardized gets its own units again, which
-    need float64; names of classes or columns are attributes. It appears when it is complete.
+    (rows, steps). Of labels that were whole numbers ``label`` has these, of text the places of the classes in the
+    attribute ``classes``. Predictions have the dtype of the model, but what was standardized gets its own units again,
+    which need float64; names of classes or columns are attributes. It appears when it is complete.
 
     Raises
     ------
@@ -95,32 +160,50 @@ def predict_store(
     RunError
         As of `evaluate_store`.
     """
-    model = Model.load(run.model)
-    network = fitted(model.network, store)
-    check_digits(store, str(model.weights[0].dtype), computed_with(store, "inputs"))
-    location = locate(dest)
+    final, replace = check_store(locate(dest), store.path, overwrite=overwrite)
+    with new_folder(final, PREDICTIONS, replace=replace) as partial:
+        write_arrays(run, store, partial, executor)
+    return final
+
+
+def check_store(location: str, samples: str, *, overwrite: bool) -> tuple[Path, bool]:
+    """Tell where predictions for some samples may be written, and whether there is a store to be replaced.
+
+    Raises
+    ------
+    ConfigError, ExistsError
+        As of `predict_store`.
+    """
     if is_url(location):
         raise ConfigError(f"predictions are not written to a URL like {location}; give a path")
     final = Path(os.path.realpath(location))
-    if final == Path(os.path.realpath(store.path)):
+    if final == Path(os.path.realpath(locate(samples))):
         raise ExistsError(f"{location} holds the samples themselves; give another destination")
-    replace = check_destination(location, overwrite, PREDICTIONS)
-    with new_folder(final, PREDICTIONS, replace=replace) as partial, _held_weights(run) as weights:
+    return final, check_destination(location, overwrite, PREDICTIONS)
+
+
+def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Executor) -> Model:
+    """Write what `predict_store` does to a folder that is not there; gives the model."""
+    model = Model.load(run.model)
+    network = fitted(model.network, store)
+    check_digits(store, str(model.weights[0].dtype), computed_with(store, "inputs"))
+    with _held_weights(run) as weights:
         step = _step(model, network, store, "inputs", weights)
         done = step.rows(
             _predict,
             1,
-            written=_made(partial, model, network, store),
+            written=_made(folder, model, network, store),
             label=store.path,
             scaling=model.output_scaling,
+            labels=model.labels,
         )
         executor.compute(done)
-    return final
+    return model
 
 
 def _step(model: Model, network: Network, store: SampleStore, target: str, weights: str) -> Step:
     """A step over all chunks of a store, whose outputs are compared with a target."""
-    context = TaskContext(network, target, str(model.weights[0].dtype))
+    context = TaskContext(network, target, str(model.weights[0].dtype), labels=model.labels)
     chunks = tuple(range(store.n_chunks))
     return Step(context, Samples(store, target), chunks, uuid.uuid4().hex[:8], weights)
 
@@ -133,7 +216,7 @@ def _made(folder: Path, model: Model, network: Network, store: SampleStore) -> d
     arrays = {"prediction": ((*outer, network.shapes[-1][0]), dtype)}
     if KINDS[model.kind].target == "labels":
         arrays["label"] = outer, "int64"
-    group = zarr.create_group(folder, attributes={KEY: _HOLDS, **_named(model)})
+    group = zarr.create_group(folder, attributes={KEY: _HOLDS, **names_of(model)})
     for name, (shape, kind) in arrays.items():
         chunks = (store.chunk_rows, *shape[1:])
         group.create_array(name, shape=shape, chunks=chunks, **storage_options(kind, compress=False))
@@ -167,13 +250,22 @@ def _version(file: Path) -> tuple[int, int]:
     return about.st_ino, about.st_mtime_ns
 
 
-def _named(model: Model) -> dict[str, Any]:
+def classes_of(model: Model) -> list[Any] | None:
+    """What classes are called, numbers or text; None of a model that has none."""
+    if KINDS[model.kind].target != "labels":
+        return None
+    named: list[Any] | None = names_of(model).get("classes")
+    return list(range(model.network.shapes[-1][0])) if named is None else named
+
+
+def names_of(model: Model) -> dict[str, Any]:
     """Names of the classes, or of the numbers of a prediction, where they have some."""
     how = model.preparation
     if how is None:
         return {}
     if KINDS[model.kind].target == "labels":
-        return {} if how.classes is None else {"classes": list(how.classes)}
+        classes = how.classes if how.labels is None else how.labels
+        return {} if classes is None else {"classes": list(classes)}
     names = how.names if model.kind == "autoencoder" else list(how.targets)
     return {"columns": names} if names else {}
 
@@ -187,6 +279,7 @@ def _predict(
     written: Mapping[str, ChunkView],
     label: str,
     scaling: Scaling | None,
+    labels: tuple[int, ...] | None,
 ) -> Array:
     """Predictions for a chunk, written: a task as those of `altmin_dask.execution.tasks`."""
     for name, values in arrays.items():
@@ -198,5 +291,6 @@ def _predict(
     written["prediction"].write(index, output if scaling is None else scaling.undo(output))
     if "label" in written:
         classes = context.network.shapes[-1][0]
-        written["label"].write(index, output.reshape(len(batch), -1, classes).argmax(axis=2))
+        places = output.reshape(len(batch), -1, classes).argmax(axis=2)
+        written["label"].write(index, places if labels is None else np.array(labels)[places])
     return np.zeros((1, 1))

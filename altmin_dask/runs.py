@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from distributed import Client
 
 from altmin_dask.config import Pipeline
 from altmin_dask.dashboard.publisher import Publisher
-from altmin_dask.data.find import find_store
 from altmin_dask.execution.allocator import return_freed_arrays
 from altmin_dask.execution.connect import open_executor, planned_resources
 from altmin_dask.execution.executor import Executor
@@ -25,6 +23,7 @@ from altmin_dask.training.callbacks import Callback, Callbacks, Outcome
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import Problem, build_problem
 from altmin_dask.training.record import Record
+from altmin_dask.training.stores import open_stores
 from altmin_dask.training.trainer import Trainer
 from altmin_dask.types import Weights
 
@@ -142,7 +141,12 @@ def _describe(
         started=run.started,
         resolved=problem.settings.to_dict(),
         stores={"train": store.path, "validation": validation},
-        shapes={"rows": store.rows, "chunk_rows": store.chunk_rows, "network": network.sizes},
+        shapes={
+            "rows": store.rows,
+            "chunk_rows": store.chunk_rows,
+            "network": network.sizes,
+            "labels": problem.task_context.labels,
+        },
     )
     log(
         f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
@@ -185,14 +189,7 @@ def _open_problem(
     """Open the stores, or make them, check that everything fits together, and write down what follows from it."""
     data = pipeline.data
     chunk_rows = plan.work.chunk_rows if data.chunk_rows == "auto" else data.chunk_rows
-    find = partial(
-        find_store, data=run.data, scale=data.scale, chunk_rows=chunk_rows, dtype=pipeline.network.dtype
-    )
-    seed = pipeline.training.seed if data.shuffle else None
-    train = find(data.train, "train", standardize=data.standardize, seed=seed)
-    validation = None
-    if data.validation is not None:
-        validation = find(data.validation, "validation", like=train.preparation)
+    train, validation = open_stores(pipeline, run.data, chunk_rows)
     problem = build_problem(pipeline, train, validation, executor)
     _describe(pipeline, run, problem, executor, log)
     return problem

@@ -5,22 +5,46 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from dask.utils import parse_bytes
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from altmin_dask.config.base import Count, NonNegative, Positive, Table
+from altmin_dask.config.base import ONE, TABLE, WORD, Count, NonNegative, Positive, Table
+from altmin_dask.errors import ConfigError
 from altmin_dask.solvers.penalties import PENALTIES
+from altmin_dask.table_options import TABLE_SETTINGS, TableOptions
 
 _SCHEDULES = dict.fromkeys(name for penalty in PENALTIES.values() for name in penalty.schedules)
+Share = Annotated[float, Field(gt=0, lt=1)]
 ScheduleName = Literal["auto", *_SCHEDULES]  # type: ignore[valid-type]
+
+
+def _form_of_validation(value: Any) -> str:
+    return WORD if isinstance(value, str) else ONE
+
+
+def _form_of_missing(value: Any) -> str:
+    return TABLE if isinstance(value, dict) else WORD
 
 
 class DataTable(Table):
     """`[data]`: sample stores, or sources that are first ingested into the run folder."""
 
     train: str
-    validation: str | None = None
+    x: str | None = None
+    """Name of the array of inputs of a source of named arrays, or of the columns of a table, with commas in between; by
+    default ``x``, and all columns but the targets."""
+    y: str | None = None
+    """The same of the targets; by default ``y``."""
+    validation: (
+        Annotated[Annotated[str, Tag(WORD)] | Annotated[Share, Tag(ONE)], Discriminator(_form_of_validation)]
+        | None
+    ) = None
+    """Samples by which the best model is chosen; or a share, such as 0.1, of the rows of `train` that is held out for
+    that, drawn by `training.seed`, of every class as much. Both parts are then written into the run folder, those of a
+    store, too: they take as much room as the samples. A source is read once for each, and labels of classes twice more.
+    """
     scale: Positive = 1.0
-    """What raw sources are divided by; a store has been scaled already."""
+    """What raw sources are divided by. With a store, which has been scaled already, it has to be what that was divided
+    by; so it is with `standardize` and `chunk_rows`."""
     standardize: bool = False
     """Whether every number of raw sources, and real targets, are brought to mean 0 and variance 1 instead."""
     shuffle: bool = True
@@ -31,6 +55,51 @@ class DataTable(Table):
     "auto" makes tasks of about a second, but chunks small enough for the workers' memory, and for all threads to have
     some. What is computed then depends on the machine.
     """
+
+    missing: (
+        Annotated[
+            Annotated[str, Tag(WORD)] | Annotated[dict[str, str], Tag(TABLE)], Discriminator(_form_of_missing)
+        ]
+        | None
+    ) = None
+    """What becomes of missing values of raw tables: "refuse" (the default), "mean", "median", "constant" or
+    "constant:VALUE"; or a table of these words by columns, with "*" for all others."""
+    handle_unknown: str | None = None
+    """What becomes of values that `train` has not: "ignore" (the default: all zeros), "error" or
+    "infrequent_if_exist"."""
+    max_categories: Count | None = None
+    """Numbers that a column of text becomes at most; by default 256."""
+    min_frequency: Positive | None = None
+    """In how many rows, or below 1 in which share of them, a value of text has to be to have a number of its own."""
+    dates: str | None = None
+    """"days" (the default), or "cyclic": with sine and cosine of month, weekday and hour beside them."""
+    csv: dict[str, str | bool | int | list[str]] | None = None
+    """How csv files are read, by names of `pandas.read_csv`: sep, decimal, header, encoding, na_values, …"""
+
+    @model_validator(mode="after")
+    def _tables_are_known(self) -> DataTable:
+        try:
+            TableOptions.of(**self.tables)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """What is said of raw tables, as `altmin_dask.data.open.open_source` takes it."""
+        said = ((name, getattr(self, name)) for name in TABLE_SETTINGS)
+        return {name: value for name, value in said if value is not None}
+
+    @property
+    def share(self) -> float | None:
+        """The share of the rows of `train` that is held out, if samples for validation are no others."""
+        return self.validation if isinstance(self.validation, float) else None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Settings for raw sources that were set, whatever they say."""
+        names = {"scale", "standardize", "shuffle", "chunk_rows"} & self.model_fields_set
+        return {name: getattr(self, name) for name in sorted(names)} | self.tables
 
     @field_validator("chunk_rows", mode="before")
     @classmethod

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import zarr
 
 from altmin_dask.data.ingest import ingest
+from altmin_dask.data.labels import TEXT
 from altmin_dask.data.open import open_source
-from altmin_dask.data.preprocessing import prepared
+from altmin_dask.data.preprocessing import prepared_like
 from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import Source
+from altmin_dask.data.zarr_reader import read_zarr
+from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import is_url, locate
-from altmin_dask.storage.zarr_groups import is_zarr_folder
+from altmin_dask.storage.zarr_groups import is_zarr_folder, member, open_zarr
+from altmin_dask.table_options import TABLE_SETTINGS, for_like
 
 
 def is_store(spec: str) -> bool:
     """Tell a sample store from a source that is ingested first."""
     location = locate(spec)
     return is_url(location) or (spec != "digits" and is_zarr_folder(Path(location)))
+
+
+def is_ready(spec: str, x: str | None = None, y: str | None = None) -> bool:
+    """Tell a store that is used where it is: its arrays are called x and y, and its labels are no text."""
+    if not is_store(spec) or x not in (None, "x") or y not in (None, "y"):
+        return False
+    node = open_zarr(locate(spec))
+    if not isinstance(node, zarr.Group):
+        return True
+    _, labels = (member(node, name, spec) for name in ("x", "y"))  # which refuses what is never loaded
+    return not (isinstance(labels, zarr.Array) and labels.dtype.kind in TEXT)
 
 
 def find_store(
@@ -31,25 +51,30 @@ def find_store(
     like: Preparation | None = None,
     dtype: str = "float32",
     seed: int | None = None,
+    x: str | None = None,
+    y: str | None = None,
+    tables: Mapping[str, Any] | None = None,
 ) -> SampleStore:
     """Open a sample store; any other source is first ingested as ``<data>/<name>.zarr`` (once).
 
     In `dtype`, that of the network, with `standardize`, or prepared `like` other samples; in a random order if there is
-    a `seed` for it.
+    a `seed` for it; `x` and `y` name its arrays, `tables` are what else `open_source` takes of tables.
 
     Raises
     ------
     AltMinError
         As `SampleStore.open`, `open_source` and `ingest` do.
     """
-    if is_store(spec):
+    if is_ready(spec, x, y):
         return SampleStore.open(locate(spec))
     made = data / f"{name}.zarr"
     if made.exists():
         return SampleStore.open(made)
-    source = open_source(spec, like=like)
+    given = dict(tables or {})
+    source = open_source(spec, x=x, y=y, like=like, **(given if like is None else for_like(given)))
     if like is not None:
-        source, standardize = prepared(replace(source, preparation=like)), False
+        source, scale = prepared_like(source, scale, like)
+        standardize = False
     return ingest(
         source,
         made,
@@ -60,3 +85,181 @@ def find_store(
         shuffle=seed is not None,
         seed=seed or 0,
     )
+
+
+def find_like(
+    spec: str,
+    data: Path,
+    scale: float,
+    like: Preparation | None,
+    dtype: str,
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    targets: bool = True,
+) -> SampleStore:
+    """Open samples for a model, prepared as those it was trained on: a store, or a source that is ingested into `data`.
+
+    Parameters
+    ----------
+    spec : str
+        What a user named.
+    data : Path
+        A folder for the store that is made.
+    scale, like, dtype
+        What x was divided by, what else was done, and what the model computes in.
+    x, y : str, optional
+        Names of arrays or columns.
+    targets : bool
+        Whether there have to be targets; or else they are left out, whatever they are.
+
+    Raises
+    ------
+    DataError
+        If samples cannot be read, or were prepared otherwise.
+    """
+    stored = None if like is None else like.stored
+    if is_ready(spec, x, y):
+        store = SampleStore.open(locate(spec))
+        if store.scale != scale:
+            raise DataError(
+                f"{spec} has x divided by {store.scale:g}, and the samples for training by {scale:g}; name the raw "
+                "data, or a store that was ingested alike"
+            )
+        if not _prepared_alike(store.preparation, stored, targets=targets):
+            raise DataError(
+                f"{spec} was prepared otherwise than the samples for training; name the raw data, or a store of the "
+                "same kind"
+            )
+        return store
+    known = stored or Preparation()
+    if targets:
+        source = open_source(spec, x=x, y=y, like=known)
+    else:
+        source = open_source(spec, x=x, y=y, like=known.inputs)
+        source = replace(source, y=None, preparation=None)
+    source, left = prepared_like(source, scale, known)
+    return ingest(
+        source,
+        data / "source.zarr",
+        scale=left,
+        dtype=dtype,
+        shuffle=False,  # predictions have the order of the samples
+    )
+
+
+def open_like(
+    spec: str,
+    store: str,
+    names: Mapping[str, Any],
+    tables: Mapping[str, Any],
+    *,
+    scale: float,
+    standardize: bool,
+) -> tuple[Source, float]:
+    """Open raw samples, prepared as those of a store are.
+
+    Parameters
+    ----------
+    spec, store : str
+        The samples, and the store.
+    names : mapping
+        ``x`` and ``y`` of arrays.
+    tables : mapping
+        What else `open_source` takes; only ``csv`` may be given, which says how the new files are written.
+    scale, standardize
+        Settings of `ingest`, which the store has for itself.
+
+    Returns
+    -------
+    source : Source
+        The samples.
+    scale : float
+        What they are still to be divided by.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is given that the store has for itself.
+    DataError
+        If the samples cannot be prepared like that.
+    """
+    others = [name for name in tables if name != "csv"]
+    others += [name for name, given in (("scale", scale != 1), ("standardize", standardize)) if given]
+    if others:
+        option = others[0].replace("_", "-")
+        raise ConfigError(
+            f"--{option} does not go with --like: samples are prepared as {store} was; leave it out"
+        )
+    known = SampleStore.open(locate(store))
+    how = known.preparation or Preparation()
+    source = open_source(spec, **names, like=how, **tables)
+    return prepared_like(source, known.scale, how)
+
+
+def _prepared_alike(one: Preparation | None, other: Preparation | None, *, targets: bool) -> bool:
+    """Whether two samples were prepared in the same way; only their inputs where there are no targets to be."""
+    if targets:
+        return one == other
+    return (one or Preparation()).inputs == (other or Preparation()).inputs
+
+
+def store_source(store: SampleStore) -> Source:
+    """The samples of a store, to be read once more."""
+    readers = {name: read_zarr(array, f"{name} of {store.path}") for name, array in store.arrays.items()}
+    source = Source.of(store.path, readers, store.preparation)
+    return replace(source, scale=store.scale, rounded=store.rounded)
+
+
+def check_made_so(store: SampleStore, given: Mapping[str, Any]) -> None:
+    """Refuse settings for raw sources that a store, which is used as it is, was not made by.
+
+    Parameters
+    ----------
+    store : SampleStore
+        One that a user named.
+    given : mapping
+        Those of the table ``[data]`` that were set: scale, standardize, chunk_rows, and those of tables.
+
+    Raises
+    ------
+    ConfigError
+        If one of them says something else than the store.
+    """
+    how = store.preparation
+    standardized = how is not None and how.x is not None
+    if of_tables := [name for name in given if name in TABLE_SETTINGS]:
+        raise ConfigError(
+            f"data.{of_tables[0]} is for raw tables, and {store.path} is used as it is; leave it out, or `altmin "
+            f"ingest` the raw samples again with --{of_tables[0].replace('_', '-')}"
+        )
+    wishes: dict[str, tuple[str, Callable[[Any], bool], str]] = {
+        "scale": (f"has x divided by {store.scale:g}", lambda value: value == store.scale, "--scale {}"),
+        "standardize": (
+            "was standardized" if standardized else "was not standardized",
+            lambda value: value == standardized,
+            "--standardize",
+        ),
+        "shuffle": (
+            "was shuffled" if store.shuffled else "was not shuffled",
+            lambda value: value == store.shuffled,
+            "--shuffle",
+        ),
+        "chunk_rows": (
+            f"has {store.chunk_rows} rows in a chunk",
+            lambda value: value == "auto" or min(value, store.rows) == store.chunk_rows,
+            "--chunk-rows {}",
+        ),
+    }
+    for name, (has, fits, option) in wishes.items():
+        if name in given and not fits(given[name]):
+            value = f"{given[name]:g}" if isinstance(given[name], float) else str(given[name]).lower()
+            advice = (
+                f", or `altmin ingest` the raw samples again with {option.format(value)}"
+                if given[name]
+                else ""
+            )
+            raise ConfigError(
+                f"data.{name} = {value} is for raw sources, and {store.path}, which is used as it is, {has}; leave "
+                f"data.{name} out{advice}"
+            )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from altmin_dask.data.formats.adding_problem import Adding
 from altmin_dask.data.formats.base import SourceFormat, SourceOptions, SourceSpec
@@ -15,11 +17,16 @@ from altmin_dask.data.formats.npy import NpyFormat
 from altmin_dask.data.formats.npz import NpzFormat
 from altmin_dask.data.formats.parquet import ParquetFormat
 from altmin_dask.data.formats.synthetic import Synthetic
+from altmin_dask.data.formats.tables import TableFormat
 from altmin_dask.data.formats.zarr import ZarrFormat
 from altmin_dask.data.source import Source
 from altmin_dask.errors import DataError, MissingError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.zarr_groups import is_zarr_folder
+from altmin_dask.table_options import TableOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMATS: tuple[SourceFormat, ...] = (
     DigitsFormat(),
@@ -42,6 +49,7 @@ def open_source(
     x: str | None = None,
     y: str | None = None,
     like: Preparation | None = None,
+    **tables: Any,
 ) -> Source:
     """Open the samples that a user names; headers are read, and tables gone through to count rows.
 
@@ -55,12 +63,13 @@ def open_source(
           ``latent`` and ``noise``: made on the way by a seeded teacher (`altmin_dask.data.formats.synthetic`);
         * ``adding:rows=20000,steps=30,seed=0``: sequences (`altmin_dask.data.formats.adding_problem`);
         * a ``.npz`` file, or a path or URL of a zarr group: its arrays ``x`` and ``y``, or those that `x` and `y` name,
-          with ``lengths`` and ``states`` of sequences and ``sample_weight``; or the only array as x;
+          with ``lengths`` and ``states`` of sequences and ``sample_weight``; or the only array as x; y may be text;
         * a ``.npy`` file: x, with y in another ``.npy`` file named by `y`;
         * a folder of idx files like ``train-images-idx3-ubyte.gz`` and ``train-labels-idx1-ubyte.gz``;
-        * a ``.csv`` (or ``.csv.gz``) or ``.parquet`` file, or a folder of such: its column ``y``, or those named by `y`
-          with commas in between, are the targets, all others, or those named by `x`, the inputs; columns of text
-          become a number for each of their values;
+        * a ``.csv``, ``.tsv`` (or ``.csv.gz``, bz2, xz, zip, zst) or ``.parquet`` file, or a folder of such: its column
+          ``y``, or those named by `y` with commas in between, are the targets, all others, or those named by `x`, the
+          inputs; columns of text become a number for each of their values, dates days since 1970, missing values are
+          refused if nothing is said of them, and text that `like` had not becomes zeros, with a warning;
         * a folder of images of equal size, or of folders of them, which are the classes.
 
         ``:train`` or ``:test`` at the end takes one part: the first 1437 or last 360 ``digits``, different samples of
@@ -69,6 +78,9 @@ def open_source(
         Names of arrays or columns; without `y`, one called ``y`` is taken where there is one.
     like : Preparation, optional
         Of the samples that these are to go with: the same columns, values and classes.
+    **tables
+        Of tables ``missing``, ``handle_unknown``, ``max_categories``, ``min_frequency``, ``dates`` and ``csv``, as
+        `altmin_dask.table_options.TableOptions` has them; one word for ``missing`` is for all columns.
 
     Raises
     ------
@@ -84,11 +96,18 @@ def open_source(
     (array([[30.,  0.,  1.],
            [80.,  1.,  0.]]), array([300., 900.]))
     """
-    wanted, options = SourceSpec.parse(spec), SourceOptions(x, y, like)
+    return _open(SourceSpec.parse(spec), SourceOptions(x, y, like, TableOptions.of(**tables)))
+
+
+def _open(wanted: SourceSpec, options: SourceOptions) -> Source:
     matching = (kind for kind in FORMATS if kind.matches(wanted))
     if found := next(matching, None):
         if wanted.folder is not None and not is_zarr_folder(wanted.folder):  # which may have very many files
             _check_only(found, list(matching), wanted)
+        if not isinstance(found, TableFormat) and options.tables != TableOptions():
+            raise DataError(
+                f"{wanted.name} is no table; missing values, categories, dates and csv are of tables"
+            )
         return found.open(wanted, options)
     if wanted.path is not None and not wanted.path.exists():
         raise MissingError(f"there is no file or folder {wanted.path}; check the path")
@@ -96,6 +115,25 @@ def open_source(
     raise DataError(
         f"{wanted.path} is not a kind of data that can be read; give {', '.join(others)}, or {last}"
     )
+
+
+def read_columns(
+    spec: str, chosen: Sequence[str], csv: Mapping[str, Any] | None = None
+) -> tuple[list[str], Iterator[pd.DataFrame]]:
+    """Columns of a table as they are written, a part after the other, in the order of the samples of `open_source`.
+
+    Their names, also with commas in between, are given back one by one.
+
+    Raises
+    ------
+    DataError
+        If it is no table, or has no such column.
+    """
+    wanted = SourceSpec.parse(spec)
+    found = next((kind for kind in FORMATS if kind.matches(wanted)), None)
+    if not isinstance(found, TableFormat):
+        raise DataError(f"{spec} is no table; columns are kept of csv and parquet files")
+    return found.columns(wanted, chosen, csv)
 
 
 def _check_only(found: SourceFormat, others: list[SourceFormat], wanted: SourceSpec) -> None:

@@ -24,17 +24,77 @@ _CONSTANT = 1e-12
 def standardized(source: Source) -> Source:
     """A source of mean 0 and variance 1 in every number of x, and of y where that is real; it is read through once.
 
-    What is constant is only shifted; what stands for the value of a column is left as it is.
+    What is constant is only shifted; what stands for the value of a column is left as it is. It is recorded on top of
+    what was done before.
     """
     known = source.preparation or Preparation()
     x = _scaling(source.x)
     if known.columns:
-        keep = np.concatenate([[column.values is not None] * len(column.names) for column in known.columns])
+        keep = ~np.array(known.measured)
         x = Scaling(
             tuple(np.where(keep, 0.0, x.shift).tolist()), tuple(np.where(keep, 1.0, x.scale).tolist())
         )
     y = _scaling(source.y) if source.y is not None and source.y.dtype.kind == "f" else None
-    return prepared(replace(source, preparation=replace(known, x=x, y=y)))
+    scaled = prepared(replace(source, preparation=Preparation(x=x, y=y)))
+    both = replace(known, x=_then(known.x, x), y=_then(known.y, y))
+    return replace(scaled, preparation=both)
+
+
+def _then(first: Scaling | None, second: Scaling | None) -> Scaling | None:
+    return second if first is None else first if second is None else first.then(second)
+
+
+def divided(source: Source, scale: float) -> tuple[float, Preparation | None]:
+    """What to record of samples whose x is divided by a number, on top of what was done to them before.
+
+    Returns
+    -------
+    scale : float
+        What raw samples are divided by, at first.
+    preparation : Preparation or None
+        What else is done to them, afterwards.
+    """
+    how = source.preparation
+    if how is None or how.x is None or scale == 1:
+        return source.scale * scale, how
+    further = Scaling((0.0,) * len(how.x.shift), (scale,) * len(how.x.scale))
+    return source.scale, replace(how, x=how.x.then(further))
+
+
+def prepared_like(source: Source, scale: float, like: Preparation) -> tuple[Source, float]:
+    """Raw samples as others were prepared: divided by a number first, then with the scalings of their preparation.
+
+    Returns
+    -------
+    source : Source
+        The samples.
+    scale : float
+        What they are still to be divided by.
+
+    Raises
+    ------
+    DataError
+        If they are not raw, of another size, or have labels of another kind.
+    """
+    how = source.preparation or Preparation()
+    if source.scale != 1 or (how != like and (how.x or how.y) is not None):
+        raise DataError(f"{source.name} has been scaled already; name the raw data")
+    if source.y is not None and how.classes != like.classes:
+        kinds = ["text" if classes else "numbers" for classes in (how.classes, like.classes)]
+        raise DataError(
+            f"y of {source.name} is {kinds[0]} and that of the samples for training {kinds[1]}, or there are others; "
+            "give data of the same kind"
+        )
+    left = scale
+    if scale != 1 and like.x is not None:
+        reader, left = source.x, 1.0
+
+        def divide(block: Array) -> Array:
+            check_whole(block, reader.label)
+            return np.divide(block, scale, dtype=np.float64)
+
+        source = replace(source, x=mapped(reader, divide, np.float64), scale=scale)
+    return prepared(replace(source, preparation=like.stored)), left
 
 
 def prepared(source: Source) -> Source:

@@ -44,7 +44,8 @@ class RowReader:
     shape : tuple of int
         The whole shape, rows first.
     dtype : numpy.dtype
-        A boolean, integer or float dtype in native byte order: that of the blocks.
+        A boolean, integer or float dtype in native byte order: that of the blocks. Labels that are yet to be numbered
+        may be text.
     blocks : callable
         ``blocks(rows)`` iterates over consecutive blocks of ``rows`` rows; the last may be shorter. A block
         may be a view of memory that others use: do not write to it.
@@ -75,13 +76,13 @@ def read_memory(array: Array, label: str) -> RowReader:
     return RowReader(label, array.shape, native, blocks)
 
 
-def check_array(shape: tuple[int, ...], dtype: np.dtype[Any], label: str) -> None:
-    """Refuse an array that has no rows or no numbers."""
+def check_array(shape: tuple[int, ...], dtype: np.dtype[Any], label: str, *, text: bool = False) -> None:
+    """Refuse an array that has no rows or no numbers; labels may be `text`."""
     if dtype.hasobject and dtype.kind != "T":
         raise DataError(
             f"{label} holds pickled Python objects, which are never loaded; save it again as numbers"
         )
-    if dtype.kind not in "biuf":
+    if dtype.kind not in ("biufUST" if text else "biuf"):
         raise DataError(f"{label} has dtype {dtype}; only integers and real numbers can be used, convert it")
     if not shape:
         raise DataError(f"{label} is a single value (rank 0); an array needs one row per sample")
@@ -118,9 +119,11 @@ def read_stream(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     label: str,
+    *,
+    text: bool = False,
 ) -> RowReader:
     """Read values in C order from a byte stream, after `header` bytes, from the first to the last."""
-    check_array(shape, dtype, label)
+    check_array(shape, dtype, label, text=text)
     total, sample = shape[0], shape[1:]
     native = dtype.newbyteorder("=")
 

@@ -153,6 +153,16 @@ class SampleStore:
         return self.path if source in (None, self.path) else f"{self.path} (of {source})"
 
     @property
+    def scale(self) -> float:
+        """What raw samples were divided by before they were stored."""
+        return float(self.attributes.get("scale", 1.0))
+
+    @property
+    def rounded(self) -> tuple[str, ...]:
+        """Arrays whose source had more digits."""
+        return tuple(self.attributes.get("rounded", ()))
+
+    @property
     def preparation(self) -> Preparation | None:
         """What was done to samples before they were stored.
 

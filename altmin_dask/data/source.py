@@ -19,6 +19,27 @@ from altmin_dask.types import Array
 
 
 @dataclass(frozen=True)
+class ColumnReport:
+    """What was found of a column of a table.
+
+    Attributes
+    ----------
+    name, becomes : str
+        What it is called, and what becomes of it, in words.
+    missing : int
+        Rows that have no value.
+    low, high : float or None
+        Range of numbers; None of others.
+    """
+
+    name: str
+    becomes: str
+    missing: int
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """Samples to read: inputs and, where there are any, targets, with the same number of rows.
 
@@ -37,6 +58,12 @@ class Source:
         How much every sample counts, (rows,), if not all the same.
     preparation : Preparation or None
         What the columns and classes are, and how their numbers are to be scaled.
+    scale : float
+        What x has been divided by already: of a store that `ingest` wrote.
+    rounded : tuple of str
+        Names of arrays that have lost digits of float64 already.
+    columns : tuple of ColumnReport
+        Of a table that was learnt from: its inputs.
 
     Raises
     ------
@@ -50,6 +77,9 @@ class Source:
     sequence_arrays: Mapping[str, RowReader] = field(default_factory=dict)
     weights: RowReader | None = None
     preparation: Preparation | None = None
+    scale: float = 1.0
+    rounded: tuple[str, ...] = ()
+    columns: tuple[ColumnReport, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.x.shape) < 2:

@@ -24,6 +24,7 @@ from altmin_dask.data.checks import (
     is_labels,
 )
 from altmin_dask.data.conversion import Conversion
+from altmin_dask.data.preprocessing import divided
 from altmin_dask.data.sample_store import VERSION
 from altmin_dask.data.shuffling import ArraySize, Shuffle
 from altmin_dask.data.source import Source
@@ -52,16 +53,17 @@ def write_store(
     source: Source, location: str, form: Form, progress: Callable[[int, int], None] | None
 ) -> None:
     """Write a whole store, chunk by chunk."""
+    scale, preparation = divided(source, form.scale)
     attributes: dict[str, Any] = {
         "version": VERSION,
         "source": source.name,
-        "scale": float(form.scale),
+        "scale": float(scale),
         "sample_shape": list(source.x_shape),
         "shuffled": form.seed,
         "complete": False,
     }
-    if source.preparation is not None:
-        attributes["preparation"] = source.preparation.to_json()
+    if preparation is not None:
+        attributes["preparation"] = preparation.to_json()
     group = zarr.create_group(for_zarr(location), zarr_format=3, attributes={KEY: attributes})
     arrays = {name: _Transfer.prepare(group, source, name, form) for name in source.arrays}
     report = _Progress(source.rows * (1 if form.seed is None else 2), progress)
@@ -72,7 +74,7 @@ def write_store(
             summary = _stream(source, form, arrays, partial(_put, arrays), thread, report)
         else:
             summary = _shuffled(source, form, group, arrays, thread, report, _scratch(location))
-    lost = _lost({name: array.conversion for name, array in arrays.items()})
+    lost = _lost({name: array.conversion for name, array in arrays.items()}, source.rounded)
     group.attrs[KEY] = {**attributes, **lost, "summary": summary.to_json(), "complete": True}
 
 
@@ -242,9 +244,9 @@ def _check(source: Source, name: str) -> Callable[[Array, int], None]:
     return lambda values, row: check_finite(values, None, row, source.name, name)
 
 
-def _lost(converted: dict[str, Conversion]) -> dict[str, list[str]]:
+def _lost(converted: dict[str, Conversion], before: tuple[str, ...]) -> dict[str, list[str]]:
     """What to record of digits that a store has lost, or that float32 would lose, with a warning where it matters."""
-    rounded = [name for name, array in converted.items() if array.rounded]
+    rounded = [name for name, array in converted.items() if array.rounded or name in before]
     fine = {name: what for name in ("x", "y") if name in converted and (what := converted[name].blurred())}
     for name, what in fine.items():
         if converted[name].dtype == np.float32:

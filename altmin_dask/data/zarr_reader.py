@@ -20,7 +20,7 @@ from altmin_dask.types import Array
 _PIECE = 1 << 20  # bytes that are read at once, where chunks are smaller and may be far away
 
 
-def read_zarr(array: zarr.Array[Any], label: str) -> RowReader:
+def read_zarr(array: zarr.Array[Any], label: str, *, text: bool = False) -> RowReader:
     """Read a zarr array, slice by slice; zarr 3 itself refuses codecs that unpickle.
 
     Raises
@@ -30,8 +30,8 @@ def read_zarr(array: zarr.Array[Any], label: str) -> RowReader:
     DataError
         If the dtype is not numeric, or there are no rows.
     """
-    check_array(array.shape, array.dtype, label)
-    native = array.dtype.newbyteorder("=")
+    check_array(array.shape, array.dtype, label, text=text)
+    native = array.dtype if array.dtype.kind == "T" else array.dtype.newbyteorder("=")
 
     per_chunk, chunk_bytes = array.chunks[0], math.prod(array.chunks) * array.dtype.itemsize
     # zarr holds all chunks of a slice at once: one, or several that are small and may be far away

@@ -22,7 +22,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from altmin_dask import runs
-from altmin_dask.data.find import is_store
+from altmin_dask.data.find import is_store, store_source
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
@@ -30,7 +30,7 @@ from altmin_dask.data.source import Source, array_source
 from altmin_dask.data.streams import sliced
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import saving
-from altmin_dask.estimators.input import check_numbers, is_lazy, open_samples, outline, split, store_source
+from altmin_dask.estimators.input import check_numbers, is_lazy, open_samples, outline, split
 from altmin_dask.estimators.parameters import Parameters
 from altmin_dask.estimators.settings import chunk_rows_of, pipeline_of, place_of, share_held_out
 from altmin_dask.estimators.watch import CallbackSupportMixin, FitCallbacks, Stop, with_callbacks

@@ -19,23 +19,22 @@ import numpy as np
 import zarr
 from dask.base import compute, is_dask_collection
 
+from altmin_dask.data import splitting
 from altmin_dask.data.checks import WHOLE, check_whole, whole_refused
-from altmin_dask.data.find import is_store
+from altmin_dask.data.find import is_store, store_source
 from altmin_dask.data.open import open_source
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
 from altmin_dask.data.streams import regrouped, sliced
 from altmin_dask.data.zarr_reader import read_zarr
-from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.errors import DataError
 from altmin_dask.storage.locations import as_name, locate
 from altmin_dask.storage.zarr_groups import open_zarr
 from altmin_dask.types import Array
 
 AT_ONCE = 32 << 20
 """Bytes of a dask array that are computed at once while it is written to a store; one block at least."""
-PIECE = 1000
-"""Rows within each of which the same share is held out."""
 
 
 def is_lazy(X: Any) -> bool:
@@ -174,17 +173,6 @@ def _open_location(name: str) -> Source:
     return store_source(SampleStore.open(name))
 
 
-def store_source(store: SampleStore) -> Source:
-    """The samples of a store, to be read once more."""
-    y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
-    weights = None if store.weights is None else read_zarr(store.weights, f"sample_weight of {store.path}")
-    beside = {
-        name: read_zarr(array, f"{name} of {store.path}") for name, array in store.sequence_arrays.items()
-    }
-    x = read_zarr(store.x, f"x of {store.path}")
-    return Source(store.path, x, y, beside, weights, store.preparation)
-
-
 def _open_targets(y: Any, name: str = "y") -> RowReader:
     if isinstance(y, str | os.PathLike):
         raise DataError(
@@ -275,52 +263,7 @@ def _batches(sizes: Sequence[int], rows: int) -> Iterator[list[int]]:
 
 
 def split(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
-    """Divide samples into those to train on and those held out, drawn at random from every thousand rows.
-
-    Both parts read the whole source, block by block.
-
-    Raises
-    ------
-    ConfigError
-        If a part would be empty.
-    """
-    count = _held_out(source.rows, fraction)
-    if not 0 < count < source.rows:
-        raise ConfigError(
-            f"validation_fraction = {fraction} of {source.rows} samples leaves no sample to "
-            f"{'train on' if count else 'hold out'}; give another, or early_stopping=False"
-        )
-
-    def part(reader: RowReader, held_out: bool) -> RowReader:
-        def blocks(rows: int) -> Iterator[Array]:
-            pieces = zip(reader.blocks(PIECE), _masks(source.rows, fraction, seed), strict=True)
-            return regrouped((piece[mask == held_out] for piece, mask in pieces), rows)
-
-        rows = count if held_out else source.rows - count
-        return replace(reader, shape=(rows, *reader.shape[1:]), blocks=blocks)
-
-    train, validation = (
-        Source(
-            source.name,
-            part(source.x, held_out),
-            None if source.y is None else part(source.y, held_out),
-            {name: part(reader, held_out) for name, reader in source.sequence_arrays.items()},
-            weights=None if source.weights is None else part(source.weights, held_out),
-        )
-        for held_out in (False, True)
+    """Divide samples into those to train on and those held out, as `altmin_dask.data.splitting.split` does."""
+    return splitting.split(
+        source, fraction, seed, setting="validation_fraction", otherwise="early_stopping=False"
     )
-    return train, validation
-
-
-def _held_out(rows: int, fraction: float) -> int:
-    """How many of the first rows are held out."""
-    return int(rows * fraction + 1e-9)
-
-
-def _masks(rows: int, fraction: float, seed: int) -> Iterator[Array]:
-    for start in range(0, rows, PIECE):
-        stop = min(start + PIECE, rows)
-        mask = np.zeros(stop - start, bool)
-        chosen = np.random.default_rng([seed, start]).permutation(stop - start)
-        mask[chosen[: _held_out(stop, fraction) - _held_out(start, fraction)]] = True
-        yield mask

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
+from altmin_dask.data.labels import numbered
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.timing import activity, meter_kernels
 from altmin_dask.networks.network import Network
@@ -40,6 +43,8 @@ class TaskContext:
         What is trained, as in `Samples`, and how.
     encoder : (Network, str) or None
         A network, and the file of its weights, whose outputs take the place of the samples.
+    labels : tuple of int, or None
+        The labels that stand for the classes, in order; None for 0 … K − 1.
     """
 
     network: Network
@@ -47,6 +52,7 @@ class TaskContext:
     dtype: str
     settings: NewtonSettings = field(default_factory=NewtonSettings)
     encoder: tuple[Network, str] | None = None
+    labels: tuple[int, ...] | None = None
 
     def arrange(self, arrays: Mapping[str, Array]) -> Batch:
         """Make a batch of the arrays of a chunk, (n, columns) each, in the shapes and dtypes that kernels want."""
@@ -60,9 +66,16 @@ class TaskContext:
         y = batch.y
         if y is not None and self.target == "real":
             batch = replace(batch, y=y.astype(self.dtype, copy=False))
-        elif y is not None and y.shape[1] == 1:
-            batch = replace(batch, y=y[:, 0])
+        elif y is not None:
+            y = self._classes(y)
+            batch = replace(batch, y=y[:, 0] if y.shape[1] == 1 else y)
         return batch
+
+    def _classes(self, y: Array) -> Array:
+        """Labels, (n, columns), as classes 0 … K − 1."""
+        if self.labels is not None:
+            return numbered(y, self.labels)
+        return y if y.dtype.kind in "iu" else y.astype(np.int64)
 
 
 def moments(index: int, arrays: Mapping[str, Array], *, context: TaskContext) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import prod
@@ -15,13 +16,13 @@ from distributed.system import MEMORY_LIMIT
 from zarr.codecs import Crc32cCodec
 
 from altmin_dask.config import Pipeline
-from altmin_dask.config.tables import DataTable
 from altmin_dask.data.checks import is_labels
-from altmin_dask.data.find import is_store
+from altmin_dask.data.find import check_made_so, is_ready, store_source
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
 from altmin_dask.data.source import Source
-from altmin_dask.data.zarr_reader import read_zarr
+from altmin_dask.data.splitting import held_out
+from altmin_dask.data.summaries import Summary
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import TARGET_ARRAYS
@@ -37,12 +38,14 @@ from altmin_dask.planning.projection import (
     task_rows,
     usable,
 )
+from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
+from altmin_dask.table_options import for_like
 from altmin_dask.training.build_network import DatasetSpec, make_network
 from altmin_dask.training.defaults import left_open, resolve
-
-_BLOCK = 1 << 16
+from altmin_dask.training.labels import find_classes
+from altmin_dask.training.stores import undivided
 
 
 @dataclass(frozen=True)
@@ -205,13 +208,9 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
         If the data cannot be opened, or the network does not fit them.
     """
     settings = pipeline.network
-    look = partial(_look, data=data, dtype=settings.dtype, table=pipeline.data)
-    train = look(pipeline.data.train, "train")
-    target = settings.target
-    if target == "labels" and train.outline.y_integer and train.outline.y_max is None:
-        train = replace(train, outline=replace(train.outline, y_max=_largest(train)))
-    network = make_network(settings, train.outline)
-    validation = None if pipeline.data.validation is None else look(pipeline.data.validation, "validation")
+    train, validation = _samples(pipeline, data)
+    classes = find_classes(settings, train.source.y, train.outline.classes, train.ranges)
+    network = make_network(settings, train.outline.with_classes(classes))
     work = _workload(pipeline, network, train, validation, place)
     if train.raw:
         work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
@@ -292,31 +291,85 @@ class _Data:
     source: Source
     shuffled: bool
     raw_bytes: int = 0
+    ranges: Summary | None = None
 
     @property
     def raw(self) -> bool:
         return self.raw_bytes > 0
 
 
-def _look(spec: str, name: str, data: Path | None, dtype: str, table: DataTable) -> _Data:
-    made = None if data is None else data / f"{name}.zarr"
-    if is_store(spec) or (made is not None and made.exists()):
-        store = SampleStore.open(locate(spec) if is_store(spec) or made is None else made)
-        row = {name: array.dtype.itemsize * prod(array.shape[1:]) for name, array in store.arrays.items()}
-        y_bytes = sum(row.pop(name, 0) for name in TARGET_ARRAYS)
-        y = None if store.y is None else read_zarr(store.y, f"y of {store.path}")
-        source = Source(store.path, read_zarr(store.x, f"x of {store.path}"), y)
-        return _Data(
-            DatasetSpec.of(store, store.summary),
-            store.chunk_rows,
-            sum(row.values()),
-            y_bytes,
-            None if store.y is None else store.y.dtype,
-            _compressed(store.x),
-            source,
-            store.shuffled,
-        )
-    source = open_source(spec)
+def _samples(pipeline: Pipeline, data: Path | None) -> tuple[_Data, _Data | None]:
+    """The samples for training and validation."""
+    table = pipeline.data
+    made = {role: data / f"{role}.zarr" for role in ("train", "validation")} if data is not None else {}
+    there = {role: place for role, place in made.items() if place.exists()}
+    look = partial(_look, pipeline, there, _given(pipeline))
+    if table.share is None:
+        train = look("train", table.train)
+        if table.validation is None:
+            return train, None
+        return train, look("validation", str(table.validation), train.source.preparation)
+    if is_ready(table.train, table.x, table.y):
+        check_made_so(SampleStore.open(locate(table.train)), _given(pipeline))
+    if len(there) == 2:
+        return _of_store(SampleStore.open(there["train"])), _of_store(SampleStore.open(there["validation"]))
+    whole = undivided(pipeline)
+    rows = held_out(whole.rows, table.share)
+    return _of_source(pipeline, whole, max(1, whole.rows - rows)), _of_source(pipeline, whole, max(1, rows))
+
+
+_OF_MADE = ("shuffle", "chunk_rows")
+"""Settings that say something of stores that are made, beside one that is there."""
+
+
+def _given(pipeline: Pipeline) -> dict[str, Any]:
+    """Settings for sources that stores have to agree with: some of them only where none is made."""
+    table = pipeline.data
+    specs = [spec for spec in (table.train, table.validation) if isinstance(spec, str)]
+    made = table.share is not None or not all(is_ready(spec, table.x, table.y) for spec in specs)
+    return {name: value for name, value in table.given.items() if not (made and name in _OF_MADE)}
+
+
+def _look(
+    pipeline: Pipeline,
+    there: Mapping[str, Path],
+    given: Mapping[str, Any],
+    role: str,
+    spec: str,
+    like: Preparation | None = None,
+) -> _Data:
+    """Samples that have a name of their own, with the columns of others."""
+    table = pipeline.data
+    if is_ready(spec, table.x, table.y):
+        store = SampleStore.open(locate(spec))
+        check_made_so(store, given)
+        return _of_store(store)
+    if role in there:
+        return _of_store(SampleStore.open(there[role]))
+    tables = table.tables if like is None else for_like(table.tables)
+    source = open_source(spec, x=table.x, y=table.y, like=like, **tables)
+    return _of_source(pipeline, source, source.rows)
+
+
+def _of_store(store: SampleStore) -> _Data:
+    row = {name: array.dtype.itemsize * prod(array.shape[1:]) for name, array in store.arrays.items()}
+    y_bytes = sum(row.pop(name, 0) for name in TARGET_ARRAYS)
+    return _Data(
+        DatasetSpec.of(store, store.summary),
+        store.chunk_rows,
+        sum(row.values()),
+        y_bytes,
+        None if store.y is None else store.y.dtype,
+        _compressed(store.x),
+        store_source(store),
+        store.shuffled,
+        ranges=store.summary,
+    )
+
+
+def _of_source(pipeline: Pipeline, source: Source, rows: int) -> _Data:
+    """So many rows of samples as they will be stored."""
+    dtype = pipeline.network.dtype
     # what sequences have beside x is read as part of it
     features = prod(source.x_shape) + sum(prod(array.shape[1:]) for array in source.sequence_arrays.values())
     labels = source.y_dtype is not None and is_labels(source.y_dtype)
@@ -325,26 +378,29 @@ def _look(spec: str, name: str, data: Path | None, dtype: str, table: DataTable)
     y_bytes = 0 if y_dtype is None else y_dtype.itemsize * prod(source.y_shape or ())
     y_bytes += 0 if source.weights is None else itemsize
     outline = DatasetSpec(
-        source.name, source.rows, source.x_shape, source.y_shape, labels, None, tuple(source.sequence_arrays)
+        source.name,
+        rows,
+        source.x_shape,
+        source.y_shape,
+        labels,
+        None,
+        tuple(source.sequence_arrays),
+        None if source.preparation is None else source.preparation.classes,
     )
     raw_bytes = source.x_dtype.itemsize * features
     if source.y_dtype is not None:
         raw_bytes += source.y_dtype.itemsize * prod(source.y_shape or ())
-    if table.standardize:  # in float64, by way of the difference to the mean
+    if pipeline.data.standardize:  # in float64, by way of the difference to the mean
         raw_bytes += 2 * 8 * prod(source.x_shape)
-    chunk_rows = default_chunk_rows(source.rows, source.x_shape, dtype)
+    chunk_rows = default_chunk_rows(rows, source.x_shape, dtype)
     x_bytes = itemsize * features
-    return _Data(outline, chunk_rows, x_bytes, y_bytes, y_dtype, False, source, table.shuffle, raw_bytes)
+    return _Data(
+        outline, chunk_rows, x_bytes, y_bytes, y_dtype, False, source, pipeline.data.shuffle, raw_bytes
+    )
 
 
 def _compressed(array: zarr.Array[Any]) -> bool:
     return any(not isinstance(codec, Crc32cCodec) for codec in array.compressors)
-
-
-def _largest(data: _Data) -> float | None:
-    """The largest label, of labels that are read through."""
-    y = data.source.y
-    return None if y is None else float(max(block.max() for block in y.blocks(_BLOCK)))
 
 
 def _size(value: float) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from matplotlib.figure import Figure
 
+from altmin_dask.data.labels import numbered
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ExistsError, MissingError
 from altmin_dask.format import setting
@@ -216,9 +217,11 @@ def _samples(run: RunFolder, model: Model) -> list[Picture]:
         raise _NoPictureError(f"No {what}: {path} has no labels.")
     if images is None:
         return []
-    predicted = outputs.argmax(axis=1)
-    caption = f"{source}: {np.count_nonzero(predicted == y)} of {len(y)} are right."
-    draw = partial(figures.predictions, images, predicted, y)
+    places = y.astype(np.int64) if model.labels is None else numbered(y, model.labels)
+    predicted, how = outputs.argmax(axis=1), model.preparation
+    caption = f"{source}: {np.count_nonzero(predicted == places)} of {len(y)} are right."
+    names = np.arange(outputs.shape[1]) if how is None or how.classes is None else np.array(how.classes)
+    draw = partial(figures.predictions, images, names[predicted], names[places])
     return [Picture("predictions", "Predictions", caption, draw)]
 
 

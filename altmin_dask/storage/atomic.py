@@ -102,6 +102,58 @@ def folder_beside(final: Path) -> Iterator[Path]:
         _writing.discard(hidden.name)
 
 
+@contextmanager
+def new_file(final: Path, *, replace: bool) -> Iterator[Path]:
+    """Give a hidden folder, to be made beside a path, whose file of the same name takes its place at the end.
+
+    Whatever else is in the folder goes, and so does all of it, with the parent folders that were made, if anything goes
+    wrong.
+
+    Parameters
+    ----------
+    final : Path
+        Where the file will be.
+    replace : bool
+        Whether there is a file already, which goes once the new one is complete.
+
+    Raises
+    ------
+    ExistsError
+        If somebody else has put something there in the meantime.
+    """
+    hidden, made = _hidden(final), missing_folders(final.parent)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    _writing.add(hidden.name)
+    try:
+        yield hidden
+        written = hidden / final.name
+        flush(written)
+        if replace:
+            os.replace(written, final)
+        else:
+            _link(written, final)
+        flush(final.parent)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        remove_empty(made)
+        raise
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)  # of a name that only this call has
+        _writing.discard(hidden.name)
+
+
+def _link(written: Path, final: Path) -> None:
+    """Give a file its name, unless that is taken."""
+    try:
+        os.link(written, final)
+    except OSError as error:
+        if os.path.lexists(final):
+            raise ExistsError(
+                f"{final} has been made by somebody else in the meantime; give another path"
+            ) from error
+        written.rename(final)  # where there are no links
+
+
 def _hidden(final: Path) -> Path:
     """A name beside a path that no other process takes, and that `remove_killed` knows."""
     mark = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

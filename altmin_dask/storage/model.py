@@ -71,6 +71,11 @@ class Model:
     preparation: Preparation | None = None
 
     @property
+    def labels(self) -> tuple[int, ...] | None:
+        """The numbers that stand for the classes in y, in order; None for 0 … K − 1."""
+        return None if self.preparation is None else self.preparation.labels
+
+    @property
     def output_scaling(self) -> Scaling | None:
         """What gives outputs the units of the raw data."""
         if self.preparation is None:
@@ -155,6 +160,9 @@ class Model:
             if not 0 < scale < math.inf:
                 raise ValueError(f"samples cannot be divided by {scale}")
             preparation = Preparation.from_json(settings.get("preparation"))
+            labels = None if preparation is None else preparation.labels
+            if labels is not None and len(labels) != network.shapes[-1][0]:
+                raise ValueError(f"it has {len(labels)} labels for {network.shapes[-1][0]} outputs")
             if not belongs:
                 raise ValueError(f"{_SETTINGS} is not the one that {_WEIGHTS} was written with")
             return cls(settings["kind"], network, weights, sample_shape, scale, preparation)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import zarr
 from zarr.errors import NodeNotFoundError
+from zarr.storage import ZipStore
 
 from altmin_dask.errors import AltMinError, DataError, MissingError
 from altmin_dask.storage.locations import filesystem_of, for_zarr, is_url
@@ -20,6 +22,31 @@ ROOTS = frozenset({"zarr.json", ".zgroup", ".zarray"})
 def is_zarr_folder(path: Path) -> bool:
     """Tell whether a local folder is the root of a zarr group or array, of format 2 or 3."""
     return any((path / name).is_file() for name in ROOTS)
+
+
+def is_zarr_file(path: Path) -> bool:
+    """Tell whether a local file is a zip store of a zarr group or array."""
+    if path.suffix.lower() != ".zip" or not is_zipfile(path):
+        return False
+    with ZipFile(path) as archive:
+        return any(name in ROOTS for name in archive.namelist())
+
+
+def member(node: zarr.Group, name: str, location: str) -> Any:
+    """An array or group of a group, or None where there is none of that name.
+
+    Raises
+    ------
+    DataError
+        If it holds objects, or its chunks are packed by a codec that is not known, or would unpickle.
+    """
+    try:
+        return node.get(name)
+    except (ValueError, TypeError, LookupError) as error:  # of zarr, which makes nothing of such metadata
+        raise DataError(
+            f"the array {name!r} of {location} holds objects, or is packed in a way that is not known or unpickles, "
+            f"and is never loaded ({reason(error)}); save it again as numbers"
+        ) from error
 
 
 def open_zarr(location: str) -> zarr.Group | zarr.Array[Any]:
@@ -42,7 +69,9 @@ def open_zarr(location: str) -> zarr.Group | zarr.Array[Any]:
                 filesystem.exists(f"{root}/zarr.json")
             try:
                 # consolidated metadata hides arrays that were added after it was written
-                return zarr.open(for_zarr(location), mode="r", use_consolidated=False)
+                packed = not remote and is_zarr_file(Path(location))
+                store: Any = ZipStore(location, mode="r") if packed else for_zarr(location)
+                return zarr.open(store, mode="r", use_consolidated=False)
             except NodeNotFoundError as error:
                 if remote:
                     raise MissingError(f"there is no zarr store at {location}; check the URL") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal, Self
 
@@ -16,6 +16,7 @@ from altmin_dask.networks.losses import Loss, get_loss
 from altmin_dask.networks.network import Network
 from altmin_dask.training.checks import check_layout
 from altmin_dask.training.defaults import DEFAULT_LOSS, default_loss
+from altmin_dask.training.labels import Classes
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class DatasetSpec:
     y_max: float | None
     sequence_arrays: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
+
+    def with_classes(self, classes: Classes | None) -> Self:
+        """The same with the classes that were found, which number 0 … K − 1 in the network."""
+        return self if classes is None else replace(self, y_integer=True, y_max=float(classes.count - 1))
 
     @classmethod
     def of(cls, store: SampleStore, ranges: Summary | None) -> Self:
@@ -92,15 +97,11 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
             raise ConfigError(
                 f"network.loss = '{loss}' does not fit a classifier; use '{DEFAULT_LOSS[target]}'"
             )
-        if samples.y_integer and samples.y_shape and not settings.recurrent:
+        if samples.y_shape and not settings.recurrent:
             raise DataError(
                 f"y of {samples.name} has labels of shape {samples.y_shape} for every sample; a classifier needs one"
             )
         outputs = settings.classes or max(2, int(samples.y_max or 0) + 1)
-        if settings.classes is None and samples.y_integer and outputs > max(2, samples.rows):
-            raise DataError(
-                f"y of {samples.name} has labels up to {outputs - 1} in {samples.rows} rows: these are not classes"
-            )
     else:
         if samples.classes is not None:
             raise DataError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from altmin_dask.data.checks import WHOLE, check_lengths, whole_refused
 from altmin_dask.data.conversion import blurred
+from altmin_dask.data.labels import NONE, listed, whole_labels
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.summaries import Summary
 from altmin_dask.data.zarr_reader import read_zarr
@@ -72,14 +73,46 @@ def check_alike(train: SampleStore, validation: SampleStore) -> None:
             raise DataError(
                 f"{validation.path} has {has} array {name}, which the samples for training {others}"
             )
+    if train.scale != validation.scale:
+        raise DataError(
+            f"{train.path} has x divided by {train.scale:g}, and {validation.path} by {validation.scale:g}; name the "
+            "raw data as data.validation, or ingest it alike"
+        )
     if train.preparation != validation.preparation:
         raise DataError(
             f"{validation.path} was prepared otherwise than {train.path}; name the raw data as data.validation"
         )
 
 
-def check_targets(network: Network, target: str, store: SampleStore, ranges: Summary) -> None:
-    """Refuse targets that the network cannot have been made for.
+def warn_of_constants(store: SampleStore, target: str, ranges: Summary) -> None:
+    """Tell of samples that are all the same, or have the same target, so that there is nothing to learn.
+
+    Warns
+    -----
+    AltMinWarning
+        If all values of x, or of real targets, are one number.
+    """
+    found = []
+    if ranges.x_min == ranges.x_max:
+        found.append(f"x of {store.title} is {ranges.x_min:g} everywhere")
+    if target == "real" and ranges.y_min is not None and ranges.y_min == ranges.y_max:
+        found.append(f"y of {store.title} is {ranges.y_min:g} everywhere")
+    if found:
+        warnings.warn(
+            f"{' and '.join(found)}; there is nothing to learn from that, look at how the samples were made",
+            AltMinWarning,
+            stacklevel=3,
+        )
+
+
+def check_targets(
+    network: Network,
+    target: str,
+    store: SampleStore,
+    ranges: Summary,
+    labels: tuple[int, ...] | None = None,
+) -> None:
+    """Refuse targets that the network cannot have been made for; `labels` stand for its classes, if not 0 … K − 1.
 
     Raises
     ------
@@ -91,13 +124,13 @@ def check_targets(network: Network, target: str, store: SampleStore, ranges: Sum
         _check_reach(network, "x", store, ranges.x_min, ranges.x_max)
         return
     if store.y is None or ranges.y_min is None or ranges.y_max is None:
-        raise DataError(f"{store.path} has no targets y; ingest it again with --y NAME")
+        raise DataError(f"{store.title} has no targets y; name them by --y NAME, and ingest a store again")
     columns = prod(store.y.shape[1:])
     if target == "labels":
         steps = network.loss.steps or 1
         if columns != steps:
             raise DataError(f"y of {store.path} has {columns} labels a sample; the network gives {steps}")
-        _check_labels(store, ranges, network.shapes[-1][0], network.every)
+        _check_labels(store, ranges, network.shapes[-1][0], network.every, labels)
         return
     if columns != network.widths[-1]:
         raise DataError(
@@ -106,21 +139,27 @@ def check_targets(network: Network, target: str, store: SampleStore, ranges: Sum
     _check_reach(network, "y", store, ranges.y_min, ranges.y_max)
 
 
-def _check_labels(store: SampleStore, ranges: Summary, classes: int, every: bool) -> None:
-    if not ranges.y_integer:
-        raise DataError(
-            f"y of {store.path} has dtype {store.y.dtype if store.y is not None else None}; "
-            "a classifier needs integer labels 0 … K − 1"
-        )
-    if store.y is not None and store.y.dtype == bool:
-        raise DataError(f"y of {store.path} is boolean; `altmin ingest` it, which makes it labels 0 and 1")
+def _check_labels(
+    store: SampleStore, ranges: Summary, classes: int, every: bool, known: tuple[int, ...] | None
+) -> None:
     assert ranges.y_min is not None
     assert ranges.y_max is not None
-    if ranges.y_min < (-1 if every else 0):  # −1 is no target of a step
-        raise DataError(f"y of {store.path} has the label {ranges.y_min:g}; classes are numbered from 0")
+    assert store.y is not None
+    if known is not None or store.y.dtype.kind not in "iu":
+        expected = range(classes) if known is None else known
+        found = whole_labels(read_zarr(store.y, f"y of {store.title}"))
+        new = [label for label in found if label not in expected and not (every and label == NONE)]
+        if new:
+            label = f"the label {new[0]}" if len(new) == 1 else f"the labels {listed(new)}"
+            raise DataError(
+                f"y of {store.title} has {label}, and the classes are {listed(expected)}; leave such samples out"
+            )
+        return
+    if ranges.y_min < (NONE if every else 0):  # −1 is no target of a step
+        raise DataError(f"y of {store.title} has the label {ranges.y_min:g}; classes are numbered from 0")
     if ranges.y_max >= classes:
         raise DataError(
-            f"y of {store.path} has the label {ranges.y_max:g}; the network has {classes} classes"
+            f"y of {store.title} has the label {ranges.y_max:g}; the network has {classes} classes"
         )
 
 

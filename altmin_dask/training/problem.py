@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from altmin_dask.config import Pipeline
+from altmin_dask.data.find import store_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.executor import Executor
@@ -19,8 +20,10 @@ from altmin_dask.training.checks import (
     check_layout,
     check_targets,
     computed_with,
+    warn_of_constants,
 )
 from altmin_dask.training.defaults import Settings, resolve
+from altmin_dask.training.labels import find_classes
 from altmin_dask.training.ranges import ranges_of
 
 
@@ -37,7 +40,7 @@ class Problem:
     scale : float
         What raw samples were divided by before they came into the training store.
     preparation : Preparation or None
-        What else was done to them.
+        What else was done to them, and which labels stand for which classes.
     settings : Settings
         What is run where the pipeline leaves it open.
     """
@@ -68,13 +71,17 @@ def build_problem(
     settings = pipeline.network
     target = settings.target
     summary = ranges_of(train, executor)
-    network = make_network(settings, DatasetSpec.of(train, summary))
+    outline = DatasetSpec.of(train, summary)
+    classes = find_classes(settings, store_source(train).y, outline.classes, summary)
+    network = make_network(settings, outline.with_classes(classes))
+    labels = None if classes is None else classes.labels
     for store in (train, validation):
         if store is not None:
             ranges = summary if store is train else ranges_of(store, executor)
             check_layout(network, store)
-            check_targets(network, target, store, ranges)
+            check_targets(network, target, store, ranges, labels)
             check_digits(store, settings.dtype, computed_with(store, target), ranges)
+    warn_of_constants(train, target, summary)
     if train.weights is not None:
         _check_weighted(pipeline)
     if validation is not None:
@@ -92,11 +99,11 @@ def build_problem(
         curvature=solver.curvature,
     )
     return Problem(
-        TaskContext(network, target, settings.dtype, newton),
+        TaskContext(network, target, settings.dtype, newton, labels=labels),
         Samples(train, target),
         None if validation is None else Samples(validation, target),
-        float(train.attributes.get("scale", 1.0)),
-        train.preparation,
+        train.scale,
+        train.preparation if classes is None else classes.named(train.preparation),
         resolve(pipeline, network, train.rows, train.chunk_rows, shuffled=train.shuffled),
     )
 

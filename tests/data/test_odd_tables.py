@@ -111,15 +111,15 @@ def test_decimals_are_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([b"x", b"y"], r"objects \(bytes\)"),
-        ([[1], [2]], "objects"),
-        ([datetime.date(2020, 1, 1)] * 2, "date32"),
-        ([datetime.datetime(2020, 1, 1)] * 2, "datetime64"),
+        ([b"x", b"y"], "binary"),
+        ([{"b": 1}, {"b": 2}], "struct"),
+        ([datetime.time(1), datetime.time(2)], "time"),
+        ([datetime.timedelta(1)] * 2, "duration"),
     ],
 )
 def test_other_objects_are_refused_by_name(values, words, tmp_path):
     pd.DataFrame({"a": values, "y": [0, 1]}).to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(DataError, match=f"has {words}.* in the column 'a'; give numbers or text"):
+    with pytest.raises(DataError, match=f"has {words}.* in the column 'a'; give numbers, text, dates"):
         open_source(tmp_path / "t.parquet")
 
 
@@ -129,11 +129,7 @@ def test_labels_are_not_cut_where_another_file_has_decimals(swapped, tmp_path):
     files = [pd.DataFrame({"a": [1.0, 2.0], "y": y}) for y in ([0, 1], [0.5, 1.7])]
     for number, frame in enumerate(reversed(files) if swapped else files):
         frame.to_parquet(tmp_path / "d" / f"{number}.parquet")
-    if swapped:  # numbers, all of them
-        assert rows_of(open_source(tmp_path / "d"))[1] == [0.5, 1.7, 0, 1]
-    else:
-        with pytest.raises(DataError, match="whole numbers first and others later in the column 'y'"):
-            rows_of(open_source(tmp_path / "d"))
+    assert rows_of(open_source(tmp_path / "d"))[1] == ([0.5, 1.7, 0, 1] if swapped else [0, 1, 0.5, 1.7])
 
 
 @pytest.mark.parametrize("kind", ["regressor", "recurrent_regressor"])
@@ -166,9 +162,8 @@ def test_images_beside_classes_of_images_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "NPY"])
-def test_a_store_is_not_called_like_a_file(ending, altmin, trained, tmp_path):
-    """Neither predictions nor samples: there would be a folder of that name."""
+def test_a_store_is_not_called_like_a_file(ending, altmin, tmp_path):
+    """There would be a folder of that name."""
     (tmp_path / "t.csv").write_text("a,b,y\n1,2,0\n3,4,1\n")
-    for words in (["ingest", "t.csv"], ["predict", trained / "classifier", trained / "samples.zarr"]):
-        refused(altmin(*words, f"out.{ending}"), "give a name like out.zarr")
+    refused(altmin("ingest", "t.csv", f"out.{ending}"), "give a name like out.zarr")
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

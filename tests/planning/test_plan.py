@@ -328,7 +328,7 @@ def test_plan_of_sources_reads_labels_and_nothing_else(altmin: Altmin, tmp_path,
     done = altmin("plan", "job.toml", "--json")
     assert (done.code, done.err) == (0, "")
     numbers = json.loads(done.out)
-    assert numbers["network"] == [6, 5, 5]
+    assert numbers["network"] == [6, 5, 3]
     assert numbers["data_disk"] == 2 * 60 * (6 * itemsize + 8) + 8 * 60  # and which row is where
     assert files_below(tmp_path) == before
 

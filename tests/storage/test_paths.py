@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 from command import LABELS, X, foreign, refused
@@ -32,7 +33,7 @@ from altmin_dask import AltMinAutoencoder
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
-from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
+from altmin_dask.errors import ConfigError, ExistsError, MissingError
 from altmin_dask.execution.threads import Threads
 from altmin_dask.inference import predict_store
 from altmin_dask.storage.model import Model
@@ -225,21 +226,19 @@ def test_an_estimator_trains_in_a_folder_of_that_name(name, watched, tmp_path):
 # --- sources that others read for us
 
 
-@pytest.mark.parametrize("name", ["t::u.csv", "t*.csv", "[t].csv", "t?.parquet"])
-def test_a_table_whose_name_is_a_pattern_is_refused(name, tmp_path, monkeypatch):
-    """Dask would read ``tx.csv``, too."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tx.csv").write_text("a,y\n1,2\n")
-    (tmp_path / name).write_text("a,y\n3,4\n")
-    with pytest.raises(DataError, match="dask takes such a name for a pattern or a chain of URLs"):
-        open_source(name)
+TABLES = ["data:t", "file:t", "./~t", "t#", "t%20", " t", "t::u", "t*", "[t]", "t?"]
 
 
-@pytest.mark.parametrize("name", ["data:t.csv", "file:t.csv", "./~t.csv", "t#.csv", "t%20.csv", " t.csv"])
-def test_a_table_of_that_name(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_of_that_name(name, ending, tmp_path, monkeypatch):
+    """Also one that others take for a pattern, which ``tx.csv`` would match, or for a URL."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / name).write_text("a,y\n3,4\n5,6\n")
-    x, y = next(open_source(name).blocks(2))
+    frame = pd.DataFrame({"a": [3, 5], "y": [4, 6]})
+    for file, table in ((f"tx.{ending}", frame + 1), (f"{name}.{ending}", frame)):
+        with open(file, "wb") as opened:
+            _ = table.to_csv(opened, index=False) if ending == "csv" else table.to_parquet(opened)
+    x, y = next(open_source(f"{name}.{ending}").blocks(2))
     assert (x.tolist(), y.tolist()) == ([[3.0], [5.0]], [4, 6])
 
 

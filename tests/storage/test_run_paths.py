@@ -160,7 +160,7 @@ def test_a_run_behind_a_link(altmin, watched, samples_store, tmp_path, tmp_path_
 
     shutil.rmtree(tmp_path / "disk")
     (tmp_path / "disk").mkdir()
-    np.savez(file.with_name("bad.npz"), x=np.full((5, 6), np.nan), y=np.zeros(5, int))
+    np.savez(file.with_name("bad.npz"), x=np.full((5, 6), np.nan), y=np.arange(5) % 2)
     bad = pipeline_file(file.parent, file.with_name("bad.npz"))
     refused(altmin("train", bad, "--run", "run"), "rows 0, 1")
     assert os.listdir(tmp_path / "disk") == []

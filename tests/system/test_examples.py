@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from command import write_pipeline
 from safetensors.numpy import load_file
 
 from altmin_dask.config import load_pipeline
+from altmin_dask.storage.model import Model
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -43,6 +45,7 @@ def test_every_example_is_tested():
         "classifier_pipeline.py",
         "digits_autoencoder.ipynb",
         "digits_autoencoder.py",
+        "flights.py",
         "larger_than_memory.py",
         "resume_after_kill.py",
         "penalties_outliers.py",
@@ -111,6 +114,19 @@ def test_penalties_outliers(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("L1, μ = ") == 6
     assert [path.name for path in tmp_path.iterdir()] == ["penalties_outliers.png"]
+
+
+def test_flights_train_from_a_raw_csv(tmp_path, monkeypatch, altmin):
+    """In one command, after the example that makes the file."""
+    done = run_script(EXAMPLES / "flights.py", "flights.csv", "1500", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    words = ("training.max_sweeps=6", "output.report=false")
+    assert altmin("train", ROOT / "pipelines" / "flights.toml", "--run", "r", *words).code == 0
+    found = json.loads(altmin("evaluate", "r", "flights.csv", "--json").out)
+    assert found["classes"] == ["late", "on time"]
+    assert found["accuracy"] > 0.85
+    names = Model.load(tmp_path / "r" / "model").preparation.names
+    assert {"departure hour sin", "origin=unknown", "tail infrequent", "distance is missing"} <= set(names)
 
 
 @needs_jobqueue

@@ -108,6 +108,7 @@ def test_sums_are_those_of_what_is_remembered_wherever_rho_has_moved(
 
 @pytest.mark.parametrize("target", [0.0, 1e3])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore:.*there is nothing to learn from that")
 def test_samples_of_zeros_train(kind, target, make_store, pipeline, tmp_path):
     """At first every z is nought, and W moves all the same."""
     store = make_store(np.zeros((40, 3)), np.full((40, 2), target))

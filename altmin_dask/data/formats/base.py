@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,7 @@ from altmin_dask.data.source import Source
 from altmin_dask.errors import DataError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import as_name, is_url, local_path, locate
+from altmin_dask.table_options import TableOptions
 
 _SPLIT = re.compile(r"(?P<base>.+):(?P<split>train|test)", re.DOTALL)
 
@@ -86,11 +87,14 @@ class SourceOptions:
         Names of arrays or columns.
     like : Preparation, optional
         Of the samples that these are to go with: the same columns, values and classes.
+    tables : TableOptions
+        What becomes of the columns of tables.
     """
 
     x: str | None = None
     y: str | None = None
     like: Preparation | None = None
+    tables: TableOptions = field(default_factory=TableOptions)
 
     def refuse_names(self, where: str) -> None:
         """Say that there are no arrays to choose from, if some are named.

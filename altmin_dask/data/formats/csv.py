@@ -1,94 +1,218 @@
-"""``.csv`` and ``.csv.gz`` files, or folders of them, as tables."""
+"""``.csv`` and ``.tsv`` files, compressed or not, or folders of them, as tables."""
 
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 import math
-from collections import Counter
-from collections.abc import Sequence
-from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from fsspec.implementations.local import LocalFileSystem
 
 from altmin_dask.data.formats.tables import TableFormat
+from altmin_dask.data.tables.columns import same_columns
+from altmin_dask.data.tables.parts import Table
 from altmin_dask.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BLOCK_BYTES = 16 << 20
-"""Of a csv file, read at once (chosen, not measured); compressed ones are read whole."""
-_OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""Of text that is read at once (chosen, not measured)."""
+_LEAST, _MOST_BLOCKS = 256, 4
+"""Rows that are read at once of lines that are so long that there are fewer in a block, and how many blocks they may
+take: pandas needs as long for a column of a block as for some 300 numbers."""
+_SAMPLE = 1 << 20
+"""Letters of a file of which the length of a line is taken."""
+_OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
+_PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zip": "zip", ".zst": "zstd"}
 
 
 class CsvFormat(TableFormat):
-    """Text with commas, and names of columns in the first line of every file, in any order."""
+    """Text with commas or tabs, and names of columns in the first line of every file, in any order."""
 
     known_as = "a .csv file or a folder of them"
-    endings = (".csv", ".csv.gz")
+    endings = tuple(kind + packed for kind in (".csv", ".tsv") for packed in ("", *_PACKED))
 
-    def frame(self, files: list[str]) -> Any:
-        """Open them in blocks of lines; columns are matched by name.
-
-        Raises
-        ------
-        DataError
-            If a first line does not name the columns, or files have columns of different names.
-        """
-        import dask.dataframe as dd
-
-        headers = [(file, header_of(file)) for file in files]
-        first, names = headers[0]
-        for file, others in headers[1:]:
-            if set(others) != set(names):
-                differing = [f"{name!r} only here" for name in sorted(set(others) - set(names))]
-                differing += [f"{name!r} only there" for name in sorted(set(names) - set(others))]
-                raise DataError(f"{file} has other columns than {first}: {', '.join(differing)}")
-        # Dask reads all by the first one's order: those of another order are opened apart, and stay in their place
-        runs = [[file for file, _ in run] for _, run in groupby(headers, key=lambda each: each[1])]
-        frames = [self._opened(run).map_partitions(_whole_rows)[list(names)] for run in runs]
-        return dd.concat(frames) if len(frames) > 1 else frames[0]
-
-    def _opened(self, files: list[str]) -> Any:
-        import dask.dataframe as dd
-
-        if files[0].endswith(".gz"):
-            return dd.read_csv(files, blocksize=None, compression="gzip")
-        return dd.read_csv(files, blocksize=BLOCK_BYTES, compression=None)
+    def table(self, files: list[Path], folder: Path, csv: Mapping[str, Any]) -> Table:
+        """Open them; columns are matched by name."""
+        return CsvTable(files, csv)
 
 
-def header_of(file: str) -> tuple[str, ...]:
-    """The names of the columns of a file.
+class CsvTable:
+    """Lines of text, a block after the other.
+
+    Files are read by pandas from the first line to the last, whatever they are packed by: a block may then end anywhere
+    between two lines, also where text in quotes has lines of its own.
+
+    Parameters
+    ----------
+    files : list of Path
+        With the same columns.
+    options : mapping
+        As `altmin_dask.table_options` has them.
 
     Raises
     ------
     DataError
-        If its first line cannot be names, or the second has more fields.
+        If a first line does not name the columns, or files have columns of different names.
     """
-    opened = gzip.open if file.endswith(".gz") else open
-    with opened(file, "rt", encoding="utf-8-sig", newline="") as stream:
-        lines = list(islice((line for line in csv.reader(stream) if line), 2))
-    if not lines:
-        raise DataError(f"{file} is empty; its first line names the columns")
-    names = lines[0]
-    if len(names) == 1 and (other := next((sign for sign in _OTHERS if sign in names[0]), None)):
-        raise DataError(f"{file} has {_OTHERS[other]} between its columns; write it with commas")
-    if _are_data(names):
-        raise DataError(
-            f"{file} begins with {', '.join(names[:5])}, which are no names of columns; add a first line of names"
-        )
-    if len(lines) == 2 and len(lines[1]) > len(names):
-        raise DataError(
-            f"{file} has {len(lines[1])} fields in a line, but names for {len(names)}; name all of them"
-        )
-    if "" in names:
-        raise DataError(
-            f"{file} has no name for column {names.index('') + 1}; a row's number is no input: write it without "
-            "(index=False in pandas), or name it and choose columns by --x NAME,NAME,…"
-        )
-    if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise DataError(f"{file} has more than one column {twice[0]!r}; give each a name of its own")
-    return tuple(names)
+
+    written = True
+
+    def __init__(self, files: list[Path], options: Mapping[str, Any]) -> None:
+        self._files = [CsvFile(file, options) for file in files]
+        headers = [(str(file.path), file.names) for file in self._files]
+        self.names = list(same_columns(headers))
+
+    def parts(self, columns: Sequence[str], text: Collection[str] = ()) -> Iterator[pd.DataFrame]:
+        """Read them; of columns that are not said to be text pandas makes numbers in blocks that have nothing else."""
+        for file in self._files:
+            yield from file.read(columns, dtype=dict.fromkeys(text, "str"))
+
+    def as_written(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """Read them as text, missing values, too."""
+        for file in self._files:
+            yield from file.read(columns, dtype="str", keep_default_na=False, na_values=None)
+
+
+class CsvFile:
+    """One of these files.
+
+    Attributes
+    ----------
+    path : Path
+        Where it is.
+    names : tuple of str
+        Its columns, without one that names the rows.
+    """
+
+    def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
+        self.path, self._options = path, dict(options)
+        self._place = path.absolute()  # or `file:t.csv` would be a URL
+        self._options.setdefault("sep", "\t" if ".tsv" in path.name.lower() else ",")
+        self._header = self._options.pop("header", True)
+        self._options.setdefault("compression", _PACKED.get(path.suffix.lower()))
+        self._all, index = self._columns()
+        self.names = tuple(name for place, name in enumerate(self._all) if place != index)
+
+    def read(self, columns: Sequence[str], **how: Any) -> Iterator[pd.DataFrame]:
+        """Blocks of some columns.
+
+        Raises
+        ------
+        DataError
+            If a line has more fields than there are names.
+        """
+        import pandas as pd
+
+        options = {**self._options, "names": list(self._all), "header": 0 if self._header else None}
+        options = {name: value for name, value in options.items() if name != "index_col"} | how
+        row = 0
+        with pd.read_csv(self._place, chunksize=self._block_rows(), low_memory=False, **options) as blocks:
+            for block in blocks:
+                if not block.index.equals(pd.RangeIndex(row, row + len(block))):
+                    raise DataError(  # pandas takes the first one for the name of the row
+                        f"{self.path} has a line that begins with {block.index[0]!r} and has more fields than there "
+                        "are names of columns; mend or leave out such lines"
+                    )
+                row += len(block)
+                block.index = pd.RangeIndex(len(block))
+                # pandas takes columns out one by one, and there may be tens of thousands
+                yield block if tuple(columns) == self._all else block[list(columns)]
+
+    @contextmanager
+    def _opened(self) -> Iterator[TextIO]:
+        encoding = self._options.get("encoding", "utf-8")
+        packed = self._options["compression"]
+        kind = {"gz": "gzip"}.get(packed, packed)
+        with LocalFileSystem().open(str(self._place), "rb", compression=kind) as raw:
+            if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+                encoding = "utf-8-sig"
+            with io.TextIOWrapper(raw, encoding=encoding, newline="") as stream:
+                for _ in range(self._options.get("skiprows", 0)):
+                    stream.readline()
+                yield stream
+
+    def _block_rows(self) -> int:
+        """Lines in a block, by the mean length of the first ones."""
+        with self._opened() as stream:
+            text = stream.read(_SAMPLE)
+        lines = max(1, text.count("\n") or text.count("\r"))
+        rows = BLOCK_BYTES * lines // max(1, len(text))
+        return max(1, rows, min(_LEAST, _MOST_BLOCKS * BLOCK_BYTES * lines // max(1, len(text))))
+
+    def _columns(self) -> tuple[tuple[str, ...], int | None]:
+        """The names of all columns, and which of them names the rows.
+
+        Raises
+        ------
+        DataError
+            If the first line cannot be names, or the second has more fields.
+        """
+        quote, sep = self._options.get("quotechar", '"'), self._options["sep"]
+        with self._opened() as stream:
+            comment = self._options.get("comment")
+            rows = csv.reader(stream, delimiter=sep, quotechar=quote)
+            full = (row for row in rows if row and not (comment and row[0].startswith(comment)))
+            lines = list(islice(full, 2))
+        if not lines:
+            raise DataError(f"{self.path} is empty; its first line names the columns")
+        names = lines[0]
+        if len(names) == 1 and (other := next((sign for sign in _OTHERS if sign in names[0]), None)):
+            raise DataError(
+                f"{self.path} has {_OTHERS[other]} between its columns; write it with commas, or say so by --csv "
+                "sep=…"
+            )
+        given = self._options.pop("names", None)
+        if given is not None or not self._header:
+            names = self._named(given, len(names))
+        else:
+            self._check_header(names, lines)
+        names, index = self._with_index(names)
+        if "" in names:
+            raise DataError(
+                f"{self.path} has no name for column {names.index('') + 1}; a row's number is no input: write it "
+                "without (index=False in pandas), leave it out by --csv index_col=0, or name it"
+            )
+        return tuple(names), index
+
+    def _named(self, given: Sequence[str] | None, fields: int) -> list[str]:
+        """The names that are given for the columns, or their numbers."""
+        if given is None:
+            return list(map(str, range(fields)))
+        if len(given) != fields:
+            raise DataError(
+                f"{self.path} has {fields} fields in a line, but {len(given)} names are given; name all of them"
+            )
+        return list(given)
+
+    def _check_header(self, names: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+        if _are_data(names):
+            raise DataError(
+                f"{self.path} begins with {', '.join(names[:5])}, which are no names of columns; add a first line of "
+                "names, or say by --csv header=false that there is none"
+            )
+        if len(lines) == 2 and len(lines[1]) > len(names):
+            raise DataError(
+                f"{self.path} has {len(lines[1])} fields in a line, but names for {len(names)}; name all of them"
+            )
+
+    def _with_index(self, names: list[str]) -> tuple[list[str], int | None]:
+        """Which column is left out, as it names the rows; it may have no name."""
+        wanted = self._options.get("index_col")
+        if wanted is None:
+            return names, None
+        if wanted in names:
+            return names, names.index(wanted)
+        if not wanted.isdecimal() or int(wanted) >= len(names):
+            raise DataError(f"{self.path} has no column {wanted!r} for index_col; it has {', '.join(names)}")
+        place = int(wanted)
+        return [name or "index" if each == place else name for each, name in enumerate(names)], place
 
 
 def _are_data(names: Sequence[str]) -> bool:
@@ -104,15 +228,3 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))  # `nan` and `inf` may well be names
     except ValueError:
         return False
-
-
-def _whole_rows(part: pd.DataFrame) -> pd.DataFrame:
-    """Refuse a block whose first line has more fields than there are names: pandas takes the first for an index."""
-    import pandas as pd
-
-    if not part.index.equals(pd.RangeIndex(len(part))):
-        raise DataError(
-            f"a line that begins with {part.index[0]!r} has more fields than there are names of columns; mend or "
-            "leave out such lines"
-        )
-    return part

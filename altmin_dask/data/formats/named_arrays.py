@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+from altmin_dask.data.labels import TEXT, listed, text_labels
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import Source
-from altmin_dask.errors import MissingError
+from altmin_dask.data.streams import shaped
+from altmin_dask.errors import DataError, MissingError
+from altmin_dask.preparation import Preparation
 from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
 
 
 def source_of(
-    name: str, has: Callable[[str], bool], read: Callable[[str], RowReader], x: str, y: str | None
+    name: str,
+    has: Callable[[str], bool],
+    read: Callable[[str, bool], RowReader],
+    x: str,
+    y: str | None,
+    like: Preparation | None = None,
 ) -> Source:
     """Make a source of the arrays `x` and `y`, with those beside them that belong to every sample.
+
+    Labels that are text become integers, as `with_labels` has it.
 
     Parameters
     ----------
@@ -22,13 +33,41 @@ def source_of(
     has : callable
         Tells whether there is something of a name.
     read : callable
-        Gives the reader of an array, or raises what `no_array` gives where there is none.
+        ``read(name, text)`` gives the reader of an array, which may be text if that is said, or raises what `no_array`
+        gives where there is none.
     x, y : str
         The arrays that are inputs and targets; `y` may be None.
+    like : Preparation, optional
+        Of the samples that these are to go with.
     """
-    arrays = {"x": read(x)} | ({} if y is None else {"y": read(y)})
+    arrays = {"x": read(x, False)} | ({} if y is None else {"y": read(y, True)})
     beside = (key for key in (*SEQUENCE_ARRAYS, WEIGHTS) if has(key) and key not in (x, y))
-    return Source.of(name, arrays | {key: read(key) for key in beside})
+    return with_labels(Source.of(name, arrays | {key: read(key, False) for key in beside}), like)
+
+
+def with_labels(source: Source, like: Preparation | None) -> Source:
+    """A source with the classes that its targets are, if these are text, in their place; a column of them is flat.
+
+    Raises
+    ------
+    DataError
+        If there are classes that the samples it is to go with had not, or it has numbers where those had text.
+    """
+    known = None if like is None else like.classes
+    if source.y is None:
+        return source
+    if source.y.shape[1:] == (1,) != source.x_shape[:1]:  # but for sequences of one step
+        source = replace(source, y=shaped(source.y, ()))
+    assert source.y is not None
+    if source.y.dtype.kind not in TEXT:
+        if known is not None:
+            raise DataError(
+                f"{source.y.label} has numbers, and the samples for training had text ({listed(known)}); give such "
+                "labels"
+            )
+        return source
+    y, classes = text_labels(source.y, known)
+    return replace(source, y=y, preparation=Preparation(classes=classes))
 
 
 def no_array(where: str, name: str, names: Iterable[str]) -> MissingError:

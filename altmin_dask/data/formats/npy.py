@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from altmin_dask.data.formats.base import SourceOptions, SourceSpec
+from altmin_dask.data.formats.named_arrays import with_labels
 from altmin_dask.data.readers import ByteStream, RowReader, check_array, fill, read_stream, readable
 from altmin_dask.data.source import Source
 from altmin_dask.errors import DataError, MissingError
@@ -42,10 +43,10 @@ class NpyFormat:
             raise DataError(f"{options.y} cannot be the y of {path}; give the path of another .npy file")
         if not targets.is_file():
             raise MissingError(f"there is no file {targets}; check the path given for y")
-        return Source(spec.name, read_npy(path), read_npy(targets))
+        return with_labels(Source(spec.name, read_npy(path), read_npy(targets, text=True)), options.like)
 
 
-def read_npy(path: Path) -> RowReader:
+def read_npy(path: Path, *, text: bool = False) -> RowReader:
     """Read a ``.npy`` file, in C or Fortran order.
 
     The file is not mapped: its pages would count as memory of this process, and a file that is cut short while
@@ -61,7 +62,7 @@ def read_npy(path: Path) -> RowReader:
         shape, fortran, dtype = read_header(file, label)
         header = file.tell()
         size = file.seek(0, os.SEEK_END)
-    check_array(shape, dtype, label)
+    check_array(shape, dtype, label, text=text)
     promised = header + math.prod(shape) * dtype.itemsize
     if size < promised:
         raise DataError(
@@ -69,7 +70,7 @@ def read_npy(path: Path) -> RowReader:
         )
     if fortran and len(shape) > 1:
         return _by_columns(path, header, shape, dtype, label)
-    return read_stream(lambda: path.open("rb"), header, shape, dtype, label)
+    return read_stream(lambda: path.open("rb"), header, shape, dtype, label, text=text)
 
 
 def read_header(file: ByteStream, label: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -40,12 +40,12 @@ class NpzFormat:
             x, y = options.x or _inputs(path, names, options.y), "y"
         y_name = options.y or (y if y in names and y != x else None)
 
-        def read(name: str) -> RowReader:
+        def read(name: str, text: bool) -> RowReader:
             if name not in names:
                 raise no_array(str(path), name, names)
-            return read_npz(path, name)
+            return read_npz(path, name, text=text)
 
-        return source_of(spec.name, names.__contains__, read, x, y_name)
+        return source_of(spec.name, names.__contains__, read, x, y_name, options.like)
 
 
 def npz_names(path: Path) -> list[str]:
@@ -54,7 +54,7 @@ def npz_names(path: Path) -> list[str]:
         return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
-def read_npz(path: Path, name: str) -> RowReader:
+def read_npz(path: Path, name: str, *, text: bool = False) -> RowReader:
     """Read one array of a ``.npz`` file, straight from the zip member, compressed or not.
 
     Raises
@@ -78,7 +78,7 @@ def read_npz(path: Path, name: str) -> RowReader:
             f"{label} is stored in Fortran order and cannot be read row by row; save it again after "
             "numpy.ascontiguousarray"
         )
-    return read_stream(opened, header, shape, dtype, label)
+    return read_stream(opened, header, shape, dtype, label, text=text)
 
 
 def _inputs(path: Path, names: list[str], y: str | None) -> str:

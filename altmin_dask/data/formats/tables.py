@@ -1,86 +1,116 @@
-"""Tables as samples, whatever files they are in: columns of numbers and text, through dask, partition by partition."""
+"""Tables as samples: columns are chosen by name, text becomes one number for each of its values, dates become days.
+
+A table is gone through once before, to find what its columns hold over all rows; then it is streamed, a part at a time.
+"""
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from glob import has_magic
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from altmin_dask.data.checks import check_whole
 from altmin_dask.data.formats.base import SourceOptions, SourceSpec
 from altmin_dask.data.readers import RowReader
-from altmin_dask.data.source import Source
+from altmin_dask.data.source import ColumnReport, Source
 from altmin_dask.data.streams import regrouped
-from altmin_dask.errors import DataError, MissingError
-from altmin_dask.preparation import Column, Preparation
+from altmin_dask.data.tables.checking import check, text_of
+from altmin_dask.data.tables.encoding import encoded
+from altmin_dask.data.tables.learning import check_targets, described, learn
+from altmin_dask.data.tables.parts import DaskTable, Table, Walk, readable
+from altmin_dask.data.tables.survey import Survey
+from altmin_dask.data.tables.targets import are_labels, target_rows
+from altmin_dask.errors import AltMinError, ConfigError, DataError, MissingError
+from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.remote import reason
+from altmin_dask.table_options import TableOptions
 from altmin_dask.types import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_VALUES = 1000
-"""Values of a column that still become a number each: more is an identifier rather than a category."""
-
 
 class TableFormat(ABC):
-    """A kind of files of named columns: subclasses say how they end, and how dask opens them."""
+    """A kind of files of named columns: subclasses say how they end, and how they are gone through."""
 
     known_as: str
     endings: tuple[str, ...]
 
     @abstractmethod
-    def frame(self, files: list[str]) -> Any:
-        """Open files of the same columns as one dataframe of dask, which is installed."""
+    def table(self, files: list[Path], folder: Path, csv: Mapping[str, Any]) -> Table:
+        """Open files of the same columns, in or below a folder; only what their names take is read."""
 
     def matches(self, spec: SourceSpec) -> bool:
         """Tell by the names of a file, or of those in a folder."""
-        return spec.path is not None and bool(self._files(spec.path))
+        return spec.path is not None and bool(self.files(spec.path))
 
     def open(self, spec: SourceSpec, options: SourceOptions) -> Source:
-        """Go through the table once, to count rows and values."""
+        """Go through the table once, to find what its columns hold."""
         spec.refuse_split()
-        return table_source(spec.name, self._frame(local_path(spec.base)), options)
+        return source_of_table(spec.name, self._opened(spec, options), options)
 
-    def _files(self, path: Path) -> list[str]:
+    def columns(
+        self, spec: SourceSpec, chosen: Sequence[str], csv: Mapping[str, Any] | None = None
+    ) -> tuple[list[str], Iterator[pd.DataFrame]]:
+        """Some columns as they are written, a part after the other, in the order of rows that samples have.
+
+        Parameters
+        ----------
+        spec : SourceSpec
+            The table.
+        chosen : sequence of str
+            Names, also several with commas in between.
+        csv : mapping, optional
+            How csv files are read.
+
+        Raises
+        ------
+        DataError
+            If one is not there, or named twice, or the files are damaged.
+        """
+        table = self._opened(spec, SourceOptions(like=Preparation(csv=csv or {})))
+        there = table.names
+        names = [name for text in chosen for name in _listed(text, there)]
+        if missing := [name for name in names if name not in there]:
+            raise DataError(f"{spec.name} has no column {missing[0]!r}; it has {', '.join(there)}")
+        if twice := [name for name, times in Counter(names).items() if times > 1]:
+            raise DataError(f"the column {twice[0]!r} of {spec.name} is named twice; name it once")
+        return names, readable(spec.name, table.as_written(names))
+
+    def files(self, path: Path) -> list[Path]:
+        """The file, or those in a folder, in order."""
         if path.is_file():
-            return [str(path)] if path.name.endswith(self.endings) else []
-        if not path.is_dir():
-            return []
-        return sorted(str(file) for file in path.iterdir() if file.name.endswith(self.endings))
+            return [path] if self._is_one(path) else []
+        return sorted(file for file in path.iterdir() if self._is_one(file)) if path.is_dir() else []
 
-    def _frame(self, path: Path) -> Any:
+    def _is_one(self, file: Path) -> bool:
+        return file.name.lower().endswith(self.endings)
+
+    def _opened(self, spec: SourceSpec, options: SourceOptions) -> Table:
+        path = local_path(spec.base)
         try:
-            import dask.dataframe  # noqa: F401 - whether it is installed
+            import pandas as pd  # noqa: F401 - whether they are installed
+            import pyarrow as pa  # noqa: F401
         except ImportError:
             raise MissingError(
-                f"{path} cannot be read: dask's dataframes are not installed; `pip install 'altmin-dask[tables]'`"
+                f"{path} cannot be read: pandas and pyarrow are not installed; `pip install 'altmin-dask[tables]'`"
             ) from None
-        files = [os.path.join(".", file) for file in self._files(path)]  # or `data:a.csv` would be a URL
-        for file in files:
-            if "::" in file or has_magic(file):
-                raise DataError(
-                    f"{file} cannot be read as a table: dask takes such a name for a pattern or a chain of URLs; "
-                    "give it another one, or read it by a link"
-                )
+        known = {} if options.like is None else options.like.csv
         try:
-            return self.frame(files)
-        except DataError:
+            return self.table(self.files(path), path, options.tables.csv or known)
+        except AltMinError:
             raise
         except Exception as error:  # whatever pandas and pyarrow raise of a damaged file
             raise DataError(f"{path} cannot be read as a table: {reason(error)}") from error
 
 
 def table_source(name: str, frame: Any, options: SourceOptions) -> Source:
-    """Make a source of a dataframe; columns of text become one number for each of their values.
+    """Make a source of a dataframe of dask, as `source_of_table` does.
 
     Parameters
     ----------
@@ -89,31 +119,50 @@ def table_source(name: str, frame: Any, options: SourceOptions) -> Source:
     frame : dask.dataframe.DataFrame
         The table.
     options : SourceOptions
+        As of `source_of_table`.
+    """
+    return source_of_table(name, DaskTable(frame), options)
+
+
+def source_of_table(name: str, table: Table, options: SourceOptions) -> Source:
+    """Make a source of a table.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    table : Table
+        Its rows.
+    options : SourceOptions
         Columns of inputs and targets, with commas in between; by default ``y`` is the target if there is such a
-        column, and all others are inputs. ``like`` has the columns, values and classes of an earlier table; targets
-        may be missing then.
+        column, and all others are inputs. ``like`` says how the columns of an earlier table became numbers; targets
+        may be missing then. ``tables`` says what becomes of missing values, categories and dates otherwise.
 
     Raises
     ------
     DataError
-        If a column is missing, or neither numbers nor text, or there are values or classes that were not there.
+        If a column is missing, or neither numbers, text, dates nor lists, or there are values or classes that were not
+        there.
     """
-    names = [str(column) for column in frame.columns]
-    frame.columns = names
-    inputs, targets = _choose(names, options, name)
-    kinds = {column: _kind(frame.dtypes[column], column, name) for column in (*inputs, *targets)}
-    text = [column for column, kind in kinds.items() if kind == "text"]
-    sizes, values = _look(frame[[*inputs, *targets]], text, name)
-    if sum(sizes) == 0:
-        raise DataError(f"{name} has no rows; give it at least one sample")
+    inputs, targets = _choose(table.names, options, name)
     like = options.like
-    if like is not None and like.columns:
-        _check_like(like, targets, values, name)
-        how = like
-    else:
-        classes = _classes(targets, values, name)
-        how = Preparation(tuple(Column(c, values.get(c)) for c in inputs), tuple(targets), classes)
-    return _source(name, frame[[*inputs, *targets]].to_delayed(), sizes, how, targets, kinds)
+    if like is None or not like.columns:
+        how, survey = learn(table, name, inputs, targets, options.tables)
+        return _source(name, table, how, targets, survey.rows, described(how, survey))
+    if replace(options.tables, csv={}) != TableOptions():
+        raise ConfigError(
+            f"{name} is prepared as other samples were; say nothing else of missing values, categories and dates"
+        )
+    how = like
+    rows, there = check(table, name, how, targets)
+    targets = targets if there else []
+    if (
+        targets and how.target is None and how.classes is None
+    ):  # of a store that was made before this was recorded
+        survey = Survey(table, name, targets)
+        check_targets(survey, targets, name)
+        how = replace(how, target="numbers" if len(targets) > 1 else survey.kinds[targets[0]])
+    return _source(name, table, how, targets, rows)
 
 
 def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[str], list[str]]:
@@ -124,7 +173,8 @@ def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[s
     else:
         targets = _listed(options.y, names) if options.y else (["y"] if "y" in names else [])
         inputs = _listed(options.x, names) if options.x else [each for each in names if each not in targets]
-    if missing := [column for column in (*inputs, *targets) if column not in names]:
+    there = set(names)
+    if missing := [column for column in (*inputs, *targets) if column not in there]:
         raise DataError(f"{name} has no column {missing[0]!r}; it has {', '.join(names)}")
     if twice := [column for column, times in Counter([*inputs, *targets]).items() if times > 1]:
         raise DataError(
@@ -136,168 +186,37 @@ def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[s
 
 
 def _listed(text: str, names: list[str]) -> list[str]:
-    """Names with commas in between, and spaces after these where no name has some."""
+    """Names with commas in between, and spaces after these where no name has some; or one that has commas itself."""
+    if text in names:
+        return [text]
     return [each if each in names else each.strip() for each in text.split(",")]
-
-
-def _classes(targets: list[str], values: Mapping[str, tuple[str, ...]], name: str) -> tuple[str, ...] | None:
-    """The values of a target that is text, which becomes labels; None if it is numbers."""
-    of_text = [column for column in targets if column in values]
-    if of_text and len(targets) > 1:
-        raise DataError(f"{name} has text in the column {of_text[0]!r}; only a single target may be text")
-    return values[of_text[0]] if of_text else None
-
-
-def _check_like(
-    like: Preparation, targets: list[str], values: Mapping[str, tuple[str, ...]], name: str
-) -> None:
-    """Refuse values and classes that the data for training had not."""
-    for column in like.columns:
-        _check_values(values.get(column.name), column.values, column.name, name)
-    if targets:
-        _check_values(values.get(targets[0]), like.classes, targets[0], name)
-
-
-def _kind(dtype: Any, column: str, name: str) -> str:
-    """What a column holds: "integers", "numbers" or "text"."""
-    from pandas.api import types
-
-    if types.is_bool_dtype(dtype) or types.is_integer_dtype(dtype):
-        return "integers"
-    if types.is_float_dtype(dtype) or str(dtype).startswith("decimal"):  # of pyarrow
-        return "numbers"
-    of_python = isinstance(dtype, np.dtype) and dtype.kind == "O"  # of which `_look` sees what they are
-    if of_python or types.is_string_dtype(dtype) or isinstance(dtype, types.CategoricalDtype):
-        return "text"
-    raise _unusable(name, column, str(dtype))
-
-
-def _unusable(name: str, column: str, what: str) -> DataError:
-    return DataError(
-        f"{name} has {what} in the column {column!r}; give numbers or text, or leave it out by --x NAME,NAME,…"
-    )
-
-
-def _look(frame: Any, text: Sequence[str], name: str) -> tuple[list[int], dict[str, tuple[str, ...]]]:
-    """Rows of every partition, and the values of columns of text."""
-    from dask.base import compute
-    from dask.delayed import delayed  # slow to import, and only tables need it
-    from pandas.api.types import infer_dtype
-
-    def look(part: pd.DataFrame) -> tuple[int, dict[str, set[str]]]:
-        for column in text:
-            if part[column].isna().any():
-                raise DataError(f"{name} has missing values in the column {column!r}; fill them in")
-            if part[column].dtype == object and (of := infer_dtype(part[column])) not in ("string", "empty"):
-                raise _unusable(name, column, f"objects ({of})")
-        return len(part), {column: set(map(str, part[column].unique())) for column in text}
-
-    found = _computed(name, lambda: compute(*map(delayed(look), frame.to_delayed()), scheduler="threads"))
-    values = {column: tuple(sorted(set().union(*(own[column] for _, own in found)))) for column in text}
-    for column, some in values.items():
-        if len(some) > MAX_VALUES:
-            raise DataError(
-                f"{name} has {len(some)} values in the column {column!r}, of which each would become a number; "
-                "leave it out by --x NAME,NAME,…"
-            )
-    return [rows for rows, _ in found], values
-
-
-def _computed(name: str, make: Callable[[], Any]) -> Any:
-    try:
-        return make()
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"{name} cannot be read as a table: {reason(error)}") from error
-
-
-def _check_values(
-    found: tuple[str, ...] | None, known: tuple[str, ...] | None, column: str, name: str
-) -> None:
-    if (found is None) != (known is None):
-        is_now = "text" if known is None else "numbers"
-        raise DataError(f"{name} has {is_now} in the column {column!r}, other than the data for training")
-    if new := sorted(set(found or ()) - set(known or ())):
-        raise DataError(
-            f"{name} has {new[0]!r} in the column {column!r}, which the data for training had not; leave such rows out"
-        )
 
 
 def _source(
     name: str,
-    parts: Sequence[Any],
-    sizes: list[int],
+    table: Table,
     how: Preparation,
     targets: list[str],
-    kinds: dict[str, str],
+    rows: int,
+    about: Sequence[ColumnReport] = (),
 ) -> Source:
-    """The streams of inputs and targets, which go through the same partitions side by side."""
+    """The streams of inputs and targets, which go through the same parts side by side."""
+    columns = [*(column.name for column in how.columns), *targets]
 
-    @lru_cache(maxsize=2)
-    def read(number: int) -> tuple[Array, Array | None]:
-        part = _computed(name, lambda: parts[number].compute(scheduler="sync"))
-        x = _inputs(part, how, name)
-        return x, _targets(part, targets, how.classes, integers, name) if targets else None
+    def opened() -> Iterator[pd.DataFrame]:
+        return readable(name, table.parts(columns, text=text_of(how)))
 
-    integers = all(kinds[column] == "integers" for column in targets)
-    labels = len(targets) == 1 and (integers or how.classes is not None)
-    rows = sum(sizes)
+    def made(part: pd.DataFrame) -> tuple[Array, Array | None]:
+        return encoded(part, how, name), target_rows(part, how, targets, name) if targets else None
 
-    def blocks(which: int, rows_each: int) -> Iterator[Array]:
-        return regrouped((read(number)[which] for number in range(len(parts))), rows_each)  # type: ignore[misc]
+    walk = Walk(opened, made, rows, name)
 
-    x = RowReader(f"x of {name}", (rows, len(how.names)), np.dtype(np.float64), lambda n: blocks(0, n))
+    def blocks(which: int) -> Callable[[int], Iterator[Array]]:
+        return lambda rows_each: regrouped((found[which] for found in walk.stream()), rows_each)
+
+    x = RowReader(f"x of {name}", (rows, len(how.names)), np.dtype(np.float64), blocks(0))
     if not targets:
-        return Source(name, x, preparation=how)
+        return Source(name, x, preparation=how, columns=tuple(about))
     shape = (rows,) if len(targets) == 1 else (rows, len(targets))
-    dtype = np.dtype(np.int64 if labels else np.float64)
-    y = RowReader(f"y of {name}", shape, dtype, lambda n: blocks(1, n))
-    return Source(name, x, y, preparation=how)
-
-
-def _inputs(part: pd.DataFrame, how: Preparation, name: str) -> Array:
-    columns = []
-    for column in how.columns:
-        if column.values is None:
-            _check_whole(part[column.name], name)
-            columns.append(part[column.name].to_numpy(dtype=np.float64, na_value=np.nan)[:, None])
-        else:
-            columns.append(
-                part[column.name].astype(str).to_numpy(dtype=object)[:, None] == np.array(column.values)
-            )
-    return np.concatenate(columns, axis=1, dtype=np.float64, casting="unsafe")
-
-
-def _check_whole(column: pd.Series[Any], name: str) -> None:
-    """Refuse whole numbers that float64 does not hold."""
-    from pandas.api import types
-
-    if types.is_integer_dtype(column.dtype):
-        unsigned = types.is_unsigned_integer_dtype(column.dtype)
-        values = column.dropna().to_numpy(dtype=np.uint64 if unsigned else np.int64)
-        check_whole(values, f"the column {column.name!r} of {name}")
-
-
-def _targets(
-    part: pd.DataFrame, targets: list[str], classes: tuple[str, ...] | None, integers: bool, name: str
-) -> Array:
-    if classes is not None:
-        return np.searchsorted(np.array(classes), part[targets[0]].astype(str).to_numpy(dtype=str))
-    if len(targets) == 1 and integers:
-        if (
-            _kind(part[targets[0]].dtype, targets[0], name) != "integers"
-        ):  # dask takes the first part's word for all
-            raise DataError(
-                f"{name} has whole numbers first and others later in the column {targets[0]!r}: classes, or values? "
-                "Write all of them as decimals, or as whole numbers"
-            )
-        if part[targets[0]].max() > np.iinfo(np.int64).max:  # which would wrap round
-            raise DataError(
-                f"{name} has numbers from 2^63 on in the column {targets[0]!r}, which are no labels"
-            )
-        return part[targets[0]].to_numpy(dtype=np.int64)
-    for target in targets:
-        _check_whole(part[target], name)
-    values = part[targets].to_numpy(dtype=np.float64, na_value=np.nan)
-    return values[:, 0] if len(targets) == 1 else values
+    y = RowReader(f"y of {name}", shape, np.dtype(np.int64 if are_labels(how) else np.float64), blocks(1))
+    return Source(name, x, y, preparation=how, columns=tuple(about))

@@ -1,0 +1,54 @@
+"""Options of `altmin ingest`: the numbers of samples, and the columns of tables."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+MissingOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[COLUMN=]mean|median|constant[:VALUE]|refuse",
+        help="What becomes of missing values of a table; refused if nothing is said.",
+    ),
+]
+HandleUnknownOption = Annotated[
+    str | None,
+    typer.Option(metavar="ignore|error|infrequent_if_exist", help="What becomes of values that are new."),
+]
+MaxCategoriesOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Numbers that a column of text becomes at most.")
+]
+MinFrequencyOption = Annotated[
+    float | None, typer.Option(metavar="ROWS|SHARE", help="Rarer values of text share one number.")
+]
+DatesOption = Annotated[
+    str | None,
+    typer.Option(metavar="days|cyclic", help="With month, weekday and hour as cycles, or not."),
+]
+CsvOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="How csv is read: sep, decimal, header, encoding, na_values, …"),
+]
+LikeOption = Annotated[
+    str | None, typer.Option(metavar="STORE", help="Prepare samples exactly as those of this store are.")
+]
+ShuffleOption = Annotated[
+    bool, typer.Option(help="Bring rows into a random order, whatever they are sorted by.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Decides that order.")]
+ScaleOption = Annotated[float, typer.Option(metavar="DIVISOR", help="Divide samples by this.")]
+StandardizeOption = Annotated[
+    bool, typer.Option("--standardize", help="Bring every number, and real targets, to mean 0, variance 1.")
+]
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        metavar="float32|float64",
+        help="Of the store; float64 keeps all digits, for networks of that dtype.",
+    ),
+]
+ChunkRowsOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Rows in a chunk; by default about 8 MiB.")
+]

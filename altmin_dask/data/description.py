@@ -1,0 +1,97 @@
+"""What `altmin ingest` tells of a table: its columns, its classes, and what may harm training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import ColumnReport, Source
+from altmin_dask.format import number
+
+_SHOWN = 30
+"""Columns, and classes, that are shown one by one."""
+_APART = 100
+"""Times that the widest column may be as wide as the narrowest before it is told (chosen, not measured)."""
+
+
+def described(source: Source, store: SampleStore, *, standardize: bool) -> Iterator[Table | Text]:
+    """A table of the columns, one of the classes with their counts, and sentences on what may harm.
+
+    Parameters
+    ----------
+    source : Source
+        A table that was learnt from; of others nothing is told.
+    store : SampleStore
+        What it became.
+    standardize : bool
+        Whether its numbers have been brought to one scale.
+    """
+    if not source.columns:
+        return
+    yield _of_columns(source.columns)
+    counts = _counts(store)
+    if counts:
+        yield _of_classes(counts, store)
+    if constant := [
+        column.name for column in source.columns if column.low is not None and column.low == column.high
+    ]:
+        yield Text(f"constant, and of no use: {_listed(constant)}")
+    wide = {
+        column.name: (column.high or 0) - column.low for column in source.columns if column.low is not None
+    }
+    spread = {name: width for name, width in wide.items() if width > 0}
+    if not standardize and spread and max(spread.values()) > _APART * min(spread.values()):
+        names = max(spread, key=spread.__getitem__), min(spread, key=spread.__getitem__)
+        ratio = spread[names[0]] / spread[names[1]]
+        yield Text(f"{names[0]} is {number(ratio)} times as wide as {names[1]}: ingest with --standardize")
+
+
+def _of_columns(columns: tuple[ColumnReport, ...]) -> Table:
+    table = Table("column", "becomes", "missing", "range", title="Columns", title_justify="left")
+    for column in columns[:_SHOWN]:
+        span = (
+            ""
+            if column.low is None or column.high is None
+            else f"{number(column.low)} … {number(column.high)}"
+        )
+        table.add_row(Text(column.name), column.becomes, str(column.missing or ""), span)
+    if len(columns) > _SHOWN:
+        table.add_row(
+            f"{len(columns) - _SHOWN} more", "", str(sum(c.missing for c in columns[_SHOWN:]) or ""), ""
+        )
+    return table
+
+
+def _counts(store: SampleStore) -> Counter[int]:
+    """How many samples each class has, where targets are labels."""
+    counts: Counter[int] = Counter()
+    if store.y is None or store.y.dtype.kind not in "iu" or len(store.y.shape) != 1:
+        return counts
+    for start in range(0, store.rows, store.chunk_rows):
+        values, found = np.unique(np.asarray(store.y[start : start + store.chunk_rows]), return_counts=True)
+        for value, count in zip(values.tolist(), found.tolist(), strict=True):
+            counts[value] += count
+    return counts
+
+
+def _of_classes(counts: Counter[int], store: SampleStore) -> Table:
+    how = store.preparation
+    names = None if how is None else how.classes
+    table = Table("class", "samples", title="Classes", title_justify="left")
+    for value in sorted(counts)[:_SHOWN]:
+        table.add_row(Text(str(value) if names is None else names[value]), str(counts[value]))
+    if len(counts) > _SHOWN:
+        table.add_row(
+            f"{len(counts) - _SHOWN} more", str(sum(counts[value] for value in sorted(counts)[_SHOWN:]))
+        )
+    return table
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,93 @@
+"""Whether the rows of a table can be prepared as others were: gone through before anything is done with them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from altmin_dask.data.tables.encoding import Findings, encoded, missing_values, unknown_values
+from altmin_dask.data.tables.parts import Table, readable
+from altmin_dask.data.tables.targets import are_text
+from altmin_dask.errors import AltMinWarning, DataError
+from altmin_dask.preparation import Preparation
+from altmin_dask.types import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def text_of(how: Preparation) -> set[str]:
+    """Columns that are read as they are written, whatever they look like in another file."""
+    columns = {column.name for column in how.columns if column.values is not None or column.date}
+    return columns | (set(how.targets) if are_text(how) else set())
+
+
+def prepared_rows(frame: pd.DataFrame, how: Preparation, name: str = "the table") -> Array:
+    """Make the inputs of a frame in memory as the model reads them: encoded, and scaled where the preparation says so.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Raw rows, with the columns of the preparation in any order, among others.
+    how : Preparation
+        Of the samples for training.
+    name : str
+        What messages call the frame.
+
+    Returns
+    -------
+    ndarray, (rows, len(how.names)), float64
+
+    Raises
+    ------
+    DataError
+        As of `check`, which tells of unknown values in the same way.
+    """
+    findings = Findings()
+    rows = encoded(frame, how, name, findings)
+    _tell(findings, how, name, stacklevel=4)
+    return rows if how.x is None else how.x.apply(rows)
+
+
+def _tell(findings: Findings, how: Preparation, name: str, stacklevel: int) -> None:
+    """Refuse what rows have that those for training had not, or tell what becomes zeros."""
+    for column, count in findings.missing.items():
+        raise missing_values(name, column, count)
+    if not findings.unknown:
+        return
+    if how.unknown == "error":
+        raise unknown_values(name, findings)
+    warnings.warn(
+        f"{name} has {findings.told()}, which the data for training had not: all zeros stand for them",
+        AltMinWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> tuple[int, bool]:
+    """Count the rows, and whether there are targets.
+
+    Raises
+    ------
+    DataError
+        If there are none, or they have something that the samples for training had not; what becomes zeros is told in a
+        warning.
+    """
+    findings, rows, no_target = Findings(), 0, 0
+    inputs = [column.name for column in how.columns]
+    for part in readable(name, table.parts([*inputs, *targets], text=text_of(how))):
+        if not len(part):
+            continue
+        encoded(part, how, name, findings)
+        no_target += int(part[list(targets)].isna().any(axis=1).sum()) if targets else 0
+        rows += len(part)
+    if rows == 0:
+        raise DataError(f"{name} has no rows; give it at least one sample")
+    _tell(findings, how, name, stacklevel=6)
+    if 0 < no_target < rows:
+        raise DataError(
+            f"{name} has no value in the target {', '.join(map(repr, targets))} in {no_target} "
+            f"row{'s' if no_target > 1 else ''} of {rows}; leave such rows out"
+        )
+    return rows, bool(targets) and no_target == 0

@@ -1,0 +1,227 @@
+"""A preparation applied to rows of a table: the one place where columns become numbers, at ingest and at prediction."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from altmin_dask.data.tables.values import days, lists, numbers, texts
+from altmin_dask.errors import DataError
+from altmin_dask.preparation import Column, Preparation
+from altmin_dask.types import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHOWN = 3
+
+
+@dataclass
+class Findings:
+    """What rows had that those for training had not.
+
+    Attributes
+    ----------
+    missing : Counter
+        Rows without a value, by columns that have nothing to fill in.
+    unknown : dict of Counter
+        Values that were not there, by columns, and rows that have them.
+    """
+
+    missing: Counter[str] = field(default_factory=Counter)
+    unknown: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def told(self) -> str:
+        """The unknown values in words, by columns."""
+        parts = []
+        for column, values in self.unknown.items():
+            names = ", ".join(map(repr, sorted(values)[:_SHOWN])) + (", …" if len(values) > _SHOWN else "")
+            count = values.total()
+            parts.append(f"{names} in the column {column!r} of {count} row{'s' if count > 1 else ''}")
+        return "; ".join(parts)
+
+
+def encoded(
+    part: pd.DataFrame, how: Preparation, where: str = "the table", findings: Findings | None = None
+) -> Array:
+    """Make the inputs of raw rows, before they are scaled.
+
+    Parameters
+    ----------
+    part : DataFrame
+        Rows, with the columns of the preparation in any order, among others.
+    how : Preparation
+        Which columns, and what becomes of their values.
+    where : str
+        What messages call the table.
+    findings : Findings, optional
+        Takes note of what would be refused, or become zeros, so that all of it can be told at once.
+
+    Returns
+    -------
+    ndarray, (rows, len(how.names)), float64
+
+    Raises
+    ------
+    DataError
+        If a column is missing, or holds something else than it did for training, has no value where nothing is to be
+        filled in, or a value that is refused.
+    """
+    out = np.empty((len(part), sum(map(_width, how.columns))))
+    _check_there(part, [column.name for column in how.columns], where)
+    place = 0
+    for plain, columns in groupby(how.columns, _is_plain):
+        several = list(columns)
+        if plain:
+            out[:, place : place + len(several)] = _plain(part, several, where, findings)
+            place += len(several)
+            continue
+        for column in several:
+            width = _width(column)
+            _encode(part, column, how.unknown, where, findings, out[:, place : place + width])
+            place += width
+    return out
+
+
+def _is_plain(column: Column) -> bool:
+    """Whether it is a number, and nothing else."""
+    special = column.values is not None or column.date or column.size is not None
+    return not (special or column.indicator or column.empty)
+
+
+def _width(column: Column) -> int:
+    return 1 if _is_plain(column) else len(column.names)
+
+
+def _plain(part: pd.DataFrame, columns: list[Column], where: str, findings: Findings | None) -> Array:
+    """Numbers side by side: at once where they are floats, as tables may have tens of thousands of columns."""
+    names = [column.name for column in columns]
+    chosen = part if names == list(part.columns) else part[names]
+    if all(isinstance(dtype, np.dtype) and dtype.kind == "f" for dtype in set(chosen.dtypes)):
+        rows = chosen.to_numpy(dtype=np.float64, copy=True)
+    else:
+        rows = np.stack([numbers(chosen[name], where) for name in names], axis=1)
+    for place in np.flatnonzero(np.isnan(rows).any(axis=0)):
+        _fill(rows[:, place], columns[place], np.isnan(rows[:, place]), where, findings)
+    return rows
+
+
+def _encode(
+    part: pd.DataFrame, column: Column, unknown: str, where: str, findings: Findings | None, out: Array
+) -> None:
+    """Write the numbers of a column."""
+    values = part[column.name]
+    if column.indicator:
+        out[:, -1] = values.isna()
+        out = out[:, :-1]
+    if column.empty:
+        return
+    if column.size is not None:
+        out[:] = lists(values, column.size, where)
+    elif column.values is not None:
+        out[:] = _one_hot(values, column, unknown, where, findings)
+    else:
+        found = days(values, where) if column.date else numbers(values, where)
+        _fill(found, column, np.isnan(found), where, findings)
+        out[:, 0] = found
+        if column.cyclic:
+            out[:, 1:] = _cycles(found)
+
+
+def _check_there(part: pd.DataFrame, names: list[str], where: str) -> None:
+    there = set(part.columns)
+    if missing := [name for name in names if name not in there]:
+        raise DataError(f"{where} has no column {missing[0]!r}; it has {', '.join(map(str, part.columns))}")
+
+
+def _fill(values: Array, column: Column, missing: Array, where: str, findings: Findings | None) -> None:
+    """Fill in what is missing, or refuse it."""
+    if not missing.any():
+        return
+    if column.fill is not None:
+        values[missing] = column.fill
+    elif findings is None:
+        raise missing_values(where, column.name, int(missing.sum()))
+    else:
+        findings.missing[column.name] += int(missing.sum())
+
+
+def missing_values(where: str, column: str, rows: int, *, trained: bool = True) -> DataError:
+    """What is said of missing values that nothing is to be filled in for."""
+    advice = (
+        "the samples for training had none: leave such rows out, or train with a value to fill in (ingest --missing)"
+        if trained
+        else f"fill them in, by --missing {column}=mean (median, constant) or in the table, or leave the column out"
+    )
+    count = f"{rows} row{'s' if rows > 1 else ''}"
+    return DataError(f"{where} has missing values in the column {column!r}, in {count}; {advice}")
+
+
+def _one_hot(
+    values: pd.Series[Any], column: Column, unknown: str, where: str, findings: Findings | None
+) -> Array:
+    """One number for each value, and one for all that are infrequent."""
+    assert column.values is not None
+    codes, distinct = texts(values)
+    known = {value: place for place, value in enumerate(column.values)}
+    last = len(known)
+    infrequent = set(column.infrequent)
+    open_end = column.groups and (column.rest or unknown == "infrequent_if_exist")
+
+    def place_of(value: str) -> int:
+        return known.get(value, last if value in infrequent or open_end else -1)
+
+    filled = -1 if column.fill is None else place_of(str(column.fill))
+    places = np.array([*map(place_of, distinct), filled])  # of which a missing one, −1, takes the last
+    if new := np.flatnonzero(places[:-1] < 0).tolist():
+        _note_unknown(codes, distinct, new, column.name, unknown, where, findings)
+    missing = codes < 0
+    if missing.any() and column.fill is None:
+        if findings is None:
+            raise missing_values(where, column.name, int(missing.sum()))
+        findings.missing[column.name] += int(missing.sum())
+    found = places[codes]
+    rows = np.zeros((len(values), last + column.groups))
+    there = found >= 0
+    rows[np.flatnonzero(there), found[there]] = 1
+    return rows
+
+
+def _note_unknown(
+    codes: Array,
+    distinct: list[str],
+    new: list[int],
+    column: str,
+    unknown: str,
+    where: str,
+    findings: Findings | None,
+) -> None:
+    counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
+    own = Findings() if findings is None else findings
+    for code in new:
+        own.unknown[column][distinct[code]] += int(counts[code])
+    if findings is None and unknown == "error":
+        raise unknown_values(where, own)
+
+
+def unknown_values(where: str, findings: Findings) -> DataError:
+    """What is said of values that are refused because the samples for training had not had them."""
+    return DataError(
+        f"{where} has {findings.told()}, which the data for training had not; leave such rows out"
+    )
+
+
+def _cycles(moments: Array) -> Array:
+    """Sine and cosine of the share of the year by months, of the week by days, and of the day, (rows, 6)."""
+    moments = np.nan_to_num(moments)  # of rows that are refused
+    whole = np.floor(moments)
+    months = whole.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12
+    weekdays = (whole + 3) % 7  # 1970-01-01 was a Thursday
+    shares = np.stack([months / 12, weekdays / 7, moments - whole], axis=1)
+    angles = 2 * np.pi * shares[:, :, None]
+    both: Array = np.concatenate([np.sin(angles), np.cos(angles)], axis=2).reshape(len(moments), 6)
+    return both

@@ -1,0 +1,118 @@
+"""A table that is gone through part by part, whatever it is kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from altmin_dask.errors import AltMinError, DataError
+from altmin_dask.storage.remote import reason
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Table(Protocol):
+    """Rows with named columns, of which a part at a time is in memory."""
+
+    @property
+    def names(self) -> list[str]:
+        """The columns, in order."""
+        ...
+
+    @property
+    def written(self) -> bool:
+        """Whether all values are text, from which pandas makes numbers where it can, part by part."""
+        ...
+
+    def parts(self, columns: Sequence[str], text: Collection[str] = ()) -> Iterator[pd.DataFrame]:
+        """Some columns, a part after the other; those in `text` as they are written, where all values are text."""
+        ...
+
+    def as_written(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """Some columns with values as they stand there: not made numbers, nor cut to those of NumPy."""
+        ...
+
+
+class DaskTable:
+    """A dataframe of dask, a partition after the other."""
+
+    written = False
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame.copy()
+        self._frame.columns = self.names = [str(column) for column in frame.columns]
+
+    def parts(self, columns: Sequence[str], text: Collection[str] = ()) -> Iterator[pd.DataFrame]:
+        """Compute them in this thread."""
+        for part in self._frame[list(columns)].to_delayed():
+            yield part.compute(scheduler="sync")
+
+    def as_written(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """The same."""
+        return self.parts(columns)
+
+
+def readable(name: str, parts: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Turn whatever pandas and pyarrow raise of a damaged file into a `DataError` that names the table."""
+    try:
+        yield from parts
+    except AltMinError:
+        raise
+    except Exception as error:
+        raise DataError(f"{name} cannot be read as a table: {reason(error)}") from error
+
+
+class Walk:
+    """Goes through the parts of a table for several that need them side by side, reading each of them once.
+
+    Parameters
+    ----------
+    opened : callable
+        Gives the parts from the first on.
+    made : callable
+        What is made of each.
+    rows : int
+        How many there are in all.
+    name : str
+        What messages call the table.
+    """
+
+    def __init__(
+        self,
+        opened: Callable[[], Iterator[pd.DataFrame]],
+        made: Callable[[pd.DataFrame], Any],
+        rows: int,
+        name: str,
+    ) -> None:
+        self._opened, self._made, self._rows, self._name = opened, made, rows, name
+        self._parts: Iterator[pd.DataFrame] = iter(())
+        self._next = -1
+        self._held: dict[int, Any] = {}
+
+    def stream(self) -> Iterator[Any]:
+        """What is made of the parts, in order."""
+        number = seen = 0
+        while (found := self._at(number)) is not None:
+            seen += len(found[0])
+            yield found
+            number += 1
+        if seen != self._rows:
+            raise DataError(
+                f"{self._name} had {self._rows} rows and has {seen} now; it has changed meanwhile"
+            )
+
+    def _at(self, number: int) -> Any:
+        if number in self._held:
+            return self._held[number]
+        if self._next < 0 or number < self._next:
+            self._parts, self._next, self._held = self._opened(), 0, {}
+        found = None
+        while self._next <= number:
+            part = next(self._parts, None)
+            if part is not None and self._next == number:
+                found = self._made(part)
+            self._next += 1
+        # two: who comes second may still be with the part before
+        self._held = {each: made for each, made in self._held.items() if each == number - 1} | {number: found}
+        return found

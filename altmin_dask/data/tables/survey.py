@@ -1,0 +1,178 @@
+"""What the columns of a table hold, found by going through all rows once, a part at a time."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from altmin_dask.data.checks import WHOLE as TOO_LARGE
+from altmin_dask.data.checks import whole_refused
+from altmin_dask.data.tables.kinds import (
+    BOOLEAN,
+    DAY,
+    DECIMAL,
+    EMPTY,
+    LIST,
+    MOMENT,
+    TEXT,
+    WHOLE,
+    joined,
+    kind_of,
+)
+from altmin_dask.data.tables.parts import Table, readable
+from altmin_dask.data.tables.values import days, texts
+from altmin_dask.errors import DataError
+from altmin_dask.types import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST = 1_000_000
+"""Different values of a column of text that are counted: more, of some 100 bytes each, tell rows apart, not kinds."""
+_WHOLE = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
+_BITS = {"b": BOOLEAN, "i": WHOLE, "u": WHOLE, "f": DECIMAL}
+
+
+class Survey:
+    """What is found of some columns.
+
+    Attributes
+    ----------
+    rows : int
+        How many there are.
+    missing : ndarray of int, (columns,)
+        Rows without a value.
+    counts : dict of Counter
+        Rows that have a value, of columns of text, by values.
+    sizes : dict of int
+        Of columns of lists: how long the first one is.
+    """
+
+    def __init__(self, table: Table, name: str, columns: Sequence[str]) -> None:
+        self.columns, self._name = list(columns), name
+        self.rows = 0
+        self.missing = np.zeros(len(columns), np.int64)
+        self._bits = np.zeros(len(columns), np.int64)
+        self._sums = np.zeros(len(columns))
+        self._low, self._high = np.full(len(columns), np.inf), np.full(len(columns), -np.inf)
+        self.counts: dict[str, Counter[str]] = {}
+        self.sizes: dict[str, int] = {}
+        self._place = {column: place for place, column in enumerate(self.columns)}
+        for part in readable(name, table.parts(self.columns)):
+            self._add(part)
+        if self.rows == 0:
+            raise DataError(f"{name} has no rows; give it at least one sample")
+        self.kinds = {
+            column: joined(int(bits), written=table.written)
+            for column, bits in zip(self.columns, self._bits, strict=True)
+        }
+        for column, kind in self.kinds.items():
+            if kind == "mixed":
+                raise DataError(
+                    f"{name} has values of different kinds in the column {column!r}; leave it out by --x NAME,NAME,…"
+                )
+        self._count_again(table)
+        if table.written:
+            self._check_digits(table)
+
+    def missing_of(self, column: str) -> int:
+        """Rows without a value."""
+        return int(self.missing[self._place[column]])
+
+    def mean_of(self, column: str) -> float:
+        """Of numbers, or of dates in days."""
+        place = self._place[column]
+        return float(self._sums[place] / (self.rows - self.missing[place]))
+
+    def range_of(self, column: str) -> tuple[float, float]:
+        """The least and the largest value of numbers, or of dates in days."""
+        place = self._place[column]
+        return float(self._low[place]), float(self._high[place])
+
+    def _add(self, part: pd.DataFrame) -> None:
+        self.rows += len(part)
+        if not len(part):
+            return
+        kinds = np.array([dtype.kind if isinstance(dtype, np.dtype) else "O" for dtype in part.dtypes])
+        for letter, bit in _BITS.items():
+            places = np.flatnonzero(kinds == letter)
+            if places.size:
+                self._add_numbers(part.iloc[:, places], places, bit)
+        for place in np.flatnonzero(~np.isin(kinds, list(_BITS))):
+            self._add_other(part.iloc[:, place], int(place))
+
+    def _add_numbers(self, part: pd.DataFrame, places: Any, bit: int) -> None:
+        """Many columns at once: there may be tens of thousands."""
+        values = part.to_numpy(dtype=np.float64)
+        absent = np.isnan(values)
+        missing = absent.sum(axis=0)
+        self.missing[places] += missing
+        self._bits[places] |= np.where(missing == len(values), EMPTY, bit)
+        self._measure(places, values)
+
+    def _measure(self, places: Any, values: Array) -> None:
+        """Take note of the sums and ranges of numbers, (rows, columns)."""
+        self._sums[places] += np.where(np.isnan(values), 0, values).sum(axis=0)
+        self._low[places] = np.fmin(self._low[places], np.fmin.reduce(values, axis=0))
+        self._high[places] = np.fmax(self._high[places], np.fmax.reduce(values, axis=0))
+
+    def _add_other(self, values: pd.Series[Any], place: int) -> None:
+        kind = kind_of(values, self._name)
+        self.missing[place] += int(values.isna().sum())
+        self._bits[place] |= kind
+        column = self.columns[place]
+        if kind in (DAY, MOMENT):
+            self._measure([place], days(values, self._name)[:, None])
+        if kind in (TEXT, DAY):
+            self._count(column, values)
+        elif kind == LIST:
+            self.sizes.setdefault(column, len(values.dropna().iloc[0]))
+        elif kind not in (EMPTY, MOMENT):
+            self._measure([place], values.to_numpy(dtype=np.float64, na_value=np.nan)[:, None])
+
+    def _count(self, column: str, values: pd.Series[Any]) -> None:
+        counts = self.counts.setdefault(column, Counter())
+        if len(counts) > MOST:  # of dates, whose values are of no interest
+            return
+        codes, distinct = texts(values)
+        found = np.bincount(codes[codes >= 0], minlength=len(distinct))
+        for value, count in zip(distinct, found.tolist(), strict=True):
+            counts[value] += count
+
+    def _check_digits(self, table: Table) -> None:
+        """Refuse whole numbers that float64 does not hold, which a missing value beside them made floats of."""
+        sizes = np.fmax(np.abs(self._low), np.abs(self._high))  # of none: infinite
+        limits = {"numbers": TOO_LARGE, "integers": 2**64}  # smaller ones are whole where they are read
+        columns = [
+            column
+            for column, size in zip(self.columns, sizes, strict=True)
+            if limits.get(self.kinds[column], np.inf) <= size < np.inf
+        ]
+        if not columns:
+            return
+        for part in readable(self._name, table.parts(columns, text=columns)):
+            for column in columns:
+                whole = [text for text in map(str, part[column].dropna().unique()) if _WHOLE.fullmatch(text)]
+                if large_ones := [text for text in whole if abs(int(text)) >= TOO_LARGE]:
+                    raise whole_refused(f"the column {column!r} of {self._name}", int(large_ones[0]))
+
+    def _count_again(self, table: Table) -> None:
+        """Count the values of columns that are text, but were read as something else in some part."""
+        text = [column for column, kind in self.kinds.items() if kind == "text"]
+        again = [column for column in text if self._bits[self._place[column]] & ~(TEXT | DAY)]
+        if again:
+            self.counts |= {column: Counter() for column in again}
+            for part in readable(self._name, table.parts(again, text=again)):
+                for column in again:
+                    self._count(column, part[column])
+        self.counts = {column: self.counts[column] for column in text}
+        for column, counts in self.counts.items():
+            if len(counts) > MOST:
+                raise DataError(
+                    f"{self._name} has more than {MOST} values in the column {column!r}, which tell rows apart rather "
+                    "than kinds of them; leave it out by --x NAME,NAME,…"
+                )

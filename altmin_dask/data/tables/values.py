@@ -1,0 +1,119 @@
+"""The values of a part of a column as numbers, moments or text, whatever they are kept as."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from altmin_dask.data.checks import check_whole
+from altmin_dask.data.tables.kinds import DAY, EMPTY, LIST, MOMENT, NUMBERS, kind_of, moments
+from altmin_dask.errors import DataError
+from altmin_dask.types import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DAY_US = 86_400_000_000
+
+
+def numbers(values: pd.Series[Any], where: str) -> Array:
+    """Numbers in float64, NaN for missing ones, (rows,).
+
+    Raises
+    ------
+    DataError
+        If there is something else, or a whole number that float64 does not hold.
+    """
+    from pandas.api import types
+
+    kind = kind_of(values, where)
+    if kind == EMPTY:
+        return np.full(len(values), np.nan)
+    if kind & ~NUMBERS:
+        raise other(values, "numbers", where)
+    if types.is_integer_dtype(values.dtype):
+        unsigned = types.is_unsigned_integer_dtype(values.dtype)
+        whole = values.dropna().to_numpy(dtype=np.uint64 if unsigned else np.int64)
+        check_whole(whole, f"the column {values.name!r} of {where}")
+    return values.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+
+
+def days(values: pd.Series[Any], where: str) -> Array:
+    """Days since 1970-01-01 00:00 UTC in float64, NaN for missing ones, (rows,).
+
+    Raises
+    ------
+    DataError
+        If there is something that is no date.
+    """
+    if values.isna().all():
+        return np.full(len(values), np.nan)
+    if kind_of(values, where) not in (DAY, MOMENT):
+        raise other(values, "dates", where)
+    if str(values.dtype).startswith("date32"):
+        values = values.astype(object)
+    read = moments(values.array)
+    found = read.to_numpy(dtype="datetime64[us]")
+    return np.where(np.isnat(found), np.nan, found.astype(np.int64) / DAY_US)
+
+
+def texts(values: pd.Series[Any]) -> tuple[Array, list[str]]:
+    """Text as places in a list of what there is, (rows,), −1 for missing ones, and that list.
+
+    Whole numbers are written without a point, though missing ones beside them made floats of them.
+    """
+    import pandas as pd
+
+    codes, distinct = pd.factorize(values, use_na_sentinel=True)
+    return codes, [_text(each) for each in distinct]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def lists(values: pd.Series[Any], size: int | None, where: str) -> Array:
+    """Lists of numbers as rows, (rows, size); None takes the size of the first.
+
+    Raises
+    ------
+    DataError
+        If a list is missing or of another length, or there is something else than numbers in one.
+    """
+    if values.isna().any():
+        raise DataError(f"{where} has missing lists in the column {values.name!r}; leave such rows out")
+    if kind_of(values, where) != LIST:
+        raise other(values, "lists", where)
+    given = [each if each is not None else () for each in values.array]
+    lengths = {len(each) for each in given} | ({size} if size is not None else set())
+    if len(lengths) > 1:
+        several = " and ".join(map(str, sorted(lengths)[:2]))
+        raise DataError(
+            f"{where} has lists of {several} values in the column {values.name!r}; give lists of one length"
+        )
+    try:
+        rows = np.array([np.asarray(each) for each in given])
+    except ValueError:  # of lists in lists that differ
+        rows = np.array(None, object)
+    if rows.ndim != 2 or rows.dtype.kind not in "biuf" or not rows.shape[1]:
+        raise DataError(
+            f"{where} has lists in the column {values.name!r} that are not of numbers; give lists of numbers"
+        )
+    check_whole(rows, f"the column {values.name!r} of {where}")
+    return rows.astype(np.float64)
+
+
+def other(values: pd.Series[Any], known: str, where: str) -> DataError:
+    """What is said of a column that is something else than in the data for training."""
+    kind = kind_of(values, where)
+    is_now = (
+        "numbers" if not kind & ~NUMBERS else {DAY: "dates", MOMENT: "dates", LIST: "lists"}.get(kind, "text")
+    )
+    some = values.dropna()
+    shown = f" ({some.iloc[0]!r}, …)" if is_now == "text" else ""
+    return DataError(
+        f"{where} has {is_now}{shown} in the column {values.name!r}, which has {known} in the data for training"
+    )

@@ -1,0 +1,87 @@
+"""The samples of a run: stores where they are, stores made of sources, or both parts of samples that are divided."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from altmin_dask.config import Pipeline
+from altmin_dask.data.find import find_store, is_ready, store_source
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.preprocessing import prepared_like
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import Source
+from altmin_dask.data.splitting import split
+from altmin_dask.preparation import Preparation
+from altmin_dask.storage.locations import locate
+
+
+def open_stores(
+    pipeline: Pipeline, data: Path, chunk_rows: int | None
+) -> tuple[SampleStore, SampleStore | None]:
+    """The stores for training and validation, made in the folder `data` where they are not there.
+
+    Raises
+    ------
+    AltMinError
+        If samples cannot be read, or divided.
+    """
+    table, dtype = pipeline.data, pipeline.network.dtype
+    if table.share is not None:
+        return _parts(pipeline, table.share, data, chunk_rows)
+    find = partial(
+        find_store, data=data, chunk_rows=chunk_rows, dtype=dtype, x=table.x, y=table.y, tables=table.tables
+    )
+    seed = pipeline.training.seed if table.shuffle else None
+    train = find(table.train, "train", scale=table.scale, standardize=table.standardize, seed=seed)
+    if table.validation is None:
+        return train, None
+    like = train.preparation or Preparation()
+    return train, find(str(table.validation), "validation", scale=train.scale, like=like)
+
+
+def undivided(pipeline: Pipeline) -> Source:
+    """The samples of `data.train` before a share is held out of them."""
+    table = pipeline.data
+    if is_ready(table.train, table.x, table.y):
+        return store_source(SampleStore.open(locate(table.train)))
+    return open_source(table.train, x=table.x, y=table.y, **table.tables)
+
+
+def _parts(
+    pipeline: Pipeline, share: float, data: Path, chunk_rows: int | None
+) -> tuple[SampleStore, SampleStore]:
+    """Stores of those to train on, and of those held out, which are prepared as the former are."""
+    places = data / "train.zarr", data / "validation.zarr"
+    if all(place.exists() for place in places):
+        return SampleStore.open(places[0]), SampleStore.open(places[1])
+    table, dtype, source = pipeline.data, pipeline.network.dtype, undivided(pipeline)
+    labels = pipeline.network.target == "labels" and source.y is not None and len(source.y.shape) == 1
+    parts = split(
+        source,
+        share,
+        pipeline.training.seed,
+        setting="data.validation",
+        otherwise="name samples for it",
+        stratified=labels,
+    )
+    raw = not is_ready(table.train, table.x, table.y)
+    scale, standardize = (table.scale, table.standardize) if raw else (1.0, False)
+    if places[0].exists():
+        train = SampleStore.open(places[0])
+    else:
+        train = ingest(
+            parts[0],
+            places[0],
+            scale=scale,
+            standardize=standardize,
+            chunk_rows=chunk_rows,
+            dtype=dtype,
+            shuffle=table.shuffle,
+            seed=pipeline.training.seed,
+        )
+    held = parts[1]
+    if raw:
+        held, scale = prepared_like(held, scale, train.preparation or Preparation())
+    return train, ingest(held, places[1], scale=scale, chunk_rows=chunk_rows, dtype=dtype, shuffle=False)

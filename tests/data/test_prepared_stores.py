@@ -1,0 +1,206 @@
+"""Stores that have been prepared: settings that do not reach them are refused, what is done again is done on top."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import zarr
+from command import LABELS, files_below, foreign, refused, write_pipeline
+
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.open import open_source
+from altmin_dask.data.preprocessing import standardized
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import array_source
+from altmin_dask.errors import DataError
+from altmin_dask.preparation import Scaling
+from altmin_dask.storage.model import Model
+
+PIXELS = np.random.default_rng(5).integers(0, 256, (60, 6), dtype=np.uint8)
+
+
+@pytest.fixture
+def stores(tmp_path):
+    """Raw pixels, a store of them divided by 255, one that is standardized, and one of another program."""
+    np.savez(tmp_path / "raw.npz", x=PIXELS, y=LABELS)
+    source = open_source(tmp_path / "raw.npz")
+    ingest(source, tmp_path / "scaled.zarr", scale=255, chunk_rows=20, dtype="float64")
+    ingest(source, tmp_path / "standard.zarr", standardize=True, chunk_rows=20, dtype="float64")
+    foreign(tmp_path / "foreign.zarr", PIXELS, LABELS, chunk_rows=20)
+    return tmp_path
+
+
+REFUSED = [
+    (
+        "scaled.zarr",
+        "scale=16",
+        "which is used as it is, has x divided by 255; leave data.scale out, or",
+    ),
+    ("scaled.zarr", "scale=1", "data.scale = 1 is for raw sources"),
+    ("foreign.zarr", "scale=255", "the raw samples again with --scale 255"),
+    ("foreign.zarr", "standardize=true", "was not standardized; leave data.standardize out"),
+    ("standard.zarr", "standardize=false", "data.standardize = false is for raw sources"),
+    ("scaled.zarr", "chunk_rows=7", "has 20 rows in a chunk"),
+    ("standard.zarr", "scale=2", "has x divided by 1"),
+]
+
+
+@pytest.mark.parametrize("command", ["train", "plan"])
+@pytest.mark.parametrize(("store", "setting", "sentence"), REFUSED)
+def test_settings_for_sources_do_not_go_with_stores(store, setting, sentence, command, altmin, stores):
+    write_pipeline(stores / "p.toml", store, "classifier")
+    before = files_below(stores)
+    refused(altmin(command, "p.toml", f"data.{setting}"), sentence)
+    assert files_below(stores) == before
+
+
+def test_nor_with_stores_for_validation(altmin, stores):
+    write_pipeline(
+        stores / "p.toml", "raw.npz", "classifier", data={"validation": "scaled.zarr", "scale": 16}
+    )
+    refused(altmin("train", "p.toml"), "data.scale = 16 is for raw sources, and ")
+    write_pipeline(stores / "p.toml", "scaled.zarr", "classifier", data={"validation": "foreign.zarr"})
+    refused(altmin("train", "p.toml"), "has x divided by 255, and ")
+
+
+@pytest.mark.parametrize(
+    ("store", "settings"),
+    [
+        ("scaled.zarr", {"scale": 255, "chunk_rows": 20}),
+        ("scaled.zarr", {"scale": 255.0, "chunk_rows": "auto"}),
+        ("standard.zarr", {"standardize": True}),
+        ("foreign.zarr", {"scale": 1, "standardize": False}),
+    ],
+)
+def test_what_a_store_was_made_by_may_be_said_again(store, settings, altmin, stores):
+    write_pipeline(stores / "p.toml", store, "classifier", data=settings)
+    assert altmin("train", "p.toml", "--run", "r").code == 0
+
+
+def test_rows_of_a_chunk_are_those_of_what_is_made(altmin, stores):
+    for number, (train, validation) in enumerate((("scaled.zarr", "raw.npz"), ("raw.npz", "scaled.zarr"))):
+        data = {"validation": validation, "chunk_rows": 7, "scale": 255}
+        write_pipeline(stores / "p.toml", train, "classifier", data=data)
+        assert altmin("train", "p.toml", "--run", f"r{number}").code == 0
+        role = "train" if train == "raw.npz" else "validation"
+        assert SampleStore.open(stores / f"r{number}" / "data" / f"{role}.zarr").chunk_rows == 7
+    refused(altmin("train", "p.toml", "data.train=scaled.zarr"), "has 20 rows in a chunk")
+
+
+def test_raw_samples_for_validation_are_prepared_as_the_store(altmin, stores):
+    """Divided by what the store was, whatever the pipeline leaves out."""
+    for train in ("scaled.zarr", "standard.zarr"):
+        losses = []
+        for validation in ("raw.npz", train):
+            write_pipeline(stores / "p.toml", train, "classifier", data={"validation": validation})
+            assert altmin("train", "p.toml", "--run", f"{train}-{validation}").code == 0
+            history = (stores / f"{train}-{validation}" / "history.jsonl").read_text().splitlines()
+            losses.append([json.loads(line)["validation_loss"] for line in history])
+        np.testing.assert_allclose(losses[0], losses[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_models_take_stores_of_their_own_scale(command, altmin, stores):
+    write_pipeline(stores / "p.toml", "scaled.zarr", "classifier")
+    assert altmin("train", "p.toml", "--run", "r").code == 0
+    words = ["out.zarr"] if command == "predict" else []
+    for other in ("foreign.zarr", "standard.zarr"):
+        refused(
+            altmin(command, "r", other, *words), "has x divided by 1, and the samples for training by 255"
+        )
+    for same in ("scaled.zarr", "raw.npz"):
+        assert altmin(command, "r", same, *words).code == 0
+        words = [*words, "--overwrite"] if words else words
+
+
+# --- ingesting a store once more
+
+
+def test_what_is_divided_twice_is_recorded_as_that(altmin, stores):
+    assert altmin("ingest", "scaled.zarr", "again.zarr", "--scale", 2, "--dtype", "float64").code == 0
+    again = SampleStore.open("again.zarr")
+    assert again.scale == 510
+    np.testing.assert_allclose(again.x[:], PIXELS / 510, rtol=1e-15)
+    assert altmin("ingest", "again.zarr", "third.zarr", "--dtype", "float64").code == 0
+    assert SampleStore.open("third.zarr").scale == 510
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ["--scale 255", "--standardize"],
+        ["--standardize", "--scale 4"],
+        ["--standardize", "--standardize"],
+        ["--scale 255", "--standardize", "--scale 0.5", "--standardize"],
+    ],
+)
+def test_preparations_are_composed(steps, altmin, stores):
+    """A model of the last store gives for raw samples what it gives for that store."""
+    y = PIXELS.astype(float) @ np.arange(6) + 100
+    np.savez("r.npz", x=PIXELS, y=y)
+    last = "r.npz"
+    for number, step in enumerate(steps):
+        assert altmin("ingest", last, f"{number}.zarr", *step.split(), "--dtype", "float64").code == 0
+        last = f"{number}.zarr"
+    store = SampleStore.open(last)
+    how = store.preparation
+    assert how is not None
+    np.testing.assert_allclose(how.x.apply(PIXELS / store.scale), store.x[:], rtol=1e-9, atol=1e-9)
+    if how.y is not None:
+        np.testing.assert_allclose(how.y.undo(store.y[:]), y, rtol=1e-12)
+    write_pipeline(stores / "p.toml", last, "regressor", training={"max_sweeps": 1})
+    assert altmin("train", "p.toml", "--run", "r").code == 0
+    assert Model.load(stores / "r" / "model").preparation == how
+    for source, dest in (("r.npz", "a.zarr"), (last, "b.zarr")):
+        assert altmin("predict", "r", source, dest).code == 0
+    a, b = (zarr.open_array(f"{name}.zarr/prediction")[:] for name in "ab")
+    np.testing.assert_allclose(a, b, rtol=1e-9)
+
+
+def test_scalings_are_composed():
+    rows = np.random.default_rng(0).normal(size=(5, 2))
+    first, second = Scaling((1.0, -2.0), (3.0, 0.5)), Scaling((0.25, 4.0), (2.0, 8.0))
+    np.testing.assert_allclose(first.then(second).apply(rows), second.apply(first.apply(rows)), rtol=1e-14)
+
+
+def test_what_belongs_to_samples_goes_along(tmp_path):
+    """Weights, lengths, states, names of columns and classes, and what float32 has cost."""
+    rng = np.random.default_rng(0)
+    x, lengths = rng.normal(size=(9, 4, 2)), rng.integers(1, 5, 9)
+    source = array_source(x, rng.normal(size=9), lengths=lengths, states=rng.normal(size=(9, 3)))
+    ingest(source, tmp_path / "a.zarr")
+    group = zarr.open_group(tmp_path / "a.zarr")
+    group.create_array("sample_weight", data=np.arange(9.0), chunks=(9,))
+    ingest(open_source(tmp_path / "a.zarr"), tmp_path / "b.zarr", dtype="float64", chunk_rows=2)
+    a, b = (SampleStore.open(tmp_path / f"{name}.zarr") for name in "ab")
+    assert list(a.arrays) == list(b.arrays) == ["x", "y", "lengths", "states", "sample_weight"]
+    for name, array in a.arrays.items():
+        np.testing.assert_array_equal(array[:], b.arrays[name][:])
+    assert b.rounded == a.rounded == ("x", "y", "states")
+
+    (tmp_path / "t.csv").write_text("size,town,y\n30,Ulm,yes\n80,Bonn,no\n20,Ulm,no\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of dask with the newest pandas
+        table = ingest(open_source(tmp_path / "t.csv"), tmp_path / "t.zarr")
+    assert table.preparation.names == ["size", "town=Bonn", "town=Ulm"]
+    again = ingest(open_source(tmp_path / "t.zarr"), tmp_path / "u.zarr")
+    assert again.preparation == table.preparation
+    standard = ingest(open_source(tmp_path / "t.zarr"), tmp_path / "v.zarr", standardize=True)
+    assert standard.preparation.columns == table.preparation.columns
+    assert standard.preparation.classes == ("no", "yes")
+    assert set(np.unique(standard.x[:, 1:])) == {0, 1}
+
+
+def test_other_targets_have_no_names_of_the_first_ones(tmp_path):
+    x = np.random.default_rng(0).normal(size=(9, 2))
+    ingest(standardized(array_source(x, x[:, 0] * 3 + 1)), tmp_path / "a.zarr", dtype="float64")
+    zarr.open_group(tmp_path / "a.zarr").create_array("z", data=np.arange(9.0), chunks=(9,))
+    source = open_source(tmp_path / "a.zarr", y="z")
+    assert source.preparation.x is not None
+    assert source.preparation.y is None
+    assert open_source(tmp_path / "a.zarr").preparation.y is not None
+    with pytest.raises(DataError, match="rank 1"):
+        open_source(tmp_path / "a.zarr", x="z")
