@@ -15,7 +15,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -44,6 +44,9 @@ from altmin_dask.errors import (
     MissingError,
     RunError,
 )
+
+if TYPE_CHECKING:
+    from altmin_dask.data.sample_store import SampleStore
 
 app = typer.Typer(
     name="altmin",
