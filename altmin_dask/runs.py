@@ -17,7 +17,7 @@ from altmin_dask.execution.allocator import return_freed_arrays
 from altmin_dask.execution.connect import open_executor, planned_resources
 from altmin_dask.execution.executor import Executor
 from altmin_dask.planning.plan import Plan, make_plan
-from altmin_dask.solvers.kfac import KFACState
+from altmin_dask.solvers.kfac import Stream
 from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.run import RunFolder
@@ -60,7 +60,7 @@ def train(
     resume: bool = False,
     scheduler: str | Client | None = None,
     initial: Weights | None = None,
-    kfac_state: KFACState | None = None,
+    stream: Stream | None = None,
     log: Callable[[str], object] = print,
 ) -> list[Record]:
     """Train a pipeline in a run folder.
@@ -77,8 +77,10 @@ def train(
         Go on with the run in the folder.
     scheduler : str or Client, optional
         Address of a running Dask scheduler, or a client of it.
-    initial, kfac_state : tuple of ndarray, (d_i, d_{i−1} + 1), and KFACState, optional
-        Weights that a new run begins with, and what the K-FAC steps that gave them, on other samples, remember.
+    initial : tuple of ndarray, (d_i, d_{i−1} + 1), optional
+        Weights that a new run begins with.
+    stream : Stream, optional
+        Where the samples are the next of many: what the K-FAC steps that gave `initial` remember of those before.
     log : callable
         Told a few lines at the start and the end.
 
@@ -110,7 +112,7 @@ def train(
         plan = plan or _checked_plan(pipeline, run, executor)
         publisher = Publisher(executor, plan, log)
         problem = _open_problem(pipeline, run, executor, plan, log)
-        context = RunContext(pipeline, problem, run, executor, kfac_state, publisher.usage)
+        context = RunContext(pipeline, problem, run, executor, stream, publisher.usage)
         return _told(context, Callbacks([publisher, *callbacks]), initial, log)
 
 

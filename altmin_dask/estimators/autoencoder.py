@@ -97,7 +97,8 @@ class AltMinAutoencoder(
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Go on with one pass over some more samples; arguments as of `fit`.
 
-        Curvature and mean weights are remembered from call to call, though not by `save`. Nothing is held out.
+        Curvature, mean weights and the last 256 samples, of which a step is made where a call brings fewer, are
+        remembered from call to call, though not by `save`. Nothing is held out.
         """
         return self._fit(X, None, partial=True)
 

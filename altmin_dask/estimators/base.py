@@ -32,9 +32,11 @@ from altmin_dask.errors import DataError
 from altmin_dask.estimators import saving
 from altmin_dask.estimators.input import check_numbers, is_lazy, open_samples, outline, split, store_source
 from altmin_dask.estimators.parameters import Parameters
+from altmin_dask.estimators.recent import everything, joined, recent
 from altmin_dask.estimators.settings import chunk_rows_of, pipeline_of, place_of, share_held_out
 from altmin_dask.estimators.watch import CallbackSupportMixin, FitCallbacks, Stop, with_callbacks
 from altmin_dask.estimators.weighting import weighted
+from altmin_dask.solvers.kfac import REJECTED, Stream
 from altmin_dask.storage.locations import as_name, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -53,6 +55,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
     Samples are taken as they are: put a `StandardScaler` in front where features differ in scale.
     """
 
+    _recent: dict[str, Array] | None
+    _streamed_rows: int
     _kind: ClassVar[str]
     _checks: ClassVar[dict[str, Any]] = {}
     """More arguments of `validate_data` for samples and targets in memory."""
@@ -158,9 +162,11 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
     def _train(self, X: Any, y: Any, sample_weight: Any, *, partial: bool) -> None:
         begun = partial and hasattr(self, "model_")
         streamed: KFACTrainingState | None = getattr(self, "_streamed", None) if begun else None
+        if streamed is None:
+            self._recent, self._streamed_rows = None, 0
         seed = self._seed() + (0 if streamed is None else streamed.kfac_state.steps)
         # its arrays change with every step, of which the last may be one that fails
-        kfac_state = None if streamed is None else deepcopy(streamed.kfac_state)
+        remembered = None if streamed is None else deepcopy(streamed.kfac_state)
         location = self.temporary_folder or dask.config.get("temporary-directory", None)
         with tempfile.TemporaryDirectory(prefix="altmin-", dir=location) as home:
             train, validation = self._stores(
@@ -183,14 +189,16 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
                     [watch],
                     scheduler=place_of(self.scheduler),
                     initial=initial if streamed is None else streamed.weights,
-                    kfac_state=kfac_state,
+                    stream=Stream(self._streamed_rows, remembered) if partial else None,
                     log=print if self.verbose else lambda line: None,
                 )
             found = learnt()
             if partial:
+                self._recent = recent(train, self.__dict__.pop("_given_weights"))
                 found = self._streaming(run, found, pipeline.training.averaging, begun)
             else:
-                self.__dict__.pop("_streamed", None)
+                for name in ("_streamed", "_streamed_rows", "_recent"):
+                    self.__dict__.pop(name, None)
             for name, value in found.items():
                 setattr(self, name, value)
             self.best_validation_score_ = None if validation is None else self._score_of(validation)
@@ -217,6 +225,11 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         assert checkpoint is not None
         state = cast(KFACTrainingState, checkpoint.algorithm_state)  # other schedules are refused
         self._streamed = state
+        losses = [record["regularized_loss"] for record in found["history_"]]
+        if losses[-1] > REJECTED * losses[0]:  # of the same samples
+            state.weights = state.kfac_state.reject_step()
+        # by which a step is judged next time, too: by its own samples, not by the loss of others
+        state.kfac_state.loss_ema = math.nan
         weights = state.kfac_state.averaged(state.weights, averaging)
         before = (self.history_, self.loss_curve_, self.n_iter_) if begun else ([], [], 0)
         return {
@@ -242,6 +255,11 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         else:
             raw = self._in_memory(X, y, sample_weight, least=1 if partial else 2, reset=not begun)
         source = self._with_targets(raw, begun)
+        if partial:
+            self._streamed_rows = raw.rows + (self._streamed_rows if begun else 0)
+            source = joined(self._recent if begun else None, source)
+            self._given_weights = None if source.weights is None else everything(source.weights)
+        source = weighted(source, getattr(self, "class_weight", None), getattr(self, "classes_", None))
         if given is not None and not held_out and self.chunk_rows is None and source is raw:
             return given, None
         source = replace(source, preparation=None)
@@ -272,7 +290,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         check_numbers(X, "X")
 
     def _with_targets(self, source: Source, begun: bool) -> Source:
-        """Targets as the store is to hold them, and weights with mean 1; learns what there is to know of them."""
+        """Targets as the store is to hold them; learns what there is to know of them."""
         if source.y is None:
             raise DataError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None, and {source.name} holds none"
@@ -281,8 +299,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         how = source.preparation
         if how is not None and how.classes is not None and hasattr(self, "classes_") and not begun:
             self.classes_ = np.array(how.classes)[self.classes_]
-        source = source if y is source.y else replace(source, y=y)
-        return weighted(source, getattr(self, "class_weight", None), getattr(self, "classes_", None))
+        return source if y is source.y else replace(source, y=y)
 
     def _learn_features(self, X: Any, features: int, *, reset: bool) -> None:
         validate_data(self, outline(X, features), skip_check_array=True, reset=reset)

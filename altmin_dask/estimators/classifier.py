@@ -85,7 +85,8 @@ class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
         """Go on with one pass over some more samples.
 
-        Curvature and mean weights are remembered from call to call, though not by `save`. Nothing is held out.
+        Curvature, mean weights and the last 256 samples, of which a step is made where a call brings fewer, are
+        remembered from call to call, though not by `save`. Nothing is held out.
 
         Parameters
         ----------

@@ -82,7 +82,8 @@ class AltMinRegressor(RegressorMixin, DenseEstimator, LossParameters):  # type: 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Go on with one pass over some more samples; arguments as of `fit`.
 
-        Curvature and mean weights are remembered from call to call, though not by `save`. Nothing is held out.
+        Curvature, mean weights and the last 256 samples, of which a step is made where a call brings fewer, are
+        remembered from call to call, though not by `save`. Nothing is held out.
         """
         return self._fit(X, y, sample_weight, partial=True)
 

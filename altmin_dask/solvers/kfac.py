@@ -193,6 +193,15 @@ class KFACState:
             for mean, w in zip(self.average, weights, strict=True)
         )
 
+    @property
+    def young(self) -> bool:
+        """Whether the mean is of so few steps that the last is most of what they have done."""
+        return self.steps < AVERAGED_PART
+
+    def evaluated(self, weights: Weights, averaging: float) -> Weights:
+        """The mean to evaluate and keep; of the first few steps none may be missing in it, least of all the last."""
+        return self.averaged(weights, averaging) if self.young else self.average
+
     def update_averages(
         self, sums: KroneckerSums, weights: Weights, averaging: float, ridge: float = 0.0
     ) -> None:
@@ -251,6 +260,22 @@ class KFACState:
         self.rejections = 0
         self.damping_scale = max(1.0, DAMPING_FADE * self.damping_scale)
         return moved
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Samples that come little by little, of which a run has the last ones.
+
+    Attributes
+    ----------
+    rows : int
+        How many there have been, those of the run included.
+    state : KFACState or None
+        What the steps on those before remember; None at first.
+    """
+
+    rows: int
+    state: KFACState | None = None
 
 
 _ARRAYS = ("input_factors", "output_factors", "previous_weights", "average")
