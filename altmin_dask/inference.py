@@ -24,6 +24,7 @@ from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.network import Network
 from altmin_dask.preparation import Scaling
 from altmin_dask.solvers.evaluation import Evaluation
+from altmin_dask.storage.alike import check_alike
 from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checksums import storage_options
 from altmin_dask.storage.destination import check_destination
@@ -61,6 +62,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
         If the run goes on and replaces its model meanwhile, in a folder that may only be read here.
     """
     model = Model.load(run.model)
+    check_alike(store.title, _scale_of(store), store.preparation, model, targets=True)
     target, network = KINDS[model.kind].target, fitted(model.network, store)
     ranges = ranges_of(store, executor)
     check_targets(network, target, store, ranges)
@@ -96,6 +98,7 @@ def predict_store(
         As of `evaluate_store`.
     """
     model = Model.load(run.model)
+    check_alike(store.title, _scale_of(store), store.preparation, model)
     network = fitted(model.network, store)
     check_digits(store, str(model.weights[0].dtype), computed_with(store, "inputs"))
     location = locate(dest)
@@ -116,6 +119,10 @@ def predict_store(
         )
         executor.compute(done)
     return final
+
+
+def _scale_of(store: SampleStore) -> float:
+    return float(store.attributes.get("scale", 1.0))
 
 
 def _step(model: Model, network: Network, store: SampleStore, target: str, weights: str) -> Step:
