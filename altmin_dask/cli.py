@@ -273,7 +273,7 @@ def export(
         str,
         typer.Argument(
             metavar="FILE",
-            help="FILE.onnx, FILE.pt for torch.jit.load, or FILE.safetensors with PyTorch's names of weights.",
+            help="FILE.onnx, FILE.pt for torch.export.load, or FILE.safetensors with PyTorch's names of weights.",
         ),
     ],
     overwrite: Annotated[

@@ -17,6 +17,7 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source, array_source
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, SPARSE
+from altmin_dask.estimators.containers import lazy_stays_lazy
 from altmin_dask.estimators.dense import DenseEstimator
 from altmin_dask.estimators.input import PIECE, as_dask, as_rows, is_lazy, known, read_sparse
 from altmin_dask.estimators.parameters import LossParameters, parameter, parametrized
@@ -24,6 +25,7 @@ from altmin_dask.estimators.samples import Samples
 from altmin_dask.estimators.scoring import lazy_r2
 
 
+@lazy_stays_lazy
 @parametrized
 class AltMinAutoencoder(
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]

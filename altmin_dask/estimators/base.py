@@ -32,12 +32,12 @@ from altmin_dask.errors import DataError
 from altmin_dask.estimators import saving
 from altmin_dask.estimators.input import (
     as_rows,
+    check_columns,
     check_numbers,
     column_of,
     in_whole_rows,
     is_lazy,
     open_samples,
-    outline,
     read_sparse,
     split,
     store_at,
@@ -371,7 +371,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         return source if y is source.y else replace(source, y=y)
 
     def _learn_features(self, X: Any, features: int, *, reset: bool) -> None:
-        validate_data(self, outline(X, features), skip_check_array=True, reset=reset)
+        check_columns(self, X, features, reset=reset)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):

@@ -19,6 +19,7 @@ import numpy as np
 import zarr
 from dask.base import compute, is_dask_collection
 from scipy.sparse import issparse
+from sklearn.utils.validation import validate_data
 
 from altmin_dask.data.checks import WHOLE, check_whole, whole_refused
 from altmin_dask.data.find import is_store
@@ -75,6 +76,11 @@ def outline(X: Any, features: int) -> Any:
     """Something empty with the columns of lazy samples, for scikit-learn's checks of their number and names."""
     meta = getattr(X, "_meta", None)
     return np.empty((0, features)) if meta is None or not hasattr(meta, "columns") else meta
+
+
+def check_columns(estimator: Any, X: Any, features: int, *, reset: bool) -> None:
+    """Learn number and names of the columns of lazy samples, or refuse others, as scikit-learn does."""
+    validate_data(estimator, outline(X, features), skip_check_array=True, reset=reset)
 
 
 def as_dask(X: Any) -> da.Array:

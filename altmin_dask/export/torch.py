@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -132,8 +131,11 @@ def write_safetensors(model: Model, file: str | os.PathLike[str]) -> Path:
     return Path(file)
 
 
-def write_torchscript(model: Model, file: str | os.PathLike[str]) -> Path:
-    """Write `sequential` as a file that ``torch.jit.load`` reads, without this package; may replace another one.
+def write_pt2(model: Model, file: str | os.PathLike[str]) -> Path:
+    """Write `sequential` as a file that ``torch.export.load`` reads, without this package; may replace another one.
+
+    ``torch.export.load(file).module()`` takes raw samples (rows, …). What `write_safetensors` has as metadata is in
+    extra files of these names.
 
     Raises
     ------
@@ -145,17 +147,14 @@ def write_torchscript(model: Model, file: str | os.PathLike[str]) -> Path:
         If the network has layers that are not exported: recurrent ones.
     """
     module = sequential(model)
-    path = place_for(file, _producer_of_script)
+    path = place_for(file, _producer_of_archive)
     import torch
 
     example = torch.zeros((2, *model.sample_shape), dtype=next(module.parameters()).dtype)
     content = BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a format that everybody can still read
-        trace: Any = torch.jit.trace
-        traced = trace(module.eval(), example)
-        files = {"producer": PRODUCER, **described(model)}
-        torch.jit.save(traced, content, _extra_files=files)
+    rows = ({0: torch.export.Dim("rows", min=1)},)
+    program = torch.export.export(module.eval(), (example,), dynamic_shapes=rows)
+    torch.export.save(program, content, extra_files={"producer": PRODUCER, **described(model)})
     write_bytes(path, content.getvalue())
     return Path(file)
 
@@ -181,7 +180,7 @@ def _producer(file: Path) -> str | None:
     return found
 
 
-def _producer_of_script(file: Path) -> str | None:
+def _producer_of_archive(file: Path) -> str | None:
     with zipfile.ZipFile(file) as archive:
         names = [name for name in archive.namelist() if name.endswith("/extra/producer")]
         return archive.read(names[0]).decode() if names else None
