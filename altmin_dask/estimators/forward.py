@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import dask.array as da
@@ -89,7 +90,7 @@ class Forward:
 
     def lazily(self, x: da.Array, lengths: Any = None, states: Any = None) -> da.Array:
         """The same for a dask array in blocks of whole rows; the model is one node of the graph."""
-        x = x if x.ndim == 2 else x.reshape(x.shape[0], -1)
+        x = x if x.ndim == 2 else x.reshape(x.shape[0], prod(x.shape[1:]))
         meta, token = self.meta, self._token
         beside = {"lengths": lengths, "states": states}
         others = {name: _beside(values, x) for name, values in beside.items() if values is not None}
@@ -172,7 +173,9 @@ def _stream(forward: Forward, x: RowReader, lengths: Any, states: Any) -> Array:
         beside = {name: _part(values, part) for name, values in (("lengths", lengths), ("states", states))}
         names = tuple(name for name, values in beside.items() if values is not None)
         flat = [beside[name].reshape(len(block), -1) for name in names]
-        found.append(_block(block.reshape(len(block), -1), *flat, names=names, forward=forward))
+        found.append(
+            _block(block.reshape(len(block), prod(block.shape[1:])), *flat, names=names, forward=forward)
+        )
         start += len(block)
     return forward._joined(iter(found))
 

@@ -56,7 +56,8 @@ def check_numbers(X: Any, name: str) -> None:
         Naming the first one.
     """
     if issparse(X):
-        check_whole(X.data, name)
+        if X.dtype.kind in "iu":
+            check_whole(X.tocoo().data, name)
         return
     frame = hasattr(X, "columns") and hasattr(X, "dtypes")
     for values in [X[column] for column in X.columns] if frame else [X]:

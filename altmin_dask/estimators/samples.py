@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 from typing import Any
 
 import dask.array as da
@@ -75,7 +76,7 @@ class Samples:
     def as_targets(self, model: Model) -> da.Array:
         """Lazy samples (rows, values) in the units of an auto-encoder's outputs."""
         x = self.x if isinstance(self.x, da.Array) else whole(self.x)
-        x = x if x.ndim == 2 else x.reshape(x.shape[0], -1)
+        x = x if x.ndim == 2 else x.reshape(x.shape[0], prod(x.shape[1:]))
         scaling = model.output_scaling
         if self.ready:
             return (

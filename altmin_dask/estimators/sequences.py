@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import dask.array as da
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
@@ -67,6 +68,8 @@ class RecurrentEstimator(AltMinEstimator):
         """Lists of sequences that are not equally long as an array, and lengths."""
         if isinstance(X, str | os.PathLike) or is_lazy(X):
             return X, lengths
+        if issparse(X):
+            check_array(X)  # which says that they have to be dense
         if is_ragged(X):
             if lengths is not None:
                 raise DataError("lengths are those of the sequences in the list; leave them out")
