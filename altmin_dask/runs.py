@@ -25,6 +25,7 @@ from altmin_dask.training.callbacks import Callback, Callbacks, Outcome
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import Problem, build_problem
 from altmin_dask.training.record import Record
+from altmin_dask.training.scales import warn_of_scales
 from altmin_dask.training.trainer import Trainer
 from altmin_dask.types import Weights
 
@@ -112,6 +113,8 @@ def train(
         plan = plan or _checked_plan(pipeline, run, executor)
         publisher = Publisher(executor, plan, log)
         problem = _open_problem(pipeline, run, executor, plan, log)
+        if stream is None or stream.state is None:
+            warn_of_scales(problem.train.store)
         context = RunContext(pipeline, problem, run, executor, stream, publisher.usage)
         return _told(context, Callbacks([publisher, *callbacks]), initial, log)
 
