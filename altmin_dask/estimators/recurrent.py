@@ -11,7 +11,7 @@ from sklearn.metrics import r2_score
 
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import DataError
+from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.input import check_numbers
 from altmin_dask.estimators.parameters import OutputParameters, parameter, parametrized
 from altmin_dask.estimators.sequences import RecurrentEstimator
@@ -122,6 +122,11 @@ class AltMinRecurrentClassifier(ClassifierMixin, RecurrentEstimator):  # type: i
         if len(y.shape) not in (1, 2) or (len(y.shape) == 2 and y.shape[1] != self.n_steps_in_):
             raise DataError(
                 f"y has shape {y.shape}; give labels of shape (rows,), or (rows, {self.n_steps_in_}) for every step"
+            )
+        if len(y.shape) == 2 and self.class_weight is not None:
+            raise ConfigError(
+                "class_weight is for sequences of one label, and y has one for every step; give sample_weight, or "
+                "leave it out"
             )
         known = self.classes_ if begun else getattr(self, "_announced", None)
         warm = self.warm_start and not begun and hasattr(self, "model_")
