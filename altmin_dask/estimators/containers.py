@@ -47,4 +47,5 @@ def _asked_for(estimator: Any) -> str:
 def _framed(estimator: Any, values: da.Array) -> Any:
     import dask.dataframe as dd
 
-    return dd.from_dask_array(values, columns=[str(name) for name in estimator.get_feature_names_out()])
+    names = [str(name) for name in estimator.get_feature_names_out()]
+    return dd.from_dask_array(values, columns=names)

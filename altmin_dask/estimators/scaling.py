@@ -89,6 +89,8 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         if name == "transform":  # what comes back has no names
             check_columns(self, X, x.shape[1], reset=False)
         plain = preprocessing.StandardScaler(with_mean=self.with_mean, with_std=self.with_std)
-        plain.__dict__ |= {key: value for key, value in self.__dict__.items() if key != "feature_names_in_"}
+        other = ("feature_names_in_", "_sklearn_output_config")
+        plain.__dict__ |= {key: value for key, value in self.__dict__.items() if key not in other}
+        plain.set_output(transform="default")  # of a block
         dtype = x.dtype if x.dtype in (np.float32, np.float16) else np.dtype(np.float64)
         return da.map_blocks(getattr(plain, name), x, dtype=dtype, meta=np.empty((0, 0), dtype))
