@@ -78,10 +78,8 @@ def train(
         Go on with the run in the folder.
     scheduler : str or Client, optional
         Address of a running Dask scheduler, or a client of it.
-    initial : tuple of ndarray, (d_i, d_{i−1} + 1), optional
-        Weights that a new run begins with.
-    stream : Stream, optional
-        Where the samples are the next of many: what the K-FAC steps that gave `initial` remember of those before.
+    initial, stream : tuple of ndarray, (d_i, d_{i−1} + 1), and Stream, optional
+        Weights that a new run begins with, and, where its samples are the next of many, what is known of the others.
     log : callable
         Told a few lines at the start and the end.
 
@@ -113,8 +111,6 @@ def train(
         plan = plan or _checked_plan(pipeline, run, executor)
         publisher = Publisher(executor, plan, log)
         problem = _open_problem(pipeline, run, executor, plan, log)
-        if stream is None or stream.state is None:
-            warn_of_scales(problem.train.store)
         context = RunContext(pipeline, problem, run, executor, stream, publisher.usage)
         return _told(context, Callbacks([publisher, *callbacks]), initial, log)
 
@@ -160,6 +156,8 @@ def _told(
 ) -> list[Record]:
     """Train, with all callbacks told of the start and of the end, whatever it is."""
     page = context.run.report / "performance.html"
+    if context.stream is None or context.stream.state is None:  # once is enough
+        warn_of_scales(context.problem.train.store)
     try:
         trainer = Trainer(context, callbacks, initial)
         trainer.take_up()

@@ -21,7 +21,7 @@ from altmin_dask.estimators.containers import lazy_stays_lazy
 from altmin_dask.estimators.dense import DenseEstimator
 from altmin_dask.estimators.input import PIECE, as_dask, as_rows, is_lazy, known, read_sparse
 from altmin_dask.estimators.parameters import LossParameters, parameter, parametrized
-from altmin_dask.estimators.samples import Samples
+from altmin_dask.estimators.samples import Inputs
 from altmin_dask.estimators.scoring import lazy_r2
 
 
@@ -151,7 +151,7 @@ class AltMinAutoencoder(
         """
         return self._score_on(self._opened(X))
 
-    def _score_on(self, samples: Samples) -> float:
+    def _score_on(self, samples: Inputs) -> float:
         if not samples.lazy:
             samples = replace(samples, x=_in_blocks(samples.x))
         given, reconstructed = samples.as_targets(self._fitted), samples.outputs(self._forward())

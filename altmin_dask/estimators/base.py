@@ -44,14 +44,14 @@ from altmin_dask.estimators.input import (
     store_source,
 )
 from altmin_dask.estimators.parameters import Parameters
+from altmin_dask.estimators.preparing import like_the_model, prepared_as, scale_of
 from altmin_dask.estimators.recent import everything, joined, recent
-from altmin_dask.estimators.samples import Samples, is_frame, of_location, of_table
+from altmin_dask.estimators.samples import Inputs, is_frame, of_location, of_table
 from altmin_dask.estimators.settings import chunk_rows_of, pipeline_of, place_of, share_held_out
 from altmin_dask.estimators.watch import CallbackSupportMixin, FitCallbacks, Stop, with_callbacks
 from altmin_dask.estimators.weighting import weighted
-from altmin_dask.preparation import Column, Preparation
+from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.kfac import REJECTED, Stream
-from altmin_dask.storage.alike import check_alike
 from altmin_dask.storage.locations import as_name
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -235,7 +235,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         held_out = [record.validation_loss for record in records if record.validation_loss is not None]
         return {
             "model_": replace(
-                model, sample_shape=self._shape(model), scale=self._scale, preparation=self._prepared_as()
+                model, sample_shape=self._shape(model), scale=self._scale, preparation=prepared_as(self)
             ),
             "history_": [record.to_dict() for record in records],
             "loss_curve_": losses,
@@ -282,7 +282,10 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             given = store if y is None and sample_weight is None else None
         else:
             raw = self._in_memory(X, y, sample_weight, least=1 if partial else 2, reset=not begun)
-        raw = self._like_the_model(raw, store, known, own_targets=y is None)
+        if known is None:
+            self._how, self._scale = raw.preparation, 1.0 if store is None else scale_of(store)
+        else:
+            raw = like_the_model(raw, store, known, own_targets=y is None)
         source = self._with_targets(raw, begun)
         if partial:
             self._streamed_rows = raw.rows + (self._streamed_rows if begun else 0)
@@ -300,38 +303,6 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             source = store_source(write(source, home / "all.zarr"))
         parts = split(source, share_held_out(self), seed)
         return write(parts[0], home / "train.zarr"), write(parts[1], home / "validation.zarr")
-
-    def _like_the_model(
-        self, source: Source, store: SampleStore | None, known: Model | None, *, own_targets: bool
-    ) -> Source:
-        """Samples prepared as those of the model that is gone on with; if there is none, it learns how they are."""
-        recorded = store is not None and bool(store.attributes)
-        scale = float(store.attributes.get("scale", 1.0)) if store is not None else 1.0
-        if known is None:
-            self._how, self._scale = source.preparation, scale
-            return source
-        how = known.preparation
-        if recorded:
-            check_alike(source.name, scale, source.preparation, known)
-        elif known.prepares:
-            source = replace(source, x=mapped(source.x, known.prepare, known.weights[0].dtype))
-        theirs = None if source.preparation is None or not own_targets else source.preparation.y
-        if how is not None and how.y is not None and source.y is not None and theirs != how.y:
-            in_units = source.y if theirs is None else mapped(source.y, theirs.undo, np.float64)
-            source = replace(source, y=mapped(in_units, how.y.apply, np.float64))
-        return source
-
-    def _prepared_as(self) -> Preparation | None:
-        """How raw samples become those that the model reads, with the names of columns and classes."""
-        how = self._how or Preparation()
-        names = getattr(self, "feature_names_in_", None)
-        if not how.columns and names is not None:
-            how = replace(how, columns=tuple(Column(str(name)) for name in names))
-        classes = getattr(self, "classes_", None)
-        if classes is not None:
-            plain = classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes)))
-            how = replace(how, classes=None if plain else tuple(map(str, classes.tolist())))
-        return None if how == Preparation() else how
 
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         """Samples in memory, checked as scikit-learn does."""
@@ -386,9 +357,9 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             return str(self.model_.weights[0].dtype)
         return "float32" if given == np.float32 else "float64"
 
-    def _opened(self, X: Any) -> Samples:
+    def _opened(self, X: Any) -> Inputs:
         """Samples to predict for, of whatever kind, that fit the model."""
-        if isinstance(X, Samples):
+        if isinstance(X, Inputs):
             return X
         model = self._fitted
         how, named = model.preparation, hasattr(self, "feature_names_in_")
@@ -401,9 +372,9 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         if is_lazy(X):
             rows = in_whole_rows(X)
             self._learn_features(X, prod(rows.shape[1:]), reset=False)
-            return Samples(rows)
+            return Inputs(rows)
         self._check_numbers(X)
-        return Samples(validate_data(self, as_rows(X), dtype=FLOATS, reset=False, **SPARSE))
+        return Inputs(validate_data(self, as_rows(X), dtype=FLOATS, reset=False, **SPARSE))
 
     def _check_width(self, shape: tuple[int, ...]) -> None:
         """Refuse samples of another size than those that were fitted."""

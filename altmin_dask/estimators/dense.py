@@ -20,7 +20,7 @@ from altmin_dask.estimators.base import AltMinEstimator
 from altmin_dask.estimators.forward import Forward
 from altmin_dask.estimators.input import as_lazy, as_rows, known, targets_like
 from altmin_dask.estimators.parameters import choices, parameter, parametrized
-from altmin_dask.estimators.samples import Samples, whole
+from altmin_dask.estimators.samples import Inputs, whole
 from altmin_dask.storage.model import Model
 
 
@@ -79,10 +79,10 @@ class DenseEstimator(AltMinEstimator):
         network, weights = model.network.part(first, last), model.weights[first:last]
         return Forward(network, weights, prepare=prepare, undo=undo, **options)
 
-    def _of_training(self, store: SampleStore) -> Samples:
+    def _of_training(self, store: SampleStore) -> Inputs:
         """Samples of a store that training wrote, prepared."""
         y = None if store.y is None else read_zarr(store.y, "y")
         how = self.model_.preparation
         if y is not None and how is not None and how.y is not None and y.dtype.kind == "f":
             y = mapped(y, how.y.undo, np.float64)
-        return Samples(as_lazy(store.x), True, {}, y)
+        return Inputs(as_lazy(store.x), True, {}, y)

@@ -23,7 +23,7 @@ WINDOW = 256
 
 
 def joined(before: Mapping[str, Array] | None, source: Source) -> Source:
-    """Samples with those before them in front, if they are few themselves, and of the same shape."""
+    """Samples with those before them behind, if they are few themselves, and of the same shape."""
     if before is None or source.rows >= WINDOW or before["x"].shape[1:] != source.x_shape:
         return source
     shapes = {name: reader.shape[1:] for name, reader in source.arrays.items()}
@@ -33,7 +33,7 @@ def joined(before: Mapping[str, Array] | None, source: Source) -> Source:
         new = everything(source.arrays[name]) if name in shapes else _left_out(name, everything(source.x))
         if old is None or new is None or old.shape[1:] != new.shape[1:]:
             return source
-        found[name] = sliced(np.concatenate([old[len(new) - WINDOW :], new]), name)
+        found[name] = sliced(np.concatenate([new, old[: WINDOW - len(new)]]), name)
     return replace(Source.of(source.name, found), preparation=source.preparation)
 
 
@@ -43,9 +43,13 @@ def everything(reader: RowReader) -> Array:
 
 
 def recent(store: SampleStore, weights: Array | None) -> dict[str, Array]:
-    """The last samples of a store, with their weights as they were given."""
-    found = {name: np.asarray(array[-WINDOW:]) for name, array in store.arrays.items() if name != WEIGHTS}
-    return found if weights is None else {**found, WEIGHTS: weights[-WINDOW:]}
+    """The last samples of a store, the newest first, with their weights as they were given."""
+    arrays = {name: array for name, array in store.arrays.items() if name != WEIGHTS}
+    if store.rows <= WINDOW:
+        found = {name: np.asarray(array[:]) for name, array in arrays.items()}
+        return found if weights is None else {**found, WEIGHTS: weights}
+    found = {name: np.asarray(array[-WINDOW:])[::-1] for name, array in arrays.items()}
+    return found if weights is None else {**found, WEIGHTS: weights[-WINDOW:][::-1]}
 
 
 def _left_out(name: str, x: Array) -> Array | None:

@@ -24,16 +24,17 @@ from altmin_dask.data.streams import mapped
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.forward import Forward
 from altmin_dask.estimators.input import as_lazy
+from altmin_dask.estimators.preparing import scale_of
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.alike import check_alike
-from altmin_dask.storage.locations import as_name, locate
+from altmin_dask.storage.locations import locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.zarr_groups import open_zarr
 from altmin_dask.types import Array
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class Inputs:
     """Samples to predict for.
 
     Attributes
@@ -97,7 +98,7 @@ def _everything(reader: RowReader) -> Array:
     return np.concatenate([np.asarray(block) for block in reader.blocks(1 << 14)])
 
 
-def of_location(name: str, model: Model) -> Samples:
+def of_location(name: str, model: Model) -> Inputs:
     """Samples of a store, or of a file that nothing was done to.
 
     Raises
@@ -108,18 +109,18 @@ def of_location(name: str, model: Model) -> Samples:
     if is_store(name):
         node = open_zarr(locate(name))
         if isinstance(node, zarr.Array):
-            return Samples(as_lazy(node))
+            return Inputs(as_lazy(node))
         store = SampleStore.open(name)
         if store.attributes:
-            check_alike(store.title, float(store.attributes.get("scale", 1.0)), store.preparation, model)
+            check_alike(store.title, scale_of(store), store.preparation, model)
         beside = {key: np.asarray(array[:]) for key, array in store.sequence_arrays.items()}
-        return Samples(as_lazy(store.x), bool(store.attributes), beside, targets_of(store))
+        return Inputs(as_lazy(store.x), bool(store.attributes), beside, targets_of(store))
     how = model.preparation
     source = open_source(name, like=how if how is not None and how.columns else None)
     if how is None or not how.columns:
         check_alike(name, model.scale, _scaled_as(source.preparation, how), model)
     beside = {key: _everything(reader) for key, reader in source.sequence_arrays.items()}
-    return Samples(source.x, False, beside, _named(source.y, source.preparation))
+    return Inputs(source.x, False, beside, _named(source.y, source.preparation))
 
 
 def _scaled_as(own: Preparation | None, how: Preparation | None) -> Preparation | None:
@@ -146,7 +147,7 @@ def _named(y: RowReader | None, how: Preparation | None) -> RowReader | None:
     return mapped(y, names.__getitem__, names.dtype)
 
 
-def of_table(X: Any, how: Preparation) -> Samples:
+def of_table(X: Any, how: Preparation) -> Inputs:
     """Raw rows of a frame, in memory or of dask, whose columns are found by their names.
 
     Raises
@@ -157,14 +158,14 @@ def of_table(X: Any, how: Preparation) -> Samples:
     width = len(how.names)
     rows = partial(_rows_of, how=replace(how, targets=(), classes=None))
     if not is_dask_collection(X):
-        return Samples(rows(X.to_pandas() if hasattr(X, "to_pandas") else X))
+        return Inputs(rows(X.to_pandas() if hasattr(X, "to_pandas") else X))
     missing = [column.name for column in how.columns if column.name not in map(str, X.columns)]
     if missing:
         raise DataError(f"X has no column {missing[0]!r}; it has {', '.join(map(str, X.columns))}")
     parts = [
         da.from_delayed(delayed(rows)(part), (np.nan, width), dtype=np.float64) for part in X.to_delayed()
     ]
-    return Samples(da.concatenate(parts))
+    return Inputs(da.concatenate(parts))
 
 
 def _rows_of(frame: Any, how: Preparation) -> Array:
@@ -188,8 +189,3 @@ def _blocks(reader: RowReader) -> Iterator[Array]:
 def is_frame(X: Any) -> bool:
     """Whether samples have named columns."""
     return hasattr(X, "columns") and hasattr(X, "dtypes") and not isinstance(X, str | os.PathLike)
-
-
-def name_of(X: Any) -> str:
-    """A path or URL as text."""
-    return as_name(X)

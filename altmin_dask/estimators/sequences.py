@@ -28,7 +28,7 @@ from altmin_dask.estimators.input import as_lazy, in_whole_rows, is_lazy, known
 from altmin_dask.estimators.parameters import choices, parameter, parametrized
 from altmin_dask.estimators.ragged import checked_lengths, filled, is_ragged, padded, steps_there
 from altmin_dask.estimators.recent import everything
-from altmin_dask.estimators.samples import Samples, of_location
+from altmin_dask.estimators.samples import Inputs, of_location
 from altmin_dask.estimators.settings import widths
 from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.networks.network import Network
@@ -181,18 +181,18 @@ class RecurrentEstimator(AltMinEstimator):
     def _shape(self, model: Model) -> tuple[int, ...]:
         return model.sample_shape
 
-    def _sequences_to_predict(self, X: Any, lengths: Any) -> tuple[Samples, int]:
+    def _sequences_to_predict(self, X: Any, lengths: Any) -> tuple[Inputs, int]:
         """Samples with their lengths, and the number of their steps."""
         check_is_fitted(self)
-        if isinstance(X, Samples):
+        if isinstance(X, Inputs):
             return X, self._steps_of(tuple(X.x.shape), reset=False)
         X, lengths = self._sequences(X, lengths)
         if isinstance(X, str | os.PathLike):
             samples = of_location(as_name(X), self.model_)
         elif is_lazy(X):
-            samples = Samples(in_whole_rows(X))
+            samples = Inputs(in_whole_rows(X))
         else:
-            samples = Samples(X)
+            samples = Inputs(X)
         steps = self._steps_of(tuple(samples.x.shape), reset=False)
         beside = dict(samples.beside)
         if lengths is not None:
@@ -255,14 +255,14 @@ class RecurrentEstimator(AltMinEstimator):
             y, predicted = steps_there(y, there), steps_there(predicted, there)
         return y, predicted, weights
 
-    def _of_training(self, store: SampleStore) -> Samples:
+    def _of_training(self, store: SampleStore) -> Inputs:
         """Samples of a store that training wrote, prepared."""
         beside = {name: np.asarray(array[:]) for name, array in store.sequence_arrays.items()}
         assert store.y is not None
         y, how = read_zarr(store.y, "y"), self.model_.preparation
         if how is not None and how.y is not None and y.dtype.kind == "f":
             y = mapped(y, how.y.undo, np.float64)
-        return Samples(as_lazy(store.x), True, beside, y)
+        return Inputs(as_lazy(store.x), True, beside, y)
 
     def _saved(self) -> dict[str, Any]:
         return {

@@ -116,8 +116,9 @@ def state_dict(model: Model) -> dict[str, Array]:
 def write_safetensors(model: Model, file: str | os.PathLike[str]) -> Path:
     """Write the tensors of `state_dict` as a safetensors file; an exported one that is there is replaced.
 
-    What tensors do not say is in its metadata, as JSON: ``network`` has layers, activations and loss, ``scale`` and
-    ``preparation`` what is done to raw samples, ``classes`` the names of labels; ``kind`` is a word.
+    What tensors do not say is in its metadata ``model``, as one JSON object: ``kind``, ``network`` with layers,
+    activations and loss, ``scale`` and ``preparation``, which is what is done to raw samples, and ``classes``, the
+    names of labels.
 
     Raises
     ------
@@ -127,7 +128,8 @@ def write_safetensors(model: Model, file: str | os.PathLike[str]) -> Path:
         If the network has layers that are not exported: recurrent ones.
     """
     tensors, path = state_dict(model), place_for(file, _producer)
-    write_tensors(path, tensors, {"producer": PRODUCER, **described(model)})
+    # of several entries, safetensors writes now one first, now another
+    write_tensors(path, tensors, {"model": json.dumps({"producer": PRODUCER, **described(model)})})
     return Path(file)
 
 
@@ -154,33 +156,39 @@ def write_pt2(model: Model, file: str | os.PathLike[str]) -> Path:
     content = BytesIO()
     rows = ({0: torch.export.Dim("rows", min=1)},)
     program = torch.export.export(module.eval(), (example,), dynamic_shapes=rows)
-    torch.export.save(program, content, extra_files={"producer": PRODUCER, **described(model)})
+    torch.export.save(
+        program, content, extra_files={"model": json.dumps({"producer": PRODUCER, **described(model)})}
+    )
     write_bytes(path, content.getvalue())
     return Path(file)
 
 
-def described(model: Model) -> dict[str, str]:
-    """What belongs to the weights of a model, as words and JSON."""
+def described(model: Model) -> dict[str, Any]:
+    """What belongs to the weights of a model, as JSON values."""
     how = model.preparation
-    found = {
+    return {
         "kind": model.kind,
-        "network": json.dumps(model.network.describe()),
-        "scale": json.dumps(model.scale),
+        "network": model.network.describe(),
+        "scale": model.scale,
+        "preparation": None if how is None else how.to_json(),
+        "classes": None if how is None or how.classes is None else list(how.classes),
     }
-    if how is not None:
-        found["preparation"] = json.dumps(how.to_json())
-        if how.classes is not None:
-            found["classes"] = json.dumps(list(how.classes))
-    return found
 
 
 def _producer(file: Path) -> str | None:
     with safe_open(file, framework="numpy") as tensors:
-        found: str | None = (tensors.metadata() or {}).get("producer")
-    return found
+        about = tensors.metadata() or {}
+    if "producer" in about:  # of an earlier version
+        return str(about["producer"])
+    return _producer_in(about.get("model", "{}"))
 
 
 def _producer_of_archive(file: Path) -> str | None:
     with zipfile.ZipFile(file) as archive:
-        names = [name for name in archive.namelist() if name.endswith("/extra/producer")]
-        return archive.read(names[0]).decode() if names else None
+        names = [name for name in archive.namelist() if name.endswith("/extra/model")]
+        return _producer_in(archive.read(names[0]).decode()) if names else None
+
+
+def _producer_in(content: str) -> str | None:
+    found: str | None = json.loads(content).get("producer")
+    return found

@@ -67,11 +67,12 @@ def test_a_window_of_the_last_rows_is_remembered():
     stream.partial_fit(X[10:12], Y[10:12])
     stream = pickle.loads(pickle.dumps(stream))
     assert stream._streamed_rows == 12
-    np.testing.assert_allclose(stream._recent["x"], X[:12])
-    assert stream._recent["y"].tolist() == Y[:12].tolist()
-    assert stream._recent["sample_weight"].tolist() == [3.0] * 10 + [1.0] * 2
+    order = [10, 11, *range(10)]  # the newest first
+    np.testing.assert_allclose(stream._recent["x"], X[order])
+    assert stream._recent["y"].tolist() == Y[order].tolist()
+    assert stream._recent["sample_weight"].tolist() == [1.0] * 2 + [3.0] * 10
     stream.partial_fit(X[12:400], Y[12:400])
-    np.testing.assert_allclose(stream._recent["x"], X[400 - WINDOW : 400])
+    np.testing.assert_allclose(stream._recent["x"], X[400 - WINDOW : 400][::-1])
     assert "sample_weight" not in stream._recent
     with pytest.raises(ValueError, match="not all among the classes"):
         stream.partial_fit(X[:1], [11])
