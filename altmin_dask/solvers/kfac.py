@@ -20,7 +20,8 @@ random signs ε, so that one backward pass samples it), and damping on both.
 
 How far, and how much of the step before is repeated, is no setting: α D + β (W̃ − W̃_previous) minimises the Gauss–Newton
 model of the nested loss (Martens & Grosse 2015, section 7), measured on a part of the group by two directional
-derivatives. What is evaluated and kept is a running mean of the weights (Polyak & Juditsky 1992).
+derivatives. What is evaluated and kept is a running mean of the weights (Polyak & Juditsky 1992), with those after the
+last step in it as long as there are few.
 
 ρ_i relative to Ḡ_i's mean diagonal is, unless given, a tenth of the unknowns for each target number of a group: the
 fewer numbers determine a weight, the more of what a group says about it is noise.
