@@ -11,13 +11,15 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from altmin_dask.errors import DataError, ExistsError, MissingError
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.errors import AltMinError, DataError, ExistsError, MissingError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.atomic import new_folder, write_json
 from altmin_dask.storage.json_files import read_json
@@ -147,7 +149,10 @@ def _of_run(kind: type[E_], folder: Path) -> E_:
         "n_features_in_": network.sizes[0],
     }
     _take(estimator, replace(model, sample_shape=_shape_of(model)), learnt)
-    estimator._restore(estimator._from_model())
+    more = estimator._from_model()
+    with suppress(AltMinError, OSError, KeyError):  # samples may be no more
+        more["lengths"] = "lengths" in SampleStore.open(run.manifest.stores()["train"]).sequence_arrays
+    estimator._restore(more)
     return estimator
 
 

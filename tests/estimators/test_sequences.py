@@ -93,6 +93,22 @@ def test_lengths_are_named_and_not_forgotten(home, fitted, tmp_path):
         fitted.predict(da.from_array(X), lengths=LENGTHS[:3])
 
 
+def test_runs_of_sequences_are_estimators(altmin, home, tmp_path):
+    """Which know whether their samples had lengths."""
+    words = f'[data]\ntrain = "{home / "s.zarr"}"\n[network]\nkind = "recurrent_classifier"\n'
+    words += (
+        'hidden_layer_sizes = [6]\ndtype = "float64"\n[training]\nmax_sweeps = 3\n[output]\nreport = false\n'
+    )
+    (tmp_path / "p.toml").write_text(words)
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    assert altmin("predict", "run", home / "s.npz", "p.zarr").code == 0
+    loaded = AltMinRecurrentClassifier.load("run")
+    wanted = np.asarray(zarr.open("p.zarr")["prediction"][:]).reshape(ROWS, 2)
+    np.testing.assert_allclose(loaded.predict_proba(X, lengths=LENGTHS), wanted, rtol=1e-9)
+    with pytest.raises(DataError, match="was fitted with lengths"):
+        loaded.score(X, LABELS)
+
+
 def test_states_of_a_store_are_used(tmp_path):
     states = RNG.normal(size=(ROWS, 6))
     store = ingest(array_source(X, EVERY, states=states), tmp_path / "s.zarr", dtype="float64", chunk_rows=90)
@@ -119,8 +135,8 @@ def test_targets_at_every_step_end_where_sequences_do():
 
 def test_streams_of_sequences():
     model = AltMinRecurrentClassifier(6, random_state=0)
-    for start in range(0, ROWS, 20):
-        rows = slice(start, start + 20)
+    for start in range(0, ROWS, 40):
+        rows = slice(start, start + 40)
         model.partial_fit(LIST[rows], LABELS[rows], classes=[0, 1])
     assert model.score(LIST, LABELS) > 0.75
     with pytest.raises(DataError, match="give them in every call"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from typing import Any
 
@@ -43,6 +44,15 @@ def test_one_sweep_changes_the_model():
     assert one.loss_curve_[-1] < 0.9 * one.loss_curve_[0]
     assert one.best_loss_ == one.loss_curve_[-1]
     assert one.score(X[TEST], Y[TEST]) > 0.4
+
+
+def test_one_sweep_of_the_command_line_changes_the_model(altmin, tmp_path):
+    np.savez(tmp_path / "d.npz", x=X[:400], y=Y[:400])
+    np.savez(tmp_path / "t.npz", x=X[TEST], y=Y[TEST])
+    words = '[data]\ntrain = "d.npz"\n[network]\nkind = "classifier"\nactivation = "tanh"\n[training]\nmax_sweeps = 1\n'
+    (tmp_path / "p.toml").write_text(words + "[output]\nreport = false\n")
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    assert json.loads(altmin("evaluate", "run", "t.npz", "--json").out)["accuracy"] > 0.4
 
 
 def test_warm_starts_of_one_sweep_go_on():
