@@ -35,6 +35,7 @@ TABLE = pd.DataFrame(
 TABLE["price"] = 10 * TABLE["size"] + 3 * TABLE["rooms"] + 50 * (TABLE["town"] == "Ulm")
 TABLE["buys"] = np.where(TABLE["price"] > 75, "leaves", "buys")
 QUICK: dict[str, Any] = {"hidden_layer_sizes": 6, "max_sweeps": 15, "random_state": 0}
+BRIEF = {**QUICK, "max_sweeps": 1}
 
 
 def csv(path: Path, target: str, frame: pd.DataFrame = TABLE) -> str:
@@ -89,14 +90,14 @@ def test_what_was_prepared_otherwise_is_refused(home, regressor, tmp_path):
         tmp_path / "m.zarr",
         standardize=True,
     )
-    plain = AltMinRegressor(**QUICK).fit(home / "price.csv")
+    plain = AltMinRegressor(**BRIEF).fit(home / "price.csv")
     for model, store, words in (
         (regressor, home / "price-plain.zarr", "that were not standardized"),
         (regressor, mean.path, "another mean or deviation"),
         (plain, fewer.path, "no column 'town=Ulm'"),
         (plain, scaled.path, "divided by 2 and not by 1"),
         (plain, home / "price.zarr", "numbers that were standardized"),
-        (AltMinRegressor(**QUICK).fit(TABLE[["size", "rooms"]], TABLE["price"]), fewer.path, "the columns"),
+        (AltMinRegressor(**BRIEF).fit(TABLE[["size", "rooms"]], TABLE["price"]), fewer.path, "the columns"),
     ):
         for call in (model.predict, model.score):
             with pytest.raises(DataError, match=words):
@@ -106,7 +107,7 @@ def test_what_was_prepared_otherwise_is_refused(home, regressor, tmp_path):
     with pytest.raises(DataError, match="Aachen"):
         plain.predict(TABLE.assign(town="Aachen"))
     with pytest.raises(DataError, match="that were not standardized"):
-        AltMinRegressor(**QUICK, warm_start=True).fit(home / "price.zarr").fit(home / "price-plain.zarr")
+        AltMinRegressor(**BRIEF, warm_start=True).fit(home / "price.zarr").fit(home / "price-plain.zarr")
 
 
 def test_text_is_no_target_of_a_regressor(home):
@@ -128,7 +129,7 @@ def test_more_samples_are_prepared_as_the_first(home, classifier):
 
 def test_frames_are_remembered_by_names(tmp_path):
     numbers = TABLE[["size", "rooms"]]
-    fitted = AltMinRegressor(**QUICK).fit(numbers, TABLE["price"])
+    fitted = AltMinRegressor(**BRIEF).fit(numbers, TABLE["price"])
     csv(tmp_path / "t.csv", "price")
     np.testing.assert_allclose(fitted.predict(tmp_path / "t.csv"), fitted.predict(numbers), rtol=1e-9)
     with pytest.raises(ValueError, match="feature names"):
@@ -136,7 +137,7 @@ def test_frames_are_remembered_by_names(tmp_path):
     numbers[["size"]].assign(y=1.0).to_csv(tmp_path / "u.csv", index=False)
     with pytest.raises(DataError, match="no column 'rooms'"):
         fitted.predict(tmp_path / "u.csv")
-    arrays = AltMinRegressor(**QUICK).fit(numbers.to_numpy(), TABLE["price"])
+    arrays = AltMinRegressor(**BRIEF).fit(numbers.to_numpy(), TABLE["price"])
     with pytest.raises(DataError, match="the columns size, town=Bonn"):
         arrays.predict(tmp_path / "t.csv")
 

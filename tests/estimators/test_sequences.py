@@ -159,6 +159,7 @@ def test_weights_of_sequences():
         model.fit(X, y, lengths=LENGTHS, sample_weight=np.ones((ROWS, 2)))
 
 
+@pytest.mark.slow
 def test_rare_classes_of_sequences_count_as_much():
     rare = np.where(SUMS > 2.5, "rare", "usual")
     plain = AltMinRecurrentClassifier(**QUICK, ridge=5.0).fit(X, rare)

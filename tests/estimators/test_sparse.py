@@ -16,7 +16,14 @@ DENSE = RNG.random((300, 8)) * (RNG.random((300, 8)) < 0.3)
 LABELS = np.where(DENSE[:, 0] > DENSE[:, 1], "a", "b")
 REAL = DENSE @ np.arange(8.0)
 QUICK: dict[str, Any] = {"hidden_layer_sizes": 4, "max_sweeps": 3, "random_state": 0}
-KINDS = [sparse.csr_array, sparse.csc_array, sparse.csr_matrix, sparse.coo_array]
+KINDS = [
+    sparse.csr_array,
+    sparse.csc_matrix,
+    *(
+        pytest.param(kind, marks=pytest.mark.slow)
+        for kind in (sparse.csc_array, sparse.csr_matrix, sparse.coo_array)
+    ),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

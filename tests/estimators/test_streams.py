@@ -29,13 +29,13 @@ def streamed(kind: Any, rows: int, total: int) -> Any:
 
 @pytest.mark.parametrize(
     ("rows", "total"),
-    [pytest.param(1, 300, marks=pytest.mark.slow), pytest.param(2, 400, marks=pytest.mark.slow), (5, 150)],
+    [pytest.param(1, 300, marks=pytest.mark.slow), pytest.param(2, 400, marks=pytest.mark.slow), (5, 100)],
 )
 def test_batches_of_few_rows_are_learnt(rows, total):
     """At chance before: the ridge was shared by the rows of one call, and a step fitted these alone."""
     ours = streamed(AltMinClassifier(30, random_state=0), rows, total).score(X[TEST], Y[TEST])
     theirs = streamed(SGDClassifier(loss="log_loss", random_state=0), rows, total).score(X[TEST], Y[TEST])
-    assert ours > max(0.75, theirs - 0.02)
+    assert ours > max(0.7, theirs - 0.02)
 
 
 def test_one_sweep_changes_the_model():
