@@ -24,7 +24,7 @@ from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
 from altmin_dask.estimators.forward import Forward, without_padding, zeroed
-from altmin_dask.estimators.input import as_lazy, in_whole_rows, is_lazy, known
+from altmin_dask.estimators.input import as_lazy, as_rows, in_whole_rows, is_lazy, known
 from altmin_dask.estimators.parameters import choices, parameter, parametrized
 from altmin_dask.estimators.ragged import checked_lengths, filled, is_ragged, padded, steps_there
 from altmin_dask.estimators.recent import everything
@@ -133,7 +133,7 @@ class RecurrentEstimator(AltMinEstimator):
             lengths = self._given_lengths = checked_lengths(lengths, steps, len(X))
             X = zeroed(np.asarray(X).reshape(len(X), steps, -1), lengths)
             y = filled(y, lengths) if self._at_every_step(y.shape, steps) else y
-        X = X.reshape(len(X), -1)
+        X = as_rows(X)
         self._check_numbers(X, y)
         x = validate_data(self, X, dtype=FLOATS, ensure_min_samples=least, reset=reset)
         values = y
@@ -206,8 +206,9 @@ class RecurrentEstimator(AltMinEstimator):
                 "sequence, here too"
             )
         if not samples.lazy:
-            x = samples.x.reshape(len(samples.x), -1)
-            x = without_padding(x, beside.get("lengths"), self._network_of(steps))
+            x = as_rows(samples.x)
+            if "lengths" in beside:
+                x = without_padding(np.asarray(x), beside["lengths"], self._network_of(steps))
             samples = replace(samples, x=self._checked_rows(x))
         return replace(samples, beside=beside), steps
 
