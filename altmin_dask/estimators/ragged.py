@@ -20,6 +20,11 @@ def is_ragged(X: Any) -> bool:
     return len({len(row) for row in X if np.ndim(row) or hasattr(row, "__len__")}) > 1
 
 
+def are_sequences(X: Any) -> bool:
+    """Tell a list of sequences, (steps, features) each, that may all be equally long."""
+    return isinstance(X, list | tuple) and len(X) > 0 and all(np.ndim(row) == 2 for row in X)
+
+
 def padded(rows: Any, steps: int | None = None) -> tuple[Array, Array]:
     """Sequences as an array (rows, steps, …) with zeros behind their ends, and their lengths.
 

@@ -15,6 +15,7 @@ import zarr
 from dask.base import is_dask_collection
 from dask.delayed import delayed
 
+from altmin_dask.data.checks import check_finite
 from altmin_dask.data.find import is_store
 from altmin_dask.data.formats.base import SourceOptions
 from altmin_dask.data.open import open_source
@@ -158,7 +159,10 @@ def of_table(X: Any, how: Preparation) -> Inputs:
     width = len(how.names)
     rows = partial(_rows_of, how=replace(how, targets=(), classes=None))
     if not is_dask_collection(X):
-        return Inputs(rows(X.to_pandas() if hasattr(X, "to_pandas") else X))
+        values = rows(X.to_pandas() if hasattr(X, "to_pandas") else X)
+        if len(values):
+            check_finite(values, None, 0, "X")
+        return Inputs(values)
     missing = [column.name for column in how.columns if column.name not in map(str, X.columns)]
     if missing:
         raise DataError(f"X has no column {missing[0]!r}; it has {', '.join(map(str, X.columns))}")

@@ -26,7 +26,14 @@ from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
 from altmin_dask.estimators.forward import Forward, without_padding, zeroed
 from altmin_dask.estimators.input import as_lazy, as_rows, in_whole_rows, is_lazy, known
 from altmin_dask.estimators.parameters import choices, parameter, parametrized
-from altmin_dask.estimators.ragged import checked_lengths, filled, is_ragged, padded, steps_there
+from altmin_dask.estimators.ragged import (
+    are_sequences,
+    checked_lengths,
+    filled,
+    is_ragged,
+    padded,
+    steps_there,
+)
 from altmin_dask.estimators.recent import everything
 from altmin_dask.estimators.samples import Inputs, of_location
 from altmin_dask.estimators.settings import widths
@@ -64,8 +71,8 @@ class RecurrentEstimator(AltMinEstimator):
     ridge: float = 0.3
     max_sweeps: float | None = None
 
-    def _sequences(self, X: Any, lengths: Any) -> tuple[Any, Any]:
-        """Lists of sequences that are not equally long as an array, and lengths."""
+    def _sequences(self, X: Any, lengths: Any, steps: int | None = None) -> tuple[Any, Any]:
+        """Lists of sequences that need not be equally long as an array of so many steps, and lengths."""
         if isinstance(X, str | os.PathLike) or is_lazy(X):
             return X, lengths
         if issparse(X):
@@ -73,7 +80,9 @@ class RecurrentEstimator(AltMinEstimator):
         if is_ragged(X):
             if lengths is not None:
                 raise DataError("lengths are those of the sequences in the list; leave them out")
-            return padded(X, None if self.steps is None else self.steps)
+            return padded(X, self.steps or steps)
+        if lengths is None and self._has_lengths and are_sequences(X):
+            return padded(X, self.steps or steps)
         return X if hasattr(X, "ndim") else np.asarray(X), lengths
 
     def _steps_of(self, shape: tuple[int, ...], *, reset: bool) -> int:
@@ -110,7 +119,8 @@ class RecurrentEstimator(AltMinEstimator):
         self, X: Any, y: Any, lengths: Any, sample_weight: Any, *, partial: bool = False
     ) -> Self:
         with self._as_before_unless_done():
-            X, self._given_lengths = self._sequences(X, lengths)
+            begun = partial and hasattr(self, "model_")
+            X, self._given_lengths = self._sequences(X, lengths, self.n_steps_in_ if begun else None)
             if is_ragged(y) and self._given_lengths is not None:
                 y = padded(y, X.shape[1])[0]
             self._fit(X, y, sample_weight, partial=partial)

@@ -106,8 +106,17 @@ def test_what_was_prepared_otherwise_is_refused(home, regressor, tmp_path):
         plain.predict(TABLE[["size", "rooms"]])
     with pytest.raises(DataError, match="Aachen"):
         plain.predict(TABLE.assign(town="Aachen"))
+    with pytest.raises(DataError, match=r"row 0 of X has NaN|missing"):
+        plain.predict(TABLE.assign(size=[np.nan, *TABLE["size"][1:]]))
     with pytest.raises(DataError, match="that were not standardized"):
         AltMinRegressor(**BRIEF, warm_start=True).fit(home / "price.zarr").fit(home / "price-plain.zarr")
+
+
+def test_text_and_numbers_are_not_compared(home, classifier, tmp_path):
+    csv(tmp_path / "n.csv", "number", TABLE.assign(number=(TABLE["buys"] == "leaves").astype(int)))
+    ingest(open_source(tmp_path / "n.csv"), tmp_path / "n.zarr", standardize=True, dtype="float64")
+    with pytest.raises(DataError, match="y has numbers, and the classes are text"):
+        classifier.score(tmp_path / "n.zarr")
 
 
 def test_text_is_no_target_of_a_regressor(home):

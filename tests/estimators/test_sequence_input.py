@@ -139,8 +139,12 @@ def test_streams_of_sequences():
         rows = slice(start, start + 40)
         model.partial_fit(LIST[rows], LABELS[rows], classes=[0, 1])
     assert model.score(LIST, LABELS) > 0.75
+    short = model.partial_fit(LIST[:1], LABELS[:1])  # of fewer steps than those before
+    np.testing.assert_allclose(short.predict_proba(LIST)[:1], short.predict_proba(LIST[:1]), rtol=1e-9)
     with pytest.raises(DataError, match="give them in every call"):
         model.partial_fit(X, LABELS)
+    with pytest.raises(DataError, match="a sequence has 9 steps"):
+        model.partial_fit([np.ones((9, 2)), np.ones((2, 2))], [0, 1])
     numbers = AltMinRecurrentRegressor(6, random_state=0).partial_fit(X, SUMS)
     before = numbers.loss_curve_[0]
     assert numbers.partial_fit(X, SUMS).loss_curve_[-1] < before
