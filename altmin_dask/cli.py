@@ -334,7 +334,8 @@ def export(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="FILE.onnx, or FILE.safetensors with PyTorch's names of weights."
+            metavar="FILE",
+            help="FILE.onnx, FILE.pt for torch.export.load, or FILE.safetensors with PyTorch's names of weights.",
         ),
     ],
     overwrite: Annotated[
@@ -349,7 +350,9 @@ def export(
 
     model, path = Model.load(RunFolder(local_path(run)).model), local_path(file)
     if path.suffix not in WRITERS:
-        raise ConfigError(f"{path} ends in no format known here; write FILE.onnx or FILE.safetensors")
+        raise ConfigError(
+            f"{path} ends in no format known here; write FILE.onnx, FILE.pt or FILE.safetensors"
+        )
     if os.path.lexists(path) and not overwrite:
         raise ExistsError(
             f"{path} exists already; give another name, or --overwrite to replace an exported model"

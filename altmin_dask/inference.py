@@ -27,6 +27,7 @@ from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.network import Network
 from altmin_dask.preparation import Scaling
 from altmin_dask.solvers.evaluation import Evaluation
+from altmin_dask.storage.alike import check_alike
 from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checksums import storage_options
 from altmin_dask.storage.destination import check_destination
@@ -125,6 +126,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
         If the run goes on and replaces its model meanwhile, in a folder that may only be read here.
     """
     model = Model.load(run.model)
+    check_alike(store.title, store.scale, store.preparation, model, targets=True)
     target, network = KINDS[model.kind].target, fitted(model.network, store)
     ranges = ranges_of(store, executor)
     check_targets(network, target, store, ranges, model.labels)
@@ -185,6 +187,7 @@ def check_store(location: str, samples: str, *, overwrite: bool) -> tuple[Path, 
 def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Executor) -> Model:
     """Write what `predict_store` does to a folder that is not there; gives the model."""
     model = Model.load(run.model)
+    check_alike(store.title, store.scale, store.preparation, model)
     network = fitted(model.network, store)
     check_digits(store, str(model.weights[0].dtype), computed_with(store, "inputs"))
     with _held_weights(run) as weights:

@@ -15,7 +15,7 @@ from altmin_dask.execution.allocator import return_freed_arrays
 from altmin_dask.execution.connect import open_executor, planned_resources
 from altmin_dask.execution.executor import Executor
 from altmin_dask.planning.plan import Plan, make_plan
-from altmin_dask.solvers.kfac import KFACState
+from altmin_dask.solvers.kfac import Stream
 from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.run import RunFolder
@@ -23,6 +23,7 @@ from altmin_dask.training.callbacks import Callback, Callbacks, Outcome
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.problem import Problem, build_problem
 from altmin_dask.training.record import Record
+from altmin_dask.training.scales import warn_of_scales
 from altmin_dask.training.stores import open_stores
 from altmin_dask.training.trainer import Trainer
 from altmin_dask.types import Weights
@@ -59,7 +60,7 @@ def train(
     resume: bool = False,
     scheduler: str | Client | None = None,
     initial: Weights | None = None,
-    kfac_state: KFACState | None = None,
+    stream: Stream | None = None,
     log: Callable[[str], object] = print,
 ) -> list[Record]:
     """Train a pipeline in a run folder.
@@ -76,8 +77,8 @@ def train(
         Go on with the run in the folder.
     scheduler : str or Client, optional
         Address of a running Dask scheduler, or a client of it.
-    initial, kfac_state : tuple of ndarray, (d_i, d_{i−1} + 1), and KFACState, optional
-        Weights that a new run begins with, and what the K-FAC steps that gave them, on other samples, remember.
+    initial, stream : tuple of ndarray, (d_i, d_{i−1} + 1), and Stream, optional
+        Weights that a new run begins with, and, where its samples are the next of many, what is known of the others.
     log : callable
         Told a few lines at the start and the end.
 
@@ -109,7 +110,7 @@ def train(
         plan = plan or _checked_plan(pipeline, run, executor)
         publisher = Publisher(executor, plan, log)
         problem = _open_problem(pipeline, run, executor, plan, log)
-        context = RunContext(pipeline, problem, run, executor, kfac_state, publisher.usage)
+        context = RunContext(pipeline, problem, run, executor, stream, publisher.usage)
         return _told(context, Callbacks([publisher, *callbacks]), initial, log)
 
 
@@ -159,6 +160,8 @@ def _told(
 ) -> list[Record]:
     """Train, with all callbacks told of the start and of the end, whatever it is."""
     page = context.run.report / "performance.html"
+    if context.stream is None or context.stream.state is None:  # once is enough
+        warn_of_scales(context.problem.train.store)
     try:
         trainer = Trainer(context, callbacks, initial)
         trainer.take_up()

@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
 
     # 3. The model is plain NumPy.
     x = test_store.x[:10]
-    reconstructed = Model.load(run.model).predict(x)
+    reconstructed = Model.load(run.model).outputs(x)
     figure = Figure(figsize=(10, 2.2), layout="constrained")
     for axes, image in zip(figure.subplots(2, 10).flat, [*x, *reconstructed.reshape(x.shape)], strict=True):
         axes.imshow(image, cmap="gray", vmin=0, vmax=1)

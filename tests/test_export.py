@@ -74,7 +74,7 @@ def run_onnx(file: Any, x: np.ndarray) -> list[np.ndarray]:
 def test_onnx_gives_the_same_outputs(activation, loss, output, tmp_path):
     trained = model(activation, loss, output)
     raw = 8 * np.random.default_rng(0).normal(size=(20, 3, 4), scale=2).astype(np.float32)
-    wanted = trained.predict(raw / 8)
+    wanted = trained.predict(raw)
     found = run_onnx(write_onnx(trained, tmp_path / "net.onnx"), raw)
     assert (np.abs(found[0] - wanted) <= rounding_of(trained, raw / 8, wanted)).all()
     if loss == "cross_entropy":
@@ -87,10 +87,11 @@ def test_onnx_gives_the_same_outputs(activation, loss, output, tmp_path):
 def test_torch_gives_the_same_outputs(activation, loss, output):
     for dtype in (np.float32, np.float64):
         trained = model(activation, loss, output, dtype)
-        x = np.random.default_rng(0).normal(size=(20, 12), scale=2).astype(dtype)
-        wanted, network = trained.predict(x), sequential(trained)
+        raw = 8 * np.random.default_rng(0).normal(size=(20, 12), scale=2).astype(dtype)
+        x = raw / 8
+        wanted, network = trained.predict(raw), sequential(trained)
         with torch.no_grad():
-            outputs = network(torch.tensor(x)).numpy()
+            outputs = network(torch.tensor(raw)).numpy()
         assert outputs.dtype == dtype
         assert (np.abs(outputs - wanted) <= rounding_of(trained, x, wanted)).all()
         network.load_state_dict({name: torch.tensor(value) for name, value in state_dict(trained).items()})
@@ -147,7 +148,7 @@ def test_a_run_is_exported(kind, trained, altmin, tmp_path):
 
     for words, message in (
         (("net.onnx",), "exists already"),
-        (("net.pt",), "no format known here"),
+        (("net.pth",), "no format known here"),
         (("nowhere/net.onnx",), "there is no folder"),
     ):
         outcome = altmin("export", run, *words)

@@ -189,7 +189,7 @@ class Publisher(Callback):
                 store = (problem.validation or problem.train).store
                 self.samples = np.asarray(store.x[: min(PICTURES, store.rows)])
             model = Model.load(self.context.run.model)
-            rows = pictures(self.samples, model.predict(self.samples))
+            rows = pictures(self.samples, model.outputs(self.samples))
         except Exception:  # no model yet, or samples that are no more to be had
             _log.debug("no pictures for the dashboard", exc_info=True)
             return

@@ -104,7 +104,7 @@ class Follower:
                 return
             store = SampleStore.open(self.stores.get("validation") or self.stores["train"])
             samples = np.asarray(store.x[: min(PICTURES, store.rows)])
-            rows = pictures(samples, model.predict(samples))
+            rows = pictures(samples, model.outputs(samples))
         except (AltMinError, OSError, KeyError, ValueError):  # there may be no model yet, or samples no more
             return
         self._tell("pictures", pictures=rows)

@@ -16,7 +16,7 @@ from altmin_dask.data.preprocessing import prepared_like
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
 from altmin_dask.data.zarr_reader import read_zarr
-from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.errors import ConfigError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.zarr_groups import is_zarr_folder, member, open_zarr
@@ -98,7 +98,7 @@ def find_like(
     y: str | None = None,
     targets: bool = True,
 ) -> SampleStore:
-    """Open samples for a model, prepared as those it was trained on: a store, or a source that is ingested into `data`.
+    """Open samples for a model: a store as it is, or a source that is ingested into `data`, prepared like others.
 
     Parameters
     ----------
@@ -116,22 +116,11 @@ def find_like(
     Raises
     ------
     DataError
-        If samples cannot be read, or were prepared otherwise.
+        If samples cannot be read.
     """
     stored = None if like is None else like.stored
     if is_ready(spec, x, y):
-        store = SampleStore.open(locate(spec))
-        if store.scale != scale:
-            raise DataError(
-                f"{spec} has x divided by {store.scale:g}, and the samples for training by {scale:g}; name the raw "
-                "data, or a store that was ingested alike"
-            )
-        if not _prepared_alike(store.preparation, stored, targets=targets):
-            raise DataError(
-                f"{spec} was prepared otherwise than the samples for training; name the raw data, or a store of the "
-                "same kind"
-            )
-        return store
+        return SampleStore.open(locate(spec))
     known = stored or Preparation()
     if targets:
         source = open_source(spec, x=x, y=y, like=known)
@@ -195,13 +184,6 @@ def open_like(
     how = known.preparation or Preparation()
     source = open_source(spec, **names, like=how, **tables)
     return prepared_like(source, known.scale, how)
-
-
-def _prepared_alike(one: Preparation | None, other: Preparation | None, *, targets: bool) -> bool:
-    """Whether two samples were prepared in the same way; only their inputs where there are no targets to be."""
-    if targets:
-        return one == other
-    return (one or Preparation()).inputs == (other or Preparation()).inputs
 
 
 def store_source(store: SampleStore) -> Source:

@@ -41,6 +41,18 @@ def shaped(reader: RowReader, shape: Sequence[int]) -> RowReader:
     return replace(blocks, shape=(reader.shape[0], *shape))
 
 
+def along(reader: RowReader, values: Array, function: Callable[[Array, Array], Array]) -> RowReader:
+    """Every block, with the values of its rows, through a function that keeps its shape."""
+
+    def blocks(rows: int) -> Iterator[Array]:
+        start = 0
+        for block in reader.blocks(rows):
+            yield function(block, values[start : start + len(block)])
+            start += len(block)
+
+    return replace(reader, blocks=blocks)
+
+
 def sliced(values: Array, label: str) -> RowReader:
     """Read an array in memory, of any dtype."""
     return RowReader(

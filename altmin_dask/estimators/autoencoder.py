@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self
 
+import dask.array as da
 import numpy as np
+from dask.delayed import delayed
+from scipy.sparse import issparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.metrics import r2_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, validate_data
 
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source, array_source
+from altmin_dask.data.splitting import PIECE
 from altmin_dask.errors import DataError
-from altmin_dask.estimators.base import FLOATS, GIVEN
+from altmin_dask.estimators.base import FLOATS, GIVEN, SPARSE
+from altmin_dask.estimators.containers import lazy_stays_lazy
 from altmin_dask.estimators.dense import DenseEstimator
-from altmin_dask.estimators.input import as_dask, as_rows, is_lazy, known
+from altmin_dask.estimators.input import as_dask, as_rows, is_lazy, known, read_sparse
 from altmin_dask.estimators.parameters import LossParameters, parameter, parametrized
+from altmin_dask.estimators.samples import Inputs
 from altmin_dask.estimators.scoring import lazy_r2
 
 
+@lazy_stays_lazy
 @parametrized
 class AltMinAutoencoder(
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
@@ -97,7 +104,8 @@ class AltMinAutoencoder(
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Go on with one pass over some more samples; arguments as of `fit`.
 
-        Curvature and mean weights are remembered from call to call, though not by `save`. Nothing is held out.
+        Curvature, mean weights and the last 256 samples, of which a step is made where a call brings fewer, are
+        remembered from call to call, though not by `save`. Nothing is held out.
         """
         return self._fit(X, None, partial=True)
 
@@ -142,12 +150,15 @@ class AltMinAutoencoder(
         y : None
             Ignored.
         """
-        if is_lazy(X):
-            samples = known(self._samples(X))
-            return lazy_r2(samples, self._forward().lazily(samples), weighted=True)
-        reconstructed = self.reconstruct(X)
-        values = check_array(as_rows(X), dtype=FLOATS)
-        return float(r2_score(values, reconstructed, multioutput="variance_weighted"))
+        return self._score_on(self._opened(X))
+
+    def _score_on(self, samples: Inputs) -> float:
+        if not samples.lazy:
+            samples = replace(samples, x=_in_blocks(samples.x))
+        given, reconstructed = samples.as_targets(self._fitted), samples.outputs(self._forward())
+        if np.isnan(given.shape[0]):
+            given, reconstructed = known(given), known(reconstructed)
+        return lazy_r2(given.rechunk({0: reconstructed.chunks[0]}), reconstructed, weighted=True)
 
     @property
     def _code_layer(self) -> int:
@@ -168,7 +179,9 @@ class AltMinAutoencoder(
 
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         self._check_numbers(X)
-        x = validate_data(self, as_rows(X), dtype=FLOATS, ensure_min_samples=least, reset=reset)
+        x = validate_data(self, as_rows(X), dtype=FLOATS, ensure_min_samples=least, reset=reset, **SPARSE)
+        if issparse(x):
+            return Source(GIVEN, read_sparse(x))
         return self._shaped(array_source(x, name=GIVEN), X)
 
     def _with_targets(self, source: Source, begun: bool) -> Source:
@@ -176,7 +189,7 @@ class AltMinAutoencoder(
         return source
 
     def _score_of(self, store: SampleStore) -> float:
-        return self.score(store.path)
+        return self._score_on(self._of_training(store))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -185,3 +198,15 @@ class AltMinAutoencoder(
         else:
             tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _in_blocks(x: Any) -> da.Array:
+    """Samples in memory as a dask array, of which sparse ones are made dense block by block."""
+    if not issparse(x):
+        return da.from_array(x, chunks=(max(1, len(x)), *x.shape[1:]))
+    starts = range(0, x.shape[0], PIECE)
+    blocks = (delayed(x[start : start + PIECE].toarray)() for start in starts)
+    shapes = ((min(PIECE, x.shape[0] - start), x.shape[1]) for start in starts)
+    return da.concatenate(
+        [da.from_delayed(block, shape, x.dtype) for block, shape in zip(blocks, shapes, strict=True)]
+    )

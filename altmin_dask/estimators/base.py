@@ -17,25 +17,42 @@ from typing import Any, ClassVar, Self, cast
 
 import dask
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from altmin_dask import runs
-from altmin_dask.data.find import is_store, store_source
+from altmin_dask.data.find import store_source
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source, array_source
-from altmin_dask.data.streams import sliced
+from altmin_dask.data.streams import mapped, sliced
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import saving
-from altmin_dask.estimators.input import check_numbers, is_lazy, open_samples, outline, split
+from altmin_dask.estimators.input import (
+    as_rows,
+    check_columns,
+    check_numbers,
+    column_of,
+    in_whole_rows,
+    is_lazy,
+    open_samples,
+    read_sparse,
+    split,
+    store_at,
+)
 from altmin_dask.estimators.parameters import Parameters
+from altmin_dask.estimators.preparing import like_the_model, prepared_as
+from altmin_dask.estimators.recent import everything, joined, recent
+from altmin_dask.estimators.samples import Inputs, is_frame, of_location, of_table
 from altmin_dask.estimators.settings import chunk_rows_of, pipeline_of, place_of, share_held_out
 from altmin_dask.estimators.watch import CallbackSupportMixin, FitCallbacks, Stop, with_callbacks
 from altmin_dask.estimators.weighting import weighted
-from altmin_dask.storage.locations import as_name, locate
+from altmin_dask.preparation import Preparation
+from altmin_dask.solvers.kfac import REJECTED, Stream
+from altmin_dask.storage.locations import as_name
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.algorithms import restore
@@ -45,14 +62,23 @@ from altmin_dask.types import Array
 
 GIVEN = "the given arrays"
 FLOATS = (np.float64, np.float32)
+SPARSE = {"accept_sparse": "csr"}
+"""Sparse rows stay so, and are made dense a block at a time."""
 
 
 class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type: ignore[misc]
     """Everything but what is trained on what; use one of the estimators.
 
-    Samples are taken as they are: put a `StandardScaler` in front where features differ in scale.
+    Samples in memory are taken as they are: put a `StandardScaler` in front where features differ in scale. Of a sample
+    store or table the model keeps how raw samples were prepared, and prepares others in the same way.
     """
 
+    _given_lengths: Any = None  # of sequences, while they are trained on
+    _has_lengths: bool = False
+    _how: Preparation | None
+    _scale: float
+    _recent: dict[str, Array] | None
+    _streamed_rows: int
     _kind: ClassVar[str]
     _checks: ClassVar[dict[str, Any]] = {}
     """More arguments of `validate_data` for samples and targets in memory."""
@@ -72,6 +98,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the fitted estimator to a folder of safetensors and JSON, which appears when it is complete.
 
+        `altmin predict` and `altmin evaluate` take the folder in place of that of a run.
+
         Parameters
         ----------
         path : path
@@ -89,7 +117,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote; nothing is unpickled.
+        """Read what `save` wrote, or the model in the folder of a run; nothing is unpickled.
 
         Raises
         ------
@@ -158,9 +186,11 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
     def _train(self, X: Any, y: Any, sample_weight: Any, *, partial: bool) -> None:
         begun = partial and hasattr(self, "model_")
         streamed: KFACTrainingState | None = getattr(self, "_streamed", None) if begun else None
+        if streamed is None:
+            self._recent, self._streamed_rows = None, 0
         seed = self._seed() + (0 if streamed is None else streamed.kfac_state.steps)
         # its arrays change with every step, of which the last may be one that fails
-        kfac_state = None if streamed is None else deepcopy(streamed.kfac_state)
+        remembered = None if streamed is None else deepcopy(streamed.kfac_state)
         location = self.temporary_folder or dask.config.get("temporary-directory", None)
         with tempfile.TemporaryDirectory(prefix="altmin-", dir=location) as home:
             train, validation = self._stores(
@@ -183,14 +213,16 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
                     [watch],
                     scheduler=place_of(self.scheduler),
                     initial=initial if streamed is None else streamed.weights,
-                    kfac_state=kfac_state,
+                    stream=Stream(self._streamed_rows, remembered) if partial else None,
                     log=print if self.verbose else lambda line: None,
                 )
             found = learnt()
             if partial:
+                self._recent = recent(train, self.__dict__.pop("_given_weights"))
                 found = self._streaming(run, found, pipeline.training.averaging, begun)
             else:
-                self.__dict__.pop("_streamed", None)
+                for name in ("_streamed", "_streamed_rows", "_recent"):
+                    self.__dict__.pop(name, None)
             for name, value in found.items():
                 setattr(self, name, value)
             self.best_validation_score_ = None if validation is None else self._score_of(validation)
@@ -202,7 +234,9 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         losses = [record.nested_loss for record in records]
         held_out = [record.validation_loss for record in records if record.validation_loss is not None]
         return {
-            "model_": replace(model, sample_shape=self._shape(model), scale=1.0, preparation=None),
+            "model_": replace(
+                model, sample_shape=self._shape(model), scale=self._scale, preparation=prepared_as(self)
+            ),
             "history_": [record.to_dict() for record in records],
             "loss_curve_": losses,
             "best_loss_": min(held_out or losses),
@@ -217,6 +251,11 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         assert checkpoint is not None
         state = cast(KFACTrainingState, checkpoint.algorithm_state)  # other schedules are refused
         self._streamed = state
+        losses = [record["regularized_loss"] for record in found["history_"]]
+        if losses[-1] > REJECTED * losses[0]:  # of the same samples
+            state.weights = state.kfac_state.reject_step()
+        # by which a step is judged next time, too: by its own samples, not by the loss of others
+        state.kfac_state.loss_ema = math.nan
         weights = state.kfac_state.averaged(state.weights, averaging)
         before = (self.history_, self.loss_curve_, self.n_iter_) if begun else ([], [], 0)
         return {
@@ -231,17 +270,28 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         self, X: Any, y: Any, sample_weight: Any, home: Path, seed: int, *, partial: bool, begun: bool
     ) -> tuple[SampleStore, SampleStore | None]:
         """The samples as stores: the user's own, if it will do, or new ones."""
-        given, held_out = None, self.early_stopping and not partial
+        known = self.model_ if begun or (self.warm_start and hasattr(self, "model_")) else None
+        store = given = None
+        held_out = self.early_stopping and not partial
         if is_lazy(X):
-            raw = open_samples(X, y, sample_weight)
+            raw = open_samples(X, y, sample_weight, None if known is None else known.preparation)
             self._learn_features(X, prod(raw.x_shape), reset=not begun)
             if raw.rows < 2 and not partial:
                 raise DataError("X has 1 sample; training needs at least 2")
-            if y is None and isinstance(X, str | os.PathLike) and is_store(as_name(X)):
-                given = SampleStore.open(X) if locate(X) == raw.name else None
+            store = store_at(X)
+            given = store if y is None and sample_weight is None else None
         else:
             raw = self._in_memory(X, y, sample_weight, least=1 if partial else 2, reset=not begun)
+        if known is None:
+            self._how, self._scale = raw.preparation, 1.0 if store is None else store.scale
+        else:
+            raw = like_the_model(raw, store, known, own_targets=y is None)
         source = self._with_targets(raw, begun)
+        if partial:
+            self._streamed_rows = raw.rows + (self._streamed_rows if begun else 0)
+            source = joined(self._recent if begun else None, source)
+            self._given_weights = None if source.weights is None else everything(source.weights)
+        source = weighted(source, getattr(self, "class_weight", None), getattr(self, "classes_", None))
         if given is not None and not held_out and self.chunk_rows is None and source is raw:
             return given, None
         source = replace(source, preparation=None)
@@ -251,7 +301,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         )
         if not held_out:
             return write(source, home / "train.zarr"), None
-        if is_lazy(X) and given is None:  # computed once, and read again
+        if is_lazy(X) and store is None:  # computed once, and read again
             source = store_source(write(source, home / "all.zarr", shuffle=False))
         parts = split(source, share_held_out(self), seed)
         validation = write(parts[1], home / "validation.zarr", shuffle=False)
@@ -260,35 +310,42 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         """Samples in memory, checked as scikit-learn does."""
         self._check_numbers(X, y)
-        X, y = validate_data(self, X, y, dtype=FLOATS, ensure_min_samples=least, reset=reset, **self._checks)
-        weights = None
-        if sample_weight is not None:
-            given = np.full(len(X), sample_weight) if isinstance(sample_weight, Number) else sample_weight
-            weights = sliced(
-                check_array(given, ensure_2d=False, dtype=np.float64, input_name="sample_weight"),
-                "sample_weight",
-            )
-        return Source(GIVEN, array_source(X).x, sliced(np.asarray(y), "y"), weights=weights)
+        X, y = validate_data(
+            self, X, y, dtype=FLOATS, ensure_min_samples=least, reset=reset, **SPARSE, **self._checks
+        )
+        weights = None if sample_weight is None else self._weights(sample_weight, X.shape[0])
+        x = read_sparse(X) if issparse(X) else array_source(X).x
+        return Source(GIVEN, x, sliced(np.asarray(y), "y"), weights=weights)
+
+    @staticmethod
+    def _weights(sample_weight: Any, rows: int) -> RowReader:
+        """Weights in memory, or one for all."""
+        given = np.full(rows, sample_weight) if isinstance(sample_weight, Number) else sample_weight
+        checked = check_array(given, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+        return column_of(sliced(checked, "sample_weight"))
 
     def _check_numbers(self, X: Any, y: Any = None) -> None:
         """Refuse whole numbers that are too large, before they are rounded."""
         check_numbers(X, "X")
 
     def _with_targets(self, source: Source, begun: bool) -> Source:
-        """Targets as the store is to hold them, and weights with mean 1; learns what there is to know of them."""
+        """Targets as the store is to hold them; learns what there is to know of them."""
         if source.y is None:
             raise DataError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None, and {source.name} holds none"
             )
-        y = self._targets(source.y, begun)
         how = source.preparation
-        if how is not None and how.classes is not None and hasattr(self, "classes_") and not begun:
-            self.classes_ = np.array(how.classes)[self.classes_]
-        source = source if y is source.y else replace(source, y=y)
-        return weighted(source, getattr(self, "class_weight", None), getattr(self, "classes_", None))
+        names = None if how is None or how.classes is None else np.array(how.classes)
+        if names is None:
+            y = self._targets(source.y, begun)
+        else:
+            y = self._targets(mapped(source.y, names.__getitem__, names.dtype), begun)
+            if np.array_equal(self.classes_, names):  # numbered so already
+                y = source.y
+        return source if y is source.y else replace(source, y=y)
 
     def _learn_features(self, X: Any, features: int, *, reset: bool) -> None:
-        validate_data(self, outline(X, features), skip_check_array=True, reset=reset)
+        check_columns(self, X, features, reset=reset)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
@@ -302,6 +359,34 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         if begun:
             return str(self.model_.weights[0].dtype)
         return "float32" if given == np.float32 else "float64"
+
+    def _opened(self, X: Any) -> Inputs:
+        """Samples to predict for, of whatever kind, that fit the model."""
+        if isinstance(X, Inputs):
+            return X
+        model = self._fitted
+        how, named = model.preparation, hasattr(self, "feature_names_in_")
+        if isinstance(X, str | os.PathLike):
+            samples = of_location(as_name(X), model)
+            self._check_width(samples.shape)
+            return samples
+        if how is not None and how.columns and not named and is_frame(X):
+            return of_table(X, how)
+        if is_lazy(X):
+            rows = in_whole_rows(X)
+            self._learn_features(X, prod(rows.shape[1:]), reset=False)
+            return Inputs(rows)
+        self._check_numbers(X)
+        return Inputs(validate_data(self, as_rows(X), dtype=FLOATS, reset=False, **SPARSE))
+
+    def _check_width(self, shape: tuple[int, ...]) -> None:
+        """Refuse samples of another size than those that were fitted."""
+        values = prod(shape)
+        if values != self.n_features_in_:
+            raise DataError(
+                f"X has {values} features, but {type(self).__name__} is expecting {self.n_features_in_} features as "
+                "input"
+            )
 
     # what kinds of estimators say
 
@@ -325,10 +410,23 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         """What is learnt besides the model, as JSON values."""
         return {}
 
+    def _from_model(self) -> dict[str, Any]:
+        """What `_saved` would have given, as far as the model of a run tells."""
+        return {}
+
     def _restore(self, saved: Mapping[str, Any]) -> None:
         """Undo `_saved`."""
 
+    def _class_names(self, outputs: int) -> Array:
+        """Names of classes that the model of a run knows, or their numbers."""
+        how = self.model_.preparation
+        numbers = None if how is None else how.labels  # whole numbers other than 0 … K − 1
+        if numbers is not None:
+            return np.array(numbers)
+        names = None if how is None else how.classes
+        return np.arange(outputs) if names is None else np.array(names)
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = False
+        tags.input_tags.sparse = True
         return tags

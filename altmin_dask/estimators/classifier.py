@@ -12,10 +12,16 @@ from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.dense import DenseEstimator
-from altmin_dask.estimators.input import is_lazy, known, targets_like
+from altmin_dask.estimators.input import is_lazy
 from altmin_dask.estimators.parameters import parameter, parametrized
 from altmin_dask.estimators.scoring import lazy_accuracy
-from altmin_dask.estimators.targets import classes_from_json, classes_to_json, encoded, find_classes
+from altmin_dask.estimators.targets import (
+    announced,
+    classes_from_json,
+    classes_to_json,
+    encoded,
+    find_classes,
+)
 
 
 @parametrized
@@ -85,7 +91,8 @@ class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
         """Go on with one pass over some more samples.
 
-        Curvature and mean weights are remembered from call to call, though not by `save`. Nothing is held out.
+        Curvature, mean weights and the last 256 samples, of which a step is made where a call brings fewer, are
+        remembered from call to call, though not by `save`. Nothing is held out.
 
         Parameters
         ----------
@@ -99,19 +106,8 @@ class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
         DataError
             If there are no classes in the first call, or others than in the first call.
         """
-        if classes is not None:
-            announced = np.unique(np.asarray(classes))
-            if hasattr(self, "model_") and not np.array_equal(announced, self.classes_):
-                raise DataError(
-                    f"classes are {announced.tolist()}, and were {self.classes_.tolist()} in the first call"
-                )
-            self._announced = announced
-        elif not hasattr(self, "model_"):
-            raise DataError("classes must be passed on the first call to partial_fit")
-        try:
+        with announced(self, classes):
             return self._fit(X, y, sample_weight, partial=True)
-        finally:
-            self.__dict__.pop("_announced", None)
 
     def predict(self, X: Any) -> Any:
         """Classify.
@@ -153,9 +149,7 @@ class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
             return float(super().score(X, y, sample_weight))
         if sample_weight is not None:
             raise DataError("sample_weight needs samples in memory; these are lazy, leave it out")
-        samples = known(self._samples(X))
-        forward = self._forward(classes=self.classes_)
-        return lazy_accuracy(targets_like(X, y, samples), forward.lazily(samples))
+        return lazy_accuracy(*self._lazy_pair(X, y, self._forward(classes=self.classes_)))
 
     def _targets(self, y: RowReader, begun: bool) -> RowReader:
         if len(y.shape) != 1:
@@ -171,12 +165,14 @@ class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
         return {**super()._network(), "classes": len(self.classes_)}
 
     def _score_of(self, store: SampleStore) -> float:
-        samples = known(self._samples(store.path))
         forward = self._forward(classes=np.arange(len(self.classes_)))
-        return lazy_accuracy(targets_like(store.path, None, samples), forward.lazily(samples))
+        return lazy_accuracy(*self._lazy_pair(self._of_training(store), None, forward))
 
     def _saved(self) -> dict[str, Any]:
         return classes_to_json(self.classes_)
+
+    def _from_model(self) -> dict[str, Any]:
+        return classes_to_json(self._class_names(self.model_.network.widths[-1]))
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         self.classes_ = classes_from_json(saved, self.model_.network.widths[-1])

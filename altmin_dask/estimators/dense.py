@@ -8,15 +8,19 @@ from math import prod
 from typing import Any
 
 import dask.array as da
-from sklearn.utils.validation import validate_data
+import numpy as np
 
 from altmin_dask.config import NetworkTable
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
-from altmin_dask.data.streams import shaped
-from altmin_dask.estimators.base import FLOATS, AltMinEstimator
+from altmin_dask.data.streams import mapped, shaped
+from altmin_dask.data.zarr_reader import read_zarr
+from altmin_dask.errors import DataError
+from altmin_dask.estimators.base import AltMinEstimator
 from altmin_dask.estimators.forward import Forward
-from altmin_dask.estimators.input import as_dask, as_rows, is_lazy
+from altmin_dask.estimators.input import as_lazy, as_rows, check_order, known, targets_like
 from altmin_dask.estimators.parameters import choices, parameter, parametrized
+from altmin_dask.estimators.samples import Inputs, whole
 from altmin_dask.storage.model import Model
 
 
@@ -54,19 +58,32 @@ class DenseEstimator(AltMinEstimator):
 
     def _predict(self, X: Any, forward: Forward) -> Any:
         """Outputs for samples of any kind: lazy for what is lazy."""
-        if is_lazy(X):
-            return forward.lazily(self._samples(X))
-        self._check_numbers(X)
-        return forward(validate_data(self, as_rows(X), dtype=FLOATS, reset=False))
+        return self._opened(X).outputs(forward)
 
-    def _samples(self, X: Any) -> da.Array:
-        """Lazy samples that fit the model."""
-        x = as_dask(X)
-        self._learn_features(X, x.shape[1], reset=False)
-        return x
+    def _lazy_pair(self, X: Any, y: Any, forward: Forward) -> tuple[da.Array, da.Array]:
+        """Targets and predictions of lazy samples, in the same blocks."""
+        check_order(X, y, "y")
+        samples = self._opened(X)
+        predicted = known(samples.outputs(forward))
+        if y is None:
+            if samples.y is None:
+                raise DataError("there are no targets y to compare predictions with; give them")
+            y = whole(samples.y)
+        return targets_like(y, predicted.shape[0], predicted.chunks[0]), predicted
 
     def _forward(self, first: int = 0, last: int | None = None, **options: Any) -> Forward:
         """Layers `first` + 1 … `last`, or all of them."""
         model = self._fitted
+        undo = model.output_scaling if last is None else None
+        prepare = model.prepare if first == 0 and model.prepares else None
         last = len(model.weights) if last is None else last
-        return Forward(model.network.part(first, last), model.weights[first:last], **options)
+        network, weights = model.network.part(first, last), model.weights[first:last]
+        return Forward(network, weights, prepare=prepare, undo=undo, **options)
+
+    def _of_training(self, store: SampleStore) -> Inputs:
+        """Samples of a store that training wrote, prepared."""
+        y = None if store.y is None else read_zarr(store.y, "y")
+        how = self.model_.preparation
+        if y is not None and how is not None and how.y is not None and y.dtype.kind == "f":
+            y = mapped(y, how.y.undo, np.float64)
+        return Inputs(as_lazy(store.x), True, {}, y)

@@ -18,6 +18,8 @@ import dask.array as da
 import numpy as np
 import zarr
 from dask.base import compute, is_dask_collection
+from scipy.sparse import issparse
+from sklearn.utils.validation import validate_data
 
 from altmin_dask.data import splitting
 from altmin_dask.data.checks import WHOLE, check_whole, whole_refused
@@ -26,9 +28,11 @@ from altmin_dask.data.open import open_source
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
-from altmin_dask.data.streams import regrouped, sliced
+from altmin_dask.data.streams import regrouped, shaped, sliced
 from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import DataError
+from altmin_dask.preparation import Preparation
+from altmin_dask.storage.alike import inputs_of
 from altmin_dask.storage.locations import as_name, locate
 from altmin_dask.storage.zarr_groups import open_zarr
 from altmin_dask.types import Array
@@ -50,6 +54,10 @@ def check_numbers(X: Any, name: str) -> None:
     DataError
         Naming the first one.
     """
+    if issparse(X):
+        if X.dtype.kind in "iu":
+            check_whole(X.tocoo().data, name)
+        return
     frame = hasattr(X, "columns") and hasattr(X, "dtypes")
     for values in [X[column] for column in X.columns] if frame else [X]:
         try:
@@ -70,6 +78,11 @@ def outline(X: Any, features: int) -> Any:
     return np.empty((0, features)) if meta is None or not hasattr(meta, "columns") else meta
 
 
+def check_columns(estimator: Any, X: Any, features: int, *, reset: bool) -> None:
+    """Learn number and names of the columns of lazy samples, or refuse others, as scikit-learn does."""
+    validate_data(estimator, outline(X, features), skip_check_array=True, reset=reset)
+
+
 def as_dask(X: Any) -> da.Array:
     """Lazy samples as a dask array (rows, features), in blocks of whole rows.
 
@@ -78,24 +91,21 @@ def as_dask(X: Any) -> da.Array:
     DataError
         If they are not rows of numbers.
     """
-    x = _in_whole_rows(X)
-    return x if x.ndim == 2 else x.reshape(x.shape[0], prod(x.shape[1:]))
-
-
-def _in_whole_rows(X: Any) -> da.Array:
-    """Lazy samples in their own shape."""
     if isinstance(X, str | os.PathLike):
         name = as_name(X)
         if not is_store(name):
-            raise DataError(
-                f"predictions are made for arrays, frames and zarr stores, not for {name}; "
-                "`altmin ingest` it into a store first"
-            )
+            raise DataError(f"{name} is not a zarr store; `altmin ingest` it into one first")
         node = open_zarr(locate(name))
         X = node if isinstance(node, zarr.Array) else SampleStore.open(name).x
+    x = in_whole_rows(X)
+    return x if x.ndim == 2 else x.reshape(x.shape[0], prod(x.shape[1:]))
+
+
+def in_whole_rows(X: Any) -> da.Array:
+    """Lazy samples that are not in a file, in their own shape."""
     if isinstance(X, zarr.Group):
         raise DataError("X is a zarr group; give its path, or the array in it that holds the samples")
-    x = _lazy(X) if isinstance(X, zarr.Array) else _of_collection(X, "X")
+    x = as_lazy(X) if isinstance(X, zarr.Array) else _of_collection(X, "X")
     if x.ndim < 2:
         raise DataError(
             f"Expected 2D array, got {x.ndim}D array instead: X has shape {x.shape}; "
@@ -109,7 +119,7 @@ def as_rows(X: Any) -> Any:
     return X.reshape(len(X), prod(X.shape[1:])) if getattr(X, "ndim", 2) > 2 else X
 
 
-def open_samples(X: Any, y: Any, sample_weight: Any = None) -> Source:
+def open_samples(X: Any, y: Any, sample_weight: Any = None, like: Preparation | None = None) -> Source:
     """Lazy samples, and targets of any kind, as a source that a store is written from.
 
     Parameters
@@ -120,6 +130,8 @@ def open_samples(X: Any, y: Any, sample_weight: Any = None) -> Source:
         Targets (rows,) or (rows, outputs). None takes those that are in the store or file X, if there are any.
     sample_weight : as y
         Weights (rows,).
+    like : Preparation, optional
+        Of the samples that these are to go with: the same columns, values and classes of a table.
 
     Raises
     ------
@@ -127,25 +139,23 @@ def open_samples(X: Any, y: Any, sample_weight: Any = None) -> Source:
         If something cannot be read, or they do not belong together.
     """
     if isinstance(X, str | os.PathLike):
-        source = _open_location(as_name(X))
+        source = _open_location(as_name(X), like)
     elif isinstance(X, zarr.Group):
         raise DataError("X is a zarr group; give its path, or the array in it that holds the samples")
     elif isinstance(X, zarr.Array):
         source = Source("the zarr array X", read_zarr(X, "the zarr array X"))
     else:
-        source = Source("the dask collection X", _read_dask(known(_in_whole_rows(X)), "X"))
-    _check_order(X, y, "y")
-    _check_order(X, sample_weight, "sample_weight")
+        source = Source("the dask collection X", _read_dask(known(in_whole_rows(X)), "X"))
+    check_order(X, y, "y")
+    check_order(X, sample_weight, "sample_weight")
     if y is not None:
-        source = replace(source, y=_open_targets(y), preparation=None)
-    return (
-        source
-        if sample_weight is None
-        else replace(source, weights=_open_targets(sample_weight, "sample_weight"))
-    )
+        how = source.preparation
+        own = None if how is None or inputs_of(how) == Preparation() else inputs_of(how)
+        source = replace(source, y=_open_targets(y), preparation=own)
+    return source if sample_weight is None else replace(source, weights=open_weights(sample_weight))
 
 
-def _check_order(X: Any, values: Any, name: str) -> None:
+def check_order(X: Any, values: Any, name: str) -> None:
     """Refuse values for each row of a store whose rows `ingest` has shuffled: they are likely in the source's order.
 
     Raises
@@ -153,24 +163,51 @@ def _check_order(X: Any, values: Any, name: str) -> None:
     DataError
         Unless they are an array of zarr, which may well be beside it.
     """
-    if values is None or isinstance(values, zarr.Array) or not isinstance(X, str | os.PathLike):
+    if values is None or isinstance(values, zarr.Array):
         return
-    if not is_store(as_name(X)) or isinstance(open_zarr(locate(as_name(X))), zarr.Array):
-        return
-    if SampleStore.open(as_name(X)).shuffled:
+    store = store_at(X)
+    if store is not None and store.shuffled:
         raise DataError(
             f"the rows of {as_name(X)} were shuffled when it was made, and {name} is given beside it; ingest both "
             "together, or with --no-shuffle (the store's array `row` says which row is where)"
         )
 
 
-def _open_location(name: str) -> Source:
+def open_weights(sample_weight: Any) -> RowReader:
+    """Weights (rows,); a column of them, (rows, 1), is taken for that.
+
+    Raises
+    ------
+    DataError
+        If they have another shape.
+    """
+    weights = _open_targets(sample_weight, "sample_weight")
+    return column_of(weights)
+
+
+def column_of(weights: RowReader) -> RowReader:
+    """Weights (rows, 1) as (rows,)."""
+    if weights.shape[1:] == (1,):
+        return shaped(weights, ())
+    if len(weights.shape) != 1:
+        raise DataError(f"sample_weight has shape {weights.shape}; give one weight for each sample, (rows,)")
+    return weights
+
+
+def _open_location(name: str, like: Preparation | None) -> Source:
     if not is_store(name):
-        return open_source(name)
+        return open_source(name, like=like if like is not None and like.columns else None)
     node = open_zarr(locate(name))
     if isinstance(node, zarr.Array):
         return Source(name, read_zarr(node, f"the array at {name}"))
     return store_source(SampleStore.open(name))
+
+
+def store_at(X: Any) -> SampleStore | None:
+    """The sample store that samples are the path or URL of; None if they are none."""
+    if not isinstance(X, str | os.PathLike) or not is_store(as_name(X)):
+        return None
+    return None if isinstance(open_zarr(locate(X)), zarr.Array) else SampleStore.open(X)
 
 
 def _open_targets(y: Any, name: str = "y") -> RowReader:
@@ -201,31 +238,32 @@ def _of_collection(X: Any, name: str, *, labels: bool = False) -> da.Array:
     return X
 
 
-def targets_like(X: Any, y: Any, rows: da.Array) -> da.Array:
-    """Targets as a dask array in the blocks of lazy samples of known length, as far as rows go."""
-    _check_order(X, y, "y")
-    if y is None and isinstance(X, str | os.PathLike):
-        store = SampleStore.open(X)
-        y, how = store.y, store.preparation
-        if y is not None and how is not None and how.classes is not None:
-            names = np.array(how.classes)
-            y = da.map_blocks(names.__getitem__, _lazy(y), dtype=names.dtype, meta=names[:0])
-    if y is None:
-        raise DataError("there are no targets y to compare predictions with; give them")
+def targets_like(y: Any, rows: int, chunks: tuple[int, ...]) -> da.Array:
+    """Targets as a dask array in the blocks of lazy samples of known length."""
     if isinstance(y, zarr.Array):
-        y = _lazy(y)
+        y = as_lazy(y)
     elif is_dask_collection(y):
         y = known(_of_collection(y, "y", labels=True))
-    else:
+    elif not isinstance(y, da.Array):
         y = da.from_array(np.asarray(y), chunks=-1)
-    if y.shape[0] != rows.shape[0]:
-        raise DataError(f"X has {rows.shape[0]} rows and y has {y.shape[0]}; give those that belong together")
-    return y.rechunk({0: rows.chunks[0]})
+    if y.shape[0] != rows:
+        raise DataError(f"X has {rows} rows and y has {y.shape[0]}; give those that belong together")
+    return y.rechunk({0: chunks})
 
 
-def _lazy(array: zarr.Array[Any]) -> da.Array:
+def as_lazy(array: zarr.Array[Any]) -> da.Array:
     """A zarr array as a dask array of a name of its own: it may have changed since it was last read."""
     return da.from_array(array, chunks=array.chunks, name=f"altmin_zarr-{uuid.uuid4().hex}")
+
+
+def read_sparse(x: Any) -> RowReader:
+    """Read sparse rows (rows, features) as dense blocks, so many at a time."""
+    rows = x.tocsr()
+
+    def blocks(count: int) -> Iterator[Array]:
+        return (rows[start : start + count].toarray() for start in range(0, rows.shape[0], count))
+
+    return RowReader("the sparse samples X", rows.shape, rows.dtype, blocks)
 
 
 def known(array: da.Array) -> da.Array:

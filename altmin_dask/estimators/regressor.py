@@ -12,7 +12,7 @@ from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.dense import DenseEstimator
-from altmin_dask.estimators.input import check_numbers, is_lazy, known, targets_like
+from altmin_dask.estimators.input import check_numbers, is_lazy
 from altmin_dask.estimators.parameters import LossParameters, parametrized
 from altmin_dask.estimators.scoring import lazy_r2
 from altmin_dask.estimators.targets import as_floats
@@ -82,7 +82,8 @@ class AltMinRegressor(RegressorMixin, DenseEstimator, LossParameters):  # type: 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Go on with one pass over some more samples; arguments as of `fit`.
 
-        Curvature and mean weights are remembered from call to call, though not by `save`. Nothing is held out.
+        Curvature, mean weights and the last 256 samples, of which a step is made where a call brings fewer, are
+        remembered from call to call, though not by `save`. Nothing is held out.
         """
         return self._fit(X, y, sample_weight, partial=True)
 
@@ -115,8 +116,7 @@ class AltMinRegressor(RegressorMixin, DenseEstimator, LossParameters):  # type: 
             return float(super().score(X, y, sample_weight))
         if sample_weight is not None:
             raise DataError("sample_weight needs samples in memory; these are lazy, leave it out")
-        samples = known(self._samples(X))
-        return lazy_r2(targets_like(X, y, samples), self._forward(flat=self._flat).lazily(samples))
+        return lazy_r2(*self._lazy_pair(X, y, self._forward(flat=self._flat)))
 
     def _targets(self, y: RowReader, begun: bool) -> RowReader:
         if len(y.shape) > 2 or y.dtype.kind not in "biuf":
@@ -141,10 +141,14 @@ class AltMinRegressor(RegressorMixin, DenseEstimator, LossParameters):  # type: 
             check_numbers(y, "y")
 
     def _score_of(self, store: SampleStore) -> float:
-        return self.score(store.path)
+        return lazy_r2(*self._lazy_pair(self._of_training(store), None, self._forward(flat=self._flat)))
 
     def _saved(self) -> dict[str, Any]:
         return {"outputs": self.n_outputs_, "flat": self._flat}
+
+    def _from_model(self) -> dict[str, Any]:
+        outputs = self.model_.network.widths[-1]
+        return {"outputs": outputs, "flat": outputs == 1}
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         self.n_outputs_, self._flat = int(saved["outputs"]), bool(saved["flat"])

@@ -1,22 +1,33 @@
-"""A fitted estimator as a folder: the model's two files, and ``estimator.json`` for all the rest."""
+"""A fitted estimator as a folder: the model's two files, and ``estimator.json`` for all the rest.
+
+The model is that of a run, so that `altmin predict` and `altmin evaluate` take the folder; and a run's folder is loaded
+as an estimator, without the rest.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from altmin_dask.errors import DataError, ExistsError, MissingError
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.errors import AltMinError, DataError, ExistsError, MissingError
+from altmin_dask.preparation import Preparation
 from altmin_dask.storage.atomic import new_folder, write_json
 from altmin_dask.storage.json_files import read_json
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import Layout
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.record import read_records
 
 VERSION = 1
 _FILE = "estimator.json"
@@ -36,12 +47,17 @@ class Saveable(Protocol):
 
     _kind: ClassVar[str]
     model_: Model
+    _how: Preparation | None
+    _scale: float
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Its parameters, as scikit-learn gives them."""
 
     def _saved(self) -> dict[str, Any]:
         """What it has learnt that others do not, as JSON values."""
+
+    def _from_model(self) -> dict[str, Any]:
+        """What `_saved` would have given, as far as a model tells."""
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         """Undo `_saved`."""
@@ -90,7 +106,7 @@ def load(kind: type[E_], path: str | os.PathLike[str]) -> E_:
     """
     folder = local_path(path)
     if not (folder / _FILE).is_file():
-        raise MissingError(f"{folder} holds no saved estimator: {_FILE} is missing")
+        return _of_run(kind, folder)
     content = read_json(folder / _FILE)
     model = Model.load(folder)
     try:
@@ -99,9 +115,7 @@ def load(kind: type[E_], path: str | os.PathLike[str]) -> E_:
         if content["estimator"] != kind.__name__ or model.kind != kind._kind:
             raise DataError(f"{folder} holds a {content['estimator']}; load it as one")
         estimator = kind(**{name: _tupled(value) for name, value in content["parameters"].items()})
-        estimator.model_ = model
-        for name in _PLAIN:
-            setattr(estimator, name, content["learnt"][name])
+        _take(estimator, model, content["learnt"])
         if content["feature_names"] is not None:
             setattr(estimator, _NAMES, np.array(content["feature_names"], dtype=object))
         estimator._restore(content["more"])
@@ -110,6 +124,50 @@ def load(kind: type[E_], path: str | os.PathLike[str]) -> E_:
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder / _FILE} is damaged: {error}") from None
     return estimator
+
+
+def _of_run(kind: type[E_], folder: Path) -> E_:
+    """The model of a run as an estimator, whose parameters are the defaults but for the layers."""
+    run = RunFolder(folder)
+    try:
+        model, records = Model.load(run.model), read_records(run)
+    except MissingError:
+        raise MissingError(
+            f"{folder} holds no saved estimator, and no model of a run: {_FILE} is missing"
+        ) from None
+    if model.kind != kind._kind:
+        raise DataError(f"{folder} holds a run of kind {model.kind}; load it as the estimator of that kind")
+    network, losses = model.network, [record.nested_loss for record in records]
+    held_out = [record.validation_loss for record in records if record.validation_loss is not None]
+    estimator = kind()
+    learnt = {
+        "history_": [record.to_dict() for record in records],
+        "loss_curve_": losses,
+        "best_loss_": min(held_out or losses, default=None),
+        "best_validation_score_": None,
+        "n_iter_": max(1, math.ceil(records[-1].sweep)) if records else 1,
+        "n_features_in_": network.sizes[0],
+    }
+    _take(estimator, replace(model, sample_shape=_shape_of(model)), learnt)
+    more = estimator._from_model()
+    with suppress(AltMinError, OSError, KeyError):  # samples may be no more
+        more["lengths"] = "lengths" in SampleStore.open(run.manifest.stores()["train"]).sequence_arrays
+    estimator._restore(more)
+    return estimator
+
+
+def _shape_of(model: Model) -> tuple[int, ...]:
+    return (
+        model.sample_shape if model.network.sequence_steps is not None else (math.prod(model.sample_shape),)
+    )
+
+
+def _take(estimator: Saveable, model: Model, learnt: Mapping[str, Any]) -> None:
+    """Give an estimator a model, and what all of them have learnt besides."""
+    estimator.model_ = model
+    estimator._how, estimator._scale = model.preparation, model.scale
+    for name in _PLAIN:
+        setattr(estimator, name, learnt[name])
 
 
 def _plain(value: Any) -> Any:

@@ -7,11 +7,14 @@ from typing import Any, Self
 import dask.array as da
 import numpy as np
 from sklearn import preprocessing
+from sklearn.utils.validation import check_is_fitted
 
 from altmin_dask.errors import DataError
-from altmin_dask.estimators.input import as_dask, is_lazy
+from altmin_dask.estimators.containers import lazy_stays_lazy
+from altmin_dask.estimators.input import as_dask, check_columns, is_lazy
 
 
+@lazy_stays_lazy
 class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
     """`sklearn.preprocessing.StandardScaler` that also takes dask collections, zarr arrays and stores, block by block.
 
@@ -62,14 +65,14 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         if sample_weight is not None:
             raise DataError("sample_weight needs samples in memory; these are lazy, leave it out")
         self._reset()
-        for block in as_dask(X).blocks:
+        x = as_dask(X)
+        for block in x.blocks:
             self.partial_fit(block.compute())
-        if hasattr(X, "columns"):
-            self.feature_names_in_ = np.asarray(X.columns, dtype=object)
+        check_columns(self, X, x.shape[1], reset=True)
         return self
 
     def transform(self, X: Any, copy: bool | None = None) -> Any:
-        """Scale samples (rows, features); lazy where X is."""
+        """Scale samples (rows, features), whose columns are named and ordered as they were; lazy where X is."""
         if not is_lazy(X):
             return super().transform(X, copy)
         return self._mapped(X, "transform")
@@ -82,7 +85,12 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
 
     def _mapped(self, X: Any, name: str) -> da.Array:
         x = as_dask(X)
+        check_is_fitted(self)
+        if name == "transform":  # what comes back has no names
+            check_columns(self, X, x.shape[1], reset=False)
         plain = preprocessing.StandardScaler(with_mean=self.with_mean, with_std=self.with_std)
-        plain.__dict__ |= {key: value for key, value in self.__dict__.items() if key != "feature_names_in_"}
+        other = ("feature_names_in_", "_sklearn_output_config")
+        plain.__dict__ |= {key: value for key, value in self.__dict__.items() if key not in other}
+        plain.set_output(transform="default")  # of a block
         dtype = x.dtype if x.dtype in (np.float32, np.float16) else np.dtype(np.float64)
         return da.map_blocks(getattr(plain, name), x, dtype=dtype, meta=np.empty((0, 0), dtype))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dask.array as da
 import numpy as np
 from dask.base import compute
@@ -9,8 +11,22 @@ from dask.base import compute
 from altmin_dask.errors import DataError
 
 
+def check_labels_alike(y: np.dtype[Any], classes: np.dtype[Any]) -> None:
+    """Refuse to compare text with numbers, which are never equal.
+
+    Raises
+    ------
+    DataError
+        If one is text, and the other is not.
+    """
+    if (y.kind in "biuf") != (classes.kind in "biuf") and "O" not in (y.kind, classes.kind):
+        kinds = ["numbers" if dtype.kind in "biuf" else "text" for dtype in (y, classes)]
+        raise DataError(f"y has {kinds[0]}, and the classes are {kinds[1]}; give labels as in fit")
+
+
 def lazy_accuracy(y: da.Array, predicted: da.Array) -> float:
     """Share of labels (rows,) that were predicted."""
+    check_labels_alike(y.dtype, predicted.dtype)
     return float((y == predicted).mean().compute())
 
 

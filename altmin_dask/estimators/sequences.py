@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 from typing import Any, Self
 
+import dask.array as da
 import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from altmin_dask.config import NetworkTable
@@ -15,44 +19,29 @@ from altmin_dask.config.messages import either
 from altmin_dask.data.checks import check_finite
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source, array_source
-from altmin_dask.data.streams import shaped, sliced
+from altmin_dask.data.streams import along, mapped, shaped, sliced
+from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
-from altmin_dask.estimators.forward import Forward
-from altmin_dask.estimators.input import as_dask, is_lazy
+from altmin_dask.estimators.forward import Forward, without_padding, zeroed
+from altmin_dask.estimators.input import as_lazy, as_rows, check_order, in_whole_rows, is_lazy, known
 from altmin_dask.estimators.parameters import choices, parameter, parametrized
+from altmin_dask.estimators.ragged import (
+    are_sequences,
+    checked_lengths,
+    filled,
+    is_ragged,
+    padded,
+    steps_there,
+)
+from altmin_dask.estimators.recent import everything
+from altmin_dask.estimators.samples import Inputs, of_location
 from altmin_dask.estimators.settings import widths
 from altmin_dask.networks.activations import ACTIVATIONS
+from altmin_dask.networks.network import Network
+from altmin_dask.storage.locations import as_name
 from altmin_dask.storage.model import Model
 from altmin_dask.types import Array
-
-
-def checked_lengths(lengths: Any, steps: int) -> Array:
-    """How many steps there are of each sequence.
-
-    Raises
-    ------
-    DataError
-        If they are not whole numbers from 1 to `steps`.
-    """
-    values = np.asarray(lengths)
-    if values.ndim != 1 or values.dtype.kind not in "iu":
-        raise DataError(
-            f"lengths have shape {values.shape} and dtype {values.dtype}; give one whole number for each row"
-        )
-    if ((values < 1) | (values > steps)).any():
-        raise DataError(
-            f"lengths are from {values.min()} to {values.max()}; sequences have 1 to {steps} steps here"
-        )
-    return values.astype(np.int64)
-
-
-def steps_there(values: Array, lengths: Any) -> Array:
-    """Values of all steps that are there, (steps in all, …), of values (rows, steps, …)."""
-    if lengths is None:
-        return values.reshape(-1, *values.shape[2:])
-    found: Array = values[np.arange(values.shape[1]) < np.asarray(lengths)[:, None]]
-    return found
 
 
 @parametrized
@@ -82,13 +71,23 @@ class RecurrentEstimator(AltMinEstimator):
     ridge: float = 0.3
     max_sweeps: float | None = None
 
-    def _sequences(self, X: Any, *, reset: bool) -> tuple[Any, int]:
-        """Samples as rows (rows, steps · features), and the number of steps."""
-        if isinstance(X, str | os.PathLike):
-            shape: tuple[int, ...] = SampleStore.open(X).x.shape
-        else:
-            X = X if hasattr(X, "ndim") else np.asarray(X)
-            shape = X.shape
+    def _sequences(self, X: Any, lengths: Any, steps: int | None = None) -> tuple[Any, Any]:
+        """Lists of sequences that need not be equally long as an array of so many steps, and lengths."""
+        check_order(X, lengths, "lengths")
+        if isinstance(X, str | os.PathLike) or is_lazy(X):
+            return X, lengths
+        if issparse(X):
+            check_array(X)  # which says that they have to be dense
+        if is_ragged(X):
+            if lengths is not None:
+                raise DataError("lengths are those of the sequences in the list; leave them out")
+            return padded(X, self.steps or steps)
+        if lengths is None and self._has_lengths and are_sequences(X):
+            return padded(X, self.steps or steps)
+        return X if hasattr(X, "ndim") else np.asarray(X), lengths
+
+    def _steps_of(self, shape: tuple[int, ...], *, reset: bool) -> int:
+        """Steps of samples of a shape, (rows, …), whose features are those that were fitted."""
         if len(shape) == 2 and self.steps is None:
             raise DataError(
                 f"X has shape {shape}, which are no sequences; give X of shape (rows, steps, features), or set steps"
@@ -99,7 +98,7 @@ class RecurrentEstimator(AltMinEstimator):
             )
         steps = self.steps if len(shape) == 2 else shape[1]
         assert steps is not None
-        values = int(np.prod(shape[1:]))
+        values = prod(shape[1:])
         if values % steps:
             raise ConfigError(f"steps = {steps} does not divide the {values} values of a sample")
         features = values // steps
@@ -115,41 +114,74 @@ class RecurrentEstimator(AltMinEstimator):
                 f"X has {features} features in a step, but {type(self).__name__} is expecting "
                 f"{self.n_step_features_in_} features as input"
             )
-        if len(shape) == 3 and not isinstance(X, str | os.PathLike):
-            X = X.reshape(shape[0], values)
-        return X, steps
+        return steps
 
-    def _fit_sequences(self, X: Any, y: Any, lengths: Any) -> Self:
+    def _fit_sequences(
+        self, X: Any, y: Any, lengths: Any, sample_weight: Any, *, partial: bool = False
+    ) -> Self:
         with self._as_before_unless_done():
-            rows, steps = self._sequences(X, reset=True)
-            self._given_lengths = None if lengths is None else checked_lengths(lengths, steps)
-            self._fit(rows, y)
+            begun = partial and hasattr(self, "model_")
+            X, self._given_lengths = self._sequences(X, lengths, self.n_steps_in_ if begun else None)
+            if is_ragged(y) and self._given_lengths is not None:
+                y = padded(y, X.shape[1])[0]
+            self._fit(X, y, sample_weight, partial=partial)
             del self._given_lengths
         return self
+
+    def _learn_features(self, X: Any, features: int, *, reset: bool) -> None:
+        """Of sequences the steps may differ, and `_with_targets` looks at the features of a step."""
+        if reset:
+            super()._learn_features(X, features, reset=True)
 
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         """Targets may have more dimensions than those that scikit-learn checks."""
         if y is None:
             raise DataError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        steps, shape = self._steps_of(X.shape, reset=reset), X.shape
+        lengths = self._given_lengths
+        y = np.asarray(y)
+        if lengths is not None:
+            lengths = self._given_lengths = checked_lengths(lengths, steps, len(X))
+            X = zeroed(np.asarray(X).reshape(len(X), steps, -1), lengths)
+            y = filled(y, lengths) if self._at_every_step(y.shape, steps) else y
+        X = as_rows(X)
         self._check_numbers(X, y)
         x = validate_data(self, X, dtype=FLOATS, ensure_min_samples=least, reset=reset)
-        values = np.asarray(y)
+        values = y
         if values.dtype.kind == "O" and self._checks.get("y_numeric"):
             values = np.asarray(
                 check_array(values, ensure_2d=False, allow_nd=True, dtype=np.float64, input_name="y")
             )
         if values.dtype.kind == "f":
             check_finite(x, values, 0, GIVEN)
-        return Source(GIVEN, array_source(x).x, sliced(values, "y"))
+        weights = None if sample_weight is None else self._weights(sample_weight, len(x))
+        return Source(GIVEN, shaped(array_source(x).x, shape[1:]), sliced(values, "y"), weights=weights)
+
+    def _at_every_step(self, shape: tuple[int, ...], steps: int) -> bool:
+        """Whether targets of a shape, (rows, …), are one for every step."""
+        raise NotImplementedError
 
     def _with_targets(self, source: Source, begun: bool) -> Source:
         """The source with samples of shape (steps, features), and their lengths beside them."""
-        source = super()._with_targets(source, begun)
-        x = shaped(source.x, (self.n_steps_in_, self.n_step_features_in_))
+        steps = self._steps_of(source.x.shape, reset=not begun)
         beside = dict(source.sequence_arrays)
         if self._given_lengths is not None:
-            beside["lengths"] = sliced(self._given_lengths, "lengths")
-        return replace(source, x=x, sequence_arrays=beside)
+            lengths = checked_lengths(self._given_lengths, steps, source.rows)
+            beside["lengths"] = sliced(lengths, "lengths")
+            every = source.y is not None and self._at_every_step(source.y.shape, steps)
+            y = along(source.y, lengths, filled) if every and source.y is not None else source.y
+            x = shaped(source.x, (steps, self.n_step_features_in_))
+            source = replace(source, x=along(x, lengths, zeroed), y=y, sequence_arrays=beside)
+        if not begun:
+            self._has_lengths = "lengths" in beside
+        elif self._has_lengths != ("lengths" in beside):
+            raise DataError(
+                "lengths were given before or are given now, and not both; give them in every call"
+            )
+        source = super()._with_targets(source, begun)
+        if source.x_shape == (steps, self.n_step_features_in_):
+            return source
+        return replace(source, x=shaped(source.x, (steps, self.n_step_features_in_)))
 
     def _network(self) -> dict[str, Any]:
         return {
@@ -160,57 +192,113 @@ class RecurrentEstimator(AltMinEstimator):
     def _shape(self, model: Model) -> tuple[int, ...]:
         return model.sample_shape
 
+    def _sequences_to_predict(self, X: Any, lengths: Any) -> tuple[Inputs, int]:
+        """Samples with their lengths, and the number of their steps."""
+        check_is_fitted(self)
+        if isinstance(X, Inputs):
+            return X, self._steps_of(tuple(X.x.shape), reset=False)
+        X, lengths = self._sequences(X, lengths)
+        if isinstance(X, str | os.PathLike):
+            samples = of_location(as_name(X), self.model_)
+        elif is_lazy(X):
+            samples = Inputs(in_whole_rows(X))
+        else:
+            samples = Inputs(X)
+        steps = self._steps_of(tuple(samples.x.shape), reset=False)
+        beside = dict(samples.beside)
+        if lengths is not None:
+            rows = known(samples.x).shape[0] if isinstance(samples.x, da.Array) else samples.x.shape[0]
+            beside["lengths"] = checked_lengths(lengths, steps, rows)
+            if isinstance(samples.x, da.Array):
+                samples = replace(samples, x=known(samples.x))
+        if self._has_lengths and "lengths" not in beside:
+            raise DataError(
+                f"this {type(self).__name__} was fitted with lengths; give lengths, how many steps there are of every "
+                "sequence, here too"
+            )
+        if not samples.lazy:
+            x = as_rows(samples.x)
+            if "lengths" in beside:
+                x = without_padding(np.asarray(x), beside["lengths"], self._network_of(steps))
+            samples = replace(samples, x=self._checked_rows(x))
+        return replace(samples, beside=beside), steps
+
+    def _network_of(self, steps: int) -> Network:
+        return self._fitted.network.with_steps(steps)
+
+    def _outputs(self, X: Any, lengths: Any, **options: Any) -> Any:
+        samples, steps = self._sequences_to_predict(X, lengths)
+        return samples.outputs(self._forward(steps, **options))
+
     def _forward(self, steps: int, **options: Any) -> Forward:
         """The network for sequences of some steps."""
         model = self._fitted
-        return Forward(model.network.with_steps(steps), model.weights, **options)
-
-    def _outputs(self, X: Any, lengths: Any, **options: Any) -> Any:
-        check_is_fitted(self)
-        rows, steps = self._sequences(X, reset=False)
-        forward = self._forward(steps, **options)
-        if is_lazy(rows):
-            if lengths is not None:
-                raise DataError(
-                    "lengths need sequences in memory; these are lazy: give a store with lengths in it"
-                )
-            return forward.lazily(as_dask(rows))
-        values = self._checked_rows(rows)
-        if lengths is None:
-            return forward(values)
-        checked = checked_lengths(lengths, steps)
-        if len(checked) != len(values):
-            raise DataError(f"X has {len(values)} rows and lengths has {len(checked)}; give one for each")
-        return forward(values, checked)
+        prepare = model.prepare if model.prepares else None
+        undo = model.output_scaling
+        return Forward(self._network_of(steps), model.weights, prepare=prepare, undo=undo, **options)
 
     def _checked_rows(self, rows: Any) -> Array:
         self._check_numbers(rows)
         checked: Array = check_array(rows, dtype=FLOATS)
         return checked
 
-    def _of_store(self, store: SampleStore, **options: Any) -> tuple[Array, Array | None, Array]:
-        """Targets, lengths and predictions of all samples of a store, whose inputs are read chunk by chunk."""
-        lengths = store.sequence_arrays.get("lengths")
-        forward = self._forward(self.n_steps_in_, **options)
-        found = []
-        for start in range(0, store.rows, store.chunk_rows):
-            rows = slice(start, start + store.chunk_rows)
-            x = np.asarray(store.x[rows]).reshape(-1, store.features)
-            found.append(forward(x, None if lengths is None else np.asarray(lengths[rows])))
+    def _compared(
+        self, X: Any, y: Any, lengths: Any, sample_weight: Any, **options: Any
+    ) -> tuple[Array, Array, Array | None]:
+        """Targets, predictions and weights, of all steps that are there where there are targets at every step."""
+        check_order(X, y, "y")
+        samples, steps = self._sequences_to_predict(X, lengths)
+        predicted = np.asarray(samples.outputs(self._forward(steps, **options)))
+        if y is None:
+            if samples.y is None:
+                raise DataError("there are no targets y to compare predictions with; give them")
+            y = np.concatenate([np.asarray(block) for block in samples.y.blocks(1 << 14)])
+        if is_ragged(y):
+            y = padded(y, steps)[0]
+        y = np.asarray(y)
+        weights = None if sample_weight is None else everything(self._weights(sample_weight, len(predicted)))
+        if len(y) != len(predicted):
+            raise DataError(
+                f"X has {len(predicted)} rows and y has {len(y)}; give those that belong together"
+            )
+        if self._every:
+            there = samples.beside.get("lengths")
+            if weights is not None:
+                weights = steps_there(np.repeat(weights[:, None], steps, axis=1), there)
+            y, predicted = steps_there(y, there), steps_there(predicted, there)
+        return y, predicted, weights
+
+    def _of_training(self, store: SampleStore) -> Inputs:
+        """Samples of a store that training wrote, prepared."""
+        beside = {name: np.asarray(array[:]) for name, array in store.sequence_arrays.items()}
         assert store.y is not None
-        return (
-            np.asarray(store.y[:]),
-            None if lengths is None else np.asarray(lengths[:]),
-            np.concatenate(found),
-        )
+        y, how = read_zarr(store.y, "y"), self.model_.preparation
+        if how is not None and how.y is not None and y.dtype.kind == "f":
+            y = mapped(y, how.y.undo, np.float64)
+        return Inputs(as_lazy(store.x), True, beside, y)
 
     def _saved(self) -> dict[str, Any]:
-        return {"steps": self.n_steps_in_, "step_features": self.n_step_features_in_}
+        return {
+            "steps": self.n_steps_in_,
+            "step_features": self.n_step_features_in_,
+            "lengths": self._has_lengths,
+        }
+
+    def _from_model(self) -> dict[str, Any]:
+        network = self.model_.network
+        assert network.sequence_steps is not None
+        return {"steps": network.sequence_steps, "step_features": network.sizes[0] // network.sequence_steps}
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         self.n_steps_in_, self.n_step_features_in_ = int(saved["steps"]), int(saved["step_features"])
+        self._has_lengths = bool(saved.get("lengths", False))
 
     @property
     def _every(self) -> bool:
         """Whether there are outputs at every step."""
         return self._fitted.network.every
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = False
+        return tags

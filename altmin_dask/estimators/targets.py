@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,30 @@ def find_classes(y: RowReader, known: Array | None = None, before: Array | None 
             "give samples of all of them, or warm_start=False"
         )
     return classes
+
+
+@contextmanager
+def announced(estimator: Any, classes: Any) -> Iterator[None]:
+    """Let a classifier know all labels there will be, while it takes some samples.
+
+    Raises
+    ------
+    DataError
+        If there are no classes in the first call, or others than in the first call.
+    """
+    if classes is not None:
+        found = np.unique(np.asarray(classes))
+        if hasattr(estimator, "model_") and not np.array_equal(found, estimator.classes_):
+            raise DataError(
+                f"classes are {found.tolist()}, and were {estimator.classes_.tolist()} in the first call"
+            )
+        estimator._announced = found
+    elif not hasattr(estimator, "model_"):
+        raise DataError("classes must be passed on the first call to partial_fit")
+    try:
+        yield
+    finally:
+        estimator.__dict__.pop("_announced", None)
 
 
 def encoded(y: RowReader, classes: Array) -> RowReader:

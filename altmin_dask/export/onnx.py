@@ -82,7 +82,8 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     file : path
         Where to write; an exported model that is there is replaced.
     classes : sequence, optional
-        Names of the classes, kept as JSON in the file's metadata ``classes``.
+        Names of the classes, if the model does not have them, kept as JSON in the file's metadata ``classes``, beside
+        what is done to raw samples, ``scale`` and ``preparation``.
 
     Raises
     ------
@@ -139,8 +140,15 @@ def _content_of(model: Model, classes: Sequence[Any] | None) -> Any:
         ir_version=IR_VERSION,
         producer_name=PRODUCER,
     )
+    how = model.preparation
+    if classes is None and how is not None:
+        classes = how.classes
+    more = {"scale": json.dumps(model.scale)}
+    if how is not None:
+        more["preparation"] = json.dumps(how.to_json())
     if classes is not None:
-        helper.set_model_props(content, {"classes": json.dumps(list(classes))})
+        more["classes"] = json.dumps(list(classes))
+    helper.set_model_props(content, more)
     return content
 
 

@@ -210,7 +210,7 @@ def _samples(run: RunFolder, model: Model) -> list[Picture]:
         raise _NoPictureError(f"No {what}: {path} no longer holds the samples that were used.")
 
     source = f"The first samples of the {'validation' if role == 'validation' else 'training'} store {path}"
-    outputs, images = model.predict(x), as_images(x, store.sample_shape)
+    outputs, images = model.outputs(x), as_images(x, store.sample_shape)
     if model.kind == "autoencoder":
         return [_reconstructions(x, outputs, images, store.sample_shape, source)]
     if y is None:

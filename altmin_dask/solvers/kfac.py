@@ -20,7 +20,8 @@ random signs ε, so that one backward pass samples it), and damping on both.
 
 How far, and how much of the step before is repeated, is no setting: α D + β (W̃ − W̃_previous) minimises the Gauss–Newton
 model of the nested loss (Martens & Grosse 2015, section 7), measured on a part of the group by two directional
-derivatives. What is evaluated and kept is a running mean of the weights (Polyak & Juditsky 1992).
+derivatives. What is evaluated and kept is a running mean of the weights (Polyak & Juditsky 1992), with those after the
+last step in it as long as there are few.
 
 ρ_i relative to Ḡ_i's mean diagonal is, unless given, a tenth of the unknowns for each target number of a group: the
 fewer numbers determine a weight, the more of what a group says about it is noise.
@@ -208,6 +209,15 @@ class KFACState:
             for mean, w in zip(self.average, weights, strict=True)
         )
 
+    @property
+    def young(self) -> bool:
+        """Whether the mean is of so few steps that the last is most of what they have done."""
+        return self.steps < AVERAGED_PART
+
+    def evaluated(self, weights: Weights, averaging: float) -> Weights:
+        """The mean to evaluate and keep; of the first few steps none may be missing in it, least of all the last."""
+        return self.averaged(weights, averaging) if self.young else self.average
+
     def update_averages(
         self, sums: KroneckerSums, weights: Weights, averaging: float, ridge: float = 0.0
     ) -> None:
@@ -266,6 +276,22 @@ class KFACState:
         self.rejections = 0
         self.damping_scale = max(1.0, DAMPING_FADE * self.damping_scale)
         return moved
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Samples that come little by little, of which a run has the last ones.
+
+    Attributes
+    ----------
+    rows : int
+        How many there have been, those of the run included.
+    state : KFACState or None
+        What the steps on those before remember; None at first.
+    """
+
+    rows: int
+    state: KFACState | None = None
 
 
 _ARRAYS = ("input_factors", "output_factors", "previous_weights", "average")

@@ -48,7 +48,7 @@ class Model:
     scale : float
         What raw samples were divided by before training.
     preparation : Preparation or None
-        What else was done to them.
+        What else was done to them afterwards.
 
     Examples
     --------
@@ -82,21 +82,71 @@ class Model:
             return None
         return self.preparation.x if self.kind == "autoencoder" else self.preparation.y
 
+    @property
+    def prepares(self) -> bool:
+        """Whether anything is to be done to the numbers of raw samples."""
+        return self.scale != 1 or (self.preparation is not None and self.preparation.x is not None)
+
+    def prepare(self, x: Array) -> Array:
+        """Raw numbers (n, …) as the network reads them: divided and scaled in float64, and rounded once.
+
+        Of a table with text, the numbers are those that stand for the values of a column.
+        """
+        if not self.prepares:
+            return x
+        rows = np.divide(x, self.scale, dtype=np.float64)
+        how = self.preparation
+        if how is not None and how.x is not None:
+            rows = how.x.apply(rows)
+        return rows.astype(self.weights[0].dtype)
+
+    def outputs(self, x: Array, lengths: Array | None = None, states: Array | None = None) -> Array:
+        """Network outputs φ_L for prepared samples, as a store has them, (n, d_L); arguments as of `predict`."""
+        return self.network.predict(self.weights, Batch(x, lengths=lengths, states=states))
+
     def predict(self, x: Array, lengths: Array | None = None, states: Array | None = None) -> Array:
-        """Network outputs φ_L of a forward pass.
+        """Predictions for raw samples, as `altmin predict` writes them: in the units of the raw data.
 
         Parameters
         ----------
-        x : ndarray, (n, …)
-            Samples, already scaled.
+        x : ndarray or frame, (n, …)
+            Samples that nothing was done to; of a frame the columns are found by their names. For text, load the
+            model as an estimator.
         lengths, states : ndarray, optional
             Of sequences, as in `altmin_dask.types.Batch`.
 
         Returns
         -------
         ndarray, (n, d_L), or with an output at every step (n, T d_L)
+
+        Raises
+        ------
+        DataError
+            If samples have other columns or another size.
         """
-        return self.network.predict(self.weights, Batch(x, lengths=lengths, states=states))
+        outputs = self.outputs(self.prepare(self._numbers(x)), lengths, states)
+        return outputs if self.output_scaling is None else self.output_scaling.undo(outputs)
+
+    def _numbers(self, x: Any) -> Array:
+        how = self.preparation
+        if hasattr(x, "columns") and how is not None and how.columns:
+            names = [str(name) for name in x.columns]
+            if missing := [name for name in how.names if name not in names]:
+                raise DataError(
+                    f"x has no column {missing[0]!r}; it has {', '.join(names[:10])}: load the model as an estimator, "
+                    "which prepares raw columns"
+                )
+            x = np.asarray(x)[:, [names.index(name) for name in how.names]]
+        values: Array = np.asarray(x)
+        if values.dtype.kind not in "biuf":
+            raise DataError(f"x has dtype {values.dtype}; give numbers, or load the model as an estimator")
+        if values.ndim < 2 or math.prod(values.shape[1:]) != self.network.sizes[0]:
+            recurrent = self.network.sequence_steps is not None
+            if not recurrent or values.ndim < 2:
+                raise DataError(
+                    f"x has shape {values.shape}; the network reads {self.network.sizes[0]} values"
+                )
+        return values
 
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and ``model.json``; each file appears complete or not at all."""
@@ -124,7 +174,7 @@ class Model:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Model:
-        """Read what `save` wrote.
+        """Read what `save` wrote, of an estimator or a run, too.
 
         Raises
         ------
@@ -134,6 +184,8 @@ class Model:
             If its files are damaged or do not fit together.
         """
         folder = Path(folder)
+        if not (folder / _SETTINGS).exists() and (folder / "model").is_dir():
+            folder = folder / "model"  # a run's
         try:
             settings, tensors, belongs = _read(folder)
         except FileNotFoundError as error:

@@ -85,8 +85,8 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """Folder of the model."""
-        return self.path / "model"
+        """Folder of the model; of an estimator that was saved, the folder itself."""
+        return self.path if (self.path / "model.json").is_file() else self.path / "model"
 
     @property
     def weights(self) -> Path:

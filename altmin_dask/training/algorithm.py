@@ -75,6 +75,10 @@ class Algorithm(Protocol[S]):
         """Whether there is nothing more to gain."""
 
     @property
+    def tentative(self) -> bool:
+        """Whether the last step in `weights` may yet be taken back: then no loss is too high to go on with."""
+
+    @property
     def pending_samples(self) -> int:
         """Samples whose visit has begun and is not over."""
 

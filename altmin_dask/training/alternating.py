@@ -194,6 +194,11 @@ class AlternatingMinimization:
         return self.weights_file
 
     @property
+    def tentative(self) -> bool:
+        """Never: steps are not taken back."""
+        return False
+
+    @property
     def objective(self) -> float:
         """Mean F_k of the last group after its z-update."""
         return float(self.state.statistics.diagnostics[0])

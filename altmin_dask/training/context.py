@@ -23,7 +23,7 @@ from altmin_dask.execution.task_graphs import Step
 from altmin_dask.execution.timing import activity
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import Evaluation
-from altmin_dask.solvers.kfac import KFACState
+from altmin_dask.solvers.kfac import Stream
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import WeightStore
 from altmin_dask.training.checkpoint import AlgorithmState, Checkpoint
@@ -62,8 +62,8 @@ class RunContext:
         Where everything is kept; already claimed.
     executor : Executor
         Where the tasks run.
-    kfac_state : KFACState, optional
-        What earlier K-FAC steps on other samples remember, where these go on from them.
+    stream : Stream, optional
+        What has been of samples that come little by little.
     usage : callable
         Tells what all processes spend from the seconds of this one, by activity.
 
@@ -85,11 +85,11 @@ class RunContext:
         problem: Problem,
         run: RunFolder,
         executor: Executor,
-        kfac_state: KFACState | None = None,
+        stream: Stream | None = None,
         usage: Callable[[dict[str, float]], Usage] = Usage,
     ) -> None:
         self.usage = usage
-        self.kfac_state = kfac_state
+        self.stream = stream
         self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
         self.checkpoint = Checkpoint()
         self.settings, self.rows = problem.settings, problem.train.store.rows
@@ -103,6 +103,13 @@ class RunContext:
     def network(self) -> Network:
         """What is trained."""
         return self.problem.task_context.network
+
+    @property
+    def samples_in_all(self) -> int:
+        """Samples that the ridge is shared by: of a stream all that have been, and as many at least as a group has."""
+        if self.stream is None:
+            return self.rows
+        return max(self.stream.rows, self.network.defaults.group_rows)
 
     def charge(self) -> None:
         """Book the time since the last charge as training."""

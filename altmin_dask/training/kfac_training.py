@@ -148,7 +148,7 @@ class KFACTraining:
             settings.proximal,
             settings.output_damping,
             pipeline.training.averaging,
-            pipeline.solver.ridge / context.rows,
+            pipeline.solver.ridge / context.samples_in_all,
             pipeline.solver.penalize_bias,
         )
         self.model_every = settings.model_every
@@ -160,7 +160,7 @@ class KFACTraining:
     @property
     def weights(self) -> Weights:
         """The weights to evaluate: the running mean."""
-        return self.state.kfac_state.average
+        return self.state.kfac_state.evaluated(self.state.weights, self.settings.averaging)
 
     @property
     def pending_samples(self) -> int:
@@ -198,6 +198,11 @@ class KFACTraining:
         return False
 
     @property
+    def tentative(self) -> bool:
+        """While the last step is evaluated at once, before a group has judged it."""
+        return self.context.stream is not None or self.state.kfac_state.young
+
+    @property
     def objective(self) -> float:
         """Mean loss of the last groups, the ridge included."""
         return self.state.kfac_state.loss_ema
@@ -205,7 +210,8 @@ class KFACTraining:
     def init(self, initial: Initial) -> None:
         """Begin with initial weights, or with what earlier steps on other samples remember."""
         weights = initial(self.context, self.groups[0])
-        self.state = KFACTrainingState(weights, self.context.kfac_state or KFACState.start(weights))
+        remembered = None if self.context.stream is None else self.context.stream.state
+        self.state = KFACTrainingState(weights, remembered or KFACState.start(weights))
 
     def restore(self, state: KFACTrainingState) -> None:
         """Take up a committed state."""

@@ -116,7 +116,7 @@ def _check_weighted(pipeline: Pipeline) -> None:
     ConfigError
         If it would.
     """
-    if pipeline.network.recurrent or pipeline.network.target == "inputs":
+    if pipeline.network.target == "inputs":
         raise ConfigError(f"a {pipeline.network.kind} takes no weights of samples; leave them out")
     if pipeline.keeps_z or pipeline.solver.mu != "auto":
         raise ConfigError(

@@ -223,7 +223,7 @@ class Trainer:
             cpu_seconds=checkpoint.cpu_seconds,
             wall_seconds=checkpoint.wall_seconds,
             nested_loss=nested.mean_loss,
-            regularized_loss=nested.mean_loss + ridge / self.rows,
+            regularized_loss=nested.mean_loss + ridge / self.context.samples_in_all,
             validation_loss=validation.mean_loss if validation else None,
             nested_accuracy=nested.accuracy if labels else None,
             validation_accuracy=validation.accuracy if validation and labels else None,
@@ -274,6 +274,8 @@ class Trainer:
 
         first, best = checkpoint.marks or (here, here)
         limit = max(DIVERGED * regularized(best), regularized(first))
+        if self.algorithm.tentative:
+            limit = math.inf
         if math.isfinite(regularized(here)) and regularized(here) <= limit:
             checkpoint.marks = [first, min(best, here, key=regularized)]
             return

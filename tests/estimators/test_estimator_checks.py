@@ -33,11 +33,14 @@ WEIGHTS = (
 
 
 def expected_failures(estimator: Any) -> dict[str, str]:
-    if isinstance(estimator, AltMinRecurrentClassifier | AltMinRecurrentRegressor):
-        return {"check_supervised_y_2d": "targets of two dimensions are one for each step, and no mistake"}
-    if not isinstance(estimator, AltMinClassifier | AltMinRegressor):
+    if isinstance(estimator, StandardScaler | AltMinAutoencoder):
         return {}
-    return {"check_sample_weight_equivalence_on_dense_data": WEIGHTS}
+    found = dict.fromkeys(
+        (f"check_sample_weight_equivalence_on_{kind}_data" for kind in ("dense", "sparse")), WEIGHTS
+    )
+    if isinstance(estimator, AltMinRecurrentClassifier | AltMinRecurrentRegressor):
+        found["check_supervised_y_2d"] = "targets of two dimensions are one for each step, and no mistake"
+    return found
 
 
 LONG = (  # a third of them take two thirds of the time
@@ -48,6 +51,7 @@ LONG = (  # a third of them take two thirds of the time
     "check_estimators_dtypes",
     "check_pipeline_consistency",
     "check_sample_weight_equivalence_on_dense_data",
+    "check_sample_weight_equivalence_on_sparse_data",
 )
 
 

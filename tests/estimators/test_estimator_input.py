@@ -91,10 +91,6 @@ def test_every_kind_of_input_trains_the_same_and_leaves_nothing(kind, wanted, tm
     same = frame(X) if kind == "dask frames" else X
     np.testing.assert_allclose(fitted.predict_proba(same), wanted, atol=1e-12)
     assert list(scratch.iterdir()) == []
-    if kind == "path of a file":
-        with pytest.raises(DataError, match="altmin ingest"):
-            fitted.predict(x)
-        return
     lazy = fitted.predict_proba(x)
     assert isinstance(lazy, da.Array)
     assert lazy.dtype == lazy._meta.dtype == np.float64
@@ -282,14 +278,3 @@ def test_classes_of_a_table_keep_their_names(tmp_path):
             assert fitted.score(X, colours) > 0.4
     assert fitted.score(tmp_path / "t.zarr") == pytest.approx(fitted.score(X, colours))
     assert set(fitted.predict(tmp_path / "t.zarr").compute()) <= set(colours)
-
-
-def test_what_was_done_to_a_store_is_not_done_twice(tmp_path):
-    store = ingest(array_source(255 * X, LABELS), tmp_path / "s.zarr", scale=255, dtype="float64")
-    fitted = classifier().fit(store.path)
-    rows = rows_of(store.path)
-    np.testing.assert_allclose(fitted.predict_proba(X)[rows], fitted.predict_proba(store.path).compute())
-    assert fitted.model_.scale == 1
-    images = ingest(array_source(X.reshape(400, 2, 3), LABELS), tmp_path / "i.zarr", standardize=True)
-    model = classifier().fit(images.path).model_
-    assert (model.sample_shape, model.preparation) == ((6,), None)

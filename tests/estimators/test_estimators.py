@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from scipy import sparse
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -84,11 +83,6 @@ def test_frames_give_the_same_as_arrays():
         np.testing.assert_array_equal(fitted.predict_proba(frame), wanted)
     with pytest.raises(ValueError, match="feature names"):
         classifier().fit(pandas, LABELS).predict(pandas[["b", "a", "c", "d"]])
-
-
-def test_sparse_samples_are_refused():
-    with pytest.raises(TypeError, match="dense"):
-        classifier().fit(sparse.csr_array(X), LABELS)
 
 
 def test_regressor_of_one_and_of_several_outputs():

@@ -67,9 +67,11 @@ def test_padding_is_never_seen():
     np.testing.assert_array_equal(a.model_.weights[0], b.model_.weights[0])
     there = np.arange(6) < LENGTHS[:, None]
     np.testing.assert_allclose(
-        a.predict_proba(X, LENGTHS)[there], b.predict_proba(padded, LENGTHS)[there], rtol=1e-12
+        a.predict_proba(X, lengths=LENGTHS)[there],
+        b.predict_proba(padded, lengths=LENGTHS)[there],
+        rtol=1e-12,
     )
-    hits = (a.predict(X, LENGTHS) == EVERY)[there].mean()
+    hits = (a.predict(X, lengths=LENGTHS) == EVERY)[there].mean()
     assert a.score(X, EVERY, lengths=LENGTHS) == pytest.approx(hits)
 
 

@@ -134,6 +134,7 @@ def test_increments_read_x_and_y_once(place, group_chunks, store, pipeline, monk
                 "schedule": "kfac",
                 "group_chunks": group_chunks,
                 "max_sweeps": sweeps,
+                "n_iter_no_change": None,
                 "evaluation_rows": 1,
             },
             solver={"mu": "auto"},

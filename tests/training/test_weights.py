@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from sklearn.datasets import make_classification
 
 from altmin_dask import AltMinClassifier, AltMinRegressor, Model
 from altmin_dask.errors import ConfigError, DataError
-from altmin_dask.networks.builders import dense_network
+from altmin_dask.networks.builders import dense_network, recurrent_layers, stacked_network
+from altmin_dask.networks.losses import get_loss
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import evaluate_chunk, moments_chunk
 from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
@@ -34,6 +36,26 @@ def problem(loss: str) -> tuple[Network, Any, np.ndarray, np.ndarray, np.ndarray
 def test_whole_weights_are_repetitions(loss):
     network, weights, x, y, w = problem(loss)
     weighted, repeated = Batch(x, y, w), Batch(x.repeat(w, axis=0), y.repeat(w, axis=0))
+    check_alike(network, weights, weighted, repeated)
+
+
+@pytest.mark.parametrize("reads", ["last", "each"])
+def test_weights_of_sequences_are_repetitions(reads):
+    """Of any length, with one target or one at every step."""
+    rng = np.random.default_rng(3)
+    hidden = recurrent_layers([4], [3], "tanh", reads=reads)
+    network = stacked_network((5, 2), hidden, 2, get_loss("squared", None), "tanh", reads=reads)
+    x, w, lengths = rng.normal(size=(30, 5, 2)), rng.integers(0, 4, 30), rng.integers(1, 6, 30)
+    y = rng.normal(size=(30, 5, 2) if reads == "each" else (30, 2))
+    weighted = Batch(x, y, w, lengths)
+    check_alike(
+        network, network.initial_weights(0, np.float64), weighted, weighted.rows(np.arange(30).repeat(w))
+    )
+
+
+def check_alike(network, weights, weighted, repeated):
+    """What a chunk says is the same of both, the weights of the second left out."""
+    repeated = replace(repeated, sample_weight=None)
     found = kfac_chunk(network, weights, None, weighted, NewtonSettings())
     wanted = kfac_chunk(network, weights, None, repeated, NewtonSettings())
     np.testing.assert_allclose(found.totals[1], wanted.totals[1])

@@ -1,0 +1,194 @@
+"""Samples to predict for, of whatever kind, with what belongs to them, and whether they are ready for the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import prod
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import zarr
+from dask.base import is_dask_collection
+from dask.delayed import delayed
+
+from altmin_dask.data.checks import check_finite
+from altmin_dask.data.find import is_store
+from altmin_dask.data.formats.base import SourceOptions
+from altmin_dask.data.open import open_source
+from altmin_dask.data.readers import RowReader
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.streams import mapped
+from altmin_dask.errors import DataError
+from altmin_dask.estimators.forward import Forward
+from altmin_dask.estimators.input import as_lazy
+from altmin_dask.preparation import Preparation
+from altmin_dask.storage.alike import check_alike
+from altmin_dask.storage.locations import locate
+from altmin_dask.storage.model import Model
+from altmin_dask.storage.zarr_groups import open_zarr
+from altmin_dask.types import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Samples to predict for.
+
+    Attributes
+    ----------
+    x : ndarray, sparse matrix, dask array or RowReader, (rows, …)
+        In memory, lazy, or to be streamed.
+    ready : bool
+        Whether they are prepared as the network reads them.
+    beside : dict
+        ``lengths`` and ``states``, where the samples have some.
+    y : RowReader or None
+        Targets, in their own units and names, where the samples have some.
+    """
+
+    x: Any
+    ready: bool = False
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    y: RowReader | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        shape: tuple[int, ...] = tuple(self.x.shape[1:])
+        return shape
+
+    @property
+    def lazy(self) -> bool:
+        """Whether predictions are a dask array."""
+        return isinstance(self.x, da.Array | RowReader)
+
+    def outputs(self, forward: Forward) -> Any:
+        """What a network gives for them."""
+        forward = replace(forward, prepare=None) if self.ready else forward
+        if isinstance(self.x, da.Array):
+            return forward.lazily(self.x, **self.beside)
+        if isinstance(self.x, RowReader):
+            return forward.streamed(self.x, **self.beside)
+        return forward(self.x, **self.beside)
+
+    def as_targets(self, model: Model) -> da.Array:
+        """Lazy samples (rows, values) in the units of an auto-encoder's outputs."""
+        x = self.x if isinstance(self.x, da.Array) else whole(self.x)
+        x = x if x.ndim == 2 else x.reshape(x.shape[0], prod(x.shape[1:]))
+        scaling = model.output_scaling
+        if self.ready:
+            return (
+                x
+                if scaling is None
+                else da.map_blocks(scaling.undo, x, dtype=np.float64, meta=np.empty((0, 0)))
+            )
+        return x if model.scale == 1 or scaling is not None else x / model.scale
+
+
+def whole(reader: RowReader) -> da.Array:
+    """A stream as a dask array of one block."""
+    values = delayed(_everything, pure=False)(delayed(reader, traverse=False))
+    return da.from_delayed(values, reader.shape, dtype=reader.dtype)
+
+
+def _everything(reader: RowReader) -> Array:
+    return np.concatenate([np.asarray(block) for block in reader.blocks(1 << 14)])
+
+
+def of_location(name: str, model: Model) -> Inputs:
+    """Samples of a store, or of a file that nothing was done to.
+
+    Raises
+    ------
+    AltMinError
+        If they cannot be read, or were prepared otherwise than those for training.
+    """
+    if is_store(name):
+        node = open_zarr(locate(name))
+        if isinstance(node, zarr.Array):
+            return Inputs(as_lazy(node))
+        store = SampleStore.open(name)
+        if store.attributes:
+            check_alike(store.title, store.scale, store.preparation, model)
+        beside = {key: np.asarray(array[:]) for key, array in store.sequence_arrays.items()}
+        return Inputs(as_lazy(store.x), bool(store.attributes), beside, targets_of(store))
+    how = model.preparation
+    source = open_source(name, like=how if how is not None and how.columns else None)
+    if how is None or not how.columns:
+        check_alike(name, model.scale, _scaled_as(source.preparation, how), model)
+    beside = {key: _everything(reader) for key, reader in source.sequence_arrays.items()}
+    return Inputs(source.x, False, beside, _named(source.y, source.preparation))
+
+
+def _scaled_as(own: Preparation | None, how: Preparation | None) -> Preparation | None:
+    """The preparation of raw samples, as if they were scaled: only what is asked of their columns is of interest."""
+    return own if how is None else replace(own or Preparation(), x=how.x)
+
+
+def targets_of(store: SampleStore) -> RowReader | None:
+    """Targets of a store in their own units and names."""
+    from altmin_dask.data.zarr_reader import read_zarr
+
+    if store.y is None:
+        return None
+    y, how = read_zarr(store.y, f"y of {store.path}"), store.preparation
+    if how is not None and how.y is not None:
+        return mapped(y, how.y.undo, np.float64)
+    return _named(y, how)
+
+
+def _named(y: RowReader | None, how: Preparation | None) -> RowReader | None:
+    if y is None or how is None or how.classes is None:
+        return y
+    names = np.array(how.classes)
+    return mapped(y, names.__getitem__, names.dtype)
+
+
+def of_table(X: Any, how: Preparation) -> Inputs:
+    """Raw rows of a frame, in memory or of dask, whose columns are found by their names.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, or has values that it had not before.
+    """
+    width = len(how.names)
+    rows = partial(_rows_of, how=replace(how, targets=(), classes=None))
+    if not is_dask_collection(X):
+        values = rows(X.to_pandas() if hasattr(X, "to_pandas") else X)
+        if len(values):
+            check_finite(values, None, 0, "X")
+        return Inputs(values)
+    missing = [column.name for column in how.columns if column.name not in map(str, X.columns)]
+    if missing:
+        raise DataError(f"X has no column {missing[0]!r}; it has {', '.join(map(str, X.columns))}")
+    parts = [
+        da.from_delayed(delayed(rows)(part), (np.nan, width), dtype=np.float64) for part in X.to_delayed()
+    ]
+    return Inputs(da.concatenate(parts))
+
+
+def _rows_of(frame: Any, how: Preparation) -> Array:
+    import dask.dataframe as dd
+
+    from altmin_dask.data.formats.tables import table_source
+
+    if len(frame) == 0:
+        return np.empty((0, len(how.names)))
+    frame = frame.rename(columns=str)
+    names = [column.name for column in how.columns if column.name in frame.columns]
+    table = dd.from_pandas(frame[names].reset_index(drop=True), npartitions=1)
+    found = table_source("X", table, SourceOptions(None, None, how)).x
+    return np.concatenate(list(_blocks(found)))
+
+
+def _blocks(reader: RowReader) -> Iterator[Array]:
+    return reader.blocks(max(1, reader.shape[0]))
+
+
+def is_frame(X: Any) -> bool:
+    """Whether samples have named columns."""
+    return hasattr(X, "columns") and hasattr(X, "dtypes") and not isinstance(X, str | os.PathLike)
