@@ -294,9 +294,10 @@ class KFACTraining:
         """
         if not sums.is_finite:
             return True
-        settings, mean = self.settings, self.files.put(self.weights, "mean")
+        settings, average = self.settings, self.state.kfac_state.average
+        mean = self.files.put(average, "mean")
         before = self.context.evaluate(task_graphs.evaluate, self.context.problem.train, group.group, mean)
-        ridge = ridge_term(self.weights, settings.ridge, settings.penalize_bias)
+        ridge = ridge_term(average, settings.ridge, settings.penalize_bias)
         return self.state.kfac_state.did_harm(sums, group.ridge, before.mean_loss + ridge)
 
     def _rows(self, group: InFlightGroup) -> int:

@@ -61,7 +61,7 @@ def write(place: Path, kind: str, y: np.ndarray) -> str:
 
 
 def train(altmin, place: Path, source: str, *settings: str) -> Model:
-    data: dict[str, Any] = {"chunk_rows": 16}
+    data: dict[str, Any] = {"chunk_rows": 16, "shuffle": False}
     if source.endswith(".npy"):
         data["y"] = str(place / "y.npy")
     write_pipeline(place / "p.toml", source, "classifier", data=data)
@@ -77,7 +77,7 @@ def plain(tmp_path_factory):
 
     home = tmp_path_factory.mktemp("plain")
     np.savez(home / "t.npz", x=X, y=LABELS)
-    write_pipeline(home / "p.toml", home / "t.npz", "classifier", data={"chunk_rows": 16})
+    write_pipeline(home / "p.toml", home / "t.npz", "classifier", data={"chunk_rows": 16, "shuffle": False})
     assert run_here("train", home / "p.toml", "--run", home / "run") == 0
     return Model.load(home / "run" / "model")
 
@@ -130,7 +130,10 @@ def test_stores_keep_the_numbers_they_were_given(kind, plain, altmin, tmp_path):
     """What the labels are is found by a run, which knows what they are for: they may as well be numbers to fit."""
     y = KINDS[kind][LABELS]
     np.savez(tmp_path / "t.npz", x=X, y=y)
-    assert altmin("ingest", "t.npz", "t.zarr", "--dtype", "float64", "--chunk-rows", 16).code == 0
+    assert (
+        altmin("ingest", "--no-shuffle", "t.npz", "t.zarr", "--dtype", "float64", "--chunk-rows", 16).code
+        == 0
+    )
     np.testing.assert_array_equal(SampleStore.open("t.zarr").y[:], y)
     before = {name: Path(name).read_bytes() for name in files_below(tmp_path) if Path(name).is_file()}
     model = train(altmin, tmp_path, "t.zarr")
@@ -269,7 +272,9 @@ def test_labels_of_steps(altmin, tmp_path):
     ):
         np.savez(tmp_path / "t.npz", x=x, y=y)
         refused(altmin("train", "p.toml", "--run", "other"), sentence)
-        assert altmin("ingest", "t.npz", "t.zarr", "--overwrite", "--dtype", "float64").code == 0
+        assert (
+            altmin("ingest", "--no-shuffle", "t.npz", "t.zarr", "--overwrite", "--dtype", "float64").code == 0
+        )
         refused(altmin("train", "p.toml", "--run", "other", "data.train=t.zarr"), sentence)
 
 
@@ -278,7 +283,8 @@ def test_the_report_names_them(name, altmin, tmp_path):
     """Of the pictures, as many are right as have the right label."""
     x, y = next(open_source("digits:test").blocks(360))
     np.savez(tmp_path / "t.npz", x=x / 16, y=[name(n) for n in y])
-    write_pipeline(tmp_path / "p.toml", "t.npz", "classifier", training={"schedule": "kfac"})
+    settings = {"training": {"schedule": "kfac"}, "data": {"shuffle": False}}
+    write_pipeline(tmp_path / "p.toml", "t.npz", "classifier", **settings)
     assert altmin("train", "p.toml", "--run", "run").code == 0
     run = RunFolder(tmp_path / "run")
     model = Model.load(run.model)
@@ -328,7 +334,9 @@ def test_what_is_no_label(value):
 
 def test_missing_labels(altmin, tmp_path):
     np.savez("t.npz", x=X, y=np.where(LABELS > 1, "", "a"))
-    refused(altmin("ingest", "t.npz", "t.zarr"), "has labels that are empty; leave such rows out")
+    refused(
+        altmin("ingest", "--no-shuffle", "t.npz", "t.zarr"), "has labels that are empty; leave such rows out"
+    )
     pd.DataFrame(X, columns=list("abcdef")).assign(y=[None, *LABELS[1:]]).to_csv("t.csv", index=False)
     write_pipeline(tmp_path / "p.toml", "t.csv", "classifier")
     refused(altmin("train", "p.toml"), "has no value in the target 'y' in 1 row of 60; leave such rows out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import dask.dataframe as dd
@@ -35,8 +36,13 @@ def test_an_integer_column_that_turns_decimal_late(altmin, tmp_path):
     lines = [f"{row % 7},{row % 2}" for row in range(rows)]
     lines[50_000], lines[55_000] = "2.5,0", ",1"
     (tmp_path / "t.csv").write_text("a,y\n" + "\n".join(lines) + "\n")
-    refused(altmin("ingest", "t.csv", "t.zarr"), "missing values in the column 'a', in 1 row; fill them in")
-    done = altmin("ingest", "t.csv", "t.zarr", "--missing", "constant:-1", "--dtype", "float64")
+    refused(
+        altmin("ingest", "--no-shuffle", "t.csv", "t.zarr"),
+        "missing values in the column 'a', in 1 row; fill them in",
+    )
+    done = altmin(
+        "ingest", "--no-shuffle", "t.csv", "t.zarr", "--missing", "constant:-1", "--dtype", "float64"
+    )
     assert (done.code, done.err) == (0, "")
     store = SampleStore.open("t.zarr")
     expected = np.arange(rows) % 7 * 1.0
@@ -128,7 +134,8 @@ def test_whole_numbers_keep_their_digits_beside_missing_ones(lines, tmp_path):
 def test_missing_targets_are_counted(altmin, tmp_path):
     (tmp_path / "t.csv").write_text("a,y\n1,0\n2,\n3,1\n4,\n")
     refused(
-        altmin("ingest", "t.csv", "t.zarr", "--missing", "mean"), "no value in the target 'y' in 2 rows of 4"
+        altmin("ingest", "--no-shuffle", "t.csv", "t.zarr", "--missing", "mean"),
+        "no value in the target 'y' in 2 rows of 4",
     )
 
 
@@ -244,3 +251,19 @@ def test_a_regressor_is_evaluated_on_whole_targets(altmin, tmp_path):
     file = write_pipeline(tmp_path / "p.toml", "t.csv", "regressor")
     assert altmin("train", file, "--run", "r").code == 0
     assert altmin("evaluate", "r", "n.csv").code == 0
+
+
+def test_threads_that_read_x_and_y_at_their_own_pace(tmp_path, monkeypatch):
+    """Both go through the same parts; who is overtaken by a new reading goes on alone."""
+    monkeypatch.setattr("altmin_dask.data.formats.csv.BLOCK_BYTES", 100)
+    pd.DataFrame({"a": np.arange(300.0), "y": np.arange(300.0) / 2}).to_csv(tmp_path / "t.csv", index=False)
+    source = open_source(tmp_path / "t.csv")
+    first, second, third = source.x.blocks(7), source.y.blocks(7), source.x.blocks(50)
+    found = [next(first), next(second), next(first), next(third)]
+    np.testing.assert_array_equal(np.concatenate([found[0], found[2], *first])[:, 0], np.arange(300.0))
+    np.testing.assert_array_equal(np.concatenate([found[1], *second]), np.arange(300.0) / 2)
+    np.testing.assert_array_equal(np.concatenate([found[3], *third])[:, 0], np.arange(300.0))
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(lambda reader: np.concatenate(list(reader.blocks(3))), [source.x, source.y] * 4))
+    for x, y in zip(read[::2], read[1::2], strict=True):
+        np.testing.assert_array_equal(x[:, 0] / 2, y)

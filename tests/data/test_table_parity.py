@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_order import ingest
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -20,7 +21,6 @@ from altmin_dask.data.find import open_like
 from altmin_dask.data.formats import csv
 from altmin_dask.data.formats.base import SourceOptions
 from altmin_dask.data.formats.tables import table_source
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.errors import AltMinWarning
 from altmin_dask.table_options import TableOptions

@@ -49,7 +49,7 @@ def table(tmp_path, monkeypatch):
 def test_missing_values_are_filled_in(words, age, town, table, altmin):
     """The same from the command line, from Python, and of other samples; with a number that says so."""
     options = [word for each in words for word in ("--missing", each)]
-    done = altmin("ingest", table, "t.zarr", *options, "--dtype", "float64")
+    done = altmin("ingest", "--no-shuffle", table, "t.zarr", *options, "--dtype", "float64")
     assert (done.code, done.err) == (0, "")
     store = SampleStore.open("t.zarr")
     towns = sorted({"Bonn", "Ulm", town})
@@ -65,7 +65,10 @@ def test_missing_values_are_filled_in(words, age, town, table, altmin):
 
     with open("n.csv", "w") as file:
         file.write("town,age\n,\nBonn,3\n")
-    assert altmin("ingest", "n.csv", "n.zarr", "--like", "t.zarr", "--dtype", "float64").code == 0
+    assert (
+        altmin("ingest", "--no-shuffle", "n.csv", "n.zarr", "--like", "t.zarr", "--dtype", "float64").code
+        == 0
+    )
     again = SampleStore.open("n.zarr")
     np.testing.assert_array_equal(again.x[0], [age, 1, *(name == town for name in towns), 1])
     np.testing.assert_array_equal(again.x[1], [3, 0, *(name == "Bonn" for name in towns), 0])
@@ -100,7 +103,7 @@ def test_missing_values_are_filled_in(words, age, town, table, altmin):
     ],
 )
 def test_what_cannot_be_done_is_said_before_any_work(words, sentence, table, altmin, tmp_path):
-    refused(altmin("ingest", table, "t.zarr", *words), sentence)
+    refused(altmin("ingest", "--no-shuffle", table, "t.zarr", *words), sentence)
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
@@ -185,21 +188,37 @@ def test_values_that_are_new(table, altmin):
     how = open_source(table, missing="mean", handle_unknown="error").preparation
     with pytest.raises(DataError, match="has 'Paris', 'Rome' in the column 'town' of 3 rows"):
         open_source("n.csv", like=how)
-    assert altmin("ingest", table, "t.zarr", "--missing", "mean", "--handle-unknown", "error").code == 0
-    refused(
-        altmin("ingest", "n.csv", "n.zarr", "--like", "t.zarr"), "which the data for training had not; leave"
+    assert (
+        altmin(
+            "ingest", "--no-shuffle", table, "t.zarr", "--missing", "mean", "--handle-unknown", "error"
+        ).code
+        == 0
     )
-    assert altmin("ingest", table, "u.zarr", "--missing", "mean").code == 0
+    refused(
+        altmin("ingest", "--no-shuffle", "n.csv", "n.zarr", "--like", "t.zarr"),
+        "which the data for training had not; leave",
+    )
+    assert altmin("ingest", "--no-shuffle", table, "u.zarr", "--missing", "mean").code == 0
     with warnings.catch_warnings():
         warnings.simplefilter("always", AltMinWarning)
-        done = altmin("ingest", "n.csv", "n.zarr", "--like", "u.zarr")
+        done = altmin("ingest", "--no-shuffle", "n.csv", "n.zarr", "--like", "u.zarr")
     assert done.code == 0
     assert done.err.count("altmin: warning: ") == done.err.count("of 3 rows") == 1
 
 
 def test_a_frame_in_memory_is_prepared_the_same(table, altmin):
     assert (
-        altmin("ingest", table, "t.zarr", "--missing", "mean", "--standardize", "--dtype", "float64").code
+        altmin(
+            "ingest",
+            "--no-shuffle",
+            table,
+            "t.zarr",
+            "--missing",
+            "mean",
+            "--standardize",
+            "--dtype",
+            "float64",
+        ).code
         == 0
     )
     store = SampleStore.open("t.zarr")
@@ -218,7 +237,7 @@ def test_many_categories_share_a_number(tmp_path, monkeypatch, altmin):
     tails = [f"N{number:04d}" for number in range(4000)]
     frame = pd.DataFrame({"tail": tails + tails[:300] + tails[:255], "b": 1.0, "y": 0})
     frame.to_csv("t.csv", index=False)
-    assert altmin("ingest", "t.csv", "t.zarr").code == 0
+    assert altmin("ingest", "--no-shuffle", "t.csv", "t.zarr").code == 0
     how = SampleStore.open("t.zarr").preparation
     column = how.columns[0]
     assert column.values == tuple(tails[:255])
@@ -238,7 +257,7 @@ def test_many_categories_share_a_number(tmp_path, monkeypatch, altmin):
         assert whole(open_source("n.csv", like=how))[2, 255] == 1
     monkeypatch.setattr(survey, "MOST", 3000)
     refused(
-        altmin("ingest", "t.csv", "u.zarr"),
+        altmin("ingest", "--no-shuffle", "t.csv", "u.zarr"),
         "more than 3000 values in the column 'tail', which tell rows apart",
     )
 
@@ -256,7 +275,7 @@ def test_dates_are_days_and_cycles(tmp_path, monkeypatch, altmin):
     for name in ("t.csv", "t.parquet"):
         np.testing.assert_array_equal(whole(open_source(name)), days.to_numpy()[:, None])
         words = ["--dates", "cyclic", "--dtype", "float64", "--overwrite", "--standardize"]
-        assert altmin("ingest", name, "t.zarr", *words).code == 0
+        assert altmin("ingest", "--no-shuffle", name, "t.zarr", *words).code == 0
         store = SampleStore.open("t.zarr")
         np.testing.assert_allclose(store.x[:, 0], (days - days.mean()) / days.std(ddof=0), atol=1e-12)
         np.testing.assert_allclose(store.x[:, 1:], cycles, atol=1e-12)
@@ -265,9 +284,9 @@ def test_dates_are_days_and_cycles(tmp_path, monkeypatch, altmin):
 
 def test_a_store_prepares_other_samples(table, altmin, tmp_path):
     """What was found on the first is done to others, and settings that the store has are not given again."""
-    assert altmin("ingest", table, "t.zarr", "--missing", "mean", "--standardize").code == 0
+    assert altmin("ingest", "--no-shuffle", table, "t.zarr", "--missing", "mean", "--standardize").code == 0
     first = SampleStore.open("t.zarr")
-    assert altmin("ingest", table, "u.zarr", "--like", "t.zarr").code == 0
+    assert altmin("ingest", "--no-shuffle", table, "u.zarr", "--like", "t.zarr").code == 0
     again = SampleStore.open("u.zarr")
     np.testing.assert_array_equal(again.x[:], first.x[:])
     np.testing.assert_array_equal(again.y[:], first.y[:])
@@ -278,12 +297,12 @@ def test_a_store_prepares_other_samples(table, altmin, tmp_path):
         (["--missing", "mean"], "--missing does not go with --like"),
         (["--max-categories", "3"], "--max-categories does not go with --like"),
     ):
-        refused(altmin("ingest", table, "v.zarr", "--like", "t.zarr", *words), sentence)
+        refused(altmin("ingest", "--no-shuffle", table, "v.zarr", "--like", "t.zarr", *words), sentence)
     np.savez("raw.npz", x=np.full((5, 2), 51.0))
-    assert altmin("ingest", "raw.npz", "a.zarr", "--scale", "255").code == 0
-    assert altmin("ingest", "raw.npz", "b.zarr", "--like", "a.zarr").code == 0
+    assert altmin("ingest", "--no-shuffle", "raw.npz", "a.zarr", "--scale", "255").code == 0
+    assert altmin("ingest", "--no-shuffle", "raw.npz", "b.zarr", "--like", "a.zarr").code == 0
     assert (zarr.open_array("b.zarr/x", mode="r")[:] == np.float32(0.2)).all()
-    refused(altmin("ingest", "raw.npz", "c.zarr", "--missing", "mean"), "is no table")
+    refused(altmin("ingest", "--no-shuffle", "raw.npz", "c.zarr", "--missing", "mean"), "is no table")
 
 
 def test_options_are_checked_in_python_too(table):

@@ -8,9 +8,9 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from in_order import ingest
 
 from altmin_dask import AltMinRecurrentClassifier, AltMinRecurrentRegressor
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import ConfigError, DataError
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import count, islice
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from altmin_dask.errors import AltMinError, DataError
@@ -87,32 +89,43 @@ class Walk:
     ) -> None:
         self._opened, self._made, self._rows, self._name = opened, made, rows, name
         self._parts: Iterator[pd.DataFrame] = iter(())
-        self._next = -1
+        self._next = self._walks = 0
         self._held: dict[int, Any] = {}
+        self._lock = Lock()
 
     def stream(self) -> Iterator[Any]:
-        """What is made of the parts, in order."""
-        number = seen = 0
-        while (found := self._at(number)) is not None:
+        """What is made of the parts, in order; streams of several threads may be under way."""
+        seen = 0
+        for found in self._found():
             seen += len(found[0])
             yield found
-            number += 1
         if seen != self._rows:
             raise DataError(
                 f"{self._name} had {self._rows} rows and has {seen} now; it has changed meanwhile"
             )
 
+    def _found(self) -> Iterator[Any]:
+        walk = -1
+        for number in count():
+            with self._lock:
+                if number not in self._held and number == 0:
+                    self._parts, self._held, self._next = self._opened(), {}, 0
+                    self._walks += 1
+                walk = self._walks if number == 0 else walk
+                if number not in self._held and (walk, number) != (self._walks, self._next):
+                    break
+                found = self._at(number)
+            if found is None:
+                return
+            yield found
+        # somebody has begun anew: who was on the way goes on alone
+        yield from map(self._made, islice(self._opened(), number, None))
+
     def _at(self, number: int) -> Any:
-        if number in self._held:
-            return self._held[number]
-        if self._next < 0 or number < self._next:
-            self._parts, self._next, self._held = self._opened(), 0, {}
-        found = None
-        while self._next <= number:
+        if number not in self._held:
             part = next(self._parts, None)
-            if part is not None and self._next == number:
-                found = self._made(part)
             self._next += 1
-        # two: who comes second may still be with the part before
-        self._held = {each: made for each, made in self._held.items() if each == number - 1} | {number: found}
-        return found
+            # two: who comes second may still be with the part before
+            self._held = {each: made for each, made in self._held.items() if each == number - 1}
+            self._held[number] = None if part is None else self._made(part)
+        return self._held[number]
