@@ -35,6 +35,7 @@ from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import KEY, Layout, own_attributes, store_files
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.sample_arrays import ROW
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.storage.zarr_chunks import ChunkView
 from altmin_dask.training.build_network import fitted
@@ -47,7 +48,7 @@ PREDICTIONS = Layout(
     "a store that `altmin predict` wrote",
     "zarr.json",
     lambda content: own_attributes(content).get("holds") == _HOLDS["holds"],
-    store_files("prediction", "label"),
+    store_files("prediction", "label", ROW),
 )
 """What `predict_store` writes, and may replace."""
 
@@ -149,7 +150,8 @@ def predict_store(
     with their ``label`` (rows,) beside them; of networks with an output at every step (rows, steps, outputs) and
     (rows, steps). Of labels that were whole numbers ``label`` has these, of text the places of the classes in the
     attribute ``classes``. Predictions have the dtype of the model, but what was standardized gets its own units again,
-    which need float64; names of classes or columns are attributes. It appears when it is complete.
+    which need float64; names of classes or columns are attributes. Where `ingest` has shuffled samples, ``row`` says which
+    row of the source each one was. It appears when it is complete.
 
     Raises
     ------
@@ -201,7 +203,20 @@ def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Exe
             labels=model.labels,
         )
         executor.compute(done)
+    _copy_row_numbers(store, folder)
     return model
+
+
+def _copy_row_numbers(store: SampleStore, folder: Path) -> None:
+    """Tell beside predictions for rows that were shuffled which row of the source each of them was."""
+    numbers = store.row_numbers
+    if numbers is None:
+        return
+    copy = zarr.open_group(folder, mode="r+").create_array(
+        ROW, shape=numbers.shape, chunks=numbers.chunks, **storage_options(numbers.dtype, compress=False)
+    )
+    for start in range(0, store.rows, store.chunk_rows):
+        copy[start : start + store.chunk_rows] = numbers[start : start + store.chunk_rows]
 
 
 def _step(model: Model, network: Network, store: SampleStore, target: str, weights: str) -> Step:

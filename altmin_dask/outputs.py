@@ -33,6 +33,7 @@ from altmin_dask.storage.atomic import new_file, remove_killed
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.sample_arrays import ROW
 from altmin_dask.types import Array
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def write_predictions(
 ) -> Path:
     """Write a model's outputs for every sample of a store, in its order, as the ending of the destination says.
 
-    ``.csv`` and ``.parquet`` are tables: the columns to keep; of a classifier ``label``, as the class was called for
+    ``.csv`` and ``.parquet`` are tables: the columns to keep, or for rows that `ingest` shuffled ``row``, which row of
+    the source each one was; of a classifier ``label``, as the class was called for
     training, and with `proba` a column for every class; of others ``prediction``, or ``prediction_NAME`` for each of
     several numbers. ``.npy`` is one array: labels, or with `proba` probabilities, or numbers. Any other ending is that
     of a zarr store (`altmin_dask.inference.predict_store`), which has both. The numbers are those of such a store,
@@ -229,7 +231,7 @@ class Predictions:
     def chunks(self) -> Iterator[dict[str, Array]]:
         """Outputs, and labels by the names that classes have, of some rows after the other."""
         classes = classes_of(self.model)
-        arrays = {name: self.array(name) for name in ("prediction", "label") if name in self.group}
+        arrays = {name: self.array(name) for name in ("prediction", "label", ROW) if name in self.group}
         text = np.array(classes) if classes and isinstance(classes[0], str) else None
         for start in range(0, arrays["prediction"].shape[0], self.chunk_rows):
             found = {
@@ -255,6 +257,8 @@ class Predictions:
             outputs = chunk["prediction"].T if not labels or self.proba else ()
             columns = [pd.Series(column) for column in (*labels, *outputs)]
             frame = pd.concat(columns, axis=1, keys=self.names)
+            if ROW in chunk:
+                frame.insert(0, ROW, chunk[ROW])
             if self.kept is None:
                 yield frame
                 continue

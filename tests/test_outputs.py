@@ -398,3 +398,20 @@ def test_outputs_of_every_step(altmin, tmp_path):
         assert altmin("predict", "run", "t.npz", dest, *words).code == 0
     np.testing.assert_array_equal(np.load("l.npy"), zarr.open_array("p.zarr/label")[:])
     np.testing.assert_array_equal(np.load("p.npy"), zarr.open_array("p.zarr/prediction")[:])
+
+
+def test_rows_that_were_shuffled_say_which_they_are(altmin, trained, tmp_path):
+    """Of a source predictions have the order it has; of a store that of the store, and the rows beside them."""
+    np.savez(tmp_path / "t.npz", x=X, y=LABELS)
+    assert altmin("ingest", "t.npz", "t.zarr", "--dtype", "float64").code == 0
+    run = trained / "classifier"
+    for source, dest in (("t.npz", "a.zarr"), ("t.zarr", "b.zarr"), ("t.npz", "a.csv"), ("t.zarr", "b.csv")):
+        assert altmin("predict", run, source, dest, *(["--proba"] if dest.endswith("csv") else [])).code == 0
+    rows, as_they_were = zarr.open_group("b.zarr", mode="r"), zarr.open_group("a.zarr", mode="r")
+    assert "row" not in as_they_were
+    np.testing.assert_array_equal(np.sort(rows["row"][:]), np.arange(len(X)))
+    for name in ("prediction", "label"):
+        np.testing.assert_array_equal(rows[name][:], as_they_were[name][:][rows["row"][:]])
+    ordered = pd.read_csv("b.csv").sort_values("row", ignore_index=True).drop(columns="row")
+    pd.testing.assert_frame_equal(ordered, pd.read_csv("a.csv"))
+    assert altmin("predict", run, "t.zarr", "b.zarr", "--overwrite").code == 0

@@ -22,7 +22,7 @@ from altmin_dask.errors import DataError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import locate
 from altmin_dask.storage.ownership import KEY
-from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
+from altmin_dask.storage.sample_arrays import ROW, SEQUENCE_ARRAYS, WEIGHTS
 from altmin_dask.storage.zarr_groups import open_zarr
 
 VERSION = 1
@@ -180,6 +180,13 @@ class SampleStore:
     def shuffled(self) -> bool:
         """Whether `ingest` brought the rows into a random order, so that every chunk is like all."""
         return self.attributes.get("shuffled") is not None
+
+    @property
+    def row_numbers(self) -> zarr.Array[Any] | None:
+        """Which row of the source each one was, (rows,); None where they are in its order, as far as is known."""
+        group = open_zarr(self.path)
+        array = group.get(ROW) if self.shuffled and isinstance(group, zarr.Group) else None
+        return array if isinstance(array, zarr.Array) else None
 
     @property
     def summary(self) -> Summary | None:

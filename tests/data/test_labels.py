@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from choices import slow_but, taking_turns
 from command import LABELS, X, files_below, foreign, refused, write_pipeline
 from PIL import Image
 
@@ -82,7 +83,7 @@ def plain(tmp_path_factory):
     return Model.load(home / "run" / "model")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(["from 1", "text", "bytes of text"], KINDS))
 def test_any_labels_give_the_same_weights(kind, plain, altmin, tmp_path):
     """And the names they had come back: in predictions, in `evaluate`, in the model."""
     names = KINDS[kind]
@@ -107,8 +108,7 @@ def test_any_labels_give_the_same_weights(kind, plain, altmin, tmp_path):
         assert model.preparation.classes == tuple(map(str, TEXT if text else names.astype(int)))
 
 
-@pytest.mark.parametrize("labels", ["from 1", "text", "floats from 1"])
-@pytest.mark.parametrize("format", FORMATS[1:])
+@pytest.mark.parametrize(("format", "labels"), taking_turns(FORMATS[1:], ["from 1", "text", "floats from 1"]))
 def test_whatever_files_they_are_in(format, labels, plain, altmin, tmp_path):
     y = KINDS[labels][LABELS]
     source = write(tmp_path / "d", format, y)
@@ -125,7 +125,7 @@ def test_whatever_files_they_are_in(format, labels, plain, altmin, tmp_path):
     assert found["classes"] == KINDS[labels].tolist()
 
 
-@pytest.mark.parametrize("kind", ["from 1", "floats", "around 0"])
+@pytest.mark.parametrize("kind", slow_but(["from 1"], ["from 1", "floats", "around 0"]))
 def test_stores_keep_the_numbers_they_were_given(kind, plain, altmin, tmp_path):
     """What the labels are is found by a run, which knows what they are for: they may as well be numbers to fit."""
     y = KINDS[kind][LABELS]
@@ -180,8 +180,9 @@ def test_folders_of_images_with_labels_of_text(altmin, tmp_path):
     refused(altmin("train", "q.toml"), "has only one class, '9'; a classifier needs at least two")
 
 
-@pytest.mark.parametrize("value", [0, 7, -1.0, 1.0, "yes", True])
-@pytest.mark.parametrize("format", ["npz", "csv", "zarr"])
+@pytest.mark.parametrize(
+    ("value", "format"), taking_turns([0, 7, -1.0, 1.0, "yes", True], ["npz", "csv", "zarr"])
+)
 def test_one_class_is_refused(format, value, altmin, tmp_path):
     source = write(tmp_path / "d", format, np.full(60, value))
     write_pipeline(tmp_path / "p.toml", source, "classifier")
@@ -342,7 +343,7 @@ def test_missing_labels(altmin, tmp_path):
     refused(altmin("train", "p.toml"), "has no value in the target 'y' in 1 row of 60; leave such rows out")
 
 
-@pytest.mark.parametrize("kind", ["from 1", "text", "floats"])
+@pytest.mark.parametrize("kind", slow_but(["text"], ["from 1", "text", "floats"]))
 def test_a_column_of_labels(kind, plain, altmin, tmp_path):
     """(rows, 1), as some programs have them."""
     np.savez("t.npz", x=X, y=KINDS[kind][LABELS][:, None])

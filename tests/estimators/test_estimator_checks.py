@@ -44,6 +44,8 @@ def expected_failures(estimator: Any) -> dict[str, str]:
 
 
 LONG = (  # a third of them take two thirds of the time
+    "check_estimator_sparse_array",
+    "check_estimator_sparse_matrix",
     "check_class_weight_classifiers",
     "check_classifier_data_not_an_array",
     "check_classifiers_classes",

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pandas as pd
+import polars as pl
 import pytest
 import zarr
 from in_order import ingest
@@ -68,7 +69,10 @@ def test_every_kind_of_the_same_rows_gives_the_same(home, regressor, classifier)
     wanted = regressor.predict(TABLE)
     assert regressor.score(TABLE, TABLE["price"]) > 0.95  # in its own units
     swapped = TABLE[["price", "rooms", "size", "town"]]
-    for rows in (swapped, home / "price.csv", home / "price.zarr", dd.from_pandas(swapped, npartitions=3)):
+    swapped.to_parquet(home / "price.parquet")
+    lazy = dd.from_pandas(swapped, npartitions=3)
+    files = (home / f"price.{ending}" for ending in ("csv", "parquet", "zarr"))
+    for rows in (swapped, pl.from_pandas(swapped), lazy, *files):
         np.testing.assert_allclose(np.asarray(regressor.predict(rows)), wanted, rtol=1e-9)
     for rows in (home / "price.csv", home / "price.zarr"):
         assert regressor.score(rows) == pytest.approx(regressor.score(TABLE, TABLE["price"]))
