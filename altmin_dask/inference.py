@@ -150,7 +150,7 @@ def predict_store(
     with their ``label`` (rows,) beside them; of networks with an output at every step (rows, steps, outputs) and
     (rows, steps). Of labels that were whole numbers ``label`` has these, of text the places of the classes in the
     attribute ``classes``. Predictions have the dtype of the model, but what was standardized gets its own units again,
-    which need float64; names of classes or columns are attributes. Where `ingest` has shuffled samples, ``row`` says which
+    which need float64; names of classes or columns are attributes. Where samples were shuffled, ``row`` says which
     row of the source each one was. It appears when it is complete.
 
     Raises

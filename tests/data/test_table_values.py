@@ -339,3 +339,18 @@ def test_ingest_tells_what_it_did(altmin, tmp_path):
     assert any(line.endswith("times as wide as thin: ingest with --standardize") for line in lines)
     assert "t.zarr: 4 samples of 8 float32, targets int64" in lines[-1]
     assert "as wide as" not in altmin(*words, "--standardize").out
+
+
+@pytest.mark.parametrize(("word", "said"), [("?", r"'\?' in 8 rows"), ("n.d.", r"'n\.d\.' in 8 rows")])
+def test_numbers_that_are_text_because_of_a_word_are_told_of(word, said, altmin, tmp_path):
+    """A column of numbers with a marker for missing values that pandas does not know would be one-hot in silence."""
+    lines = [f"{word if i % 7 == 0 else i / 2},{'12A'[i % 3]},{i % 2}" for i in range(50)]
+    (tmp_path / "t.csv").write_text("a,b,y\n" + "\n".join(lines))
+    with pytest.warns(
+        AltMinWarning, match=f"numbers in the column 'a', but {said}: all its values are taken for"
+    ):
+        table_preparation = open_source(tmp_path / "t.csv").preparation
+    assert [len(column.names) for column in table_preparation.columns] == [43, 3]
+    done = altmin("ingest", "t.csv", "t.zarr", "--csv", f"na_values={word}", "--missing", "median")
+    assert (done.code, done.err) == (0, "")
+    assert SampleStore.open("t.zarr").preparation.names == ["a", "a is missing", "b=1", "b=2", "b=A"]
