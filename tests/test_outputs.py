@@ -369,14 +369,14 @@ def some_predictions(home, place, rows, chunk, part, parts):
 @pytest.mark.parametrize("ending", ["csv", "parquet", "npy"])
 def test_a_few_chunks_are_held_at_once(ending, home, tmp_path):
     """However many there are, with what is kept beside them."""
-    rows = 140_000
-    for measured in (False, True):  # when libraries have made their caches
+    rows, peaks = 140_000, []
+    for _ in range(4):  # first libraries make their caches, and threads of other tests may allocate, too
         some = some_predictions(home, tmp_path / "p.zarr", rows, 1000, 700, rows // 700)
         tracemalloc.start()
         outputs.FILES[f".{ending}"].write(some, tmp_path / f"out.{ending}")
-        peak = tracemalloc.get_traced_memory()[1]
+        peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert not measured or peak < 8 * rows * 3 / 4
+    assert min(peaks) < 8 * rows * 3 / 4
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])

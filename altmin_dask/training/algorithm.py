@@ -78,6 +78,9 @@ class Algorithm(Protocol[S]):
     def tentative(self) -> bool:
         """Whether the last step in `weights` may yet be taken back: then no loss is too high to go on with."""
 
+    def leave_last_out(self) -> None:
+        """Take a last step that is tentative, and gives no finite loss, out of `weights` until the next one."""
+
     @property
     def pending_samples(self) -> int:
         """Samples whose visit has begun and is not over."""

@@ -198,6 +198,9 @@ class AlternatingMinimization:
         """Never: steps are not taken back."""
         return False
 
+    def leave_last_out(self) -> None:
+        """No step is tentative."""
+
     @property
     def objective(self) -> float:
         """Mean F_k of the last group after its z-update."""

@@ -156,10 +156,14 @@ class KFACTraining:
         self.max_staleness = pipeline.training.max_staleness
         self.files = WeightFiles(context, 2 + self.max_staleness)
         self.in_flight: list[InFlightGroup] = []
+        self.left_out: Weights | None = None
+        """Weights that a last step led to, which are in no mean as they give no finite loss."""
 
     @property
     def weights(self) -> Weights:
         """The weights to evaluate: the running mean."""
+        if self.left_out is self.state.weights:
+            return self.state.kfac_state.average
         return self.state.kfac_state.evaluated(self.state.weights, self.settings.averaging)
 
     @property
@@ -201,6 +205,10 @@ class KFACTraining:
     def tentative(self) -> bool:
         """While the last step is evaluated at once, before a group has judged it."""
         return self.context.stream is not None or self.state.kfac_state.young
+
+    def leave_last_out(self) -> None:
+        """Evaluate the mean without the last step."""
+        self.left_out = self.state.weights
 
     @property
     def objective(self) -> float:

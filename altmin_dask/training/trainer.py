@@ -14,6 +14,7 @@ from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.faults import explained_faults
 from altmin_dask.execution.interrupts import deferred_interrupts
 from altmin_dask.execution.timing import seconds_spent
+from altmin_dask.solvers.evaluation import Evaluation
 from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.storage.model import Model
 from altmin_dask.training.algorithm import Algorithm, advance
@@ -209,12 +210,10 @@ class Trainer:
     def _evaluate(self) -> Record:
         """Make a record, and of the best one the model, for the next commit."""
         checkpoint, problem = self.checkpoint, self.problem
-        file = self.algorithm.publish()
-        nested = self.context.evaluate(task_graphs.evaluate, problem.train, self.evaluated, file)
-        validation = None
-        if problem.validation is not None:
-            every = all_rows(problem.validation.store)
-            validation = self.context.evaluate(task_graphs.evaluate, problem.validation, every, file)
+        nested, validation = self._measured()
+        if self.algorithm.tentative and not math.isfinite((validation or nested).mean_loss):
+            self.algorithm.leave_last_out()
+            nested, validation = self._measured()
         ridge = self._ridge()
         self._check((validation or nested).mean_loss, ridge)
         labels = problem.train.target == "labels"
@@ -233,6 +232,15 @@ class Trainer:
         self.last = record
         checkpoint.history_bytes = self.run.append(record.to_dict())
         return record
+
+    def _measured(self) -> tuple[Evaluation, Evaluation | None]:
+        """Quality on training samples, and on all for validation."""
+        problem, file = self.problem, self.algorithm.publish()
+        nested = self.context.evaluate(task_graphs.evaluate, problem.train, self.evaluated, file)
+        if problem.validation is None:
+            return nested, None
+        every = all_rows(problem.validation.store)
+        return nested, self.context.evaluate(task_graphs.evaluate, problem.validation, every, file)
 
     def _judge(self, record: Record) -> None:
         """Count a record, and write the model of the best one beside its place."""

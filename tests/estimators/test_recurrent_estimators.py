@@ -7,11 +7,11 @@ import pickle
 import dask.array as da
 import numpy as np
 import pytest
+from in_order import ingest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from altmin_dask import AltMinRecurrentClassifier, AltMinRecurrentRegressor
-from altmin_dask.data.ingest import ingest
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import ConfigError, DataError
 

@@ -80,7 +80,8 @@ def test_a_writer_that_was_killed_leaves_a_store_that_is_refused(bucket):
     alone(
         "import os, signal; from altmin_dask.data.open import open_source; "
         "from altmin_dask.data.ingest import ingest; "
-        f"ingest(open_source('digits'), {url!r}, progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))",
+        f"ingest(open_source('digits'), {url!r}, shuffle=False, "
+        "progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))",
     )
     assert s3().exists(f"{url}/x/c/0/0/0")
     with pytest.raises(DataError, match="was not written to the end; `altmin ingest` it again with --over"):

@@ -154,7 +154,11 @@ def test_every_network_learns_and_comes_closer_to_its_constraints(
     kind, loss, output, activation, samples, make_store, pipeline, tmp_path
 ):
     classes = loss == "cross_entropy"
-    store = make_store(samples, samples[:, :3].argmax(axis=1) if classes else samples[:, :2], chunk_rows=100)
+    store = make_store(
+        samples,
+        (samples[:, :3] - samples[:, :3].mean(axis=0)).argmax(axis=1) if classes else samples[:, :2],
+        chunk_rows=100,
+    )
     settings = pipeline(
         store.path,
         network={
@@ -223,7 +227,7 @@ def test_met_constraints_are_not_stationarity(samples, make_store, pipeline, tmp
 
     def run(folder, **training):
         settings = pipeline(
-            make_store(samples).path,
+            make_store(samples, shuffle=False).path,
             network=network,
             solver={"penalty": "multipliers", "residual_tol": tolerance, "ridge": 0.5},
             training={"schedule": "batch", "n_iter_no_change": None, "max_sweeps": 400.0, **training},
