@@ -150,6 +150,7 @@ def test_stores_keep_the_numbers_they_were_given(kind, plain, altmin, tmp_path):
     refused(altmin("train", "p.toml", "--run", "run", "--resume", "training.max_sweeps=4"), "labels: ")
 
 
+@pytest.mark.slow
 def test_booleans(altmin, tmp_path):
     y = X[:, 0] > 0.5
     found = []

@@ -80,6 +80,7 @@ def test_what_a_store_was_made_by_may_be_said_again(store, settings, altmin, sto
     assert altmin("train", "p.toml", "--run", "r").code == 0
 
 
+@pytest.mark.slow
 def test_rows_of_a_chunk_are_those_of_what_is_made(altmin, stores):
     for number, (train, validation) in enumerate((("scaled.zarr", "raw.npz"), ("raw.npz", "scaled.zarr"))):
         data = {"validation": validation, "chunk_rows": 7, "scale": 255}

@@ -118,6 +118,7 @@ def test_warm_start_goes_on_from_the_weights():
         warm.set_params(hidden_layer_sizes=9).fit(X, LABELS)
 
 
+@pytest.mark.slow
 def test_streams_are_learnt_by_partial_fit():
     rng = np.random.default_rng(0)
     stream = classifier()

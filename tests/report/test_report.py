@@ -141,6 +141,7 @@ def test_no_pyplot(written):
 # --- samples
 
 
+@pytest.mark.slow
 def test_validation_samples_go_first(tmp_path, digits):
     other = vectors(tmp_path / "other.zarr", 64)
     run = make_run(tmp_path / "run", store=digits, stores={"train": digits.path, "validation": other.path})

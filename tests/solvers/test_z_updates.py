@@ -68,6 +68,7 @@ def test_no_sample_ever_gets_worse(case, options):
     check_monotone(case, options)
 
 
+@pytest.mark.slow
 @given(case=cases(dtype=np.float32), options=options_strategy)
 @settings(max_examples=300, deadline=None)
 def test_no_sample_ever_gets_worse_in_float32(case, options):

@@ -89,6 +89,7 @@ def test_a_writer_that_was_killed_leaves_a_store_that_is_refused(bucket):
     assert ingest(array_source(X), url, overwrite=True).rows == 60
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_detected_and_named(bucket, altmin):
     url = f"{bucket}/samples.zarr"
     store = ingest(array_source(X, LABELS), url, chunk_rows=16, dtype="float64")

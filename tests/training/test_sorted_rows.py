@@ -74,6 +74,7 @@ def test_they_train_as_well_as_shuffled_ones(sort, tmp_path):
     assert fitted(*given(tmp_path, face, x, y)) > fitted(x[order], y[order]) - 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     slow_but([("auto", ("--no-shuffle",))], product(["auto", "windows"], [(), ("--no-shuffle",)])),

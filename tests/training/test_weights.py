@@ -112,6 +112,7 @@ def test_regressor_of_weights_and_of_repetitions_agree_where_training_converges(
     assert np.abs(one.predict(x) - plain.predict(x)).max() > 0.5
 
 
+@pytest.mark.slow
 def test_balanced_classes_count_the_same():
     x, y = make_classification(600, weights=[0.95], class_sep=0.5, random_state=1)
     settings: dict[str, Any] = {"max_sweeps": 15, "random_state": 0, "ridge": 1.0}
