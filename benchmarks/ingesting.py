@@ -1,7 +1,7 @@
 """Ingest of a csv far larger than the memory it may take: MB/s of CPU beside pandas' own reader, and the peak.
 
-Each runs in a process of its own, one thread; the peak is what its resident memory grows by, beside what a plan says
-of ingest: chunks on their way, a bucket of what is shuffled, and the block of csv that is parsed.
+Each runs in a process of its own, one thread; the peak is what its resident memory grows by: chunks on their way, a
+bucket of what is shuffled, and the block of csv that is parsed.
 
     python benchmarks/ingesting.py                    # 190 MB: two minutes
     python benchmarks/ingesting.py --megabytes 2000
