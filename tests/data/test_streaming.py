@@ -39,6 +39,7 @@ def memory(field):
 source, dest, chunk_rows, shuffle = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "True"
 np.ones((64, 64)) @ np.ones((64, 64))
 ingest(array_source(np.zeros((2, 2))), dest + ".warm", shuffle=shuffle)
+ingest(open_source("synthetic:rows=2,features=2"), dest + ".made", shuffle=shuffle)  # which imports more
 open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
 before = memory("VmRSS")
 ingest(open_source(source), dest, chunk_rows=chunk_rows, shuffle=shuffle)
