@@ -146,7 +146,7 @@ def _check(table: tuple[pd.DataFrame, dict[str, Any], int], parts: int) -> None:
         np.testing.assert_allclose(found, expected[rows:], rtol=1e-6, atol=1e-6, err_msg="dask")
 
 
-@settings(max_examples=6)
+@settings(max_examples=15)
 @given(tables(), st.integers(1, 3))
 def test_tables_are_prepared_as_in_memory(table, parts):
     _check(table, parts)

@@ -169,8 +169,10 @@ def test_what_cannot_be_used_is_refused_by_its_name(call, words):
 
 
 def test_samples_are_held_out():
-    fitted = classifier(early_stopping=True, validation_fraction=0.2, random_state=1).fit(X, NAMES)
-    assert fitted.best_validation_score_ > 0.8
+    held_out = {"early_stopping": True, "validation_fraction": 0.2}
+    some = [classifier(**held_out, random_state=seed).fit(X, NAMES) for seed in range(4)]
+    assert np.mean([fitted.best_validation_score_ for fitted in some]) > 0.8  # of 30 samples each
+    fitted = some[0]
     assert len(fitted.history_) > 1
     assert all(record["validation_loss"] is not None for record in fitted.history_)
     assert fitted.best_loss_ == min(record["validation_loss"] for record in fitted.history_)
