@@ -192,7 +192,7 @@ def _open_problem(
     """Open the stores, or make them, check that everything fits together, and write down what follows from it."""
     data = pipeline.data
     chunk_rows = plan.work.chunk_rows if data.chunk_rows == "auto" else data.chunk_rows
-    train, validation = open_stores(pipeline, run.data, chunk_rows)
+    train, validation = open_stores(pipeline, run.data, chunk_rows, plan.source)
     problem = build_problem(pipeline, train, validation, executor)
     _describe(pipeline, run, problem, executor, log)
     return problem

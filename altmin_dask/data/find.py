@@ -54,11 +54,13 @@ def find_store(
     x: str | None = None,
     y: str | None = None,
     tables: Mapping[str, Any] | None = None,
+    source: Source | None = None,
 ) -> SampleStore:
     """Open a sample store; any other source is first ingested as ``<data>/<name>.zarr`` (once).
 
     In `dtype`, that of the network, with `standardize`, or prepared `like` other samples; in a random order if there is
-    a `seed` for it; `x` and `y` name its arrays, `tables` are what else `open_source` takes of tables.
+    a `seed` for it; `x` and `y` name its arrays, `tables` are what else `open_source` takes of tables. The `source` is
+    what is named, where that is open already.
 
     Raises
     ------
@@ -70,8 +72,9 @@ def find_store(
     made = data / f"{name}.zarr"
     if made.exists():
         return SampleStore.open(made)
-    given = dict(tables or {})
-    source = open_source(spec, x=x, y=y, like=like, **(given if like is None else for_like(given)))
+    if source is None:
+        given = dict(tables or {})
+        source = open_source(spec, x=x, y=y, like=like, **(given if like is None else for_like(given)))
     if like is not None:
         source, scale = prepared_like(source, scale, like)
         standardize = False

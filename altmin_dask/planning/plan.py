@@ -64,6 +64,8 @@ class Plan:
         Whether the training samples are no store yet, so that `chunk_rows` can be chosen.
     settings : tuple of (str, str, object)
         Table, key and value of what the pipeline leaves open.
+    source : Source or None
+        What the training store is to be made of: a table has been gone through to know it, which is not done again.
     """
 
     work: Workload
@@ -71,6 +73,7 @@ class Plan:
     place: Resources
     raw: bool
     settings: tuple[tuple[str, str, Any], ...] = ()
+    source: Source | None = None
 
     @property
     def worker_memory(self) -> int:
@@ -223,7 +226,8 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
         max_staleness=pipeline.training.max_staleness,
     )
     settings_open = tuple(left_open(pipeline.model_dump(mode="json"), resolved.to_dict()))
-    return Plan(work, project(work), place, train.raw, settings_open)
+    source = train.source if train.raw else None
+    return Plan(work, project(work), place, train.raw, settings_open, source)
 
 
 def _workload(

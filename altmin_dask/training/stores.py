@@ -18,9 +18,11 @@ from altmin_dask.storage.locations import locate
 
 
 def open_stores(
-    pipeline: Pipeline, data: Path, chunk_rows: int | None
+    pipeline: Pipeline, data: Path, chunk_rows: int | None, source: Source | None = None
 ) -> tuple[SampleStore, SampleStore | None]:
     """The stores for training and validation, made in the folder `data` where they are not there.
+
+    The `source` is what `data.train` names, where that is open already.
 
     Raises
     ------
@@ -29,12 +31,14 @@ def open_stores(
     """
     table, dtype = pipeline.data, pipeline.network.dtype
     if table.share is not None:
-        return _parts(pipeline, table.share, data, chunk_rows)
+        return _parts(pipeline, table.share, data, chunk_rows, source)
     find = partial(
         find_store, data=data, chunk_rows=chunk_rows, dtype=dtype, x=table.x, y=table.y, tables=table.tables
     )
     seed = pipeline.training.seed if table.shuffle else None
-    train = find(table.train, "train", scale=table.scale, standardize=table.standardize, seed=seed)
+    train = find(
+        table.train, "train", scale=table.scale, standardize=table.standardize, seed=seed, source=source
+    )
     if table.validation is None:
         return train, None
     like = train.preparation or Preparation()
@@ -50,13 +54,13 @@ def undivided(pipeline: Pipeline) -> Source:
 
 
 def _parts(
-    pipeline: Pipeline, share: float, data: Path, chunk_rows: int | None
+    pipeline: Pipeline, share: float, data: Path, chunk_rows: int | None, source: Source | None
 ) -> tuple[SampleStore, SampleStore]:
     """Stores of those to train on, and of those held out, which are prepared as the former are."""
     places = data / "train.zarr", data / "validation.zarr"
     if all(place.exists() for place in places):
         return SampleStore.open(places[0]), SampleStore.open(places[1])
-    table, dtype, source = pipeline.data, pipeline.network.dtype, undivided(pipeline)
+    table, dtype, source = pipeline.data, pipeline.network.dtype, source or undivided(pipeline)
     labels = pipeline.network.target == "labels" and source.y is not None and len(source.y.shape) == 1
     parts = split(
         source,

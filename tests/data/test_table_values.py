@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
-from command import refused
+from command import refused, write_pipeline
 
-from altmin_dask.data.formats import csv
+from altmin_dask.data.formats import csv, tables
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.tables import learning, median, survey
 from altmin_dask.data.tables.checking import prepared_rows
+from altmin_dask.data.tables.parts import Walk
 from altmin_dask.errors import AltMinWarning, ConfigError, DataError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.model import Model
@@ -354,3 +355,18 @@ def test_numbers_that_are_text_because_of_a_word_are_told_of(word, said, altmin,
     done = altmin("ingest", "t.csv", "t.zarr", "--csv", f"na_values={word}", "--missing", "median")
     assert (done.code, done.err) == (0, "")
     assert SampleStore.open("t.zarr").preparation.names == ["a", "a is missing", "b=1", "b=2", "b=A"]
+
+
+@pytest.mark.parametrize("validation", [{}, {"validation": 0.25}])
+def test_a_run_finds_out_once_what_a_table_holds(validation, altmin, tmp_path, monkeypatch):
+    """For its plan; and no part of the table is held on to when the stores are made."""
+    walks, learnt = [], []
+    made, learn = Walk.__init__, tables.learn
+    monkeypatch.setattr(Walk, "__init__", lambda self, *words: walks.append(self) or made(self, *words))
+    monkeypatch.setattr(tables, "learn", lambda *words: learnt.append(words) or learn(*words))
+    pd.DataFrame({"a": np.linspace(0, 1, 60), "b": list("uvw") * 20, "y": [0, 1] * 30}).to_csv("t.csv", index=False)
+    write_pipeline(tmp_path / "p.toml", "t.csv", "classifier", data=validation)
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    assert len(learnt) == 1
+    assert len(walks) == 1
+    assert walks[0]._held == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count, islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -91,18 +92,33 @@ class Walk:
         self._parts: Iterator[pd.DataFrame] = iter(())
         self._next = self._walks = 0
         self._held: dict[int, Any] = {}
+        self._under_way = 0
         self._lock = Lock()
 
     def stream(self) -> Iterator[Any]:
         """What is made of the parts, in order; streams of several threads may be under way."""
         seen = 0
-        for found in self._found():
-            seen += len(found[0])
-            yield found
+        with self._counted():
+            for found in self._found():
+                seen += len(found[0])
+                yield found
         if seen != self._rows:
             raise DataError(
                 f"{self._name} had {self._rows} rows and has {seen} now; it has changed meanwhile"
             )
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Hold parts only while somebody is under way: whoever knows a table may keep it for long."""
+        with self._lock:
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+                if not self._under_way:
+                    self._held, self._parts, self._next = {}, iter(()), 0
 
     def _found(self) -> Iterator[Any]:
         walk = -1
