@@ -68,21 +68,27 @@ def new_folder(final: Path, layout: Layout, *, replace: bool) -> Iterator[Path]:
     ExistsError
         If somebody else has put something there in the meantime.
     """
-    partial = _hidden(final)
-    made = missing_folders(final.parent)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    _writing.add(partial.name)
-    try:
+    with _place_beside(final) as partial:
         yield partial
         _flush_tree(partial)
         _move(partial, final, layout if replace else None)
         flush(final.parent)
+
+
+@contextmanager
+def _place_beside(final: Path) -> Iterator[Path]:
+    """Give a hidden path beside another; if anything goes wrong it goes, with the parent folders that were made."""
+    hidden, made = _hidden(final), missing_folders(final.parent)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    _writing.add(hidden.name)
+    try:
+        yield hidden
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)  # of a name that only this call has
+        shutil.rmtree(hidden, ignore_errors=True)  # of a name that only this call has
         remove_empty(made)
         raise
     finally:
-        _writing.discard(partial.name)
+        _writing.discard(hidden.name)
 
 
 @contextmanager
@@ -121,10 +127,7 @@ def new_file(final: Path, *, replace: bool) -> Iterator[Path]:
     ExistsError
         If somebody else has put something there in the meantime.
     """
-    hidden, made = _hidden(final), missing_folders(final.parent)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    _writing.add(hidden.name)
-    try:
+    with _place_beside(final) as hidden:
         yield hidden
         written = hidden / final.name
         flush(written)
@@ -133,13 +136,7 @@ def new_file(final: Path, *, replace: bool) -> Iterator[Path]:
         else:
             _link(written, final)
         flush(final.parent)
-    except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
-        remove_empty(made)
-        raise
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)  # of a name that only this call has
-        _writing.discard(hidden.name)
 
 
 def _link(written: Path, final: Path) -> None:

@@ -364,7 +364,9 @@ def test_a_run_finds_out_once_what_a_table_holds(validation, altmin, tmp_path, m
     made, learn = Walk.__init__, tables.learn
     monkeypatch.setattr(Walk, "__init__", lambda self, *words: walks.append(self) or made(self, *words))
     monkeypatch.setattr(tables, "learn", lambda *words: learnt.append(words) or learn(*words))
-    pd.DataFrame({"a": np.linspace(0, 1, 60), "b": list("uvw") * 20, "y": [0, 1] * 30}).to_csv("t.csv", index=False)
+    pd.DataFrame({"a": np.linspace(0, 1, 60), "b": list("uvw") * 20, "y": [0, 1] * 30}).to_csv(
+        "t.csv", index=False
+    )
     write_pipeline(tmp_path / "p.toml", "t.csv", "classifier", data=validation)
     assert altmin("train", "p.toml", "--run", "run").code == 0
     assert len(learnt) == 1
