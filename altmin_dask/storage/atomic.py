@@ -177,7 +177,9 @@ def remove_killed(final: Path, files: re.Pattern[str]) -> None:
             path.rename(final)
         else:
             remove_ours(str(path), files)
-            remove_empty_folder(str(path))
+            # zarr makes the folder of a chunk before its file: a kill in between leaves an empty one
+            for folder, _, _ in os.walk(path, topdown=False):
+                remove_empty_folder(folder)
 
 
 def _is_alive(pid: int, partial: str) -> bool:

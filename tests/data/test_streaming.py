@@ -237,3 +237,18 @@ def test_everything_is_on_the_disk_before_the_folder_takes_its_place(tmp_path, m
     name = partial.name
     assert flushed[-1] == "."
     assert set(flushed[:-1]) == {name, f"{name}/x", f"{name}/x/0"}
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_folders_that_were_made_for_chunks_go_with_what_a_kill_left(foreign, tmp_path):
+    """Zarr makes the folder of a chunk before its file; a file that is nobody's of ours stays, with its folders."""
+    left = tmp_path / f".a.zarr.partial-{socket.gethostname()}-999999999-0123abcd"
+    (left / "x" / "c" / "7").mkdir(parents=True)
+    (left / "row" / "c").mkdir(parents=True)
+    (left / "x.unshuffled").write_bytes(b"0" * 8)
+    if foreign:
+        (left / "x" / "notes.txt").write_text("mine")
+    atomic.remove_killed(tmp_path / "a.zarr", SAMPLES.files)
+    found = {str(path.relative_to(left)) for path in left.rglob("*")}
+    assert found == ({"x", "x/notes.txt"} if foreign else set())
+    assert left.exists() == foreign
