@@ -26,6 +26,8 @@ from altmin_dask.storage.locations import filesystem_of
 
 POLL_SECONDS = 5
 """How often a step that waits looks whether there is any worker left."""
+COUNT_SECONDS = 5
+"""How often workers are counted."""
 SETTLE_SECONDS = 30
 """How long a step that is given up waits for tasks that still run: one takes about a second."""
 
@@ -46,6 +48,7 @@ class Cluster:
     patience: float = 300.0
     _begun: float = field(default_factory=time.monotonic)
     _spent: dict[tuple[str, int, str], tuple[float, float]] = field(default_factory=dict)
+    _places: tuple[int, float] = (1, 0.0)
 
     clock_is_local: ClassVar[bool] = False
 
@@ -103,6 +106,13 @@ class Cluster:
         threads = max((worker["nthreads"] for worker in workers), default=1)
         limit = min(limits, default=None)
         return Resources(max(len(workers), 1), threads, limit, in_process=False, running=True)
+
+    def places(self) -> int:
+        """Threads of all workers, as the scheduler said a few seconds ago."""
+        now = time.monotonic()
+        if now >= self._places[1]:
+            self._places = max(1, sum(self.client.nthreads().values())), now + COUNT_SECONDS
+        return self._places[0]
 
     def span(self, names: tuple[str, ...], ids: tuple[str, ...]) -> AbstractContextManager[Any]:
         """Put tasks into a span of the scheduler."""

@@ -70,6 +70,9 @@ class Executor(Protocol):
     def resources(self) -> Resources:
         """Its workers as they are."""
 
+    def places(self) -> int:
+        """How many tasks can run at a time, as of a moment ago."""
+
     def span(self, names: tuple[str, ...], ids: tuple[str, ...]) -> AbstractContextManager[Any]:
         """Let tasks that are made in a block stand under these names on the scheduler's pages, if it has any.
 

@@ -33,12 +33,14 @@ class Samples:
     store: SampleStore
     target: str
 
-    def arrays(self, chunks: tuple[int, ...], token: str, part: Part | None = None) -> dict[str, da.Array]:
+    def arrays(
+        self, chunks: tuple[int, ...], token: str, part: Part | None = None, cut: int = 1
+    ) -> dict[str, da.Array]:
         """What a `Batch` is made of, by name, lazily, each (n, columns): of the chunks named, or a part of each.
 
         Targets and their weights are left out where the output is compared with the samples themselves.
         """
-        return chunk_arrays(self.store, self.names, chunks, token, part)
+        return chunk_arrays(self.store, self.names, chunks, token, part, cut)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,13 +55,14 @@ def chunk_arrays(
     chunks: tuple[int, ...],
     token: str,
     part: Part | None = None,
+    cut: int = 1,
 ) -> dict[str, da.Array]:
-    """Arrays of a store by their names, lazily, of the chunks named: a task reads one chunk of each once."""
+    """Arrays of a store by their names, lazily, of the chunks named: a task reads one of each, or a piece, once."""
     found = {}
     for name in names:
         array = store.arrays[name]
         location = f"{store.path.rstrip('/')}/{name}"
-        view = ChunkView.select(location, array.shape, store.chunk_rows, array.dtype, chunks, part)
+        view = ChunkView.select(location, array.shape, store.chunk_rows, array.dtype, chunks, part, cut)
         found[name] = lazy(view, f"altmin_read_{name}-{token}")
     return found
 

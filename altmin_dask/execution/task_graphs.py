@@ -7,7 +7,7 @@ generation, and returns its statistics as one packed row. Running a task twice c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import dask.array as da
 import numpy as np
 
 from altmin_dask.execution import tasks
+from altmin_dask.execution.pieces import WHOLE, Cut, Share, added, branch
 from altmin_dask.execution.samples import Samples, lazy
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.solvers.evaluation import Evaluation, Moments, RelaxedSums
@@ -24,7 +25,7 @@ from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
-from altmin_dask.storage.zarr_chunks import Part
+from altmin_dask.storage.zarr_chunks import ChunkView, Part
 from altmin_dask.types import Array
 
 
@@ -46,6 +47,8 @@ class Step:
         Statistics that are added up in one task.
     part : Part, optional
         Which rows of the chunks take part, if not all.
+    cut : Cut
+        How steps that keep no z share the rows among tasks.
     """
 
     context: TaskContext
@@ -55,13 +58,15 @@ class Step:
     weights: str = ""
     split_every: int = 4
     part: Part | None = None
+    cut: Cut = WHOLE
 
     @property
-    def blocks(self) -> tuple[int, ...]:
-        """The first chunk of those that each task reads."""
-        return (
-            self.chunks if self.part is None else tuple(block[0] for block in self.part.blocks(self.chunks))
-        )
+    def shares(self) -> tuple[Share, ...]:
+        """What each task has of which block of rows: of a chunk, or of parts of several that are read together."""
+        store = self.samples.store
+        view = ChunkView.select("", store.x.shape, store.chunk_rows, store.x.dtype, self.chunks, self.part)
+        starts = self.chunks if self.part is None else [block[0] for block in self.part.blocks(self.chunks)]
+        return self.cut.shares(starts, view.blocks)
 
     def rows(
         self,
@@ -153,7 +158,8 @@ def objective(step: Step, latent: LatentStore, generation: int) -> da.Array:
 def gradient(step: Step) -> da.Array:
     """What samples say about the weights where constraints hold exactly, packed: `KroneckerSums` without curvature."""
     columns = packed_size(KroneckerSums.layout(step.context.network.shapes, curvature=False))
-    return step.sum(tasks.kfac_sums, columns, name="gradient", mu=None, seed=None, chunks_taken=step.blocks)
+    shares = replace(step, cut=WHOLE).shares
+    return step.sum(tasks.kfac_sums, columns, name="gradient", mu=None, seed=None, shares=shares)
 
 
 def kfac_sums(
@@ -163,39 +169,54 @@ def kfac_sums(
 
     The first is packed `altmin_dask.solvers.kronecker.KroneckerSums`, with curvature where there is a seed for its
     noise. The samples are every `every`-th of each array of `Samples.arrays`, in its order: kept where they were read,
-    so that no chunk is read twice.
+    so that no chunk is read twice. With `every` = 0 none are.
     """
     columns = packed_size(KroneckerSums.layout(step.context.network.shapes, seed is not None))
-    arrays = step.samples.arrays(step.chunks, step.token, step.part)
+    arrays = step.samples.arrays(step.chunks, step.token, step.part, step.cut.tasks)
     total = step.sum(
-        tasks.kfac_sums, columns, name="kfac", arrays=arrays, mu=mu, seed=seed, chunks_taken=step.blocks
+        tasks.kfac_sums, columns, name="kfac", arrays=arrays, mu=mu, seed=seed, shares=step.shares
     )
+    if not every:
+        return (total,)
     return total, *(
-        _thinned(array, every, f"altmin_keep_{name}-{step.token}") for name, array in arrays.items()
+        _thinned(array, step.shares, every, f"altmin_keep_{name}-{step.token}")
+        for name, array in arrays.items()
     )
 
 
-def quadratic_model(step: Step, kept: tuple[da.Array, ...], direction: str, previous: str) -> da.Array:
+def quadratic_model(
+    step: Step, kept: tuple[da.Array, ...], every: int, direction: str, previous: str
+) -> da.Array:
     """Packed `altmin_dask.solvers.kronecker.QuadraticModel` of samples, along what the files hold."""
     arrays = dict(zip(step.samples.names, kept, strict=True))
     columns = packed_size(QuadraticModel.layout())
     return step.sum(
-        tasks.quadratic_model, columns, name="model", arrays=arrays, direction=direction, previous=previous
+        tasks.quadratic_model,
+        columns,
+        name="model",
+        arrays=arrays,
+        shares=step.shares,
+        every=every,
+        direction=direction,
+        previous=previous,
     )
 
 
-def _thinned(array: da.Array, every: int, name: str) -> da.Array:
-    """Every `every`-th row of every chunk."""
-    rows = tuple(-(-n // every) for n in array.chunks[0])
+def _thinned(array: da.Array, shares: tuple[Share, ...], every: int, name: str) -> da.Array:
+    """Every `every`-th row of every piece."""
+    rows = tuple(sum(share.sizes(every)) for share in shares)
     return da.map_blocks(
-        tasks.thin,
+        partial(_thin, shares=shares, every=every),
         array,
-        every,
         name=name,
         dtype=array.dtype,
         meta=array._meta,
         chunks=(rows, array.chunks[1]),
     )
+
+
+def _thin(values: Array, shares: tuple[Share, ...], every: int, block_id: tuple[int, int] = (0, 0)) -> Array:
+    return tasks.thin(values, shares[block_id[0]], every)
 
 
 def evaluate(step: Step) -> da.Array:
@@ -204,7 +225,7 @@ def evaluate(step: Step) -> da.Array:
 
 
 def tree_sum(rows: da.Array, split_every: int, name: str = "altmin_sum") -> da.Array:
-    """Sum over the chunks, `split_every` at a time up a tree of fixed shape, so that rounding is always the same.
+    """Sum over the chunks up a binary tree, a `branch` of it in a task, so that rounding is always the same.
 
     Dask makes one task of a chunk's and of the first of the sum, and calls it by the `name` of the latter.
     """
@@ -214,7 +235,7 @@ def tree_sum(rows: da.Array, split_every: int, name: str = "altmin_sum") -> da.A
         combine=_add,
         aggregate=_add,
         axis=0,
-        split_every=split_every,
+        split_every=branch(split_every),
         dtype=rows.dtype,
         concatenate=False,
         name=name,
@@ -277,10 +298,7 @@ def _keep(block: Array, axis: Any, keepdims: bool) -> Array:
 
 def _add(blocks: Any, axis: Any, keepdims: bool) -> Array:
     """Add a (nested) list of one-row blocks, in order."""
-    flat = list(_flatten(blocks))
-    total = flat[0].copy() if len(flat) > 1 else flat[0]
-    for block in flat[1:]:
-        total += block
+    total = added(list(_flatten(blocks)))
     return total if keepdims else total[0]
 
 

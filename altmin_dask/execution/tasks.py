@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from altmin_dask.data.labels import numbered
 from altmin_dask.execution.blas import single_threaded_blas
+from altmin_dask.execution.pieces import Share, computed
 from altmin_dask.execution.timing import activity, meter_kernels
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import evaluate_chunk, moments_chunk, objective_chunk
@@ -152,21 +154,25 @@ def kfac_sums(
     weights: str,
     mu: tuple[float, ...] | None,
     seed: tuple[int, ...] | None,
-    chunks_taken: tuple[int, ...],
+    shares: tuple[Share, ...],
 ) -> Array:
-    """Packed `altmin_dask.solvers.kronecker.KroneckerSums` of a chunk."""
+    """Packed `altmin_dask.solvers.kronecker.KroneckerSums` of what a task has of a chunk, piece by piece."""
     meter_kernels()
-    batch = context.arrange(arrays)
-    noise = None if seed is None else [*seed, chunks_taken[index]]
+    batch, share, now = context.arrange(arrays), shares[index], read_weights(weights)
+    seeds = [None] * share.count if seed is None else share.seeds(seed)
+
+    def sums_of(rows: slice, noise: list[int] | None) -> Array:
+        return kfac_chunk(context.network, now, mu, batch.rows(rows), context.settings, noise).vector
+
+    pieces = zip(share.slices(), seeds, strict=True)
     with single_threaded_blas():
-        sums = kfac_chunk(context.network, read_weights(weights), mu, batch, context.settings, noise)
-    return sums.vector[None]
+        return computed([partial(sums_of, *piece) for piece in pieces])[None]
 
 
-def thin(array: Array, every: int) -> Array:
-    """Every `every`-th row."""
+def thin(array: Array, share: Share, every: int) -> Array:
+    """Every `every`-th row of every piece."""
     # not a view, which would hold on to the whole chunk
-    return array[::every].copy()
+    return np.concatenate([array[rows][::every] for rows in share.slices()])
 
 
 def quadratic_model(
@@ -175,14 +181,20 @@ def quadratic_model(
     *,
     context: TaskContext,
     weights: str,
+    shares: tuple[Share, ...],
+    every: int,
     direction: str,
     previous: str,
 ) -> Array:
-    """Packed `altmin_dask.solvers.kronecker.QuadraticModel` of a chunk's samples."""
+    """Packed `altmin_dask.solvers.kronecker.QuadraticModel` of what was kept of a task's samples, piece by piece."""
     batch = context.arrange(arrays)
     now, along, old = (read_weights(file) for file in (weights, direction, previous))
+
+    def model_of(rows: slice) -> Array:
+        return quadratic_model_chunk(context.network, now, along, old, batch.rows(rows)).vector
+
     with single_threaded_blas(), activity("model"):
-        return quadratic_model_chunk(context.network, now, along, old, batch).vector[None]
+        return computed([partial(model_of, rows) for rows in shares[index].slices(every)])[None]
 
 
 def evaluate(index: int, arrays: Mapping[str, Array], *, context: TaskContext, weights: str) -> Array:

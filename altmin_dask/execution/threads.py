@@ -85,6 +85,10 @@ class Threads:
         limit = parsed_limit(self.memory_limit, dask.system.CPU_COUNT)
         return Resources(1, self.workers, limit, in_process=True)
 
+    def places(self) -> int:
+        """As many as there are threads."""
+        return self.workers
+
     def span(self, names: tuple[str, ...], ids: tuple[str, ...]) -> AbstractContextManager[Any]:
         """There are no pages."""
         return nullcontext()

@@ -21,7 +21,9 @@ from altmin_dask.solvers.statistics import DOUBLE
 
 def kfac_task(work: Workload) -> Task:
     """The samples of a chunk, a pass forward and two back block by block, and what is sent."""
-    n, s, block = work.chunk_rows, work.itemsize, min(work.chunk_rows, work.block_rows)
+    cut, s = work.cut, work.itemsize
+    n = math.ceil(work.chunk_rows / cut.tasks)
+    block = min(math.ceil(work.chunk_rows / cut.pieces), work.block_rows)
     outputs = work.widths[-1]
     parts, held = [Pass.arrays(work.network), Pass.sample_arrays(work.network)], 0
     if work.relaxed:
@@ -31,8 +33,10 @@ def kfac_task(work: Workload) -> Task:
     row = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True))
     # signs as bytes, as numbers, and what is squared and added of them
     noise = block * outputs * (1 + 2 * s)
-    computing = row + max(noise, held + forward_pass(work) if work.relaxed else 0)
-    return Task(kept(work, *parts), _reading(work, n, computing), row, min(work.group_chunks, work.chunks))
+    # of pieces, the sums of which wait for each other
+    sums = row * (cut.pieces // cut.tasks).bit_length()
+    computing = sums + max(noise, held + forward_pass(work) if work.relaxed else 0)
+    return Task(kept(work, *parts), _reading(work, n, computing), row, _tasks(work))
 
 
 def gradient_task(work: Workload) -> Task:
@@ -44,19 +48,19 @@ def gradient_task(work: Workload) -> Task:
 def quadratic_model_task(work: Workload) -> Task:
     """Two directions for samples that are in memory, block by block."""
     repeated = work.itemsize * sum(d * k for d, k in work.shapes)
-    rows = math.ceil(work.chunk_rows / work.model_every)
-    held = repeated + (rows * work.itemsize * work.widths[-1] if work.y_converted else 0)
+    rows = _kept_rows(work) / work.cut.tasks
+    held = repeated + (math.ceil(rows) * work.itemsize * work.widths[-1] if work.y_converted else 0)
     return Task(
         kept(work, quadratic_model_arrays(work.network)),
         held,
         DOUBLE * packed_size(QuadraticModel.layout()),
-        min(work.group_chunks, work.chunks),
+        _tasks(work),
     )
 
 
 def kept_samples(work: Workload) -> int:
     """What is kept of the groups under way for their probes: at worst all by one worker."""
-    rows = math.ceil(work.chunk_rows / work.model_every) * min(work.group_chunks, work.chunks)
+    rows = _kept_rows(work) * min(work.group_chunks, work.chunks)
     return (1 + work.max_staleness) * rows * (work.x_bytes + work.y_bytes)
 
 
@@ -75,10 +79,20 @@ def kfac_trainer(work: Workload) -> tuple[int, int]:
     return resident, max(row + factorising + moving + committing, ingesting(work) - resident)
 
 
+def _tasks(work: Workload) -> int:
+    """Tasks of a group."""
+    return min(work.group_chunks, work.chunks) * work.cut.tasks
+
+
+def _kept_rows(work: Workload) -> int:
+    """Rows of a chunk that are kept for the probe: every so many-th of each piece."""
+    return math.ceil(work.chunk_rows / work.model_every) + work.pieces - 1
+
+
 def _reading(work: Workload, n: int, computing: int) -> int:
-    """The samples as they are read, or with what is computed of them."""
+    """The samples as they are read, whole chunks at a time, or with what is computed of `n` of them."""
     x, y = n * work.x_bytes, n * work.y_bytes
     converted = n * work.itemsize * work.widths[-1] if work.y_converted else 0
     # what parts of chunks are put together in is there before they are read
-    reading = x * ((3 if work.compressed else 2) + work.as_is)
+    reading = work.chunk_rows * work.x_bytes * ((2 if work.compressed else 1) + work.as_is) + x
     return max(reading, x + y + converted + computing)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from altmin_dask.data.shuffling import BUCKET_BYTES
+from altmin_dask.execution.pieces import Cut
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import ArraySpec
 from altmin_dask.solvers.exact_newton import SLAB_BYTES
@@ -48,6 +49,8 @@ class Workload:
         Bytes of one sample and its target in the source that is ingested first; 0 if there is a store.
     validation_rows, validation_chunk_rows : int
         Of the validation store; 0 without one.
+    pieces : int
+        Pieces that K-FAC steps compute each chunk in.
     group_chunks : int
         Chunks of one step (all of them for batch sweeps).
     as_is : bool
@@ -85,6 +88,7 @@ class Workload:
     z_compressed: bool = False
     validation_rows: int = 0
     validation_chunk_rows: int = 0
+    pieces: int = 1
     group_chunks: int = 1
     as_is: bool = False
     whitened: bool = False
@@ -111,6 +115,11 @@ class Workload:
         """How often a chunk is read in a sweep."""
         size = min(self.group_chunks, self.chunks)
         return readings(self.rows, self.chunk_rows, size) if self.as_is else 1
+
+    @property
+    def cut(self) -> Cut:
+        """How K-FAC steps share chunks among tasks."""
+        return Cut(self.pieces).among(min(self.group_chunks, self.chunks), self.workers * self.threads)
 
     @property
     def latent_bytes(self) -> int:

@@ -221,6 +221,7 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
     work = replace(
         work,
         group_chunks=resolved.group_chunks,
+        pieces=resolved.pieces or 1,
         incremental=resolved.group_chunks < work.chunks,
         model_every=resolved.model_every or 1,
         max_staleness=pipeline.training.max_staleness,

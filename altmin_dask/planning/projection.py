@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from altmin_dask.execution.pieces import branch
 from altmin_dask.execution.resources import Resources
 from altmin_dask.planning.kfac_memory import (
     gradient_task,
@@ -196,17 +197,19 @@ def task_rows(work: Workload) -> int:
 
 
 def _waiting(chunks: int, work: Workload) -> int:
-    """Rows of statistics that wait in a worker for the rest of their branch, and the one they are added up in."""
-    chunks, waiting = min(chunks, work.chunks), 0
+    """Rows of statistics that wait in a worker for the rest of their branch, and those they are added up in."""
+    waiting, adding, together = 0, 1, branch(work.split_every)
     while chunks > 1:
-        waiting += min(work.split_every, chunks) - 1
-        chunks = math.ceil(chunks / work.split_every)
-    return waiting + 1
+        waiting += min(together, chunks) - 1
+        adding = max(adding, (min(together, chunks) - 1).bit_length())
+        chunks = math.ceil(chunks / together)
+    return waiting + adding
 
 
 def _tasks(chunks: int, work: Workload) -> int:
     """Those of a group: of a step, and by K-FAC steps also those that read and keep samples, and the probe's."""
-    summed = _summed(chunks, work.split_every)
+    chunks *= work.cut.tasks if work.kfac else 1
+    summed = _summed(chunks, branch(work.split_every))
     return 2 * summed + 2 * (1 + bool(work.y_bytes)) * chunks if work.kfac else summed
 
 

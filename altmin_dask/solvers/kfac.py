@@ -20,8 +20,9 @@ random signs ε, so that one backward pass samples it), and damping on both.
 
 How far, and how much of the step before is repeated, is no setting: α D + β (W̃ − W̃_previous) minimises the Gauss–Newton
 model of the nested loss (Martens & Grosse 2015, section 7), measured on a part of the group by two directional
-derivatives. What is evaluated and kept is a running mean of the weights (Polyak & Juditsky 1992), with those after the
-last step in it as long as there are few.
+derivatives; not in every step, as α and β hardly change from one to the next (row 65 of benchmarks/LOG.md). What is
+evaluated and kept is a running mean of the weights (Polyak & Juditsky 1992), with those after the last step in it as
+long as there are few.
 
 ρ_i relative to Ḡ_i's mean diagonal is, unless given, a tenth of the unknowns for each target number of a group: the
 fewer numbers determine a weight, the more of what a group says about it is noise.
@@ -42,6 +43,8 @@ from altmin_dask.types import Array, Weights
 
 CURVATURE_EVERY, CURVATURE_EARLY = 4, (1, 2, 3, 5)
 """Curvature costs a backward pass (row 6 of benchmarks/LOG.md): it is measured in every fourth step, and in these."""
+MODEL_EARLY = 8
+"""How far steps go is measured in every one of the first, and then with the curvature (row 65)."""
 CURVATURE_DECAY = 0.8
 """Share of the running means that stays when curvature is measured again."""
 AVERAGED_PART = 8
@@ -120,6 +123,8 @@ class KFACState:
         Running mean of its variance over samples. That of a group whose loss has exploded would excuse it (row 45).
     gradient : float
         Norm of the gradient by the last group that was not refused, before its step; NaN at first.
+    alpha, beta : float
+        How far the last step went, and how much of the one before was repeated; NaN at first.
     """
 
     input_factors: list[Array]
@@ -133,6 +138,8 @@ class KFACState:
     loss_ema: float = math.nan
     loss_variance_ema: float = 0.0
     gradient: float = math.nan
+    alpha: float = math.nan
+    beta: float = math.nan
 
     @classmethod
     def start(cls, weights: Weights) -> KFACState:
@@ -164,6 +171,17 @@ class KFACState:
             [tensors[f"{kind}_{layer}"] for layer in range(layers)] for kind in _ARRAYS
         )
         return cls(inputs, outputs, tuple(previous), tuple(average), **scalars)
+
+    @property
+    def curvature_due(self) -> bool:
+        """Whether curvature is measured in the next step."""
+        return curvature_due(self.steps) or not self.curvature_updates
+
+    @property
+    def model_due(self) -> bool:
+        """Whether it is measured how far the next step goes: by new factors or damping, or if the last went nowhere."""
+        settled = self.steps >= MODEL_EARLY and self.damping_scale == 1
+        return self.curvature_due or not (settled and self.alpha > 0)
 
     def is_suspect(self, sums: KroneckerSums, ridge: float = 0.0) -> bool:
         """Whether the weights look worse than chance would have it, beside groups of samples that are like this one.
@@ -265,6 +283,7 @@ class KFACState:
         coefficients : ndarray, (2,)
             (α, β).
         """
+        self.alpha, self.beta = (float(value) for value in coefficients)
         alpha, beta = (weights[0].dtype.type(value) for value in coefficients)
         moved = tuple(
             w + alpha * d + beta * (w - old) for w, d, old in zip(weights, direction, previous, strict=True)

@@ -42,7 +42,13 @@ def _routine(module: Any, name: str) -> dict[str, Callable[..., None]]:
                 return ctypes.c_void_p(value.ctypes.data)
             if isinstance(value, bytes):
                 return value
-            made = real(value) if isinstance(value, float) else ctypes.c_int(value) if isinstance(value, int) else value
+            made = (
+                real(value)
+                if isinstance(value, float)
+                else ctypes.c_int(value)
+                if isinstance(value, int)
+                else value
+            )
             return ctypes.byref(made)
 
         def routine(*values: Any) -> None:
@@ -73,7 +79,19 @@ def add_product(total: Array, factor: float, left: Array, right: Array) -> None:
     left, right = _rows(left, total), _rows(right, total)
     # columns of Fortran are rows here: totalᵀ += factor · rightᵀ left
     _GEMM[kind](
-        b"N", b"T", k, d, len(left), factor, right, _stride(right), left, _stride(left), 1.0, total, _stride(total)
+        b"N",
+        b"T",
+        k,
+        d,
+        len(left),
+        factor,
+        right,
+        _stride(right),
+        left,
+        _stride(left),
+        1.0,
+        total,
+        _stride(total),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from math import prod
 from typing import Any, Literal, TypeVar
 
@@ -88,6 +89,11 @@ class Part:
         return np.sort(order[self.number :: self.of])
 
 
+def cut_rows(rows: int, pieces: int) -> list[int]:
+    """Where pieces of some rows begin, and the last one ends; none has more than one row more than another."""
+    return [rows * piece // pieces for piece in range(pieces + 1)]
+
+
 _PARTS = 5  # which random numbers of a seed these are
 
 
@@ -112,6 +118,8 @@ class ChunkView:
         Shape of the whole array, and rows in a chunk.
     part : Part, optional
         Which rows of the chunks are seen, if not all; it is no view to write to.
+    cut : int
+        Pieces that each chunk, or block of parts, is read in; with more than one it is no view to write to.
     """
 
     location: str
@@ -121,6 +129,7 @@ class ChunkView:
     dtype: np.dtype[Any]
     layout: Layout
     part: Part | None = None
+    cut: int = 1
 
     @classmethod
     def select(
@@ -131,11 +140,12 @@ class ChunkView:
         dtype: Any,
         ids: tuple[int, ...],
         part: Part | None = None,
+        cut: int = 1,
     ) -> ChunkView:
         """View chunks `ids`, or a part of them, of an array of `shape` with `chunk_rows` rows in a chunk."""
         starts = tuple(i * chunk_rows for i in ids)
         sizes = tuple(min(chunk_rows, shape[0] - start) for start in starts)
-        return cls(location, starts, sizes, prod(shape[1:]), np.dtype(dtype), (shape, chunk_rows), part)
+        return cls(location, starts, sizes, prod(shape[1:]), np.dtype(dtype), (shape, chunk_rows), part, cut)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -143,11 +153,17 @@ class ChunkView:
         return sum(self.seen), self.columns
 
     @property
-    def seen(self) -> tuple[int, ...]:
-        """Rows of each block."""
+    def blocks(self) -> tuple[int, ...]:
+        """Rows of each chunk, or of each block of parts of chunks."""
         if self.part is None:
             return self.sizes
         return tuple(sum(map(self.part.size, sizes)) for sizes in self.part.blocks(self.sizes))
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Rows of what is read at a time: of each piece of each block."""
+        bounds = (cut_rows(rows, self.cut) for rows in self.blocks)
+        return tuple(stop - start for ends in bounds for start, stop in pairwise(ends))
 
     @property
     def ndim(self) -> int:
@@ -160,11 +176,13 @@ class ChunkView:
         return self.seen, (self.columns,)
 
     def __getitem__(self, key: tuple[slice, ...]) -> Array:
+        if key[0].start == key[0].stop:  # of fewer rows than pieces
+            return np.empty((0, self.columns), self.dtype)
         index = int(np.searchsorted(np.cumsum((0, *self.seen)), key[0].start, side="right")) - 1
         return self.read(index)
 
     def read(self, index: int) -> Array:
-        """The index-th of the selected chunks, or of the blocks of parts of them, (rows, columns).
+        """The index-th of the selected chunks, or of the blocks of parts of them, or piece of these, (rows, columns).
 
         Raises
         ------
@@ -173,22 +191,28 @@ class ChunkView:
         MissingError
             If the process, on whatever machine, cannot see the array.
         """
+        block, piece = divmod(index, self.cut)
+        first, last = cut_rows(self.blocks[block], self.cut)[piece : piece + 2]
         if self.part is None:
-            return self._chunk(index)
-        numbers = self.part.blocks(range(len(self.sizes)))[index]
-        values, filled = np.empty((self.seen[index], self.columns), self.dtype), 0
-        for number in numbers:
+            return self._chunk(block, first, last)
+        values, end = np.empty((last - first, self.columns), self.dtype), 0
+        for number in self.part.blocks(range(len(self.sizes)))[block]:
             rows = self.part.rows(self.starts[number] // self.layout[1], self.sizes[number])
-            values[filled : filled + len(rows)] = self._chunk(number)[rows]
-            filled += len(rows)
+            start, end = end, end + len(rows)
+            wanted = slice(max(first, start), min(last, end))
+            if wanted.start < wanted.stop:
+                chunk = self._chunk(number, 0, self.sizes[number])
+                values[wanted.start - first : wanted.stop - first] = chunk[
+                    rows[wanted.start - start : wanted.stop - start]
+                ]
         return values
 
-    def _chunk(self, index: int) -> Array:
-        array = self._open("r")
-        start, size = self.starts[index], self.sizes[index]
+    def _chunk(self, index: int, first: int, last: int) -> Array:
+        """Rows of a chunk, which is read as a whole, as its checksum wants."""
+        array, start = self._open("r"), self.starts[index]
         try:
             with explained_errors(self.location, "read") if is_url(self.location) else nullcontext():
-                values: Array = np.asarray(array[start : start + size])
+                values: Array = np.asarray(array[start + first : start + last])
         except (ValueError, RuntimeError) as error:
             reason = damage(error.__cause__ or error)
             if reason is None:
@@ -196,7 +220,7 @@ class ChunkView:
             raise ChunkError(self.location, start // array.chunks[0], reason) from error
         if is_missing(array, values):
             raise ChunkError(self.location, start // array.chunks[0], "is missing")
-        return values.reshape(size, self.columns)
+        return values.reshape(last - first, self.columns)
 
     def write(self, index: int, values: Array) -> None:
         """Write the index-th of the selected chunks, whole."""

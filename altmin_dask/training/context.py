@@ -18,6 +18,7 @@ import dask.array as da
 
 from altmin_dask.config import Pipeline
 from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.pieces import WHOLE, Cut
 from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.task_graphs import Step
 from altmin_dask.execution.timing import activity
@@ -154,10 +155,11 @@ class RunContext:
         samples: Samples,
         group: RowGroup,
         weights: str = "",
+        cut: Cut = WHOLE,
     ) -> Array:
         """Carry out a step with the weights of a file."""
         with self.span():
-            collection = make(self.step(samples, group, weights))
+            collection = make(self.step(samples, group, weights, cut))
             with activity("wait"):
                 result: Array = self.executor.compute(collection)
         return result
@@ -179,11 +181,11 @@ class RunContext:
             self._span = number, uuid.uuid4().hex
         return self.executor.span((self.root_span, f"sweep {number}"), (self.key, self._span[1]))
 
-    def step(self, samples: Samples, group: RowGroup, weights: str) -> Step:
+    def step(self, samples: Samples, group: RowGroup, weights: str, cut: Cut = WHOLE) -> Step:
         """Make a step with the weights of a file."""
         token, split_every = f"{self.key}-{next(self._steps)}", self.pipeline.cluster.split_every
         task_context = self.problem.task_context
-        return Step(task_context, samples, group.chunks, token, weights, split_every, group.part)
+        return Step(task_context, samples, group.chunks, token, weights, split_every, group.part, cut)
 
     def evaluate(
         self, make: Callable[[Step], da.Array], samples: Samples, group: RowGroup, weights: str

@@ -26,6 +26,9 @@ sweep (row 46 of benchmarks/LOG.md)."""
 SAMPLES_PER_UNKNOWN = 10
 """How many samples for each unknown of a row of W the first window holds: fewer ruin the first solve for good (DESIGN,
 section 5)."""
+PIECES_OF_GROUP, MOST_PIECES = 4, 8
+"""A chunk is computed in pieces of a quarter of a default group's rows, or more, and in so many at most: each begins
+sums of its own (chosen, not measured)."""
 MODEL_ROWS = 8192
 """The model along a K-FAC step is measured on so many samples of a group at most: its noise is small then (row 43)."""
 
@@ -66,6 +69,8 @@ class Settings:
         Chunks of a group.
     first_window : int or None
         Groups in the first window, where there are windows.
+    pieces : int or None
+        Pieces that each chunk of a group is computed in by K-FAC steps; see `altmin_dask.execution.pieces`.
     model_every : int or None
         On every so many-th sample of a group the model along a K-FAC step is measured.
     max_sweeps : float
@@ -86,6 +91,7 @@ class Settings:
     chunk_rows: int
     group_chunks: int
     first_window: int | None
+    pieces: int | None
     model_every: int | None
     max_sweeps: float
 
@@ -102,7 +108,7 @@ PLACES = {
     "data": ("chunk_rows",),
     "network": ("activation", "output_activation", "loss", "loss_at", "initialization", "outputs"),
     "solver": ("mu", "rho", "proximal", "output_damping"),
-    "training": ("schedule", "group_chunks", "first_window", "model_every", "max_sweeps"),
+    "training": ("schedule", "group_chunks", "first_window", "pieces", "model_every", "max_sweeps"),
 }
 """Under which table of a pipeline each of `Settings` is shown."""
 
@@ -158,6 +164,7 @@ def resolve(
         first_window=_first_window(
             pipeline, network, groups_of * chunk_rows, 1 if shuffled else SPREAD // groups_of
         ),
+        pieces=pieces(min(chunk_rows, rows), network) if kfac else None,
         model_every=model_every(group_rows, network) if kfac else None,
         max_sweeps=_max_sweeps(pipeline, groups),
     )
@@ -185,6 +192,12 @@ def group_chunks(pipeline: Pipeline, network: Network, rows: int, chunk_rows: in
         return math.ceil(rows / chunk_rows)
     wanted = network.defaults.group_rows if pipeline.uses_kfac else 1
     return pipeline.training.group_chunks or math.ceil(wanted / chunk_rows)
+
+
+def pieces(rows: int, network: Network) -> int:
+    """Pieces of a chunk of so many rows: a power of two, and of a quarter of a default group's rows at least."""
+    least = network.defaults.group_rows // PIECES_OF_GROUP
+    return min(MOST_PIECES, 1 << max(0, (rows // least).bit_length() - 1))
 
 
 def model_every(rows: int, network: Network) -> int:

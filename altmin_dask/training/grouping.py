@@ -32,6 +32,11 @@ class RowGroup:
     chunks: tuple[int, ...]
     part: Part | None = None
 
+    @property
+    def blocks(self) -> Sequence[Sequence[int]]:
+        """Chunks that are read together."""
+        return [(chunk,) for chunk in self.chunks] if self.part is None else self.part.blocks(self.chunks)
+
     def rows(self, store: SampleStore) -> int:
         """How many they are."""
         sizes = [min(store.chunk_rows, store.rows - chunk * store.chunk_rows) for chunk in self.chunks]

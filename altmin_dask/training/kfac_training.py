@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 from altmin_dask.errors import RunError
 from altmin_dask.execution import task_graphs
 from altmin_dask.execution.executor import Submission
+from altmin_dask.execution.pieces import Cut
 from altmin_dask.execution.timing import activity
 from altmin_dask.solvers.kfac import (
     KFACSettings,
     KFACState,
-    curvature_due,
 )
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.preconditioner import PreconditionerCache
@@ -44,8 +46,10 @@ class InFlightGroup:
     ----------
     group : RowGroup
         Which rows they are.
-    with_curvature : bool
-        Whether its curvature is measured.
+    cut : Cut
+        How they are shared by tasks.
+    with_curvature, with_model : bool
+        Whether its curvature is measured, and how far its step goes.
     previous_weights : tuple of ndarray
         The weights before those that it was sent out with. What has been done since, of which the group knew
         nothing, is part of the step that is repeated, or undone, by as much as the model wants.
@@ -56,7 +60,9 @@ class InFlightGroup:
     """
 
     group: RowGroup
+    cut: Cut
     with_curvature: bool
+    with_model: bool
     previous_weights: Weights
     ridge: float
     started: Submission
@@ -151,7 +157,8 @@ class KFACTraining:
             pipeline.solver.ridge / context.samples_in_all,
             pipeline.solver.penalize_bias,
         )
-        self.model_every = settings.model_every
+        assert settings.pieces is not None
+        self.model_every, self.cut = settings.model_every, Cut(settings.pieces)
         self.preconditioners = PreconditionerCache(self.settings)
         self.max_staleness = pipeline.training.max_staleness
         self.files = WeightFiles(context, 2 + self.max_staleness)
@@ -254,14 +261,19 @@ class KFACTraining:
         """Send out a group."""
         context, state, kfac_state = self.context, self.state, self.state.kfac_state
         state.passes = action.number
-        with_curvature = curvature_due(kfac_state.steps) or not kfac_state.curvature_updates
+        with_curvature, with_model = kfac_state.curvature_due, kfac_state.model_due
         seed = (context.pipeline.training.seed, cursor) if with_curvature else None
         group = self.groups[action.group]
-        step = context.step(context.problem.train, group, self.files.of(state.weights))
+        cut = self.cut.among(len(group.blocks), context.executor.places())
+        step = context.step(context.problem.train, group, self.files.of(state.weights), cut)
         with context.span():
-            started = context.executor.submit(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
+            started = context.executor.submit(
+                *task_graphs.kfac_sums(step, self.mu, seed, self.model_every if with_model else 0)
+            )
         ridge = ridge_term(state.weights, self.settings.ridge, self.settings.penalize_bias)
-        return InFlightGroup(group, with_curvature, kfac_state.previous_weights, ridge, started)
+        return InFlightGroup(
+            group, cut, with_curvature, with_model, kfac_state.previous_weights, ridge, started
+        )
 
     def _finish_until(self, ahead: int) -> int:
         """Take steps, of the groups that are done first, until no more than `ahead` are in flight; samples visited."""
@@ -289,10 +301,13 @@ class KFACTraining:
         with activity("solve"):
             preconditioner = self.preconditioners.of(kfac_state)
             direction = preconditioner.direction(sums, state.weights)
-        step_coefficients = preconditioner.step_coefficients(
-            self._quadratic_model(group, direction), state.weights, direction, group.previous_weights
-        )
-        state.weights = kfac_state.move(state.weights, direction, group.previous_weights, step_coefficients)
+        coefficients = np.array([kfac_state.alpha, kfac_state.beta])
+        if group.with_model:
+            model = self._quadratic_model(group, direction)
+            coefficients = preconditioner.step_coefficients(
+                model, state.weights, direction, group.previous_weights
+            )
+        state.weights = kfac_state.move(state.weights, direction, group.previous_weights, coefficients)
         self._check()
 
     def _did_harm(self, group: InFlightGroup, sums: KroneckerSums) -> bool:
@@ -316,10 +331,13 @@ class KFACTraining:
         weights, previous = self.files.of(self.state.weights), self.files.of(group.previous_weights)
         change = self.files.put(direction, "step")
         packed = self.context.compute(
-            lambda step: task_graphs.quadratic_model(step, group.started.kept(), change, previous),
+            lambda step: task_graphs.quadratic_model(
+                step, group.started.kept(), self.model_every, change, previous
+            ),
             self.context.problem.train,
             group.group,
             weights,
+            group.cut,
         )
         return QuadraticModel(packed)
 

@@ -245,7 +245,7 @@ def test_tasks_of_increments_are_those_that_run(make_store, tmp_path, chunks, la
         started = threads.submit(*task_graphs.kfac_sums(step, None, (0,), 2))
         threads.first([started])
         threads.compute(
-            task_graphs.quadratic_model(replace(step, token="p"), started.kept(), weights, weights)
+            task_graphs.quadratic_model(replace(step, token="p"), started.kept(), 2, weights, weights)
         )
     work = Workload(network, store.rows, 2, 24, 8 * labels, group_chunks=chunks, kfac=True, itemsize=4)
     # Dask's own last step may be fused with ours, or not
