@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import dask
+from dask._task_spec import DataNode
 from dask.base import persist
+from dask.core import flatten
 
 from altmin_dask.config import ClusterTable
 from altmin_dask.execution.allocator import return_free_heaps
@@ -70,7 +72,7 @@ class Threads:
         """Wait for any of what was submitted: which it is, and its value."""
         done, _ = futures.wait([each.done for each in submissions], return_when=futures.FIRST_COMPLETED)
         index = next(i for i, each in enumerate(submissions) if each.done in done)
-        return index, submissions[index].done.result()[0].compute(scheduler="sync")
+        return index, _value(submissions[index].done.result()[0])
 
     def cancel(self, submissions: Sequence[Submission]) -> None:
         """Wait until nothing of what was submitted runs any more: threads cannot be stopped."""
@@ -101,6 +103,13 @@ class Threads:
         with _pool(self.workers) as pool:
             found: tuple[Any, ...] = persist(*collections, scheduler="threads", pool=pool)
         return found
+
+
+def _value(persisted: Any) -> Any:
+    """Of a collection of one block that has been computed: to compute it once more would take a while."""
+    (key,) = flatten(persisted.__dask_keys__())
+    value = persisted.__dask_graph__()[key]
+    return value.value if isinstance(value, DataNode) else value
 
 
 def planned_threads(settings: ClusterTable) -> Resources:
