@@ -14,6 +14,7 @@ from altmin_dask.dashboard.publisher import Publisher
 from altmin_dask.execution.allocator import return_freed_arrays
 from altmin_dask.execution.connect import open_executor, planned_resources
 from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.resources import Resources
 from altmin_dask.planning.plan import Plan, make_plan
 from altmin_dask.solvers.kfac import Stream
 from altmin_dask.storage.atomic import missing_folders, remove_empty
@@ -179,7 +180,7 @@ def _told(
 def _checked_plan(pipeline: Pipeline, run: RunFolder, executor: Executor | None = None) -> Plan:
     """Plan the run, and refuse what has not the memory for it."""
     place = planned_resources(pipeline.cluster) if executor is None else executor.resources()
-    plan = make_plan(pipeline, run.data, place)
+    plan = make_plan(pipeline, run.data, place, run.manifest.resolved() if run.started else None)
     plan.check()
     if plan.place.in_process:
         return_freed_arrays()
@@ -193,9 +194,23 @@ def _open_problem(
     data = pipeline.data
     chunk_rows = plan.work.chunk_rows if data.chunk_rows == "auto" else data.chunk_rows
     train, validation = open_stores(pipeline, run.data, chunk_rows, plan.source)
-    problem = build_problem(pipeline, train, validation, executor)
+    begun = run.manifest.resolved() if run.started else None
+    problem = build_problem(pipeline, train, validation, executor, plan.place, begun)
     _describe(pipeline, run, problem, executor, log)
+    _tell_of_idle_workers(problem, plan.place, log)
     return problem
+
+
+def _tell_of_idle_workers(problem: Problem, place: Resources, log: Callable[[str], object]) -> None:
+    """Say how many threads of a cluster have something to do, if a step has too few rows for all of them."""
+    settings, store = problem.settings, problem.train.store
+    places = place.workers * place.threads
+    tasks = min(settings.group_chunks, store.n_chunks) * (settings.pieces or 1)
+    if tasks < places and not place.in_process:
+        log(
+            f"{tasks} of {places} threads of the workers are used: a step has too few rows for more "
+            "(training.group_chunks)"
+        )
 
 
 @contextmanager

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, ClassVar
 
 import dask
+import dask.array as da
 from dask import annotate  # type: ignore[attr-defined]
 from distributed import Client, Future, LocalCluster, futures_of, performance_report, wait
 
@@ -19,13 +21,17 @@ from altmin_dask.config import ClusterTable
 from altmin_dask.errors import ConfigError, FaultError
 from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.faults import KEPT
-from altmin_dask.execution.resources import Resources, parsed_limit
+from altmin_dask.execution.resources import Resources, parsed_limit, rounded_latency
 from altmin_dask.execution.timing import process_clock
 from altmin_dask.storage.atomic import write_bytes
 from altmin_dask.storage.locations import filesystem_of
 
 POLL_SECONDS = 5
 """How often a step that waits looks whether there is any worker left."""
+LOCAL_LATENCY = 0.016
+"""Seconds of a step besides its longest task on workers of this machine, about."""
+LATENCY_ROUNDS = 5
+"""So many empty steps are taken to know it elsewhere."""
 COUNT_SECONDS = 5
 """How often workers are counted."""
 SETTLE_SECONDS = 30
@@ -42,13 +48,17 @@ class Cluster:
         Of its scheduler.
     patience : float
         How long a step waits, in seconds, while there is no worker.
+    local : bool
+        Whether it is one of this machine, that was opened for the run.
     """
 
     client: Client
     patience: float = 300.0
+    local: bool = False
     _begun: float = field(default_factory=time.monotonic)
     _spent: dict[tuple[str, int, str], tuple[float, float]] = field(default_factory=dict)
     _places: tuple[int, float] = (1, 0.0)
+    _measured: float | None = None
 
     clock_is_local: ClassVar[bool] = False
 
@@ -105,7 +115,22 @@ class Cluster:
         limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
         threads = max((worker["nthreads"] for worker in workers), default=1)
         limit = min(limits, default=None)
-        return Resources(max(len(workers), 1), threads, limit, in_process=False, running=True)
+        return Resources(
+            max(len(workers), 1), threads, limit, in_process=False, running=True, latency=self._latency()
+        )
+
+    def _latency(self) -> float:
+        """Seconds of a step that computes nothing, measured once; that of this machine where there is no worker yet."""
+        if self.local or not self.client.nthreads():
+            return LOCAL_LATENCY
+        if self._measured is None:
+            self._measured = rounded_latency(median(self._empty_step() for _ in range(LATENCY_ROUNDS)))
+        return self._measured
+
+    def _empty_step(self) -> float:
+        start = time.perf_counter()
+        self.compute(da.zeros((2, 1), chunks=(1, 1), name=f"altmin_latency-{uuid.uuid4().hex}").sum())
+        return time.perf_counter() - start
 
     def places(self) -> int:
         """Threads of all workers, as the scheduler said a few seconds ago."""
@@ -172,7 +197,8 @@ def planned_cluster(settings: ClusterTable) -> Resources:
     """What `kind = "local"` asks for."""
     threads = settings.threads_per_worker
     workers = settings.workers or max(1, dask.system.CPU_COUNT // threads)
-    return Resources(workers, threads, parsed_limit(settings.memory_limit, threads), in_process=False)
+    limit = parsed_limit(settings.memory_limit, threads)
+    return Resources(workers, threads, limit, in_process=False, latency=LOCAL_LATENCY)
 
 
 @contextmanager
@@ -196,4 +222,4 @@ def open_cluster(settings: ClusterTable) -> Iterator[Cluster]:
         except RuntimeError as error:
             raise ConfigError(f"a local cluster as of [cluster] cannot be started: {error}") from None
     with cluster, Client(cluster) as client:
-        yield Cluster(client, settings.patience)
+        yield Cluster(client, settings.patience, local=True)

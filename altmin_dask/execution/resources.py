@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ class Resources:
         Whether the threads are those of this process.
     running : bool
         Whether it is a cluster that runs already, and not one that `[cluster]` asks for.
+    latency : float
+        About how many seconds a step takes besides its longest task, up to a power of two of a millisecond.
     """
 
     workers: int
@@ -32,6 +35,12 @@ class Resources:
     memory_limit: int | None
     in_process: bool
     running: bool = False
+    latency: float = 0.0
+
+
+def rounded_latency(seconds: float) -> float:
+    """The next power of two of a millisecond: small differences from day to day are to make none."""
+    return 1e-3 * 2 ** math.ceil(math.log2(max(seconds, 1e-3) / 1e-3))
 
 
 def parsed_limit(setting: str, threads: int) -> int | None:

@@ -190,7 +190,9 @@ class Plan:
         )
 
 
-def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
+def make_plan(
+    pipeline: Pipeline, data: Path | None, place: Resources, begun: Mapping[str, Any] | None = None
+) -> Plan:
     """Plan a run.
 
     Only headers of the data are read; but the labels of a classifier are read through, block by block, where no store
@@ -204,6 +206,8 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
         Folder in which the run keeps the stores it makes of raw sources, which may be there already.
     place : Resources
         Where.
+    begun : mapping, optional
+        What was resolved at the start of a run that is to go on.
 
     Raises
     ------
@@ -217,7 +221,9 @@ def make_plan(pipeline: Pipeline, data: Path | None, place: Resources) -> Plan:
     work = _workload(pipeline, network, train, validation, place)
     if train.raw:
         work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
-    resolved = resolve(pipeline, network, work.rows, work.chunk_rows, shuffled=train.shuffled)
+    resolved = resolve(
+        pipeline, network, work.rows, work.chunk_rows, shuffled=train.shuffled, place=place, begun=begun
+    )
     work = replace(
         work,
         group_chunks=resolved.group_chunks,

@@ -210,7 +210,7 @@ def _tasks(chunks: int, work: Workload) -> int:
     """Those of a group: of a step, and by K-FAC steps also those that read and keep samples, and the probe's."""
     chunks *= work.cut.tasks if work.kfac else 1
     summed = _summed(chunks, branch(work.split_every))
-    return 2 * summed + 2 * (1 + bool(work.y_bytes)) * chunks if work.kfac else summed
+    return 2 * summed - 1 + 2 * (1 + bool(work.y_bytes)) * chunks if work.kfac else summed
 
 
 def _summed(chunks: int, split_every: int) -> int:

@@ -43,7 +43,7 @@ from altmin_dask.types import Array, Weights
 
 CURVATURE_EVERY, CURVATURE_EARLY = 4, (1, 2, 3, 5)
 """Curvature costs a backward pass (row 6 of benchmarks/LOG.md): it is measured in every fourth step, and in these."""
-MODEL_EARLY = 8
+MODEL_EARLY = 20
 """How far steps go is measured in every one of the first, and then with the curvature (row 65)."""
 CURVATURE_DECAY = 0.8
 """Share of the running means that stays when curvature is measured again."""

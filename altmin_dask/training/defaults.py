@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from altmin_dask.config import MuSchedule, Pipeline
+from altmin_dask.execution.resources import Resources
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kfac import default_input_damping, default_output_damping
 from altmin_dask.solvers.penalties import PENALTIES
@@ -26,6 +27,15 @@ sweep (row 46 of benchmarks/LOG.md)."""
 SAMPLES_PER_UNKNOWN = 10
 """How many samples for each unknown of a row of W the first window holds: fewer ruin the first solve for good (DESIGN,
 section 5)."""
+NOISE_ROWS = 2.5
+"""In groups of a default group's rows, as many rows as make the noise of a step as large as what it goes by: so many
+times as many steps are taken as without noise, plus one (row 67 of benchmarks/LOG.md)."""
+MOST_ROWS = 4.0
+"""Of those rows a group has so many times as many at most: a quarter more steps than without noise are taken then."""
+LEAST_STEPS = 8
+"""A sweep has so many steps at least."""
+FLOPS, ROW_SECONDS = 4e10, 1e-6
+"""About what a core multiplies in a second, and what a row takes besides."""
 PIECES_OF_GROUP, MOST_PIECES = 4, 8
 """A chunk is computed in pieces of a quarter of a default group's rows, or more, and in so many at most: each begins
 sums of its own (chosen, not measured)."""
@@ -114,7 +124,14 @@ PLACES = {
 
 
 def resolve(
-    pipeline: Pipeline, network: Network, rows: int, chunk_rows: int, *, shuffled: bool = True
+    pipeline: Pipeline,
+    network: Network,
+    rows: int,
+    chunk_rows: int,
+    *,
+    shuffled: bool = True,
+    place: Resources | None = None,
+    begun: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Resolve everything that a pipeline leaves open.
 
@@ -128,6 +145,10 @@ def resolve(
         Samples for training, and those in a chunk.
     shuffled : bool
         Whether chunks are all alike (`SampleStore.shuffled`).
+    place : Resources, optional
+        Where tasks will run: on many workers groups are larger.
+    begun : mapping, optional
+        What was resolved at the start of a run that goes on elsewhere: groups stay as they are.
 
     Examples
     --------
@@ -139,14 +160,11 @@ def resolve(
     ('kfac', None, 2, 300)
     """
     solver = pipeline.solver
-    kfac, penalty = pipeline.uses_kfac, PENALTIES[solver.penalty]
-    groups_of = group_chunks(pipeline, network, rows, chunk_rows)
+    kfac = pipeline.uses_kfac
+    groups_of = (begun or {}).get("group_chunks") or group_chunks(pipeline, network, rows, chunk_rows, place)
     group_rows = min(groups_of * chunk_rows, rows)
     groups = math.ceil(math.ceil(rows / chunk_rows) / groups_of)
     mu = None if not pipeline.keeps_z and solver.mu == "auto" else finite_mu(pipeline, network)
-    rho = None
-    if penalty.per_sample_state and mu is not None:
-        rho = penalty.initial_rho(network, mu_at(mu, len(network.widths), 0), solver.augmentation)
     return Settings(
         schedule=pipeline.schedule,
         initialization=pipeline.network.start,
@@ -156,14 +174,12 @@ def resolve(
         loss_at=None if network.sequence_steps is None else "every" if network.every else "last",
         outputs=network.sizes[-1],
         mu=mu,
-        rho=rho,
+        rho=_initial_rho(pipeline, network, mu),
         proximal=_proximal(pipeline, network, group_rows),
         output_damping=(solver.output_damping or default_output_damping(network)) if kfac else None,
         chunk_rows=chunk_rows,
         group_chunks=groups_of,
-        first_window=_first_window(
-            pipeline, network, groups_of * chunk_rows, 1 if shuffled else SPREAD // groups_of
-        ),
+        first_window=_first_window(pipeline, network, groups_of, chunk_rows, shuffled),
         pieces=pieces(min(chunk_rows, rows), network) if kfac else None,
         model_every=model_every(group_rows, network) if kfac else None,
         max_sweeps=_max_sweeps(pipeline, groups),
@@ -186,12 +202,31 @@ def finite_mu(pipeline: Pipeline, network: Network) -> float | tuple[float, ...]
     return PENALTIES[pipeline.solver.penalty].default_mu(network) if mu == "auto" else mu
 
 
-def group_chunks(pipeline: Pipeline, network: Network, rows: int, chunk_rows: int) -> int:
+def group_chunks(
+    pipeline: Pipeline, network: Network, rows: int, chunk_rows: int, place: Resources | None = None
+) -> int:
     """How many chunks make a step: all in batch sweeps, else one, or as many as K-FAC steps want samples."""
     if pipeline.schedule == "batch":
         return math.ceil(rows / chunk_rows)
-    wanted = network.defaults.group_rows if pipeline.uses_kfac else 1
+    wanted = group_rows(network, rows, place) if pipeline.uses_kfac else 1
     return pipeline.training.group_chunks or math.ceil(wanted / chunk_rows)
+
+
+def group_rows(network: Network, rows: int, place: Resources | None = None) -> int:
+    """About how many samples a K-FAC step is made from.
+
+    To a given loss it takes S (1 + G*/G) steps of G rows: beyond G*, `NOISE_ROWS` default groups, noise is no longer
+    what limits a step. With K threads in all, c seconds a row and t seconds between tasks, S (1 + G*/G) (t + c G/K) is
+    least for G = √(G* K t / c). On workers of a cluster that is what a group has if it is more than by default, up to
+    `MOST_ROWS` G*; in this process, where t is small, always the default.
+    """
+    default = network.defaults.group_rows
+    if place is None or place.in_process:
+        return default
+    noise = NOISE_ROWS * default
+    row = 6 * sum(layer.size * layer.inputs for layer in network.layers) / FLOPS + ROW_SECONDS
+    best = math.sqrt(noise * place.workers * place.threads * place.latency / row)
+    return max(default, int(min(best, MOST_ROWS * noise, rows / LEAST_STEPS)))
 
 
 def pieces(rows: int, network: Network) -> int:
@@ -206,6 +241,14 @@ def model_every(rows: int, network: Network) -> int:
     return max(1, min(every, rows // least), math.ceil(rows / MODEL_ROWS))
 
 
+def _initial_rho(pipeline: Pipeline, network: Network, mu: Any) -> tuple[float, ...] | None:
+    """None where residuals are not split, or there are none."""
+    penalty = PENALTIES[pipeline.solver.penalty]
+    if not penalty.per_sample_state or mu is None:
+        return None
+    return penalty.initial_rho(network, mu_at(mu, len(network.widths), 0), pipeline.solver.augmentation)
+
+
 def _proximal(pipeline: Pipeline, network: Network, group_rows: int) -> float:
     """None where z persists: there every solve is over all samples."""
     given = pipeline.solver.proximal
@@ -214,11 +257,14 @@ def _proximal(pipeline: Pipeline, network: Network, group_rows: int) -> float:
     return given
 
 
-def _first_window(pipeline: Pipeline, network: Network, group_rows: int, least: int) -> int | None:
+def _first_window(
+    pipeline: Pipeline, network: Network, groups_of: int, chunk_rows: int, shuffled: bool
+) -> int | None:
     if pipeline.schedule != "windows":
         return None
     needed = SAMPLES_PER_UNKNOWN * max(k for _, k in network.shapes)
-    return pipeline.training.first_window or max(least, math.ceil(needed / group_rows))
+    least = 1 if shuffled else SPREAD // groups_of
+    return pipeline.training.first_window or max(least, math.ceil(needed / (groups_of * chunk_rows)))
 
 
 def _max_sweeps(pipeline: Pipeline, groups: int) -> float:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from altmin_dask.config import Pipeline
+from altmin_dask.config.solver import SolverTable
 from altmin_dask.data.find import store_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.preparation import Preparation
@@ -54,11 +58,17 @@ class Problem:
 
 
 def build_problem(
-    pipeline: Pipeline, train: SampleStore, validation: SampleStore | None, executor: Executor
+    pipeline: Pipeline,
+    train: SampleStore,
+    validation: SampleStore | None,
+    executor: Executor,
+    place: Resources | None = None,
+    begun: Mapping[str, Any] | None = None,
 ) -> Problem:
     """Check the data and make the network that fits them.
 
-    Stores that `ingest` wrote carry their ranges; those of other programs are read through once, out of core.
+    Stores that `ingest` wrote carry their ranges; those of other programs are read through once, out of core. `place`
+    and `begun` are those of `altmin_dask.training.defaults.resolve`.
 
     Raises
     ------
@@ -90,21 +100,31 @@ def build_problem(
         raise ConfigError(
             f"solver.mu has {len(pipeline.solver.mu)} values for {len(network.widths)} layers; give one for each"
         )
-    solver = pipeline.solver
-    newton = NewtonSettings(
+    return Problem(
+        TaskContext(network, target, settings.dtype, _newton_settings(pipeline.solver), labels=labels),
+        Samples(train, target),
+        None if validation is None else Samples(validation, target),
+        train.scale,
+        train.preparation if classes is None else classes.named(train.preparation),
+        resolve(
+            pipeline,
+            network,
+            train.rows,
+            train.chunk_rows,
+            shuffled=train.shuffled,
+            place=place,
+            begun=begun,
+        ),
+    )
+
+
+def _newton_settings(solver: SolverTable) -> NewtonSettings:
+    return NewtonSettings(
         newton_steps=solver.newton_steps,
         cg_iterations=solver.cg_iterations,
         cg_tolerance=solver.cg_tolerance,
         damping=solver.damping,
         curvature=solver.curvature,
-    )
-    return Problem(
-        TaskContext(network, target, settings.dtype, newton, labels=labels),
-        Samples(train, target),
-        None if validation is None else Samples(validation, target),
-        train.scale,
-        train.preparation if classes is None else classes.named(train.preparation),
-        resolve(pipeline, network, train.rows, train.chunk_rows, shuffled=train.shuffled),
     )
 
 

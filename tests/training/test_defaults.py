@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from altmin_dask.config import Pipeline, make_pipeline
+from altmin_dask.execution.resources import Resources, rounded_latency
 from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric
 from altmin_dask.training.algorithms import ALGORITHMS
-from altmin_dask.training.defaults import PLACES, Settings, left_open, resolve
+from altmin_dask.training.defaults import (
+    FLOPS,
+    LEAST_STEPS,
+    MOST_ROWS,
+    NOISE_ROWS,
+    PLACES,
+    ROW_SECONDS,
+    Settings,
+    group_rows,
+    left_open,
+    resolve,
+)
 
 NETWORKS: dict[str, Network] = {
     "autoencoder": dense_network([12, 5, 12], "sigmoid", "squared", "sigmoid"),
@@ -111,3 +125,40 @@ def test_they_are_recorded_planned_and_reported(altmin, tmp_path, monkeypatch):
     assert "training.max_sweeps" not in plan
     assert plan["solver.mu"] == "∞"
     assert "kfac (by default)" in Path("run/report/report.html").read_text()
+
+
+@pytest.mark.parametrize(("workers", "latency"), [(1, 0.016), (8, 0.016), (64, 0.064)])
+def test_groups_grow_with_workers_and_latency(workers, latency):
+    """The time to a given loss, S (1 + G*/G) (t + c G/K), is least at G; the default is never gone below."""
+    network = dense_network([784, 300, 784], "sigmoid", "squared")
+    place = Resources(workers, 1, None, in_process=False, latency=latency)
+    found, noise = group_rows(network, 10**7, place), NOISE_ROWS * 2000
+    cost = 6 * sum(d * (k - 1) for d, k in network.shapes) / FLOPS + ROW_SECONDS
+    rows = np.arange(2000, MOST_ROWS * noise + 1)
+    seconds = (1 + noise / rows) * (latency + cost * rows / workers)
+    assert found == pytest.approx(rows[seconds.argmin()], rel=0.01)
+
+
+def test_groups_stay_small_where_they_must():
+    network = dense_network([20, 10, 20], "sigmoid", "squared")
+    many = Resources(100, 4, None, in_process=False, latency=0.1)
+    assert group_rows(network, 10**7, many) == MOST_ROWS * NOISE_ROWS * 2000
+    assert group_rows(network, 40_000, many) == 40_000 // LEAST_STEPS
+    assert group_rows(network, 1000, many) == 2000
+    assert group_rows(network, 10**7, replace(many, in_process=True)) == 2000
+
+
+def test_a_run_that_goes_on_keeps_its_groups():
+    pipeline, network = pipeline_of("autoencoder"), NETWORKS["autoencoder"]
+    many = Resources(64, 1, None, in_process=False, latency=0.1)
+    begun = resolve(pipeline, network, 10**6, 1000, place=many)
+    assert begun.group_chunks > 2
+    elsewhere = resolve(pipeline, network, 10**6, 1000, begun=begun.to_dict())
+    assert elsewhere == begun
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rounded"), [(0.0, 0.001), (0.001, 0.001), (0.0011, 0.002), (0.015, 0.016), (0.1, 0.128)]
+)
+def test_latency_is_a_power_of_two(seconds, rounded):
+    assert rounded_latency(seconds) == pytest.approx(rounded)
