@@ -148,7 +148,7 @@ def resolve(
     place : Resources, optional
         Where tasks will run: on many workers groups are larger.
     begun : mapping, optional
-        What was resolved at the start of a run that goes on elsewhere: groups stay as they are.
+        What was resolved when a run began that goes on: its groups stay.
 
     Examples
     --------
@@ -159,10 +159,9 @@ def resolve(
     >>> settings.schedule, settings.mu, settings.group_chunks, settings.max_sweeps
     ('kfac', None, 2, 300)
     """
-    solver = pipeline.solver
-    kfac = pipeline.uses_kfac
+    solver, kfac = pipeline.solver, pipeline.uses_kfac
     groups_of = (begun or {}).get("group_chunks") or group_chunks(pipeline, network, rows, chunk_rows, place)
-    group_rows = min(groups_of * chunk_rows, rows)
+    in_group = min(groups_of * chunk_rows, rows)
     groups = math.ceil(math.ceil(rows / chunk_rows) / groups_of)
     mu = None if not pipeline.keeps_z and solver.mu == "auto" else finite_mu(pipeline, network)
     return Settings(
@@ -175,13 +174,13 @@ def resolve(
         outputs=network.sizes[-1],
         mu=mu,
         rho=_initial_rho(pipeline, network, mu),
-        proximal=_proximal(pipeline, network, group_rows),
+        proximal=_proximal(pipeline, network, in_group),
         output_damping=(solver.output_damping or default_output_damping(network)) if kfac else None,
         chunk_rows=chunk_rows,
         group_chunks=groups_of,
         first_window=_first_window(pipeline, network, groups_of, chunk_rows, shuffled),
         pieces=pieces(min(chunk_rows, rows), network) if kfac else None,
-        model_every=model_every(group_rows, network) if kfac else None,
+        model_every=model_every(in_group, network) if kfac else None,
         max_sweeps=_max_sweeps(pipeline, groups),
     )
 
