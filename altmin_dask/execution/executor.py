@@ -53,13 +53,13 @@ class Executor(Protocol):
         """
 
     def submit(self, collection: Any, *kept: Any) -> Submission:
-        """Begin to compute a collection of one block, and others that are kept, for `first` or `cancel`.
+        """Begin to compute a collection, and others that are kept, for `first` or `cancel`.
 
         What the collections have in common is computed once.
         """
 
-    def first(self, submissions: Sequence[Submission]) -> tuple[int, Any]:
-        """Wait for any of what was submitted: which it is, and its value; raises what its tasks did."""
+    def first(self, submissions: Sequence[Submission]) -> tuple[int, list[Any]]:
+        """Wait for any of what was submitted: which it is, and its blocks in order; raises what its tasks did."""
 
     def cancel(self, submissions: Sequence[Submission]) -> None:
         """Wait until nothing of what was submitted runs any more, whatever comes of it."""

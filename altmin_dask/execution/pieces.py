@@ -101,6 +101,11 @@ def added(parts: Sequence[Array]) -> Array:
     return _tree([partial(_given, part) for part in parts])[0]
 
 
+def total(blocks: Sequence[Array]) -> Array:
+    """The sum of the last few rows that a step has left to add, or the one it has added them up to."""
+    return added([block[0] if block.ndim == 2 else block for block in blocks])
+
+
 def computed(make: Sequence[Callable[[], Array]]) -> Array:
     """The sum, as of `added`, of what functions give, which are called one after the other and own what they give."""
     return _tree([partial(_made, one) for one in make])[0]

@@ -68,11 +68,11 @@ class Threads:
             starter.shutdown(wait=False)
         return Submission(future, lambda: future.result()[1:])
 
-    def first(self, submissions: Sequence[Submission]) -> tuple[int, Any]:
-        """Wait for any of what was submitted: which it is, and its value."""
+    def first(self, submissions: Sequence[Submission]) -> tuple[int, list[Any]]:
+        """Wait for any of what was submitted: which it is, and its blocks."""
         done, _ = futures.wait([each.done for each in submissions], return_when=futures.FIRST_COMPLETED)
         index = next(i for i, each in enumerate(submissions) if each.done in done)
-        return index, _value(submissions[index].done.result()[0])
+        return index, _blocks(submissions[index].done.result()[0])
 
     def cancel(self, submissions: Sequence[Submission]) -> None:
         """Wait until nothing of what was submitted runs any more: threads cannot be stopped."""
@@ -105,11 +105,11 @@ class Threads:
         return found
 
 
-def _value(persisted: Any) -> Any:
-    """Of a collection of one block that has been computed: to compute it once more would take a while."""
-    (key,) = flatten(persisted.__dask_keys__())
-    value = persisted.__dask_graph__()[key]
-    return value.value if isinstance(value, DataNode) else value
+def _blocks(persisted: Any) -> list[Any]:
+    """Of a collection that has been computed: to compute it once more would take a while."""
+    graph = persisted.__dask_graph__()
+    values = (graph[key] for key in flatten(persisted.__dask_keys__()))
+    return [value.value if isinstance(value, DataNode) else value for value in values]
 
 
 def planned_threads(settings: ClusterTable) -> Resources:

@@ -14,7 +14,7 @@ import numpy as np
 from altmin_dask.errors import RunError
 from altmin_dask.execution import task_graphs
 from altmin_dask.execution.executor import Submission
-from altmin_dask.execution.pieces import Cut
+from altmin_dask.execution.pieces import Cut, total
 from altmin_dask.execution.timing import activity
 from altmin_dask.solvers.kfac import (
     KFACSettings,
@@ -280,9 +280,9 @@ class KFACTraining:
         visits = 0
         while len(self.in_flight) > ahead:
             with activity("wait"):
-                index, packed = self.context.executor.first([group.started for group in self.in_flight])
+                index, blocks = self.context.executor.first([group.started for group in self.in_flight])
             group = self.in_flight.pop(index)
-            self._finish(group, packed)
+            self._finish(group, total(blocks))
             visits += self._rows(group)
         return visits
 
