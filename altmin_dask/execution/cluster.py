@@ -107,7 +107,8 @@ class Cluster:
                 ):
                     # on this machine not by way of the scheduler
                     return index, self.client.gather(each.done, direct=self.local or None)
-            self._wait([future for each in submissions for future in each.done if not future.done()])
+            left = [future for each in submissions for future in each.done if not future.done()]
+            self._wait(left, "ALL_COMPLETED" if len(submissions) == 1 else "FIRST_COMPLETED")
 
     def cancel(self, submissions: Sequence[Submission]) -> None:
         """Cancel what was submitted, and wait for the tasks that still run."""
@@ -175,12 +176,12 @@ class Cluster:
                 write_bytes(file, filesystem.cat_file(path))
                 filesystem.rm_file(path)
 
-    def _wait(self, started: Sequence[Future[Any]]) -> None:
-        """Wait for any: workers may come and go, but one at least has to come."""
+    def _wait(self, started: Sequence[Future[Any]], when: str) -> None:
+        """Wait for any, or for all: workers may come and go, but one at least has to come."""
         alone_since = None
         while True:
             with suppress(TimeoutError), self.client.as_current():  # which need not be anybody's default
-                wait(started, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
+                wait(started, timeout=POLL_SECONDS, return_when=when)
                 return
             if self.client.nthreads():
                 alone_since = None

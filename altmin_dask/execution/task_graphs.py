@@ -7,8 +7,8 @@ generation, and returns its statistics as one packed row. Running a task twice c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import dask.array as da
@@ -211,19 +211,18 @@ def quadratic_model(
 
 def _thinned(array: da.Array, shares: tuple[Share, ...], every: int, name: str) -> da.Array:
     """Every `every`-th row of every piece."""
-    rows = tuple(sum(share.sizes(every)) for share in shares)
     return da.map_blocks(
-        partial(_thin, shares=shares, every=every),
+        Call(_thin, ("values",), {"shares": shares, "every": every}),
         array,
         name=name,
         dtype=array.dtype,
         meta=array._meta,
-        chunks=(rows, array.chunks[1]),
+        chunks=(tuple(sum(share.sizes(every)) for share in shares), array.chunks[1]),
     )
 
 
-def _thin(values: Array, shares: tuple[Share, ...], every: int, block_id: tuple[int, int] = (0, 0)) -> Array:
-    return tasks.thin(values, shares[block_id[0]], every)
+def _thin(index: int, arrays: Mapping[str, Array], shares: tuple[Share, ...], every: int) -> Array:
+    return tasks.thin(arrays["values"], shares[index], every)
 
 
 def evaluate(step: Step) -> da.Array:
@@ -277,8 +276,7 @@ def per_chunk(
     names = tuple(arrays)
     given = tuple(arrays.values()) if z is None else (*arrays.values(), z)
     return da.map_blocks(
-        # whole, in one object that Dask does not look into: for small steps that is most of what a graph costs
-        partial(_call, task=task, names=names, settings=settings),
+        Call(task, names, settings),
         *given,
         name=name,
         dtype=np.float64,
@@ -287,16 +285,33 @@ def per_chunk(
     )
 
 
-def _call(
-    *values: Array,
-    task: Callable[..., Array],
-    names: tuple[str, ...],
-    settings: dict[str, Any],
-    block_id: tuple[int, int],
-) -> Array:
-    """Call a task's function with what was read of a chunk; what is behind the named arrays is z."""
-    arrays = dict(zip(names, values, strict=False))
-    return task(block_id[0], arrays, *values[len(names) :], **settings)
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What a task does: its function, with what was read of a chunk and with the settings of all of them.
+
+    Whole, in one object that Dask does not look into: for small steps that is most of what a graph costs.
+
+    Attributes
+    ----------
+    task, settings
+        As in `per_chunk`.
+    names : tuple of str
+        Of the arrays; what is behind them is z.
+    """
+
+    task: Callable[..., Array]
+    names: tuple[str, ...]
+    settings: Mapping[str, Any]
+    mark: int = field(default_factory=count().__next__)
+
+    def __call__(self, *values: Array, block_id: tuple[int, int] = (0, 0)) -> Array:
+        """The row of a chunk."""
+        arrays = dict(zip(self.names, values, strict=False))
+        return self.task(block_id[0], arrays, *values[len(self.names) :], **self.settings)
+
+    def __dask_tokenize__(self) -> tuple[str, int]:
+        """That it is itself, and no other."""
+        return "altmin", self.mark
 
 
 def _keep(block: Array, axis: Any, keepdims: bool) -> Array:

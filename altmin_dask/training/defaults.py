@@ -215,16 +215,17 @@ def group_rows(network: Network, rows: int, place: Resources | None = None) -> i
     """About how many samples a K-FAC step is made from.
 
     To a given loss it takes S (1 + G*/G) steps of G rows: beyond G*, `NOISE_ROWS` default groups, noise is no longer
-    what limits a step. With K threads in all, c seconds a row and t seconds between tasks, S (1 + G*/G) (t + c G/K) is
-    least for G = √(G* K t / c). On workers of a cluster that is what a group has if it is more than by default, up to
-    `MOST_ROWS` G*; in this process, where t is small, always the default.
+    what limits a step. With K threads in all, c seconds a row and t seconds that all of them wait, for messages and the
+    solve, S (1 + G*/G) (t + c G/K) is least for G = √(G* K t / c). On workers of a cluster that is what a group has if
+    it is more than by default, up to `MOST_ROWS` G*; in this process, where t is small, always the default.
     """
     default = network.defaults.group_rows
     if place is None or place.in_process:
         return default
     noise = NOISE_ROWS * default
     row = 6 * sum(layer.size * layer.inputs for layer in network.layers) / FLOPS + ROW_SECONDS
-    best = math.sqrt(noise * place.workers * place.threads * place.latency / row)
+    solve = sum(2 * d * k * (d + k) for d, k in network.shapes) / FLOPS
+    best = math.sqrt(noise * place.workers * place.threads * (place.latency + solve) / row)
     return max(default, int(min(best, MOST_ROWS * noise, rows / LEAST_STEPS)))
 
 

@@ -134,8 +134,9 @@ def test_groups_grow_with_workers_and_latency(workers, latency):
     place = Resources(workers, 1, None, in_process=False, latency=latency)
     found, noise = group_rows(network, 10**7, place), NOISE_ROWS * 2000
     cost = 6 * sum(d * (k - 1) for d, k in network.shapes) / FLOPS + ROW_SECONDS
+    solve = sum(2 * d * k * (d + k) for d, k in network.shapes) / FLOPS
     rows = np.arange(2000, MOST_ROWS * noise + 1)
-    seconds = (1 + noise / rows) * (latency + cost * rows / workers)
+    seconds = (1 + noise / rows) * (latency + solve + cost * rows / workers)
     assert found == pytest.approx(rows[seconds.argmin()], rel=0.01)
 
 
