@@ -73,7 +73,7 @@ def default_step(folder: Path, network: Network, base: Costs) -> DefaultStep:
             task_seconds=[reading + parts.pull],
             statistics_bytes=sent,
             add_seconds=base.add_seconds * sent / base.statistics_bytes,
-            solve_seconds=parts.solve + files,
+            solve_seconds=parts.solve + files + (0.0 if number == 0 else parts.move),
             scheduler_seconds=TASKS * base.scheduler_seconds,
             read_bytes=float(x[:rows].nbytes),
             written_bytes=0.0,
@@ -87,7 +87,8 @@ def default_step(folder: Path, network: Network, base: Costs) -> DefaultStep:
             read_bytes=0.0,
             written_bytes=0.0,
         )
-        found.append([pull, probe])
+        # how far steps go is measured with the curvature
+        found.append([pull, probe] if number == 0 else [pull])
     return DefaultStep(
         KFACSteps(found),
         rows,

@@ -11,9 +11,9 @@ from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
 from altmin_dask.solvers.kfac import (
     CURVATURE_EVERY,
+    MODEL_EARLY,
     KFACSettings,
     KFACState,
-    curvature_due,
     default_input_damping,
     default_output_damping,
 )
@@ -21,8 +21,8 @@ from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.preconditioner import PreconditionerCache
 from altmin_dask.types import Batch
 
-WARM = 2 * CURVATURE_EVERY
-"""Steps before those that are timed: the first ones measure curvature more often, and grow the caches."""
+WARM = CURVATURE_EVERY * -(-MODEL_EARLY // CURVATURE_EVERY) + CURVATURE_EVERY
+"""Steps before those that are timed: the first ones measure more, and grow the caches."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Parts:
     Attributes
     ----------
     pull, probe : float
-        The workers': what a chunk says about the weights, and the model of the loss along the direction.
+        The workers': what a chunk says about the weights, and, in one step of four, the model of the loss along the
+        direction.
     solve, move : float
         The client's between the two, and after them: means, factors in one step of four, and the direction; the step
         lengths and the new weights.
@@ -90,7 +91,7 @@ class Stepper:
     def step(self) -> Parts:
         """The next one."""
         network, memory, weights, clock = self.network, self.memory, self.weights, self.clock
-        renewed = curvature_due(memory.steps)
+        renewed, measured = memory.curvature_due, memory.model_due
         start = clock()
         seed = [0, memory.steps] if renewed else None
         ascent = kfac_chunk(network, weights, None, Batch(self.x, self.y), NewtonSettings(), seed)
@@ -101,12 +102,14 @@ class Stepper:
         preconditioner = self.preconditioners.of(memory)
         direction = preconditioner.direction(ascent, weights)
         solved = clock()
-        kept = slice(None, None, self.every)
-        y = None if self.y is None else self.y[kept]
-        probe = quadratic_model_chunk(
-            network, weights, direction, memory.previous_weights, Batch(self.x[kept], y)
-        )
+        lengths = np.array([memory.alpha, memory.beta])
+        if measured:
+            kept = slice(None, None, self.every)
+            y = None if self.y is None else self.y[kept]
+            before = memory.previous_weights
+            probe = quadratic_model_chunk(network, weights, direction, before, Batch(self.x[kept], y))
         probed = clock()
-        lengths = preconditioner.step_coefficients(probe, weights, direction, memory.previous_weights)
+        if measured:
+            lengths = preconditioner.step_coefficients(probe, weights, direction, before)
         self.weights = memory.move(weights, direction, memory.previous_weights, lengths)
         return Parts(pulled - start, solved - pulled, probed - solved, clock() - probed)
