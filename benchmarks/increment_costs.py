@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from increment_step import Parts, Stepper
+from increment_step import CHUNKS, Parts, Stepper
 from simulation import Costs, KFACSteps
 
 from altmin_dask.data.ingest import ingest
@@ -56,10 +56,10 @@ def default_step(folder: Path, network: Network, base: Costs) -> DefaultStep:
     """Measure it; Dask, links and storage are those of `base`."""
     features, itemsize = network.shapes[0][1] - 1, 4
     rows = default_chunk_rows(10**9, (features,))
-    x = np.random.default_rng(0).random((2 * rows, features), dtype=np.float32)
+    x = np.random.default_rng(0).random((CHUNKS * rows, features), dtype=np.float32)
     store = ingest(array_source(x), folder / "increments.zarr", chunk_rows=rows)
     reading = timed(lambda: np.asarray(store.x[:rows]))
-    stepper = Stepper(network, x[:rows], None, model_every(rows, network), time.perf_counter)
+    stepper = Stepper(network, x, None, model_every(rows, network), time.perf_counter)
     cycles = [stepper.cycle() for _ in range(CYCLES)]
     steps = [Parts.median([cycle[place] for cycle in cycles]) for place in range(len(cycles[0]))]
     exchange = WeightStore(str(folder / "exchange"))

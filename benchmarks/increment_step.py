@@ -70,14 +70,21 @@ class Parts:
         return cls(*np.median([astuple(step) for step in steps], axis=0).tolist())
 
 
+CHUNKS = 4
+"""So many that a step's lengths hold for the next ones: on the same samples again and again they do not."""
+
+
 class Stepper:
-    """Trains on one chunk, again and again."""
+    """Trains on a few chunks of as many samples each, one after the other, again and again."""
 
     def __init__(
         self, network: Network, x: np.ndarray, y: np.ndarray | None, every: int, clock: Callable[[], float]
     ) -> None:
-        self.network, self.x, self.y, self.every, self.clock = network, x, y, every, clock
-        self.settings = KFACSettings(default_input_damping(network, len(x)), default_output_damping(network))
+        self.network, self.every, self.clock = network, every, clock
+        self.rows = len(x) // CHUNKS
+        self.batches = [Batch(x, y).rows(slice(i * self.rows, (i + 1) * self.rows)) for i in range(CHUNKS)]
+        damping = default_input_damping(network, self.rows), default_output_damping(network)
+        self.settings = KFACSettings(*damping)
         self.weights = network.initial_weights(0)
         self.memory = KFACState.start(self.weights)
         self.preconditioners = PreconditionerCache(self.settings)
@@ -92,9 +99,10 @@ class Stepper:
         """The next one."""
         network, memory, weights, clock = self.network, self.memory, self.weights, self.clock
         renewed, measured = memory.curvature_due, memory.model_due
+        batch = self.batches[memory.steps % CHUNKS]
         start = clock()
         seed = [0, memory.steps] if renewed else None
-        ascent = kfac_chunk(network, weights, None, Batch(self.x, self.y), NewtonSettings(), seed)
+        ascent = kfac_chunk(network, weights, None, batch, NewtonSettings(), seed)
         pulled = clock()
         if memory.is_suspect(ascent):
             raise RuntimeError("a step was taken back: these would not be the usual ones")
@@ -104,10 +112,9 @@ class Stepper:
         solved = clock()
         lengths = np.array([memory.alpha, memory.beta])
         if measured:
-            kept = slice(None, None, self.every)
-            y = None if self.y is None else self.y[kept]
             before = memory.previous_weights
-            probe = quadratic_model_chunk(network, weights, direction, before, Batch(self.x[kept], y))
+            kept = batch.rows(slice(None, None, self.every))
+            probe = quadratic_model_chunk(network, weights, direction, before, kept)
         probed = clock()
         if measured:
             lengths = preconditioner.step_coefficients(probe, weights, direction, before)

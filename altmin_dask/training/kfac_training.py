@@ -261,7 +261,8 @@ class KFACTraining:
         """Send out a group."""
         context, state, kfac_state = self.context, self.state, self.state.kfac_state
         state.passes = action.number
-        with_curvature, with_model = kfac_state.curvature_due, kfac_state.model_due
+        with_curvature = kfac_state.curvature_due
+        with_model = context.settings.model_steps == 1 or kfac_state.model_due
         seed = (context.pipeline.training.seed, cursor) if with_curvature else None
         group = self.groups[action.group]
         cut = self.cut.among(len(group.blocks), context.executor.places())

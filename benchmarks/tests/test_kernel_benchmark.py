@@ -39,13 +39,13 @@ def test_the_steps_that_are_timed_train_and_hold_all_that_the_client_does(monkey
 
         monkeypatch.setattr(kind, name, counted)
     network = dense_network([6, 5, 6], "tanh")
-    x = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(800, 6)).astype(np.float32)
     ticks = count()
     stepper = Stepper(network, x, x, 4, lambda: float(next(ticks)))
-    before = evaluate_chunk(network, stepper.weights, Batch(x, x)).mean_loss
+    before = evaluate_chunk(network, network.initial_weights(0), Batch(x, x)).mean_loss
     calls.clear()
     steps = stepper.cycle() + stepper.cycle()
-    assert evaluate_chunk(network, stepper.weights, Batch(x, x)).mean_loss < before
+    assert evaluate_chunk(network, stepper.weights, Batch(x, x)).mean_loss < 0.8 * before
     for name in ("update_averages", "direction", "move"):
         assert calls.count(name) == len(steps) == 2 * CURVATURE_EVERY
     assert calls.count("step_coefficients") == 2  # with the curvature

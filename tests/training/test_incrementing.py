@@ -23,7 +23,7 @@ from altmin_dask.solvers.preconditioner import KroneckerPreconditioner
 from altmin_dask.solvers.schedules import KFACStep, Record, kfac_schedule
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training import trainer
+from altmin_dask.training import defaults, trainer
 from altmin_dask.training.algorithms import restore
 from altmin_dask.training.kfac_training import KFACTraining, KFACTrainingState
 from altmin_dask.types import Batch
@@ -76,7 +76,12 @@ def test_how_far_steps_go_is_measured_only_where_it_may_have_changed(store, pipe
     monkeypatch.setattr(KFACTraining, "_quadratic_model", noting)
     monkeypatch.setattr(KFACState, "move", moving)
     tables = {**AUTO, "training": {**STEPS, "max_sweeps": 9.0}}
-    train(pipeline(store.path, **tables), tmp_path / "run")
+    train(pipeline(store.path, **tables), tmp_path / "few groups")
+    assert measured == list(range(36))
+    measured.clear()
+    taken.clear()
+    monkeypatch.setattr(defaults, "MANY_GROUPS", 4)
+    train(pipeline(store.path, **tables), tmp_path / "many")
     assert measured == [*range(MODEL_EARLY), *range(MODEL_EARLY, 36, CURVATURE_EVERY)]
     for step in range(MODEL_EARLY, 36):
         assert (taken[step] == taken[step - 1]) == (step % CURVATURE_EVERY > 0)
