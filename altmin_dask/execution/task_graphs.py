@@ -19,7 +19,7 @@ from altmin_dask.execution.samples import Samples, lazy
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.solvers.evaluation import Evaluation, Moments, RelaxedSums
 from altmin_dask.solvers.kernels import VisitSums, sends_inputs
-from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.kronecker import MATRICES, Forms, KroneckerSums, QuadraticModel
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.solvers.statistics import Statistics
@@ -157,18 +157,29 @@ def gradient(step: Step) -> da.Array:
 
 
 def kfac_sums(
-    step: Step, mu: tuple[float, ...] | None, seed: tuple[int, ...] | None, every: int
+    step: Step,
+    mu: tuple[float, ...] | None,
+    seed: tuple[int, ...] | None,
+    every: int,
+    forms: Forms = MATRICES,
 ) -> tuple[da.Array, ...]:
     """What chunks say about the weights, and the part of their samples that `quadratic_model` will ask for.
 
     The first is packed `altmin_dask.solvers.kronecker.KroneckerSums`, with curvature where there is a seed for its
-    noise. The samples are every `every`-th of each array of `Samples.arrays`, in its order: kept where they were read,
+    noise, its factors in the `forms` given. The samples are every `every`-th of each array of `Samples.arrays`, in its order: kept where they were read,
     so that no chunk is read twice.
     """
-    columns = packed_size(KroneckerSums.layout(step.context.network.shapes, seed is not None))
+    columns = packed_size(KroneckerSums.layout(step.context.network.shapes, seed is not None, forms))
     arrays = step.samples.arrays(step.chunks, step.token, step.part)
     total = step.sum(
-        tasks.kfac_sums, columns, name="kfac", arrays=arrays, mu=mu, seed=seed, chunks_taken=step.blocks
+        tasks.kfac_sums,
+        columns,
+        name="kfac",
+        arrays=arrays,
+        mu=mu,
+        seed=seed,
+        chunks_taken=step.blocks,
+        forms=forms,
     )
     return total, *(
         _thinned(array, every, f"altmin_keep_{name}-{step.token}") for name, array in arrays.items()

@@ -23,6 +23,7 @@ from altmin_dask.solvers.kernels import (
     quadratic_model_chunk,
     visit_chunk,
 )
+from altmin_dask.solvers.kronecker import MATRICES, Forms
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.storage.weights import read_weights
@@ -153,13 +154,14 @@ def kfac_sums(
     mu: tuple[float, ...] | None,
     seed: tuple[int, ...] | None,
     chunks_taken: tuple[int, ...],
+    forms: Forms = MATRICES,
 ) -> Array:
     """Packed `altmin_dask.solvers.kronecker.KroneckerSums` of a chunk."""
     meter_kernels()
     batch = context.arrange(arrays)
     noise = None if seed is None else [*seed, chunks_taken[index]]
     with single_threaded_blas():
-        sums = kfac_chunk(context.network, read_weights(weights), mu, batch, context.settings, noise)
+        sums = kfac_chunk(context.network, read_weights(weights), mu, batch, context.settings, noise, forms)
     return sums.vector[None]
 
 

@@ -17,6 +17,7 @@ from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import ArraySpec
 from altmin_dask.solvers.exact_newton import SLAB_BYTES
 from altmin_dask.solvers.gauss_newton import step_arrays
+from altmin_dask.solvers.kronecker import Forms
 from altmin_dask.solvers.line_search import search_arrays
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalty import SplitPenalty
@@ -126,6 +127,11 @@ class Workload:
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """The shape of each W̃_i."""
         return self.network.shapes
+
+    @property
+    def forms(self) -> Forms:
+        """How K-FAC's factors are kept."""
+        return Forms.of(self.network, self.rows)
 
     @property
     def block_rows(self) -> int:

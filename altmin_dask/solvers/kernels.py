@@ -13,7 +13,7 @@ from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import ArraySpec, Workspace, thread_workspace
 from altmin_dask.solvers.evaluation import numbers_may_overflow
 from altmin_dask.solvers.gauss_newton import update
-from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.kronecker import MATRICES, Forms, KroneckerSums, QuadraticModel
 from altmin_dask.solvers.linalg import add_gram, add_product
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.packing import Layout, PackedArrays, packed_size, split_layers
@@ -167,6 +167,7 @@ def kfac_chunk(
     batch: Batch,
     settings: NewtonSettings,
     seed: Sequence[int] | None = None,
+    forms: Forms = MATRICES,
 ) -> KroneckerSums:
     """What a chunk says about the weights, from z that restart at a forward pass.
 
@@ -180,9 +181,11 @@ def kfac_chunk(
         The samples of the chunk.
     seed : sequence of int, optional
         Of the noise by which curvature is sampled; without it none is measured.
+    forms : Forms
+        How its factors are kept.
     """
     work = thread_workspace()
-    sums = KroneckerSums(network.shapes, seed is not None, dtype=weights[0].dtype)
+    sums = KroneckerSums(network.shapes, seed is not None, dtype=weights[0].dtype, forms=forms)
     for number, (_, block) in enumerate(batch.blocks(network.block_rows)):
         with work.activity("newton"):
             nested = Pass.forward(network, weights, block, work)
@@ -192,10 +195,7 @@ def kfac_chunk(
             with work.activity("newton"):
                 sampled = nested.backward(nested.sample(_signs([*seed, number], nested.output)))
             with work.activity("statistics"):
-                for total, vectors in zip(sums.output_factors, sampled, strict=True):
-                    add_gram(total, vectors)
-                for total, inputs in zip(sums.input_factors, nested.inputs, strict=True):
-                    add_gram(total, inputs)
+                _add_factors(sums, nested.inputs, sampled)
         with work.activity("newton"):
             if mu is None:
                 scales, back, layers = [-1.0] * len(weights), nested.backward(nested.gradient), nested.inputs
@@ -210,6 +210,18 @@ def kfac_chunk(
                 d, k = total.shape
                 add_product(total, scale, vectors.reshape(-1, d), inputs.reshape(-1, k))
     return sums
+
+
+def _add_factors(sums: KroneckerSums, inputs: list[Array], sampled: list[Array]) -> None:
+    """Take rows of inputs, and sampled curvature, into the factors."""
+    for total, vectors in zip(sums.output_factors, sampled, strict=True):
+        if total.ndim == 2:
+            add_gram(total, vectors)
+        else:  # the square of a sign is 1: exact
+            total += np.einsum("ij,ij->j", vectors, vectors)
+    for total, rows in zip(sums.input_factors, inputs, strict=True):
+        if total.ndim == 2:
+            add_gram(total, rows)
 
 
 def quadratic_model_arrays(network: Network) -> Iterator[ArraySpec]:

@@ -28,6 +28,7 @@ from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.grouping import RowGroup, groups_of
 from altmin_dask.training.record import Metrics
+from altmin_dask.training.wide_inputs import forms_of, row_space
 from altmin_dask.types import Array, Weights
 
 KEPT_FILES = 4
@@ -219,10 +220,20 @@ class KFACTraining:
         """Begin with initial weights, or with what earlier steps on other samples remember."""
         weights = initial(self.context, self.groups[0])
         remembered = None if self.context.stream is None else self.context.stream.state
-        self.state = KFACTrainingState(weights, remembered or KFACState.start(weights))
+        forms, rows = forms_of(self.context), self.context.rows
+        if remembered is None:
+            self.state = KFACTrainingState(weights, KFACState.start(weights, forms, rows))
+        else:
+            self.state = KFACTrainingState(weights, remembered.on_rows(forms, rows))
 
     def restore(self, state: KFACTrainingState) -> None:
-        """Take up a committed state."""
+        """Take up a committed state, with its factors in the forms that it has them."""
+        kfac_state, rows = state.kfac_state, self.context.rows
+        if kfac_state.forms.rows and len(kfac_state.input_factors[0]) != rows:
+            raise RunError(
+                f"the run's state is of {len(kfac_state.input_factors[0])} rows, and there are {rows} now; "
+                "give it the samples that it began with, or begin another run"
+            )
         self.state = state
 
     def actions(self) -> Iterator[Action]:
@@ -233,7 +244,7 @@ class KFACTraining:
         """Send a group out, and take the steps of those that are done, or that it may not be ahead of."""
         assert action.kind == "step"  # the only action of `kfac_schedule` but records
         # the first step has no curvature to go by until it is done
-        ahead = self.max_staleness if self.state.kfac_state.curvature_updates else 0
+        ahead = 0 if self.state.kfac_state.lacks_inputs else self.max_staleness
         with self._cancelling():
             self.in_flight.append(self._begin(action, cursor))
             return self._finish_until(ahead)
@@ -254,12 +265,13 @@ class KFACTraining:
         """Send out a group."""
         context, state, kfac_state = self.context, self.state, self.state.kfac_state
         state.passes = action.number
-        with_curvature = curvature_due(kfac_state.steps) or not kfac_state.curvature_updates
+        with_curvature = curvature_due(kfac_state.steps) or kfac_state.lacks_inputs
         seed = (context.pipeline.training.seed, cursor) if with_curvature else None
         group = self.groups[action.group]
         step = context.step(context.problem.train, group, self.files.of(state.weights))
         with context.span():
-            started = context.executor.submit(*task_graphs.kfac_sums(step, self.mu, seed, self.model_every))
+            graphs = task_graphs.kfac_sums(step, self.mu, seed, self.model_every, kfac_state.forms)
+            started = context.executor.submit(*graphs)
         ridge = ridge_term(state.weights, self.settings.ridge, self.settings.penalize_bias)
         return InFlightGroup(group, with_curvature, kfac_state.previous_weights, ridge, started)
 
@@ -278,14 +290,17 @@ class KFACTraining:
         """Move W by what a group says."""
         state, kfac_state = self.state, self.state.kfac_state
         network = self.context.network
-        sums = KroneckerSums(network.shapes, group.with_curvature, packed)
+        sums = KroneckerSums(network.shapes, group.with_curvature, packed, forms=kfac_state.forms)
         if kfac_state.is_suspect(sums, group.ridge) and self._did_harm(group, sums):
             state.weights = kfac_state.reject_step()
             self._check()
             return
         settings = self.settings
         kfac_state.gradient = sums.gradient_norm(state.weights, settings.ridge, settings.penalize_bias)
-        kfac_state.update_averages(sums, state.weights, settings.averaging, group.ridge)
+        rows = group.group.numbers(self.context.problem.train.store) if kfac_state.forms.rows else None
+        kfac_state.update_averages(sums, state.weights, settings.averaging, group.ridge, rows)
+        if kfac_state.forms.rows and self.preconditioners.space is None:
+            self.preconditioners.space = row_space(self.context)
         with activity("solve"):
             preconditioner = self.preconditioners.of(kfac_state)
             direction = preconditioner.direction(sums, state.weights)
