@@ -40,6 +40,10 @@ class Samples:
         """
         return chunk_arrays(self.store, self.names, chunks, token, part)
 
+    def view(self, chunks: tuple[int, ...], part: Part | None = None) -> ChunkView:
+        """The samples themselves."""
+        return view_of(self.store, "x", chunks, part)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Which arrays those are."""
@@ -57,11 +61,14 @@ def chunk_arrays(
     """Arrays of a store by their names, lazily, of the chunks named: a task reads one chunk of each once."""
     found = {}
     for name in names:
-        array = store.arrays[name]
-        location = f"{store.path.rstrip('/')}/{name}"
-        view = ChunkView.select(location, array.shape, store.chunk_rows, array.dtype, chunks, part)
-        found[name] = lazy(view, f"altmin_read_{name}-{token}")
+        found[name] = lazy(view_of(store, name, chunks, part), f"altmin_read_{name}-{token}")
     return found
+
+
+def view_of(store: SampleStore, name: str, chunks: tuple[int, ...], part: Part | None = None) -> ChunkView:
+    """Of an array of a store the chunks named, or a part of each."""
+    array, location = store.arrays[name], f"{store.path.rstrip('/')}/{name}"
+    return ChunkView.select(location, array.shape, store.chunk_rows, array.dtype, chunks, part)
 
 
 def lazy(view: ChunkView, name: str) -> da.Array:

@@ -180,6 +180,7 @@ def kfac_sums(
         seed=seed,
         chunks_taken=step.blocks,
         forms=forms,
+        view=step.samples.view(step.chunks, step.part) if forms.rows else None,
     )
     return total, *(
         _thinned(array, every, f"altmin_keep_{name}-{step.token}") for name, array in arrays.items()

@@ -155,13 +155,17 @@ def kfac_sums(
     seed: tuple[int, ...] | None,
     chunks_taken: tuple[int, ...],
     forms: Forms = MATRICES,
+    view: ChunkView | None = None,
 ) -> Array:
-    """Packed `altmin_dask.solvers.kronecker.KroneckerSums` of a chunk."""
+    """Packed `altmin_dask.solvers.kronecker.KroneckerSums` of a chunk; a view tells which rows it has, if they matter."""
     meter_kernels()
     batch = context.arrange(arrays)
     noise = None if seed is None else [*seed, chunks_taken[index]]
+    numbers, settings = None if view is None else view.numbers(index), context.settings
     with single_threaded_blas():
-        sums = kfac_chunk(context.network, read_weights(weights), mu, batch, context.settings, noise, forms)
+        sums = kfac_chunk(
+            context.network, read_weights(weights), mu, batch, settings, noise, forms, numbers
+        )
     return sums.vector[None]
 
 

@@ -66,7 +66,7 @@ def kfac_trainer(work: Workload) -> tuple[int, int]:
     """As `memory.trainer`: three generations of weights, means and factors, and what a group has sent."""
     s, forms = work.itemsize, work.forms
     weights = s * sum(d * k for d, k in work.shapes)
-    factors = [*forms.input_shapes(work.shapes, work.rows), *forms.output_shapes(work.shapes)]
+    factors = [*forms.input_shapes(work.shapes), *forms.output_shapes(work.shapes)]
     squares = s * sum(prod(shape) for shape in factors)
     resident = 3 * weights + 2 * squares
     row = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True, forms=forms))

@@ -19,8 +19,8 @@ class InputFactor(Protocol):
 
     rho: float
 
-    def solve(self, d: Array) -> Array:
-        """D (Ḡ + ρI)⁻¹ for D of (d, k), contiguous, which may be overwritten."""
+    def solve(self, negative: Array, n: float, ridge: float, w: Array) -> Array:
+        """(negative / n − 2 ridge W̃) (Ḡ + ρI)⁻¹, (d, k), for sums over n samples and the weights that the ridge holds."""
 
 
 class OutputFactor(Protocol):
@@ -37,8 +37,11 @@ class DenseInput:
         self.rho = damping * float(np.trace(lower)) / len(lower)
         self.factor = damped_cholesky(lower, self.rho)
 
-    def solve(self, d: Array) -> Array:
-        """D (Ḡ + ρI)⁻¹."""
+    def solve(self, negative: Array, n: float, ridge: float, w: Array) -> Array:
+        """(negative / n − 2 ridge W̃) (Ḡ + ρI)⁻¹."""
+        d = negative / n
+        if ridge:
+            d -= w.dtype.type(2 * ridge) * w
         return cholesky_solve(self.factor, d.T, overwrite=True).T
 
 
@@ -55,14 +58,17 @@ class WeightedRows:
         matrix *= self.root[:, None]
         self.factor, self.added = damped_factor(matrix, self.rho, float(np.finfo(space.dtype).eps))
 
-    def solve(self, d: Array) -> Array:
-        """D (Ḡ + ρI)⁻¹."""
-        inner = self.space.products(d)[:, self.active] * self.root
-        inner = cholesky_solve(self.factor, inner.T, overwrite=True).T * self.root
-        taken = np.zeros((len(d), self.space.rows), d.dtype)
-        taken[:, self.active] = -inner
-        self.space.add_combination(taken, d)
-        d /= d.dtype.type(self.added)
+    def solve(self, negative: Array, n: float, ridge: float, w: Array) -> Array:
+        """(negativeᵀ A / n − 2 ridge W̃) (Ḡ + ρI)⁻¹, for a row of every sample, (rows, d)."""
+        pull = negative.T.astype(np.float64) / n
+        inner = pull @ self.space.gram
+        if ridge:
+            inner -= 2 * ridge * self.space.values(w)
+        inner = inner[:, self.active] * self.root
+        pull[:, self.active] -= cholesky_solve(self.factor, inner.T, overwrite=True).T * self.root
+        pull /= self.added
+        d = np.zeros_like(w) if not ridge else w * w.dtype.type(-2 * ridge / self.added)
+        self.space.add_combination(pull.astype(w.dtype), d)
         return d
 
 

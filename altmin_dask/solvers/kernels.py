@@ -168,6 +168,7 @@ def kfac_chunk(
     settings: NewtonSettings,
     seed: Sequence[int] | None = None,
     forms: Forms = MATRICES,
+    numbers: Array | None = None,
 ) -> KroneckerSums:
     """What a chunk says about the weights, from z that restart at a forward pass.
 
@@ -183,10 +184,12 @@ def kfac_chunk(
         Of the noise by which curvature is sampled; without it none is measured.
     forms : Forms
         How its factors are kept.
+    numbers : ndarray of int, (n,), optional
+        Which rows of all the samples are, where forms ask for the gradient's part of each.
     """
     work = thread_workspace()
     sums = KroneckerSums(network.shapes, seed is not None, dtype=weights[0].dtype, forms=forms)
-    for number, (_, block) in enumerate(batch.blocks(network.block_rows)):
+    for number, (rows, block) in enumerate(batch.blocks(network.block_rows)):
         with work.activity("newton"):
             nested = Pass.forward(network, weights, block, work)
         loss = nested.loss
@@ -204,9 +207,14 @@ def kfac_chunk(
                 end = update(network, weights, mu, block, None, settings, work).end
                 scales, back, layers = [2 * m for m in mu], end.residuals, end.inputs
         with work.activity("statistics"):
-            for total, scale, vectors, inputs in zip(
-                sums.negative_gradient, scales, back, layers, strict=True
-            ):
+            first = 0
+            if forms.rows:
+                assert numbers is not None
+                sums.negative_gradient[0][numbers[rows]] = scales[0] * back[0]
+                first = 1
+            for total, scale, vectors, inputs in list(
+                zip(sums.negative_gradient, scales, back, layers, strict=True)
+            )[first:]:
                 d, k = total.shape
                 add_product(total, scale, vectors.reshape(-1, d), inputs.reshape(-1, k))
     return sums

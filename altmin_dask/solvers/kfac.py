@@ -141,17 +141,18 @@ class KFACState:
     gradient: float = math.nan
 
     @classmethod
-    def start(cls, weights: Weights, forms: Forms = MATRICES, rows: int = 0) -> KFACState:
-        """Before the first step, of so many rows where factors have forms that ask for them."""
+    def start(cls, weights: Weights, forms: Forms = MATRICES) -> KFACState:
+        """Before the first step."""
         dtype, shapes = weights[0].dtype, [(w.shape[0], w.shape[1]) for w in weights]
-        inputs = [_zeros(shape, dtype) for shape in forms.input_shapes(shapes, rows)]
+        inputs = [_zeros(shape, dtype) for shape in forms.input_shapes(shapes)]
         outputs = [np.zeros(shape, dtype) for shape in forms.output_shapes(shapes)]
         return cls(inputs, outputs, weights, weights)
 
     @property
     def forms(self) -> Forms:
         """How factors are kept."""
-        return Forms(self.input_factors[0].ndim == 1, self.output_factors[-1].ndim == 1)
+        first = self.input_factors[0]
+        return Forms(len(first) if first.ndim == 1 else 0, self.output_factors[-1].ndim == 1)
 
     @property
     def lacks_inputs(self) -> bool:
@@ -160,10 +161,10 @@ class KFACState:
         # the mean of 1 · 1, or the sum of the weights, is 1 from the first time on
         return not (mean[-1, -1] if mean.ndim == 2 else mean.any())
 
-    def on_rows(self, forms: Forms, rows: int) -> KFACState:
+    def on_rows(self, forms: Forms) -> KFACState:
         """The same for other samples: weights of rows are those of the samples before, so they are begun anew."""
         if forms.rows or self.forms.rows:
-            shape = forms.input_shapes([(w.shape[0], w.shape[1]) for w in self.average], rows)[0]
+            shape = forms.input_shapes([(w.shape[0], w.shape[1]) for w in self.average])[0]
             self.input_factors[0] = _zeros(shape, self.average[0].dtype)
         return self
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.packing import Layout, PackedArrays, Shape
+from altmin_dask.solvers.row_space import RowSpace
 from altmin_dask.types import Array, Weights
 
 
@@ -26,29 +27,33 @@ class Forms:
 
     Attributes
     ----------
-    rows : bool
-        Whether the first layer's input factor is known by the weights of all rows, of which nothing need be sent.
+    rows : int
+        How many rows there are for training, if the first layer's input factor is known by a weight of each: then no
+        factor is sent, and of the gradient the part of each row (`altmin_dask.solvers.row_space`). Else 0.
     diagonal : bool
         Whether the last layer's output factor is a diagonal, which it is but for the noise of sampling where the
         curvature of the loss is element-wise.
     """
 
-    rows: bool = False
+    rows: int = 0
     diagonal: bool = False
 
     @classmethod
     def of(cls, network: Network, rows: int) -> Forms:
         """Those for a network, and so many samples for training."""
         first, last = network.layers[0], network.layers[-1]
-        return cls(
-            first.takes_whole and first.inputs >= WIDE and rows <= ROWS_SHARE * first.inputs,
-            network.loss.elementwise and last.units >= WIDE,
-        )
+        wide = first.takes_whole and first.inputs >= WIDE and rows <= ROWS_SHARE * first.inputs
+        return cls(rows if wide else 0, network.loss.elementwise and last.units >= WIDE)
 
-    def input_shapes(self, shapes: Sequence[tuple[int, int]], rows: int = 0) -> list[Shape]:
-        """Of the input factors; in place of the first, perhaps, a number for each of some rows."""
+    def gradient_shapes(self, shapes: Sequence[tuple[int, int]]) -> list[Shape]:
+        """Of gradients."""
+        found: list[Shape] = list(shapes)
+        return [(self.rows, shapes[0][0]), *found[1:]] if self.rows else found
+
+    def input_shapes(self, shapes: Sequence[tuple[int, int]]) -> list[Shape]:
+        """Of the input factors."""
         found: list[Shape] = [(k, k) for _, k in shapes]
-        return [(rows,), *found[1:]] if self.rows else found
+        return [(self.rows,), *found[1:]] if self.rows else found
 
     def output_shapes(self, shapes: Sequence[tuple[int, int]]) -> list[Shape]:
         """Of the output factors."""
@@ -81,7 +86,7 @@ class KroneckerSums(PackedArrays):
     totals : ndarray, (3,)
         Number of samples, Σ ℓ, Σ ℓ² under the weights before the step.
     negative_gradient : list of ndarray, (d_i, d_{i−1} + 1)
-        2μ_i Σ r_i ãᵀ, which is −Σ g_i ãᵀ for μ → ∞.
+        2μ_i Σ r_i ãᵀ, which is −Σ g_i ãᵀ for μ → ∞; where `forms` say so, of the first layer 2μ_1 r_1 of every row, (N, d_1).
     input_factors, output_factors : list of ndarray
         The lower triangles of Σ ã ãᵀ, (d_{i−1} + 1)², and Σ J_iᵀ H J_i, (d_i)², where `forms` say no other; no arrays
         without curvature.
@@ -113,21 +118,33 @@ class KroneckerSums(PackedArrays):
         """What a chunk sends."""
         return {
             "totals": (3,),
-            "negative_gradient": list(shapes),
+            "negative_gradient": forms.gradient_shapes(shapes),
             "input_factors": forms.input_shapes(shapes) if curvature else [],
             "output_factors": forms.output_shapes(shapes) if curvature else [],
         }
 
-    def gradient_norm(self, weights: Weights, ridge: float, penalize_bias: bool = True) -> float:
+    def gradient_norm(
+        self, weights: Weights, ridge: float, penalize_bias: bool = True, space: RowSpace | None = None
+    ) -> float:
         """‖∇‖ over all layers, of the mean nested loss (for μ → ∞) and the ridge λ/N = `ridge`."""
-        total, n = 0.0, self.totals[0]
-        for negative, w in zip(self.negative_gradient, weights, strict=True):
+        total, n, first = 0.0, self.totals[0], 0
+        if space is not None:
+            held = weights[0] if penalize_bias else without_bias(weights[0])
+            total, first = space.squared_norm(self.negative_gradient[0].T / n, 2 * ridge, held), 1
+        for negative, w in zip(self.negative_gradient[first:], weights[first:], strict=True):
             gradient = negative / n
             if ridge:
                 penalized = gradient if penalize_bias else gradient[:, :-1]
                 penalized -= w.dtype.type(2 * ridge) * w[:, : penalized.shape[1]]
             total += float(np.vdot(gradient, gradient))
         return math.sqrt(total)
+
+
+def without_bias(w: Array) -> Array:
+    """W̃ with its last column zero."""
+    kept = w.copy()
+    kept[:, -1] = 0
+    return kept
 
 
 class QuadraticModel(PackedArrays):

@@ -6,7 +6,7 @@ import numpy as np
 
 from altmin_dask.solvers.factors import input_factor, output_factor
 from altmin_dask.solvers.kfac import KFACSettings, KFACState
-from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel, without_bias
 from altmin_dask.solvers.row_space import RowSpace
 from altmin_dask.types import Array, Weights
 
@@ -39,15 +39,13 @@ class KroneckerPreconditioner:
     def direction(self, sums: KroneckerSums, weights: Weights) -> Weights:
         """D_1 … D_L, for the sums of a group and the weights of the moment."""
         n, ridge = sums.totals[0], self.settings.ridge
-        found = []
-        for negative, w, g, s in zip(
-            sums.negative_gradient, self._penalized(weights), self.inputs, self.outputs, strict=True
-        ):
-            d = negative / n
-            if ridge:
-                d -= w.dtype.type(2 * ridge) * w
-            found.append(s.solve(g.solve(d)))
-        return tuple(found)
+        penalized = self._penalized(weights)
+        return tuple(
+            s.solve(g.solve(negative, n, ridge, w))
+            for negative, w, g, s in zip(
+                sums.negative_gradient, penalized, self.inputs, self.outputs, strict=True
+            )
+        )
 
     def step_coefficients(
         self, model: QuadraticModel, weights: Weights, direction: Weights, previous: Weights
@@ -90,10 +88,7 @@ class KroneckerPreconditioner:
         """The weights that the ridge holds, the others zero."""
         if self.settings.penalize_bias or not self.settings.ridge:
             return weights
-        kept = tuple(w.copy() for w in weights)
-        for w in kept:
-            w[:, -1] = 0
-        return kept
+        return tuple(map(without_bias, weights))
 
 
 class PreconditionerCache:

@@ -5,7 +5,9 @@ it is known by one weight w_s of each. With A the rows and D their weights,
 
     (Aᵀ D A + ρI)⁻¹  =  (I − Aᵀ D^½ (ρI + D^½ K D^½)⁻¹ D^½ A) / ρ,   K = A Aᵀ
 
-(Woodbury): a matrix of as many rows as there are samples takes the place of one of as many as there are inputs.
+(Woodbury): a matrix of as many rows as there are samples takes the place of one of as many as there are inputs. The
+gradient of W̃_1 is Σ g_s ã_sᵀ, so that samples send their g_s for it, and nothing is as wide as ã but the weights and
+what changes them.
 """
 
 from __future__ import annotations
@@ -47,10 +49,11 @@ class RowSpace:
         ]
         self.rows = sum(map(len, self._chunks))
         self.inputs = self._chunks[0].shape[1] + 1
+        self._known: tuple[Array, Array] | None = None
 
     @cached_property
     def gram(self) -> Array:
-        """K, (rows, rows), in float64: its lower triangle."""
+        """K, (rows, rows), in float64."""
         total = np.zeros((self.rows, self.rows))
         width = max(64, PANEL_BYTES // (total.itemsize * self.rows))
         for start in range(0, self.inputs - 1, width):
@@ -62,7 +65,23 @@ class RowSpace:
                 first += len(chunk)
             add_gram(total, panel)
         total += 1
+        for row in range(self.rows):
+            total[row, row + 1 :] = total[row + 1 :, row]
         return total
+
+    def values(self, w: Array) -> Array:
+        """W̃ Aᵀ, (d, rows), in float64, of weights, which are asked for more than once in a step."""
+        if self._known is None or self._known[0] is not w:
+            self._known = w, self.products(w).astype(np.float64)
+        return self._known[1]
+
+    def squared_norm(self, factors: Array, share: float, w: Array) -> float:
+        """‖factors A − share W̃‖² for factors of (d, rows)."""
+        found = float(np.vdot(factors @ self.gram, factors))
+        if share:
+            found -= 2 * share * float(np.vdot(factors, self.values(w)))
+            found += share**2 * float(np.vdot(w, w))
+        return max(found, 0.0)
 
     def products(self, left: Array) -> Array:
         """Left Aᵀ, (d, rows), for left of (d, inputs)."""

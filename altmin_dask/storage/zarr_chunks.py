@@ -183,6 +183,16 @@ class ChunkView:
             filled += len(rows)
         return values
 
+    def numbers(self, index: int) -> Array:
+        """Which rows of the array they are."""
+        if self.part is None:
+            return self.starts[index] + np.arange(self.sizes[index])
+        found = []
+        for number in self.part.blocks(range(len(self.sizes)))[index]:
+            rows = self.part.rows(self.starts[number] // self.layout[1], self.sizes[number])
+            found.append(self.starts[number] + rows)
+        return np.concatenate(found)
+
     def _chunk(self, index: int) -> Array:
         array = self._open("r")
         start, size = self.starts[index], self.sizes[index]

@@ -17,7 +17,6 @@ import numpy as np
 
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.storage.zarr_chunks import Part
-from altmin_dask.types import Array
 
 SPREAD = 16
 """Chunks that a group of a store that is taken as it is has rows from, at least, if there are so many (row 60 of
@@ -37,15 +36,6 @@ class RowGroup:
         """How many they are."""
         sizes = [min(store.chunk_rows, store.rows - chunk * store.chunk_rows) for chunk in self.chunks]
         return sum(sizes if self.part is None else map(self.part.size, sizes))
-
-    def numbers(self, store: SampleStore) -> Array:
-        """Which they are, chunk by chunk."""
-        found = []
-        for chunk in self.chunks:
-            start = chunk * store.chunk_rows
-            size = min(store.chunk_rows, store.rows - start)
-            found.append(start + (np.arange(size) if self.part is None else self.part.rows(chunk, size)))
-        return np.concatenate(found)
 
 
 def all_rows(store: SampleStore) -> RowGroup:

@@ -28,7 +28,7 @@ from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.grouping import RowGroup, groups_of
 from altmin_dask.training.record import Metrics
-from altmin_dask.training.wide_inputs import forms_of, row_space
+from altmin_dask.training.wide_inputs import forms_of, row_numbers, row_space
 from altmin_dask.types import Array, Weights
 
 KEPT_FILES = 4
@@ -220,19 +220,17 @@ class KFACTraining:
         """Begin with initial weights, or with what earlier steps on other samples remember."""
         weights = initial(self.context, self.groups[0])
         remembered = None if self.context.stream is None else self.context.stream.state
-        forms, rows = forms_of(self.context), self.context.rows
-        if remembered is None:
-            self.state = KFACTrainingState(weights, KFACState.start(weights, forms, rows))
-        else:
-            self.state = KFACTrainingState(weights, remembered.on_rows(forms, rows))
+        forms = forms_of(self.context)
+        begun = KFACState.start(weights, forms) if remembered is None else remembered.on_rows(forms)
+        self.state = KFACTrainingState(weights, begun)
 
     def restore(self, state: KFACTrainingState) -> None:
         """Take up a committed state, with its factors in the forms that it has them."""
-        kfac_state, rows = state.kfac_state, self.context.rows
-        if kfac_state.forms.rows and len(kfac_state.input_factors[0]) != rows:
+        rows = state.kfac_state.forms.rows
+        if rows not in (0, self.context.rows):
             raise RunError(
-                f"the run's state is of {len(kfac_state.input_factors[0])} rows, and there are {rows} now; "
-                "give it the samples that it began with, or begin another run"
+                f"the run's state is of {rows} rows, and there are {self.context.rows} now; give it the samples that "
+                "it began with, or begin another run"
             )
         self.state = state
 
@@ -296,11 +294,14 @@ class KFACTraining:
             self._check()
             return
         settings = self.settings
-        kfac_state.gradient = sums.gradient_norm(state.weights, settings.ridge, settings.penalize_bias)
-        rows = group.group.numbers(self.context.problem.train.store) if kfac_state.forms.rows else None
+        rows = None
+        if kfac_state.forms.rows:
+            rows, space = row_numbers(self.context, group.group), self.preconditioners.space
+            self.preconditioners.space = space or row_space(self.context)
+        kfac_state.gradient = sums.gradient_norm(
+            state.weights, settings.ridge, settings.penalize_bias, self.preconditioners.space
+        )
         kfac_state.update_averages(sums, state.weights, settings.averaging, group.ridge, rows)
-        if kfac_state.forms.rows and self.preconditioners.space is None:
-            self.preconditioners.space = row_space(self.context)
         with activity("solve"):
             preconditioner = self.preconditioners.of(kfac_state)
             direction = preconditioner.direction(sums, state.weights)
