@@ -56,6 +56,7 @@ class WeightedRows:
         matrix = gram.copy() if len(self.active) == space.rows else gram[np.ix_(self.active, self.active)]
         matrix *= self.root
         matrix *= self.root[:, None]
+        # none of them before curvature is measured; then there is nothing but the damping
         self.factor, self.added = damped_factor(matrix, self.rho, float(np.finfo(space.dtype).eps))
 
     def solve(self, negative: Array, n: float, ridge: float, w: Array) -> Array:
@@ -64,8 +65,9 @@ class WeightedRows:
         inner = pull @ self.space.gram
         if ridge:
             inner -= 2 * ridge * self.space.values(w)
-        inner = inner[:, self.active] * self.root
-        pull[:, self.active] -= cholesky_solve(self.factor, inner.T, overwrite=True).T * self.root
+        if len(self.active):
+            inner = inner[:, self.active] * self.root
+            pull[:, self.active] -= cholesky_solve(self.factor, inner.T, overwrite=True).T * self.root
         pull /= self.added
         d = np.zeros_like(w) if not ridge else w * w.dtype.type(-2 * ridge / self.added)
         self.space.add_combination(pull.astype(w.dtype), d)

@@ -341,5 +341,8 @@ def test_a_preconditioner_is_made_anew_when_factors_or_damping_change_and_only_t
     memory.reject_step()
     third = cache.of(memory)
     assert third.sigma == DAMPING_GROWTH * second.sigma
-    memory.move(weights, weights, weights, np.zeros(2))  # damping fades
+    memory.move(weights, weights, weights, np.zeros(2))
+    memory.update_averages(plain, weights, 0.95)
+    assert cache.of(memory) is third
+    memory.update_averages(ascent, weights, 0.95)  # damping fades
     assert cache.of(memory).sigma < third.sigma
