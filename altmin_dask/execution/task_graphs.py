@@ -100,9 +100,10 @@ class Step:
         return lazy(latent.view(generation, self.chunks), f"altmin_read_z-{self.token}")
 
 
-def moments(step: Step) -> da.Array:
+def moments(step: Step, *, with_gram: bool = True) -> da.Array:
     """Packed `altmin_dask.solvers.evaluation.Moments` of samples."""
-    return step.sum(tasks.moments, packed_size(Moments.layout(step.context.network)))
+    columns = packed_size(Moments.layout(step.context.network, with_gram=with_gram))
+    return step.sum(tasks.moments, columns, with_gram=with_gram)
 
 
 def enter(step: Step, latent: LatentStore, generation: int, penalty: Penalty) -> da.Array:

@@ -79,11 +79,11 @@ class TaskContext:
         return y if y.dtype.kind in "iu" else y.astype(np.int64)
 
 
-def moments(index: int, arrays: Mapping[str, Array], *, context: TaskContext) -> Array:
+def moments(index: int, arrays: Mapping[str, Array], *, context: TaskContext, with_gram: bool) -> Array:
     """Packed `altmin_dask.solvers.evaluation.Moments` of a chunk."""
     batch = context.arrange(arrays)
     with single_threaded_blas(), activity("statistics"):
-        return moments_chunk(context.network, batch).vector[None]
+        return moments_chunk(context.network, batch, with_gram=with_gram).vector[None]
 
 
 def enter(

@@ -219,8 +219,12 @@ def objective_task(work: Workload) -> Task:
 
 
 def moments_task(work: Workload) -> Task:
-    """The Gram matrix of the first layer's inputs, block by block in float64."""
+    """The Gram matrix of the first layer's inputs, block by block in float64, unless rows do; and targets."""
     n, first = work.chunk_rows, work.network.layers[0]
+    if work.forms.rows:
+        row = DOUBLE * work.widths[-1]
+        held = n * (work.x_bytes * (3 if work.compressed else 2) + work.y_bytes) + row
+        return Task({}, held, row, work.chunks)
     k, numbers = first.inputs, first.steps * first.inputs + sum(first.scratch().values())
     row = DOUBLE * (k * k + work.widths[-1])
     summing = 2 * DOUBLE * k * k + max(DOUBLE * min(n, work.block_rows) * numbers, row)

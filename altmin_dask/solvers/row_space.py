@@ -18,7 +18,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from altmin_dask.solvers.linalg import add_gram
+from altmin_dask.networks.initialization import Directions, which_kept
+from altmin_dask.solvers.linalg import add_gram, eigen
 from altmin_dask.types import Array
 
 PANEL_BYTES = 16 << 20
@@ -82,6 +83,18 @@ class RowSpace:
             found -= 2 * share * float(np.vdot(factors, self.values(w)))
             found += share**2 * float(np.vdot(w, w))
         return max(found, 0.0)
+
+    def directions(self, most: int) -> Directions:
+        """What the rows vary along, `most` at most, as `Directions.of_moments` has it of longer sums."""
+        gram, n = self.gram, self.rows
+        means = gram.mean(axis=0)
+        values, vectors = eigen((gram - means - means[:, None] + means.mean()) / n)
+        kept = which_kept(values, most, float(np.trace(gram)) / n)
+        # eigenvectors are orthogonal to a row of ones: the mean is out of what they combine
+        factors = np.vstack([np.full(n, 1 / n), vectors[:, kept].T / np.sqrt(n * values[kept])[:, None]])
+        found = np.zeros((len(factors), self.inputs))
+        self.add_combination(factors, found)
+        return Directions(found[0, :-1], values[kept], found[1:, :-1].T)
 
     def products(self, left: Array) -> Array:
         """Left Aᵀ, (d, rows), for left of (d, inputs)."""
