@@ -62,9 +62,10 @@ def status(key: str) -> int:
 
 def measure(case: Case, library: str) -> dict[str, Any]:
     """Fit once in this process."""
+    from sklearn.neural_network import MLPClassifier
+
     import altmin_dask.cli  # noqa: F401 - all that a process may come to import
     from altmin_dask import AltMinClassifier
-    from sklearn.neural_network import MLPClassifier
 
     AltMinClassifier(max_sweeps=1).fit(np.eye(4, dtype=np.float32), [0, 1, 0, 1])
     idle = status("VmRSS")

@@ -167,8 +167,8 @@ def kfac_sums(
     """What chunks say about the weights, and the part of their samples that `quadratic_model` will ask for.
 
     The first is packed `altmin_dask.solvers.kronecker.KroneckerSums`, with curvature where there is a seed for its
-    noise, its factors in the `forms` given. The samples are every `every`-th of each array of `Samples.arrays`, in its order: kept where they were read,
-    so that no chunk is read twice.
+    noise, in the `forms` given. The samples are every `every`-th of each array of `Samples.arrays`, in its order: kept
+    where they were read, so that no chunk is read twice.
     """
     columns = packed_size(KroneckerSums.layout(step.context.network.shapes, seed is not None, forms))
     arrays = step.samples.arrays(step.chunks, step.token, step.part)

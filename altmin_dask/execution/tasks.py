@@ -157,15 +157,13 @@ def kfac_sums(
     forms: Forms = MATRICES,
     view: ChunkView | None = None,
 ) -> Array:
-    """Packed `altmin_dask.solvers.kronecker.KroneckerSums` of a chunk; a view tells which rows it has, if they matter."""
+    """Packed `altmin_dask.solvers.kronecker.KroneckerSums` of a chunk; a view tells its rows, if they matter."""
     meter_kernels()
     batch = context.arrange(arrays)
     noise = None if seed is None else [*seed, chunks_taken[index]]
     numbers, settings = None if view is None else view.numbers(index), context.settings
     with single_threaded_blas():
-        sums = kfac_chunk(
-            context.network, read_weights(weights), mu, batch, settings, noise, forms, numbers
-        )
+        sums = kfac_chunk(context.network, read_weights(weights), mu, batch, settings, noise, forms, numbers)
     return sums.vector[None]
 
 

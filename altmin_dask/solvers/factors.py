@@ -20,7 +20,7 @@ class InputFactor(Protocol):
     rho: float
 
     def solve(self, negative: Array, n: float, ridge: float, w: Array) -> Array:
-        """(negative / n − 2 ridge W̃) (Ḡ + ρI)⁻¹, (d, k), for sums over n samples and the weights that the ridge holds."""
+        """(negative / n − 2 ridge W̃) (Ḡ + ρI)⁻¹, (d, k), for sums over n samples, and what the ridge holds."""
 
 
 class OutputFactor(Protocol):

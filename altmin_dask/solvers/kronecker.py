@@ -14,7 +14,6 @@ from altmin_dask.solvers.packing import Layout, PackedArrays, Shape
 from altmin_dask.solvers.row_space import RowSpace
 from altmin_dask.types import Array, Weights
 
-
 WIDE = 1024
 """Inputs, or outputs, from which on a factor is not kept as a square matrix where something smaller says the same."""
 ROWS_SHARE = 0.5
@@ -86,7 +85,8 @@ class KroneckerSums(PackedArrays):
     totals : ndarray, (3,)
         Number of samples, Σ ℓ, Σ ℓ² under the weights before the step.
     negative_gradient : list of ndarray, (d_i, d_{i−1} + 1)
-        2μ_i Σ r_i ãᵀ, which is −Σ g_i ãᵀ for μ → ∞; where `forms` say so, of the first layer 2μ_1 r_1 of every row, (N, d_1).
+        2μ_i Σ r_i ãᵀ, which is −Σ g_i ãᵀ for μ → ∞; where `forms` say so, of the first layer 2μ_1 r_1 of every row,
+        (N, d_1).
     input_factors, output_factors : list of ndarray
         The lower triangles of Σ ã ãᵀ, (d_{i−1} + 1)², and Σ J_iᵀ H J_i, (d_i)², where `forms` say no other; no arrays
         without curvature.

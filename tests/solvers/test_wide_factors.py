@@ -44,7 +44,14 @@ def states(dtype: str, mu: Any = None) -> tuple[KFACState, KFACState, KroneckerS
         state = KFACState.start(weights, forms)
         for step, rows in enumerate(GROUPS):
             sums = kfac_chunk(
-                network, weights, mu, Batch(x[rows], y[rows]), PLAIN, [step], forms, rows if forms.rows else None
+                network,
+                weights,
+                mu,
+                Batch(x[rows], y[rows]),
+                PLAIN,
+                [step],
+                forms,
+                rows if forms.rows else None,
             )
             state.update_averages(sums, weights, 0.95, rows=rows)
         found.append((state, sums))
@@ -64,7 +71,9 @@ def test_the_direction_by_rows_is_that_of_the_matrix(damping, ridge, penalize_bi
     expected = KroneckerPreconditioner(dense, settings)
     found = KroneckerPreconditioner(by_rows, settings, space)
     assert found.rho == pytest.approx(expected.rho, rel=1e-12)
-    for mine, theirs in zip(found.direction(row_sums, weights), expected.direction(sums, weights), strict=True):
+    for mine, theirs in zip(
+        found.direction(row_sums, weights), expected.direction(sums, weights), strict=True
+    ):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-10 * np.abs(theirs).max())
     norm = sums.gradient_norm(weights, ridge, penalize_bias)
     assert row_sums.gradient_norm(weights, ridge, penalize_bias, space) == pytest.approx(norm, rel=1e-10)
@@ -89,7 +98,9 @@ def test_float32_directions_agree_to_rounding_however_samples_are_stored():
         state.update_averages(sums, weights, 0.95, rows=rows)
         space = RowSpace([x[:9], x[9:]], "f4")
         directions.append(
-            KroneckerPreconditioner(state, KFACSettings(3.0, 0.03, ridge=0.01), space).direction(sums, weights)
+            KroneckerPreconditioner(state, KFACSettings(3.0, 0.03, ridge=0.01), space).direction(
+                sums, weights
+            )
         )
     for theirs, mine in zip(*directions, strict=True):
         assert mine.dtype == np.float32
@@ -149,7 +160,7 @@ def test_which_form_is_taken_hangs_on_widths_rows_and_the_loss_alone():
 
 
 def test_damping_below_rounding_is_none_and_no_samples_are_no_factor():
-    network, weights, x, y = samples("f4")
+    _, weights, x, _ = samples("f4")
     space = RowSpace([np.repeat(x[:1], ROWS, axis=0)], "f4")  # all rows are one
     for damping in (0.0, 1e-12):
         factor = WeightedRows(np.full(ROWS, 1 / ROWS), space, damping)

@@ -152,7 +152,9 @@ def test_a_wide_autoencoder_is_whitened_by_rows(monkeypatch):
     assert by_rows[-1] == pytest.approx(dense[-1], rel=0.05)
 
 
-def test_what_is_as_wide_as_it_gets_fits_and_what_does_not_is_told_what_helps(altmin: Altmin, tmp_path, monkeypatch):
+def test_what_is_as_wide_as_it_gets_fits_and_what_does_not_is_told_what_helps(
+    altmin: Altmin, tmp_path, monkeypatch
+):
     monkeypatch.setattr(kronecker, "WIDE", 1024)
     wide = RNG.standard_normal((50, 30_000), dtype=np.float32)
     foreign(tmp_path / "s.zarr", wide, np.arange(50) % 2)
