@@ -71,7 +71,7 @@ def kfac_trainer(work: Workload) -> tuple[int, int]:
     resident = 3 * weights + 2 * squares
     row = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True, forms=forms))
     # a factor in float64 and its matrix, beside the old factors; or the step, its like and what becomes of them
-    widest = max(shape[0] for shape in factors if len(shape) == 2 or forms.rows)
+    widest = max([forms.rows, *(shape[0] for shape in factors if len(shape) == 2)])
     factorising = squares + 2 * DOUBLE * widest**2
     moving = 4 * weights
     if forms.rows:

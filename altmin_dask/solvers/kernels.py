@@ -207,16 +207,14 @@ def kfac_chunk(
                 end = update(network, weights, mu, block, None, settings, work).end
                 scales, back, layers = [2 * m for m in mu], end.residuals, end.inputs
         with work.activity("statistics"):
-            first = 0
+            totals = sums.negative_gradient
             if forms.rows:
                 assert numbers is not None
-                sums.negative_gradient[0][numbers[rows]] = scales[0] * back[0]
-                first = 1
-            for total, scale, vectors, inputs in list(
-                zip(sums.negative_gradient, scales, back, layers, strict=True)
-            )[first:]:
-                d, k = total.shape
-                add_product(total, scale, vectors.reshape(-1, d), inputs.reshape(-1, k))
+                totals[0][numbers[rows]] = scales[0] * back[0]
+            for layer in range(1 if forms.rows else 0, len(totals)):
+                d, k = totals[layer].shape
+                vectors, inputs = back[layer].reshape(-1, d), layers[layer].reshape(-1, k)
+                add_product(totals[layer], scales[layer], vectors, inputs)
     return sums
 
 

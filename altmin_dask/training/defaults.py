@@ -26,6 +26,9 @@ sweep (row 46 of benchmarks/LOG.md)."""
 SAMPLES_PER_UNKNOWN = 10
 """How many samples for each unknown of a row of W the first window holds: fewer ruin the first solve for good (DESIGN,
 section 5)."""
+ROWS_PER_CLASS = 2
+"""A group of a K-FAC step has so many rows for each class at least: a step that has not seen a class rules it out, and
+is taken back by the next group (row 67)."""
 MODEL_ROWS = 8192
 """The model along a K-FAC step is measured on so many samples of a group at most: its noise is small then (row 43)."""
 
@@ -183,7 +186,10 @@ def group_chunks(pipeline: Pipeline, network: Network, rows: int, chunk_rows: in
     """How many chunks make a step: all in batch sweeps, else one, or as many as K-FAC steps want samples."""
     if pipeline.schedule == "batch":
         return math.ceil(rows / chunk_rows)
-    wanted = network.defaults.group_rows if pipeline.uses_kfac else 1
+    wanted = 1
+    if pipeline.uses_kfac:
+        classes = network.sizes[-1] if network.loss.target == "labels" else 0
+        wanted = max(network.defaults.group_rows, ROWS_PER_CLASS * classes)
     return pipeline.training.group_chunks or math.ceil(wanted / chunk_rows)
 
 
