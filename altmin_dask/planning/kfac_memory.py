@@ -78,6 +78,10 @@ def kfac_trainer(work: Workload) -> tuple[int, int]:
         # all rows, their Gram matrix, and the factor of what is made of it, which stays; blocks that are multiplied
         resident += work.rows * work.x_bytes + 2 * DOUBLE * work.rows**2
         moving += 3 * PANEL_BYTES + 3 * DOUBLE * work.rows * work.shapes[0][0]
+        # what samples vary along, and weights that are made of it, in float64
+        moving += 3 * DOUBLE * prod(work.shapes[0]) if work.whitened else 0
+    if forms.diagonal:
+        moving += 2 * s * prod(work.shapes[-1])  # divided by it, and in order
     # what is freed between them is too small for the system to take it back
     committing = 3 * weights + squares
     return resident, max(row + factorising + moving + committing, ingesting(work) - resident)
