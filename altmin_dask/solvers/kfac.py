@@ -289,7 +289,7 @@ class KFACState:
         for mean, total in zip(self.output_factors, sums.output_factors, strict=True):
             _average(mean, total, keep, rows=n)
         self.curvature_updates += 1
-        # with the factors that are made anew now, and not in between (row 66)
+        # with the factors that are made anew now, and not in between (row 67)
         self.damping_scale = max(1.0, DAMPING_FADE ** since_curvature(self.steps) * self.damping_scale)
 
     def move(self, weights: Weights, direction: Weights, previous: Weights, coefficients: Array) -> Weights:
