@@ -106,6 +106,11 @@ def total(blocks: Sequence[Array]) -> Array:
     return added([block[0] if block.ndim == 2 else block for block in blocks])
 
 
+def summed(found: Array) -> Array:
+    """The sum that a graph of a few rows, or of their sum, has given, as one array."""
+    return found if found.ndim == 1 else added(list(found))
+
+
 def computed(make: Sequence[Callable[[], Array]]) -> Array:
     """The sum, as of `added`, of what functions give, which are called one after the other and own what they give."""
     return _tree([partial(_made, one) for one in make])[0]

@@ -43,6 +43,10 @@ class Samples:
         """
         return chunk_arrays(self.store, self.names, chunks, token, part, cut)
 
+    def view(self, chunks: tuple[int, ...], part: Part | None = None, cut: int = 1) -> ChunkView:
+        """The samples themselves."""
+        return view_of(self.store, "x", chunks, part, cut)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Which arrays those are."""
@@ -61,11 +65,16 @@ def chunk_arrays(
     """Arrays of a store by their names, lazily, of the chunks named: a task reads one of each, or a piece, once."""
     found = {}
     for name in names:
-        array = store.arrays[name]
-        location = f"{store.path.rstrip('/')}/{name}"
-        view = ChunkView.select(location, array.shape, store.chunk_rows, array.dtype, chunks, part, cut)
-        found[name] = lazy(view, f"altmin_read_{name}-{token}")
+        found[name] = lazy(view_of(store, name, chunks, part, cut), f"altmin_read_{name}-{token}")
     return found
+
+
+def view_of(
+    store: SampleStore, name: str, chunks: tuple[int, ...], part: Part | None = None, cut: int = 1
+) -> ChunkView:
+    """Of an array of a store the chunks named, or a part of each, in pieces."""
+    array, location = store.arrays[name], f"{store.path.rstrip('/')}/{name}"
+    return ChunkView.select(location, array.shape, store.chunk_rows, array.dtype, chunks, part, cut)
 
 
 def lazy(view: ChunkView, name: str) -> da.Array:

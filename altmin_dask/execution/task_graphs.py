@@ -20,7 +20,7 @@ from altmin_dask.execution.samples import Samples, lazy
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.solvers.evaluation import Evaluation, Moments, RelaxedSums
 from altmin_dask.solvers.kernels import VisitSums, sends_inputs
-from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.kronecker import MATRICES, Forms, KroneckerSums, QuadraticModel
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.solvers.statistics import Statistics
@@ -112,9 +112,10 @@ class Step:
         return lazy(latent.view(generation, self.chunks), f"altmin_read_z-{self.token}")
 
 
-def moments(step: Step) -> da.Array:
+def moments(step: Step, *, with_gram: bool = True) -> da.Array:
     """Packed `altmin_dask.solvers.evaluation.Moments` of samples."""
-    return step.sum(tasks.moments, packed_size(Moments.layout(step.context.network)))
+    columns = packed_size(Moments.layout(step.context.network, with_gram=with_gram))
+    return step.sum(tasks.moments, columns, with_gram=with_gram)
 
 
 def enter(step: Step, latent: LatentStore, generation: int, penalty: Penalty) -> da.Array:
@@ -170,18 +171,30 @@ def gradient(step: Step) -> da.Array:
 
 
 def kfac_sums(
-    step: Step, mu: tuple[float, ...] | None, seed: tuple[int, ...] | None, every: int
+    step: Step,
+    mu: tuple[float, ...] | None,
+    seed: tuple[int, ...] | None,
+    every: int,
+    forms: Forms = MATRICES,
 ) -> tuple[da.Array, ...]:
     """What chunks say about the weights, and the part of their samples that `quadratic_model` will ask for.
 
     The first is packed `altmin_dask.solvers.kronecker.KroneckerSums`, with curvature where there is a seed for its
-    noise. The samples are every `every`-th of each array of `Samples.arrays`, in its order: kept where they were read,
-    so that no chunk is read twice. With `every` = 0 none are.
+    noise, in the `forms` given. The samples are every `every`-th of each array of `Samples.arrays`, in its order: kept
+    where they were read, so that no chunk is read twice. With `every` = 0 none are.
     """
-    columns = packed_size(KroneckerSums.layout(step.context.network.shapes, seed is not None))
+    columns = packed_size(KroneckerSums.layout(step.context.network.shapes, seed is not None, forms))
     arrays = step.samples.arrays(step.chunks, step.token, step.part, step.cut.tasks)
     total = step.few(
-        tasks.kfac_sums, columns, name="kfac", arrays=arrays, mu=mu, seed=seed, shares=step.shares
+        tasks.kfac_sums,
+        columns,
+        name="kfac",
+        arrays=arrays,
+        mu=mu,
+        seed=seed,
+        shares=step.shares,
+        forms=forms,
+        view=step.samples.view(step.chunks, step.part, step.cut.tasks) if forms.rows else None,
     )
     if not every:
         return (total,)

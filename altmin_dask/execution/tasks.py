@@ -25,6 +25,7 @@ from altmin_dask.solvers.kernels import (
     quadratic_model_chunk,
     visit_chunk,
 )
+from altmin_dask.solvers.kronecker import MATRICES, Forms
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.storage.weights import read_weights
@@ -80,11 +81,11 @@ class TaskContext:
         return y if y.dtype.kind in "iu" else y.astype(np.int64)
 
 
-def moments(index: int, arrays: Mapping[str, Array], *, context: TaskContext) -> Array:
+def moments(index: int, arrays: Mapping[str, Array], *, context: TaskContext, with_gram: bool) -> Array:
     """Packed `altmin_dask.solvers.evaluation.Moments` of a chunk."""
     batch = context.arrange(arrays)
     with single_threaded_blas(), activity("statistics"):
-        return moments_chunk(context.network, batch).vector[None]
+        return moments_chunk(context.network, batch, with_gram=with_gram).vector[None]
 
 
 def enter(
@@ -155,14 +156,22 @@ def kfac_sums(
     mu: tuple[float, ...] | None,
     seed: tuple[int, ...] | None,
     shares: tuple[Share, ...],
+    forms: Forms = MATRICES,
+    view: ChunkView | None = None,
 ) -> Array:
-    """Packed `altmin_dask.solvers.kronecker.KroneckerSums` of what a task has of a chunk, piece by piece."""
+    """Packed `altmin_dask.solvers.kronecker.KroneckerSums` of what a task has of a chunk, piece by piece.
+
+    A view tells which rows they are, if that matters.
+    """
     meter_kernels()
     batch, share, now = context.arrange(arrays), shares[index], read_weights(weights)
     seeds = [None] * share.count if seed is None else share.seeds(seed)
+    numbers = None if view is None else view.numbers(index)
 
     def sums_of(rows: slice, noise: list[int] | None) -> Array:
-        return kfac_chunk(context.network, now, mu, batch.rows(rows), context.settings, noise).vector
+        own = None if numbers is None else numbers[rows]
+        settings = context.settings
+        return kfac_chunk(context.network, now, mu, batch.rows(rows), settings, noise, forms, own).vector
 
     pieces = zip(share.slices(), seeds, strict=True)
     with single_threaded_blas():

@@ -35,7 +35,7 @@ class Defaults:
     group_rows: int = 2000
     model_every: int = 4
     model_rows: int = 500
-    keeps_lengths: bool = True  # row 65
+    keeps_lengths: bool = True  # row 69
 
 
 DEFAULTS = Defaults()
@@ -50,6 +50,6 @@ SEQUENCES = Defaults(
     group_rows=1000,
     model_every=8,
     model_rows=125,  # row 43
-    keeps_lengths=False,  # row 65: β does much of the work
+    keeps_lengths=False,  # row 69: β does much of the work
 )
 """Of networks through time."""

@@ -6,6 +6,7 @@ varies, so the layer above cannot use them, and the first layer has to be turned
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +21,35 @@ SPREAD = 0.25
 """Standard deviation of z_1: inside the nearly linear range of every activation."""
 
 
+@dataclass(frozen=True)
+class Directions:
+    """What samples vary along: their mean, and eigenpairs of their covariance.
+
+    Attributes
+    ----------
+    mean : ndarray, (d_0,)
+        Of the samples.
+    values, vectors : ndarray, (r,), ascending, and (d_0, r)
+        Those within rounding of none left out; r is at most as many as are asked for.
+    """
+
+    mean: Array
+    values: Array
+    vectors: Array
+
+    @classmethod
+    def of_moments(cls, gram: Array, most: int) -> Directions:
+        """The first `most`, by Σ x̃ x̃ᵀ over the samples, x̃ = [x; 1]: (d_0 + 1, d_0 + 1), float64."""
+        samples = gram[-1, -1]
+        mean = gram[-1, :-1] / samples
+        values, vectors = np.linalg.eigh(gram[:-1, :-1] / samples - np.outer(mean, mean))
+        kept = which_kept(values, most, np.trace(gram) / samples)
+        return cls(mean, values[kept], vectors[:, kept])
+
+
 def whitened_weights(
     network: Network,
-    gram: Array,
+    directions: Directions,
     target_mean: Array,
     seed: int | np.random.Generator = 0,
     dtype: npt.DTypeLike = np.float32,
@@ -38,8 +65,8 @@ def whitened_weights(
     ----------
     network : Network
         With at least one hidden layer; without, only the output bias is set.
-    gram : ndarray, (d_0 + 1, d_0 + 1), float64
-        Σ x̃ x̃ᵀ over the samples, x̃ = [x; 1].
+    directions : Directions
+        Of the samples, d_1 at most.
     target_mean : ndarray, (d_L,)
         Mean target; class frequencies for labels.
     seed : int or Generator
@@ -55,18 +82,18 @@ def whitened_weights(
     rng = np.random.default_rng(seed)
     weights = list(network.initial_weights(rng, dtype))
     weights[-1][:, -1] = network.loss.inverse(target_mean)
-    samples = gram[-1, -1]
-    mean = gram[-1, :-1] / samples
-    values, vectors = np.linalg.eigh(gram[:-1, :-1] / samples - np.outer(mean, mean))
-    # directions within rounding of none are none
-    kept = (values > 1e-6 * values[-1]) & (values > 1e-10 * np.trace(gram) / samples)
-    width = network.layers[0].units
-    kept[:-width] = False
-    if not network.activations or not kept.any():
+    values, rank, width = directions.values, len(directions.values), network.layers[0].units
+    if not network.activations or not rank:
         return tuple(weights)
-    rank = int(kept.sum())
     mix = np.linalg.qr(rng.standard_normal((width, rank)))[0]
-    first = (mix * (SPREAD * np.sqrt(width / rank / values[kept]))) @ vectors[:, kept].T
-    weights[0] = np.column_stack([first, -first @ mean]).astype(dtype)
+    first = (mix * (SPREAD * np.sqrt(width / rank / values))) @ directions.vectors.T
+    weights[0] = np.column_stack([first, -first @ directions.mean]).astype(dtype)
     weights[-1][:, :-1] = 0
     return tuple(weights)
+
+
+def which_kept(values: Array, most: int, size: float) -> Array:
+    """Which eigenvalues, ascending, of samples of a mean square are kept; those within rounding of none are none."""
+    kept: Array = (values > 1e-6 * values[-1]) & (values > 1e-10 * size)
+    kept[:-most] = False
+    return kept

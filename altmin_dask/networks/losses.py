@@ -123,6 +123,10 @@ class Loss(Protocol):
     def dual_rho(self) -> float:
         """ρ that L1 and multipliers begin with, unless told otherwise: too little against its curvature diverges."""
 
+    @property
+    def elementwise(self) -> bool:
+        """Whether its curvature in z is always a diagonal."""
+
     def predict(self, z: Array, out: Array | None = None) -> Array:
         """A = φ_L(z)."""
 
@@ -155,6 +159,7 @@ class Squared:
     activation: Activation
     name: str = "squared"
     output_damping: float = 0.03
+    elementwise: bool = True
 
     @property
     def dual_rho(self) -> float:
@@ -210,6 +215,7 @@ class BinaryCrossEntropy:
     target: str = "real"
     output_damping: float = 0.003  # its curvature fades as samples are fitted
     dual_rho: float = 0.03
+    elementwise: bool = True
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
         return sigmoid(z, out)
@@ -250,6 +256,7 @@ class CrossEntropy:
     target: str = "labels"
     output_damping: float = 0.003
     dual_rho: float = 0.03
+    elementwise: bool = False
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
         p = np.subtract(z, z.max(axis=1, keepdims=True), out=out)

@@ -77,6 +77,11 @@ class MeanLoss:
         """As of ℓ."""
         return self.base.dual_rho
 
+    @property
+    def elementwise(self) -> bool:
+        """As of ℓ."""
+        return self.base.elementwise
+
     def targets(self, batch: Batch, dtype: npt.DTypeLike) -> Targets:
         """Take the targets of samples out of a batch: once a block, before anything is computed.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from math import prod
 
 from altmin_dask.networks.nested import Pass
 from altmin_dask.planning.memory import (
@@ -16,6 +17,7 @@ from altmin_dask.planning.memory import (
 from altmin_dask.solvers.kernels import quadratic_model_arrays
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.row_space import PANEL_BYTES
 from altmin_dask.solvers.statistics import DOUBLE
 
 
@@ -30,7 +32,7 @@ def kfac_task(work: Workload) -> Task:
         # z of the forward pass, and a step that is cut
         parts.append(newton_arrays(work))
         held = 2 * block * s * sum(work.widths)
-    row = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True))
+    row = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True, forms=work.forms))
     # signs as bytes, as numbers, and what is squared and added of them
     noise = block * outputs * (1 + 2 * s)
     # of pieces, the sums of which wait for each other
@@ -66,14 +68,24 @@ def kept_samples(work: Workload) -> int:
 
 def kfac_trainer(work: Workload) -> tuple[int, int]:
     """As `memory.trainer`: three generations of weights, means and factors, and what a group has sent."""
-    s = work.itemsize
+    s, forms = work.itemsize, work.forms
     weights = s * sum(d * k for d, k in work.shapes)
-    squares = s * sum(k * k + d * d for d, k in work.shapes)
+    factors = [*forms.input_shapes(work.shapes), *forms.output_shapes(work.shapes)]
+    squares = s * sum(prod(shape) for shape in factors)
     resident = 3 * weights + 2 * squares
-    row = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True))
+    row = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True, forms=forms))
     # a factor in float64 and its matrix, beside the old factors; or the step, its like and what becomes of them
-    factorising = squares + 2 * DOUBLE * max(max(k, d) ** 2 for d, k in work.shapes)
+    widest = max([forms.rows, *(shape[0] for shape in factors if len(shape) == 2)])
+    factorising = squares + 2 * DOUBLE * widest**2
     moving = 4 * weights
+    if forms.rows:
+        # all rows, their Gram matrix, and the factor of what is made of it, which stays; blocks that are multiplied
+        resident += work.rows * work.x_bytes + 2 * DOUBLE * work.rows**2
+        moving += 3 * PANEL_BYTES + 3 * DOUBLE * work.rows * work.shapes[0][0]
+        # what samples vary along, and weights that are made of it, in float64
+        moving += 3 * DOUBLE * prod(work.shapes[0]) if work.whitened else 0
+    if forms.diagonal:
+        moving += 2 * s * prod(work.shapes[-1])  # divided by it, and in order
     # what is freed between them is too small for the system to take it back
     committing = 3 * weights + squares
     return resident, max(row + factorising + moving + committing, ingesting(work) - resident)

@@ -18,6 +18,7 @@ from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import ArraySpec
 from altmin_dask.solvers.exact_newton import SLAB_BYTES
 from altmin_dask.solvers.gauss_newton import step_arrays
+from altmin_dask.solvers.kronecker import Forms
 from altmin_dask.solvers.line_search import search_arrays
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalty import SplitPenalty
@@ -137,6 +138,11 @@ class Workload:
         return self.network.shapes
 
     @property
+    def forms(self) -> Forms:
+        """How K-FAC's factors are kept."""
+        return Forms.of(self.network, self.rows)
+
+    @property
     def block_rows(self) -> int:
         """Samples that a task computes with at a time."""
         return self.network.block_rows
@@ -222,8 +228,12 @@ def objective_task(work: Workload) -> Task:
 
 
 def moments_task(work: Workload) -> Task:
-    """The Gram matrix of the first layer's inputs, block by block in float64."""
+    """The Gram matrix of the first layer's inputs, block by block in float64, unless rows do; and targets."""
     n, first = work.chunk_rows, work.network.layers[0]
+    if work.forms.rows:
+        row = DOUBLE * work.widths[-1]
+        held = n * (work.x_bytes * (3 if work.compressed else 2) + work.y_bytes) + row
+        return Task({}, held, row, work.chunks)
     k, numbers = first.inputs, first.steps * first.inputs + sum(first.scratch().values())
     row = DOUBLE * (k * k + work.widths[-1])
     summing = 2 * DOUBLE * k * k + max(DOUBLE * min(n, work.block_rows) * numbers, row)

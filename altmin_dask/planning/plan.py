@@ -28,6 +28,7 @@ from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import TARGET_ARRAYS
 from altmin_dask.format import setting
 from altmin_dask.networks.network import Network
+from altmin_dask.planning.advice import narrower
 from altmin_dask.planning.memory import Workload
 from altmin_dask.planning.projection import (
     BASELINE,
@@ -153,7 +154,7 @@ class Plan:
         if self.fits:
             return
         work, place = self.work, self.place
-        wide = "give smaller network.hidden_layer_sizes"
+        wide = narrower(work, usable(place))
         if self.projection.worker_peak <= usable(place):
             raise ConfigError(
                 f"the process that trains would need {_size(BASELINE + self.projection.client_peak)}, which is "

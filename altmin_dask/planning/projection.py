@@ -95,7 +95,9 @@ class Projection:
 def project(work: Workload) -> Projection:
     """Project memory, disk and traffic of a run."""
     if work.kfac:
-        statistics = work.itemsize * packed_size(KroneckerSums.layout(work.shapes, curvature=True))
+        statistics = work.itemsize * packed_size(
+            KroneckerSums.layout(work.shapes, curvature=True, forms=work.forms)
+        )
         tasks, z_row, readings = [kfac_task(work), quadratic_model_task(work)], 0, KEPT_READINGS
         kept = kept_samples(work)
     else:

@@ -19,7 +19,7 @@ class Moments(PackedArrays):
     Attributes
     ----------
     gram : ndarray, (d_0 + 1, d_0 + 1)
-        Σ x̃ x̃ᵀ of the first layer's augmented inputs.
+        Σ x̃ x̃ᵀ of the first layer's augmented inputs; empty where it is not asked for.
     targets : ndarray, (d_L,)
         Σ of the targets; of labels, how many there are of each.
     """
@@ -27,13 +27,13 @@ class Moments(PackedArrays):
     gram: Array
     targets: Array
 
-    def __init__(self, network: Network, vector: Array | None = None) -> None:
-        super().__init__(self.layout(network), vector)
+    def __init__(self, network: Network, vector: Array | None = None, *, with_gram: bool = True) -> None:
+        super().__init__(self.layout(network, with_gram=with_gram), vector)
 
     @staticmethod
-    def layout(network: Network) -> Layout:
+    def layout(network: Network, *, with_gram: bool = True) -> Layout:
         """Of a network's samples."""
-        k = network.shapes[0][1]
+        k = network.shapes[0][1] if with_gram else 0
         return {"gram": (k, k), "targets": (network.widths[-1],)}
 
 
@@ -93,13 +93,15 @@ class Evaluation(PackedArrays):
         return float(self.correct / self.samples)
 
 
-def moments_chunk(network: Network, batch: Batch) -> Moments:
+def moments_chunk(network: Network, batch: Batch, *, with_gram: bool = True) -> Moments:
     """Moments of a chunk. Every sample counts the same: where training begins does not hang on weights."""
-    sums = Moments(network)
+    sums = Moments(network, with_gram=with_gram)
     product, work = np.empty_like(sums.gram), Workspace()
     for _, block in batch.blocks(network.block_rows):
-        inputs, y = network.first_inputs(block, np.float64, work), block.y
-        sums.gram += np.matmul(inputs.T, inputs, out=product)
+        y = block.y
+        if with_gram:
+            inputs = network.first_inputs(block, np.float64, work)
+            sums.gram += np.matmul(inputs.T, inputs, out=product)
         if y is None:
             sums.targets += block.x.reshape(len(block), -1).sum(axis=0, dtype=np.float64)
         elif network.loss.target == "labels":

@@ -13,7 +13,7 @@ from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import ArraySpec, Workspace, thread_workspace
 from altmin_dask.solvers.evaluation import numbers_may_overflow
 from altmin_dask.solvers.gauss_newton import update
-from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.kronecker import MATRICES, Forms, KroneckerSums, QuadraticModel
 from altmin_dask.solvers.linalg import add_gram, add_product
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.packing import Layout, PackedArrays, packed_size, split_layers
@@ -167,6 +167,8 @@ def kfac_chunk(
     batch: Batch,
     settings: NewtonSettings,
     seed: Sequence[int] | None = None,
+    forms: Forms = MATRICES,
+    numbers: Array | None = None,
 ) -> KroneckerSums:
     """What a chunk says about the weights, from z that restart at a forward pass.
 
@@ -180,10 +182,14 @@ def kfac_chunk(
         The samples of the chunk.
     seed : sequence of int, optional
         Of the noise by which curvature is sampled; without it none is measured.
+    forms : Forms
+        How its factors are kept.
+    numbers : ndarray of int, (n,), optional
+        Which rows of all the samples are, where forms ask for the gradient's part of each.
     """
     work = thread_workspace()
-    sums = KroneckerSums(network.shapes, seed is not None, dtype=weights[0].dtype)
-    for number, (_, block) in enumerate(batch.blocks(network.block_rows)):
+    sums = KroneckerSums(network.shapes, seed is not None, dtype=weights[0].dtype, forms=forms)
+    for number, (rows, block) in enumerate(batch.blocks(network.block_rows)):
         with work.activity("newton"):
             nested = Pass.forward(network, weights, block, work)
         loss = nested.loss
@@ -192,10 +198,7 @@ def kfac_chunk(
             with work.activity("newton"):
                 sampled = nested.backward(nested.sample(_signs([*seed, number], nested.output)))
             with work.activity("statistics"):
-                for total, vectors in zip(sums.output_factors, sampled, strict=True):
-                    add_gram(total, vectors)
-                for total, inputs in zip(sums.input_factors, nested.inputs, strict=True):
-                    add_gram(total, inputs)
+                _add_factors(sums, nested.inputs, sampled)
         with work.activity("newton"):
             if mu is None:
                 scales, back, layers = [-1.0] * len(weights), nested.backward(nested.gradient), nested.inputs
@@ -204,12 +207,27 @@ def kfac_chunk(
                 end = update(network, weights, mu, block, None, settings, work).end
                 scales, back, layers = [2 * m for m in mu], end.residuals, end.inputs
         with work.activity("statistics"):
-            for total, scale, vectors, inputs in zip(
-                sums.negative_gradient, scales, back, layers, strict=True
-            ):
-                d, k = total.shape
-                add_product(total, scale, vectors.reshape(-1, d), inputs.reshape(-1, k))
+            totals = sums.negative_gradient
+            if forms.rows:
+                assert numbers is not None
+                totals[0][numbers[rows]] = scales[0] * back[0]
+            for layer in range(1 if forms.rows else 0, len(totals)):
+                d, k = totals[layer].shape
+                vectors, inputs = back[layer].reshape(-1, d), layers[layer].reshape(-1, k)
+                add_product(totals[layer], scales[layer], vectors, inputs)
     return sums
+
+
+def _add_factors(sums: KroneckerSums, inputs: list[Array], sampled: list[Array]) -> None:
+    """Take rows of inputs, and sampled curvature, into the factors."""
+    for total, vectors in zip(sums.output_factors, sampled, strict=True):
+        if total.ndim == 2:
+            add_gram(total, vectors)
+        else:  # the square of a sign is 1: exact
+            total += np.einsum("ij,ij->j", vectors, vectors)
+    for total, rows in zip(sums.input_factors, inputs, strict=True):
+        if total.ndim == 2:
+            add_gram(total, rows)
 
 
 def quadratic_model_arrays(network: Network) -> Iterator[ArraySpec]:

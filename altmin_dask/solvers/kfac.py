@@ -20,7 +20,7 @@ random signs ε, so that one backward pass samples it), and damping on both.
 
 How far, and how much of the step before is repeated, is no setting: α D + β (W̃ − W̃_previous) minimises the Gauss–Newton
 model of the nested loss (Martens & Grosse 2015, section 7), measured on a part of the group by two directional
-derivatives; not in every step, as α and β hardly change from one to the next (row 65 of benchmarks/LOG.md). What is
+derivatives; not in every step, as α and β hardly change from one to the next (row 69 of benchmarks/LOG.md). What is
 evaluated and kept is a running mean of the weights (Polyak & Juditsky 1992), with those after the last step in it as
 long as there are few.
 
@@ -38,13 +38,13 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.networks.network import Network
-from altmin_dask.solvers.kronecker import KroneckerSums
+from altmin_dask.solvers.kronecker import MATRICES, Forms, KroneckerSums
 from altmin_dask.types import Array, Weights
 
 CURVATURE_EVERY, CURVATURE_EARLY = 4, (1, 2, 3, 5)
 """Curvature costs a backward pass (row 6 of benchmarks/LOG.md): it is measured in every fourth step, and in these."""
 MODEL_EARLY = 20
-"""How far steps go is measured in every one of the first, and then with the curvature (row 65)."""
+"""How far steps go is measured in every one of the first, and then with the curvature (row 69)."""
 CURVATURE_DECAY = 0.8
 """Share of the running means that stays when curvature is measured again."""
 AVERAGED_PART = 8
@@ -58,6 +58,7 @@ REJECTED, STANDARD_ERRORS = 2.0, 6
 DAMPING_GROWTH = 4.0
 """Factor of ρ and σ after a step was taken back; it fades with steps that are not."""
 DAMPING_FADE = 0.95
+"""What a step leaves of it; of several at once when factors are made anew, as each time costs a factorisation."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,11 @@ def curvature_due(step: int) -> bool:
     return step % CURVATURE_EVERY == 0 or step in CURVATURE_EARLY
 
 
+def since_curvature(step: int) -> int:
+    """How many steps ago curvature was measured last when it is in this one."""
+    return next((ago for ago in range(1, step) if curvature_due(step - ago)), 1)
+
+
 @dataclass
 class KFACState:
     """What is remembered from step to step, besides the weights.
@@ -110,7 +116,7 @@ class KFACState:
     Attributes
     ----------
     input_factors, output_factors : list of ndarray
-        Ḡ_i and S̄_i, lower triangles.
+        Ḡ_i and S̄_i, lower triangles; of `forms` that say so Ḡ_1 as the weight of every row, and S̄_L as a diagonal.
     previous_weights, average : tuple of ndarray
         The weights before the last step, and a running mean of those that were not taken back.
     steps, curvature_updates, rejections : int
@@ -142,15 +148,32 @@ class KFACState:
     beta: float = math.nan
 
     @classmethod
-    def start(cls, weights: Weights) -> KFACState:
+    def start(cls, weights: Weights, forms: Forms = MATRICES) -> KFACState:
         """Before the first step."""
-        dtype = weights[0].dtype
-        return cls(
-            [np.zeros((w.shape[1],) * 2, dtype) for w in weights],
-            [np.zeros((w.shape[0],) * 2, dtype) for w in weights],
-            weights,
-            weights,
-        )
+        dtype, shapes = weights[0].dtype, [(w.shape[0], w.shape[1]) for w in weights]
+        inputs = [_zeros(shape, dtype) for shape in forms.input_shapes(shapes)]
+        outputs = [np.zeros(shape, dtype) for shape in forms.output_shapes(shapes)]
+        return cls(inputs, outputs, weights, weights)
+
+    @property
+    def forms(self) -> Forms:
+        """How factors are kept."""
+        first = self.input_factors[0]
+        return Forms(len(first) if first.ndim == 1 else 0, self.output_factors[-1].ndim == 1)
+
+    @property
+    def lacks_inputs(self) -> bool:
+        """Whether the first input factor is yet to be measured."""
+        mean = self.input_factors[0]
+        # the mean of 1 · 1, or the sum of the weights, is 1 from the first time on
+        return not (mean[-1, -1] if mean.ndim == 2 else mean.any())
+
+    def on_rows(self, forms: Forms) -> KFACState:
+        """The same for other samples: weights of rows are those of the samples before, so they are begun anew."""
+        if forms.rows or self.forms.rows:
+            shape = forms.input_shapes([(w.shape[0], w.shape[1]) for w in self.average])[0]
+            self.input_factors[0] = _zeros(shape, self.average[0].dtype)
+        return self
 
     def tensors(self) -> Iterator[tuple[str, Array]]:
         """All arrays by name."""
@@ -175,7 +198,7 @@ class KFACState:
     @property
     def curvature_due(self) -> bool:
         """Whether curvature is measured in the next step."""
-        return curvature_due(self.steps) or not self.curvature_updates
+        return curvature_due(self.steps) or self.lacks_inputs
 
     @property
     def model_due(self) -> bool:
@@ -237,7 +260,12 @@ class KFACState:
         return self.averaged(weights, averaging) if self.young else self.average
 
     def update_averages(
-        self, sums: KroneckerSums, weights: Weights, averaging: float, ridge: float = 0.0
+        self,
+        sums: KroneckerSums,
+        weights: Weights,
+        averaging: float,
+        ridge: float = 0.0,
+        rows: Array | None = None,
     ) -> None:
         """Take a group's samples into the means, and the weights, which it did not refuse (row 28).
 
@@ -251,6 +279,8 @@ class KFACState:
             As in `KFACSettings`.
         ridge : float
             λ Σ ‖W̃_i‖² / N of the weights that the group has seen.
+        rows : ndarray of int, (n,), optional
+            Which rows the group has, where Ḡ_1 is known by the weights of all.
         """
         self.average = self.averaged(weights, averaging)
         n, loss, squares = (float(total) for total in sums.totals)
@@ -264,12 +294,21 @@ class KFACState:
         if not sums.curvature:
             return
         keep = min(CURVATURE_DECAY, 1 - 1 / (self.curvature_updates + 1))
-        for mean, total in zip(self.input_factors, sums.input_factors, strict=True):
-            # Σ 1·1, the rows that were summed: of a recurrent network every step is one
-            _average(mean, total, keep, rows=float(total[-1, -1]))
+        first = 0.0 if self.lacks_inputs else keep
+        for layer, (mean, total) in enumerate(zip(self.input_factors, sums.input_factors, strict=True)):
+            share = keep if layer else first
+            if mean.ndim == 2:
+                # Σ 1·1, the rows that were summed: of a recurrent network every step is one
+                _average(mean, total, share, rows=float(total[-1, -1]))
+            else:
+                assert rows is not None
+                mean *= share
+                mean[rows] += (1 - share) / len(rows)
         for mean, total in zip(self.output_factors, sums.output_factors, strict=True):
             _average(mean, total, keep, rows=n)
         self.curvature_updates += 1
+        # with the factors that are made anew now, and not in between (row 67)
+        self.damping_scale = max(1.0, DAMPING_FADE ** since_curvature(self.steps) * self.damping_scale)
 
     def move(self, weights: Weights, direction: Weights, previous: Weights, coefficients: Array) -> Weights:
         """W̃ + α D + β (W̃ − W̃_previous).
@@ -293,7 +332,6 @@ class KFACState:
         self.previous_weights = weights
         self.steps += 1
         self.rejections = 0
-        self.damping_scale = max(1.0, DAMPING_FADE * self.damping_scale)
         return moved
 
 
@@ -314,6 +352,11 @@ class Stream:
 
 
 _ARRAYS = ("input_factors", "output_factors", "previous_weights", "average")
+
+
+def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Of an input factor: weights of rows in float64, of which there are few."""
+    return np.zeros(shape, dtype if len(shape) == 2 else np.float64)
 
 
 def _average(mean: Array, total: Array, keep: float, rows: float) -> None:

@@ -1,7 +1,7 @@
 """The calls of BLAS and LAPACK that NumPy has no name for, on matrices of float32 or float64.
 
 They are SciPy's, called at the addresses that it gives to other compiled code: its functions for Python keep the
-interpreter locked while they compute, and tasks in other threads, and Dask's messages, would wait (row 64 of
+interpreter locked while they compute, and tasks in other threads, and Dask's messages, would wait (row 68 of
 benchmarks/LOG.md).
 """
 

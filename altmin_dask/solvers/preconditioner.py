@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from altmin_dask.solvers.factors import input_factor, output_factor
 from altmin_dask.solvers.kfac import KFACSettings, KFACState
-from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
-from altmin_dask.solvers.linalg import cholesky, cholesky_solve
+from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel, without_bias
+from altmin_dask.solvers.row_space import RowSpace
 from altmin_dask.types import Array, Weights
 
 PARALLEL = 1e-6
@@ -23,28 +24,28 @@ class KroneckerPreconditioner:
         With the factors, once they have been measured, and how much more damping there is to be.
     settings : KFACSettings
         The damping.
+    space : RowSpace, optional
+        The samples, where the first input factor is known by weights of theirs.
     """
 
-    def __init__(self, state: KFACState, settings: KFACSettings) -> None:
+    def __init__(self, state: KFACState, settings: KFACSettings, space: RowSpace | None = None) -> None:
         self.settings, scale = settings, state.damping_scale
-        self.rho = [scale * settings.input_damping * float(np.trace(g)) / len(g) for g in state.input_factors]
         self.sigma = scale * settings.output_damping
-        self.inputs = [damped_cholesky(g, rho) for g, rho in zip(state.input_factors, self.rho, strict=True)]
-        self.outputs = [damped_cholesky(s, self.sigma) for s in state.output_factors]
+        damping = scale * settings.input_damping
+        self.inputs = [input_factor(g, damping, space) for g in state.input_factors]
+        self.rho = [factor.rho for factor in self.inputs]
+        self.outputs = [output_factor(s, self.sigma) for s in state.output_factors]
 
     def direction(self, sums: KroneckerSums, weights: Weights) -> Weights:
         """D_1 … D_L, for the sums of a group and the weights of the moment."""
         n, ridge = sums.totals[0], self.settings.ridge
-        found = []
-        for negative, w, g, s in zip(
-            sums.negative_gradient, self._penalized(weights), self.inputs, self.outputs, strict=True
-        ):
-            d = negative / n
-            if ridge:
-                d -= w.dtype.type(2 * ridge) * w
-            d = cholesky_solve(g, d.T, overwrite=True).T
-            found.append(np.ascontiguousarray(cholesky_solve(s, d)))
-        return tuple(found)
+        penalized = self._penalized(weights)
+        return tuple(
+            s.solve(g.solve(negative, n, ridge, w))
+            for negative, w, g, s in zip(
+                sums.negative_gradient, penalized, self.inputs, self.outputs, strict=True
+            )
+        )
 
     def step_coefficients(
         self, model: QuadraticModel, weights: Weights, direction: Weights, previous: Weights
@@ -87,10 +88,7 @@ class KroneckerPreconditioner:
         """The weights that the ridge holds, the others zero."""
         if self.settings.penalize_bias or not self.settings.ridge:
             return weights
-        kept = tuple(w.copy() for w in weights)
-        for w in kept:
-            w[:, -1] = 0
-        return kept
+        return tuple(map(without_bias, weights))
 
 
 class PreconditionerCache:
@@ -98,31 +96,16 @@ class PreconditionerCache:
 
     def __init__(self, settings: KFACSettings) -> None:
         self.settings = settings
+        self.space: RowSpace | None = None
+        """As a preconditioner takes it."""
         self._known: tuple[tuple[int, float], KroneckerPreconditioner] | None = None
 
     def of(self, state: KFACState) -> KroneckerPreconditioner:
         """That of a state whose curvature has been measured."""
         key = state.curvature_updates, state.damping_scale
         if self._known is None or self._known[0] != key:
-            self._known = key, KroneckerPreconditioner(state, self.settings)
+            self._known = key, KroneckerPreconditioner(state, self.settings, self.space)
         return self._known[1]
-
-
-def damped_cholesky(lower: Array, damping: float) -> Array:
-    """Cholesky factor of a mean given by its lower triangle, made in float64, kept in the mean's own dtype.
-
-    Damping below the rounding of a sum in that dtype would leave noise to be inverted, and what many rows have added
-    up to may be more than one expects: then it grows until there is a factor.
-    """
-    matrix = lower.astype(np.float64)
-    rounding = len(matrix) * float(np.finfo(lower.dtype).eps) * float(np.diagonal(matrix).max())
-    added = max(damping, rounding) or 1.0
-    while True:
-        matrix.flat[:: len(matrix) + 1] += added
-        factor = cholesky(matrix)
-        if factor is not None:
-            return factor.astype(lower.dtype)
-        added *= 10
 
 
 def _dot(first: Weights, second: Weights) -> float:

@@ -207,6 +207,18 @@ class ChunkView:
                 ]
         return values
 
+    def numbers(self, index: int) -> Array:
+        """Which rows of the array they are."""
+        block, piece = divmod(index, self.cut)
+        wanted = slice(*cut_rows(self.blocks[block], self.cut)[piece : piece + 2])
+        if self.part is None:
+            return (self.starts[block] + np.arange(self.sizes[block]))[wanted]
+        found = []
+        for number in self.part.blocks(range(len(self.sizes)))[block]:
+            rows = self.part.rows(self.starts[number] // self.layout[1], self.sizes[number])
+            found.append(self.starts[number] + rows)
+        return np.concatenate(found)[wanted]
+
     def _chunk(self, index: int, first: int, last: int) -> Array:
         """Rows of a chunk, which is read as a whole, as its checksum wants."""
         array, start = self._open("r"), self.starts[index]

@@ -29,12 +29,12 @@ SAMPLES_PER_UNKNOWN = 10
 section 5)."""
 NOISE_ROWS = 2.5
 """In groups of a default group's rows, as many rows as make the noise of a step as large as what it goes by: so many
-times as many steps are taken as without noise, plus one (row 67 of benchmarks/LOG.md)."""
+times as many steps are taken as without noise, plus one (row 71 of benchmarks/LOG.md)."""
 MOST_ROWS = 4.0
 """Of those rows a group has so many times as many at most: a quarter more steps than without noise are taken then."""
 MANY_GROUPS = 16
 """With so many groups in a sweep the model along a step is measured with the curvature only; with few, steps that are
-as long as those before overshoot (row 65)."""
+as long as those before overshoot (row 69)."""
 LEAST_STEPS = 8
 """A sweep has so many steps at least."""
 FLOPS, ROW_SECONDS = 4e10, 1e-6
@@ -42,6 +42,9 @@ FLOPS, ROW_SECONDS = 4e10, 1e-6
 PIECES_OF_GROUP, MOST_PIECES = 4, 8
 """A chunk is computed in pieces of a quarter of a default group's rows, or more, and in so many at most: each begins
 sums of its own (chosen, not measured)."""
+ROWS_PER_CLASS = 2
+"""A group of a K-FAC step has so many rows for each class at least: a step that has not seen a class rules it out, and
+is taken back by the next group (row 67)."""
 MODEL_ROWS = 8192
 """The model along a K-FAC step is measured on so many samples of a group at most: its noise is small then (row 43)."""
 
@@ -232,7 +235,8 @@ def group_rows(network: Network, rows: int, place: Resources | None = None) -> i
     solve, S (1 + G*/G) (t + c G/K) is least for G = √(G* K t / c). On workers of a cluster that is what a group has if
     it is more than by default, up to `MOST_ROWS` G*; in this process, where t is small, always the default.
     """
-    default = network.defaults.group_rows
+    classes = network.sizes[-1] if network.loss.target == "labels" else 0
+    default = max(network.defaults.group_rows, ROWS_PER_CLASS * classes)
     if place is None or place.in_process:
         return default
     noise = NOISE_ROWS * default

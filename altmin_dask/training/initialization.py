@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from altmin_dask.errors import ConfigError
@@ -10,7 +11,7 @@ from altmin_dask.execution import task_graphs
 from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.activations import IDENTITY
-from altmin_dask.networks.initialization import whitened_weights
+from altmin_dask.networks.initialization import Directions, whitened_weights
 from altmin_dask.networks.losses import Squared
 from altmin_dask.networks.mean_loss import MeanLoss
 from altmin_dask.networks.network import Network
@@ -20,6 +21,7 @@ from altmin_dask.training.context import RunContext
 from altmin_dask.training.defaults import resolve
 from altmin_dask.training.grouping import RowGroup
 from altmin_dask.training.kfac_training import KFACTraining
+from altmin_dask.training.wide_inputs import forms_of, row_space
 from altmin_dask.types import Weights
 
 LAYER_STEPS = 60
@@ -43,9 +45,16 @@ def initial_weights(context: RunContext, group: RowGroup) -> Weights:
         return network.initial_weights(seed, dtype)
     if how == "layerwise":
         return layerwise_weights(context)
-    moments = Moments(network, context.compute(task_graphs.moments, context.problem.train, group))
+    units, wide = network.layers[0].units, bool(forms_of(context).rows)
+    packed = context.compute(partial(task_graphs.moments, with_gram=not wide), context.problem.train, group)
+    moments = Moments(network, packed, with_gram=not wide)
+    if wide:
+        space = row_space(context, group)
+        mean = moments.targets / space.rows
+        return whitened_weights(network, space.directions(units), mean, seed, dtype)
     samples = moments.gram[-1, -1] / network.layers[0].steps
-    return whitened_weights(network, moments.gram, moments.targets / samples, seed, dtype)
+    directions = Directions.of_moments(moments.gram, units)
+    return whitened_weights(network, directions, moments.targets / samples, seed, dtype)
 
 
 def given_weights(weights: Weights) -> Initial:

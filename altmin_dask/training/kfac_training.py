@@ -30,6 +30,7 @@ from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.grouping import RowGroup, groups_of
 from altmin_dask.training.record import Metrics
+from altmin_dask.training.wide_inputs import forms_of, row_numbers, row_space
 from altmin_dask.types import Array, Weights
 
 KEPT_FILES = 4
@@ -226,10 +227,18 @@ class KFACTraining:
         """Begin with initial weights, or with what earlier steps on other samples remember."""
         weights = initial(self.context, self.groups[0])
         remembered = None if self.context.stream is None else self.context.stream.state
-        self.state = KFACTrainingState(weights, remembered or KFACState.start(weights))
+        forms = forms_of(self.context)
+        begun = KFACState.start(weights, forms) if remembered is None else remembered.on_rows(forms)
+        self.state = KFACTrainingState(weights, begun)
 
     def restore(self, state: KFACTrainingState) -> None:
-        """Take up a committed state."""
+        """Take up a committed state, with its factors in the forms that it has them."""
+        rows = state.kfac_state.forms.rows
+        if rows not in (0, self.context.rows):
+            raise RunError(
+                f"the run's state is of {rows} rows, and there are {self.context.rows} now; give it the samples that "
+                "it began with, or begin another run"
+            )
         self.state = state
 
     def actions(self) -> Iterator[Action]:
@@ -240,7 +249,7 @@ class KFACTraining:
         """Send a group out, and take the steps of those that are done, or that it may not be ahead of."""
         assert action.kind == "step"  # the only action of `kfac_schedule` but records
         # the first step has no curvature to go by until it is done
-        ahead = self.max_staleness if self.state.kfac_state.curvature_updates else 0
+        ahead = 0 if self.state.kfac_state.lacks_inputs else self.max_staleness
         with self._cancelling():
             self.in_flight.append(self._begin(action, cursor))
             return self._finish_until(ahead)
@@ -268,9 +277,9 @@ class KFACTraining:
         cut = self.cut.among(len(group.blocks), context.executor.places())
         step = context.step(context.problem.train, group, self.files.of(state.weights), cut)
         with context.span():
-            started = context.executor.submit(
-                *task_graphs.kfac_sums(step, self.mu, seed, self.model_every if with_model else 0)
-            )
+            every = self.model_every if with_model else 0
+            graphs = task_graphs.kfac_sums(step, self.mu, seed, every, kfac_state.forms)
+            started = context.executor.submit(*graphs)
         ridge = ridge_term(state.weights, self.settings.ridge, self.settings.penalize_bias)
         return InFlightGroup(
             group, cut, with_curvature, with_model, kfac_state.previous_weights, ridge, started
@@ -291,14 +300,20 @@ class KFACTraining:
         """Move W by what a group says."""
         state, kfac_state = self.state, self.state.kfac_state
         network = self.context.network
-        sums = KroneckerSums(network.shapes, group.with_curvature, packed)
+        sums = KroneckerSums(network.shapes, group.with_curvature, packed, forms=kfac_state.forms)
         if kfac_state.is_suspect(sums, group.ridge) and self._did_harm(group, sums):
             state.weights = kfac_state.reject_step()
             self._check()
             return
         settings = self.settings
-        kfac_state.gradient = sums.gradient_norm(state.weights, settings.ridge, settings.penalize_bias)
-        kfac_state.update_averages(sums, state.weights, settings.averaging, group.ridge)
+        rows = None
+        if kfac_state.forms.rows:
+            rows, space = row_numbers(self.context, group.group), self.preconditioners.space
+            self.preconditioners.space = space or row_space(self.context)
+        kfac_state.gradient = sums.gradient_norm(
+            state.weights, settings.ridge, settings.penalize_bias, self.preconditioners.space
+        )
+        kfac_state.update_averages(sums, state.weights, settings.averaging, group.ridge, rows)
         with activity("solve"):
             preconditioner = self.preconditioners.of(kfac_state)
             direction = preconditioner.direction(sums, state.weights)

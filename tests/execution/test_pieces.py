@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from training_runs import train
 
 from altmin_dask.execution import task_graphs
-from altmin_dask.execution.pieces import Cut, added, branch, computed, total
+from altmin_dask.execution.pieces import Cut, added, branch, computed, summed, total
 from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.execution.threads import Threads
@@ -33,10 +33,6 @@ CUTS = st.integers(0, 3).flatmap(
 def numbers(count: int) -> list[np.ndarray]:
     rng = np.random.default_rng(count)
     return [row * 10.0 ** rng.integers(-8, 8) for row in rng.standard_normal((count, 3))]
-
-
-def summed(rows: np.ndarray) -> np.ndarray:
-    return rows if rows.ndim == 1 else added(list(rows))
 
 
 @given(st.integers(1, 40), st.integers(2, 9))

@@ -13,6 +13,7 @@ from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.solvers.gauss_newton import update
 from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
 from altmin_dask.solvers.kfac import (
+    DAMPING_FADE,
     DAMPING_GROWTH,
     KFACSettings,
     KFACState,
@@ -284,7 +285,19 @@ def test_a_step_that_made_things_worse_is_taken_back():
     assert memory.rejections == 2
     memory.move(weights, weights, weights, np.zeros(2))
     assert memory.rejections == 0
-    assert memory.damping_scale < DAMPING_GROWTH**2
+    assert memory.damping_scale == DAMPING_GROWTH**2
+
+
+def test_damping_fades_when_factors_are_made_anew_and_by_as_much_as_steps_have_gone_by():
+    network, weights, x, y = problem()
+    memory, ascent, _ = measured(network, weights, x, y, KFACSettings(0.1, 0.03))
+    memory.reject_step()
+    plain = kfac_chunk(network, weights, None, Batch(x, y), PLAIN)
+    for memory.steps in range(20):
+        memory.update_averages(ascent if curvature_due(memory.steps) else plain, weights, 0.95)
+        measured_at = max(step for step in range(memory.steps + 1) if curvature_due(step))
+        faded = DAMPING_GROWTH * DAMPING_FADE ** max(measured_at, 1)
+        assert memory.damping_scale == pytest.approx(max(1.0, faded), rel=0.06)
 
 
 def test_the_memory_comes_back():
@@ -328,5 +341,8 @@ def test_a_preconditioner_is_made_anew_when_factors_or_damping_change_and_only_t
     memory.reject_step()
     third = cache.of(memory)
     assert third.sigma == DAMPING_GROWTH * second.sigma
-    memory.move(weights, weights, weights, np.zeros(2))  # damping fades
+    memory.move(weights, weights, weights, np.zeros(2))
+    memory.update_averages(plain, weights, 0.95)
+    assert cache.of(memory) is third
+    memory.update_averages(ascent, weights, 0.95)  # damping fades
     assert cache.of(memory).sigma < third.sigma

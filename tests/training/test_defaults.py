@@ -84,6 +84,17 @@ def test_kfac_steps():
     assert sequences.loss_at == "last"
 
 
+def test_a_group_has_rows_of_every_class():
+    for kind, classes, rows in [
+        ("cross_entropy", 900, 2000),
+        ("cross_entropy", 3000, 6000),
+        ("squared", 3000, 2000),
+    ]:
+        network = dense_network([12, 8, classes], "relu", kind)
+        settings = resolve(pipeline_of("classifier"), network, 50_000, 100)
+        assert settings.group_chunks == rows // 100
+
+
 def test_where_z_persists():
     settings = resolved("autoencoder", 1000, 10, training={"schedule": "windows"})
     assert (settings.group_chunks, settings.first_window, settings.max_sweeps) == (1, 13, 10.0)

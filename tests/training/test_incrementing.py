@@ -93,6 +93,7 @@ def test_how_far_steps_go_is_measured_only_where_it_may_have_changed(store, pipe
 )
 def test_it_is_measured_again(changed, due):
     state = KFACState.start((np.ones((2, 3)),))
+    state.input_factors[0][-1, -1] = 1  # there are factors
     state.curvature_updates, state.steps, state.alpha, state.beta = 3, 41, 0.5, 0.1
     for name, value in changed.items():
         setattr(state, name, value)

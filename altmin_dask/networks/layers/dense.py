@@ -57,6 +57,10 @@ class Dense(Layer):
         return None if self.reads == "all" else self.in_steps
 
     @property
+    def takes_whole(self) -> bool:
+        return self.in_steps == 1
+
+    @property
     def out_shape(self) -> tuple[int, ...]:
         return (self.steps, self.width) if self.reads == "each" else (self.width,)
 

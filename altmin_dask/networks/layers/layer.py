@@ -134,6 +134,11 @@ class Layer(ABC):
         return None
 
     @property
+    def takes_whole(self) -> bool:
+        """Whether ã of a sample is all that is read of it, as it is, and the 1: one row, the same whatever z is."""
+        return False
+
+    @property
     def out_shape(self) -> tuple[int, ...]:
         """Shape of the values of one sample, as it is told to the layer above: `size` numbers."""
         return (self.units,) if self.steps == 1 else (self.steps, self.units)
