@@ -108,17 +108,24 @@ class Survey:
     def _add_numbers(self, part: pd.DataFrame, places: Any, bit: int) -> None:
         """Many columns at once: there may be tens of thousands."""
         values = part.to_numpy(dtype=np.float64)
-        absent = np.isnan(values)
-        missing = absent.sum(axis=0)
+        missing = np.zeros(len(places), np.int64)
+        if np.isnan(values.min()):
+            missing = np.isnan(values).sum(axis=0)
         self.missing[places] += missing
         self._bits[places] |= np.where(missing == len(values), EMPTY, bit)
         self._measure(places, values)
 
     def _measure(self, places: Any, values: Array) -> None:
         """Take note of the sums and ranges of numbers, (rows, columns)."""
-        self._sums[places] += np.where(np.isnan(values), 0, values).sum(axis=0)
-        self._low[places] = np.fmin(self._low[places], np.fmin.reduce(values, axis=0))
-        self._high[places] = np.fmax(self._high[places], np.fmax.reduce(values, axis=0))
+        low = values.min(axis=0)
+        if np.isnan(low).any():
+            self._sums[places] += np.where(np.isnan(values), 0, values).sum(axis=0)
+            low, high = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
+        else:
+            self._sums[places] += values.sum(axis=0)
+            high = values.max(axis=0)
+        self._low[places] = np.fmin(self._low[places], low)
+        self._high[places] = np.fmax(self._high[places], high)
 
     def _add_other(self, values: pd.Series[Any], place: int) -> None:
         kind = kind_of(values, self._name)
