@@ -78,6 +78,7 @@ def split(
             ),
             scale=source.scale,
             rounded=source.rounded,
+            reading_bytes=source.reading_bytes,
         )
         for held, size in ((False, source.rows - count), (True, count))
     )

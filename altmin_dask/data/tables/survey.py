@@ -23,7 +23,7 @@ from altmin_dask.data.tables.kinds import (
     joined,
     kind_of,
 )
-from altmin_dask.data.tables.parts import Table, readable
+from altmin_dask.data.tables.parts import Largest, Table, readable
 from altmin_dask.data.tables.values import days, texts
 from altmin_dask.errors import DataError
 from altmin_dask.types import Array
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST = 1_000_000
-"""Different values of a column of text that are counted: more, of some 100 bytes each, tell rows apart, not kinds."""
+"""Different values of a column of text that are counted: more tell rows apart, not kinds."""
+VALUE_BYTES = 150
+"""Of each, about: of a word, and of its place in a dictionary."""
 _WHOLE = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 _BITS = {"b": BOOLEAN, "i": WHOLE, "u": WHOLE, "f": DECIMAL}
 
@@ -50,6 +52,8 @@ class Survey:
         Rows that have a value, of columns of text, by values.
     sizes : dict of int
         Of columns of lists: how long the first one is.
+    largest : Largest
+        Of its parts.
     """
 
     def __init__(self, table: Table, name: str, columns: Sequence[str]) -> None:
@@ -61,23 +65,20 @@ class Survey:
         self._low, self._high = np.full(len(columns), np.inf), np.full(len(columns), -np.inf)
         self.counts: dict[str, Counter[str]] = {}
         self.sizes: dict[str, int] = {}
+        self.largest = Largest()
         self._place = {column: place for place, column in enumerate(self.columns)}
         for part in readable(name, table.parts(self.columns)):
             self._add(part)
         if self.rows == 0:
             raise DataError(f"{name} has no rows; give it at least one sample")
-        self.kinds = {
-            column: joined(int(bits), written=table.written)
-            for column, bits in zip(self.columns, self._bits, strict=True)
-        }
-        for column, kind in self.kinds.items():
-            if kind == "mixed":
-                raise DataError(
-                    f"{name} has values of different kinds in the column {column!r}; leave it out by --x NAME,NAME,…"
-                )
+        self.kinds = self._joined(table.written)
         self._count_again(table)
         if table.written:
             self._check_digits(table)
+
+    def counted_bytes(self) -> int:
+        """What the values that are counted take, about."""
+        return VALUE_BYTES * sum(map(len, self.counts.values()))
 
     def missing_of(self, column: str) -> int:
         """Rows without a value."""
@@ -93,7 +94,22 @@ class Survey:
         place = self._place[column]
         return float(self._low[place]), float(self._high[place])
 
+    def _joined(self, written: bool) -> dict[str, str]:
+        """What the columns hold over all parts."""
+        kinds = {
+            column: joined(int(bits), written=written)
+            for column, bits in zip(self.columns, self._bits, strict=True)
+        }
+        for column, kind in kinds.items():
+            if kind == "mixed":
+                raise DataError(
+                    f"{self._name} has values of different kinds in the column {column!r}; leave it out by --x "
+                    "NAME,NAME,…"
+                )
+        return kinds
+
     def _add(self, part: pd.DataFrame) -> None:
+        self.largest.add(part)
         self.rows += len(part)
         if not len(part):
             return
