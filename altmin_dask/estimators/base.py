@@ -303,7 +303,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             return write(source, home / "train.zarr"), None
         if is_lazy(X) and store is None:  # computed once, and read again
             source = store_source(write(source, home / "all.zarr", shuffle=False))
-        parts = split(source, share_held_out(self), seed)
+        parts = split(source, share_held_out(self), seed, getattr(self, "classes_", None))
         validation = write(parts[1], home / "validation.zarr", shuffle=False)
         return write(parts[0], home / "train.zarr"), validation
 

@@ -300,8 +300,18 @@ def _batches(sizes: Sequence[int], rows: int) -> Iterator[list[int]]:
     yield batch
 
 
-def split(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
-    """Divide samples into those to train on and those held out, as `altmin_dask.data.splitting.split` does."""
+def split(source: Source, fraction: float, seed: int, classes: Array | None = None) -> tuple[Source, Source]:
+    """Divide samples into those to train on and those held out, as `altmin_dask.data.splitting.split` does.
+
+    Of labels, (rows,), every class has its share in both.
+    """
+    labels = classes is not None and source.y is not None and len(source.y.shape) == 1
     return splitting.split(
-        source, fraction, seed, setting="validation_fraction", otherwise="early_stopping=False"
+        source,
+        fraction,
+        seed,
+        setting="validation_fraction",
+        otherwise="early_stopping=False",
+        stratified=labels,
+        names=classes.tolist() if labels and classes is not None else None,
     )
