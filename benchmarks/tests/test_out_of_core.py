@@ -33,8 +33,8 @@ def test_workers_stay_within_their_memory(tmp_path, capsys, rows, small_rows, me
 
 @pytest.mark.parametrize("times", [1.0, 10.0])
 def test_ingest_of_csv_stays_within_its_plan(tmp_path, times):
-    if shutil.disk_usage(tmp_path).free < times * (2 << 30):
+    if shutil.disk_usage(tmp_path).free < times * (3 << 30) // 2:
         pytest.skip("too little room on the disk")
     found = measure_ingest(tmp_path, times)
-    assert found["times"] > 0.9 * times
+    assert found["times"] >= times
     assert 0.5 < found["peak_share"] < 1
