@@ -23,7 +23,6 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from altmin_dask import runs
-from altmin_dask.data.find import store_source
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
@@ -39,6 +38,7 @@ from altmin_dask.estimators.input import (
     in_whole_rows,
     is_lazy,
     open_samples,
+    read_from,
     read_sparse,
     split,
     store_at,
@@ -302,7 +302,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         if not held_out:
             return write(source, home / "train.zarr"), None
         if is_lazy(X) and store is None:  # computed once, and read again
-            source = store_source(write(source, home / "all.zarr", shuffle=False))
+            source = read_from(write(source, home / "all.zarr", shuffle=False), source)
         parts = split(source, share_held_out(self), seed, getattr(self, "classes_", None))
         validation = write(parts[1], home / "validation.zarr", shuffle=False)
         return write(parts[0], home / "train.zarr"), validation

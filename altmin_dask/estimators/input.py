@@ -300,6 +300,15 @@ def _batches(sizes: Sequence[int], rows: int) -> Iterator[list[int]]:
     yield batch
 
 
+def read_from(store: SampleStore, source: Source) -> Source:
+    """The samples that a source was written to, by the names that messages call those of the source."""
+    found = store_source(store)
+    arrays = {name: replace(reader, label=source.arrays[name].label) for name, reader in found.arrays.items()}
+    return replace(
+        Source.of(source.name, arrays, found.preparation), scale=found.scale, rounded=found.rounded
+    )
+
+
 def split(source: Source, fraction: float, seed: int, classes: Array | None = None) -> tuple[Source, Source]:
     """Divide samples into those to train on and those held out, as `altmin_dask.data.splitting.split` does.
 
