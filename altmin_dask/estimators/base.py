@@ -38,6 +38,7 @@ from altmin_dask.estimators.input import (
     in_whole_rows,
     is_lazy,
     open_samples,
+    plain_text,
     read_from,
     read_sparse,
     split,
@@ -311,7 +312,14 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         """Samples in memory, checked as scikit-learn does."""
         self._check_numbers(X, y)
         X, y = validate_data(
-            self, X, y, dtype=FLOATS, ensure_min_samples=least, reset=reset, **SPARSE, **self._checks
+            self,
+            X,
+            plain_text(y),
+            dtype=FLOATS,
+            ensure_min_samples=least,
+            reset=reset,
+            **SPARSE,
+            **self._checks,
         )
         weights = None if sample_weight is None else self._weights(sample_weight, X.shape[0])
         x = read_sparse(X) if issparse(X) else array_source(X).x

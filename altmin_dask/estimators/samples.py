@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
@@ -17,11 +17,11 @@ from dask.delayed import delayed
 
 from altmin_dask.data.checks import check_finite
 from altmin_dask.data.find import is_store
-from altmin_dask.data.formats.base import SourceOptions
 from altmin_dask.data.open import open_source
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.streams import mapped
+from altmin_dask.data.tables.checking import prepared_rows
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.forward import Forward
 from altmin_dask.estimators.input import as_lazy
@@ -172,21 +172,10 @@ def of_table(X: Any, how: Preparation) -> Inputs:
 
 
 def _rows_of(frame: Any, how: Preparation) -> Array:
-    import dask.dataframe as dd
-
-    from altmin_dask.data.formats.tables import table_source
-
+    # not by way of a dask frame: parts of a frame of Arrow's text have the same name there, whatever is in them
     if len(frame) == 0:
         return np.empty((0, len(how.names)))
-    frame = frame.rename(columns=str)
-    names = [column.name for column in how.columns if column.name in frame.columns]
-    table = dd.from_pandas(frame[names].reset_index(drop=True), npartitions=1)
-    found = table_source("X", table, SourceOptions(None, None, how)).x
-    return np.concatenate(list(_blocks(found)))
-
-
-def _blocks(reader: RowReader) -> Iterator[Array]:
-    return reader.blocks(max(1, reader.shape[0]))
+    return prepared_rows(frame.rename(columns=str), replace(how, x=None), "X")
 
 
 def is_frame(X: Any) -> bool:

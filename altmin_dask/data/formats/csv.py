@@ -94,6 +94,7 @@ class CsvFile:
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
         self.path, self._options = path, dict(options)
         self._place = path.absolute()  # or `file:t.csv` would be a URL
+        self._sep_given = "sep" in self._options
         self._options.setdefault("sep", "\t" if ".tsv" in path.name.lower() else ",")
         self._header = self._options.pop("header", True)
         self._options.setdefault("compression", _PACKED.get(path.suffix.lower()))
@@ -167,6 +168,12 @@ class CsvFile:
             raise DataError(
                 f"{self.path} has {_OTHERS[other]} between its columns; write it with commas, or say so by --csv "
                 "sep=…"
+            )
+        if len(names) == 1 and not self._sep_given and 1 < len(names[0].split()) == len(lines[-1][0].split()):
+            raise DataError(
+                f"{self.path} has a single column, {names[0]!r}, whose lines have {len(names[0].split())} words each; "
+                "write it with commas between its columns, or say by --csv sep=… what is between them (sep=, if that "
+                "is right)"
             )
         given = self._options.pop("names", None)
         if given is not None or not self._header:

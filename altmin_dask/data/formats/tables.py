@@ -22,13 +22,12 @@ from altmin_dask.data.tables.checking import check, text_of
 from altmin_dask.data.tables.encoding import encoded
 from altmin_dask.data.tables.learning import check_targets, described, learn
 from altmin_dask.data.tables.median import HELD_BYTES
-from altmin_dask.data.tables.parts import DaskTable, Largest, Table, Walk, readable
+from altmin_dask.data.tables.parts import DaskTable, Largest, Table, Walk, readable, unreadable
 from altmin_dask.data.tables.survey import Survey
 from altmin_dask.data.tables.targets import are_labels, target_rows
 from altmin_dask.errors import AltMinError, ConfigError, DataError, MissingError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import local_path
-from altmin_dask.storage.remote import reason
 from altmin_dask.table_options import TableOptions
 from altmin_dask.types import Array
 
@@ -107,7 +106,7 @@ class TableFormat(ABC):
         except AltMinError:
             raise
         except Exception as error:  # whatever pandas and pyarrow raise of a damaged file
-            raise DataError(f"{path} cannot be read as a table: {reason(error)}") from error
+            raise unreadable(str(path), error) from error
 
 
 def table_source(name: str, frame: Any, options: SourceOptions) -> Source:

@@ -164,7 +164,8 @@ def missing_values(where: str, column: str, rows: int, *, trained: bool = True) 
     advice = (
         "the samples for training had none: leave such rows out, or train with a value to fill in (ingest --missing)"
         if trained
-        else f"fill them in, by --missing {column}=mean (median, constant) or in the table, or leave the column out"
+        else f"fill them in, by --missing {column}=mean (median, constant; data.missing of a pipeline) or in the "
+        "table, or leave the column out"
     )
     count = f"{rows} row{'s' if rows > 1 else ''}"
     return DataError(f"{where} has missing values in the column {column!r}, in {count}; {advice}")

@@ -104,7 +104,15 @@ def readable(name: str, parts: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]
     except AltMinError:
         raise
     except Exception as error:
-        raise DataError(f"{name} cannot be read as a table: {reason(error)}") from error
+        raise unreadable(name, error) from error
+
+
+def unreadable(name: str, error: Exception) -> DataError:
+    """What is said of whatever pandas and pyarrow raise of a damaged file."""
+    advice = ""
+    if isinstance(error, UnicodeError):
+        advice = "; if it is not UTF-8, say what it is by --csv encoding=latin-1 (utf-16, …)"
+    return DataError(f"{name} cannot be read as a table: {reason(error)}{advice}")
 
 
 class Walk:

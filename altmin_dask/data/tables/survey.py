@@ -135,10 +135,10 @@ class Survey:
         """Take note of the sums and ranges of numbers, (rows, columns)."""
         low = values.min(axis=0)
         if np.isnan(low).any():
-            self._sums[places] += np.where(np.isnan(values), 0, values).sum(axis=0)
+            self._sums[places] += _sums(np.where(np.isnan(values), 0, values))
             low, high = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
         else:
-            self._sums[places] += values.sum(axis=0)
+            self._sums[places] += _sums(values)
             high = values.max(axis=0)
         self._low[places] = np.fmin(self._low[places], low)
         self._high[places] = np.fmax(self._high[places], high)
@@ -199,3 +199,9 @@ class Survey:
                     f"{self._name} has more than {MOST} values in the column {column!r}, which tell rows apart rather "
                     "than kinds of them; leave it out by --x NAME,NAME,…"
                 )
+
+
+def _sums(values: Array) -> Array:
+    """Of columns; infinite values are refused later, where their rows are known."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.sum(axis=0)
