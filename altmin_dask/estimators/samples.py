@@ -44,7 +44,7 @@ class Inputs:
     ready : bool
         Whether they are prepared as the network reads them.
     beside : dict
-        ``lengths`` and ``states``, where the samples have some.
+        ``lengths``, in memory, and ``states``, as x is, where the samples have some.
     y : RowReader or None
         Targets, in their own units and names, where the samples have some.
     """
@@ -113,14 +113,24 @@ def of_location(name: str, model: Model) -> Inputs:
         store = SampleStore.open(name)
         if store.attributes:
             check_alike(store.title, store.scale, store.preparation, model)
-        beside = {key: np.asarray(array[:]) for key, array in store.sequence_arrays.items()}
-        return Inputs(as_lazy(store.x), bool(store.attributes), beside, targets_of(store))
+        return Inputs(as_lazy(store.x), bool(store.attributes), beside_of(store), targets_of(store))
     how = model.preparation
     source = open_source(name, like=how if how is not None and how.columns else None)
     if how is None or not how.columns:
         check_alike(name, model.scale, _scaled_as(source.preparation, how), model)
-    beside = {key: _everything(reader) for key, reader in source.sequence_arrays.items()}
+    beside = {
+        key: _everything(reader) if key == "lengths" else reader
+        for key, reader in source.sequence_arrays.items()
+    }
     return Inputs(source.x, False, beside, _named(source.y, source.preparation))
+
+
+def beside_of(store: SampleStore) -> dict[str, Any]:
+    """What sequences of a store have besides: lengths in memory, a number each; states, which may be many, lazy."""
+    return {
+        key: np.asarray(array[:]) if key == "lengths" else as_lazy(array)
+        for key, array in store.sequence_arrays.items()
+    }
 
 
 def _scaled_as(own: Preparation | None, how: Preparation | None) -> Preparation | None:
