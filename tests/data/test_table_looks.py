@@ -110,6 +110,10 @@ def test_remedies_that_are_told_do_help(tmp_path):
         "a",
         "b",
     ]
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "0.csv").write_text("a b\n1\n2\n")
+    (tmp_path / "d" / "1.csv").write_text("a b\n")  # no rows: nothing to be told by
+    assert open_source(tmp_path / "d").rows == 2
     words = opened(tmp_path / "t.csv", "a b\nred car\nblue car\n", csv={"sep": ","})
     assert words.preparation.names == ["a b=blue car", "a b=red car"]
 

@@ -185,9 +185,15 @@ class CsvFile:
                 f"{self.path} has {_OTHERS[other]} between its columns; write it with commas, or say so by --csv "
                 "sep=…"
             )
-        if len(names) == 1 and not self._sep_given and 1 < len(names[0].split()) == len(lines[-1][0].split()):
+        words = len(names[0].split())
+        if (
+            len(names) == 1
+            and not self._sep_given
+            and len(lines) == 2
+            and 1 < words == len(lines[1][0].split())
+        ):
             raise DataError(
-                f"{self.path} has a single column, {names[0]!r}, whose lines have {len(names[0].split())} words each; "
+                f"{self.path} has a single column, {names[0]!r}, whose lines have {words} words each; "
                 "write it with commas between its columns, or say by --csv sep=… what is between them (sep=, if that "
                 "is right)"
             )
