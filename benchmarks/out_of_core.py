@@ -10,6 +10,7 @@ is not shared these are the ones that count. z persists here, which is twice as 
 
     python benchmarks/out_of_core.py                        # 3 GiB of data and z: two or three minutes
     python benchmarks/out_of_core.py --rows 3300000         # 20.8 GiB: ten times the workers' memory
+    python benchmarks/out_of_core.py --ingest 10            # only ingest, of a csv ten times its plan
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import psutil
 from dask.utils import parse_bytes
 from distributed import Client, LocalCluster
 from opening import add_options, line, opening
+from out_of_core_ingest import measure_ingest, told
 
 from altmin_dask import runs
 from altmin_dask.config import Pipeline
@@ -268,6 +270,12 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="where the data go; by default the system's temporary folder"
     )
+    parser.add_argument(
+        "--ingest",
+        type=float,
+        metavar="TIMES",
+        help="measure ingest of a csv so many times as large as the memory that is planned for it, instead",
+    )
     parser.add_argument("--json", action="store_true")
     add_options(parser)
     parsed = parser.parse_args()
@@ -278,6 +286,10 @@ def main() -> None:
     as_json, folder = options.pop("json"), options.pop("folder") or Path(tempfile.gettempdir())
     if not as_json:
         print(line(machine))
+    if (times := options.pop("ingest")) is not None:
+        found = measure_ingest(folder, times)
+        print(json.dumps({"machine": machine, **found}) if as_json else told(found))
+        return
     result = measure(folder, **options)
     if as_json:
         print(json.dumps({"machine": machine, **result}))

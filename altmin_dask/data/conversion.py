@@ -56,13 +56,14 @@ class Conversion:
             self._widen(block)
             return block.astype(self.dtype)
         check_whole(block, self.label)
-        self._widen(block)
         out = np.empty(block.shape, self.dtype)
         rows, kept = block.reshape(len(block), -1), out.reshape(len(block), -1)
         with np.errstate(over="ignore", under="ignore"):  # `check_finite` says it better
             for strip in strips(*rows.shape):
                 # a strip at a time: all of a chunk in float64 would be more than the chunk itself
-                exact = np.divide(rows[strip], self.scale, dtype=np.float64)
+                self._widen(rows[strip])
+                exact = np.asarray(rows[strip], np.float64)
+                exact = exact if self.scale == 1 else exact / self.scale
                 kept[strip] = exact
                 self.rounded = self.rounded or not np.array_equal(kept[strip], exact)
         return out

@@ -23,7 +23,7 @@ from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import locate
 from altmin_dask.storage.ownership import KEY
 from altmin_dask.storage.sample_arrays import ROW, SEQUENCE_ARRAYS, WEIGHTS
-from altmin_dask.storage.zarr_groups import open_zarr
+from altmin_dask.storage.zarr_groups import array_names, member, open_zarr
 
 VERSION = 1
 """Of what `ingest` records; a store of a later one is refused."""
@@ -102,15 +102,17 @@ class SampleStore:
             attributes = {}
         _check_attributes(attributes, location)
 
-        x, y = group.get("x"), group.get("y")
+        x, y = (member(group, name, location) for name in ("x", "y"))
         if not isinstance(x, zarr.Array):
-            names = ", ".join(sorted(group.array_keys())) or "no arrays"
+            names = ", ".join(array_names(group)) or "no arrays"
             raise DataError(f"{location} has no array called x (it has {names}); `altmin ingest` it first")
         targets = y if isinstance(y, zarr.Array) else None
         sequence_arrays = {
-            name: array for name in SEQUENCE_ARRAYS if isinstance(array := group.get(name), zarr.Array)
+            name: array
+            for name in SEQUENCE_ARRAYS
+            if isinstance(array := member(group, name, location), zarr.Array)
         }
-        weights = array if isinstance(array := group.get(WEIGHTS), zarr.Array) else None
+        weights = array if isinstance(array := member(group, WEIGHTS, location), zarr.Array) else None
         store = cls(location, x, targets, dict(attributes), sequence_arrays, weights)
         _check_layout(store)
         return store

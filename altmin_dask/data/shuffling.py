@@ -99,11 +99,12 @@ class Shuffle:
         """Take the next rows of every array."""
         count = len(next(iter(block.values())))
         dealt = self._dealt(self._random, count)
-        order = np.argsort(dealt, kind="stable")
+        # of small integers in a few passes, rather than by comparing
+        order = np.argsort(dealt.astype(np.min_scalar_type(self.buckets)), kind="stable")
         numbers, firsts = np.unique(dealt[order], return_index=True)
         stops = [*firsts[1:].tolist(), count]
         for name, values in block.items():
-            taken = values[order] if self.buckets > 1 else values
+            taken = values.take(order, axis=0) if self.buckets > 1 else values
             for number, first, stop in zip(numbers.tolist(), firsts.tolist(), stops, strict=True):
                 self._put(name, int(self._next[number]), taken[first:stop])
         self._next[numbers] += np.array(stops) - firsts
@@ -120,7 +121,7 @@ class Shuffle:
             if kept is None:
                 self._read(name, int(self.starts[number]), bucket)
             for start in range(0, size, rows):
-                yield bucket[order[start : start + rows]]
+                yield bucket.take(order[start : start + rows], axis=0)  # of rows half the time of an index
 
     def _numbers(self) -> np.random.Generator:
         return np.random.default_rng([self.seed, _STREAM, 0])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ def split(
     setting: str,
     otherwise: str,
     stratified: bool = False,
+    names: Sequence[Any] | None = None,
 ) -> tuple[Source, Source]:
     """Divide samples into those to train on and those held out, drawn at random from every thousand rows.
 
@@ -49,6 +51,8 @@ def split(
     stratified : bool
         Whether every class, a value of y, (rows,), has its share among those held out, up to one sample. The labels are
         read through twice, and a bit is kept for every row.
+    names : sequence, optional
+        What messages call the classes 0, 1, …, if the preparation of the samples does not say.
 
     Raises
     ------
@@ -65,23 +69,22 @@ def split(
         )
     masks = partial(_masks, source.rows, fraction, seed)
     if stratified and source.y is not None:
-        names = None if source.preparation is None else source.preparation.classes
+        if names is None and source.preparation is not None:
+            names = source.preparation.classes
         packed = _stratified(source.y, count, seed, f"{setting} = {fraction}", otherwise, names)
         masks = partial(_unpacked, packed, source.rows)
 
-    train, validation = (
-        replace(
-            Source.of(
-                f"the part of {source.name} {'held out' if held else 'to train on'}",
-                {name: _part(reader, masks, held, size) for name, reader in source.arrays.items()},
-                source.preparation,
-            ),
-            scale=source.scale,
-            rounded=source.rounded,
-        )
-        for held, size in ((False, source.rows - count), (True, count))
+    return _divided(source, masks, False, source.rows - count), _divided(source, masks, True, count)
+
+
+def _divided(source: Source, masks: Masks, held: bool, size: int) -> Source:
+    """The samples that are held out, or that are not."""
+    part = Source.of(
+        f"the part of {source.name} {'held out' if held else 'to train on'}",
+        {name: _part(reader, masks, held, size) for name, reader in source.arrays.items()},
+        source.preparation,
     )
-    return train, validation
+    return replace(part, scale=source.scale, rounded=source.rounded, reading_bytes=source.reading_bytes)
 
 
 def _part(reader: RowReader, masks: Masks, held: bool, size: int) -> RowReader:
@@ -119,7 +122,7 @@ def _unpacked(packed: Array, rows: int) -> Iterator[Array]:
 
 
 def _stratified(
-    y: RowReader, count: int, seed: int, what: str, otherwise: str, names: tuple[str, ...] | None = None
+    y: RowReader, count: int, seed: int, what: str, otherwise: str, names: Sequence[Any] | None = None
 ) -> Array:
     """Which rows are held out, a bit for each: of every class as many as `_shares` says."""
     classes = distinct(y)

@@ -23,7 +23,6 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from altmin_dask import runs
-from altmin_dask.data.find import store_source
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
@@ -39,6 +38,8 @@ from altmin_dask.estimators.input import (
     in_whole_rows,
     is_lazy,
     open_samples,
+    plain_text,
+    read_from,
     read_sparse,
     split,
     store_at,
@@ -302,8 +303,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         if not held_out:
             return write(source, home / "train.zarr"), None
         if is_lazy(X) and store is None:  # computed once, and read again
-            source = store_source(write(source, home / "all.zarr", shuffle=False))
-        parts = split(source, share_held_out(self), seed)
+            source = read_from(write(source, home / "all.zarr", shuffle=False), source)
+        parts = split(source, share_held_out(self), seed, getattr(self, "classes_", None))
         validation = write(parts[1], home / "validation.zarr", shuffle=False)
         return write(parts[0], home / "train.zarr"), validation
 
@@ -311,7 +312,14 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         """Samples in memory, checked as scikit-learn does."""
         self._check_numbers(X, y)
         X, y = validate_data(
-            self, X, y, dtype=FLOATS, ensure_min_samples=least, reset=reset, **SPARSE, **self._checks
+            self,
+            X,
+            plain_text(y),
+            dtype=FLOATS,
+            ensure_min_samples=least,
+            reset=reset,
+            **SPARSE,
+            **self._checks,
         )
         weights = None if sample_weight is None else self._weights(sample_weight, X.shape[0])
         x = read_sparse(X) if issparse(X) else array_source(X).x

@@ -12,7 +12,7 @@ from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.dense import DenseEstimator
-from altmin_dask.estimators.input import is_lazy
+from altmin_dask.estimators.input import is_lazy, plain_text
 from altmin_dask.estimators.parameters import parameter, parametrized
 from altmin_dask.estimators.scoring import lazy_accuracy
 from altmin_dask.estimators.targets import (
@@ -145,6 +145,7 @@ class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
         sample_weight : array_like, optional
             Weights (rows,); only for samples in memory.
         """
+        y = plain_text(y)
         if not is_lazy(X):
             return float(super().score(X, y, sample_weight))
         if sample_weight is not None:

@@ -114,7 +114,7 @@ class Forward:
             delayed(self, name=f"altmin_model-{self._token}", traverse=False),
             delayed(x, traverse=False),
             lengths,
-            states,
+            delayed(states, traverse=False) if isinstance(states, RowReader) else states,
         )
         return da.from_delayed(done, (x.shape[0], *self.meta.shape[1:]), meta=self.meta)
 
@@ -168,9 +168,11 @@ def _block(x: Any, *beside: Any, names: tuple[str, ...], forward: Forward) -> Ar
 
 def _stream(forward: Forward, x: RowReader, lengths: Any, states: Any) -> Array:
     rows, found, start = forward.network.block_rows, [], 0
+    blocks = states.blocks(rows) if isinstance(states, RowReader) else None
     for block in x.blocks(rows):
         part = slice(start, start + len(block))
-        beside = {name: _part(values, part) for name, values in (("lengths", lengths), ("states", states))}
+        own = _part(states, part) if blocks is None else next(blocks)
+        beside = {"lengths": _part(lengths, part), "states": own}
         names = tuple(name for name, values in beside.items() if values is not None)
         flat = [beside[name].reshape(len(block), -1) for name in names]
         found.append(

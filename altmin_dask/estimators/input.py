@@ -54,12 +54,24 @@ def check_numbers(X: Any, name: str) -> None:
     DataError
         Naming the first one.
     """
+    if type(X).__name__ == "LazyFrame":
+        raise DataError(
+            f"{name} is a LazyFrame of polars; collect() it, or name a parquet file, which is streamed"
+        )
     if issparse(X):
         if X.dtype.kind in "iu":
             check_whole(X.tocoo().data, name)
         return
     frame = hasattr(X, "columns") and hasattr(X, "dtypes")
-    for values in [X[column] for column in X.columns] if frame else [X]:
+    columns = list(X.columns) if frame else []
+    for column, dtype in zip(columns, X.dtypes if frame else [], strict=False):
+        if getattr(dtype, "kind", "") in ("M", "m"):  # of pandas
+            kind = "dates" if dtype.kind == "M" else "durations"
+            raise DataError(
+                f"{name} has {kind} in the column {column!r}; make numbers of them, or name a csv or parquet file, of "
+                "which dates become days"
+            )
+    for values in [X[column] for column in columns] if frame else [X]:
         try:
             given = np.asarray(values)
         except (TypeError, ValueError):  # of what scikit-learn says it better
@@ -219,7 +231,7 @@ def _open_targets(y: Any, name: str = "y") -> RowReader:
         return read_zarr(y, f"the zarr array {name}")
     if is_dask_collection(y):
         return _read_dask(known(_of_collection(y, name, labels=True)), name)
-    values = np.asarray(y)
+    values = np.asarray(plain_text(y))
     if values.ndim == 0:
         raise DataError(f"{name} is {y!r}; give one for each row of X")
     return sliced(values, name)
@@ -228,7 +240,7 @@ def _open_targets(y: Any, name: str = "y") -> RowReader:
 def _of_collection(X: Any, name: str, *, labels: bool = False) -> da.Array:
     """A dask array of an array or a frame."""
     if hasattr(X, "to_dask_array"):
-        X = X.to_dask_array()
+        X = _as_numpy(X).to_dask_array()
     if not isinstance(X, da.Array):
         raise DataError(f"{name} is a {type(X).__name__}; give a dask array or a dask dataframe")
     if not labels and X.dtype.kind not in "biuf":
@@ -236,6 +248,26 @@ def _of_collection(X: Any, name: str, *, labels: bool = False) -> da.Array:
             f"{name} has dtype {X.dtype}; only integers and real numbers can be used: encode other columns first"
         )
     return X
+
+
+def _as_numpy(frame: Any) -> Any:
+    """A dask frame or series whose numbers are those of NumPy: nullable ones, and Arrow's, would become objects."""
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    def foreign(dtype: Any) -> bool:
+        return not isinstance(dtype, np.dtype) and (is_numeric_dtype(dtype) or is_bool_dtype(dtype))
+
+    if frame.ndim == 1:
+        return frame.astype("float64") if foreign(frame.dtype) else frame
+    found = {column: "float64" for column, dtype in frame.dtypes.items() if foreign(dtype)}
+    return frame.astype(found) if found else frame
+
+
+def plain_text(values: Any) -> Any:
+    """Text of NumPy's variable width, which scikit-learn does not take, in that of a fixed one."""
+    if isinstance(values, np.ndarray) and values.dtype.kind == "T":
+        return np.array(values.tolist())
+    return values
 
 
 def targets_like(y: Any, rows: int, chunks: tuple[int, ...]) -> da.Array:
@@ -300,8 +332,27 @@ def _batches(sizes: Sequence[int], rows: int) -> Iterator[list[int]]:
     yield batch
 
 
-def split(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
-    """Divide samples into those to train on and those held out, as `altmin_dask.data.splitting.split` does."""
+def read_from(store: SampleStore, source: Source) -> Source:
+    """The samples that a source was written to, by the names that messages call those of the source."""
+    found = store_source(store)
+    arrays = {name: replace(reader, label=source.arrays[name].label) for name, reader in found.arrays.items()}
+    return replace(
+        Source.of(source.name, arrays, found.preparation), scale=found.scale, rounded=found.rounded
+    )
+
+
+def split(source: Source, fraction: float, seed: int, classes: Array | None = None) -> tuple[Source, Source]:
+    """Divide samples into those to train on and those held out, as `altmin_dask.data.splitting.split` does.
+
+    Of labels, (rows,), every class has its share in both.
+    """
+    labels = classes is not None and source.y is not None and len(source.y.shape) == 1
     return splitting.split(
-        source, fraction, seed, setting="validation_fraction", otherwise="early_stopping=False"
+        source,
+        fraction,
+        seed,
+        setting="validation_fraction",
+        otherwise="early_stopping=False",
+        stratified=labels,
+        names=classes.tolist() if labels and classes is not None else None,
     )

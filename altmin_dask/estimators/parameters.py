@@ -148,8 +148,8 @@ class Parameters:
         default=30,
     )
     early_stopping: bool = parameter(
-        "Hold `validation_fraction` of the samples out (drawn at random, not by class), stop on their loss and keep "
-        "the model that was best on them. Otherwise the same goes by the loss of the samples trained on, and the "
+        "Hold `validation_fraction` of the samples out (at random, of every class its share), stop on their loss and "
+        "keep the model that was best on them. Otherwise the same goes by the loss of the samples trained on, and the "
         "ridge.",
         default=False,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
@@ -17,11 +17,11 @@ from dask.delayed import delayed
 
 from altmin_dask.data.checks import check_finite
 from altmin_dask.data.find import is_store
-from altmin_dask.data.formats.base import SourceOptions
 from altmin_dask.data.open import open_source
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.streams import mapped
+from altmin_dask.data.tables.checking import prepared_rows
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.forward import Forward
 from altmin_dask.estimators.input import as_lazy
@@ -44,7 +44,7 @@ class Inputs:
     ready : bool
         Whether they are prepared as the network reads them.
     beside : dict
-        ``lengths`` and ``states``, where the samples have some.
+        ``lengths``, in memory, and ``states``, as x is, where the samples have some.
     y : RowReader or None
         Targets, in their own units and names, where the samples have some.
     """
@@ -113,14 +113,24 @@ def of_location(name: str, model: Model) -> Inputs:
         store = SampleStore.open(name)
         if store.attributes:
             check_alike(store.title, store.scale, store.preparation, model)
-        beside = {key: np.asarray(array[:]) for key, array in store.sequence_arrays.items()}
-        return Inputs(as_lazy(store.x), bool(store.attributes), beside, targets_of(store))
+        return Inputs(as_lazy(store.x), bool(store.attributes), beside_of(store), targets_of(store))
     how = model.preparation
     source = open_source(name, like=how if how is not None and how.columns else None)
     if how is None or not how.columns:
         check_alike(name, model.scale, _scaled_as(source.preparation, how), model)
-    beside = {key: _everything(reader) for key, reader in source.sequence_arrays.items()}
+    beside = {
+        key: _everything(reader) if key == "lengths" else reader
+        for key, reader in source.sequence_arrays.items()
+    }
     return Inputs(source.x, False, beside, _named(source.y, source.preparation))
+
+
+def beside_of(store: SampleStore) -> dict[str, Any]:
+    """What sequences of a store have besides: lengths in memory, a number each; states, which may be many, lazy."""
+    return {
+        key: np.asarray(array[:]) if key == "lengths" else as_lazy(array)
+        for key, array in store.sequence_arrays.items()
+    }
 
 
 def _scaled_as(own: Preparation | None, how: Preparation | None) -> Preparation | None:
@@ -172,21 +182,10 @@ def of_table(X: Any, how: Preparation) -> Inputs:
 
 
 def _rows_of(frame: Any, how: Preparation) -> Array:
-    import dask.dataframe as dd
-
-    from altmin_dask.data.formats.tables import table_source
-
+    # not by way of a dask frame: parts of a frame of Arrow's text have the same name there, whatever is in them
     if len(frame) == 0:
         return np.empty((0, len(how.names)))
-    frame = frame.rename(columns=str)
-    names = [column.name for column in how.columns if column.name in frame.columns]
-    table = dd.from_pandas(frame[names].reset_index(drop=True), npartitions=1)
-    found = table_source("X", table, SourceOptions(None, None, how)).x
-    return np.concatenate(list(_blocks(found)))
-
-
-def _blocks(reader: RowReader) -> Iterator[Array]:
-    return reader.blocks(max(1, reader.shape[0]))
+    return prepared_rows(frame.rename(columns=str), replace(how, x=None), "X")
 
 
 def is_frame(X: Any) -> bool:

@@ -35,7 +35,7 @@ from altmin_dask.estimators.ragged import (
     steps_there,
 )
 from altmin_dask.estimators.recent import everything
-from altmin_dask.estimators.samples import Inputs, of_location
+from altmin_dask.estimators.samples import Inputs, beside_of, of_location
 from altmin_dask.estimators.settings import widths
 from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.networks.network import Network
@@ -270,7 +270,7 @@ class RecurrentEstimator(AltMinEstimator):
 
     def _of_training(self, store: SampleStore) -> Inputs:
         """Samples of a store that training wrote, prepared."""
-        beside = {name: np.asarray(array[:]) for name, array in store.sequence_arrays.items()}
+        beside = beside_of(store)
         assert store.y is not None
         y, how = read_zarr(store.y, "y"), self.model_.preparation
         if how is not None and how.y is not None and y.dtype.kind == "f":

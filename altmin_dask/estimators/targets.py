@@ -37,11 +37,18 @@ def find_classes(y: RowReader, known: Array | None = None, before: Array | None 
         If there is one class only, or others than there may be.
     """
     found: Array | None = None
-    for block in y.blocks(_BLOCK):
-        own = np.unique(block)
-        found = own if found is None else np.union1d(found, own)
+    try:
+        for block in y.blocks(_BLOCK):
+            own = np.unique(block)
+            found = own if found is None else np.union1d(found, own)
+    except TypeError:
+        kinds = sorted({type(each).__name__ for each in block.ravel().tolist()})
+        raise DataError(
+            f"{y.label} has labels of several types, {', '.join(kinds)}; give all of one"
+        ) from None
     assert found is not None
-    check_classification_targets(found)
+    with np.errstate(invalid="ignore"):  # of NaN, which is refused
+        check_classification_targets(found)
     classes = found if known is None else known
     if len(classes) < 2:
         raise DataError(f"y has only one class, {classes.tolist()[0]!r}; a classifier needs at least two")

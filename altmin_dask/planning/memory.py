@@ -48,6 +48,8 @@ class Workload:
         Bytes that a store has beside each sample, which training does not read.
     raw_bytes : int
         Bytes of one sample and its target in the source that is ingested first; 0 if there is a store.
+    reading_bytes : int
+        What is held beside chunks while that source is read.
     validation_rows, validation_chunk_rows : int
         Of the validation store; 0 without one.
     pieces : int
@@ -84,6 +86,7 @@ class Workload:
     itemsize: int = 4
     row_bytes: int = 0
     raw_bytes: int = 0
+    reading_bytes: int = 0
     y_converted: bool = False
     compressed: bool = False
     z_compressed: bool = False
@@ -305,8 +308,9 @@ def trainer(work: Workload) -> tuple[int, int]:
 
 
 def ingesting(work: Workload) -> int:
-    """A chunk of the source, converted, in another order, and as it is written; and a bucket of what is shuffled."""
+    """A chunk of the source, and what it is read from; converted, in another order, as it is written; and a bucket."""
     if not work.raw_bytes:
         return 0
-    row = work.x_bytes + work.y_bytes
-    return work.chunk_rows * (work.raw_bytes + 3 * row) + min(BUCKET_BYTES, work.rows * row)
+    row = work.x_bytes + work.y_bytes + work.row_bytes
+    chunk = work.chunk_rows * (work.raw_bytes + 3 * row)
+    return work.reading_bytes + chunk + min(BUCKET_BYTES, work.rows * row)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,11 @@ from altmin_dask.execution.samples import TARGET_ARRAYS
 from altmin_dask.format import setting
 from altmin_dask.networks.network import Network
 from altmin_dask.planning.advice import narrower
-from altmin_dask.planning.memory import Workload
+from altmin_dask.planning.memory import Workload, ingesting
 from altmin_dask.planning.projection import (
+    ALLOWANCE,
     BASELINE,
+    MARGIN,
     USABLE,
     Projection,
     largest_chunk_rows,
@@ -82,6 +84,11 @@ class Plan:
         return BASELINE + self.projection.worker_peak
 
     @property
+    def ingest_memory(self) -> int:
+        """Bytes of this process while it makes a store of the training samples; 0 if there is one."""
+        return BASELINE + round(MARGIN * (ALLOWANCE + ingesting(self.work))) if self.raw else 0
+
+    @property
     def fits(self) -> bool:
         """Whether workers, and the process that trains, have the memory for it."""
         return self.projection.worker_peak <= usable(self.place) and self._client_fits
@@ -96,6 +103,7 @@ class Plan:
             "threads": self.place.threads,
             "baseline": BASELINE,
             "worker_memory": self.worker_memory,
+            "ingest_memory": self.ingest_memory,
             "memory_limit": self.place.memory_limit,
             "usable_share": USABLE,
             "fits": self.fits,
@@ -127,6 +135,8 @@ class Plan:
         ]
         if not place.in_process:
             lines.append(("peak memory of this process", _size(BASELINE + projection.client_peak)))
+        if self.raw:
+            lines.append(("peak memory of ingest", _size(self.ingest_memory)))
         return [
             *lines,
             ("samples on disk", _size(projection.data_disk)),
@@ -154,6 +164,12 @@ class Plan:
         if self.fits:
             return
         work, place = self.work, self.place
+        if place.in_process and ingesting(replace(work, chunk_rows=1)) > usable(place):
+            raise ConfigError(
+                f"this process would need {_size(self.ingest_memory)} to ingest data.train, which is more than "
+                f"{USABLE:.0%} of its {_size(place.memory_limit or 0)}: give more cluster.memory_limit, or "
+                "`altmin ingest` it first"
+            )
         wide = narrower(work, usable(place))
         if self.projection.worker_peak <= usable(place):
             raise ConfigError(
@@ -253,6 +269,7 @@ def _workload(
         y_bytes=0 if target == "inputs" else train.y_bytes,
         row_bytes=8 if train.shuffled else 0,
         raw_bytes=train.raw_bytes,
+        reading_bytes=train.source.reading_bytes if train.raw else 0,
         y_converted=target == "real" and train.y_dtype != settings.dtype,
         compressed=train.compressed,
         z_compressed=pipeline.output.z is not None and is_url(pipeline.output.z),
@@ -364,7 +381,7 @@ def _look(
 
 
 def _of_store(store: SampleStore) -> _Data:
-    row = {name: array.dtype.itemsize * prod(array.shape[1:]) for name, array in store.arrays.items()}
+    row = {name: array.dtype.itemsize * math.prod(array.shape[1:]) for name, array in store.arrays.items()}
     y_bytes = sum(row.pop(name, 0) for name in TARGET_ARRAYS)
     return _Data(
         DatasetSpec.of(store, store.summary),
@@ -383,11 +400,13 @@ def _of_source(pipeline: Pipeline, source: Source, rows: int) -> _Data:
     """So many rows of samples as they will be stored."""
     dtype = pipeline.network.dtype
     # what sequences have beside x is read as part of it
-    features = prod(source.x_shape) + sum(prod(array.shape[1:]) for array in source.sequence_arrays.values())
+    features = math.prod(source.x_shape) + sum(
+        math.prod(array.shape[1:]) for array in source.sequence_arrays.values()
+    )
     labels = source.y_dtype is not None and is_labels(source.y_dtype)
     itemsize = np.dtype(dtype).itemsize
     y_dtype = None if source.y_dtype is None else np.dtype("int64" if labels else dtype)
-    y_bytes = 0 if y_dtype is None else y_dtype.itemsize * prod(source.y_shape or ())
+    y_bytes = 0 if y_dtype is None else y_dtype.itemsize * math.prod(source.y_shape or ())
     y_bytes += 0 if source.weights is None else itemsize
     outline = DatasetSpec(
         source.name,
@@ -401,9 +420,9 @@ def _of_source(pipeline: Pipeline, source: Source, rows: int) -> _Data:
     )
     raw_bytes = source.x_dtype.itemsize * features
     if source.y_dtype is not None:
-        raw_bytes += source.y_dtype.itemsize * prod(source.y_shape or ())
+        raw_bytes += source.y_dtype.itemsize * math.prod(source.y_shape or ())
     if pipeline.data.standardize:  # in float64, by way of the difference to the mean
-        raw_bytes += 2 * 8 * prod(source.x_shape)
+        raw_bytes += 2 * 8 * math.prod(source.x_shape)
     chunk_rows = default_chunk_rows(rows, source.x_shape, dtype)
     x_bytes = itemsize * features
     return _Data(

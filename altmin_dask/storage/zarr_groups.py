@@ -49,6 +49,14 @@ def member(node: zarr.Group, name: str, location: str) -> Any:
         ) from error
 
 
+def array_names(node: zarr.Group) -> list[str]:
+    """What arrays of a group are called, as far as zarr can make something of them."""
+    try:
+        return sorted(node.array_keys())
+    except (ValueError, TypeError, LookupError):  # of one that holds objects, say
+        return []
+
+
 def open_zarr(location: str) -> zarr.Group | zarr.Array[Any]:
     """Open a zarr group or array to read, at a path or URL that went through `locate`.
 

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from out_of_core import measure
+from out_of_core_ingest import measure_ingest
 
 pytestmark = pytest.mark.slow
 CASES = [
@@ -28,3 +29,12 @@ def test_workers_stay_within_their_memory(tmp_path, capsys, rows, small_rows, me
     assert result["peak_share"] < 0.8
     assert result["spilled_bytes"] == 0
     assert result["workers_survived"]
+
+
+@pytest.mark.parametrize("times", [1.0, 10.0])
+def test_ingest_of_csv_stays_within_its_plan(tmp_path, times):
+    if shutil.disk_usage(tmp_path).free < times * (3 << 30) // 2:
+        pytest.skip("too little room on the disk")
+    found = measure_ingest(tmp_path, times)
+    assert found["times"] >= times
+    assert 0.5 < found["peak_share"] < 1

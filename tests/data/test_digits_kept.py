@@ -15,6 +15,7 @@ import pytest
 import zarr
 from command import foreign, refused, write_pipeline
 from in_order import ingest
+from written_files import csv, every_file, frame, npz, parquet
 
 from altmin_dask.config import make_pipeline
 from altmin_dask.data.open import open_source
@@ -22,9 +23,6 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import AltMinWarning, DataError
 from altmin_dask.estimators import (
-    AltMinAutoencoder,
-    AltMinClassifier,
-    AltMinRecurrentRegressor,
     AltMinRegressor,
     base,
 )
@@ -48,40 +46,6 @@ X = 1 + RNG.permutation(180).reshape(60, 3) * 2.0**-40
 """All the same in float32."""
 Y = 1e9 + 0.123 + RNG.permutation(60) / 64
 """Steps of float32 are 64 there."""
-TOO_LARGE = 2**53 + 1
-
-
-def npz(folder: Path, x: np.ndarray, y: np.ndarray) -> tuple[str, list[str]]:
-    np.savez(folder / "a.npz", x=x, y=y)
-    return "a.npz", []
-
-
-def npy(folder: Path, x: np.ndarray, y: np.ndarray) -> tuple[str, list[str]]:
-    np.save(folder / "a.npy", x)
-    np.save(folder / "b.npy", y)
-    return "a.npy", ["--y", "b.npy"]
-
-
-def frame(x: np.ndarray, y: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "y": y})
-
-
-def csv(folder: Path, x: np.ndarray, y: np.ndarray) -> tuple[str, list[str]]:
-    frame(x, y).to_csv(folder / "a.csv", index=False)
-    return "a.csv", []
-
-
-def parquet(folder: Path, x: np.ndarray, y: np.ndarray) -> tuple[str, list[str]]:
-    frame(x, y).to_parquet(folder / "a.parquet")
-    return "a.parquet", []
-
-
-def zarr_group(folder: Path, x: np.ndarray, y: np.ndarray) -> tuple[str, list[str]]:
-    foreign(folder / "a.zarr", x, y)
-    return "a.zarr", []
-
-
-every_file = pytest.mark.parametrize("write", [npz, npy, csv, parquet, zarr_group])
 
 
 @every_file
@@ -354,85 +318,6 @@ def test_onnx_files_say_what_float32_does_to_units(tmp_path):
     train(make_pipeline({**LINEAR, "data": data}), run, log=lambda line: None)
     with pytest.warns(AltMinWarning, match="float32"):
         write_onnx(Model.load(run.model), tmp_path / "m.onnx")
-
-
-# --- whole numbers
-
-LARGE_X = np.stack([np.arange(60)] * 3, axis=1) + (np.arange(60) == 41)[:, None] * TOO_LARGE
-
-
-@every_file
-def test_whole_numbers_that_float64_rounds_are_refused(write, altmin, tmp_path):
-    source, words = write(tmp_path, LARGE_X, np.arange(60) / 2)
-    refused(altmin("ingest", source, "s.zarr", *words, "--dtype", "float64"), f"{TOO_LARGE + 41}")
-    refused(altmin("ingest", source, "s.zarr", *words, "--standardize"), f"{TOO_LARGE + 41}")
-    assert not (tmp_path / "s.zarr").exists()
-
-
-@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
-@pytest.mark.parametrize("value", [TOO_LARGE, 2**53, 2**63 - 1])
-def test_whole_targets_to_fit_are_refused_where_float64_rounds_them(value, dtype, altmin, tmp_path):
-    y = np.arange(60).astype(dtype)
-    y[17] = value
-    foreign(tmp_path / "s.zarr", RNG.random((60, 3)), y)
-    write_pipeline(tmp_path / "p.toml", "s.zarr", "regressor")
-    refused(altmin("train", "p.toml", "--run", "run"), "2^53")
-    np.savez(tmp_path / "a.npz", x=RNG.random((60, 3)), y=y)
-    refused(altmin("train", "p.toml", "--run", "run", "--set", "data.train=a.npz"), f"{value}")
-    y[17] = 2**53 - 1
-    store = ingest(array_source(RNG.random((60, 3)), y), tmp_path / "t.zarr", dtype="float64")
-    network = {"kind": "regressor", "dtype": "float64"}
-    build_problem(make_pipeline({"data": {"train": store.path}, "network": network}), store, None, Threads(1))
-
-
-def test_foreign_samples_that_float64_rounds_are_refused(altmin, trained, tmp_path):
-    x = np.arange(360).reshape(60, 6)
-    x[50, 2] = TOO_LARGE
-    foreign(tmp_path / "s.zarr", x, np.arange(60) % 3)
-    write_pipeline(tmp_path / "p.toml", "s.zarr", "classifier")
-    refused(altmin("train", "p.toml", "--run", "run"), "2^53")
-    refused(altmin("predict", trained / "classifier", "s.zarr", "p.zarr"), f"{TOO_LARGE}")
-
-
-def test_labels_from_2_63_on_do_not_wrap_round(tmp_path):
-    table = pd.DataFrame({"a": np.arange(5.0), "y": np.array([0, 1, 2, 3, 2**63 + 5], np.uint64)})
-    table.to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"2\^63"):
-        ingest(open_source(tmp_path / "a.parquet"), tmp_path / "s.zarr")
-
-
-@pytest.mark.parametrize(
-    "x",
-    [
-        LARGE_X,
-        LARGE_X.astype(np.uint64),
-        LARGE_X.tolist(),
-        LARGE_X.astype(object),
-        pd.DataFrame({"a": RNG.random(60), "b": LARGE_X[:, 0]}),
-        da.from_array(LARGE_X, chunks=(25, 3)),
-    ],
-    ids=["int64", "uint64", "list", "objects", "frame", "dask"],
-)
-def test_estimators_refuse_whole_numbers_that_float64_rounds(x):
-    features = 2 if isinstance(x, pd.DataFrame) else 3
-    with pytest.raises(DataError, match=rf"{TOO_LARGE + 41}.*2\^53"):
-        AltMinClassifier(2).fit(x, np.arange(60) % 3)
-    small = pd.DataFrame(RNG.random((60, 2)), columns=["a", "b"]) if features == 2 else RNG.random((60, 3))
-    fitted = AltMinAutoencoder(2, max_sweeps=1).fit(small)
-    with pytest.raises(DataError, match=rf"{TOO_LARGE + 41}.*2\^53"):
-        np.asarray(fitted.transform(x))
-
-
-@pytest.mark.parametrize("lazy", [False, True])
-def test_estimators_refuse_whole_targets_that_float64_rounds(lazy):
-    x, y = RNG.random((60, 3)), np.arange(60) + (np.arange(60) == 3) * 2**60
-    with pytest.raises(DataError, match=r"2\^53"):
-        AltMinRegressor(2).fit(da.from_array(x) if lazy else x, da.from_array(y) if lazy else y)
-    with pytest.raises(DataError, match=r"2\^53"):
-        AltMinRecurrentRegressor(2).fit(x[:, :, None], y)
-    AltMinClassifier(2, max_sweeps=1).fit(
-        x, 2**60 * (np.arange(60) % 2)
-    )  # names of classes are not computed with
 
 
 def test_ranges_are_found_in_one_pass(tmp_path, monkeypatch):

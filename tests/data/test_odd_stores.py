@@ -11,6 +11,7 @@ import zarr
 from command import refused, write_pipeline
 
 from altmin_dask.data.open import open_source
+from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import DataError
 
 PICKLE = {"id": "pickle", "protocol": 5}
@@ -57,6 +58,12 @@ def test_what_would_be_unpickled_is_never_loaded(how, altmin, tmp_path):
     store(tmp_path / "s.zarr", **how)
     with pytest.raises(DataError, match=r"the array 'x' of .*s\.zarr holds objects, or is packed"):
         open_source(tmp_path / "s.zarr")
+    with pytest.raises(DataError, match=r"the array 'x' of .*s\.zarr holds objects, or is packed"):
+        SampleStore.open(tmp_path / "s.zarr")
+    (tmp_path / "s.zarr" / "x").rename(tmp_path / "s.zarr" / "other")
+    with pytest.raises(DataError, match=r"has no array called x \(it has no arrays\)"):
+        SampleStore.open(tmp_path / "s.zarr")
+    (tmp_path / "s.zarr" / "other").rename(tmp_path / "s.zarr" / "x")
     refused(altmin("ingest", "--no-shuffle", "s.zarr", "t.zarr"), "is never loaded")
     refused(altmin("train", write_pipeline(tmp_path / "p.toml", "s.zarr")), "is never loaded")
     assert not (tmp_path / "unpickled").exists()

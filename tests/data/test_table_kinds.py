@@ -68,6 +68,7 @@ def test_an_integer_column_that_turns_decimal_late(altmin, tmp_path):
         (["2024-13-01\n", "2024-03-01\n"], ["a=2024-03-01", "a=2024-13-01"], [[0, 1], [1, 0]]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.* has dates or times in the column 'a', but '2024-13-01' in 1 row")
 def test_kinds_over_all_files(files, names, x, block, tmp_path, monkeypatch):
     monkeypatch.setattr(csv, "BLOCK_BYTES", block)
     for number, lines in enumerate(files):

@@ -79,7 +79,11 @@ def test_missing_values_are_filled_in(words, age, town, table, altmin):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "missing values in the column 'age', in 1 row; fill them in, by --missing age=mean"),
+        (
+            [],
+            "missing values in the column 'age', in 1 row; fill them in, by --missing age=mean (median, constant; "
+            "data.missing of a pipeline)",
+        ),
         (["--missing", "age=mean"], "missing values in the column 'town', in 1 row"),
         (["--missing", "mean", "--missing", "town=refuse"], "missing values in the column 'town', in 1 row"),
         (

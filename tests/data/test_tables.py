@@ -103,13 +103,16 @@ def test_constant_numbers_and_images_are_standardized(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_of_a_table_is_that_of_its_partitions(tmp_path):
+def test_memory_of_a_table_is_that_of_its_partitions(tmp_path, monkeypatch):
     values = RNG.random((60_000, 20)).round(4)
     pd.DataFrame(values).to_csv(tmp_path / "t.csv", index=False)
     peak = peak_of_ingest(tmp_path / "t.csv", tmp_path / "t.zarr", 1000, block_bytes=1 << 18)
     store = SampleStore.open(tmp_path / "t.zarr")
     np.testing.assert_allclose(store.x[:], values, rtol=1e-6)
     assert peak < 4 << 20  # of 9.6 MB
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 1 << 18)
+    planned = open_source(tmp_path / "t.csv").reading_bytes + 1000 * (20 * 8 + 3 * 88)
+    assert 0.5 * planned < peak < planned
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -16,7 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRegressor
+from altmin_dask.data import splitting
 from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.estimators import input
 
 X, LABELS = load_iris(return_X_y=True)
 X = (X - X.mean(axis=0)) / X.std(axis=0)
@@ -176,6 +180,35 @@ def test_samples_are_held_out():
     assert len(fitted.history_) > 1
     assert all(record["validation_loss"] is not None for record in fitted.history_)
     assert fitted.best_loss_ == min(record["validation_loss"] for record in fitted.history_)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_of_every_class_its_share_is_held_out(lazy, monkeypatch):
+    """As `[data] validation` does it, and scikit-learn's train_test_split with `stratify`."""
+    parts = []
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        both = splitting.split(*arguments, **options)
+        parts.append([np.concatenate([block for _, block in part.blocks(7)]) for part in both])
+        return both
+
+    monkeypatch.setattr(input, "splitting", SimpleNamespace(split=noted))
+    rare = np.array(["rare"] * 10 + ["often"] * 90)
+    order = np.random.default_rng(0).permutation(100)
+    x, y = X[:100][order], rare[order]
+    given = da.from_array(x, chunks=(30, 4)) if lazy else x
+    classifier(early_stopping=True, max_sweeps=1).fit(given, y)
+    ((train, held),) = parts
+    assert np.bincount(train).tolist() == [81, 9]  # often, rare
+    assert np.bincount(held).tolist() == [9, 1]
+    with pytest.raises(
+        DataError, match=r"a single sample of the class 'once', of which validation_fraction = 0\.1"
+    ):
+        classifier(early_stopping=True).fit(given, np.where(np.arange(100) == 7, "once", y))
+    with pytest.raises(
+        DataError, match=r"holds 1 of 10 samples out, and y has 2 classes.*early_stopping=False"
+    ):
+        classifier(early_stopping=True).fit(given[:10], np.arange(10) % 2)
 
 
 class Recorder:

@@ -11,8 +11,10 @@ import zarr
 from in_order import ingest
 
 from altmin_dask import AltMinRecurrentClassifier, AltMinRecurrentRegressor
+from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.estimators.samples import of_location
 
 RNG = np.random.default_rng(0)
 ROWS, STEPS = 200, 6
@@ -115,6 +117,12 @@ def test_states_of_a_store_are_used(tmp_path):
     model = AltMinRecurrentRegressor(**{**QUICK, "max_sweeps": 3}).fit(store.path)
     wanted = model.model_.predict(X, states=states).reshape(EVERY.shape)
     np.testing.assert_allclose(model.predict(store.path).compute(), wanted, rtol=1e-9)
+    held = of_location(store.path, model.model_).beside["states"]  # a chunk at a time
+    assert isinstance(held, da.Array)
+    assert held.chunks[0][0] == 90
+    np.savez(tmp_path / "s.npz", x=X, states=states)
+    assert isinstance(of_location(str(tmp_path / "s.npz"), model.model_).beside["states"], RowReader)
+    np.testing.assert_allclose(model.predict(tmp_path / "s.npz").compute(), wanted, rtol=1e-9)
     residual = ((EVERY - wanted) ** 2).sum(axis=(0, 1)) / ((EVERY - EVERY.mean(axis=(0, 1))) ** 2).sum(
         axis=(0, 1)
     )

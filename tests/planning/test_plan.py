@@ -333,6 +333,27 @@ def test_plan_of_sources_reads_labels_and_nothing_else(altmin: Altmin, tmp_path,
     assert files_below(tmp_path) == before
 
 
+def test_plan_tells_what_ingest_of_a_table_takes(altmin: Altmin, tmp_path):
+    """By the largest part of it, a chunk on its way, and what is shuffled; and refuses what cannot be."""
+    rows = 20_000
+    lines = [f"{row}.5,{row % 7}.25,{row % 2}" for row in range(rows)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y", *lines]) + "\n")
+    write_pipeline(tmp_path / "job.toml", "t.csv", "classifier", data={"chunk_rows": 100})
+    numbers = json.loads(altmin("plan", "job.toml", "--json").out)
+    reading = 6 * 3 * 8 * rows + 2 * 8 * 3 * rows  # three columns as they are parsed, and as numbers
+    chunk = 100 * (3 * 8 + 3 * (2 * 8 + 8 + 8))
+    bucket = rows * (2 * 8 + 8 + 8)
+    allowance = 8 << 20
+    assert numbers["ingest_memory"] == (200 << 20) + round(1.05 * (allowance + reading + chunk + bucket))
+    assert "peak memory of ingest" in altmin("plan", "job.toml").out
+    done = altmin("plan", "job.toml", "cluster.memory_limit=340 MiB")
+    assert (done.code, "to ingest data.train" in done.err) == (2, True), done.err
+    altmin("ingest", "t.csv", "t.zarr")
+    write_pipeline(tmp_path / "job.toml", "t.zarr", "classifier")
+    numbers = json.loads(altmin("plan", "job.toml", "--json").out)
+    assert numbers["ingest_memory"] == 0
+
+
 def test_plan_on_a_running_cluster(altmin: Altmin, tmp_path, cluster_address):
     foreign(tmp_path / "samples.zarr", X)
     write_pipeline(tmp_path / "job.toml", "samples.zarr")

@@ -132,7 +132,7 @@ def test_truncated_steps_descend_at_the_slope_they_return(loss, output, iteratio
 @both_curvatures
 def test_no_step_where_the_gradient_vanishes(loss, output, curvature):
     case = make_case((5, 4, 3), ("tanh",), loss, output)
-    best = run(case, NewtonSettings(newton_steps=200, cg_iterations=20, curvature=curvature)).end.z
+    best = run(case, NewtonSettings(newton_steps=60, cg_iterations=20, curvature=curvature)).end.z
     settled = Case(case.network, case.weights, case.x, case.y, best, case.mu)
     delta, slope = step_of(settled, NewtonSettings(cg_iterations=20, curvature=curvature))
     gradients = [naive_derivatives(settled, k)[0] for k in range(len(case.x))]

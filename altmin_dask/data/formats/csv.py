@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -29,7 +29,8 @@ take: pandas needs as long for a column of a block as for some 300 numbers."""
 _SAMPLE = 1 << 20
 """Letters of a file of which the length of a line is taken."""
 _OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
-_PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zip": "zip", ".zst": "zstd"}
+_ZSTD = "zstd"
+_PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zip": "zip", ".zst": _ZSTD}
 
 
 class CsvFormat(TableFormat):
@@ -94,6 +95,7 @@ class CsvFile:
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
         self.path, self._options = path, dict(options)
         self._place = path.absolute()  # or `file:t.csv` would be a URL
+        self._sep_given = "sep" in self._options
         self._options.setdefault("sep", "\t" if ".tsv" in path.name.lower() else ",")
         self._header = self._options.pop("header", True)
         self._options.setdefault("compression", _PACKED.get(path.suffix.lower()))
@@ -113,8 +115,12 @@ class CsvFile:
         options = {**self._options, "names": list(self._all), "header": 0 if self._header else None}
         options = {name: value for name, value in options.items() if name != "index_col"} | how
         row = 0
-        with pd.read_csv(self._place, chunksize=self._block_rows(), low_memory=False, **options) as blocks:
-            for block in blocks:
+        options |= {"chunksize": self._block_rows(), "low_memory": False}
+        with ExitStack() as opened:
+            place: Any = self._place
+            if options["compression"] == _ZSTD:
+                place, options["compression"] = opened.enter_context(self._unpacked()), None
+            for block in opened.enter_context(pd.read_csv(place, **options)):
                 if not block.index.equals(pd.RangeIndex(row, row + len(block))):
                     raise DataError(  # pandas takes the first one for the name of the row
                         f"{self.path} has a line that begins with {block.index[0]!r} and has more fields than there "
@@ -125,12 +131,23 @@ class CsvFile:
                 # pandas takes columns out one by one, and there may be tens of thousands
                 yield block if tuple(columns) == self._all else block[list(columns)]
 
+    def _unpacked(self) -> Any:
+        """Bytes that are packed by Zstandard: Arrow knows it always, pandas and fsspec with one more package only."""
+        import pyarrow as pa
+
+        return pa.input_stream(str(self._place), compression=_ZSTD)
+
     @contextmanager
     def _opened(self) -> Iterator[TextIO]:
         encoding = self._options.get("encoding", "utf-8")
         packed = self._options["compression"]
         kind = {"gz": "gzip"}.get(packed, packed)
-        with LocalFileSystem().open(str(self._place), "rb", compression=kind) as raw:
+        opened = (
+            self._unpacked()
+            if packed == _ZSTD
+            else LocalFileSystem().open(str(self._place), "rb", compression=kind)
+        )
+        with opened as raw:
             if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
                 encoding = "utf-8-sig"
             with io.TextIOWrapper(raw, encoding=encoding, newline="") as stream:
@@ -167,6 +184,18 @@ class CsvFile:
             raise DataError(
                 f"{self.path} has {_OTHERS[other]} between its columns; write it with commas, or say so by --csv "
                 "sep=…"
+            )
+        words = len(names[0].split())
+        if (
+            len(names) == 1
+            and not self._sep_given
+            and len(lines) == 2
+            and 1 < words == len(lines[1][0].split())
+        ):
+            raise DataError(
+                f"{self.path} has a single column, {names[0]!r}, whose lines have {words} words each; "
+                "write it with commas between its columns, or say by --csv sep=… what is between them (sep=, if that "
+                "is right)"
             )
         given = self._options.pop("names", None)
         if given is not None or not self._header:

@@ -21,13 +21,13 @@ from altmin_dask.data.streams import regrouped
 from altmin_dask.data.tables.checking import check, text_of
 from altmin_dask.data.tables.encoding import encoded
 from altmin_dask.data.tables.learning import check_targets, described, learn
-from altmin_dask.data.tables.parts import DaskTable, Table, Walk, readable
+from altmin_dask.data.tables.median import HELD_BYTES
+from altmin_dask.data.tables.parts import DaskTable, Largest, Table, Walk, readable, unreadable
 from altmin_dask.data.tables.survey import Survey
 from altmin_dask.data.tables.targets import are_labels, target_rows
 from altmin_dask.errors import AltMinError, ConfigError, DataError, MissingError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import local_path
-from altmin_dask.storage.remote import reason
 from altmin_dask.table_options import TableOptions
 from altmin_dask.types import Array
 
@@ -106,7 +106,7 @@ class TableFormat(ABC):
         except AltMinError:
             raise
         except Exception as error:  # whatever pandas and pyarrow raise of a damaged file
-            raise DataError(f"{path} cannot be read as a table: {reason(error)}") from error
+            raise unreadable(str(path), error) from error
 
 
 def table_source(name: str, frame: Any, options: SourceOptions) -> Source:
@@ -148,13 +148,16 @@ def source_of_table(name: str, table: Table, options: SourceOptions) -> Source:
     like = options.like
     if like is None or not like.columns:
         how, survey = learn(table, name, inputs, targets, options.tables)
-        return _source(name, table, how, targets, survey.rows, described(how, survey))
+        medians = sum(options.tables.fill(column) == "median" for column in inputs)
+        learning = survey.counted_bytes() + min(HELD_BYTES, 8 * survey.rows * medians)
+        about = described(how, survey)
+        return _source(name, table, how, targets, survey.rows, survey.largest, learning, about)
     if replace(options.tables, csv={}) != TableOptions():
         raise ConfigError(
             f"{name} is prepared as other samples were; say nothing else of missing values, categories and dates"
         )
     how = like
-    rows, there = check(table, name, how, targets)
+    rows, there, largest = check(table, name, how, targets)
     targets = targets if there else []
     if (
         targets and how.target is None and how.classes is None
@@ -162,7 +165,7 @@ def source_of_table(name: str, table: Table, options: SourceOptions) -> Source:
         survey = Survey(table, name, targets)
         check_targets(survey, targets, name)
         how = replace(how, target="numbers" if len(targets) > 1 else survey.kinds[targets[0]])
-    return _source(name, table, how, targets, rows)
+    return _source(name, table, how, targets, rows, largest)
 
 
 def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[str], list[str]]:
@@ -198,10 +201,14 @@ def _source(
     how: Preparation,
     targets: list[str],
     rows: int,
+    largest: Largest,
+    learning: int = 0,
     about: Sequence[ColumnReport] = (),
 ) -> Source:
     """The streams of inputs and targets, which go through the same parts side by side."""
     columns = [*(column.name for column in how.columns), *targets]
+    width = len(how.names) + len(targets)
+    reading = largest.reading_bytes(len(columns) / len(table.names), width, learning)
 
     def opened() -> Iterator[pd.DataFrame]:
         return readable(name, table.parts(columns, text=text_of(how)))
@@ -216,7 +223,7 @@ def _source(
 
     x = RowReader(f"x of {name}", (rows, len(how.names)), np.dtype(np.float64), blocks(0))
     if not targets:
-        return Source(name, x, preparation=how, columns=tuple(about))
+        return Source(name, x, preparation=how, columns=tuple(about), reading_bytes=reading)
     shape = (rows,) if len(targets) == 1 else (rows, len(targets))
     y = RowReader(f"y of {name}", shape, np.dtype(np.int64 if are_labels(how) else np.float64), blocks(1))
-    return Source(name, x, y, preparation=how, columns=tuple(about))
+    return Source(name, x, y, preparation=how, columns=tuple(about), reading_bytes=reading)

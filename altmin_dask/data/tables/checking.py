@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from altmin_dask.data.tables.encoding import Findings, encoded, missing_values, unknown_values
-from altmin_dask.data.tables.parts import Table, readable
+from altmin_dask.data.tables.parts import Largest, Table, readable
 from altmin_dask.data.tables.targets import are_text
 from altmin_dask.errors import AltMinWarning, DataError
 from altmin_dask.preparation import Preparation
@@ -65,8 +65,8 @@ def _tell(findings: Findings, how: Preparation, name: str, stacklevel: int) -> N
     )
 
 
-def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> tuple[int, bool]:
-    """Count the rows, and whether there are targets.
+def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> tuple[int, bool, Largest]:
+    """Count the rows, and find whether there are targets, and the largest part.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> 
         If there are none, or they have something that the samples for training had not; what becomes zeros is told in a
         warning.
     """
-    findings, rows, no_target = Findings(), 0, 0
+    findings, rows, no_target, largest = Findings(), 0, 0, Largest()
     inputs = [column.name for column in how.columns]
     for part in readable(name, table.parts([*inputs, *targets], text=text_of(how))):
         if not len(part):
@@ -82,6 +82,7 @@ def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> 
         encoded(part, how, name, findings)
         no_target += int(part[list(targets)].isna().any(axis=1).sum()) if targets else 0
         rows += len(part)
+        largest.add(part)
     if rows == 0:
         raise DataError(f"{name} has no rows; give it at least one sample")
     _tell(findings, how, name, stacklevel=6)
@@ -90,4 +91,4 @@ def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> 
             f"{name} has no value in the target {', '.join(map(repr, targets))} in {no_target} "
             f"row{'s' if no_target > 1 else ''} of {rows}; leave such rows out"
         )
-    return rows, bool(targets) and no_target == 0
+    return rows, bool(targets) and no_target == 0, largest

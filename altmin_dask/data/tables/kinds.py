@@ -99,6 +99,13 @@ def are_dates(values: pd.Series[Any]) -> bool:
     return not moments(distinct).isna().any()
 
 
+def undated(values: list[str]) -> list[str]:
+    """Those that are no dates as ISO 8601 writes them."""
+    written = [_DATE.fullmatch(value) is not None for value in values]
+    none = moments([value if date else None for value, date in zip(values, written, strict=True)]).isna()
+    return [value for value, no_date in zip(values, none, strict=True) if no_date]
+
+
 def moments(values: Any) -> pd.Series[Any]:
     """Dates, or text that is dates, as moments in UTC; what is none is NaT."""
     import pandas as pd

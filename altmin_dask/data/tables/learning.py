@@ -11,6 +11,7 @@ import numpy as np
 
 from altmin_dask.data.source import ColumnReport
 from altmin_dask.data.tables.encoding import encoded, missing_values
+from altmin_dask.data.tables.looks import warn_of_looks
 from altmin_dask.data.tables.median import medians
 from altmin_dask.data.tables.parts import Table, readable
 from altmin_dask.data.tables.survey import Survey
@@ -23,8 +24,6 @@ NO_VALUE = "missing_value"
 """The category in place of missing values, of scikit-learn's SimpleImputer."""
 MOST_RECORDED = 10_000
 """Infrequent values that are recorded, to tell them from those that are new."""
-MANY_NUMBERS = 10
-"""Different numbers in a column of text from which on they are not likely to be names (chosen, not measured)."""
 _SHOWN = 5
 
 
@@ -50,9 +49,9 @@ def learn(
     columns = [_column(survey, column, options, name) for column in inputs]
     columns = _with_medians(table, name, columns, survey, options)
     _warn_of_empty(columns, name)
-    for column in inputs:
-        if survey.kinds[column] == "text" and table.written:
-            _warn_of_words(column, survey.counts[column], name)
+    for column in (*inputs, *targets):
+        if survey.kinds[column] == "text":
+            warn_of_looks(column, survey.counts[column], name, written=table.written, stacklevel=4)
     kind, classes = survey.kinds[targets[0]] if targets else None, None
     if kind == "text":
         classes = tuple(sorted(survey.counts[targets[0]]))
@@ -82,30 +81,6 @@ def check_targets(survey: Survey, targets: Sequence[str], name: str) -> None:
             raise DataError(
                 f"{name} has lists in the target {column!r}; give a column for each of their numbers"
             )
-
-
-def _warn_of_words(column: str, counts: Counter[str], name: str) -> None:
-    """Tell of a column of numbers that is text because of some words, which may well stand for missing values."""
-    words = {value: rows for value, rows in counts.items() if not _is_number(value)}
-    rows = sum(words.values())
-    if len(counts) - len(words) <= MANY_NUMBERS or 2 * rows > sum(counts.values()):
-        return
-    first = sorted(words, key=lambda word: (-words[word], word))[:_SHOWN]
-    listed = ", ".join(map(repr, first)) + (", …" if len(words) > len(first) else "")
-    warnings.warn(
-        f"{name} has numbers in the column {column!r}, but {listed} in {rows} rows: all its values are taken for text, "
-        f"one category each; if those stand for missing values, say so by --csv na_values={first[0]}",
-        AltMinWarning,
-        stacklevel=5,
-    )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _column(survey: Survey, name: str, options: TableOptions, where: str) -> Column:

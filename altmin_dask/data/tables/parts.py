@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count, islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +14,11 @@ from altmin_dask.storage.remote import reason
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+PARSED = 6
+"""Times the bytes of a part that are held while it becomes numbers: it, text or pages that it is parsed from and where
+each field begins in them, both of which pandas takes up to twice as much for as it needs, and a copy in float64."""
 
 
 class Table(Protocol):
@@ -56,6 +62,41 @@ class DaskTable:
         return self.parts(columns)
 
 
+@dataclass
+class Largest:
+    """The largest of the parts that a table has been gone through in.
+
+    Attributes
+    ----------
+    rows, nbytes : int
+        Of it.
+    """
+
+    rows: int = 0
+    nbytes: int = 0
+
+    def add(self, part: pd.DataFrame) -> None:
+        """Take note of a part."""
+        if (
+            len(part) > self.rows
+        ):  # others are of fewer bytes, about: of tens of thousands of columns it takes long
+            self.rows, self.nbytes = len(part), int(part.memory_usage(index=False).sum())
+
+    def reading_bytes(self, share: float, width: int, learning: int) -> int:
+        """Memory that going through a table takes: what is parsed, and numbers of two parts, held for a while.
+
+        Parameters
+        ----------
+        share : float
+            Of the columns that are parsed, those that are wanted.
+        width : int
+            Numbers that are made of a row.
+        learning : int
+            What is held, before any numbers are made, of what the columns hold.
+        """
+        return round(PARSED * self.nbytes / share) + max(2 * 8 * self.rows * width, learning)
+
+
 def readable(name: str, parts: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """Turn whatever pandas and pyarrow raise of a damaged file into a `DataError` that names the table."""
     try:
@@ -63,7 +104,15 @@ def readable(name: str, parts: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]
     except AltMinError:
         raise
     except Exception as error:
-        raise DataError(f"{name} cannot be read as a table: {reason(error)}") from error
+        raise unreadable(name, error) from error
+
+
+def unreadable(name: str, error: Exception) -> DataError:
+    """What is said of whatever pandas and pyarrow raise of a damaged file."""
+    advice = ""
+    if isinstance(error, UnicodeError):
+        advice = "; if it is not UTF-8, say what it is by --csv encoding=latin-1 (utf-16, …)"
+    return DataError(f"{name} cannot be read as a table: {reason(error)}{advice}")
 
 
 class Walk:

@@ -23,7 +23,7 @@ from altmin_dask.data.tables.kinds import (
     joined,
     kind_of,
 )
-from altmin_dask.data.tables.parts import Table, readable
+from altmin_dask.data.tables.parts import Largest, Table, readable
 from altmin_dask.data.tables.values import days, texts
 from altmin_dask.errors import DataError
 from altmin_dask.types import Array
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST = 1_000_000
-"""Different values of a column of text that are counted: more, of some 100 bytes each, tell rows apart, not kinds."""
+"""Different values of a column of text that are counted: more tell rows apart, not kinds."""
+VALUE_BYTES = 150
+"""Of each, about: of a word, and of its place in a dictionary."""
 _WHOLE = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 _BITS = {"b": BOOLEAN, "i": WHOLE, "u": WHOLE, "f": DECIMAL}
 
@@ -50,6 +52,8 @@ class Survey:
         Rows that have a value, of columns of text, by values.
     sizes : dict of int
         Of columns of lists: how long the first one is.
+    largest : Largest
+        Of its parts.
     """
 
     def __init__(self, table: Table, name: str, columns: Sequence[str]) -> None:
@@ -61,23 +65,20 @@ class Survey:
         self._low, self._high = np.full(len(columns), np.inf), np.full(len(columns), -np.inf)
         self.counts: dict[str, Counter[str]] = {}
         self.sizes: dict[str, int] = {}
+        self.largest = Largest()
         self._place = {column: place for place, column in enumerate(self.columns)}
         for part in readable(name, table.parts(self.columns)):
             self._add(part)
         if self.rows == 0:
             raise DataError(f"{name} has no rows; give it at least one sample")
-        self.kinds = {
-            column: joined(int(bits), written=table.written)
-            for column, bits in zip(self.columns, self._bits, strict=True)
-        }
-        for column, kind in self.kinds.items():
-            if kind == "mixed":
-                raise DataError(
-                    f"{name} has values of different kinds in the column {column!r}; leave it out by --x NAME,NAME,…"
-                )
+        self.kinds = self._joined(table.written)
         self._count_again(table)
         if table.written:
             self._check_digits(table)
+
+    def counted_bytes(self) -> int:
+        """What the values that are counted take, about."""
+        return VALUE_BYTES * sum(map(len, self.counts.values()))
 
     def missing_of(self, column: str) -> int:
         """Rows without a value."""
@@ -93,7 +94,22 @@ class Survey:
         place = self._place[column]
         return float(self._low[place]), float(self._high[place])
 
+    def _joined(self, written: bool) -> dict[str, str]:
+        """What the columns hold over all parts."""
+        kinds = {
+            column: joined(int(bits), written=written)
+            for column, bits in zip(self.columns, self._bits, strict=True)
+        }
+        for column, kind in kinds.items():
+            if kind == "mixed":
+                raise DataError(
+                    f"{self._name} has values of different kinds in the column {column!r}; leave it out by --x "
+                    "NAME,NAME,…"
+                )
+        return kinds
+
     def _add(self, part: pd.DataFrame) -> None:
+        self.largest.add(part)
         self.rows += len(part)
         if not len(part):
             return
@@ -108,17 +124,24 @@ class Survey:
     def _add_numbers(self, part: pd.DataFrame, places: Any, bit: int) -> None:
         """Many columns at once: there may be tens of thousands."""
         values = part.to_numpy(dtype=np.float64)
-        absent = np.isnan(values)
-        missing = absent.sum(axis=0)
+        missing = np.zeros(len(places), np.int64)
+        if np.isnan(values.min()):
+            missing = np.isnan(values).sum(axis=0)
         self.missing[places] += missing
         self._bits[places] |= np.where(missing == len(values), EMPTY, bit)
         self._measure(places, values)
 
     def _measure(self, places: Any, values: Array) -> None:
         """Take note of the sums and ranges of numbers, (rows, columns)."""
-        self._sums[places] += np.where(np.isnan(values), 0, values).sum(axis=0)
-        self._low[places] = np.fmin(self._low[places], np.fmin.reduce(values, axis=0))
-        self._high[places] = np.fmax(self._high[places], np.fmax.reduce(values, axis=0))
+        low = values.min(axis=0)
+        if np.isnan(low).any():
+            self._sums[places] += _sums(np.where(np.isnan(values), 0, values))
+            low, high = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
+        else:
+            self._sums[places] += _sums(values)
+            high = values.max(axis=0)
+        self._low[places] = np.fmin(self._low[places], low)
+        self._high[places] = np.fmax(self._high[places], high)
 
     def _add_other(self, values: pd.Series[Any], place: int) -> None:
         kind = kind_of(values, self._name)
@@ -176,3 +199,9 @@ class Survey:
                     f"{self._name} has more than {MOST} values in the column {column!r}, which tell rows apart rather "
                     "than kinds of them; leave it out by --x NAME,NAME,…"
                 )
+
+
+def _sums(values: Array) -> Array:
+    """Of columns; infinite values are refused later, where their rows are known."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.sum(axis=0)

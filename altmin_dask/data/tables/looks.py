@@ -1,0 +1,142 @@
+"""Text that was likely meant to be something else: it is taken for categories, and that is told, with the remedy."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from altmin_dask.data.tables.kinds import undated
+from altmin_dask.errors import AltMinWarning
+
+MANY_NUMBERS = 10
+"""Different numbers in a column of text from which on they are not likely to be names (chosen, not measured)."""
+_SHOWN = 5
+_TRUTH = {"true": "1", "false": "0"}
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_CLOCK = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?:\s?[ap]\.?m\.?)?"
+_DATE_LIKE = re.compile(
+    rf"(?:{_CLOCK}|(?:\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{1,2}}[-/.]\d{{1,2}}[-/.]\d{{4}}|\d\d?/\d\d?/\d\d"
+    rf"|\d{{1,2}}[ -]{_MONTH}[ -]\d{{2,4}}|{_MONTH} \d{{1,2}},? \d{{4}})(?:[T ,]+{_CLOCK}\S*)?)",
+    re.IGNORECASE | re.ASCII,
+)
+_NUMBER_LIKE = re.compile(
+    r"\(?[-+]?[$€£¥]?\s?[-+]?(?:\d{1,3}(?:[,.' \u00a0\u202f]\d{3})+|\d+)(?:[.,]\d+)?\s?[%$€£¥]?\)?", re.ASCII
+)
+
+
+def warn_of_looks(column: str, counts: Counter[str], name: str, *, written: bool, stacklevel: int) -> None:
+    """Tell of a column of text whose values look like dates, numbers or truth values, or like one another.
+
+    Parameters
+    ----------
+    column : str
+        What it is called.
+    counts : Counter
+        Rows of each of its values.
+    name : str
+        What messages call the table.
+    written : bool
+        Whether all values of the table are text, from which numbers were made where that was possible.
+    stacklevel : int
+        As of `warnings.warn`, for who calls this.
+    """
+    told = _of_truth(counts) or _of_dates(counts) or _of_words(counts) if written else _of_dates(counts)
+    for sentence in (told or _of_numbers(counts), _of_spelling(counts)):
+        if sentence is not None:
+            warnings.warn(
+                f"{name} has {sentence.format(column=repr(column))}", AltMinWarning, stacklevel=stacklevel + 1
+            )
+
+
+def _of_truth(counts: Counter[str]) -> str | None:
+    """Booleans in some rows, and 0 and 1 in others."""
+    words = {value for value in counts if value.casefold() in _TRUTH}
+    if not words or not set(counts) - words or not set(counts) - words <= {"0", "1", "0.0", "1.0"}:
+        return None
+    return (
+        f"{_listed(counts)} in the column {{column}}: a category each; write all of them alike in the table"
+    )
+
+
+def _of_dates(counts: Counter[str]) -> str | None:
+    """Dates, but not all as ISO 8601 writes them."""
+    likely = [value for value in counts if _DATE_LIKE.fullmatch(value)]
+    if not _most(likely, counts):
+        return None
+    odd = {value: counts[value] for value in undated(list(counts))}
+    rows = sum(odd.values())
+    return (
+        f"dates or times in the column {{column}}, but {_listed(odd)} in {_rows(rows)}, not written as 2024-12-31 or "
+        "2024-12-31 23:59: all its values are taken for text, one category each; write them so in the table, or name "
+        "what stands for missing values by --csv na_values=… (data.csv of a pipeline)"
+    )
+
+
+def _of_words(counts: Counter[str]) -> str | None:
+    """Numbers, but for some words, which may well stand for missing values."""
+    words = {value: rows for value, rows in counts.items() if not _is_number(value)}
+    rows = sum(words.values())
+    if len(counts) - len(words) <= MANY_NUMBERS or 2 * rows > sum(counts.values()):
+        return None
+    return (
+        f"numbers in the column {{column}}, but {_listed(words)} in {rows} rows: all its values are taken for text, "
+        f"one category each; if those stand for missing values, say so by --csv na_values={_first(words)[0]} "
+        "(data.csv of a pipeline)"
+    )
+
+
+def _of_numbers(counts: Counter[str]) -> str | None:
+    """Numbers with separators, signs of percent or of money."""
+    likely = [value for value in counts if _NUMBER_LIKE.fullmatch(value) and not _is_number(value)]
+    numbers = [value for value in counts if _is_number(value)]
+    if len(likely) < 2 or not _most([*likely, *numbers], counts):
+        return None
+    shown = {value: counts[value] for value in likely}
+    return (
+        f"what looks like numbers in the column {{column}}, as {_listed(shown)} in {_rows(sum(shown.values()))}: all "
+        "its values are taken for text, one category each; write plain numbers in the table, or say how they are "
+        "written by --csv thousands=… or decimal=… (data.csv of a pipeline)"
+    )
+
+
+def _of_spelling(counts: Counter[str]) -> str | None:
+    """Words that differ only in spaces around them, or in capitals."""
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for value in counts:
+        alike[value.strip().casefold()].append(value)
+    found = {value: counts[value] for group in alike.values() if len(group) > 1 for value in group}
+    if not found:
+        return None
+    return (
+        f"values in the column {{column}} that differ only in spaces or capitals, {_listed(found)} in "
+        f"{_rows(sum(found.values()))}: each is a category of its own; write them alike in the table if they are one"
+    )
+
+
+def _most(some: Iterable[str], counts: Counter[str]) -> bool:
+    """Whether some values are those of more than half of the rows."""
+    return 2 * sum(counts[value] for value in some) > sum(counts.values())
+
+
+def _first(counts: dict[str, int]) -> list[str]:
+    return sorted(counts, key=lambda word: (-counts[word], word))[:_SHOWN]
+
+
+def _listed(counts: dict[str, int]) -> str:
+    more = ", …" if len(counts) > _SHOWN else ""
+    # braces would be taken for places to fill in
+    return (", ".join(map(repr, _first(counts))) + more).replace("{", "{{").replace("}", "}}")
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'s' if count > 1 else ''}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text  # which only Python takes for one

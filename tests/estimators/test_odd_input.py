@@ -1,0 +1,92 @@
+"""Samples and labels of kinds that are seldom seen: as in memory, or refused with a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from altmin_dask import AltMinClassifier, AltMinRegressor
+from altmin_dask.errors import DataError
+
+# of dask with the newest pandas
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
+
+X = np.random.default_rng(5).normal(size=(400, 6))
+LABELS = (X[:, 0] * X[:, 1] > 0).astype(int) + (X[:, 2] > 1)
+FEW: dict[str, Any] = {"hidden_layer_sizes": 2, "max_sweeps": 1, "random_state": 0, "workers": 1}
+
+
+def frame(x: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame(x, columns=[f"f{i}" for i in range(x.shape[1])])
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_text_of_variable_width_is_text(lazy):
+    """`StringDType`, which scikit-learn does not take."""
+    names = np.array(["no", "yes"])[LABELS % 2]
+    x = da.from_array(X, chunks=(100, 6)) if lazy else X
+    wanted = AltMinClassifier(**FEW).fit(x, names)
+    fitted = AltMinClassifier(**FEW).fit(x, names.astype(np.dtypes.StringDType()))
+    assert fitted.classes_.tolist() == ["no", "yes"]
+    np.testing.assert_array_equal(fitted.predict(X), wanted.predict(X))
+    assert fitted.score(x, names.astype(np.dtypes.StringDType())) == wanted.score(x, names)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_labels_of_several_types_are_refused(lazy):
+    x = da.from_array(X, chunks=(100, 6)) if lazy else X
+    with pytest.raises(DataError, match="y has labels of several types, int, str; give all of one"):
+        AltMinClassifier(**FEW).fit(x, np.array([1, "a"] * 200, dtype=object))
+    if lazy:
+        with pytest.raises(ValueError, match="Input y contains NaN"):  # and no warning of a cast beside it
+            AltMinClassifier(**FEW).fit(x, np.where(np.arange(400) == 3, np.nan, LABELS))
+
+
+def test_nullable_columns_of_dask_are_numbers():
+    """As those of pandas in memory are; what is missing is told as there."""
+    numbers = frame(X).assign(
+        whole=pd.array(LABELS, dtype="Int64"), truth=pd.array(LABELS > 0, dtype="boolean")
+    )
+    numbers["arrow"] = pd.array(X[:, 0], dtype=pd.ArrowDtype(pa.float64()))
+    ddf = dd.from_pandas(numbers, npartitions=3)
+    wanted = AltMinClassifier(**FEW).fit(numbers, LABELS)
+    fitted = AltMinClassifier(**FEW).fit(ddf, dd.from_pandas(pd.Series(LABELS, dtype="Int64"), npartitions=3))
+    assert fitted.classes_.tolist() == wanted.classes_.tolist()
+    np.testing.assert_allclose(fitted.predict_proba(ddf), wanted.predict_proba(numbers), atol=1e-12)
+    numbers.loc[7, "whole"] = None
+    with pytest.raises(DataError, match="row 7 of the dask collection X has NaN"):
+        AltMinClassifier(**FEW).fit(dd.from_pandas(numbers, npartitions=3), LABELS)
+
+
+def test_frames_that_are_no_numbers_are_refused_by_column():
+    days = pd.date_range("2024-01-01", periods=400)
+    for values, words in (
+        (days, "dates in the column 'day'"),
+        (days.tz_localize("UTC"), "dates in the column 'day'"),
+        (days - days[0], "durations in the column 'day'"),
+    ):
+        with pytest.raises(DataError, match=f"X has {words}; make numbers of them"):
+            AltMinClassifier(**FEW).fit(frame(X).assign(day=values), LABELS)
+    with pytest.raises(DataError, match=r"X is a LazyFrame of polars; collect\(\) it"):
+        AltMinClassifier(**FEW).fit(pl.from_pandas(frame(X)).lazy(), LABELS)
+
+
+def test_parts_of_a_dask_frame_of_text_are_not_taken_for_one_another(tmp_path):
+    """Slices of one Arrow array, of as many rows each, have the same token in dask, whatever is in them."""
+    colours = ["red"] * 20 + ["blue", "blue", *["red"] * 5]
+    rows = pd.DataFrame({"n": 0.0, "colour": pd.Series(colours, dtype="str")})
+    rows.assign(y=np.arange(27) % 3.0).to_csv(tmp_path / "t.csv", index=False)
+    fitted = AltMinRegressor(**FEW).fit(tmp_path / "t.csv")
+    others = rows[21:].reset_index(drop=True)
+    wanted = fitted.predict(others)
+    assert len(set(wanted.tolist())) == 2
+    lazy = dd.from_pandas(others, npartitions=2)
+    for _ in range(5):
+        np.testing.assert_array_equal(np.asarray(fitted.predict(lazy)), wanted)
