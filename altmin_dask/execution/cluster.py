@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from altmin_dask.errors import ConfigError, FaultError
 from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.faults import KEPT
 from altmin_dask.execution.resources import Resources, parsed_limit, rounded_latency
+from altmin_dask.execution.threads import each
 from altmin_dask.execution.timing import process_clock
 from altmin_dask.storage.atomic import write_bytes
 from altmin_dask.storage.locations import filesystem_of
@@ -34,6 +36,8 @@ LOCAL_LATENCY = 0.016
 """Seconds of a step besides its longest task on workers of this machine, about."""
 LATENCY_ROUNDS = 5
 """So many empty steps are taken to know it elsewhere."""
+SOLVING_THREADS = 8
+"""At most so many solve for a step: there are seldom more layers."""
 COUNT_SECONDS = 5
 """How often workers are counted."""
 SETTLE_SECONDS = 30
@@ -101,13 +105,13 @@ class Cluster:
     def first(self, submissions: Sequence[Submission]) -> tuple[int, list[Any]]:
         """Wait for any of what was submitted: which it is, and its blocks."""
         while True:
-            for index, each in enumerate(submissions):
-                if all(future.done() for future in each.done) or any(
-                    future.status == "error" for future in each.done
+            for index, one in enumerate(submissions):
+                if all(future.done() for future in one.done) or any(
+                    future.status == "error" for future in one.done
                 ):
                     # on this machine not by way of the scheduler
-                    return index, self.client.gather(each.done, direct=self.local or None)
-            left = [future for each in submissions for future in each.done if not future.done()]
+                    return index, self.client.gather(one.done, direct=self.local or None)
+            left = [future for one in submissions for future in one.done if not future.done()]
             self._wait(left, "ALL_COMPLETED" if len(submissions) == 1 else "FIRST_COMPLETED")
 
     def cancel(self, submissions: Sequence[Submission]) -> None:
@@ -150,6 +154,10 @@ class Cluster:
         start = time.perf_counter()
         self.compute(da.zeros((2, 1), chunks=(1, 1), name=f"altmin_latency-{uuid.uuid4().hex}").sum())
         return time.perf_counter() - start
+
+    def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
+        """As `map`, on all cores that are free to this process: it is what workers wait for."""
+        return each(function, items, min(SOLVING_THREADS, len(os.sched_getaffinity(0))))
 
     def places(self) -> int:
         """Threads of all workers, as the scheduler said a few seconds ago."""

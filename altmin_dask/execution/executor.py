@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +69,9 @@ class Executor(Protocol):
 
     def resources(self) -> Resources:
         """Its workers as they are."""
+
+    def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
+        """As `map`, on threads of this process that have nothing else to do while no tasks run."""
 
     def places(self) -> int:
         """How many tasks can run at a time, as of a moment ago."""

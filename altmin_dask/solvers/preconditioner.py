@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
 import numpy as np
 
 from altmin_dask.solvers.factors import input_factor, output_factor
@@ -15,6 +19,10 @@ PARALLEL = 1e-6
 orthogonal ones, is smaller; then only α is asked for."""
 
 
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""What calls a function with each of some arguments, in whatever order, as `map` does."""
+
+
 class KroneckerPreconditioner:
     """(S̄_i + σI) and (Ḡ_i + ρ_i I) of all layers, factorised.
 
@@ -26,26 +34,35 @@ class KroneckerPreconditioner:
         The damping.
     space : RowSpace, optional
         The samples, where the first input factor is known by weights of theirs.
+    each : callable
+        Goes through factors and layers, which know nothing of each other.
     """
 
-    def __init__(self, state: KFACState, settings: KFACSettings, space: RowSpace | None = None) -> None:
+    def __init__(
+        self, state: KFACState, settings: KFACSettings, space: RowSpace | None = None, each: Each = map
+    ) -> None:
+        self.each = each
         self.settings, scale = settings, state.damping_scale
         self.sigma = scale * settings.output_damping
         damping = scale * settings.input_damping
-        self.inputs = [input_factor(g, damping, space) for g in state.input_factors]
+        make = [
+            *(partial(input_factor, g, damping, space) for g in state.input_factors),
+            *(partial(output_factor, s, self.sigma) for s in state.output_factors),
+        ]
+        factors = list(each(_called, make))
+        self.inputs, self.outputs = factors[: len(factors) // 2], factors[len(factors) // 2 :]
         self.rho = [factor.rho for factor in self.inputs]
-        self.outputs = [output_factor(s, self.sigma) for s in state.output_factors]
 
     def direction(self, sums: KroneckerSums, weights: Weights) -> Weights:
         """D_1 … D_L, for the sums of a group and the weights of the moment."""
         n, ridge = sums.totals[0], self.settings.ridge
+
+        def of_layer(layer: int) -> Array:
+            inner = self.inputs[layer].solve(sums.negative_gradient[layer], n, ridge, penalized[layer])
+            return self.outputs[layer].solve(inner)
+
         penalized = self._penalized(weights)
-        return tuple(
-            s.solve(g.solve(negative, n, ridge, w))
-            for negative, w, g, s in zip(
-                sums.negative_gradient, penalized, self.inputs, self.outputs, strict=True
-            )
-        )
+        return tuple(self.each(of_layer, range(len(weights))))
 
     def step_coefficients(
         self, model: QuadraticModel, weights: Weights, direction: Weights, previous: Weights
@@ -94,8 +111,8 @@ class KroneckerPreconditioner:
 class PreconditionerCache:
     """The preconditioner of a state, made anew only when its factors or its damping are no longer the same."""
 
-    def __init__(self, settings: KFACSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: KFACSettings, each: Each = map) -> None:
+        self.settings, self.each = settings, each
         self.space: RowSpace | None = None
         """As a preconditioner takes it."""
         self._known: tuple[tuple[int, float], KroneckerPreconditioner] | None = None
@@ -104,8 +121,12 @@ class PreconditionerCache:
         """That of a state whose curvature has been measured."""
         key = state.curvature_updates, state.damping_scale
         if self._known is None or self._known[0] != key:
-            self._known = key, KroneckerPreconditioner(state, self.settings, self.space)
+            self._known = key, KroneckerPreconditioner(state, self.settings, self.space, self.each)
         return self._known[1]
+
+
+def _called(make: Callable[[], Any]) -> Any:
+    return make()
 
 
 def _dot(first: Weights, second: Weights) -> float:

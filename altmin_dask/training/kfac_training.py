@@ -33,6 +33,8 @@ from altmin_dask.training.record import Metrics
 from altmin_dask.training.wide_inputs import forms_of, row_numbers, row_space
 from altmin_dask.types import Array, Weights
 
+WORTH_THREADS = 2e7
+"""Products of numbers in a solve from which on it is worth beginning threads for it."""
 KEPT_FILES = 4
 """Files of weights that stay beside a new one: those before it, the step, the mean."""
 MAX_REJECTIONS = 20
@@ -160,7 +162,10 @@ class KFACTraining:
         )
         assert settings.pieces is not None
         self.model_every, self.cut = settings.model_every, Cut(settings.pieces)
-        self.preconditioners = PreconditionerCache(self.settings)
+        work = sum(d * k * (d + k) for d, k in context.network.shapes)
+        self.preconditioners = PreconditionerCache(
+            self.settings, context.executor.each if work > WORTH_THREADS else map
+        )
         self.max_staleness = pipeline.training.max_staleness
         self.files = WeightFiles(context, 2 + self.max_staleness)
         self.in_flight: list[InFlightGroup] = []
