@@ -1,9 +1,9 @@
 """The clock of one run of a contestant, the running means of its weights, and its curves.
 
-CPU seconds of this process while it trains; loading and evaluation are off the clock, and the making of initial
-weights is on it. There are two clocks: what the running means of the weights take is charged to the averaged weights
-alone (of several means that are tried at once: the mean of what they take), so that the curve of the raw weights is
-that of a run without.
+CPU seconds of this process while it trains, unless another clock is given; loading and evaluation are off the clock,
+and the making of initial weights is on it. There are two clocks: what the running means of the weights take is charged
+to the averaged weights alone (of several means that are tried at once: the mean of what they take), so that the curve
+of the raw weights is that of a run without.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ class Run:
     """Samples whose gradient was taken."""
     status: str = SPENT
     off: float = 0.0
+    clock: Callable[[], float] = time.process_time
     curves: dict[str, Curve] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -108,12 +109,12 @@ class Run:
 
     def start(self, seconds: float) -> None:
         """Set the clock: so much has been spent already."""
-        self.off = time.process_time() - seconds
+        self.off = self.clock() - seconds
 
     @property
     def raw(self) -> float:
-        """CPU seconds of training without running means."""
-        return time.process_time() - self.off - self.means.seconds
+        """Seconds of training without running means."""
+        return self.clock() - self.off - self.means.seconds
 
     @property
     def averaged(self) -> float:
@@ -130,7 +131,7 @@ class Run:
         raw, averaged = self.raw, self.averaged
         if averaged < self.next and raw < self.seconds:
             return True
-        start = time.process_time()
+        start = self.clock()
         for name, model in zip(self.names, self.models, strict=True):
             quality = self.evaluate(model)
             if math.isfinite(quality):
@@ -140,7 +141,7 @@ class Run:
                 self.status = DIVERGED
         while self.next <= averaged:
             self.next = next(self.moments, math.inf)
-        self.off += time.process_time() - start
+        self.off += self.clock() - start
         return raw < self.seconds and self.status != DIVERGED
 
 
