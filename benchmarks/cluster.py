@@ -4,22 +4,21 @@
     python benchmarks/cluster.py mnist.npz --tasks table --contestants workers-1,workers-2 --rounds 5
     python benchmarks/cluster.py mnist.npz --table-only
 
-`threads-N` and `workers-N` are `altmin train` on N threads of a process and on a local cluster of N workers, everything
-by default but when it stops (`cluster_ours.py`). `ddp-N-B` is PyTorch on N processes with batches of B rows each
-(`cluster_ddp.py`), reading the same zarr store, from the same initial weights, whose making is on its clock. Of its three
-rates, and of its weights and their running means of some decays, those that take the fewest seconds to the middle
-threshold, or come nearest, are chosen in a short search on seed 0, which takes no part afterwards. A choice at the end
-of the rates is marked by *.
+`threads-N` and `workers-N` are `altmin train` on N threads of a process, and on a local cluster of N workers, all by
+default but when it stops (`cluster_ours.py`). `ddp-N-B` is PyTorch on N processes with batches of B rows each
+(`cluster_ddp.py`), from the same zarr store and the same initial weights, whose making is on its clock. Of three rates,
+and of the weights and their running means of some decays, those that take the fewest seconds to the middle threshold,
+or come nearest, are chosen in a short search on seed 0, which takes no part afterwards; * marks the end of the rates.
 
-Contestants take turns, each run in a process of its own, and the table has medians [range] of the rounds' seeds. Clocks
-are of training: evaluation, loading and the start of processes are off it. The moment at which a threshold is met lies
-between two evaluations, by the logarithm of what they found; both sides are evaluated at moments a tenth apart, or ours
-as seldom as it records. Samples held out are 10,000 of MNIST's training digits, and 20,000 rows of the table that no
-other has; test digits are not looked at. Beside it are CPU seconds of all processes, seconds until training begins,
-the share of the whole wall time that is off the clock, and how much of the wall time of training workers are idle.
+Contestants take turns, each run in a process of its own, and tables have medians [range] of the rounds' seeds. Clocks
+are of training: evaluation, loading and the start of processes are off. When a threshold is met is interpolated between
+two evaluations; those of both sides are a tenth of the time apart, or ours as seldom as it records. Held out are 10,000
+of MNIST's training digits, and 20,000 rows of the table that no other has; test digits are not looked at. Beside it are
+CPU seconds of all processes to the hardest threshold that all rounds met, seconds until training begins, the share of
+the whole wall time that is off the clock, and the share of training's wall time for which workers are idle.
 
 Results are kept in --out as tasks are done; a task that is measured again replaces its own. Nothing is measured beside
-others (`measuring.py`), unless --anyway. Needs `pip install -e '.[bench]'`, and MNIST with x_train, y_train, x_test, y_test.
+others (`measuring.py`), unless --anyway. Needs `pip install -e '.[bench]'`, and MNIST with x_train, y_train, …
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -40,15 +38,11 @@ from typing import Any
 from cluster_ours import TASKS, start_of, stores_of, train_ours
 from measuring import ONE_THREAD, Others, refuse_dirty, spread, wait_for_quiet
 from opening import add_options, line, opening
-from quality_clock import RAW, evaluation_moments, thinned
+from quality_clock import RAW, crossing, evaluation_moments, rounded, thinned
 
 HERE = Path(__file__).parent
-OURS = {
-    "threads-1": ("threads", 1),
-    "threads-2": ("threads", 2),
-    "workers-1": ("local", 1),
-    "workers-2": ("local", 2),
-}
+KINDS = {"threads": "threads", "workers": "local"}
+OURS = {f"{word}-{count}": (kind, count) for word, kind in KINDS.items() for count in (1, 2)}
 DDP = {f"ddp-{count}-{batch}": (count, batch) for count in (1, 2) for batch in (128, 512)}
 CONTESTANTS = (*OURS, *DDP)
 AVERAGES = 0.98, 0.99, 0.999
@@ -69,20 +63,6 @@ RATIOS = (
 
 Entry = dict[str, Any]
 """All of a task: machine, seconds (the budget), choices, runs."""
-
-
-def crossing(curve: Sequence[Sequence[float]], threshold: float, column: int = 0) -> float:
-    """When a curve of (wall, quality, passes, CPU) first meets a threshold; infinity if it does not."""
-    before: Sequence[float] | None = None
-    for point in curve:
-        if point[1] <= threshold:
-            if before is None:
-                return point[column]
-            here, there = (math.log(max(value, 1e-12)) for value in (point[1], before[1]))
-            share = (there - math.log(threshold)) / (there - here)
-            return before[column] + share * (point[column] - before[column])
-        before = point
-    return math.inf
 
 
 class Bench:
@@ -143,10 +123,9 @@ class Bench:
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             print(f"{self.name}: {contestant}, seed {seed}: {error}", file=sys.stderr, flush=True)
             return {**about, "error": str(error)}
-        curve = result["curve"]
+        first, *others = result["curve"]
         # ours is judged at no more moments than the others
-        result["curve"] = [curve[0], *thinned(curve[1:], evaluation_moments(0.1, 24))]
-        result["curve"] = [[float(f"{value:.5g}") for value in point] for point in result["curve"]]
+        result["curve"] = rounded([first, *thinned(others, evaluation_moments(0.1, 24))])
         end = result["curve"][-1]
         said = f"{self.name}: {contestant}, seed {seed}: {end[1]:.4g} after {end[0]:.1f} s"
         print(said, file=sys.stderr, flush=True)
@@ -164,17 +143,9 @@ class Bench:
     ) -> dict[str, Any]:
         """A run of PyTorch's."""
         processes, batch = DDP[contestant]
-        spec = {
-            "task": self.name,
-            "processes": processes,
-            "batch": batch,
-            "rate": rate,
-            "averages": list(averages),
-            "seed": seed,
-            "seconds": seconds,
-            "stores": self.stores,
-            "start": str(start_of(self.name, self.stores, seed, self.home)),
-        }
+        start = str(start_of(self.name, self.stores, seed, self.home))
+        spec = {"task": self.name, "processes": processes, "batch": batch, "rate": rate, "seed": seed}
+        spec |= {"averages": averages, "seconds": seconds, "stores": self.stores, "start": start}
         others = self.quiet()
         done = subprocess.run(
             [sys.executable, str(HERE / "cluster_ddp.py"), json.dumps(spec)],
@@ -223,19 +194,16 @@ def table(name: str, entry: Entry) -> str:
     rows = [head, ["---"] * len(head)]
     for each in measured:
         runs = [run for run in entry["runs"] if run["contestant"] == each]
+        met = [t for t in thresholds if max(times(entry, each, t)) < math.inf]
         choice = entry["choices"].get(each)
         told = f", rate {choice['rate']:g}{'*' * choice['at_an_end']}, {choice['weights']}" if choice else ""
-        shares = (
-            [run[key] for run in runs if key in run]
-            for key in ("start_seconds", "off_clock_share", "idle_share")
-        )
-        started, off, idle = shares
+        keys = "start_seconds", "off_clock_share", "idle_share"
+        started, off, idle = ([run[key] for run in runs if key in run] for key in keys)
         rows.append(
             [
                 f"{each}{told}",
                 *(spread(times(entry, each, t), seconds) for t in thresholds),
-                # of the hardest threshold that was met by all of the rounds
-                spread(times(entry, each, hardest(entry, each, thresholds), 3), seconds),
+                spread(times(entry, each, met[-1] if met else thresholds[0], 3), seconds),
                 spread([run["curve"][-1][1] for run in runs]),
                 f"{median(started):.1f} s" if started else "",
                 f"{median(off):.0%}" if off else "",
@@ -248,12 +216,6 @@ def table(name: str, entry: Entry) -> str:
         if fast in measured and (others := [each for each in slow if each in measured]):
             rows.append([words, *(ratio(entry, others, fast, t) for t in thresholds)])
     return "\n".join([*lines, "", *("| " + " | ".join(row) + " |" for row in rows)])
-
-
-def hardest(entry: Entry, contestant: str, thresholds: Sequence[float]) -> float:
-    """The last threshold that all rounds met; the first if there is none."""
-    met = [t for t in thresholds if max(times(entry, contestant, t)) < math.inf]
-    return met[-1] if met else thresholds[0]
 
 
 def ratio(entry: Entry, others: Sequence[str], fast: str, threshold: float) -> str:
@@ -273,16 +235,13 @@ def plan(options: argparse.Namespace) -> str:
         seconds = options.seconds or TASKS[name].seconds
         searched = sum(each in DDP for each in options.contestants) * len(TASKS[name].rates)
         final = len(options.contestants) * options.rounds
-        all_seconds = searched * (seconds / SEARCH_SHARE + AROUND_SECONDS) + final * (
-            seconds + AROUND_SECONDS
-        )
-        together += all_seconds
+        spent = searched * seconds / SEARCH_SHARE + final * seconds + (searched + final) * AROUND_SECONDS
         lines.append(
-            f"{name}: {searched} runs of the search, {final} of the rounds: {all_seconds / 60:.0f} minutes at most"
+            f"{name}: {searched} runs of the search, {final} of the rounds: {spent / 60:.0f} minutes"
         )
-    return "\n".join(
-        [*lines, f"together {together / 60:.0f} minutes at most; a run ends where the last threshold is met"]
-    )
+        together += spent
+    end = "at most; a run ends where the last threshold is met"
+    return "\n".join([*lines, f"together {together / 60:.0f} minutes {end}"])
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -324,8 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.tasks:
         if not options.table_only:
             with tempfile.TemporaryDirectory(prefix="cluster-") as home:
-                began = time.strftime("%Y-%m-%d %H:%M:%S")
-                kept[name] = {**Bench(name, options, Path(home)).entry(machine), "began": began}
+                kept[name] = Bench(name, options, Path(home)).entry(machine)
             options.out.write_text(json.dumps(kept, allow_nan=False) + "\n")
         if name in kept and not options.json:
             print(f"{line(kept[name]['machine'])}\n\n{table(name, kept[name])}\n", flush=True)

@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ import torch.distributed as dist
 from cluster_ours import TASKS, encoder
 from contestants import SLICE, torch_model
 from quality_clock import Means, Run, evaluation_moments, mix_tensors
+from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, IterableDataset
@@ -69,18 +70,15 @@ class Chunks(IterableDataset[Batch]):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, path: str, batch: int, seed: int, rank: int = 0, processes: int = 1) -> None:
         super().__init__()
-        self.path, self.batch, self.seed = path, batch, seed
-        self.rank, self.processes = rank, processes
+        self.batch, self.seed, self.rank, self.processes = batch, seed, rank, processes
         self.store = SampleStore.open(path)
         rows, size = self.store.rows, self.store.chunk_rows
         self.sizes = [min(size, rows - begin) for begin in range(0, rows, size)]
         self.kept: dict[int, Batch] = {}
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch = 0
-        while True:
-            yield from self.epoch(epoch)
-            epoch += 1
+        for number in count():
+            yield from self.epoch(number)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """All batches of one, in an order that every process knows."""
@@ -91,7 +89,7 @@ class Chunks(IterableDataset[Batch]):  # type: ignore[misc, unused-ignore]
             x, y = self.chunk(chunk)
             rows = torch.randperm(last - first, generator=own) + first
             wanted = self.batch - (0 if left is None else len(left[0]))
-            for some in rows[:wanted], *rows[wanted:].split(self.batch):
+            for some in rows[:wanted], *rows[wanted:].split(self.batch):  # type: ignore[no-untyped-call, unused-ignore]
                 piece = x[some], y[some]
                 if left is not None:
                     piece = torch.cat([left[0], piece[0]]), torch.cat([left[1], piece[1]])
@@ -180,8 +178,7 @@ class Judge:
         first = trainee.quality(trainee.model, together)
         for curve in self.run.curves.values():
             curve.append((trainee.start_seconds, first, 0.0))
-        self.cpu = [trainee.start_seconds]
-        self.steps = 0
+        self.cpu, self.steps = [trainee.start_seconds], 0
 
     def start(self, cpu: float) -> None:
         self.run.start(self.trainee.start_seconds)
@@ -211,7 +208,6 @@ class Judge:
             name: [[*point, cpu] for point, cpu in zip(curve, self.cpu, strict=False)]
             for name, curve in self.run.curves.items()
         }
-        # from the clock that goes on till the first process has heard that it is over
         seconds = self.run.curves["raw"][-1][0] - self.trainee.start_seconds
         return {"curves": curves, "rows_per_second": self.run.visited / seconds, "status": self.run.status}
 
@@ -232,10 +228,9 @@ def child(rank: int, spec: dict[str, Any], meeting: str) -> None:
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes)
     trainee = Trainee(spec, rank)
     judge = Judge(spec, trainee) if rank == 0 else None
-    cpu = agreed(time.process_time(), processes, added=True)
+    steps, cpu = FIRST_STEPS, agreed(time.process_time(), processes, added=True)
     if judge:
         judge.start(cpu)
-    steps = FIRST_STEPS
     while steps:
         for _ in range(steps):
             trainee.step()
@@ -253,11 +248,10 @@ def check(store: str, batch: int, seconds: float) -> str:
     """Rows a second on 784-300-784, of a plain loop and of this one, in turns."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    rng, width = np.random.default_rng(0), SampleStore.open(store).features
-    shapes = ((300, width + 1), (width, 301))
-    found: dict[str, list[float]] = {"plain": [], "DataLoader": []}
-    chunks = Chunks(store, batch, 0)
+    chunks, rng = Chunks(store, batch, 0), np.random.default_rng(0)
     x = torch.cat([chunks.chunk(number)[0] for number in range(len(chunks.sizes))])
+    shapes = ((300, x.shape[1] + 1), (x.shape[1], 301))
+    found: dict[str, list[float]] = {"plain": [], "DataLoader": []}
 
     def plain() -> Iterator[Batch]:
         while True:
@@ -273,7 +267,8 @@ def check(store: str, batch: int, seconds: float) -> str:
             while time.process_time() - start < seconds:
                 rows, _ = next(batches)
                 optimizer.zero_grad()
-                (functional.mse_loss(model(rows), rows, reduction="sum") / 2 / len(rows)).backward()
+                loss: Any = functional.mse_loss(model(rows), rows, reduction="sum") / 2 / len(rows)
+                loss.backward()
                 optimizer.step()
                 visited += len(rows)
             found[name].append(visited / (time.process_time() - start))
@@ -284,8 +279,8 @@ def check(store: str, batch: int, seconds: float) -> str:
 
 def main() -> None:
     if sys.argv[1:2] == ["--check"]:
-        parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-        parser.add_argument("--check", metavar="STORE")
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--check")
         parser.add_argument("--batch", type=int, default=128)
         parser.add_argument("--seconds", type=float, default=3.0)
         options = parser.parse_args()
@@ -297,7 +292,7 @@ def main() -> None:
         if spec["processes"] == 1:
             child(0, spec, "")
         else:
-            torch.multiprocessing.spawn(child, (spec, str(Path(home) / "meeting")), nprocs=spec["processes"])
+            spawn(child, (spec, f"{home}/meeting"), nprocs=spec["processes"])  # type: ignore[no-untyped-call, unused-ignore]
 
 
 if __name__ == "__main__":

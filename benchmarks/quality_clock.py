@@ -12,10 +12,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 Curve = list[tuple[float, float, float]]
 """CPU seconds, held-out quality, passes over the training data."""
+
+Point = TypeVar("Point", bound=Sequence[float])
+"""Of a curve, which may have more columns."""
 
 SPENT, DIVERGED = "budget spent", "diverged"
 RAW, AVERAGED = "raw", "averaged"
@@ -153,12 +156,12 @@ def evaluation_moments(first: float = 0.5, a_decade: int = 8) -> Iterator[float]
         number += 1
 
 
-def thinned(curve: Curve, moments: Iterator[float]) -> Curve:
+def thinned(curve: Sequence[Point], moments: Iterator[float]) -> list[Point]:
     """The first evaluation at or after each of the moments at which the others are evaluated, and the last one.
 
     More of them would be an advantage where quality is noisy: the first to pass a threshold counts.
     """
-    kept: Curve = []
+    kept: list[Point] = []
     due = next(moments, math.inf)
     for number, point in enumerate(curve):
         if point[0] >= due or (number == len(curve) - 1 and point[0] > 0):
@@ -168,6 +171,23 @@ def thinned(curve: Curve, moments: Iterator[float]) -> Curve:
     return kept
 
 
-def rounded(curve: Curve) -> list[list[float]]:
+def crossing(curve: Sequence[Sequence[float]], threshold: float, column: int = 0) -> float:
+    """When a curve first meets a threshold of a loss, between two evaluations by its logarithm; infinity if never.
+
+    `column` is that of the clock: there may be others behind the first.
+    """
+    before: Sequence[float] | None = None
+    for point in curve:
+        if point[1] <= threshold:
+            if before is None:
+                return point[column]
+            here, there = (math.log(max(value, 1e-12)) for value in (point[1], before[1]))
+            share = (there - math.log(threshold)) / (there - here)
+            return before[column] + share * (point[column] - before[column])
+        before = point
+    return math.inf
+
+
+def rounded(curve: Sequence[Sequence[float]]) -> list[list[float]]:
     """Five digits, which is more than is known."""
     return [[float(f"{value:.5g}") for value in point] for point in curve]
