@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from quality_clock import (
     thinned,
 )
 from quality_data import FINAL, Spec, flat_samples, pipeline_of, starting_weights
-from quality_tasks import TASKS, Task
+from quality_tasks import TASKS
 
 SLICE = 2000
 """Samples of a forward pass where all count: larger ones leave the cache."""
@@ -78,7 +78,7 @@ def by_torch(spec: Spec, mnist: Path, stores: Path) -> Result:
         torch.from_numpy(array) for array in flat_samples(mnist, spec["part"])
     )
     weights, start_seconds = starting_weights(spec, stores)
-    model = torch_model(task, weights)
+    model = torch_model(task.network, weights, labels=task.accuracy)
     shadows = [copy.deepcopy(model) for _ in spec["averages"]]
     means = Means(spec["averages"], [list(shadow.parameters()) for shadow in shadows], mix_tensors)
 
@@ -101,16 +101,16 @@ def by_torch(spec: Spec, mnist: Path, stores: Path) -> Result:
     return result_of(run, start_seconds)
 
 
-def torch_model(task: Task, weights: Sequence[Any]) -> Any:
+def torch_model(network: Mapping[str, Any], weights: Sequence[Any], *, labels: bool) -> Any:
     """The network as modules, with these weights W̃ = [W | b]; softmax is part of the loss."""
     import torch
     from torch import nn
 
     modules = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "identity": nn.Identity}
-    names = task.network["activation"]
+    names = network["activation"]
     if isinstance(names, str):
-        names = [names] * (len(task.sizes) - 2)
-    output = "identity" if task.accuracy else task.network["output_activation"]
+        names = [names] * (len(weights) - 1)
+    output = "identity" if labels else network["output_activation"]
     layers: list[Any] = []
     for w, name in zip(weights, [*names, output], strict=True):
         linear = nn.Linear(w.shape[1] - 1, w.shape[0])

@@ -1,9 +1,9 @@
 """The clock of one run of a contestant, the running means of its weights, and its curves.
 
-CPU seconds of this process while it trains; loading and evaluation are off the clock, and the making of initial
-weights is on it. There are two clocks: what the running means of the weights take is charged to the averaged weights
-alone (of several means that are tried at once: the mean of what they take), so that the curve of the raw weights is
-that of a run without.
+CPU seconds of this process while it trains, unless another clock is given; loading and evaluation are off the clock,
+and the making of initial weights is on it. There are two clocks: what the running means of the weights take is charged
+to the averaged weights alone (of several means that are tried at once: the mean of what they take), so that the curve
+of the raw weights is that of a run without.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 Curve = list[tuple[float, float, float]]
 """CPU seconds, held-out quality, passes over the training data."""
+
+Point = TypeVar("Point", bound=Sequence[float])
+"""Of a curve, which may have more columns."""
 
 SPENT, DIVERGED = "budget spent", "diverged"
 RAW, AVERAGED = "raw", "averaged"
@@ -99,6 +102,7 @@ class Run:
     """Samples whose gradient was taken."""
     status: str = SPENT
     off: float = 0.0
+    clock: Callable[[], float] = time.process_time
     curves: dict[str, Curve] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -108,12 +112,12 @@ class Run:
 
     def start(self, seconds: float) -> None:
         """Set the clock: so much has been spent already."""
-        self.off = time.process_time() - seconds
+        self.off = self.clock() - seconds
 
     @property
     def raw(self) -> float:
-        """CPU seconds of training without running means."""
-        return time.process_time() - self.off - self.means.seconds
+        """Seconds of training without running means."""
+        return self.clock() - self.off - self.means.seconds
 
     @property
     def averaged(self) -> float:
@@ -130,7 +134,7 @@ class Run:
         raw, averaged = self.raw, self.averaged
         if averaged < self.next and raw < self.seconds:
             return True
-        start = time.process_time()
+        start = self.clock()
         for name, model in zip(self.names, self.models, strict=True):
             quality = self.evaluate(model)
             if math.isfinite(quality):
@@ -140,7 +144,7 @@ class Run:
                 self.status = DIVERGED
         while self.next <= averaged:
             self.next = next(self.moments, math.inf)
-        self.off += time.process_time() - start
+        self.off += self.clock() - start
         return raw < self.seconds and self.status != DIVERGED
 
 
@@ -152,12 +156,12 @@ def evaluation_moments(first: float = 0.5, a_decade: int = 8) -> Iterator[float]
         number += 1
 
 
-def thinned(curve: Curve, moments: Iterator[float]) -> Curve:
+def thinned(curve: Sequence[Point], moments: Iterator[float]) -> list[Point]:
     """The first evaluation at or after each of the moments at which the others are evaluated, and the last one.
 
     More of them would be an advantage where quality is noisy: the first to pass a threshold counts.
     """
-    kept: Curve = []
+    kept: list[Point] = []
     due = next(moments, math.inf)
     for number, point in enumerate(curve):
         if point[0] >= due or (number == len(curve) - 1 and point[0] > 0):
@@ -167,6 +171,23 @@ def thinned(curve: Curve, moments: Iterator[float]) -> Curve:
     return kept
 
 
-def rounded(curve: Curve) -> list[list[float]]:
+def crossing(curve: Sequence[Sequence[float]], threshold: float, column: int = 0) -> float:
+    """When a curve first meets a threshold of a loss, between two evaluations by its logarithm; infinity if never.
+
+    `column` is that of the clock: there may be others behind the first.
+    """
+    before: Sequence[float] | None = None
+    for point in curve:
+        if point[1] <= threshold:
+            if before is None:
+                return point[column]
+            here, there = (math.log(max(value, 1e-12)) for value in (point[1], before[1]))
+            share = (there - math.log(threshold)) / (there - here)
+            return before[column] + share * (point[column] - before[column])
+        before = point
+    return math.inf
+
+
+def rounded(curve: Sequence[Sequence[float]]) -> list[list[float]]:
     """Five digits, which is more than is known."""
     return [[float(f"{value:.5g}") for value in point] for point in curve]

@@ -20,6 +20,7 @@ from altmin_dask.data.source import array_source
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.record import Record
 from altmin_dask.types import Weights
 
 Array = np.ndarray[Any, Any]
@@ -109,11 +110,16 @@ def starting_weights(spec: Spec, stores: Path) -> tuple[Weights, float]:
     the clock of whoever starts from the weights.
     """
     pipeline = pipeline_of({**spec, "optimizer": "altmin", "setting": {}}, stores)
-    settings = pipeline.model_dump(exclude_unset=True)
-    del settings["data"]["validation"]
+    weights, first = beginning(pipeline.model_dump(exclude_unset=True))
+    return weights, first.cpu_seconds
+
+
+def beginning(settings: dict[str, Any]) -> tuple[Weights, Record]:
+    """Weights with which a pipeline's training begins, and the record of them."""
+    settings["data"].pop("validation", None)
     settings["training"] |= {"max_cpu_seconds": 1e-9, "evaluation_rows": 1}
     with tempfile.TemporaryDirectory(prefix="start-") as scratch:
         run = RunFolder(Path(scratch) / "run")
         first = train(make_pipeline(settings), run, log=lambda line: None)[0]
         assert first.sweep == 0
-        return Model.load(run.model).weights, first.cpu_seconds
+        return Model.load(run.model).weights, first

@@ -176,7 +176,11 @@ def test_others_start_from_the_very_weights_that_the_engine_begins_with(stores, 
     if start == "whitened":
         assert not given[-1][:, :-1].any()  # not by chance: as `whitened_weights` leaves the last layer
     pytest.importorskip("torch")
-    linears = [layer for layer in torch_model(TASKS[task], given) if hasattr(layer, "weight")]
+    linears = [
+        layer
+        for layer in torch_model(TASKS[task].network, given, labels=TASKS[task].accuracy)
+        if hasattr(layer, "weight")
+    ]
     for w, linear in zip(given, linears, strict=True):
         np.testing.assert_array_equal(linear.weight.detach().numpy(), w[:, :-1])
         np.testing.assert_array_equal(linear.bias.detach().numpy(), w[:, -1])
