@@ -17,6 +17,7 @@ from distributed import Client, Future, LocalCluster, futures_of, performance_re
 
 from altmin_dask.config import ClusterTable
 from altmin_dask.errors import ConfigError, FaultError
+from altmin_dask.execution import own_worker
 from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.faults import KEPT
 from altmin_dask.execution.resources import Resources, parsed_limit
@@ -182,6 +183,7 @@ def open_cluster(settings: ClusterTable) -> Iterator[Cluster]:
                 threads_per_worker=settings.threads_per_worker,
                 memory_limit=settings.memory_limit,
                 dashboard_address=settings.dashboard,
+                preload=[own_worker.__name__],
             )
         except RuntimeError as error:
             raise ConfigError(f"a local cluster as of [cluster] cannot be started: {error}") from None

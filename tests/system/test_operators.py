@@ -1,0 +1,49 @@
+"""What an operator of a cluster meets on an ordinary day, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import start, write_pipeline
+
+from altmin_dask.storage.run import RunFolder
+
+ENDLESS: dict[str, Any] = {"schedule": "kfac", "max_sweeps": 1e6, "n_iter_no_change": 1_000_000}
+
+
+def endless(folder: Path, **tables: Any) -> Path:
+    """A pipeline of small steps that nothing ends."""
+    np.save(folder / "x.npy", np.random.default_rng(0).random((400, 6)))
+    data = {"chunk_rows": 50}
+    return write_pipeline(folder / "p.toml", folder / "x.npy", data=data, training=ENDLESS, **tables)
+
+
+def until(found: Any, seconds: float = 60.0) -> Any:
+    """The first true value, which has to come in time."""
+    end = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+    return value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_reaches_all_of_a_terminal_and_the_step_is_finished(tmp_path, number):
+    """The signal goes to every process of the group, as a terminal or a service manager sends it."""
+    file = endless(tmp_path, cluster={"kind": "local", "workers": 2, "dashboard": ":0", "patience": 30})
+    training = start("train", file, "--run", tmp_path / "run", start_new_session=True)
+    until(lambda: len(RunFolder(tmp_path / "run").records(whole=True)) > 2 or training.poll() is not None)
+    os.killpg(training.pid, number)
+    begun = time.monotonic()
+    _, err = training.communicate(timeout=60)
+    assert time.monotonic() - begun < 20
+    assert training.returncode == 1
+    assert err.startswith("altmin: interrupted; go on by")
+    assert err.count("\n") == 1
