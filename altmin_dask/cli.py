@@ -123,12 +123,11 @@ def ingest_command(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Stream samples from anywhere into a sample store."""
-    from rich.progress import Progress
-
     from altmin_dask.data.description import described
     from altmin_dask.data.find import open_like
     from altmin_dask.data.ingest import ingest
     from altmin_dask.data.open import open_source
+    from altmin_dask.display import counted
     from altmin_dask.table_options import ALL, table_settings, words_of
 
     console = Console(stderr=True)
@@ -145,8 +144,7 @@ def ingest_command(
         opened = open_source(source, **names, **tables)
     else:
         opened, scale = open_like(source, like, names, tables, scale=scale, standardize=standardize)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"ingest {source}", total=opened.rows)
+    with counted(console, f"ingest {source}", opened.rows) as progress:
         store = ingest(
             opened,
             dest,
@@ -157,7 +155,7 @@ def ingest_command(
             dtype=dtype,
             shuffle=shuffle,
             seed=seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     for part in described(opened, store, standardize=standardize):
         Console().print(part)
@@ -213,7 +211,7 @@ def train(
     """Train the network of a pipeline and report on it."""
     from altmin_dask import runs
     from altmin_dask.config import load_pipeline
-    from altmin_dask.display import display
+    from altmin_dask.display import display, logged, say
     from altmin_dask.report.writer import ReportWriter
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
@@ -221,10 +219,11 @@ def train(
     console = Console()
     loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
     folder = RunFolder(local_path(run) if run else runs.default_run(loaded, pipeline, resume))
-    log = partial(_print, console)
-    callbacks = [display(console), *([ReportWriter(log)] if loaded.output.report else [])]
+    log = partial(say, console)
     try:
-        runs.train(loaded, folder, callbacks, resume=resume, scheduler=scheduler, log=log)
+        with display(console) as shown, logged(log):
+            callbacks = [shown, *([ReportWriter(log)] if loaded.output.report else [])]
+            runs.train(loaded, folder, callbacks, resume=resume, scheduler=scheduler, log=log)
     except KeyboardInterrupt:
         if not folder.started:
             raise
@@ -245,7 +244,7 @@ def evaluate(
     """Measure the trained network on samples with targets."""
     from altmin_dask.config import ClusterTable
     from altmin_dask.data.labels import listed
-    from altmin_dask.display import table
+    from altmin_dask.display import Heartbeat, table
     from altmin_dask.execution.connect import open_executor
     from altmin_dask.inference import classes_of, evaluate_store, opened
     from altmin_dask.storage.locations import local_path
@@ -254,6 +253,7 @@ def evaluate(
 
     folder = RunFolder(local_path(run))
     with (
+        Heartbeat(Console(stderr=True), f"evaluate on {source}"),
         opened(folder, source, _joined(x), _joined(y)) as store,
         open_executor(ClusterTable(), scheduler) as executor,
     ):
@@ -301,6 +301,7 @@ def predict(
 ) -> None:
     """Write the trained network's outputs for every sample, in the order of the source."""
     from altmin_dask.config import ClusterTable
+    from altmin_dask.display import Heartbeat
     from altmin_dask.execution.connect import open_executor
     from altmin_dask.inference import opened
     from altmin_dask.outputs import check_output, write_predictions
@@ -311,6 +312,7 @@ def predict(
     wishes: dict[str, Any] = {"proba": proba, "keep": keep or (), "overwrite": overwrite}
     check_output(folder, source, dest, **wishes)
     with (
+        Heartbeat(Console(stderr=True), f"predict for {source}"),
         opened(folder, source, _joined(x), _joined(y), targets=False) as store,
         open_executor(ClusterTable(), scheduler) as executor,
     ):
@@ -418,11 +420,6 @@ def main() -> None:
 def _is_critical(record: logging.LogRecord) -> bool:
     """Let a lost scheduler end in our sentence alone; Dask sets levels when it is imported, and leaves filters."""
     return record.levelno >= logging.CRITICAL
-
-
-def _print(console: Console, line: str) -> None:
-    """Print a line as it is, however long."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _warn(

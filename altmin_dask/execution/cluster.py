@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +23,15 @@ from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.faults import KEPT
 from altmin_dask.execution.resources import Resources, parsed_limit
 from altmin_dask.execution.timing import process_clock
+from altmin_dask.execution.waiting import SAY_SECONDS, reason_of
 from altmin_dask.storage.atomic import write_bytes
 from altmin_dask.storage.locations import filesystem_of
 
-POLL_SECONDS = 5
-"""How often a step that waits looks whether there is any worker left."""
+POLL_SECONDS = 2
+"""How often a step that waits looks what it waits for."""
 SETTLE_SECONDS = 30
 """How long a step that is given up waits for tasks that still run: one takes about a second."""
+_log = logging.getLogger("altmin_dask")
 
 
 @dataclass
@@ -40,11 +43,13 @@ class Cluster:
     client : Client
         Of its scheduler.
     patience : float
-        How long a step waits, in seconds, while there is no worker.
+        How long a step waits, in seconds, while there is no worker that could do it.
     """
 
     client: Client
     patience: float = 300.0
+    _told: Callable[[str], object] | None = None
+    _said: str = ""
     _begun: float = field(default_factory=time.monotonic)
     _spent: dict[tuple[str, int, str], tuple[float, float]] = field(default_factory=dict)
 
@@ -83,6 +88,10 @@ class Cluster:
         """Cancel what was submitted, and wait for the tasks that still run."""
         if submissions:
             self._settle([future for each in submissions for future in each.futures])
+
+    def report_waits(self, told: Callable[[str], object]) -> None:
+        """Tell somebody, besides the log, what is waited for: again and again while it is, and "" when it is not."""
+        self._told = told
 
     def cpu_seconds(self) -> float:
         """CPU seconds of this process and of every worker process since it took part.
@@ -124,21 +133,35 @@ class Cluster:
                 filesystem.rm_file(path)
 
     def _wait(self, started: Sequence[Future[Any]]) -> None:
-        """Wait for any: workers may come and go, but one at least has to come."""
-        alone_since = None
-        while True:
-            with suppress(TimeoutError), self.client.as_current():  # which need not be anybody's default
-                wait(started, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
-                return
-            if self.client.nthreads():
-                alone_since = None
-                continue
-            alone_since = alone_since or time.monotonic()
-            if time.monotonic() - alone_since > self.patience:
-                raise FaultError(
-                    f"there has been no worker for {self.patience:g} s (cluster.patience); start some with "
-                    f"`dask worker {self.client.scheduler_info()['address']}`; {KEPT}"
-                )
+        """Wait for any: workers may come and go, but one at least has to come that can do it."""
+        begun = time.monotonic()
+        idle_since, told = begun, False
+        try:
+            while True:
+                with suppress(TimeoutError), self.client.as_current():  # which need not be anybody's default
+                    wait(started, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
+                    return
+                now, found = time.monotonic(), reason_of(self.client, started)
+                if not found.lack:
+                    idle_since = now
+                elif now - idle_since > self.patience:
+                    raise FaultError(
+                        f"{found.lack} for {self.patience:g} s (cluster.patience); {found.advice}; {KEPT}"
+                    )
+                if now - begun > SAY_SECONDS:
+                    told = True
+                    self._tell(found.text)
+        finally:
+            if told:
+                self._tell("")
+
+    def _tell(self, text: str) -> None:
+        """Say what is waited for; nothing where tasks run, or the wait is over."""
+        if text != self._said:
+            _log.warning("the run %s", text or "goes on")
+        self._said = text
+        if self._told is not None:
+            self._told(text)
 
     def _settle(self, started: Sequence[Future[Any]]) -> None:
         """Cancel, until nothing is about to run: a graph may reach the scheduler, and a task its worker, after that."""

@@ -64,6 +64,12 @@ class Executor(Protocol):
     def cancel(self, submissions: Sequence[Submission]) -> None:
         """Wait until nothing of what was submitted runs any more, whatever comes of it."""
 
+    def report_waits(self, told: Callable[[str], object]) -> None:
+        """Tell from now on, every few seconds, what a step waits for that takes longer than ten ("waits for …").
+
+        It is "" while tasks run, and when the step is done.
+        """
+
     def cpu_seconds(self) -> float:
         """CPU seconds of all processes that take or took part, since some fixed moment."""
 

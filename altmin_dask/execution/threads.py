@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -75,6 +75,9 @@ class Threads:
     def cancel(self, submissions: Sequence[Submission]) -> None:
         """Wait until nothing of what was submitted runs any more: threads cannot be stopped."""
         futures.wait([each.done for each in submissions])
+
+    def report_waits(self, told: Callable[[str], object]) -> None:
+        """Threads are there."""
 
     def cpu_seconds(self) -> float:
         """CPU seconds of this process."""

@@ -24,7 +24,7 @@ from altmin_dask.training.checkpoint import Checkpoint
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.grouping import all_rows, evaluated
 from altmin_dask.training.initialization import given_weights, initial_weights
-from altmin_dask.training.progress import Progress
+from altmin_dask.training.progress import Progress, Rate
 from altmin_dask.training.record import Record, read_records
 from altmin_dask.types import Weights
 
@@ -59,6 +59,8 @@ class Trainer:
         self.evaluated = evaluated(context.problem.train.store, training.evaluation_rows, training.seed)
         self.commit_cost, self.last_commit = 0.0, time.monotonic()
         self.found: Checkpoint | None = None
+        self.group = 0
+        self.rate: Rate | None = None  # until the loop begins
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -85,7 +87,7 @@ class Trainer:
             deferred_interrupts() as check_interrupted,
         ):
             self.context.start_clock()
-            self.begun = time.perf_counter()
+            self.context.executor.report_waits(self._wait)
             self.begin()
             self._loop(check_interrupted)
             self.context.weight_store.clear()
@@ -133,7 +135,7 @@ class Trainer:
     def _loop(self, check_interrupted: Callable[[], None]) -> None:
         """Carry out actions until there is a reason to stop, then record where that is."""
         checkpoint, algorithm = self.checkpoint, self.algorithm
-        self.visits_before, self.spent_before = checkpoint.visits, seconds_spent()
+        self.rate, self.spent_before = Rate(time.monotonic(), checkpoint.visits), seconds_spent()
         records = read_records(self.run)
         self.last = records[-1] if records else None
         # a run that is resumed with nothing left to do is not recorded once more, nor changed in any way
@@ -150,7 +152,8 @@ class Trainer:
             else:
                 visits = advance(self.context, algorithm, action)
                 if visits:
-                    self._show(getattr(action, "group", 0))
+                    self.group = getattr(action, "group", 0)
+                    self._show()
                 acted = True
                 if not (algorithm.commits_every_step or self._commit_is_due()):
                     continue
@@ -293,12 +296,20 @@ class Trainer:
             "try a larger solver.mu, solver.ridge or solver.proximal"
         )
 
-    def _show(self, group: int) -> None:
+    def _wait(self, waiting: str) -> None:
+        """Tell that a step takes long: what it waits for, if it does not run."""
+        if self.rate is not None:
+            self._show(waiting)
+
+    def _show(self, waiting: str = "") -> None:
         """Tell of progress."""
-        checkpoint, limits = self.checkpoint, self.pipeline.training
-        done, passed = max(checkpoint.visits - self.visits_before, 1), time.perf_counter() - self.begun
-        left = (self.context.settings.max_sweeps * self.rows - checkpoint.visits) / done * passed
-        if limits.max_cpu_seconds is not None and checkpoint.cpu_seconds > 0:
+        assert self.rate is not None
+        checkpoint, limits, now = self.checkpoint, self.pipeline.training, time.monotonic()
+        self.rate.add(now, checkpoint.visits)
+        rate = self.rate.value(now)
+        rest = self.context.settings.max_sweeps * self.rows - checkpoint.visits
+        left = rest / rate if rate else math.inf
+        if limits.max_cpu_seconds is not None and checkpoint.cpu_seconds > 0 and not waiting:
             spent = checkpoint.wall_seconds / checkpoint.cpu_seconds
             left = min(left, (limits.max_cpu_seconds - checkpoint.cpu_seconds) * spent)
         seconds = {name: value - self.spent_before.get(name, 0.0) for name, value in seconds_spent().items()}
@@ -306,14 +317,15 @@ class Trainer:
             Progress(
                 sweep=checkpoint.visits / self.rows,
                 max_sweeps=self.context.settings.max_sweeps,
-                group=group + 1,
+                group=self.group + 1,
                 groups=self.algorithm.group_count,
                 relaxed_objective=self.algorithm.objective,
                 nested_loss=self.last.nested_loss if self.last else None,
                 validation_loss=self.last.validation_loss if self.last else None,
                 cpu_seconds=checkpoint.cpu_seconds,
                 seconds_left=max(left, 0.0),
-                rows_per_second=done / max(passed, 1e-9),
+                rows_per_second=rate,
                 usage=self.context.usage(seconds),
+                waiting=waiting,
             )
         )
