@@ -32,9 +32,12 @@ from altmin_dask.cli_options import (
     MinFrequencyOption,
     MissingOption,
     ScaleOption,
+    SchedulerFileOption,
+    SchedulerOption,
     SeedOption,
     ShuffleOption,
     StandardizeOption,
+    scheduler_at,
 )
 from altmin_dask.errors import (
     AltMinError,
@@ -66,9 +69,6 @@ SourceArgument = Annotated[
     ),
 ]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder that `altmin train` made.")]
-SchedulerOption = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="Run on the Dask scheduler at this address.")
-]
 PipelineArgument = Annotated[Path, typer.Argument(metavar="PIPELINE.toml", help="What to train on what.")]
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings, as --set takes them.")
@@ -176,6 +176,7 @@ def plan_command(
     pipeline: PipelineArgument,
     overrides: OverridesArgument = None,
     scheduler: SchedulerOption = None,
+    scheduler_file: SchedulerFileOption = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -186,10 +187,10 @@ def plan_command(
     from altmin_dask.planning.plan import make_plan
 
     loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
-    if scheduler is None:
+    if (where := scheduler_at(scheduler, scheduler_file)) is None:
         place = planned_resources(loaded.cluster)
     else:
-        with open_executor(loaded.cluster, scheduler) as executor:
+        with open_executor(loaded.cluster, where) as executor:
             place = executor.resources()
     plan = make_plan(loaded, None, place)
     if as_json:
@@ -206,6 +207,7 @@ def train(
     run: Annotated[str | None, typer.Option(metavar="DIR", help="Run folder; by default a new one.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     scheduler: SchedulerOption = None,
+    scheduler_file: SchedulerFileOption = None,
     settings: SettingsOption = None,
 ) -> None:
     """Train the network of a pipeline and report on it."""
@@ -216,14 +218,14 @@ def train(
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
-    console = Console()
+    console, where = Console(), scheduler_at(scheduler, scheduler_file)
     loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
     folder = RunFolder(local_path(run) if run else runs.default_run(loaded, pipeline, resume))
     log = partial(say, console)
     try:
         with display(console) as shown, logged(log):
             callbacks = [shown, *([ReportWriter(log)] if loaded.output.report else [])]
-            runs.train(loaded, folder, callbacks, resume=resume, scheduler=scheduler, log=log)
+            runs.train(loaded, folder, callbacks, resume=resume, scheduler=where, log=log)
     except KeyboardInterrupt:
         if not folder.started:
             raise
@@ -240,6 +242,7 @@ def evaluate(
     y: YOption = None,
     as_json: JsonOption = False,
     scheduler: SchedulerOption = None,
+    scheduler_file: SchedulerFileOption = None,
 ) -> None:
     """Measure the trained network on samples with targets."""
     from altmin_dask.config import ClusterTable
@@ -251,11 +254,11 @@ def evaluate(
     from altmin_dask.storage.model import Model
     from altmin_dask.storage.run import RunFolder
 
-    folder = RunFolder(local_path(run))
+    folder, where = RunFolder(local_path(run)), scheduler_at(scheduler, scheduler_file)
     with (
         Heartbeat(Console(stderr=True), f"evaluate on {source}"),
         opened(folder, source, _joined(x), _joined(y)) as store,
-        open_executor(ClusterTable(), scheduler) as executor,
+        open_executor(ClusterTable(), where) as executor,
     ):
         quality = evaluate_store(folder, store, executor)
         classes = classes_of(Model.load(folder.model))
@@ -298,6 +301,7 @@ def predict(
     y: YOption = None,
     overwrite: OverwriteOption = False,
     scheduler: SchedulerOption = None,
+    scheduler_file: SchedulerFileOption = None,
 ) -> None:
     """Write the trained network's outputs for every sample, in the order of the source."""
     from altmin_dask.config import ClusterTable
@@ -308,13 +312,13 @@ def predict(
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
-    folder = RunFolder(local_path(run))
+    folder, where = RunFolder(local_path(run)), scheduler_at(scheduler, scheduler_file)
     wishes: dict[str, Any] = {"proba": proba, "keep": keep or (), "overwrite": overwrite}
     check_output(folder, source, dest, **wishes)
     with (
         Heartbeat(Console(stderr=True), f"predict for {source}"),
         opened(folder, source, _joined(x), _joined(y), targets=False) as store,
-        open_executor(ClusterTable(), scheduler) as executor,
+        open_executor(ClusterTable(), where) as executor,
     ):
         written = write_predictions(folder, store, dest, executor, source=source, **wishes)
     typer.echo(f"{written}: predictions for {store.rows} samples")

@@ -173,26 +173,10 @@ def test_everything_on_a_cluster(altmin, tmp_path, cluster_address):
 @pytest.mark.slow
 def test_a_scheduler_that_does_not_answer(trained, tmp_path):
     """In a process of its own, with all that the libraries would log."""
-    words = ("--scheduler", "127.0.0.1:9")
-    program = (
-        "from altmin_dask import cli; from altmin_dask.execution import connect as e\n"
-        "e.CONNECT_SECONDS = 1; cli.main()"
-    )
-    for command in (
-        ("train", trained / "autoencoder.toml", "--run", "run"),
-        ("predict", trained / "autoencoder", trained / "samples.zarr", "p.zarr"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", program, *map(str, command), *words],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
-            timeout=60,
-        )
-        refused(
-            Outcome(done.returncode, done.stdout, done.stderr), "no Dask scheduler answers at 127.0.0.1:9"
-        )
+    words = ("--run", "run", "--scheduler", "127.0.0.1:9", "cluster.connect_timeout=1")
+    process = start("train", trained / "autoencoder.toml", *words, cwd=tmp_path)
+    out, err = process.communicate(timeout=60)
+    refused(Outcome(process.returncode, out, err), "no Dask scheduler answers at 127.0.0.1:9 in 1 s")
     assert files_below(tmp_path) == set()
 
 

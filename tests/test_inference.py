@@ -252,13 +252,14 @@ def test_existing_destinations(samples, make_store, tmp_path):
 # --- executors
 
 
-def test_a_scheduler_without_workers(monkeypatch):
-    monkeypatch.setattr("altmin_dask.execution.connect.CONNECT_SECONDS", 1)
-    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+def test_a_scheduler_without_workers():
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster:
         address = cluster.scheduler_address
         with (
-            pytest.raises(SchedulerError, match="has no workers; start one with `dask worker tcp://"),
-            open_executor(ClusterTable(), address),
+            pytest.raises(
+                SchedulerError, match=r"no workers for 0\.1 s \(cluster.patience\); start one with `dask w"
+            ),
+            open_executor(ClusterTable(patience=0.1), address),
         ):
             pass
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import sys
 import time
 import uuid
 import warnings
@@ -196,8 +198,9 @@ def open_cluster(settings: ClusterTable) -> Iterator[Cluster]:
     Raises
     ------
     ConfigError
-        If its settings cannot be used.
+        If its settings cannot be used, or its processes would run the script again that wants it.
     """
+    _check_script()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Port .* is already in use")
         try:
@@ -212,3 +215,18 @@ def open_cluster(settings: ClusterTable) -> Iterator[Cluster]:
             raise ConfigError(f"a local cluster as of [cluster] cannot be started: {error}") from None
     with cluster, Client(cluster) as client:
         yield Cluster(client, settings.patience)
+
+
+def _check_script() -> None:
+    """Refuse a script without a guard: every process that is started would run it, and start processes itself."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    starting = getattr(multiprocessing.current_process(), "_inheriting", False)
+    unguarded = False
+    if not starting and file is not None:
+        with suppress(OSError, UnicodeDecodeError):
+            unguarded = "__main__" not in Path(file).read_text(encoding="utf-8")
+    if starting or unguarded:
+        raise ConfigError(
+            f"the processes of a local cluster import {file or 'the script'}, and would begin to train there, too; put "
+            'what starts it below `if __name__ == "__main__":`'
+        )
