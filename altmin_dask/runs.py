@@ -14,10 +14,11 @@ from altmin_dask.dashboard.publisher import Publisher
 from altmin_dask.execution.allocator import return_freed_arrays
 from altmin_dask.execution.connect import open_executor, planned_resources
 from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.sharing import check_seen
 from altmin_dask.planning.plan import Plan, make_plan
 from altmin_dask.solvers.kfac import Stream
 from altmin_dask.storage.atomic import missing_folders, remove_empty
-from altmin_dask.storage.locations import local_path
+from altmin_dask.storage.locations import is_url, local_path
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.callbacks import Callback, Callbacks, Outcome
 from altmin_dask.training.context import RunContext
@@ -27,6 +28,8 @@ from altmin_dask.training.scales import warn_of_scales
 from altmin_dask.training.stores import open_stores
 from altmin_dask.training.trainer import Trainer
 from altmin_dask.types import Weights
+
+SHARING = "give a --run folder that all workers share, or keep weights and z in an object store by output.z"
 
 
 def default_run(pipeline: Pipeline, file: Path, resume: bool) -> Path:
@@ -62,6 +65,7 @@ def train(
     initial: Weights | None = None,
     stream: Stream | None = None,
     log: Callable[[str], object] = print,
+    sharing: str = SHARING,
 ) -> list[Record]:
     """Train a pipeline in a run folder.
 
@@ -81,6 +85,8 @@ def train(
         Weights that a new run begins with, and, where its samples are the next of many, what is known of the others.
     log : callable
         Told a few lines at the start and the end.
+    sharing : str
+        What is to be done where workers do not see the run folder.
 
     Returns
     -------
@@ -107,6 +113,8 @@ def train(
     run.check(pipeline.identity(), resume)
     plan = None if scheduler is not None else _checked_plan(pipeline, run)
     with _claimed(pipeline, run, resume), open_executor(pipeline.cluster, scheduler) as executor:
+        if not is_url(run.steps):
+            check_seen(executor, run.manifest.file, sharing)
         plan = plan or _checked_plan(pipeline, run, executor)
         publisher = Publisher(executor, plan, log)
         problem = _open_problem(pipeline, run, executor, plan, log)

@@ -91,6 +91,10 @@ class Cluster:
         if submissions:
             self._settle([future for each in submissions for future in each.futures])
 
+    def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """What a function gives in every worker that answers."""
+        return list(self.client.run(function, *arguments, on_error="ignore").values())
+
     def report_waits(self, told: Callable[[str], object]) -> None:
         """Tell somebody, besides the log, what is waited for: again and again while it is, and "" when it is not."""
         self._told = told

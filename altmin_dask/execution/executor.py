@@ -64,6 +64,9 @@ class Executor(Protocol):
     def cancel(self, submissions: Sequence[Submission]) -> None:
         """Wait until nothing of what was submitted runs any more, whatever comes of it."""
 
+    def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """What a function gives in every other process that takes part; nothing where there is none."""
+
     def report_waits(self, told: Callable[[str], object]) -> None:
         """Tell from now on, every few seconds, what a step waits for that takes longer than ten ("waits for …").
 

@@ -76,6 +76,10 @@ class Threads:
         """Wait until nothing of what was submitted runs any more: threads cannot be stopped."""
         futures.wait([each.done for each in submissions])
 
+    def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """There are no others."""
+        return []
+
     def report_waits(self, told: Callable[[str], object]) -> None:
         """Threads are there."""
 

@@ -33,7 +33,7 @@ class Manifest:
     @property
     def exists(self) -> bool:
         """Whether there is one: whether the folder is that of a run."""
-        return self._file.exists()
+        return self.file.exists()
 
     def read(self) -> dict[str, Any]:
         """All that `write` wrote.
@@ -47,7 +47,7 @@ class Manifest:
         """
         if not self.exists:
             raise MissingError(f"{self.folder} is not a run folder (it has no {MANIFEST})")
-        return read_json(self._file)
+        return read_json(self.file)
 
     def write(
         self,
@@ -105,7 +105,7 @@ class Manifest:
             "stores": self._movable(stores) if stores else old.get("stores"),
             "shapes": shapes or old.get("shapes"),
         }
-        write_json(self._file, content)
+        write_json(self.file, content)
 
     def pipeline(self) -> dict[str, Any]:
         """The pipeline the run was made with.
@@ -119,7 +119,7 @@ class Manifest:
         """
         settings = self.read().get("pipeline")
         if not isinstance(settings, dict):
-            raise DataError(f"{self._file} is damaged: it has no pipeline")
+            raise DataError(f"{self.file} is damaged: it has no pipeline")
         return settings
 
     def resolved(self) -> dict[str, Any]:
@@ -154,7 +154,8 @@ class Manifest:
         return self.read().get("shapes") or {}
 
     @property
-    def _file(self) -> Path:
+    def file(self) -> Path:
+        """Where it is."""
         return self.folder / MANIFEST
 
     def _movable(self, stores: Mapping[str, str | None]) -> dict[str, str | None]:
