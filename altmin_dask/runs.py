@@ -71,10 +71,8 @@ def train(
 
     Parameters
     ----------
-    pipeline : Pipeline
-        What to train on what.
-    run : RunFolder
-        Where everything is kept.
+    pipeline, run : Pipeline, RunFolder
+        What to train on what, and where everything is kept.
     callbacks : sequence of Callback
         Told of the start, progress, records and the end.
     resume : bool
@@ -83,10 +81,8 @@ def train(
         Address of a running Dask scheduler, or a client of it.
     initial, stream : tuple of ndarray, (d_i, d_{i−1} + 1), and Stream, optional
         Weights that a new run begins with, and, where its samples are the next of many, what is known of the others.
-    log : callable
-        Told a few lines at the start and the end.
-    sharing : str
-        What is to be done where workers do not see the run folder.
+    log, sharing : callable, str
+        Told a few lines at the start and the end; what is to be done where workers do not see the run folder.
 
     Returns
     -------
@@ -112,14 +108,23 @@ def train(
     """
     run.check(pipeline.identity(), resume)
     plan = None if scheduler is not None else _checked_plan(pipeline, run)
-    with _claimed(pipeline, run, resume), open_executor(pipeline.cluster, scheduler) as executor:
-        if not is_url(run.steps):
-            check_seen(executor, run.manifest.file, sharing)
+    with _claimed(pipeline, run, resume), _opened(pipeline, run, scheduler, sharing) as executor:
         plan = plan or _checked_plan(pipeline, run, executor)
         publisher = Publisher(executor, plan, log)
         problem = _open_problem(pipeline, run, executor, plan, log)
         context = RunContext(pipeline, problem, run, executor, stream, publisher.usage)
         return _told(context, Callbacks([publisher, *callbacks]), initial, log)
+
+
+@contextmanager
+def _opened(
+    pipeline: Pipeline, run: RunFolder, scheduler: str | Client | None, sharing: str
+) -> Iterator[Executor]:
+    """Where tasks run, and see the run folder if there is something for them in it."""
+    with open_executor(pipeline.cluster, scheduler) as executor:
+        if not is_url(run.steps):
+            check_seen(executor, run.manifest.file, sharing)
+        yield executor
 
 
 @contextmanager
