@@ -18,6 +18,7 @@ from altmin_dask.config import ClusterTable
 from altmin_dask.errors import ConfigError, FaultError, MissingError, SchedulerError
 from altmin_dask.execution.cluster import Cluster, open_cluster, planned_cluster
 from altmin_dask.execution.executor import Executor, Submission
+from altmin_dask.execution.newcomers import guarded
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.threads import open_threads, planned_threads
 from altmin_dask.execution.versions import versions
@@ -80,10 +81,14 @@ def open_executor(settings: ClusterTable, scheduler: str | Client | None = None)
     with _beside_the_task():
         if isinstance(scheduler, Client):
             _check_client(scheduler)
-            yield _ready(Cluster(scheduler, settings.patience))
+            with _ready(Cluster(scheduler, settings.patience)) as executor:
+                yield executor
         else:
-            with _connect(scheduler, settings.connect_timeout) as client:
-                yield _ready(Cluster(client, settings.patience))
+            with (
+                _connect(scheduler, settings.connect_timeout) as client,
+                _ready(Cluster(client, settings.patience)) as executor,
+            ):
+                yield executor
 
 
 def address_in(file: str | os.PathLike[str], seconds: float = 10.0) -> str:
@@ -160,8 +165,9 @@ def _connect(address: str, seconds: float) -> Iterator[Client]:
         yield client
 
 
-def _ready(cluster: Cluster) -> Cluster:
-    """Wait for the first worker, and check all there are."""
+@contextmanager
+def _ready(cluster: Cluster) -> Iterator[Cluster]:
+    """Wait for the first worker, and check all there are, and those that join while the block lasts."""
     client = cluster.client
     if not client.nthreads():
         # a cluster that adapts to what there is to do starts workers for tasks only
@@ -175,7 +181,8 @@ def _ready(cluster: Cluster) -> Cluster:
                 f"start one with `dask worker {address}`"
             ) from None
     _check_workers(client)
-    return cluster
+    with guarded(client):
+        yield cluster
 
 
 def _check_workers(client: Client) -> None:

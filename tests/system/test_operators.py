@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import start, write_pipeline
+from processes import running_cluster, spawn
 
 from altmin_dask.storage.run import RunFolder
 
@@ -24,7 +25,7 @@ def endless(folder: Path, **tables: Any) -> Path:
     return write_pipeline(folder / "p.toml", folder / "x.npy", data=data, training=ENDLESS, **tables)
 
 
-def until(found: Any, seconds: float = 60.0) -> Any:
+def until(found: Any, seconds: float = 180.0) -> Any:
     """The first true value, which has to come in time."""
     end = time.monotonic() + seconds
     while not (value := found()):
@@ -42,8 +43,37 @@ def test_ctrl_c_reaches_all_of_a_terminal_and_the_step_is_finished(tmp_path, num
     until(lambda: len(RunFolder(tmp_path / "run").records(whole=True)) > 2 or training.poll() is not None)
     os.killpg(training.pid, number)
     begun = time.monotonic()
-    _, err = training.communicate(timeout=60)
+    _, err = training.communicate(timeout=180)
     assert time.monotonic() - begun < 20
     assert training.returncode == 1
     assert err.startswith("altmin: interrupted; go on by")
     assert err.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nanny", ["--nanny", "--no-nanny"])
+def test_a_worker_that_joins_without_the_package_leaves_and_the_run_goes_on(tmp_path, nanny):
+    """It is no package that can be imported that it lacks: what it has in its place raises."""
+    bare = tmp_path / "bare" / "altmin_dask"
+    bare.mkdir(parents=True)
+    (bare / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'altmin_dask'\")")
+    run, log = RunFolder(tmp_path / "run"), tmp_path / "bare.log"
+    lacking = {"PYTHONPATH": str(bare.parent), "PYTHONSAFEPATH": "1"}  # nor from the folder of this process
+    with running_cluster(tmp_path) as cluster:
+        training = start("train", endless(tmp_path), "--run", run.path, "--scheduler", cluster.address)
+        until(lambda: len(run.records(whole=True)) > 2 or training.poll() is not None)
+        words = ("-m", "distributed.cli.dask_worker", cluster.address, nanny, "--no-dashboard")
+        joined = spawn(*words, "--local-directory", tmp_path / "b", log=log, **lacking)
+        try:
+            assert joined.wait(timeout=180) == 0, log.read_text()
+            before = len(run.records(whole=True))
+            until(lambda: len(run.records(whole=True)) > before + 2 or training.poll() is not None)
+            training.send_signal(signal.SIGINT)
+            out, err = training.communicate(timeout=180)
+        finally:
+            joined.kill()
+            training.kill()
+            training.communicate()
+    assert "cannot run altmin_dask (No module named 'altmin_dask'), and takes no part" in out
+    assert "install there what the run has: python 3" in log.read_text()
+    assert err.startswith("altmin: interrupted; go on by")
