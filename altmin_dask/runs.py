@@ -18,6 +18,7 @@ from altmin_dask.execution.sharing import check_seen
 from altmin_dask.planning.plan import Plan, make_plan
 from altmin_dask.solvers.kfac import Stream
 from altmin_dask.storage.atomic import missing_folders, remove_empty
+from altmin_dask.storage.fingerprints import fingerprint
 from altmin_dask.storage.locations import is_url, local_path
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.callbacks import Callback, Callbacks, Outcome
@@ -148,13 +149,14 @@ def _describe(
 ) -> None:
     """Write down what followed from the data, and say it in a line."""
     store, network = problem.train.store, problem.task_context.network
-    validation = problem.validation.store.path if problem.validation else None
+    stores = {"train": store, "validation": problem.validation.store if problem.validation else None}
     run.manifest.write(
         pipeline.model_dump(mode="json"),
         pipeline.identity(),
         started=run.started,
         resolved=problem.settings.to_dict(),
-        stores={"train": store.path, "validation": validation},
+        stores={role: each.path if each else None for role, each in stores.items()},
+        fingerprints={role: fingerprint(each.arrays) for role, each in stores.items() if each},
         shapes={
             "rows": store.rows,
             "chunk_rows": store.chunk_rows,
