@@ -31,6 +31,8 @@ from altmin_dask.cli_options import (
     MaxCategoriesOption,
     MinFrequencyOption,
     MissingOption,
+    OriginOption,
+    PrefixOption,
     ScaleOption,
     SchedulerFileOption,
     SchedulerOption,
@@ -39,14 +41,7 @@ from altmin_dask.cli_options import (
     StandardizeOption,
     scheduler_at,
 )
-from altmin_dask.errors import (
-    AltMinError,
-    AltMinWarning,
-    ConfigError,
-    ExistsError,
-    MissingError,
-    RunError,
-)
+from altmin_dask.errors import AltMinError, AltMinWarning, ConfigError, ExistsError, MissingError, RunError
 
 if TYPE_CHECKING:
     from altmin_dask.data.sample_store import SampleStore
@@ -376,13 +371,16 @@ def dashboard(
         str, typer.Option(help="Where to listen; by default this machine can open the page, and no other.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 for any that is free.")] = 5006,
+    prefix: PrefixOption = "",
+    allow_websocket_origin: OriginOption = None,
 ) -> None:
     """Serve the page of a run, as it is in the Dask dashboard: live, or after the fact."""
     from altmin_dask.dashboard.server import serve
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
-    serve(RunFolder(local_path(run)), address, port, lambda line: typer.echo(line))
+    how: dict[str, Any] = {"prefix": prefix, "origins": allow_websocket_origin or ()}
+    serve(RunFolder(local_path(run)), address, port, typer.echo, **how)
 
 
 def _joined(names: list[str] | None) -> str | None:

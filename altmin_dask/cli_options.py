@@ -1,4 +1,4 @@
-"""Options of `altmin ingest`, the numbers of samples and the columns of tables, and where tasks run."""
+"""Options of `altmin ingest`, the numbers of samples and the columns of tables, where tasks run, and of pages."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ SchedulerFileOption = Annotated[
     str | None,
     typer.Option(
         metavar="FILE", help="Run on the scheduler that writes this file (`dask scheduler` has it, too)."
+    ),
+]
+PrefixOption = Annotated[
+    str, typer.Option(metavar="PATH", help="Path in front of the page's, where a proxy passes it on.")
+]
+OriginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HOST[:PORT]", help="The address that browsers have of a proxy; may be given again."
     ),
 ]
 MissingOption = Annotated[
