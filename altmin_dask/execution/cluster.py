@@ -22,7 +22,7 @@ from altmin_dask.config import ClusterTable
 from altmin_dask.errors import ConfigError, FaultError
 from altmin_dask.execution import own_worker
 from altmin_dask.execution.executor import Submission
-from altmin_dask.execution.faults import KEPT
+from altmin_dask.execution.faults import KEPT, LOST
 from altmin_dask.execution.resources import Resources, parsed_limit
 from altmin_dask.execution.timing import process_clock
 from altmin_dask.execution.waiting import SAY_SECONDS, reason_of
@@ -45,13 +45,16 @@ class Cluster:
     client : Client
         Of its scheduler.
     patience : float
-        How long a step waits, in seconds, while there is no worker that could do it.
+        How long a step waits, in seconds, while there is no worker that could do it, or no scheduler.
+    reinstalled : list of callable
+        What brings to a scheduler that was started again what it has to know.
     """
 
     client: Client
     patience: float = 300.0
     _told: Callable[[str], object] | None = None
     _said: str = ""
+    reinstalled: list[Callable[[], object]] = field(default_factory=list)
     _begun: float = field(default_factory=time.monotonic)
     _spent: dict[tuple[str, int, str], tuple[float, float]] = field(default_factory=dict)
 
@@ -94,6 +97,29 @@ class Cluster:
     def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
         """What a function gives in every worker that answers."""
         return list(self.client.run(function, *arguments, on_error="ignore").values())
+
+    def recovers(self, error: BaseException) -> bool:
+        """Whether somebody restarted the workers, or a scheduler is back whose connection was lost."""
+        lost = self.client.status != "running"
+        if not isinstance(error, LOST) and not (lost and isinstance(error, OSError)):
+            return False
+        end = time.monotonic() + self.patience
+        while self.client.status == "connecting" and time.monotonic() < end:
+            self._tell("waits for the connection to its scheduler")
+            time.sleep(min(POLL_SECONDS, 0.5))
+        self._tell("")
+        if self.client.status != "running":
+            return False
+        with suppress(*LOST, OSError):
+            if lost:  # a scheduler that was started again knows nothing
+                for reinstall in self.reinstalled:
+                    reinstall()
+            self.client.run_on_scheduler(int)
+            _log.warning(
+                "what the cluster was at is lost: %s; training goes on from its last commit", _cause(error)
+            )
+            return True
+        return False
 
     def report_waits(self, told: Callable[[str], object]) -> None:
         """Tell somebody, besides the log, what is waited for: again and again while it is, and "" when it is not."""
@@ -186,6 +212,12 @@ def _waiting(dask_worker: Any) -> int:
     """How many tasks a worker runs, or will run."""
     state = dask_worker.state
     return int(state.executing_count) + len(state.ready) + len(state.constrained)
+
+
+def _cause(error: BaseException) -> str:
+    """What happened, in a few words."""
+    restarted = "scheduler-restart" in str(getattr(error, "reason", "")) or "scheduler-restart" in str(error)
+    return "somebody restarted its workers" if restarted else "the connection to its scheduler was gone"
 
 
 def planned_cluster(settings: ClusterTable) -> Resources:

@@ -181,8 +181,13 @@ def _ready(cluster: Cluster) -> Iterator[Cluster]:
                 f"start one with `dask worker {address}`"
             ) from None
     _check_workers(client)
-    with guarded(client):
-        yield cluster
+    before, client._timeout = client._timeout, max(client._timeout, cluster.patience)  # to connect once more
+    try:
+        with guarded(client) as guard_again:
+            cluster.reinstalled.append(guard_again)
+            yield cluster
+    finally:
+        client._timeout = before
 
 
 def _check_workers(client: Client) -> None:

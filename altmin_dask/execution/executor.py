@@ -67,6 +67,12 @@ class Executor(Protocol):
     def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
         """What a function gives in every other process that takes part; nothing where there is none."""
 
+    def recovers(self, error: BaseException) -> bool:
+        """Whether an error means only that what was computed is lost, as somebody restarted the workers, and is over.
+
+        Waits for a scheduler whose connection is lost. Nothing that was submitted or kept is there any more.
+        """
+
     def report_waits(self, told: Callable[[str], object]) -> None:
         """Tell from now on, every few seconds, what a step waits for that takes longer than ten ("waits for …").
 

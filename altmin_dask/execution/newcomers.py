@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -94,12 +95,13 @@ class GuardKeeper(SchedulerPlugin):
 
 
 @contextmanager
-def guarded(client: Client) -> Iterator[None]:
-    """Let workers that join in this block be as those that are there."""
+def guarded(client: Client) -> Iterator[Callable[[], None]]:
+    """Let workers that join in this block be as those that are there; gives what does so on another scheduler, too."""
     name = f"altmin-versions-{uuid.uuid4().hex[:8]}"
-    watch(client, VersionGuard(versions(), name))
+    register = partial(watch, client, VersionGuard(versions(), name))
+    register()
     try:
-        yield
+        yield register
     finally:
         with suppress(Exception):  # a scheduler that is gone has forgotten it
             client.unsubscribe_topic(name)

@@ -80,6 +80,10 @@ class Threads:
         """There are no others."""
         return []
 
+    def recovers(self, error: BaseException) -> bool:
+        """Never: nobody else has these threads."""
+        return False
+
     def report_waits(self, told: Callable[[str], object]) -> None:
         """Threads are there."""
 

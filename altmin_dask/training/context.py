@@ -99,6 +99,10 @@ class RunContext:
         self._mark: Clock | None = None
         self._charge_seconds = 0.0
 
+    def begin_anew(self) -> None:
+        """Let what is published and computed from now on have names that nothing before had."""
+        self.key = uuid.uuid4().hex[:8]
+
     @property
     def network(self) -> Network:
         """What is trained."""

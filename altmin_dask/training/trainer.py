@@ -11,7 +11,7 @@ from typing import Any
 from altmin_dask.errors import RunError
 from altmin_dask.execution import task_graphs
 from altmin_dask.execution.blas import single_threaded_blas
-from altmin_dask.execution.faults import explained_faults
+from altmin_dask.execution.faults import LOST, explained_faults
 from altmin_dask.execution.interrupts import deferred_interrupts
 from altmin_dask.execution.timing import seconds_spent
 from altmin_dask.solvers.evaluation import Evaluation
@@ -30,6 +30,8 @@ from altmin_dask.types import Weights
 
 DIVERGED = 10.0
 """A loss, its ridge included, that is this multiple of the best one, and higher than the first, is divergence."""
+MOST_RETRIES = 3
+"""How often training goes back to a commit that it has not got beyond meanwhile."""
 COMMIT_SECONDS = 2.0
 COMMIT_SHARE = 0.05
 """Where steps need no commit, commits are so far apart, and further where they would take more than this share of the
@@ -88,8 +90,7 @@ class Trainer:
         ):
             self.context.start_clock()
             self.context.executor.report_waits(self._wait)
-            self.begin()
-            self._loop(check_interrupted)
+            self._through(check_interrupted)
             self.context.weight_store.clear()
         return read_records(self.run)
 
@@ -131,6 +132,25 @@ class Trainer:
             self.context.checkpoint = self.found
             self.algorithm.restore(self.found.algorithm_state)
             self.found = None
+
+    def _through(self, check_interrupted: Callable[[], None]) -> None:
+        """Train to the end, from the last commit again where what a cluster was at is lost."""
+        at, times = -1, 0
+        while True:
+            try:
+                self.begin()
+                self._loop(check_interrupted)
+                return
+            except (*LOST, OSError) as error:
+                check_interrupted()
+                at, times = self.checkpoint.cursor, (times + 1 if self.checkpoint.cursor == at else 0)
+                if times > MOST_RETRIES or not self.context.executor.recovers(error):
+                    raise
+            self.context.begin_anew()
+            self.algorithm = ALGORITHMS[self.context.settings.schedule](self.context)
+            self.context.checkpoint = Checkpoint()
+            self.take_up()
+            self.context.start_clock()
 
     def _loop(self, check_interrupted: Callable[[], None]) -> None:
         """Carry out actions until there is a reason to stop, then record where that is."""

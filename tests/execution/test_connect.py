@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ import altmin_dask
 from altmin_dask import runs
 from altmin_dask.config import ClusterTable, Pipeline
 from altmin_dask.errors import ConfigError, MissingError, SchedulerError
+from altmin_dask.execution.cluster import Cluster
 from altmin_dask.execution.connect import address_in, open_executor
 from altmin_dask.storage.run import RunFolder
 
-LOCAL: dict[str, Any] = {"processes": False, "memory_limit": 0, "dashboard_address": None}
+LOCAL: dict[str, Any] = {"processes": False, "memory_limit": 0, "dashboard_address": ":0"}
 
 
 def three(settings: ClusterTable, scheduler: Any) -> Any:
@@ -147,3 +149,32 @@ def test_a_script_without_a_guard_is_named(tmp_path):
     )
     assert done.stderr.count("Traceback") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("schedule", ["kfac", "incremental", "batch"])
+@pytest.mark.parametrize("call", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_restart_by_a_colleague_is_gone_on_from(
+    schedule, call, pipeline, make_store, samples, tmp_path, caplog, monkeypatch
+):
+    """The scheduler forgets what it was asked, as it says by a message to all clients."""
+    calls, first = count(), Cluster.first
+
+    def lost(self: Cluster, submissions: Any) -> Any:
+        if next(calls) == call:
+            self.client.sync(forget, self.client)
+        return first(self, submissions)
+
+    solver = {"penalty": "l2"} if schedule == "kfac" else {"mu": 0.1}
+    asked = pipeline(make_store(samples).path, training={"schedule": schedule}, solver=solver)
+    here = runs.train(asked, RunFolder(tmp_path / "here"), log=_nothing)
+    monkeypatch.setattr(Cluster, "first", lost)
+    with LocalCluster(n_workers=1, threads_per_worker=1, **LOCAL) as cluster, Client(cluster) as client:
+        there = runs.train(asked, RunFolder(tmp_path / "there"), scheduler=client, log=_nothing)
+    assert caplog.text.count("somebody restarted its workers; training goes on from its last commit") == 1
+    assert [record.nested_loss for record in there] == [record.nested_loss for record in here]
+    weights = [(tmp_path / run / "model" / "weights.safetensors").read_bytes() for run in ("here", "there")]
+    assert weights[0] == weights[1]
+
+
+async def forget(client: Client) -> None:
+    client._handle_restart()

@@ -14,7 +14,7 @@ from altmin_dask.execution.connect import open_executor
 from altmin_dask.execution.newcomers import VersionGuard, watch
 from altmin_dask.execution.versions import versions
 
-LOCAL: dict[str, Any] = {"n_workers": 0, "processes": False, "memory_limit": 0, "dashboard_address": None}
+LOCAL: dict[str, Any] = {"n_workers": 0, "processes": False, "memory_limit": 0, "dashboard_address": ":0"}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import start, write_pipeline
+from distributed import Client
 from processes import running_cluster, spawn
 
 from altmin_dask.storage.run import RunFolder
@@ -77,3 +78,38 @@ def test_a_worker_that_joins_without_the_package_leaves_and_the_run_goes_on(tmp_
     assert "cannot run altmin_dask (No module named 'altmin_dask'), and takes no part" in out
     assert "install there what the run has: python 3" in log.read_text()
     assert err.startswith("altmin: interrupted; go on by")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["workers", "scheduler"])
+def test_a_restart_of_the_workers_or_the_scheduler_is_gone_on_from(tmp_path, what):
+    """By somebody else, while the run goes on: it does not end, and comes to the same bits."""
+    run = RunFolder(tmp_path / "run")
+    with running_cluster(tmp_path) as cluster:
+        training = start("train", endless(tmp_path), "--run", run.path, "--scheduler", cluster.address)
+        try:
+            until(lambda: len(run.records(whole=True)) > 2 or training.poll() is not None)
+            if what == "workers":
+                with Client(cluster.address, timeout=60) as colleague:
+                    colleague.restart(timeout=120)
+            else:
+                cluster.kill("scheduler")
+                cluster.start()
+            before = len(run.records(whole=True))
+            until(lambda: cluster.start() or len(run.records(whole=True)) > before + 2 or training.poll())
+            training.send_signal(signal.SIGINT)
+            out, err = training.communicate(timeout=180)
+        finally:
+            training.kill()
+            training.communicate()
+    assert "training goes on from its last commit" in out, out + err
+    assert err.startswith("altmin: interrupted; go on by"), err
+    sweeps = run.records()[-1]["sweep"]
+    with_threads = ("--run", tmp_path / "threads", f"training.max_sweeps={sweeps}")
+    alone = start("train", tmp_path / "p.toml", *with_threads)
+    out, err = alone.communicate(timeout=180)
+    assert alone.returncode == 0, out + err
+    one, other = (
+        [r["nested_loss"] for r in each.records()] for each in (run, RunFolder(tmp_path / "threads"))
+    )
+    assert one[:-1] == other[: len(one) - 1]
