@@ -31,6 +31,8 @@ from altmin_dask.storage.locations import filesystem_of
 
 POLL_SECONDS = 2
 """How often a step that waits looks what it waits for."""
+RETRY_SECONDS = 0.5
+"""How often a scheduler that is gone is asked whether it is back."""
 SETTLE_SECONDS = 30
 """How long a step that is given up waits for tasks that still run: one takes about a second."""
 _log = logging.getLogger("altmin_dask")
@@ -47,7 +49,7 @@ class Cluster:
     patience : float
         How long a step waits, in seconds, while there is no worker that could do it, or no scheduler.
     reinstalled : list of callable
-        What brings to a scheduler that was started again what it has to know.
+        What brings to a scheduler what it has to know, if it was started again; each asks it.
     """
 
     client: Client
@@ -100,25 +102,25 @@ class Cluster:
 
     def recovers(self, error: BaseException) -> bool:
         """Whether somebody restarted the workers, or a scheduler is back whose connection was lost."""
-        lost = self.client.status != "running"
-        if not isinstance(error, LOST) and not (lost and isinstance(error, OSError)):
+        client = self.client
+        if not isinstance(error, LOST) and not (client.status != "running" and isinstance(error, OSError)):
             return False
         end = time.monotonic() + self.patience
-        while self.client.status == "connecting" and time.monotonic() < end:
-            self._tell("waits for the connection to its scheduler")
-            time.sleep(min(POLL_SECONDS, 0.5))
-        self._tell("")
-        if self.client.status != "running":
-            return False
-        with suppress(*LOST, OSError):
-            if lost:  # a scheduler that was started again knows nothing
-                for reinstall in self.reinstalled:
-                    reinstall()
-            self.client.run_on_scheduler(int)
-            _log.warning(
-                "what the cluster was at is lost: %s; training goes on from its last commit", _cause(error)
-            )
-            return True
+        try:
+            while client.status in ("running", "connecting") and time.monotonic() < end:
+                with suppress(*LOST, OSError):
+                    if client.status == "running":  # as it may be for a moment after the scheduler is gone
+                        for reinstall in self.reinstalled:
+                            reinstall()
+                        _log.warning(
+                            "what the cluster was at is lost: %s; training goes on from its last commit",
+                            _cause(error),
+                        )
+                        return True
+                self._tell("waits for the connection to its scheduler")
+                time.sleep(RETRY_SECONDS)
+        finally:
+            self._tell("")
         return False
 
     def report_waits(self, told: Callable[[str], object]) -> None:

@@ -11,7 +11,6 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -96,9 +95,17 @@ class GuardKeeper(SchedulerPlugin):
 
 @contextmanager
 def guarded(client: Client) -> Iterator[Callable[[], None]]:
-    """Let workers that join in this block be as those that are there; gives what does so on another scheduler, too."""
+    """Let workers that join in this block be as those that are there.
+
+    Gives a function that sees to it on a scheduler that was started again.
+    """
     name = f"altmin-versions-{uuid.uuid4().hex[:8]}"
-    register = partial(watch, client, VersionGuard(versions(), name))
+    guard = VersionGuard(versions(), name)
+
+    def register() -> None:
+        if not client.run_on_scheduler(_is_watched, name):
+            watch(client, guard)
+
     register()
     try:
         yield register
@@ -121,6 +128,10 @@ def watch(client: Client, guard: VersionGuard) -> None:
         for module in modules:
             cloudpickle.unregister_pickle_by_value(module)
     client.subscribe_topic(guard.name, _say)
+
+
+def _is_watched(name: str, dask_scheduler: Any) -> bool:
+    return name in dask_scheduler.worker_plugins
 
 
 def _say(event: tuple[float, Any]) -> None:
