@@ -263,7 +263,7 @@ def test_workers_that_do_not_see_samples_or_the_destination_are_told_of(
     with open_executor(ClusterTable(), cluster_address) as executor:
         hidden[:] = [store.path]
         advice = (
-            r"1 of 1 workers, at far, do not see .*; keep samples where .* DASK_TEMPORARY_DIRECTORY=FOLDER"
+            r"1 of 1 workers, at far, do not see .*; keep samples where .*DASK_TEMPORARY_DIRECTORY=FOLDER"
         )
         with pytest.raises(MissingError, match=advice):
             evaluate_store(run, store, executor)

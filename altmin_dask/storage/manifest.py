@@ -94,13 +94,8 @@ class Manifest:
             z = _inside(z, own)
         if shapes is not None:
             shapes = json.loads(json.dumps(shapes))
-            if started and (different := differences(old.get("shapes"), shapes)):
-                raise DataError(
-                    f"the samples are not those that run folder {self.folder} was begun with "
-                    f"({'; '.join(different)}); give another --run"
-                )
         if started:
-            self._check_samples(old, fingerprints or {})
+            self._check_samples(old, shapes, fingerprints or {})
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {
             "id": own,
@@ -165,8 +160,18 @@ class Manifest:
         """Where it is."""
         return self.folder / MANIFEST
 
-    def _check_samples(self, old: Mapping[str, Any], now: Mapping[str, Mapping[str, str]]) -> None:
+    def _check_samples(
+        self,
+        old: Mapping[str, Any],
+        shapes: Mapping[str, Any] | None,
+        now: Mapping[str, Mapping[str, str]],
+    ) -> None:
         """Refuse samples that took the place of those of committed states: the best model would be that of others."""
+        if shapes is not None and (different := differences(old.get("shapes"), shapes)):
+            raise DataError(
+                f"the samples are not those that run folder {self.folder} was begun with "
+                f"({'; '.join(different)}); give another --run"
+            )
         for role, before in (old.get("fingerprints") or {}).items():
             if names := replaced(before, now.get(role, {})):
                 raise DataError(
