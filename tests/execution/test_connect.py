@@ -90,7 +90,7 @@ def test_a_scheduler_of_this_process_is_reached():
         three(ClusterTable(connect_timeout=0.2), "inproc://127.0.0.1/1/1")
 
 
-@pytest.mark.parametrize("by", ["client", "address"])
+@pytest.mark.parametrize("by", ["client", pytest.param("address", marks=pytest.mark.slow)])
 def test_training_within_a_task_on_the_only_thread_there_is(by, pipeline, make_store, samples, tmp_path):
     """The task gives its thread back, as its own tasks need one."""
     asked = pipeline(make_store(samples).path)
@@ -151,7 +151,14 @@ def test_a_script_without_a_guard_is_named(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("schedule", ["kfac", "incremental", "batch"])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "kfac",
+        pytest.param("incremental", marks=pytest.mark.slow),
+        pytest.param("batch", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("call", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_restart_by_a_colleague_is_gone_on_from(
     schedule, call, pipeline, make_store, samples, tmp_path, caplog, monkeypatch
