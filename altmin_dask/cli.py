@@ -31,19 +31,17 @@ from altmin_dask.cli_options import (
     MaxCategoriesOption,
     MinFrequencyOption,
     MissingOption,
+    OriginOption,
+    PrefixOption,
     ScaleOption,
+    SchedulerFileOption,
+    SchedulerOption,
     SeedOption,
     ShuffleOption,
     StandardizeOption,
+    scheduler_at,
 )
-from altmin_dask.errors import (
-    AltMinError,
-    AltMinWarning,
-    ConfigError,
-    ExistsError,
-    MissingError,
-    RunError,
-)
+from altmin_dask.errors import AltMinError, AltMinWarning, ConfigError, ExistsError, MissingError, RunError
 
 if TYPE_CHECKING:
     from altmin_dask.data.sample_store import SampleStore
@@ -66,9 +64,6 @@ SourceArgument = Annotated[
     ),
 ]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder that `altmin train` made.")]
-SchedulerOption = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="Run on the Dask scheduler at this address.")
-]
 PipelineArgument = Annotated[Path, typer.Argument(metavar="PIPELINE.toml", help="What to train on what.")]
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings, as --set takes them.")
@@ -123,12 +118,11 @@ def ingest_command(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Stream samples from anywhere into a sample store."""
-    from rich.progress import Progress
-
     from altmin_dask.data.description import described
     from altmin_dask.data.find import open_like
     from altmin_dask.data.ingest import ingest
     from altmin_dask.data.open import open_source
+    from altmin_dask.display import counted
     from altmin_dask.table_options import ALL, table_settings, words_of
 
     console = Console(stderr=True)
@@ -145,8 +139,7 @@ def ingest_command(
         opened = open_source(source, **names, **tables)
     else:
         opened, scale = open_like(source, like, names, tables, scale=scale, standardize=standardize)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"ingest {source}", total=opened.rows)
+    with counted(console, f"ingest {source}", opened.rows) as progress:
         store = ingest(
             opened,
             dest,
@@ -157,7 +150,7 @@ def ingest_command(
             dtype=dtype,
             shuffle=shuffle,
             seed=seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     for part in described(opened, store, standardize=standardize):
         Console().print(part)
@@ -178,6 +171,7 @@ def plan_command(
     pipeline: PipelineArgument,
     overrides: OverridesArgument = None,
     scheduler: SchedulerOption = None,
+    scheduler_file: SchedulerFileOption = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -188,10 +182,10 @@ def plan_command(
     from altmin_dask.planning.plan import make_plan
 
     loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
-    if scheduler is None:
+    if (where := scheduler_at(scheduler, scheduler_file)) is None:
         place = planned_resources(loaded.cluster)
     else:
-        with open_executor(loaded.cluster, scheduler) as executor:
+        with open_executor(loaded.cluster, where) as executor:
             place = executor.resources()
     plan = make_plan(loaded, None, place)
     if as_json:
@@ -208,23 +202,25 @@ def train(
     run: Annotated[str | None, typer.Option(metavar="DIR", help="Run folder; by default a new one.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     scheduler: SchedulerOption = None,
+    scheduler_file: SchedulerFileOption = None,
     settings: SettingsOption = None,
 ) -> None:
     """Train the network of a pipeline and report on it."""
     from altmin_dask import runs
     from altmin_dask.config import load_pipeline
-    from altmin_dask.display import display
+    from altmin_dask.display import display, logged, say
     from altmin_dask.report.writer import ReportWriter
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
-    console = Console()
+    console, where = Console(), scheduler_at(scheduler, scheduler_file)
     loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
     folder = RunFolder(local_path(run) if run else runs.default_run(loaded, pipeline, resume))
-    log = partial(_print, console)
-    callbacks = [display(console), *([ReportWriter(log)] if loaded.output.report else [])]
+    log = partial(say, console)
     try:
-        runs.train(loaded, folder, callbacks, resume=resume, scheduler=scheduler, log=log)
+        with display(console) as shown, logged(log):
+            callbacks = [shown, *([ReportWriter(log)] if loaded.output.report else [])]
+            runs.train(loaded, folder, callbacks, resume=resume, scheduler=where, log=log)
     except KeyboardInterrupt:
         if not folder.started:
             raise
@@ -241,21 +237,23 @@ def evaluate(
     y: YOption = None,
     as_json: JsonOption = False,
     scheduler: SchedulerOption = None,
+    scheduler_file: SchedulerFileOption = None,
 ) -> None:
     """Measure the trained network on samples with targets."""
     from altmin_dask.config import ClusterTable
     from altmin_dask.data.labels import listed
-    from altmin_dask.display import table
+    from altmin_dask.display import Heartbeat, table
     from altmin_dask.execution.connect import open_executor
     from altmin_dask.inference import classes_of, evaluate_store, opened
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.model import Model
     from altmin_dask.storage.run import RunFolder
 
-    folder = RunFolder(local_path(run))
+    folder, where = RunFolder(local_path(run)), scheduler_at(scheduler, scheduler_file)
     with (
+        Heartbeat(Console(stderr=True), f"evaluate on {source}"),
         opened(folder, source, _joined(x), _joined(y)) as store,
-        open_executor(ClusterTable(), scheduler) as executor,
+        open_executor(ClusterTable(), where) as executor,
     ):
         quality = evaluate_store(folder, store, executor)
         classes = classes_of(Model.load(folder.model))
@@ -298,21 +296,24 @@ def predict(
     y: YOption = None,
     overwrite: OverwriteOption = False,
     scheduler: SchedulerOption = None,
+    scheduler_file: SchedulerFileOption = None,
 ) -> None:
     """Write the trained network's outputs for every sample, in the order of the source."""
     from altmin_dask.config import ClusterTable
+    from altmin_dask.display import Heartbeat
     from altmin_dask.execution.connect import open_executor
     from altmin_dask.inference import opened
     from altmin_dask.outputs import check_output, write_predictions
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
-    folder = RunFolder(local_path(run))
+    folder, where = RunFolder(local_path(run)), scheduler_at(scheduler, scheduler_file)
     wishes: dict[str, Any] = {"proba": proba, "keep": keep or (), "overwrite": overwrite}
     check_output(folder, source, dest, **wishes)
     with (
+        Heartbeat(Console(stderr=True), f"predict for {source}"),
         opened(folder, source, _joined(x), _joined(y), targets=False) as store,
-        open_executor(ClusterTable(), scheduler) as executor,
+        open_executor(ClusterTable(), where) as executor,
     ):
         written = write_predictions(folder, store, dest, executor, source=source, **wishes)
     typer.echo(f"{written}: predictions for {store.rows} samples")
@@ -370,13 +371,16 @@ def dashboard(
         str, typer.Option(help="Where to listen; by default this machine can open the page, and no other.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 for any that is free.")] = 5006,
+    prefix: PrefixOption = "",
+    allow_websocket_origin: OriginOption = None,
 ) -> None:
     """Serve the page of a run, as it is in the Dask dashboard: live, or after the fact."""
     from altmin_dask.dashboard.server import serve
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
-    serve(RunFolder(local_path(run)), address, port, lambda line: typer.echo(line))
+    how: dict[str, Any] = {"prefix": prefix, "origins": allow_websocket_origin or ()}
+    serve(RunFolder(local_path(run)), address, port, typer.echo, **how)
 
 
 def _joined(names: list[str] | None) -> str | None:
@@ -418,11 +422,6 @@ def main() -> None:
 def _is_critical(record: logging.LogRecord) -> bool:
     """Let a lost scheduler end in our sentence alone; Dask sets levels when it is imported, and leaves filters."""
     return record.levelno >= logging.CRITICAL
-
-
-def _print(console: Console, line: str) -> None:
-    """Print a line as it is, however long."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _warn(

@@ -1,4 +1,4 @@
-"""Options of `altmin ingest`: the numbers of samples, and the columns of tables."""
+"""Options of `altmin ingest`, the numbers of samples and the columns of tables, where tasks run, and of pages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,26 @@ from typing import Annotated
 
 import typer
 
+from altmin_dask.errors import ConfigError
+
+SchedulerOption = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Run on the Dask scheduler at this address.")
+]
+SchedulerFileOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Run on the scheduler that writes this file (`dask scheduler` has it, too)."
+    ),
+]
+PrefixOption = Annotated[
+    str, typer.Option(metavar="PATH", help="Path in front of the page's, where a proxy passes it on.")
+]
+OriginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HOST[:PORT]", help="The address that browsers have of a proxy; may be given again."
+    ),
+]
 MissingOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -52,3 +72,14 @@ DtypeOption = Annotated[
 ChunkRowsOption = Annotated[
     int | None, typer.Option(metavar="N", help="Rows in a chunk; by default about 8 MiB.")
 ]
+
+
+def scheduler_at(address: str | None, file: str | None) -> str | None:
+    """The address of the scheduler that is named by it, or by a file; None where none is."""
+    if file is None:
+        return address
+    if address is not None:
+        raise ConfigError("--scheduler and --scheduler-file both name a scheduler; give one of them")
+    from altmin_dask.execution.connect import address_in
+
+    return address_in(file)

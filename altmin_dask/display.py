@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Self
 
 from dask.utils import format_bytes
 from rich.console import Console, RenderableType
@@ -19,6 +25,8 @@ from altmin_dask.training.record import Record
 
 MOST_LAYERS = 8
 """Layers whose figures are shown one by one."""
+SILENT_SECONDS = 30.0
+"""There is a line at least so often where the output is no terminal."""
 
 
 def shares(seconds: Mapping[str, float]) -> list[str]:
@@ -28,11 +36,117 @@ def shares(seconds: Mapping[str, float]) -> list[str]:
     return [f"{name} {seconds[name] / total:.0%}" for name in first if seconds[name] > 0.01 * total]
 
 
+def say(console: Console, line: str) -> None:
+    """Print a line as it is, however long; with the time in front where it is read later, as in the log of a job."""
+    stamp = "" if console.is_terminal else f"{datetime.now():%Y-%m-%d %H:%M:%S}  "
+    console.print(stamp + line, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def logged(log: Callable[[str], object]) -> Iterator[None]:
+    """Show what the package logs as a warning among the other lines of a run."""
+    logger, handler = logging.getLogger("altmin_dask"), _Shown(log)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Shown(logging.Handler):
+    def __init__(self, log: Callable[[str], object]) -> None:
+        super().__init__(logging.WARNING)
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.log(record.getMessage())
+
+
+class Heartbeat:
+    """Says every half minute, where the output is no terminal, how far it is: silence could be a hang.
+
+    Parameters
+    ----------
+    console : Console
+        Where.
+    text : str
+        What goes on; may be set anew at any time.
+    """
+
+    def __init__(self, console: Console, text: str) -> None:
+        self.console, self.text = console, text
+        self.begun = self.last = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="altmin-heartbeat")
+
+    def said(self) -> None:
+        """There was a line just now."""
+        self.last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if not self.console.is_terminal:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(min(1.0, SILENT_SECONDS / 10)):
+            now = time.monotonic()
+            if now - self.last >= SILENT_SECONDS:
+                self.last = now
+                say(self.console, f"{self.text}, {duration(now - self.begun)} so far")
+
+
+@contextmanager
+def counted(console: Console, what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar of how many samples of `total` are done, or lines of it; gives a function that is told."""
+    with (
+        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+        Heartbeat(console, what) as heartbeat,
+    ):
+        task = bar.add_task(what, total=total)
+
+        def told(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            heartbeat.text = f"{what}: {done:,} of {total:,} samples"
+
+        yield told
+
+
 class Lines(Callback):
-    """A plain line per record, and a table at the end."""
+    """A plain line per record and every half minute, and a table at the end.
+
+    The lines of the half minute come while it is used in a `with` block, which may begin before the data are there.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.heartbeat = Heartbeat(console, "the data are made ready")
+
+    def __enter__(self) -> Self:
+        self.heartbeat.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.heartbeat.__exit__(*error)
+
+    def on_start(self, context: RunContext) -> None:
+        """Say from now on that it trains."""
+        self.heartbeat.text = "training begins"
+
+    def on_progress(self, progress: RunProgress) -> None:
+        """Keep what the next line of the half minute says."""
+        self.heartbeat.text = "  ".join(
+            [
+                f"sweep {progress.sweep:7.3f} of {progress.max_sweeps:g}",
+                progress.waiting or f"{known(progress.rows_per_second)} rows/s",
+                f"{known(progress.seconds_left, duration)} left",
+            ]
+        )
 
     def on_record(self, record: Record) -> None:
         """Print the record."""
@@ -45,7 +159,8 @@ class Lines(Callback):
         ]
         if record.validation_accuracy is not None:
             parts.append(f"accuracy {record.validation_accuracy:.2%}")
-        self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
+        say(self.console, "  ".join(parts))
+        self.heartbeat.said()
 
     def on_end(self, outcome: Outcome) -> None:
         """Print what came of it."""
@@ -96,7 +211,7 @@ class Live(Lines):
             f"group {progress.group}/{progress.groups}",
             f"relaxed {known(progress.relaxed_objective)}",
             f"nested {known(progress.nested_loss)}",
-            f"{duration(progress.seconds_left)} left",
+            progress.waiting or f"{known(progress.seconds_left, duration)} left",
         ]
         self.bar.lines = figures_of(progress, self.record)
         self.bar.update(
@@ -126,7 +241,7 @@ def figures_of(progress: RunProgress, record: Record | None) -> list[str]:
     return ["  ".join(how), "  ".join([*where, *shares(usage.seconds)])]
 
 
-def display(console: Console) -> Callback:
+def display(console: Console) -> Lines:
     """What fits where the output goes: a live bar on a terminal, plain lines anywhere else."""
     return Live(console) if console.is_terminal else Lines(console)
 

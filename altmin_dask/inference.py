@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import zarr
 
@@ -23,6 +24,7 @@ from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.pieces import summed
 from altmin_dask.execution.samples import Samples
+from altmin_dask.execution.sharing import check_seen
 from altmin_dask.execution.task_graphs import Step, evaluate
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.network import Network
@@ -44,6 +46,10 @@ from altmin_dask.training.checks import check_digits, check_targets, computed_wi
 from altmin_dask.training.ranges import ranges_of
 from altmin_dask.types import Array
 
+SAMPLES_SHARED = (
+    "keep samples where all workers see them; what is made of a source on the way goes to Dask's temporary-directory "
+    "(DASK_TEMPORARY_DIRECTORY=FOLDER)"
+)
 _HOLDS = {"version": 1, "holds": "predictions"}
 PREDICTIONS = Layout(
     "a store that `altmin predict` wrote",
@@ -81,7 +87,8 @@ def opened(
     """
     model = model_of(run)
     targets = targets and KINDS[model.kind].target != "inputs"
-    with tempfile.TemporaryDirectory(prefix="altmin-") as temporary:
+    location = dask.config.get("temporary-directory", None)
+    with tempfile.TemporaryDirectory(prefix="altmin-", dir=location) as temporary:
         dtype = str(model.weights[0].dtype)
         find = partial(
             find_like, source, Path(temporary), model.scale, model.preparation, dtype, targets=targets
@@ -130,6 +137,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     model = Model.load(run.model)
     check_alike(store.title, store.scale, store.preparation, model, targets=True)
     target, network = KINDS[model.kind].target, fitted(model.network, store)
+    check_seen(executor, store.path, SAMPLES_SHARED)
     ranges = ranges_of(store, executor)
     check_targets(network, target, store, ranges, model.labels)
     check_digits(store, str(model.weights[0].dtype), computed_with(store, target), ranges)
@@ -192,6 +200,8 @@ def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Exe
     model = Model.load(run.model)
     check_alike(store.title, store.scale, store.preparation, model)
     network = fitted(model.network, store)
+    check_seen(executor, store.path, SAMPLES_SHARED)
+    check_seen(executor, folder.parent, "write to a folder that all workers share")
     check_digits(store, str(model.weights[0].dtype), computed_with(store, "inputs"))
     with _held_weights(run) as weights:
         step = _step(model, network, store, "inputs", weights)

@@ -15,10 +15,12 @@ from altmin_dask.execution.allocator import return_freed_arrays
 from altmin_dask.execution.connect import open_executor, planned_resources
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.resources import Resources
+from altmin_dask.execution.sharing import check_seen
 from altmin_dask.planning.plan import Plan, make_plan
 from altmin_dask.solvers.kfac import Stream
 from altmin_dask.storage.atomic import missing_folders, remove_empty
-from altmin_dask.storage.locations import local_path
+from altmin_dask.storage.fingerprints import fingerprint
+from altmin_dask.storage.locations import is_url, local_path
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.callbacks import Callback, Callbacks, Outcome
 from altmin_dask.training.context import RunContext
@@ -28,6 +30,8 @@ from altmin_dask.training.scales import warn_of_scales
 from altmin_dask.training.stores import open_stores
 from altmin_dask.training.trainer import Trainer
 from altmin_dask.types import Weights
+
+SHARING = "give a --run folder that all workers share, or keep weights and z in an object store by output.z"
 
 
 def default_run(pipeline: Pipeline, file: Path, resume: bool) -> Path:
@@ -63,15 +67,14 @@ def train(
     initial: Weights | None = None,
     stream: Stream | None = None,
     log: Callable[[str], object] = print,
+    sharing: str = SHARING,
 ) -> list[Record]:
     """Train a pipeline in a run folder.
 
     Parameters
     ----------
-    pipeline : Pipeline
-        What to train on what.
-    run : RunFolder
-        Where everything is kept.
+    pipeline, run : Pipeline, RunFolder
+        What to train on what, and where everything is kept.
     callbacks : sequence of Callback
         Told of the start, progress, records and the end.
     resume : bool
@@ -80,8 +83,8 @@ def train(
         Address of a running Dask scheduler, or a client of it.
     initial, stream : tuple of ndarray, (d_i, d_{i−1} + 1), and Stream, optional
         Weights that a new run begins with, and, where its samples are the next of many, what is known of the others.
-    log : callable
-        Told a few lines at the start and the end.
+    log, sharing : callable, str
+        Told a few lines at the start and the end; what is to be done where workers do not see the run folder.
 
     Returns
     -------
@@ -107,12 +110,23 @@ def train(
     """
     run.check(pipeline.identity(), resume)
     plan = None if scheduler is not None else _checked_plan(pipeline, run)
-    with _claimed(pipeline, run, resume), open_executor(pipeline.cluster, scheduler) as executor:
+    with _claimed(pipeline, run, resume), _opened(pipeline, run, scheduler, sharing) as executor:
         plan = plan or _checked_plan(pipeline, run, executor)
         publisher = Publisher(executor, plan, log)
         problem = _open_problem(pipeline, run, executor, plan, log)
         context = RunContext(pipeline, problem, run, executor, stream, publisher.usage)
         return _told(context, Callbacks([publisher, *callbacks]), initial, log)
+
+
+@contextmanager
+def _opened(
+    pipeline: Pipeline, run: RunFolder, scheduler: str | Client | None, sharing: str
+) -> Iterator[Executor]:
+    """Where tasks run, and see the run folder if there is something for them in it."""
+    with open_executor(pipeline.cluster, scheduler) as executor:
+        if not is_url(run.steps):
+            check_seen(executor, run.manifest.file, sharing)
+        yield executor
 
 
 @contextmanager
@@ -136,13 +150,14 @@ def _describe(
 ) -> None:
     """Write down what followed from the data, and say it in a line."""
     store, network = problem.train.store, problem.task_context.network
-    validation = problem.validation.store.path if problem.validation else None
+    stores = {"train": store, "validation": problem.validation.store if problem.validation else None}
     run.manifest.write(
         pipeline.model_dump(mode="json"),
         pipeline.identity(),
         started=run.started,
         resolved=problem.settings.to_dict(),
-        stores={"train": store.path, "validation": validation},
+        stores={role: each.path if each else None for role, each in stores.items()},
+        fingerprints={role: fingerprint(each.arrays) for role, each in stores.items() if each},
         shapes={
             "rows": store.rows,
             "chunk_rows": store.chunk_rows,

@@ -16,7 +16,8 @@ from altmin_dask import inference
 from altmin_dask.config import ClusterTable
 from altmin_dask.data.find import find_store
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import ConfigError, DataError, ExistsError, SchedulerError
+from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError, SchedulerError
+from altmin_dask.execution.cluster import Cluster
 from altmin_dask.execution.connect import open_executor
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.threads import Threads
@@ -252,13 +253,35 @@ def test_existing_destinations(samples, make_store, tmp_path):
 # --- executors
 
 
-def test_a_scheduler_without_workers(monkeypatch):
-    monkeypatch.setattr("altmin_dask.execution.connect.CONNECT_SECONDS", 1)
-    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+def test_workers_that_do_not_see_samples_or_the_destination_are_told_of(
+    samples, make_store, cluster_address, tmp_path, monkeypatch
+):
+    """They are on this machine; that they are elsewhere is pretended."""
+    hidden: list[str] = []
+    run, store = make_run(tmp_path, "autoencoder"), make_store(samples)
+    monkeypatch.setattr(Cluster, "run", lambda self, function, path: [("far", path not in hidden)])
+    with open_executor(ClusterTable(), cluster_address) as executor:
+        hidden[:] = [store.path]
+        advice = (
+            r"1 of 1 workers, at far, do not see .*; keep samples where .*DASK_TEMPORARY_DIRECTORY=FOLDER"
+        )
+        with pytest.raises(MissingError, match=advice):
+            evaluate_store(run, store, executor)
+        with pytest.raises(MissingError, match=advice):
+            predict_store(run, store, tmp_path / "p.zarr", executor)
+        hidden[:] = [str(tmp_path)]
+        with pytest.raises(MissingError, match=r"do not see .*; write to a folder that all workers share"):
+            predict_store(run, store, tmp_path / "p.zarr", executor)
+
+
+def test_a_scheduler_without_workers():
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster:
         address = cluster.scheduler_address
         with (
-            pytest.raises(SchedulerError, match="has no workers; start one with `dask worker tcp://"),
-            open_executor(ClusterTable(), address),
+            pytest.raises(
+                SchedulerError, match=r"no workers for 0\.1 s \(cluster.patience\); start one with `dask w"
+            ),
+            open_executor(ClusterTable(patience=0.1), address),
         ):
             pass
 

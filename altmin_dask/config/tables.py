@@ -150,7 +150,9 @@ class ClusterTable(Table):
     dashboard: Annotated[str, Field(pattern=r"^[^\s:/]*:\d{1,5}$")] = ":8787"
     """Address of a local cluster's dashboard; ":0" for any free port."""
     patience: Positive = 300.0
-    """Seconds that a step waits for a worker when the last one is gone."""
+    """Seconds that a step, or the start, waits for a worker where there is none, or none that could do it."""
+    connect_timeout: Positive = 10.0
+    """Seconds in which a scheduler that was named has to answer."""
     split_every: Annotated[int, Field(ge=2)] = 4
     """Statistics that are added up in one task of the tree."""
 

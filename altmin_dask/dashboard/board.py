@@ -107,11 +107,16 @@ class RunState:
 
     @property
     def rows_per_second(self) -> float | None:
-        """Samples visited in a second, lately; None if nothing is known of it."""
+        """Samples visited in a second, lately; None if nothing is known of it.
+
+        It becomes less where no more messages come, for longer than they are apart and are measured over.
+        """
         if len(self.marks) < 2:
             return None
-        last, sweep = self.marks[-1]
+        (before, _), (last, sweep), now = self.marks[-2], self.marks[-1], time.time()
         first, since = next(mark for mark in self.marks if last - mark[0] <= RATE_SECONDS)
+        if now - last > max(RATE_SECONDS, 2 * (last - before)):
+            last = now
         return None if last <= first else (sweep - since) * self.rows / (last - first)
 
 

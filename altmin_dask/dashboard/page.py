@@ -412,7 +412,7 @@ def _line(number: int, state: RunState) -> str:
         known(last.validation_loss if last else None, unknown=""),
         known(state.rows_per_second if running else None, unknown=""),
         known(running.seconds_left if running else None, duration, unknown=""),
-        escape(state.status),
+        escape(f"{state.status}: {running.waiting}" if running and running.waiting else state.status),
     ]
     about = f'<tr><td colspan="8" style="opacity:0.7">{escape(state.description)}</td></tr>'
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" + about

@@ -20,6 +20,8 @@ from altmin_dask.training import progress, record
 PAGE = "altmin"
 CLIENT = "altmin_client"
 """What fine performance metrics call the process that trains."""
+KEPT_NOTES = 20
+"""Of what was submitted, in a span."""
 _log = logging.getLogger("distributed.scheduler")
 
 
@@ -54,6 +56,7 @@ class RunBoard(SchedulerPlugin):
         assert self.cluster is not None
         self._account(message)
         self.board.apply(message)
+        self.cluster.fold(message["span"])
         return {"seconds": self.cluster.seconds(message["span"]), "memory": self.cluster.memory()}
 
     def remove_client(self, scheduler: Any, client: str) -> None:
@@ -120,6 +123,39 @@ class SchedulerCluster:
                     if key[0] == "execute" and key[-1] == "seconds"
                 )
         return by_activity(*parts)
+
+    def fold(self, span: str) -> None:
+        """Let what a run has done take no more memory the longer it goes on.
+
+        Spans keep each group of tasks that ever ran under them, and every step has groups of its own: those that the
+        scheduler has forgotten become one for each kind of task, which counts for all. So do notes of submissions.
+        """
+        spans = self.scheduler.extensions.get("spans")
+        for found in spans.spans_search_by_name.get((span,), ()) if spans else ():
+            for part in found.traverse_spans():
+                forgotten: dict[str, Any] = {}
+                for group in sorted(part.groups, key=lambda each: float(each.start or "inf")):
+                    if self.scheduler.task_groups.get(group.name) is group:
+                        continue
+                    kept = forgotten.setdefault(group.prefix.name, group)
+                    kept.dependencies = set()
+                    if kept is not group:
+                        _add(kept, group)
+                        part.groups.remove(group)
+                if part._metadata is not None:
+                    del part._metadata["collections"][:-KEPT_NOTES]
+
+
+def _add(kept: Any, group: Any) -> None:
+    """Let one group of tasks count for another that is over."""
+    kept.nbytes_total += group.nbytes_total
+    kept._duration_us += group._duration_us
+    kept._size += group._size
+    for name in ("states", "_all_durations_us", "_types"):
+        mine = getattr(kept, name)
+        for key, count in getattr(group, name).items():
+            mine[key] = mine.get(key, 0) + count
+    kept.stop = max(kept.stop, group.stop)
 
 
 def install(client: Client) -> str | None:

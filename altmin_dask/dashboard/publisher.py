@@ -28,6 +28,8 @@ from altmin_dask.types import Array
 
 TELL_SECONDS, NOTE_SECONDS, DRAW_SECONDS = 0.5, 2.0, 5.0
 """Between two messages of progress, two notes in the run folder, and two rows of pictures, at least."""
+RETURN_SECONDS = 10.0
+"""A scheduler that could not be told is tried again so often."""
 SHARE = 0.005
 """All of these are further apart where they would take more than this share of the time."""
 CLIENT = ("solve", "wait", "commit")
@@ -76,6 +78,7 @@ class Publisher(Callback):
         self.executor, self.plan, self.log = executor, plan, log
         self.client: Client | None = executor.client
         self.telling, self.noting, self.drawing = map(Rhythm, (TELL_SECONDS, NOTE_SECONDS, DRAW_SECONDS))
+        self.returning = Rhythm(RETURN_SECONDS)
         self.process = psutil.Process()
         self.samples: Array | None = None
         self.workers: dict[str, Any] = {}
@@ -98,18 +101,21 @@ class Publisher(Callback):
         self.context = context
         if self.client is not None and (url := _installed(self.client)) is not None:
             self.log(f"dashboard: {url}")
+        self._begin()
+
+    def _begin(self) -> None:
         pipeline, network, folder = (
-            context.pipeline,
-            context.network,
-            context.run.path.resolve(),
+            self.context.pipeline,
+            self.context.network,
+            self.context.run.path.resolve(),
         )
         sizes = "-".join(map(str, network.sizes))
         self._tell(
             "begin",
             title=_text(pipeline.output.title or folder.name),
-            description=_text(f"{folder}: {sizes} {pipeline.network.kind}, {context.rows:,} samples"),
+            description=_text(f"{folder}: {sizes} {pipeline.network.kind}, {self.context.rows:,} samples"),
             plan={"worker_memory": self.plan.worker_memory},
-            rows=context.rows,
+            rows=self.context.rows,
             client=None if self.client is None else self.client.id,
             records=self._history(),
         )
@@ -117,12 +123,22 @@ class Publisher(Callback):
     def on_progress(self, progress: Progress) -> None:
         """Tell now and then."""
         self.last = progress
+        if self.client is None and self.executor.client is not None and self.returning.due:
+            with self.returning.beat():
+                self._return(self.executor.client)
         if self.telling.due:
             with self.telling.beat():
                 self._progress(progress)
         if self.noting.due:
             with self.noting.beat():
                 self._note("running")
+
+    def _return(self, client: Client) -> None:
+        """Begin once more, with the whole history, on a scheduler that could not be told any more."""
+        if client.status == "running":
+            _installed(client)
+            self.client = client
+            self._begin()
 
     def on_record(self, record: Record) -> None:
         """Tell, and show pictures now and then."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from bokeh.application import Application
 from bokeh.application.handlers.function import FunctionHandler
+from bokeh.resources import Resources
 from bokeh.server.server import Server
+from bokeh.server.views.static_handler import StaticHandler
 
 from altmin_dask.dashboard.board import Board
 from altmin_dask.dashboard.page import document
@@ -23,6 +25,8 @@ from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.record import read_records
 
 PAGE = "/altmin"
+LOOPBACK = "127.0.0.1", "localhost", "::1"
+"""Addresses that only this machine reaches."""
 SILENT_SECONDS = 60.0
 """After so long a run that said nothing may be none any more."""
 
@@ -110,19 +114,63 @@ class Follower:
         self._tell("pictures", pictures=rows)
 
 
-def serve(run: RunFolder, address: str, port: int, log: Callable[[str], object]) -> None:
+def serve(
+    run: RunFolder,
+    address: str,
+    port: int,
+    log: Callable[[str], object],
+    *,
+    prefix: str = "",
+    origins: Sequence[str] = (),
+) -> None:
     """Serve the page of a run folder until interrupted.
 
     Parameters
     ----------
+    run, address, port, prefix, origins
+        As of `make_server`.
+    log : callable
+        Told the URL.
+
+    Raises
+    ------
+    MissingError
+        If the folder holds no run.
+    ConfigError
+        If the address or the port cannot be had.
+    """
+    server = make_server(run, address, port, prefix=prefix, origins=origins)
+    local = address in LOOPBACK
+    reach = "this machine only" if local else f"whoever reaches {address}"
+    log(
+        f"dashboard: http://{_host(address)}:{server.port}{server.prefix}{PAGE}  (for {reach}; Ctrl-C ends it)"
+    )
+    server.start()
+    try:
+        server.io_loop.start()
+    except KeyboardInterrupt:
+        server.stop()
+
+
+def make_server(
+    run: RunFolder, address: str, port: int, *, prefix: str = "", origins: Sequence[str] = ()
+) -> Server:
+    """A server of the page that has not begun.
+
+    Its page names all that it loads from where it is itself, so that a proxy may have it at any path.
+
+    Parameters
+    ----------
     run : RunFolder
-        Which.
+        Whose.
     address : str
         Where to listen: "127.0.0.1" is this machine only.
     port : int
         0 for any that is free.
-    log : callable
-        Told the URL.
+    prefix : str
+        Path in front of that of the page, where a proxy passes it on.
+    origins : sequence of str
+        HOST or HOST:PORT in the browser's address, where a proxy has another than the server.
 
     Raises
     ------
@@ -134,25 +182,28 @@ def serve(run: RunFolder, address: str, port: int, log: Callable[[str], object])
     follower = Follower(run)
     follower.follow()
     application = Application(FunctionHandler(partial(_page, follower)))
-    host = "localhost" if address in ("127.0.0.1", "::1") else address
     try:
-        server = Server(
-            {PAGE: application},
-            address=address,
-            port=port,
-            allow_websocket_origin=["*"] if (address == "0.0.0.0") else None,
-        )
+        server = Server({PAGE: application}, address=address, port=port, prefix=prefix)
     except OSError as error:
         raise ConfigError(
             f"{address}:{port} cannot be listened at ({error.strerror}); give another --port"
         ) from None
-    reach = "this machine only" if host == "localhost" else f"whoever reaches {address}"
-    log(f"dashboard: http://{host}:{server.port}{PAGE}  (for {reach}; Ctrl-C ends it)")
-    server.start()
-    try:
-        server.io_loop.start()
-    except KeyboardInterrupt:
-        server.stop()
+    pages = server._tornado
+    names = (_host(address), "localhost", address) if address in LOOPBACK else ("*",)
+    pages.websocket_origins.update(f"{name}:{server.port}" for name in names if name != "*")
+    pages.websocket_origins.update({"*"} & set(names), *({each, f"{each}:*"} for each in origins))
+    # relative, and so right whatever a proxy has put in front
+    pages.resources = lambda absolute_url=None: Resources(
+        mode="server", root_url="./", path_versioner=StaticHandler.append_version
+    )
+    return server
+
+
+def _host(address: str) -> str:
+    """The address as URLs have it."""
+    if address == "127.0.0.1":
+        return "localhost"
+    return f"[{address}]" if ":" in address else address
 
 
 def _page(follower: Follower, doc: Any) -> None:

@@ -48,7 +48,7 @@ from altmin_dask.estimators.parameters import Parameters
 from altmin_dask.estimators.preparing import like_the_model, prepared_as
 from altmin_dask.estimators.recent import everything, joined, recent
 from altmin_dask.estimators.samples import Inputs, is_frame, of_location, of_table
-from altmin_dask.estimators.settings import chunk_rows_of, pipeline_of, place_of, share_held_out
+from altmin_dask.estimators.settings import SHARING, chunk_rows_of, pipeline_of, place_of, share_held_out
 from altmin_dask.estimators.watch import CallbackSupportMixin, FitCallbacks, Stop, with_callbacks
 from altmin_dask.estimators.weighting import weighted
 from altmin_dask.preparation import Preparation
@@ -212,10 +212,11 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
                     pipeline,
                     run,
                     [watch],
-                    scheduler=place_of(self.scheduler),
+                    scheduler=place_of(self.scheduler, train),
                     initial=initial if streamed is None else streamed.weights,
                     stream=Stream(self._streamed_rows, remembered) if partial else None,
                     log=print if self.verbose else lambda line: None,
+                    sharing=SHARING,
                 )
             found = learnt()
             if partial:

@@ -188,7 +188,9 @@ class Parameters:
     )
     scheduler: str | None = parameter(
         "Where is trained: None is the Dask client that is active (``Client(...)``, ``client.as_current()``), or else "
-        "threads of this process; 'threads' is always these; otherwise the address of a scheduler.",
+        "threads of this process, as also for samples of at most 1,048,576 numbers (rows × features), for which a "
+        "cluster takes longer; 'cluster' is the active client whatever the size, 'threads' is always this process; "
+        "otherwise the address of a scheduler.",
         default=None,
     )
     workers: int | None = parameter(

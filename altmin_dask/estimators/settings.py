@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from functools import cache
 from math import prod
 from typing import Any
 
 import numpy as np
-from distributed import Client, get_worker
+from distributed import Client, get_client, get_worker
 
 from altmin_dask.config import Pipeline, make_pipeline
 from altmin_dask.data.sample_store import SampleStore
@@ -17,7 +19,14 @@ from altmin_dask.estimators.parameters import Parameters
 from altmin_dask.networks.defaults import DEFAULTS
 
 SMALL = 1 << 20
-"""Samples of no more numbers than these get chunks of a whole group: more tasks would take longer."""
+"""Samples of no more numbers than these get chunks of a whole group, and stay on threads if nobody says otherwise: more
+tasks would take longer."""
+
+SHARING = (
+    "give a temporary_folder that all workers share, or a Dask configuration with such a temporary-directory"
+)
+"""What to do where workers do not see the folder that a fit takes place in."""
+_log = logging.getLogger("altmin_dask")
 
 _SOLVER = ("penalty", "mu", "ridge", "proximal")
 _TRAINING = ("schedule", "max_sweeps", "n_iter_no_change", "tol", "group_chunks", "max_staleness")
@@ -110,18 +119,49 @@ def share_held_out(parameters: Parameters) -> float:
     return float(fraction)
 
 
-def place_of(scheduler: str | None) -> str | Client | None:
-    """The client that is active, an address, or None for threads."""
-    if scheduler is not None:
+def place_of(scheduler: str | None, train: SampleStore) -> str | Client | None:
+    """The client that is active, an address, or None for threads.
+
+    Without a word of the user, samples of no more numbers than `SMALL` stay on the threads of this process although a
+    client is active: their chunks are whole groups, so that a step is the task of one worker, and to hand it over takes
+    longer than to do it.
+
+    Raises
+    ------
+    ConfigError
+        If the active client is asked for, and there is none.
+    """
+    if scheduler not in (None, "cluster"):
         return None if scheduler == "threads" else scheduler
     try:
         get_worker()
+        within = (
+            True  # a task: one that waited for tasks of its own could wait forever, if nobody thought of it
+        )
     except ValueError:
-        try:
-            return Client.current()
-        except ValueError:
+        within = False
+    try:
+        client = None if within and scheduler is None else get_client() if within else Client.current()
+    except ValueError:
+        if scheduler is None:
             return None
-    return None  # within a task: one that waited for tasks of its own could wait forever
+        raise ConfigError(
+            "scheduler = 'cluster', but no Dask client is active; make one, or give an address"
+        ) from None
+    if scheduler is None and client is not None and train.rows * train.features <= SMALL:
+        _say_small()
+        return None
+    return client
+
+
+@cache
+def _say_small() -> None:
+    """Once in a process."""
+    _log.warning(
+        "a Dask client is active, but samples of at most %s numbers are fitted faster on threads of this process; "
+        "scheduler='cluster' takes its workers",
+        f"{SMALL:,}",
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import os
+import sys
 import time
 import uuid
 import warnings
@@ -22,16 +25,16 @@ from distributed import Client, Future, LocalCluster, performance_report, wait
 
 from altmin_dask.config import ClusterTable
 from altmin_dask.errors import ConfigError, FaultError
+from altmin_dask.execution import own_worker
 from altmin_dask.execution.executor import Submission
-from altmin_dask.execution.faults import KEPT
+from altmin_dask.execution.faults import KEPT, LOST
 from altmin_dask.execution.resources import Resources, parsed_limit, rounded_latency
 from altmin_dask.execution.threads import each
 from altmin_dask.execution.timing import process_clock
+from altmin_dask.execution.waiting import SAY_SECONDS, reason_of
 from altmin_dask.storage.atomic import write_bytes
 from altmin_dask.storage.locations import filesystem_of
 
-POLL_SECONDS = 5
-"""How often a step that waits looks whether there is any worker left."""
 LOCAL_LATENCY = 0.016
 """Seconds of a step besides its longest task on workers of this machine, about."""
 LATENCY_ROUNDS = 5
@@ -40,8 +43,13 @@ SOLVING_THREADS = 8
 """At most so many solve for a step: there are seldom more layers."""
 COUNT_SECONDS = 5
 """How often workers are counted."""
+POLL_SECONDS = 2
+"""How often a step that waits looks what it waits for."""
+RETRY_SECONDS = 0.5
+"""How often a scheduler that is gone is asked whether it is back."""
 SETTLE_SECONDS = 30
 """How long a step that is given up waits for tasks that still run: one takes about a second."""
+_log = logging.getLogger("altmin_dask")
 
 
 @dataclass
@@ -53,14 +61,19 @@ class Cluster:
     client : Client
         Of its scheduler.
     patience : float
-        How long a step waits, in seconds, while there is no worker.
+        How long a step waits, in seconds, while there is no worker that could do it, or no scheduler.
     local : bool
         Whether it is one of this machine, that was opened for the run.
+    reinstalled : list of callable
+        What brings to a scheduler what it has to know, if it was started again; each asks it.
     """
 
     client: Client
     patience: float = 300.0
     local: bool = False
+    _told: Callable[[str], object] | None = None
+    _said: str = ""
+    reinstalled: list[Callable[[], object]] = field(default_factory=list)
     _begun: float = field(default_factory=time.monotonic)
     _spent: dict[tuple[str, int, str], tuple[float, float]] = field(default_factory=dict)
     _places: tuple[int, float] = (1, 0.0)
@@ -118,6 +131,37 @@ class Cluster:
         """Cancel what was submitted, and wait for the tasks that still run."""
         if submissions:
             self._settle([future for each in submissions for future in each.futures])
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """What a function gives in every worker that answers."""
+        return list(self.client.run(function, *arguments, on_error="ignore").values())
+
+    def recovers(self, error: BaseException) -> bool:
+        """Whether somebody restarted the workers, or a scheduler is back whose connection was lost."""
+        client = self.client
+        if not isinstance(error, LOST) and not (client.status != "running" and isinstance(error, OSError)):
+            return False
+        end = time.monotonic() + self.patience
+        try:
+            while client.status in ("running", "connecting") and time.monotonic() < end:
+                with suppress(*LOST, OSError):
+                    if client.status == "running":  # as it may be for a moment after the scheduler is gone
+                        for reinstall in self.reinstalled:
+                            reinstall()
+                        _log.warning(
+                            "what the cluster was at is lost: %s; training goes on from its last commit",
+                            _cause(error),
+                        )
+                        return True
+                self._tell("waits for the connection to its scheduler")
+                time.sleep(RETRY_SECONDS)
+        finally:
+            self._tell("")
+        return False
+
+    def report_waits(self, told: Callable[[str], object]) -> None:
+        """Tell somebody, besides the log, what is waited for: again and again while it is, and "" when it is not."""
+        self._told = told
 
     def cpu_seconds(self) -> float:
         """CPU seconds of this process and of every worker process since it took part.
@@ -185,21 +229,35 @@ class Cluster:
                 filesystem.rm_file(path)
 
     def _wait(self, started: Sequence[Future[Any]], when: str) -> None:
-        """Wait for any, or for all: workers may come and go, but one at least has to come."""
-        alone_since = None
-        while True:
-            with suppress(TimeoutError), self.client.as_current():  # which need not be anybody's default
-                wait(started, timeout=POLL_SECONDS, return_when=when)
-                return
-            if self.client.nthreads():
-                alone_since = None
-                continue
-            alone_since = alone_since or time.monotonic()
-            if time.monotonic() - alone_since > self.patience:
-                raise FaultError(
-                    f"there has been no worker for {self.patience:g} s (cluster.patience); start some with "
-                    f"`dask worker {self.client.scheduler_info()['address']}`; {KEPT}"
-                )
+        """Wait for any, or for all: workers may come and go, but one at least has to come that can do it."""
+        begun = time.monotonic()
+        idle_since, told = begun, False
+        try:
+            while True:
+                with suppress(TimeoutError), self.client.as_current():  # which need not be anybody's default
+                    wait(started, timeout=POLL_SECONDS, return_when=when)
+                    return
+                now, found = time.monotonic(), reason_of(self.client, started)
+                if not found.lack:
+                    idle_since = now
+                elif now - idle_since > self.patience:
+                    raise FaultError(
+                        f"{found.lack} for {self.patience:g} s (cluster.patience); {found.advice}; {KEPT}"
+                    )
+                if now - begun > SAY_SECONDS:
+                    told = True
+                    self._tell(found.text)
+        finally:
+            if told:
+                self._tell("")
+
+    def _tell(self, text: str) -> None:
+        """Say what is waited for; nothing where tasks run, or the wait is over."""
+        if text != self._said:
+            _log.warning("the run %s", text or "goes on")
+        self._said = text
+        if self._told is not None:
+            self._told(text)
 
     def _settle(self, started: Sequence[Future[Any]]) -> None:
         """Cancel, until nothing is about to run: a graph may reach the scheduler, and a task its worker, after that."""
@@ -231,6 +289,12 @@ def _waiting(dask_worker: Any) -> int:
     return int(state.executing_count) + len(state.ready) + len(state.constrained)
 
 
+def _cause(error: BaseException) -> str:
+    """What happened, in a few words."""
+    restarted = "scheduler-restart" in str(getattr(error, "reason", "")) or "scheduler-restart" in str(error)
+    return "somebody restarted its workers" if restarted else "the connection to its scheduler was gone"
+
+
 def planned_cluster(settings: ClusterTable) -> Resources:
     """What `kind = "local"` asks for."""
     threads = settings.threads_per_worker
@@ -246,8 +310,9 @@ def open_cluster(settings: ClusterTable) -> Iterator[Cluster]:
     Raises
     ------
     ConfigError
-        If its settings cannot be used.
+        If its settings cannot be used, or its processes would run the script again that wants it.
     """
+    _check_script()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Port .* is already in use")
         try:
@@ -256,8 +321,24 @@ def open_cluster(settings: ClusterTable) -> Iterator[Cluster]:
                 threads_per_worker=settings.threads_per_worker,
                 memory_limit=settings.memory_limit,
                 dashboard_address=settings.dashboard,
+                preload=[own_worker.__name__],
             )
         except RuntimeError as error:
             raise ConfigError(f"a local cluster as of [cluster] cannot be started: {error}") from None
     with cluster, Client(cluster) as client:
         yield Cluster(client, settings.patience, local=True)
+
+
+def _check_script() -> None:
+    """Refuse a script without a guard: every process that is started would run it, and start processes itself."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    starting = getattr(multiprocessing.current_process(), "_inheriting", False)
+    unguarded = False
+    if not starting and file is not None:
+        with suppress(OSError, UnicodeDecodeError):
+            unguarded = "__main__" not in Path(file).read_text(encoding="utf-8")
+    if starting or unguarded:
+        raise ConfigError(
+            f"the processes of a local cluster import {file or 'the script'}, and would begin to train there, too; put "
+            'what starts it below `if __name__ == "__main__":`'
+        )

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from types import MappingProxyType
 
-from distributed import Client
+from distributed import Client, rejoin, secede
+from distributed.threadpoolexecutor import thread_state
 
 from altmin_dask.config import ClusterTable
-from altmin_dask.errors import ConfigError, SchedulerError
+from altmin_dask.errors import ConfigError, FaultError, MissingError, SchedulerError
 from altmin_dask.execution.cluster import Cluster, open_cluster, planned_cluster
-from altmin_dask.execution.executor import Executor
+from altmin_dask.execution.executor import Executor, Submission
+from altmin_dask.execution.newcomers import guarded
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.threads import open_threads, planned_threads
+from altmin_dask.execution.versions import versions
 
-CONNECT_SECONDS = 10
-"""How long a scheduler that was named has to answer, and to have a worker."""
 _ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?([^\s/:\[\]]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
+_HERE = re.compile(r"inproc://\S+")
+"""Address of a scheduler that is a thread of this process."""
 
 
 @dataclass(frozen=True)
@@ -59,60 +64,142 @@ def open_executor(settings: ClusterTable, scheduler: str | Client | None = None)
     settings : ClusterTable
         The pipeline's `[cluster]`.
     scheduler : str or Client, optional
-        Address of a running scheduler, or a client of it that stays open; goes before `settings`.
+        Address of a running scheduler, or a client of it that stays open; goes before `settings`. If it has no worker,
+        as where a cluster adapts to what there is to do, one is waited for.
 
     Raises
     ------
     ConfigError
-        If the address is none, or the settings of a local cluster cannot be used.
+        If the address is none, the client is asynchronous, or the settings of a local cluster cannot be used.
     SchedulerError
-        If nothing answers at that address within ten seconds, or it has no workers.
+        If nothing answers at that address in time, or no worker comes, or workers have other versions.
     """
     if scheduler is None:
         with KINDS[settings.kind].opened(settings) as executor:
             yield executor
-    elif isinstance(scheduler, Client):
-        _check_workers(scheduler)
-        yield Cluster(scheduler, settings.patience)
-    else:
-        with _connect(scheduler) as client:
-            yield Cluster(client, settings.patience)
+        return
+    with _beside_the_task():
+        if isinstance(scheduler, Client):
+            _check_client(scheduler)
+            with _ready(Cluster(scheduler, settings.patience)) as executor:
+                yield executor
+        else:
+            with (
+                _connect(scheduler, settings.connect_timeout) as client,
+                _ready(Cluster(client, settings.patience)) as executor,
+            ):
+                yield executor
+
+
+def address_in(file: str | os.PathLike[str], seconds: float = 10.0) -> str:
+    """The address in what `dask scheduler --scheduler-file` writes, which may be about to do so.
+
+    Raises
+    ------
+    MissingError
+        If there is no such file in so many seconds.
+    ConfigError
+        If it holds no address.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with open(file, encoding="utf-8") as opened:
+                return str(json.load(opened)["address"])
+        except FileNotFoundError:
+            if time.monotonic() > end:
+                raise MissingError(
+                    f"there is no file {os.fspath(file)}; `dask scheduler --scheduler-file {os.fspath(file)}` writes it"
+                ) from None
+        except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+            if time.monotonic() > end:  # it may be half-written
+                raise ConfigError(
+                    f"{os.fspath(file)} holds no address of a scheduler; name the file that "
+                    "`dask scheduler --scheduler-file` writes"
+                ) from None
+        time.sleep(0.1)
 
 
 @contextmanager
-def _connect(address: str) -> Iterator[Client]:
+def _beside_the_task() -> Iterator[None]:
+    """Within a task, give the worker back its thread: tasks that are waited for may need it."""
+    if not getattr(thread_state, "proceed", False):
+        yield
+        return
+    secede()
+    try:
+        yield
+    finally:
+        rejoin()
+
+
+def _check_client(client: Client) -> None:
+    if client.asynchronous:
+        raise ConfigError(
+            "the client is asynchronous, and training waits for what it computes; give the scheduler's address "
+            "instead, in a thread of its own (asyncio.to_thread), or a client made without asynchronous=True"
+        )
+    if client.status not in ("running", "connecting"):
+        raise SchedulerError(f"the client is {client.status}; give one that is connected to its scheduler")
+
+
+@contextmanager
+def _connect(address: str, seconds: float) -> Iterator[Client]:
     match = _ADDRESS.fullmatch(address)
-    if match is None or not 0 < int(match["port"]) < 1 << 16:
+    if not _HERE.fullmatch(address) and (match is None or not 0 < int(match["port"]) < 1 << 16):
         raise ConfigError(f"{address!r} is no address of a scheduler; write HOST:PORT or tcp://HOST:PORT")
     try:
-        client = Client(address, timeout=CONNECT_SECONDS)
+        client = Client(address, timeout=seconds, set_as_default=False)
     except (OSError, TimeoutError):
         raise SchedulerError(
-            f"no Dask scheduler answers at {address}; start one with `dask scheduler`, or check the address"
+            f"no Dask scheduler answers at {address} in {seconds:g} s (cluster.connect_timeout); start one with "
+            "`dask scheduler`, or check the address"
+        ) from None
+    except ValueError:
+        raise SchedulerError(
+            f"the scheduler at {address} is a thread of another process; only that one reaches it"
         ) from None
     except TypeError as error:  # a tls:// address without certificates
         raise ConfigError(f"scheduler address {address}: {error}") from None
     with client:
-        try:
-            client.wait_for_workers(1, timeout=CONNECT_SECONDS)
-        except TimeoutError:
-            raise SchedulerError(
-                f"the Dask scheduler at {address} has no workers; start one with `dask worker {address}`"
-            ) from None
-        _check_workers(client)
         yield client
+
+
+@contextmanager
+def _ready(cluster: Cluster) -> Iterator[Cluster]:
+    """Wait for the first worker, and check all there are, and those that join while the block lasts."""
+    client = cluster.client
+    if not client.nthreads():
+        # a cluster that adapts to what there is to do starts workers for tasks only
+        task = client.submit(int, pure=False)
+        try:
+            cluster.first([Submission(task, tuple, [task])])
+        except FaultError:
+            address = client.scheduler_info()["address"]
+            raise SchedulerError(
+                f"the Dask scheduler at {address} has had no workers for {cluster.patience:g} s (cluster.patience); "
+                f"start one with `dask worker {address}`"
+            ) from None
+    _check_workers(client)
+    before, client._timeout = client._timeout, max(client._timeout, cluster.patience)  # to connect once more
+    try:
+        with guarded(client) as guard_again:
+            cluster.reinstalled.append(guard_again)
+            yield cluster
+    finally:
+        client._timeout = before
 
 
 def _check_workers(client: Client) -> None:
     """Refuse a scheduler or workers that lack the package, or workers of other versions than the bits depend on."""
-    ours = _versions()
+    ours = versions()
     try:
-        client.run_on_scheduler(_versions)
+        client.run_on_scheduler(versions)
     except Exception as error:
         raise SchedulerError(
             f"the scheduler cannot read tasks of altmin_dask ({error}); install it there as here"
         ) from None
-    for worker, theirs in client.run(_versions, on_error="return").items():
+    for worker, theirs in client.run(versions, on_error="return").items():
         if isinstance(theirs, Exception):
             raise SchedulerError(
                 f"worker {worker} cannot run altmin_dask ({theirs}); install it there as here"
@@ -121,7 +208,3 @@ def _check_workers(client: Client) -> None:
             raise SchedulerError(
                 f"worker {worker} has {theirs}, this process {ours}; install the same versions"
             )
-
-
-def _versions() -> str:
-    return ", ".join(f"{name} {version(name)}" for name in ("altmin-dask", "numpy", "scipy", "zarr"))

@@ -64,6 +64,21 @@ class Executor(Protocol):
     def cancel(self, submissions: Sequence[Submission]) -> None:
         """Wait until nothing of what was submitted runs any more, whatever comes of it."""
 
+    def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """What a function gives in every other process that takes part; nothing where there is none."""
+
+    def recovers(self, error: BaseException) -> bool:
+        """Whether an error means only that what was computed is lost, as somebody restarted the workers, and is over.
+
+        Waits for a scheduler whose connection is lost. Nothing that was submitted or kept is there any more.
+        """
+
+    def report_waits(self, told: Callable[[str], object]) -> None:
+        """Tell from now on, every few seconds, what a step waits for that takes longer than ten ("waits for …").
+
+        It is "" while tasks run, and when the step is done.
+        """
+
     def cpu_seconds(self) -> float:
         """CPU seconds of all processes that take or took part, since some fixed moment."""
 

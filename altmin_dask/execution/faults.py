@@ -14,6 +14,8 @@ from distributed.comm.core import CommClosedError
 
 from altmin_dask.errors import AltMinError, FaultError, StorageError
 
+LOST = CommClosedError, CancelledError, AsyncCancelledError, TimeoutError
+"""What Dask raises where a scheduler is gone, or has forgotten what it was asked."""
 KEPT = "what was committed is kept: go on by --resume"
 
 
@@ -42,7 +44,7 @@ def explained_faults(where: str) -> Iterator[None]:
             f"workers died over and over while they ran {key_split(error.task)}, most likely out of "
             f"memory: `altmin plan` tells what a task needs; give workers more, or data smaller chunks; {KEPT}"
         ) from error
-    except (CommClosedError, CancelledError, AsyncCancelledError, TimeoutError) as error:
+    except LOST as error:
         raise FaultError(
             f"the connection to the Dask scheduler is lost; start it and its workers again; {KEPT}"
         ) from error

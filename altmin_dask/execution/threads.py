@@ -78,6 +78,17 @@ class Threads:
         """Wait until nothing of what was submitted runs any more: threads cannot be stopped."""
         futures.wait([each.done for each in submissions])
 
+    def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """There are no others."""
+        return []
+
+    def recovers(self, error: BaseException) -> bool:
+        """Never: nobody else has these threads."""
+        return False
+
+    def report_waits(self, told: Callable[[str], object]) -> None:
+        """Threads are there."""
+
     def cpu_seconds(self) -> float:
         """CPU seconds of this process."""
         return time.process_time()

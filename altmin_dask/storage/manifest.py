@@ -11,6 +11,7 @@ from typing import Any
 
 from altmin_dask.errors import DataError, MissingError
 from altmin_dask.storage.atomic import write_json
+from altmin_dask.storage.fingerprints import replaced
 from altmin_dask.storage.json_files import differences, read_json
 from altmin_dask.storage.locations import filesystem_of, is_url, locate
 from altmin_dask.storage.remote import explained_errors
@@ -33,7 +34,7 @@ class Manifest:
     @property
     def exists(self) -> bool:
         """Whether there is one: whether the folder is that of a run."""
-        return self._file.exists()
+        return self.file.exists()
 
     def read(self) -> dict[str, Any]:
         """All that `write` wrote.
@@ -47,7 +48,7 @@ class Manifest:
         """
         if not self.exists:
             raise MissingError(f"{self.folder} is not a run folder (it has no {MANIFEST})")
-        return read_json(self._file)
+        return read_json(self.file)
 
     def write(
         self,
@@ -59,6 +60,7 @@ class Manifest:
         resolved: Mapping[str, Any] | None = None,
         stores: Mapping[str, str | None] | None = None,
         shapes: Mapping[str, Any] | None = None,
+        fingerprints: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         """Write down what the run is: its settings at once, the rest as soon as it is known.
 
@@ -76,11 +78,13 @@ class Manifest:
             Paths of the sample stores by role; those inside the folder move with it.
         shapes : mapping, optional
             What follows from the samples and must not change either.
+        fingerprints : mapping, optional
+            Of the stores, by role (`altmin_dask.storage.fingerprints`): their values must not change.
 
         Raises
         ------
         DataError
-            If there are committed states of other shapes, or nothing can be kept at `z`.
+            If there are committed states of other shapes or samples, or nothing can be kept at `z`.
         MissingError
             If there is no file system of the kind of `z`.
         """
@@ -90,11 +94,8 @@ class Manifest:
             z = _inside(z, own)
         if shapes is not None:
             shapes = json.loads(json.dumps(shapes))
-            if started and (different := differences(old.get("shapes"), shapes)):
-                raise DataError(
-                    f"the samples are not those that run folder {self.folder} was begun with "
-                    f"({'; '.join(different)}); give another --run"
-                )
+        if started:
+            self._check_samples(old, shapes, fingerprints or {})
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {
             "id": own,
@@ -104,8 +105,9 @@ class Manifest:
             "z": old.get("z") or z,
             "stores": self._movable(stores) if stores else old.get("stores"),
             "shapes": shapes or old.get("shapes"),
+            "fingerprints": fingerprints or old.get("fingerprints"),
         }
-        write_json(self._file, content)
+        write_json(self.file, content)
 
     def pipeline(self) -> dict[str, Any]:
         """The pipeline the run was made with.
@@ -119,7 +121,7 @@ class Manifest:
         """
         settings = self.read().get("pipeline")
         if not isinstance(settings, dict):
-            raise DataError(f"{self._file} is damaged: it has no pipeline")
+            raise DataError(f"{self.file} is damaged: it has no pipeline")
         return settings
 
     def resolved(self) -> dict[str, Any]:
@@ -154,8 +156,29 @@ class Manifest:
         return self.read().get("shapes") or {}
 
     @property
-    def _file(self) -> Path:
+    def file(self) -> Path:
+        """Where it is."""
         return self.folder / MANIFEST
+
+    def _check_samples(
+        self,
+        old: Mapping[str, Any],
+        shapes: Mapping[str, Any] | None,
+        now: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        """Refuse samples that took the place of those of committed states: the best model would be that of others."""
+        if shapes is not None and (different := differences(old.get("shapes"), shapes)):
+            raise DataError(
+                f"the samples are not those that run folder {self.folder} was begun with "
+                f"({'; '.join(different)}); give another --run"
+            )
+        for role, before in (old.get("fingerprints") or {}).items():
+            if names := replaced(before, now.get(role, {})):
+                raise DataError(
+                    f"{' and '.join(names)} of the samples for {role if role == 'validation' else 'training'} in "
+                    f"{old['stores'][role]} were replaced since run folder {self.folder} was begun; put back what was "
+                    "there, or train on the new samples in another --run"
+                )
 
     def _movable(self, stores: Mapping[str, str | None]) -> dict[str, str | None]:
         """Paths inside the folder from there on."""

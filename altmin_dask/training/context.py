@@ -96,9 +96,13 @@ class RunContext:
         self.settings, self.rows = problem.settings, problem.train.store.rows
         self.weight_store = WeightStore(run.steps, run.id)
         self.key, self._steps = uuid.uuid4().hex[:8], count()
-        self._span = -1, ""
+        self._span = "", ""
         self._mark: Clock | None = None
         self._charge_seconds = 0.0
+
+    def begin_anew(self) -> None:
+        """Let what is published and computed from now on have names that nothing before had."""
+        self.key = uuid.uuid4().hex[:8]
 
     @property
     def network(self) -> Network:
@@ -175,11 +179,12 @@ class RunContext:
         return f"altmin {name} {hashlib.sha256(os.fsencode(path)).hexdigest()[:6]}"
 
     def span(self) -> AbstractContextManager[Any]:
-        """Put tasks that are made in a block into the span of the current sweep, on a cluster."""
+        """Put tasks that are made in a block into the span of the current sweep, or sweeps, on a cluster."""
         number = self.checkpoint.visits // self.rows + 1 if self.checkpoint.algorithm_state is not None else 0
-        if self._span[0] != number:
-            self._span = number, uuid.uuid4().hex
-        return self.executor.span((self.root_span, f"sweep {number}"), (self.key, self._span[1]))
+        name = _span_of(number)
+        if self._span[0] != name:
+            self._span = name, uuid.uuid4().hex
+        return self.executor.span((self.root_span, name), (self.key, self._span[1]))
 
     def step(self, samples: Samples, group: RowGroup, weights: str, cut: Cut = WHOLE) -> Step:
         """Make a step with the weights of a file."""
@@ -192,3 +197,14 @@ class RunContext:
     ) -> Evaluation:
         """Quality of weights on some rows."""
         return Evaluation(self.compute(make, samples, group, weights))
+
+
+def _span_of(sweep: int) -> str:
+    """The span of a sweep: one for each of the first ten, then for twice as many each time.
+
+    The scheduler keeps all of them.
+    """
+    last = 10
+    while sweep > last:
+        last *= 2
+    return f"sweep {sweep}" if last == 10 else f"sweeps {last // 2 + 1}-{last}"

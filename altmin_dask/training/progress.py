@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+RATE_SECONDS = 30.0
+"""Over which samples in a second are measured."""
+
+
+class Rate:
+    """Samples visited in a second, lately: less and less where no more are.
+
+    Parameters
+    ----------
+    now : float
+        When they began, in seconds.
+    visits : int
+        How many had been visited then.
+    """
+
+    def __init__(self, now: float, visits: int) -> None:
+        self.marks = deque([(now, visits)])
+
+    def add(self, now: float, visits: int) -> None:
+        """So many have been visited by now."""
+        if visits != self.marks[-1][1]:
+            self.marks.append((now, visits))
+        while len(self.marks) > 1 and self.marks[1][0] <= now - RATE_SECONDS:
+            self.marks.popleft()
+
+    def value(self, now: float) -> float:
+        """How many in a second."""
+        since, before = next(
+            (mark for mark in reversed(self.marks) if mark[0] <= now - RATE_SECONDS), self.marks[0]
+        )
+        return (self.marks[-1][1] - before) / max(now - since, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -41,11 +74,13 @@ class Progress:
     nested_loss, validation_loss : float or None
         Of the last record.
     cpu_seconds, seconds_left : float
-        CPU seconds of training so far; estimate of the wall seconds to the end.
+        CPU seconds of training so far; estimate of the wall seconds to the end, infinite where nothing goes on.
     rows_per_second : float
-        Samples visited in a second of training, since this process began.
+        Samples visited in a second, lately.
     usage : Usage
         What all this takes.
+    waiting : str
+        What is waited for, as "waits for a worker"; empty while it goes on.
     """
 
     sweep: float
@@ -59,6 +94,7 @@ class Progress:
     seconds_left: float
     rows_per_second: float = 0.0
     usage: Usage = field(default_factory=Usage)
+    waiting: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -11,7 +11,7 @@ from typing import Any
 from altmin_dask.errors import RunError
 from altmin_dask.execution import task_graphs
 from altmin_dask.execution.blas import single_threaded_blas
-from altmin_dask.execution.faults import explained_faults
+from altmin_dask.execution.faults import LOST, explained_faults
 from altmin_dask.execution.interrupts import deferred_interrupts
 from altmin_dask.execution.timing import seconds_spent
 from altmin_dask.solvers.evaluation import Evaluation
@@ -24,12 +24,14 @@ from altmin_dask.training.checkpoint import Checkpoint
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.grouping import all_rows, evaluated
 from altmin_dask.training.initialization import given_weights, initial_weights
-from altmin_dask.training.progress import Progress
+from altmin_dask.training.progress import Progress, Rate
 from altmin_dask.training.record import Record, read_records
 from altmin_dask.types import Weights
 
 DIVERGED = 10.0
 """A loss, its ridge included, that is this multiple of the best one, and higher than the first, is divergence."""
+MOST_RETRIES = 3
+"""How often training goes back to a commit that it has not got beyond meanwhile."""
 COMMIT_SECONDS = 2.0
 COMMIT_SHARE = 0.05
 """Where steps need no commit, commits are so far apart, and further where they would take more than this share of the
@@ -59,6 +61,8 @@ class Trainer:
         self.evaluated = evaluated(context.problem.train.store, training.evaluation_rows, training.seed)
         self.commit_cost, self.last_commit = 0.0, time.monotonic()
         self.found: Checkpoint | None = None
+        self.group = 0
+        self.rate: Rate | None = None  # until the loop begins
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -85,9 +89,8 @@ class Trainer:
             deferred_interrupts() as check_interrupted,
         ):
             self.context.start_clock()
-            self.begun = time.perf_counter()
-            self.begin()
-            self._loop(check_interrupted)
+            self.context.executor.report_waits(self._wait)
+            self._through(check_interrupted)
             self.context.weight_store.clear()
         return read_records(self.run)
 
@@ -130,10 +133,29 @@ class Trainer:
             self.algorithm.restore(self.found.algorithm_state)
             self.found = None
 
+    def _through(self, check_interrupted: Callable[[], None]) -> None:
+        """Train to the end, from the last commit again where what a cluster was at is lost."""
+        at, times = -1, 0
+        while True:
+            try:
+                self.begin()
+                self._loop(check_interrupted)
+                return
+            except (*LOST, OSError) as error:
+                check_interrupted()
+                at, times = self.checkpoint.cursor, (times + 1 if self.checkpoint.cursor == at else 0)
+                if times > MOST_RETRIES or not self.context.executor.recovers(error):
+                    raise
+            self.context.begin_anew()
+            self.algorithm = ALGORITHMS[self.context.settings.schedule](self.context)
+            self.context.checkpoint = Checkpoint()
+            self.take_up()
+            self.context.start_clock()
+
     def _loop(self, check_interrupted: Callable[[], None]) -> None:
         """Carry out actions until there is a reason to stop, then record where that is."""
         checkpoint, algorithm = self.checkpoint, self.algorithm
-        self.visits_before, self.spent_before = checkpoint.visits, seconds_spent()
+        self.rate, self.spent_before = Rate(time.monotonic(), checkpoint.visits), seconds_spent()
         records = read_records(self.run)
         self.last = records[-1] if records else None
         # a run that is resumed with nothing left to do is not recorded once more, nor changed in any way
@@ -150,7 +172,8 @@ class Trainer:
             else:
                 visits = advance(self.context, algorithm, action)
                 if visits:
-                    self._show(getattr(action, "group", 0))
+                    self.group = getattr(action, "group", 0)
+                    self._show()
                 acted = True
                 if not (algorithm.commits_every_step or self._commit_is_due()):
                     continue
@@ -293,12 +316,20 @@ class Trainer:
             "try a larger solver.mu, solver.ridge or solver.proximal"
         )
 
-    def _show(self, group: int) -> None:
+    def _wait(self, waiting: str) -> None:
+        """Tell that a step takes long: what it waits for, if it does not run."""
+        if self.rate is not None:
+            self._show(waiting)
+
+    def _show(self, waiting: str = "") -> None:
         """Tell of progress."""
-        checkpoint, limits = self.checkpoint, self.pipeline.training
-        done, passed = max(checkpoint.visits - self.visits_before, 1), time.perf_counter() - self.begun
-        left = (self.context.settings.max_sweeps * self.rows - checkpoint.visits) / done * passed
-        if limits.max_cpu_seconds is not None and checkpoint.cpu_seconds > 0:
+        assert self.rate is not None
+        checkpoint, limits, now = self.checkpoint, self.pipeline.training, time.monotonic()
+        self.rate.add(now, checkpoint.visits)
+        rate = self.rate.value(now)
+        rest = self.context.settings.max_sweeps * self.rows - checkpoint.visits
+        left = rest / rate if rate else math.inf
+        if limits.max_cpu_seconds is not None and checkpoint.cpu_seconds > 0 and not waiting:
             spent = checkpoint.wall_seconds / checkpoint.cpu_seconds
             left = min(left, (limits.max_cpu_seconds - checkpoint.cpu_seconds) * spent)
         seconds = {name: value - self.spent_before.get(name, 0.0) for name, value in seconds_spent().items()}
@@ -306,14 +337,15 @@ class Trainer:
             Progress(
                 sweep=checkpoint.visits / self.rows,
                 max_sweeps=self.context.settings.max_sweeps,
-                group=group + 1,
+                group=self.group + 1,
                 groups=self.algorithm.group_count,
                 relaxed_objective=self.algorithm.objective,
                 nested_loss=self.last.nested_loss if self.last else None,
                 validation_loss=self.last.validation_loss if self.last else None,
                 cpu_seconds=checkpoint.cpu_seconds,
                 seconds_left=max(left, 0.0),
-                rows_per_second=done / max(passed, 1e-9),
+                rows_per_second=rate,
                 usage=self.context.usage(seconds),
+                waiting=waiting,
             )
         )

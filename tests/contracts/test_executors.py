@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,6 +176,14 @@ def test_resources_are_those_that_were_planned(executor, settings):
 def test_a_line_says_where_it_is(executor):
     assert executor.description
     assert "\n" not in executor.description
+
+
+def test_ctrl_c_is_for_the_process_that_trains(executor):
+    """It goes to all processes of a terminal; workers of ours that ended by it could not finish the step in flight."""
+    number, client = (signal.SIGINT, signal.SIGTERM), executor.client
+    found = {} if client is None else client.run(lambda: [signal.getsignal(each) for each in number])
+    assert list(found.values()) == [[signal.SIG_IGN] * 2] * len(found)
+    assert len(found) == (0 if client is None else 2)
 
 
 def test_spans_and_profiles_are_for_schedulers(executor, tmp_path):

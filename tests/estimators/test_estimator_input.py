@@ -219,7 +219,7 @@ def tasks_of(client: Client) -> set[str]:
 def test_the_active_client_is_used(cluster_address, wanted, tmp_path):
     with Client(cluster_address) as client:
         tasks_of(client)
-        fitted = classifier(temporary_folder=tmp_path).fit(X, LABELS)
+        fitted = classifier(temporary_folder=tmp_path, scheduler="cluster").fit(X, LABELS)
         assert tasks_of(client)
         np.testing.assert_allclose(fitted.predict_proba(X), wanted, atol=1e-12)
         lazy = fitted.predict_proba(da.from_array(X, chunks=(100, 6)))

@@ -310,7 +310,7 @@ def test_a_worker_without_the_shared_folders_is_named(hidden, samples, altmin, t
         running.scheduler()
         running.worker("elsewhere", prefix=blind(tmp_path / hidden))
         outcome = altmin("train", file, "--run", tmp_path / "runs" / "run", "--scheduler", running.address)
-    refused(outcome, {"runs": "sees no weights at", "data": f"sees no array at {store.path}"}[hidden])
+    refused(outcome, {"runs": "do not see", "data": f"sees no array at {store.path}"}[hidden])
 
 
 @pytest.mark.slow

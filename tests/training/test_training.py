@@ -241,11 +241,14 @@ def test_a_refused_run_leaves_nothing(samples, make_store, pipeline, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_unreachable_scheduler_is_named(samples, make_store, pipeline, tmp_path, monkeypatch):
-    monkeypatch.setattr("altmin_dask.execution.connect.CONNECT_SECONDS", 1)
+def test_an_unreachable_scheduler_is_named(samples, make_store, pipeline, tmp_path):
     store = make_store(samples)
-    with pytest.raises(SchedulerError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"):
-        train(pipeline(store.path), tmp_path / "run", scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(SchedulerError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9 in 1 s"):
+        train(
+            pipeline(store.path, cluster={"connect_timeout": 1}),
+            tmp_path / "run",
+            scheduler="tcp://127.0.0.1:9",
+        )
     assert not (tmp_path / "run").exists()
 
 

@@ -1,0 +1,16 @@
+"""What Dask has each worker of a cluster of ours load before it begins (`--preload`)."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+
+def dask_setup(worker: Any) -> None:
+    """Leave Ctrl-C, and what else ends all processes of a terminal or a service, to the process that trains.
+
+    The signal goes to every process of the group. A worker that ended by it could not finish the step in flight, and
+    its nanny starts no other. It ends when the process that started it does.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,187 @@
+"""How a scheduler is found: by address, by file, from a task, with no worker yet; and what is refused in a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import dask
+import pytest
+from command import refused, write_pipeline
+from distributed import Client, LocalCluster, get_client
+
+import altmin_dask
+from altmin_dask import runs
+from altmin_dask.config import ClusterTable, Pipeline
+from altmin_dask.errors import ConfigError, MissingError, SchedulerError
+from altmin_dask.execution.cluster import Cluster
+from altmin_dask.execution.connect import address_in, open_executor
+from altmin_dask.storage.run import RunFolder
+
+LOCAL: dict[str, Any] = {"processes": False, "memory_limit": 0, "dashboard_address": ":0"}
+
+
+def three(settings: ClusterTable, scheduler: Any) -> Any:
+    with open_executor(settings, scheduler) as executor:
+        return executor.compute(dask.delayed(sum)([1, 2]))
+
+
+@pytest.mark.parametrize("by", ["address", "client"])
+def test_a_cluster_that_adapts_to_what_there_is_to_do_begins_with_no_worker(by):
+    with LocalCluster(n_workers=0, threads_per_worker=1, **LOCAL) as cluster:
+        cluster.adapt(minimum=0, maximum=1, interval="50 ms")
+        with Client(cluster, set_as_default=False) as client:
+            assert three(ClusterTable(), client if by == "client" else cluster.scheduler_address) == 3
+
+
+def test_a_scheduler_is_named_by_its_file(altmin, trained, cluster_address, tmp_path):
+    file = tmp_path / "scheduler.json"
+    file.write_text(json.dumps({"id": "Scheduler-1", "address": cluster_address}))
+    done = altmin("evaluate", trained / "autoencoder", trained / "samples.zarr", "--scheduler-file", file)
+    assert (done.code, done.err) == (0, "")
+    both = ("--scheduler-file", file, "--scheduler", cluster_address)
+    for words in (
+        ("train", trained / "autoencoder.toml"),
+        ("plan", trained / "autoencoder.toml"),
+        ("predict", trained / "autoencoder", trained / "samples.zarr", "p.npy"),
+    ):
+        refused(altmin(*words, *both), "--scheduler and --scheduler-file both name a scheduler")
+
+
+def test_a_file_that_names_none(tmp_path):
+    with pytest.raises(MissingError, match=r"there is no file .*; `dask scheduler --scheduler-file"):
+        address_in(tmp_path / "gone.json", seconds=0.1)
+    (tmp_path / "half.json").write_text('{"id": ')
+    with pytest.raises(ConfigError, match="holds no address of a scheduler"):
+        address_in(tmp_path / "half.json", seconds=0.1)
+    later = threading.Timer(0.2, lambda: (tmp_path / "late.json").write_text('{"address": "tcp://a:1"}'))
+    later.start()
+    assert address_in(tmp_path / "late.json") == "tcp://a:1"
+    later.join()
+
+
+def test_an_asynchronous_client_is_refused():
+    async def give() -> None:
+        async with Client(asynchronous=True, n_workers=0, **LOCAL) as client:
+            with pytest.raises(ConfigError, match=r"the client is asynchronous.*asyncio\.to_thread"):
+                three(ClusterTable(), client)
+
+    asyncio.run(give())
+
+
+def test_a_closed_client_is_refused():
+    with LocalCluster(n_workers=0, **LOCAL) as cluster, Client(cluster) as client:
+        pass
+    with pytest.raises(SchedulerError, match="the client is closed"):
+        three(ClusterTable(), client)
+
+
+def test_a_scheduler_of_this_process_is_reached():
+    with LocalCluster(n_workers=1, threads_per_worker=1, **LOCAL) as cluster:
+        assert cluster.scheduler_address.startswith("inproc://")
+        assert three(ClusterTable(), cluster.scheduler_address) == 3
+    with pytest.raises(SchedulerError, match="is a thread of another process"):
+        three(ClusterTable(connect_timeout=0.2), "inproc://127.0.0.1/1/1")
+
+
+@pytest.mark.parametrize("by", ["client", pytest.param("address", marks=pytest.mark.slow)])
+def test_training_within_a_task_on_the_only_thread_there_is(by, pipeline, make_store, samples, tmp_path):
+    """The task gives its thread back, as its own tasks need one."""
+    asked = pipeline(make_store(samples).path)
+    with LocalCluster(n_workers=1, threads_per_worker=1, **LOCAL) as cluster, Client(cluster) as client:
+        address = None if by == "client" else cluster.scheduler_address
+        losses = client.submit(_train, asked, tmp_path / "run", address).result(timeout=60)
+    here = runs.train(asked, RunFolder(tmp_path / "here"), log=_nothing)
+    assert losses == [record.nested_loss for record in here]
+
+
+def _train(pipeline: Pipeline, folder: Path, address: str | None) -> list[float]:
+    records = runs.train(pipeline, RunFolder(folder), scheduler=address or get_client(), log=_nothing)
+    return [record.nested_loss for record in records]
+
+
+def _nothing(line: str) -> None:
+    pass
+
+
+def test_a_local_cluster_is_not_started_by_a_script_without_a_guard(tmp_path, monkeypatch):
+    (tmp_path / "script.py").write_text("train()")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
+    with (
+        pytest.raises(
+            ConfigError, match=r"import .*script\.py, and .*; put what starts it below `if __name__"
+        ),
+        open_executor(ClusterTable(kind="local")),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_named(tmp_path):
+    """No process is started that would run the script again, and so on."""
+    write_pipeline(tmp_path / "p.toml", "digits:train", cluster={"kind": "local", "dashboard": ":0"})
+    (tmp_path / "script.py").write_text(
+        "from pathlib import Path\n"
+        "from altmin_dask import RunFolder, train\n"
+        "from altmin_dask.config import load_pipeline\n"
+        "print('begun')\n"
+        "train(load_pipeline(Path('p.toml')), RunFolder(Path('run')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={"PYTHONPATH": str(Path(altmin_dask.__file__).parents[1])},
+    )
+    assert done.returncode == 1
+    assert done.stdout.count("begun") == 1
+    assert (
+        "script.py, and would begin to train there, too; put what starts it below `if __name__" in done.stderr
+    )
+    assert done.stderr.count("Traceback") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "kfac",
+        pytest.param("incremental", marks=pytest.mark.slow),
+        pytest.param("batch", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("call", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_restart_by_a_colleague_is_gone_on_from(
+    schedule, call, pipeline, make_store, samples, tmp_path, caplog, monkeypatch
+):
+    """The scheduler forgets what it was asked, as it says by a message to all clients."""
+    calls, first = count(), Cluster.first
+
+    def lost(self: Cluster, submissions: Any) -> Any:
+        if next(calls) == call:
+            self.client.sync(forget, self.client)
+        return first(self, submissions)
+
+    solver = {"penalty": "l2"} if schedule == "kfac" else {"mu": 0.1}
+    asked = pipeline(make_store(samples).path, training={"schedule": schedule}, solver=solver)
+    here = runs.train(asked, RunFolder(tmp_path / "here"), log=_nothing)
+    monkeypatch.setattr(Cluster, "first", lost)
+    with LocalCluster(n_workers=1, threads_per_worker=1, **LOCAL) as cluster, Client(cluster) as client:
+        there = runs.train(asked, RunFolder(tmp_path / "there"), scheduler=client, log=_nothing)
+    assert caplog.text.count("somebody restarted its workers; training goes on from its last commit") == 1
+    assert [record.nested_loss for record in there] == [record.nested_loss for record in here]
+    weights = [(tmp_path / run / "model" / "weights.safetensors").read_bytes() for run in ("here", "there")]
+    assert weights[0] == weights[1]
+
+
+async def forget(client: Client) -> None:
+    client._handle_restart()
