@@ -191,8 +191,9 @@ class Cluster:
         if self.local or not self.client.nthreads():
             return LOCAL_LATENCY
         if self._measured is None:
-            self._measured = rounded_latency(median(self._empty_step() for _ in range(LATENCY_ROUNDS)))
-        return self._measured
+            with suppress(*LOST):  # as training finds out, too, which waits and goes on
+                self._measured = rounded_latency(median(self._empty_step() for _ in range(LATENCY_ROUNDS)))
+        return self._measured or LOCAL_LATENCY
 
     def _empty_step(self) -> float:
         start = time.perf_counter()

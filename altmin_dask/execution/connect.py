@@ -173,7 +173,7 @@ def _ready(cluster: Cluster) -> Iterator[Cluster]:
         # a cluster that adapts to what there is to do starts workers for tasks only
         task = client.submit(int, pure=False)
         try:
-            cluster.first([Submission(task, tuple, [task])])
+            cluster.first([Submission([task], tuple, [task])])
         except FaultError:
             address = client.scheduler_info()["address"]
             raise SchedulerError(

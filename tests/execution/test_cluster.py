@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,11 @@ from distributed import Client
 from safetensors.numpy import load_file
 
 from altmin_dask import runs
-from altmin_dask.config import load_pipeline
+from altmin_dask.config import ClusterTable, load_pipeline
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
-from altmin_dask.execution.cluster import Cluster
+from altmin_dask.execution.cluster import LOCAL_LATENCY, Cluster
 from altmin_dask.execution.connect import open_executor
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage import weights as weights_module
@@ -384,3 +386,20 @@ def certificates(folder: Path) -> None:
     authority, node = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     issue("ca", named("ca"), authority, authority, authority=True)
     issue("node", named("ca"), authority, node, authority=False)
+
+
+def test_latency_is_measured_once_and_rounded(cluster_address, monkeypatch):
+    """On a cluster of others; where it is not to be had, training begins all the same."""
+    with open_executor(ClusterTable(), cluster_address) as cluster:
+        measured = cluster.resources().latency
+        assert 1e-3 <= measured < 10
+        assert math.log2(measured / 1e-3) == round(math.log2(measured / 1e-3))
+        monkeypatch.setattr(Cluster, "_empty_step", lambda self: pytest.fail("measured again"))
+        assert cluster.resources().latency == measured
+        cluster._measured = None
+        monkeypatch.setattr(Cluster, "_empty_step", _cancelled)
+        assert cluster.resources().latency == LOCAL_LATENCY
+
+
+def _cancelled(self: Cluster) -> float:
+    raise CancelledError

@@ -175,6 +175,7 @@ def test_a_restart_by_a_colleague_is_gone_on_from(
     asked = pipeline(make_store(samples).path, training={"schedule": schedule}, solver=solver)
     here = runs.train(asked, RunFolder(tmp_path / "here"), log=_nothing)
     monkeypatch.setattr(Cluster, "first", lost)
+    monkeypatch.setattr(Cluster, "_latency", lambda self: 0.016)  # which takes steps itself
     with LocalCluster(n_workers=1, threads_per_worker=1, **LOCAL) as cluster, Client(cluster) as client:
         there = runs.train(asked, RunFolder(tmp_path / "there"), scheduler=client, log=_nothing)
     assert caplog.text.count("somebody restarted its workers; training goes on from its last commit") == 1
