@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,6 +36,7 @@ class Threads:
 
     workers: int
     memory_limit: str = "auto"
+    _pools: list[ThreadPoolExecutor] = field(default_factory=list, compare=False, repr=False)
 
     client: ClassVar[None] = None
     clock_is_local: ClassVar[bool] = True
@@ -49,7 +50,7 @@ class Threads:
         """Compute on this process's threads, whatever client may be around."""
         if self.workers == 1:  # handing tasks to a thread takes longer than small ones themselves
             return collection.compute(scheduler="sync")
-        with _pool(self.workers) as pool:
+        with _pool(self._pools, self.workers) as pool:
             return collection.compute(scheduler="threads", pool=pool)
 
     def submit(self, collection: Any, *kept: Any) -> Submission:
@@ -99,8 +100,11 @@ class Threads:
         return Resources(1, self.workers, limit, in_process=True)
 
     def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
-        """As `map`, on as many threads as tasks have."""
-        return each(function, items, self.workers)
+        """As `map`, on the threads that tasks have."""
+        if self.workers == 1:
+            return map(function, items)
+        with _pool(self._pools, self.workers) as pool:
+            return list(pool.map(function, items))
 
     def places(self) -> int:
         """As many as there are threads."""
@@ -115,7 +119,7 @@ class Threads:
         return nullcontext()
 
     def _persist(self, *collections: Any) -> tuple[Any, ...]:
-        with _pool(self.workers) as pool:
+        with _pool(self._pools, self.workers) as pool:
             found: tuple[Any, ...] = persist(*collections, scheduler="threads", pool=pool)
         return found
 
@@ -134,8 +138,12 @@ def planned_threads(settings: ClusterTable) -> Resources:
 
 @contextmanager
 def open_threads(settings: ClusterTable) -> Iterator[Threads]:
-    """Threads as `kind = "threads"` asks for: there is nothing to open, and nothing to close."""
-    yield _threads(settings)
+    """Threads as `kind = "threads"` asks for, which end with it."""
+    threads = _threads(settings)
+    try:
+        yield threads
+    finally:
+        _end(threads._pools)
 
 
 def each(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterable[Any]:
@@ -147,17 +155,28 @@ def each(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> 
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads of a step's own, left only when every task has ended, also after an error or Ctrl-C.
+def _pool(pools: list[ThreadPoolExecutor], workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that live as long as the executor, and so do their scratch arrays; after an error they end.
 
-    So none of them writes to a folder that has been removed meanwhile, and their scratch arrays go with them, as those
-    of the W-update go before they come.
+    What goes wrong is told when no task runs any more: so none of them writes to a folder that has been removed
+    meanwhile.
     """
-    return_free_heaps()
+    if not pools:
+        pools.append(ThreadPoolExecutor(workers))
+    pool = pools[0]
     try:
-        with ThreadPoolExecutor(workers) as pool:
-            yield pool
-    finally:
+        yield pool
+    except BaseException:
+        _end(pools)
+        raise
+
+
+def _end(pools: list[ThreadPoolExecutor]) -> None:
+    """Wait for threads until they have ended, and give back what they leave."""
+    ended = bool(pools)
+    while pools:
+        pools.pop().shutdown()
+    if ended:
         return_free_heaps()
 
 
