@@ -18,6 +18,14 @@ import numpy as np
 from altmin_dask.storage.zarr_chunks import cut_rows
 from altmin_dask.types import Array
 
+MOST_PIECES = 8
+"""Of a block: each begins sums of its own (chosen, not measured)."""
+
+
+def pieces_of(rows: int, least: int) -> int:
+    """How many pieces of `least` rows or more a block is computed in: a power of two."""
+    return min(MOST_PIECES, 1 << max(0, (rows // least).bit_length() - 1))
+
 
 @dataclass(frozen=True)
 class Cut:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from altmin_dask.data.shuffling import BUCKET_BYTES
-from altmin_dask.execution.pieces import Cut
+from altmin_dask.execution.pieces import Cut, pieces_of
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import ArraySpec
 from altmin_dask.solvers.exact_newton import SLAB_BYTES
@@ -23,6 +23,7 @@ from altmin_dask.solvers.line_search import search_arrays
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalty import SplitPenalty
 from altmin_dask.solvers.statistics import DOUBLE, Statistics
+from altmin_dask.training.defaults import model_every
 from altmin_dask.training.grouping import readings
 
 
@@ -54,6 +55,8 @@ class Workload:
         Of the validation store; 0 without one.
     pieces : int
         Pieces that K-FAC steps compute each chunk in.
+    group_rows, piece_rows : int
+        Rows that a group and a piece have at least, where these follow from the rows of a chunk; else 0.
     group_chunks : int
         Chunks of one step (all of them for batch sweeps).
     as_is : bool
@@ -93,6 +96,8 @@ class Workload:
     validation_rows: int = 0
     validation_chunk_rows: int = 0
     pieces: int = 1
+    group_rows: int = 0
+    piece_rows: int = 0
     group_chunks: int = 1
     as_is: bool = False
     whitened: bool = False
@@ -119,6 +124,15 @@ class Workload:
         """How often a chunk is read in a sweep."""
         size = min(self.group_chunks, self.chunks)
         return readings(self.rows, self.chunk_rows, size) if self.as_is else 1
+
+    def chunked(self, rows: int) -> Workload:
+        """The same in chunks of so many rows, with groups and pieces that follow from it."""
+        if not self.group_rows:
+            incremental = self.group_chunks < math.ceil(self.rows / rows)
+            return replace(self, chunk_rows=rows, incremental=incremental)
+        group, pieces = math.ceil(self.group_rows / rows), pieces_of(rows, self.piece_rows)
+        every = model_every(min(group * rows, self.rows), self.network)
+        return replace(self, chunk_rows=rows, group_chunks=group, pieces=pieces, model_every=every)
 
     @property
     def cut(self) -> Cut:

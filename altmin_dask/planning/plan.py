@@ -46,7 +46,7 @@ from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.table_options import for_like
 from altmin_dask.training.build_network import DatasetSpec, make_network
-from altmin_dask.training.defaults import left_open, resolve
+from altmin_dask.training.defaults import group_rows, left_open, piece_rows, resolve
 from altmin_dask.training.labels import find_classes
 from altmin_dask.training.stores import undivided
 
@@ -243,7 +243,7 @@ def make_plan(
     )
     work = replace(
         work,
-        group_chunks=resolved.group_chunks,
+        group_chunks=max(work.group_chunks, resolved.group_chunks),  # of batch sweeps all, whatever their rows
         pieces=resolved.pieces or 1,
         incremental=resolved.group_chunks < work.chunks,
         model_every=resolved.model_every or 1,
@@ -268,6 +268,8 @@ def _workload(
         x_bytes=train.x_bytes,
         y_bytes=0 if target == "inputs" else train.y_bytes,
         row_bytes=8 if train.shuffled else 0,
+        group_rows=_group_rows(pipeline, network, train.outline.rows, place),
+        piece_rows=piece_rows(network),
         raw_bytes=train.raw_bytes,
         reading_bytes=train.source.reading_bytes if train.raw else 0,
         y_converted=target == "real" and train.y_dtype != settings.dtype,
@@ -288,6 +290,13 @@ def _workload(
         threads=place.threads,
         in_process=place.in_process,
     )
+
+
+def _group_rows(pipeline: Pipeline, network: Network, rows: int, place: Resources) -> int:
+    """Rows that a group of chunks has at least; 0 where it is so many chunks, whatever their rows."""
+    if not pipeline.uses_kfac or pipeline.training.group_chunks:
+        return 0
+    return group_rows(network, rows, place)
 
 
 def _with_chunks(

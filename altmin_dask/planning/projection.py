@@ -110,8 +110,8 @@ def project(work: Workload) -> Projection:
         tasks.append(evaluate_task(work, work.validation_chunk_rows))
     if work.whitened:
         tasks.append(moments_task(work))
-    # threads of our own end with a step, and their scratch arrays with them; those of a worker live on
-    living = {} if work.in_process else {k: v for task in tasks for k, v in task.scratch.items()}
+    # threads live on between tasks of one kind and of another, and so do their scratch arrays
+    living = {k: v for task in tasks for k, v in task.scratch.items()}
     scratch = [sum({**living, **task.scratch}.values()) for task in tasks]
     weights = work.itemsize * sum(d * k for d, k in work.shapes)
     thread = THREAD_ALLOWANCE + BLAS_PANEL_ROWS * DOUBLE * max(map(max, work.shapes))
@@ -120,16 +120,13 @@ def project(work: Workload) -> Projection:
     steps = []
     for task, own in zip(tasks, scratch, strict=True):
         busy = min(work.threads, task.chunks)
-        own_threads = busy if work.in_process else work.threads
         steps.append(
-            busy * task.held + own_threads * (own + thread) + task.row * _waiting(task.chunks, work) + shared
+            busy * task.held + work.threads * (own + thread) + task.row * _waiting(task.chunks, work) + shared
         )
     resident, solving = kfac_trainer(work) if work.kfac else trainer(work)
     worker, client = max(steps), ALLOWANCE + resident + solving
     if work.in_process:
-        # the W-update has what threads have left, unless groups are under way meanwhile or it is their one thread
-        beside = resident + solving if work.max_staleness or work.threads == 1 else resident
-        worker, client = max(worker + beside, client), 0
+        worker, client = max(worker + resident + solving, client), 0
     data_row = work.x_bytes + work.y_bytes
     whole, rest = divmod(work.chunks, group)
     return Projection(
@@ -171,7 +168,7 @@ def largest_chunk_rows(work: Workload, memory: float) -> int:
     def fits(rows: int) -> bool:
         return (
             project(
-                replace(work, chunk_rows=rows, validation_chunk_rows=min(work.validation_chunk_rows, rows))
+                replace(work.chunked(rows), validation_chunk_rows=min(work.validation_chunk_rows, rows))
             ).worker_peak
             <= memory
         )

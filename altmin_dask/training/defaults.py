@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from altmin_dask.config import MuSchedule, Pipeline
+from altmin_dask.execution.pieces import pieces_of
 from altmin_dask.execution.resources import Resources
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kfac import CURVATURE_EVERY, default_input_damping, default_output_damping
@@ -39,9 +40,8 @@ LEAST_STEPS = 8
 """A sweep has so many steps at least."""
 FLOPS, ROW_SECONDS = 4e10, 1e-6
 """About what a core multiplies in a second, and what a row takes besides."""
-PIECES_OF_GROUP, MOST_PIECES = 4, 8
-"""A chunk is computed in pieces of a quarter of a default group's rows, or more, and in so many at most: each begins
-sums of its own (chosen, not measured)."""
+PIECES_OF_GROUP = 4
+"""A chunk is computed in pieces of a quarter of a default group's rows, or more (chosen, not measured)."""
 ROWS_PER_CLASS = 2
 """A group of a K-FAC step has so many rows for each class at least: a step that has not seen a class rules it out, and
 is taken back by the next group (row 67)."""
@@ -194,7 +194,7 @@ def resolve(
         chunk_rows=chunk_rows,
         group_chunks=groups_of,
         first_window=_first_window(pipeline, network, groups_of, chunk_rows, shuffled),
-        pieces=pieces(min(chunk_rows, rows), network) if kfac else None,
+        pieces=pieces_of(min(chunk_rows, rows), piece_rows(network)) if kfac else None,
         model_every=model_every(in_group, network) if kfac else None,
         model_steps=model_steps(groups, network) if kfac else None,
         max_sweeps=_max_sweeps(pipeline, groups),
@@ -246,10 +246,9 @@ def group_rows(network: Network, rows: int, place: Resources | None = None) -> i
     return max(default, int(min(best, MOST_ROWS * noise, rows / LEAST_STEPS)))
 
 
-def pieces(rows: int, network: Network) -> int:
-    """Pieces of a chunk of so many rows: a power of two, and of a quarter of a default group's rows at least."""
-    least = network.defaults.group_rows // PIECES_OF_GROUP
-    return min(MOST_PIECES, 1 << max(0, (rows // least).bit_length() - 1))
+def piece_rows(network: Network) -> int:
+    """So many rows at least are computed together."""
+    return network.defaults.group_rows // PIECES_OF_GROUP
 
 
 def model_every(rows: int, network: Network) -> int:
