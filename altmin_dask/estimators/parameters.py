@@ -171,7 +171,7 @@ class Parameters:
     )
     group_chunks: int | None = parameter(
         "Chunks that make a step; None is as many as hold about 2,000 samples (or 1,000 sequences) for K-FAC steps, "
-        "and 1 elsewhere.",
+        "more on many workers, and 1 elsewhere.",
         default=None,
     )
     max_staleness: int = parameter(
