@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import sys
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from altmin_dask.errors import ConfigError, FaultError
 from altmin_dask.execution import own_worker
 from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.faults import KEPT, LOST
-from altmin_dask.execution.resources import Resources, parsed_limit, rounded_latency
+from altmin_dask.execution.resources import Resources, parsed_limit, rounded_latency, solving_threads
 from altmin_dask.execution.threads import each
 from altmin_dask.execution.timing import process_clock
 from altmin_dask.execution.waiting import SAY_SECONDS, reason_of
@@ -39,8 +39,6 @@ LOCAL_LATENCY = 0.016
 """Seconds of a step besides its longest task on workers of this machine, about."""
 LATENCY_ROUNDS = 5
 """So many empty steps are taken to know it elsewhere."""
-SOLVING_THREADS = 8
-"""At most so many solve for a step: there are seldom more layers."""
 COUNT_SECONDS = 5
 """How often workers are counted."""
 POLL_SECONDS = 2
@@ -78,6 +76,7 @@ class Cluster:
     _spent: dict[tuple[str, int, str], tuple[float, float]] = field(default_factory=dict)
     _places: tuple[int, float] = (1, 0.0)
     _measured: float | None = None
+    _pools: list[ThreadPoolExecutor] = field(default_factory=list)
 
     clock_is_local: ClassVar[bool] = False
 
@@ -202,7 +201,7 @@ class Cluster:
 
     def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """As `map`, on all cores that are free to this process: it is what workers wait for."""
-        return each(function, items, min(SOLVING_THREADS, len(os.sched_getaffinity(0))))
+        return each(function, items, self._pools, solving_threads())
 
     def places(self) -> int:
         """Threads of all workers, as the scheduler said a few seconds ago."""

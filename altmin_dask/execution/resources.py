@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from dataclasses import dataclass
 from typing import Any
 
 from distributed.worker_memory import parse_memory_limit
 
+SOLVING_THREADS = 8
+"""At most so many: there are seldom more layers."""
 _log = logging.getLogger(__name__)
 
 
@@ -41,6 +44,11 @@ class Resources:
 def rounded_latency(seconds: float) -> float:
     """The next power of two of a millisecond: small differences from day to day are to make none."""
     return 1e-3 * 2 ** math.ceil(math.log2(max(seconds, 1e-3) / 1e-3))
+
+
+def solving_threads() -> int:
+    """How many threads of the process that trains solve for a step while workers wait for it."""
+    return min(SOLVING_THREADS, len(os.sched_getaffinity(0)))
 
 
 def parsed_limit(setting: str, threads: int) -> int | None:

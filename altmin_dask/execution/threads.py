@@ -101,10 +101,7 @@ class Threads:
 
     def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """As `map`, on the threads that tasks have."""
-        if self.workers == 1:
-            return map(function, items)
-        with _pool(self._pools, self.workers) as pool:
-            return list(pool.map(function, items))
+        return each(function, items, self._pools, self.workers)
 
     def places(self) -> int:
         """As many as there are threads."""
@@ -146,11 +143,13 @@ def open_threads(settings: ClusterTable) -> Iterator[Threads]:
         _end(threads._pools)
 
 
-def each(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterable[Any]:
-    """As `map`, on so many threads that end with it."""
+def each(
+    function: Callable[[Any], Any], items: Iterable[Any], pools: list[ThreadPoolExecutor], threads: int
+) -> Iterable[Any]:
+    """As `map`, on so many threads that are in `pools`, or come there."""
     if threads == 1:
         return map(function, items)
-    with ThreadPoolExecutor(threads) as pool:
+    with _pool(pools, threads) as pool:
         return list(pool.map(function, items))
 
 

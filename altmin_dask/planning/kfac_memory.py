@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from math import prod
 
+from altmin_dask.execution.pieces import branch
+from altmin_dask.execution.resources import solving_threads
 from altmin_dask.networks.nested import Pass
 from altmin_dask.planning.memory import (
     Task,
@@ -75,8 +77,10 @@ def kfac_trainer(work: Workload) -> tuple[int, int]:
     resident = 3 * weights + 2 * squares
     row = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True, forms=forms))
     # a factor in float64 and its matrix, beside the old factors; or the step, its like and what becomes of them
-    widest = max([forms.rows, *(shape[0] for shape in factors if len(shape) == 2)])
-    factorising = squares + 2 * DOUBLE * widest**2
+    # as many of them at a time as there are threads for it
+    threads = work.threads if work.in_process else solving_threads()
+    widest = sorted([forms.rows, *(shape[0] for shape in factors if len(shape) == 2)])[-threads:]
+    factorising = squares + 2 * DOUBLE * sum(k * k for k in widest)
     moving = 4 * weights
     if forms.rows:
         # all rows, their Gram matrix, and the factor of what is made of it, which stays; blocks that are multiplied
@@ -88,7 +92,9 @@ def kfac_trainer(work: Workload) -> tuple[int, int]:
         moving += 2 * s * prod(work.shapes[-1])  # divided by it, and in order
     # what is freed between them is too small for the system to take it back
     committing = 3 * weights + squares
-    return resident, max(row + factorising + moving + committing, ingesting(work) - resident)
+    # the last few that are added here, and their sum
+    sent = 0 if work.in_process else (1 + min(branch(work.split_every), _tasks(work))) * row
+    return resident, max(row + sent + factorising + moving + committing, ingesting(work) - resident)
 
 
 def _tasks(work: Workload) -> int:

@@ -243,7 +243,9 @@ def make_plan(
     )
     work = replace(
         work,
-        group_chunks=max(work.group_chunks, resolved.group_chunks),  # of batch sweeps all, whatever their rows
+        group_chunks=max(
+            work.group_chunks, resolved.group_chunks
+        ),  # of batch sweeps all, whatever their rows
         pieces=resolved.pieces or 1,
         incremental=resolved.group_chunks < work.chunks,
         model_every=resolved.model_every or 1,

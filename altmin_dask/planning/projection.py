@@ -124,9 +124,14 @@ def project(work: Workload) -> Projection:
             busy * task.held + work.threads * (own + thread) + task.row * _waiting(task.chunks, work) + shared
         )
     resident, solving = kfac_trainer(work) if work.kfac else trainer(work)
-    worker, client = max(steps), ALLOWANCE + resident + solving
+    # graphs are made there, and a scheduler may be, too
+    worker, client = max(steps), 2 * ALLOWANCE + resident + solving
     if work.in_process:
-        worker, client = max(worker + resident + solving, client), 0
+        # threads that wait for the W-update have their scratch arrays, and where they are one with it, or groups are
+        # under way meanwhile, what they were at
+        waiting = shared + work.threads * (sum(living.values()) + thread)
+        together = work.max_staleness or work.threads == 1
+        worker, client = resident + max(max(steps) + (solving if together else 0), waiting + solving), 0
     data_row = work.x_bytes + work.y_bytes
     whole, rest = divmod(work.chunks, group)
     return Projection(
