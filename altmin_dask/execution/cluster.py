@@ -89,14 +89,22 @@ class Cluster:
 
     def compute(self, collection: Any) -> Any:
         """Compute on the cluster; after an error or Ctrl-C, wait for the tasks that still run."""
-        submission = self.submit(collection)
+        keys = collection.__dask_keys__()
+        alone = len(list(flatten(keys))) == 1
+        if (
+            alone
+        ):  # a sum, maybe of much: as `submit` does it, this process would need half as much memory again
+            future = self.client.compute(collection)
+            submission = Submission([future], tuple, [future])
+        else:
+            submission = self.submit(collection)
         try:
             blocks = self.first([submission])[1]
         except BaseException:
             self.cancel([submission])
             raise
         finish, arguments = collection.__dask_postcompute__()
-        return finish(_nested(collection.__dask_keys__(), iter(blocks)), *arguments)
+        return blocks[0] if alone else finish(_nested(keys, iter(blocks)), *arguments)
 
     def submit(self, collection: Any, *kept: Any) -> Submission:
         """Send to the cluster, all at once: what they have in common is done once.
@@ -202,6 +210,9 @@ class Cluster:
     def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """As `map`, on all cores that are free to this process: it is what workers wait for."""
         return each(function, items, self._pools, solving_threads())
+
+    def rest(self) -> None:
+        """Workers keep what they have."""
 
     def places(self) -> int:
         """Threads of all workers, as the scheduler said a few seconds ago."""

@@ -88,6 +88,9 @@ class Executor(Protocol):
     def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """As `map`, on threads of this process that have nothing else to do while no tasks run."""
 
+    def rest(self) -> None:
+        """Give back what threads of this process keep between tasks, which run on others from now on."""
+
     def places(self) -> int:
         """How many tasks can run at a time, as of a moment ago."""
 

@@ -103,6 +103,10 @@ class Threads:
         """As `map`, on the threads that tasks have."""
         return each(function, items, self._pools, self.workers)
 
+    def rest(self) -> None:
+        """End the threads, once they have done what they were given; others come when they are wanted."""
+        _end(self._pools)
+
     def places(self) -> int:
         """As many as there are threads."""
         return self.workers

@@ -93,7 +93,7 @@ def kfac_trainer(work: Workload) -> tuple[int, int]:
     # what is freed between them is too small for the system to take it back
     committing = 3 * weights + squares
     # the last few that are added here, and their sum
-    sent = 0 if work.in_process else (1 + min(branch(work.split_every), _tasks(work))) * row
+    sent = 0 if work.in_process else (2 + min(branch(work.split_every), _tasks(work))) * row
     return resident, max(row + sent + factorising + moving + committing, ingesting(work) - resident)
 
 

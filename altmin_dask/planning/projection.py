@@ -125,7 +125,7 @@ def project(work: Workload) -> Projection:
         )
     resident, solving = kfac_trainer(work) if work.kfac else trainer(work)
     # graphs are made there, and a scheduler may be, too
-    worker, client = max(steps), 2 * ALLOWANCE + resident + solving
+    worker, client = max(steps), 3 * ALLOWANCE + resident + solving
     if work.in_process:
         # threads that wait for the W-update have their scratch arrays, and where they are one with it, or groups are
         # under way meanwhile, what they were at

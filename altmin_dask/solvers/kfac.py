@@ -245,10 +245,8 @@ class KFACState:
     def averaged(self, weights: Weights, averaging: float) -> Weights:
         """The mean with these weights in it, too: in the first steps they are most of it."""
         keep = min(averaging, 1 - 1 / (1 + self.steps / AVERAGED_PART))
-        return tuple(
-            mean + mean.dtype.type(1 - keep) * (w - mean)
-            for mean, w in zip(self.average, weights, strict=True)
-        )
+        share = weights[0].dtype.type(1 - keep)
+        return tuple(_between(mean, w, share) for mean, w in zip(self.average, weights, strict=True))
 
     @property
     def young(self) -> bool:
@@ -325,7 +323,7 @@ class KFACState:
         self.alpha, self.beta = (float(value) for value in coefficients)
         alpha, beta = (weights[0].dtype.type(value) for value in coefficients)
         moved = tuple(
-            w + alpha * d + beta * (w - old) for w, d, old in zip(weights, direction, previous, strict=True)
+            _moved(w, alpha, d, beta, old) for w, d, old in zip(weights, direction, previous, strict=True)
         )
         if not all(np.isfinite(w).all() for w in moved):
             return self.reject_step()
@@ -357,6 +355,24 @@ _ARRAYS = ("input_factors", "output_factors", "previous_weights", "average")
 def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Of an input factor: weights of rows in float64, of which there are few."""
     return np.zeros(shape, dtype if len(shape) == 2 else np.float64)
+
+
+def _moved(w: Array, alpha: Any, d: Array, beta: Any, old: Array) -> Array:
+    """W̃ + α D + β (W̃ − W̃_previous), with one array besides the result."""
+    result: Array = alpha * d
+    result += w
+    repeated = w - old
+    repeated *= beta
+    result += repeated
+    return result
+
+
+def _between(mean: Array, w: Array, share: Any) -> Array:
+    """The mean, and a share of the way from it to W̃, with no array besides the result."""
+    result: Array = w - mean
+    result *= share
+    result += mean
+    return result
 
 
 def _average(mean: Array, total: Array, keep: float, rows: float) -> None:

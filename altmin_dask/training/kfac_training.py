@@ -313,8 +313,14 @@ class KFACTraining:
         settings = self.settings
         rows = None
         if kfac_state.forms.rows:
+            if not self.in_flight:
+                # scratch arrays are large, too, and made in no time beside what is computed of wide samples
+                self.context.executor.rest()
             rows, space = row_numbers(self.context, group.group), self.preconditioners.space
             self.preconditioners.space = space or row_space(self.context)
+            self.preconditioners.each = (
+                map  # and the first layer's solve, which is most of it, has few of them
+            )
         kfac_state.gradient = sums.gradient_norm(
             state.weights, settings.ridge, settings.penalize_bias, self.preconditioners.space
         )
