@@ -19,6 +19,7 @@ from altmin_dask.solvers.kfac import (
 )
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.preconditioner import PreconditionerCache
+from altmin_dask.training.defaults import MANY_GROUPS
 from altmin_dask.types import Batch
 
 WARM = CURVATURE_EVERY * -(-MODEL_EARLY // CURVATURE_EVERY) + CURVATURE_EVERY
@@ -70,8 +71,8 @@ class Parts:
         return cls(*np.median([astuple(step) for step in steps], axis=0).tolist())
 
 
-CHUNKS = 4
-"""So many that a step's lengths hold for the next ones: on the same samples again and again they do not."""
+CHUNKS = MANY_GROUPS
+"""So many that a step's lengths hold for the next ones: on few samples again and again they do not."""
 
 
 class Stepper:

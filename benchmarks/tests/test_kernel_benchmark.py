@@ -39,7 +39,7 @@ def test_the_steps_that_are_timed_train_and_hold_all_that_the_client_does(monkey
 
         monkeypatch.setattr(kind, name, counted)
     network = dense_network([6, 5, 6], "tanh")
-    x = np.random.default_rng(0).normal(size=(800, 6)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(3200, 6)).astype(np.float32)
     ticks = count()
     stepper = Stepper(network, x, x, 4, lambda: float(next(ticks)))
     before = evaluate_chunk(network, network.initial_weights(0), Batch(x, x)).mean_loss
