@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from increment_step import CHUNKS, Parts, Stepper
+from increment_step import Parts, Stepper
 from simulation import Costs, KFACSteps
 
 from altmin_dask.data.ingest import ingest
@@ -56,10 +56,10 @@ def default_step(folder: Path, network: Network, base: Costs) -> DefaultStep:
     """Measure it; Dask, links and storage are those of `base`."""
     features, itemsize = network.shapes[0][1] - 1, 4
     rows = default_chunk_rows(10**9, (features,))
-    x = np.random.default_rng(0).random((CHUNKS * rows, features), dtype=np.float32)
+    x = np.random.default_rng(0).random((2 * rows, features), dtype=np.float32)
     store = ingest(array_source(x), folder / "increments.zarr", chunk_rows=rows)
     reading = timed(lambda: np.asarray(store.x[:rows]))
-    stepper = Stepper(network, x, None, model_every(rows, network), time.perf_counter)
+    stepper = Stepper(network, x[:rows], None, model_every(rows, network), time.perf_counter)
     cycles = [stepper.cycle() for _ in range(CYCLES)]
     steps = [Parts.median([cycle[place] for cycle in cycles]) for place in range(len(cycles[0]))]
     exchange = WeightStore(str(folder / "exchange"))
@@ -73,7 +73,7 @@ def default_step(folder: Path, network: Network, base: Costs) -> DefaultStep:
             task_seconds=[reading + parts.pull],
             statistics_bytes=sent,
             add_seconds=base.add_seconds * sent / base.statistics_bytes,
-            solve_seconds=parts.solve + files + (0.0 if number == 0 else parts.move),
+            solve_seconds=parts.solve + files,
             scheduler_seconds=TASKS * base.scheduler_seconds,
             read_bytes=float(x[:rows].nbytes),
             written_bytes=0.0,
@@ -87,8 +87,7 @@ def default_step(folder: Path, network: Network, base: Costs) -> DefaultStep:
             read_bytes=0.0,
             written_bytes=0.0,
         )
-        # how far steps go is measured with the curvature
-        found.append([pull, probe] if number == 0 else [pull])
+        found.append([pull, probe])
     return DefaultStep(
         KFACSteps(found),
         rows,

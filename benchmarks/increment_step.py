@@ -11,19 +11,18 @@ from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
 from altmin_dask.solvers.kfac import (
     CURVATURE_EVERY,
-    MODEL_EARLY,
     KFACSettings,
     KFACState,
+    curvature_due,
     default_input_damping,
     default_output_damping,
 )
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.preconditioner import PreconditionerCache
-from altmin_dask.training.defaults import MANY_GROUPS
 from altmin_dask.types import Batch
 
-WARM = CURVATURE_EVERY * -(-MODEL_EARLY // CURVATURE_EVERY) + CURVATURE_EVERY
-"""Steps before those that are timed: the first ones measure more, and grow the caches."""
+WARM = 2 * CURVATURE_EVERY
+"""Steps before those that are timed: the first ones measure curvature more often, and grow the caches."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,7 @@ class Parts:
     Attributes
     ----------
     pull, probe : float
-        The workers': what a chunk says about the weights, and, in one step of four, the model of the loss along the
-        direction.
+        The workers': what a chunk says about the weights, and the model of the loss along the direction.
     solve, move : float
         The client's between the two, and after them: means, factors in one step of four, and the direction; the step
         lengths and the new weights.
@@ -71,21 +69,14 @@ class Parts:
         return cls(*np.median([astuple(step) for step in steps], axis=0).tolist())
 
 
-CHUNKS = MANY_GROUPS
-"""So many that a step's lengths hold for the next ones: on few samples again and again they do not."""
-
-
 class Stepper:
-    """Trains on a few chunks of as many samples each, one after the other, again and again."""
+    """Trains on one chunk, again and again."""
 
     def __init__(
         self, network: Network, x: np.ndarray, y: np.ndarray | None, every: int, clock: Callable[[], float]
     ) -> None:
-        self.network, self.every, self.clock = network, every, clock
-        self.rows = len(x) // CHUNKS
-        self.batches = [Batch(x, y).rows(slice(i * self.rows, (i + 1) * self.rows)) for i in range(CHUNKS)]
-        damping = default_input_damping(network, self.rows), default_output_damping(network)
-        self.settings = KFACSettings(*damping)
+        self.network, self.x, self.y, self.every, self.clock = network, x, y, every, clock
+        self.settings = KFACSettings(default_input_damping(network, len(x)), default_output_damping(network))
         self.weights = network.initial_weights(0)
         self.memory = KFACState.start(self.weights)
         self.preconditioners = PreconditionerCache(self.settings)
@@ -99,11 +90,10 @@ class Stepper:
     def step(self) -> Parts:
         """The next one."""
         network, memory, weights, clock = self.network, self.memory, self.weights, self.clock
-        renewed, measured = memory.curvature_due, memory.model_due
-        batch = self.batches[memory.steps % CHUNKS]
+        renewed = curvature_due(memory.steps)
         start = clock()
         seed = [0, memory.steps] if renewed else None
-        ascent = kfac_chunk(network, weights, None, batch, NewtonSettings(), seed)
+        ascent = kfac_chunk(network, weights, None, Batch(self.x, self.y), NewtonSettings(), seed)
         pulled = clock()
         if memory.is_suspect(ascent):
             raise RuntimeError("a step was taken back: these would not be the usual ones")
@@ -111,13 +101,12 @@ class Stepper:
         preconditioner = self.preconditioners.of(memory)
         direction = preconditioner.direction(ascent, weights)
         solved = clock()
-        lengths = np.array([memory.alpha, memory.beta])
-        if measured:
-            before = memory.previous_weights
-            kept = batch.rows(slice(None, None, self.every))
-            probe = quadratic_model_chunk(network, weights, direction, before, kept)
+        kept = slice(None, None, self.every)
+        y = None if self.y is None else self.y[kept]
+        probe = quadratic_model_chunk(
+            network, weights, direction, memory.previous_weights, Batch(self.x[kept], y)
+        )
         probed = clock()
-        if measured:
-            lengths = preconditioner.step_coefficients(probe, weights, direction, before)
+        lengths = preconditioner.step_coefficients(probe, weights, direction, memory.previous_weights)
         self.weights = memory.move(weights, direction, memory.previous_weights, lengths)
         return Parts(pulled - start, solved - pulled, probed - solved, clock() - probed)

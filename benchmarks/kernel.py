@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from increment_step import CHUNKS, Parts, Stepper
+from increment_step import Parts, Stepper
 from opening import add_options, line, opening
 
 from altmin_dask.execution.blas import single_threaded_blas
@@ -148,7 +148,7 @@ def in_turn(
 def measure_increments(chain: Network, rows: int, rounds: int, torch_pass: Callable[[], float]) -> Timing:
     """A step of K-FAC steps, the mean of those from one measurement of curvature to the next."""
     every = model_every(rows, chain)
-    stepper = Stepper(chain, *samples(chain, CHUNKS * rows), every, time.process_time)
+    stepper = Stepper(chain, *samples(chain, rows), every, time.process_time)
     shapes: list[Shape] = []
     for step in range(4):
         for n in blocks_of(rows):

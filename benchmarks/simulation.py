@@ -6,8 +6,8 @@ one; sums of the tree go before chunks; what a sum needs from another worker cro
 and weights come from storage whose bandwidth the transfers of a moment share evenly, none of them faster than its
 worker's link. A worker waits for what it reads and writes, as a task does; it computes nothing meanwhile.
 
-A K-FAC step asks the workers for the pull of a group of chunks, and one of four, once the client has solved for a
-direction, for the model of the loss along it (`KFACSteps`).
+A K-FAC step asks the workers twice (`KFACSteps`): for the pull of a group of chunks, and, once the client has
+solved for a direction, for the model of the loss along it.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ def kfac_sums(
 
     The first is packed `altmin_dask.solvers.kronecker.KroneckerSums`, with curvature where there is a seed for its
     noise, in the `forms` given. The samples are every `every`-th of each array of `Samples.arrays`, in its order: kept
-    where they were read, so that no chunk is read twice. With `every` = 0 none are.
+    where they were read, so that no chunk is read twice.
     """
     columns = packed_size(KroneckerSums.layout(step.context.network.shapes, seed is not None, forms))
     arrays = step.samples.arrays(step.chunks, step.token, step.part, step.cut.tasks)
@@ -196,8 +196,6 @@ def kfac_sums(
         forms=forms,
         view=step.samples.view(step.chunks, step.part, step.cut.tasks) if forms.rows else None,
     )
-    if not every:
-        return (total,)
     return total, *(
         _thinned(array, step.shares, every, f"altmin_keep_{name}-{step.token}")
         for name, array in arrays.items()

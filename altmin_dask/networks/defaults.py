@@ -23,8 +23,6 @@ class Defaults:
         About how many samples a K-FAC step is made from.
     model_every, model_rows : int
         The model along a step is measured on every so many-th sample of a group, but on so many at least.
-    keeps_lengths : bool
-        Whether what it says holds for a few more steps, where groups are many.
     """
 
     mu: float = 0.03  # DESIGN section 5: the smaller, the faster, until relaxed and nested loss part
@@ -35,7 +33,6 @@ class Defaults:
     group_rows: int = 2000
     model_every: int = 4
     model_rows: int = 500
-    keeps_lengths: bool = True  # row 69
 
 
 DEFAULTS = Defaults()
@@ -50,6 +47,5 @@ SEQUENCES = Defaults(
     group_rows=1000,
     model_every=8,
     model_rows=125,  # row 43
-    keeps_lengths=False,  # row 69: β does much of the work
 )
 """Of networks through time."""

@@ -20,9 +20,8 @@ random signs ε, so that one backward pass samples it), and damping on both.
 
 How far, and how much of the step before is repeated, is no setting: α D + β (W̃ − W̃_previous) minimises the Gauss–Newton
 model of the nested loss (Martens & Grosse 2015, section 7), measured on a part of the group by two directional
-derivatives; not in every step, as α and β hardly change from one to the next (row 69 of benchmarks/LOG.md). What is
-evaluated and kept is a running mean of the weights (Polyak & Juditsky 1992), with those after the last step in it as
-long as there are few.
+derivatives. What is evaluated and kept is a running mean of the weights (Polyak & Juditsky 1992), with those after the
+last step in it as long as there are few.
 
 ρ_i relative to Ḡ_i's mean diagonal is, unless given, a tenth of the unknowns for each target number of a group: the
 fewer numbers determine a weight, the more of what a group says about it is noise.
@@ -43,8 +42,6 @@ from altmin_dask.types import Array, Weights
 
 CURVATURE_EVERY, CURVATURE_EARLY = 4, (1, 2, 3, 5)
 """Curvature costs a backward pass (row 6 of benchmarks/LOG.md): it is measured in every fourth step, and in these."""
-MODEL_EARLY = 20
-"""How far steps go is measured in every one of the first, and then with the curvature (row 69)."""
 CURVATURE_DECAY = 0.8
 """Share of the running means that stays when curvature is measured again."""
 AVERAGED_PART = 8
@@ -129,8 +126,6 @@ class KFACState:
         Running mean of its variance over samples. That of a group whose loss has exploded would excuse it (row 45).
     gradient : float
         Norm of the gradient by the last group that was not refused, before its step; NaN at first.
-    alpha, beta : float
-        How far the last step went, and how much of the one before was repeated; NaN at first.
     """
 
     input_factors: list[Array]
@@ -144,8 +139,6 @@ class KFACState:
     loss_ema: float = math.nan
     loss_variance_ema: float = 0.0
     gradient: float = math.nan
-    alpha: float = math.nan
-    beta: float = math.nan
 
     @classmethod
     def start(cls, weights: Weights, forms: Forms = MATRICES) -> KFACState:
@@ -199,12 +192,6 @@ class KFACState:
     def curvature_due(self) -> bool:
         """Whether curvature is measured in the next step."""
         return curvature_due(self.steps) or self.lacks_inputs
-
-    @property
-    def model_due(self) -> bool:
-        """Whether it is measured how far the next step goes: by new factors or damping, or if the last went nowhere."""
-        settled = self.steps >= MODEL_EARLY and self.damping_scale == 1
-        return self.curvature_due or not (settled and self.alpha > 0)
 
     def is_suspect(self, sums: KroneckerSums, ridge: float = 0.0) -> bool:
         """Whether the weights look worse than chance would have it, beside groups of samples that are like this one.
@@ -320,7 +307,6 @@ class KFACState:
         coefficients : ndarray, (2,)
             (α, β).
         """
-        self.alpha, self.beta = (float(value) for value in coefficients)
         alpha, beta = (weights[0].dtype.type(value) for value in coefficients)
         moved = tuple(
             _moved(w, alpha, d, beta, old) for w, d, old in zip(weights, direction, previous, strict=True)

@@ -17,7 +17,7 @@ from altmin_dask.config import MuSchedule, Pipeline
 from altmin_dask.execution.pieces import pieces_of
 from altmin_dask.execution.resources import Resources
 from altmin_dask.networks.network import Network
-from altmin_dask.solvers.kfac import CURVATURE_EVERY, default_input_damping, default_output_damping
+from altmin_dask.solvers.kfac import default_input_damping, default_output_damping
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric, mu_at
 from altmin_dask.training.grouping import SPREAD
@@ -33,9 +33,6 @@ NOISE_ROWS = 2.5
 times as many steps are taken as without noise, plus one (row 71 of benchmarks/LOG.md)."""
 MOST_ROWS = 4.0
 """Of those rows a group has so many times as many at most: a quarter more steps than without noise are taken then."""
-MANY_GROUPS = 16
-"""With so many groups in a sweep the model along a step is measured with the curvature only; with few, steps that are
-as long as those before overshoot (row 69)."""
 LEAST_STEPS = 8
 """A sweep has so many steps at least."""
 FLOPS, ROW_SECONDS = 4e10, 1e-6
@@ -89,8 +86,6 @@ class Settings:
         Pieces that each chunk of a group is computed in by K-FAC steps; see `altmin_dask.execution.pieces`.
     model_every : int or None
         On every so many-th sample of a group the model along a K-FAC step is measured.
-    model_steps : int or None
-        And in every so many-th step at least.
     max_sweeps : float
         Sample visits per sample after which training ends.
     """
@@ -111,7 +106,6 @@ class Settings:
     first_window: int | None
     pieces: int | None
     model_every: int | None
-    model_steps: int | None
     max_sweeps: float
 
     def mu_in_pass(self, layers: int, number: int) -> tuple[float, ...] | None:
@@ -133,7 +127,6 @@ PLACES = {
         "first_window",
         "pieces",
         "model_every",
-        "model_steps",
         "max_sweeps",
     ),
 }
@@ -196,7 +189,6 @@ def resolve(
         first_window=_first_window(pipeline, network, groups_of, chunk_rows, shuffled),
         pieces=pieces_of(min(chunk_rows, rows), piece_rows(network)) if kfac else None,
         model_every=model_every(in_group, network) if kfac else None,
-        model_steps=model_steps(groups, network) if kfac else None,
         max_sweeps=_max_sweeps(pipeline, groups),
     )
 
@@ -263,11 +255,6 @@ def _initial_rho(pipeline: Pipeline, network: Network, mu: Any) -> tuple[float, 
     if not penalty.per_sample_state or mu is None:
         return None
     return penalty.initial_rho(network, mu_at(mu, len(network.widths), 0), pipeline.solver.augmentation)
-
-
-def model_steps(groups: int, network: Network) -> int:
-    """Where groups are many, and each step has others, how far steps go changes little from one to the next."""
-    return CURVATURE_EVERY if groups >= MANY_GROUPS and network.defaults.keeps_lengths else 1
 
 
 def _proximal(pipeline: Pipeline, network: Network, group_rows: int) -> float:

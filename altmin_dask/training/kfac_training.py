@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, ClassVar, Self
 
-import numpy as np
-
 from altmin_dask.errors import RunError
 from altmin_dask.execution import task_graphs
 from altmin_dask.execution.executor import Submission
@@ -51,8 +49,8 @@ class InFlightGroup:
         Which rows they are.
     cut : Cut
         How they are shared by tasks.
-    with_curvature, with_model : bool
-        Whether its curvature is measured, and how far its step goes.
+    with_curvature : bool
+        Whether its curvature is measured.
     previous_weights : tuple of ndarray
         The weights before those that it was sent out with. What has been done since, of which the group knew
         nothing, is part of the step that is repeated, or undone, by as much as the model wants.
@@ -65,7 +63,6 @@ class InFlightGroup:
     group: RowGroup
     cut: Cut
     with_curvature: bool
-    with_model: bool
     previous_weights: Weights
     ridge: float
     started: Submission
@@ -276,19 +273,15 @@ class KFACTraining:
         context, state, kfac_state = self.context, self.state, self.state.kfac_state
         state.passes = action.number
         with_curvature = kfac_state.curvature_due
-        with_model = context.settings.model_steps == 1 or kfac_state.model_due
         seed = (context.pipeline.training.seed, cursor) if with_curvature else None
         group = self.groups[action.group]
         cut = self.cut.among(len(group.blocks), context.executor.places())
         step = context.step(context.problem.train, group, self.files.of(state.weights), cut)
         with context.span():
-            every = self.model_every if with_model else 0
-            graphs = task_graphs.kfac_sums(step, self.mu, seed, every, kfac_state.forms)
+            graphs = task_graphs.kfac_sums(step, self.mu, seed, self.model_every, kfac_state.forms)
             started = context.executor.submit(*graphs)
         ridge = ridge_term(state.weights, self.settings.ridge, self.settings.penalize_bias)
-        return InFlightGroup(
-            group, cut, with_curvature, with_model, kfac_state.previous_weights, ridge, started
-        )
+        return InFlightGroup(group, cut, with_curvature, kfac_state.previous_weights, ridge, started)
 
     def _finish_until(self, ahead: int) -> int:
         """Take steps, of the groups that are done first, until no more than `ahead` are in flight; samples visited."""
@@ -328,12 +321,9 @@ class KFACTraining:
         with activity("solve"):
             preconditioner = self.preconditioners.of(kfac_state)
             direction = preconditioner.direction(sums, state.weights)
-        coefficients = np.array([kfac_state.alpha, kfac_state.beta])
-        if group.with_model:
-            model = self._quadratic_model(group, direction)
-            coefficients = preconditioner.step_coefficients(
-                model, state.weights, direction, group.previous_weights
-            )
+        coefficients = preconditioner.step_coefficients(
+            self._quadratic_model(group, direction), state.weights, direction, group.previous_weights
+        )
         state.weights = kfac_state.move(state.weights, direction, group.previous_weights, coefficients)
         self._check()
 

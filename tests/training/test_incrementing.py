@@ -18,12 +18,12 @@ from altmin_dask import runs
 from altmin_dask.errors import RunError
 from altmin_dask.networks.losses import Squared
 from altmin_dask.networks.mean_loss import Targets
-from altmin_dask.solvers.kfac import CURVATURE_EVERY, MODEL_EARLY, KFACSettings, KFACState
+from altmin_dask.solvers.kfac import KFACSettings, KFACState
 from altmin_dask.solvers.preconditioner import KroneckerPreconditioner
 from altmin_dask.solvers.schedules import KFACStep, Record, kfac_schedule
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training import defaults, trainer
+from altmin_dask.training import trainer
 from altmin_dask.training.algorithms import restore
 from altmin_dask.training.kfac_training import KFACTraining, KFACTrainingState
 from altmin_dask.types import Batch
@@ -59,45 +59,6 @@ def test_the_loss_falls_and_no_z_is_kept(kind, mu, store, pipeline, tmp_path):
     assert not (run.path / "steps").exists()
     assert isinstance(state.algorithm_state, KFACTrainingState)
     assert memory_of(state).steps == 16
-
-
-def test_how_far_steps_go_is_measured_only_where_it_may_have_changed(store, pipeline, tmp_path, monkeypatch):
-    """In the first steps, with new factors, and while a step that was taken back holds on; else it stays."""
-    measured, taken, model, move = [], [], KFACTraining._quadratic_model, KFACState.move
-
-    def noting(self: KFACTraining, *arguments: Any) -> Any:
-        measured.append(self.state.kfac_state.steps)
-        return model(self, *arguments)
-
-    def moving(self: KFACState, weights: Any, direction: Any, previous: Any, coefficients: Any) -> Any:
-        taken.append(tuple(coefficients))
-        return move(self, weights, direction, previous, coefficients)
-
-    monkeypatch.setattr(KFACTraining, "_quadratic_model", noting)
-    monkeypatch.setattr(KFACState, "move", moving)
-    tables = {**AUTO, "training": {**STEPS, "max_sweeps": 9.0}}
-    train(pipeline(store.path, **tables), tmp_path / "few groups")
-    assert measured == list(range(36))
-    measured.clear()
-    taken.clear()
-    monkeypatch.setattr(defaults, "MANY_GROUPS", 4)
-    train(pipeline(store.path, **tables), tmp_path / "many")
-    assert measured == [*range(MODEL_EARLY), *range(MODEL_EARLY, 36, CURVATURE_EVERY)]
-    for step in range(MODEL_EARLY, 36):
-        assert (taken[step] == taken[step - 1]) == (step % CURVATURE_EVERY > 0)
-
-
-@pytest.mark.parametrize(
-    ("changed", "due"),
-    [({}, False), ({"damping_scale": 4.0}, True), ({"alpha": 0.0}, True), ({"steps": 40}, True)],
-)
-def test_it_is_measured_again(changed, due):
-    state = KFACState.start((np.ones((2, 3)),))
-    state.input_factors[0][-1, -1] = 1  # there are factors
-    state.curvature_updates, state.steps, state.alpha, state.beta = 3, 41, 0.5, 0.1
-    for name, value in changed.items():
-        setattr(state, name, value)
-    assert state.model_due == due
 
 
 @pytest.mark.slow
