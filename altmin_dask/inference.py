@@ -22,7 +22,7 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, ExistsError, MissingError, RunError
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executor import Executor
-from altmin_dask.execution.pieces import summed
+from altmin_dask.execution.pieces import total
 from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.sharing import check_seen
 from altmin_dask.execution.task_graphs import Step, evaluate
@@ -142,7 +142,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     check_targets(network, target, store, ranges, model.labels)
     check_digits(store, str(model.weights[0].dtype), computed_with(store, target), ranges)
     with _held_weights(run) as weights:
-        return Evaluation(summed(executor.compute(evaluate(_step(model, network, store, target, weights)))))
+        return Evaluation(total([executor.compute(evaluate(_step(model, network, store, target, weights)))]))
 
 
 def predict_store(

@@ -29,7 +29,7 @@ from altmin_dask.execution import own_worker
 from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.faults import KEPT, LOST
 from altmin_dask.execution.resources import Resources, parsed_limit, rounded_latency, solving_threads
-from altmin_dask.execution.threads import each
+from altmin_dask.execution.threads import each, end
 from altmin_dask.execution.timing import process_clock
 from altmin_dask.execution.waiting import SAY_SECONDS, reason_of
 from altmin_dask.storage.atomic import write_bytes
@@ -91,9 +91,8 @@ class Cluster:
         """Compute on the cluster; after an error or Ctrl-C, wait for the tasks that still run."""
         keys = collection.__dask_keys__()
         alone = len(list(flatten(keys))) == 1
-        if (
-            alone
-        ):  # a sum, maybe of much: as `submit` does it, this process would need half as much memory again
+        if alone:
+            # maybe the sum of much: sent as `submit` does, this process would need half as much memory again
             future = self.client.compute(collection)
             submission = Submission([future], tuple, [future])
         else:
@@ -212,7 +211,8 @@ class Cluster:
         return each(function, items, self._pools, solving_threads())
 
     def rest(self) -> None:
-        """Workers keep what they have."""
+        """End the threads that solve; workers keep what they have."""
+        end(self._pools)
 
     def places(self) -> int:
         """Threads of all workers, as the scheduler said a few seconds ago."""
@@ -337,7 +337,11 @@ def open_cluster(settings: ClusterTable) -> Iterator[Cluster]:
         except RuntimeError as error:
             raise ConfigError(f"a local cluster as of [cluster] cannot be started: {error}") from None
     with cluster, Client(cluster) as client:
-        yield Cluster(client, settings.patience, local=True)
+        executor = Cluster(client, settings.patience, local=True)
+        try:
+            yield executor
+        finally:
+            executor.rest()
 
 
 def _check_script() -> None:

@@ -188,6 +188,7 @@ def _ready(cluster: Cluster) -> Iterator[Cluster]:
             yield cluster
     finally:
         client._timeout = before
+        cluster.rest()
 
 
 def _check_workers(client: Client) -> None:

@@ -110,13 +110,8 @@ def added(parts: Sequence[Array]) -> Array:
 
 
 def total(blocks: Sequence[Array]) -> Array:
-    """The sum of the last few rows that a step has left to add, or the one it has added them up to."""
-    return added([block[0] if block.ndim == 2 else block for block in blocks])
-
-
-def summed(found: Array) -> Array:
-    """The sum that a graph of a few rows, or of their sum, has given, as one array."""
-    return found if found.ndim == 1 else added(list(found))
+    """The sum of the last few rows that a graph has left to add, in however many arrays, or of the one it has made."""
+    return added([row for block in blocks for row in np.atleast_2d(block)])
 
 
 def computed(make: Sequence[Callable[[], Array]]) -> Array:

@@ -105,7 +105,7 @@ class Threads:
 
     def rest(self) -> None:
         """End the threads, once they have done what they were given; others come when they are wanted."""
-        _end(self._pools)
+        end(self._pools)
 
     def places(self) -> int:
         """As many as there are threads."""
@@ -144,7 +144,7 @@ def open_threads(settings: ClusterTable) -> Iterator[Threads]:
     try:
         yield threads
     finally:
-        _end(threads._pools)
+        threads.rest()
 
 
 def each(
@@ -170,11 +170,11 @@ def _pool(pools: list[ThreadPoolExecutor], workers: int) -> Iterator[ThreadPoolE
     try:
         yield pool
     except BaseException:
-        _end(pools)
+        end(pools)
         raise
 
 
-def _end(pools: list[ThreadPoolExecutor]) -> None:
+def end(pools: list[ThreadPoolExecutor]) -> None:
     """Wait for threads until they have ended, and give back what they leave."""
     ended = bool(pools)
     while pools:

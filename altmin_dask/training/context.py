@@ -18,7 +18,7 @@ import dask.array as da
 
 from altmin_dask.config import Pipeline
 from altmin_dask.execution.executor import Executor
-from altmin_dask.execution.pieces import WHOLE, Cut, summed
+from altmin_dask.execution.pieces import WHOLE, Cut, total
 from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.task_graphs import Step
 from altmin_dask.execution.timing import activity
@@ -166,7 +166,7 @@ class RunContext:
             collection = make(self.step(samples, group, weights, cut))
             with activity("wait"):
                 found: Array = self.executor.compute(collection)
-        return summed(found)
+        return total([found])
 
     @property
     def root_span(self) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from training_runs import train
 
 from altmin_dask.execution import task_graphs
-from altmin_dask.execution.pieces import Cut, added, branch, computed, summed, total
+from altmin_dask.execution.pieces import Cut, added, branch, computed, total
 from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.execution.threads import Threads
@@ -110,7 +110,7 @@ def test_sums_are_the_same_bits_however_many_tasks_there_are(make_store, tmp_pat
         started = threads.submit(*task_graphs.kfac_sums(step, None, (0,), 2))
         sums = total(threads.first([started])[1])
         assert len(started.kept()[0].chunks[0]) == 3 * tasks
-        model = summed(threads.compute(task_graphs.quadratic_model(step, started.kept(), 2, file, file)))
+        model = total([threads.compute(task_graphs.quadratic_model(step, started.kept(), 2, file, file))])
         found.append((sums, model))
     for sums, model in found[1:]:
         assert np.array_equal(sums, found[0][0])
@@ -124,7 +124,7 @@ def test_sums_are_the_same_bits_however_many_tasks_there_are(make_store, tmp_pat
     # all of it is measured where every row is kept
     every = task_graphs.Step(context, Samples(store, context.target), (0, 1, 2), "e", file, cut=Cut(4, 2))
     started = Threads(1).submit(*task_graphs.kfac_sums(every, None, None, 1))
-    model = summed(Threads(1).compute(task_graphs.quadratic_model(every, started.kept(), 1, file, file)))
+    model = total([Threads(1).compute(task_graphs.quadratic_model(every, started.kept(), 1, file, file))])
     wanted = quadratic_model_chunk(network, weights, weights, weights, batch)
     np.testing.assert_allclose(QuadraticModel(model).slope, wanted.slope, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(QuadraticModel(model).curvature, wanted.curvature, rtol=1e-10, atol=1e-12)
