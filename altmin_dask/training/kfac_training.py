@@ -160,9 +160,9 @@ class KFACTraining:
         assert settings.pieces is not None
         self.model_every, self.cut = settings.model_every, Cut(settings.pieces)
         work = sum(d * k * (d + k) for d, k in context.network.shapes)
-        self.preconditioners = PreconditionerCache(
-            self.settings, context.executor.each if work > WORTH_THREADS else map
-        )
+        # of wide samples the first layer's solve is most of it, and its arrays are what memory is needed for
+        together = work > WORTH_THREADS and not forms_of(context).rows
+        self.preconditioners = PreconditionerCache(self.settings, context.executor.each if together else map)
         self.max_staleness = pipeline.training.max_staleness
         self.files = WeightFiles(context, 2 + self.max_staleness)
         self.in_flight: list[InFlightGroup] = []
@@ -311,9 +311,6 @@ class KFACTraining:
                 self.context.executor.rest()
             rows, space = row_numbers(self.context, group.group), self.preconditioners.space
             self.preconditioners.space = space or row_space(self.context)
-            self.preconditioners.each = (
-                map  # and the first layer's solve, which is most of it, has few of them
-            )
         kfac_state.gradient = sums.gradient_norm(
             state.weights, settings.ridge, settings.penalize_bias, self.preconditioners.space
         )
