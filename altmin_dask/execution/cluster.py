@@ -9,7 +9,6 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +27,8 @@ from altmin_dask.errors import ConfigError, FaultError
 from altmin_dask.execution import own_worker
 from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.faults import KEPT, LOST
+from altmin_dask.execution.pool import Pool
 from altmin_dask.execution.resources import Resources, parsed_limit, rounded_latency, solving_threads
-from altmin_dask.execution.threads import each, end
 from altmin_dask.execution.timing import process_clock
 from altmin_dask.execution.waiting import SAY_SECONDS, reason_of
 from altmin_dask.storage.atomic import write_bytes
@@ -76,7 +75,7 @@ class Cluster:
     _spent: dict[tuple[str, int, str], tuple[float, float]] = field(default_factory=dict)
     _places: tuple[int, float] = (1, 0.0)
     _measured: float | None = None
-    _pools: list[ThreadPoolExecutor] = field(default_factory=list)
+    _pool: Pool = field(default_factory=Pool)
 
     clock_is_local: ClassVar[bool] = False
 
@@ -208,11 +207,11 @@ class Cluster:
 
     def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """As `map`, on all cores that are free to this process: it is what workers wait for."""
-        return each(function, items, self._pools, solving_threads())
+        return self._pool.map(function, items, solving_threads())
 
     def rest(self) -> None:
         """End the threads that solve; workers keep what they have."""
-        end(self._pools)
+        self._pool.end()
 
     def places(self) -> int:
         """Threads of all workers, as the scheduler said a few seconds ago."""

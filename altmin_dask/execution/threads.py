@@ -17,8 +17,8 @@ from dask.base import persist
 from dask.core import flatten
 
 from altmin_dask.config import ClusterTable
-from altmin_dask.execution.allocator import return_free_heaps
 from altmin_dask.execution.executor import Submission
+from altmin_dask.execution.pool import Pool
 from altmin_dask.execution.resources import Resources, parsed_limit
 
 
@@ -36,7 +36,7 @@ class Threads:
 
     workers: int
     memory_limit: str = "auto"
-    _pools: list[ThreadPoolExecutor] = field(default_factory=list, compare=False, repr=False)
+    _pool: Pool = field(default_factory=Pool, compare=False, repr=False)
 
     client: ClassVar[None] = None
     clock_is_local: ClassVar[bool] = True
@@ -50,7 +50,7 @@ class Threads:
         """Compute on this process's threads, whatever client may be around."""
         if self.workers == 1:  # handing tasks to a thread takes longer than small ones themselves
             return collection.compute(scheduler="sync")
-        with _pool(self._pools, self.workers) as pool:
+        with self._pool.tasks(self.workers) as pool:
             return collection.compute(scheduler="threads", pool=pool)
 
     def submit(self, collection: Any, *kept: Any) -> Submission:
@@ -101,11 +101,11 @@ class Threads:
 
     def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """As `map`, on the threads that tasks have."""
-        return each(function, items, self._pools, self.workers)
+        return self._pool.map(function, items, self.workers)
 
     def rest(self) -> None:
         """End the threads, once they have done what they were given; others come when they are wanted."""
-        end(self._pools)
+        self._pool.end()
 
     def places(self) -> int:
         """As many as there are threads."""
@@ -120,7 +120,7 @@ class Threads:
         return nullcontext()
 
     def _persist(self, *collections: Any) -> tuple[Any, ...]:
-        with _pool(self._pools, self.workers) as pool:
+        with self._pool.tasks(self.workers) as pool:
             found: tuple[Any, ...] = persist(*collections, scheduler="threads", pool=pool)
         return found
 
@@ -145,42 +145,6 @@ def open_threads(settings: ClusterTable) -> Iterator[Threads]:
         yield threads
     finally:
         threads.rest()
-
-
-def each(
-    function: Callable[[Any], Any], items: Iterable[Any], pools: list[ThreadPoolExecutor], threads: int
-) -> Iterable[Any]:
-    """As `map`, on so many threads that are in `pools`, or come there."""
-    if threads == 1:
-        return map(function, items)
-    with _pool(pools, threads) as pool:
-        return list(pool.map(function, items))
-
-
-@contextmanager
-def _pool(pools: list[ThreadPoolExecutor], workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that live as long as the executor, and so do their scratch arrays; after an error they end.
-
-    What goes wrong is told when no task runs any more: so none of them writes to a folder that has been removed
-    meanwhile.
-    """
-    if not pools:
-        pools.append(ThreadPoolExecutor(workers))
-    pool = pools[0]
-    try:
-        yield pool
-    except BaseException:
-        end(pools)
-        raise
-
-
-def end(pools: list[ThreadPoolExecutor]) -> None:
-    """Wait for threads until they have ended, and give back what they leave."""
-    ended = bool(pools)
-    while pools:
-        pools.pop().shutdown()
-    if ended:
-        return_free_heaps()
 
 
 def _threads(settings: ClusterTable) -> Threads:

@@ -136,6 +136,25 @@ def test_the_first_of_several_is_waited_for(executor, tmp_path):
     assert executor.first([waiting]) == (0, [0])
 
 
+def test_an_error_leaves_alone_what_else_is_computed(executor, tmp_path):
+    """What was submitted before it goes on, and so does what is computed after it, before anybody asks."""
+    go, resources = tmp_path / "go", executor.resources()
+    if resources.workers * resources.threads == 1:
+        go.touch()
+    waiting = executor.submit(blocks(_held, 1, f"held-{tmp_path}", str(go)))
+    failing = executor.submit(
+        total(blocks(_failing_after, 4, f"f-{tmp_path}", str(tmp_path)), f"t-{tmp_path}")
+    )
+    assert executor.compute(total(da.full(6, 7, chunks=1), f"beside-{tmp_path}")) == [42]
+    with pytest.raises(ZeroDivisionError, match="the third one"):
+        executor.first([failing])
+    assert executor.compute(total(da.full(5, 7, chunks=1), f"after-{tmp_path}")) == [35]
+    go.touch()
+    assert executor.first([waiting]) == (0, [0])
+    executor.cancel([failing])
+    assert settled(tmp_path)
+
+
 def test_an_error_of_what_was_submitted_is_raised_by_first(executor, tmp_path):
     rows = blocks(_failing_after, 4, f"submitted-{tmp_path}", str(tmp_path))
     submission = executor.submit(total(rows, f"total-{tmp_path}"), rows)
