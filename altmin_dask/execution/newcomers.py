@@ -43,17 +43,24 @@ class VersionGuard(WorkerPlugin):
     def __init__(self, wanted: str, name: str, tasks: str = TASKS) -> None:
         self.wanted, self.name, self.tasks = wanted, name, tasks
 
-    def setup(self, worker: Any) -> None:
-        """Look, and leave if it has to be; tasks come only after this."""
+    async def setup(self, worker: Any) -> None:
+        """Look, and leave if it has to be; tasks come only after this.
+
+        What the scheduler meant for it goes to others, and does not count as if it had died of it.
+        """
         fault = self._fault()
         if not fault:
             return
         said = f"worker {worker.address} {fault}, and takes no part; install there what the run has: {self.wanted}"
         logging.getLogger("distributed.worker").error(said)
-        worker.log_event(self.name, said)
-        worker.status = Status.closing_gracefully  # what it was given already is left alone
-        # when it has begun: its nanny waits for that, and the message has to leave before it
-        worker.loop.call_later(LEAVE_SECONDS, worker.close, nanny=True, reason="altmin-versions")
+        worker.status = Status.closing_gracefully
+        try:
+            # by calls that are answered: what is sent along is lost where it cannot read its tasks
+            await worker.scheduler.log_event(topic=self.name, msg=said)
+            await worker.scheduler.retire_workers(workers=[worker.address], close_workers=False, remove=True)
+        finally:
+            # when it has begun: its nanny waits for that
+            worker.loop.call_later(LEAVE_SECONDS, worker.close, nanny=True, reason="altmin-versions")
 
     def _fault(self) -> str:
         try:
@@ -122,12 +129,12 @@ def watch(client: Client, guard: VersionGuard) -> None:
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
+        client.subscribe_topic(guard.name, _say)
         client.register_plugin(GuardKeeper(guard.name, client.id))
         client.register_plugin(guard)
     finally:
         for module in modules:
             cloudpickle.unregister_pickle_by_value(module)
-    client.subscribe_topic(guard.name, _say)
 
 
 def _is_watched(name: str, dask_scheduler: Any) -> bool:

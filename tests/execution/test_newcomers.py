@@ -73,3 +73,21 @@ def test_a_guard_goes_with_its_client(client):
     while {"guard", "guard-keeper"} & set(client.run_on_scheduler(plugins)):
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_what_was_meant_for_a_worker_that_leaves_does_not_count_as_killed_by_it(client, caplog):
+    """It is given to the next."""
+    with Client(client.scheduler.address, set_as_default=False) as other:
+        watch(other, VersionGuard("numpy 0.1", "guard"))
+        futures = client.map(abs, range(8), pure=False)
+        left(client, caplog)
+
+        def suspected(dask_scheduler: Any) -> list[int]:
+            return [dask_scheduler.tasks[future.key].suspicious for future in futures]
+
+        while client.nthreads():
+            time.sleep(0.02)
+        assert client.run_on_scheduler(suspected) == [0] * 8
+        other.unregister_worker_plugin("guard")
+        client.cluster.scale(1)
+        assert client.gather(futures, direct=False) == list(range(8))

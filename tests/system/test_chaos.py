@@ -72,21 +72,24 @@ def chaotic_run(
         )
         starts += 1
         deadline = time.monotonic() + 180
-        while client.poll() is None:
-            assert time.monotonic() < deadline, (pipeline.parent / "client.log").read_text()[-3000:]
-            if len(killed) >= KILLS or step(run) <= mark:  # a kill before there is any progress proves little
-                time.sleep(0.02)
-                continue
-            time.sleep(2 * chance.random())
-            mark, victim = step(run), chance.choice(VICTIMS)
-            if victim == "client":
-                if client.poll() is None:
-                    client.kill()
+        try:
+            while client.poll() is None:
+                assert time.monotonic() < deadline, (pipeline.parent / "client.log").read_text()[-3000:]
+                cluster.start()  # as whoever looks after it does: workers end some time after their scheduler
+                if len(killed) >= KILLS or step(run) <= mark:  # before there is any progress it proves little
+                    time.sleep(0.02)
+                    continue
+                time.sleep(2 * chance.random())
+                mark, victim = step(run), chance.choice(VICTIMS)
+                if victim == "client":
+                    if client.poll() is None:
+                        client.kill()
+                        killed.append((victim, mark))
+                elif cluster.kill(victim):
                     killed.append((victim, mark))
-            elif cluster.kill(victim):
-                killed.append((victim, mark))
-            cluster.start()
-        code = client.wait()
+        finally:
+            client.kill()
+            code = client.wait()
         if code == 0:
             return starts - 1
         # killed, or ended with a sentence because the scheduler was
