@@ -135,8 +135,12 @@ class TrainingTable(Table):
     tol: NonNegative = 1e-3
     """Relative improvement of the best loss that counts."""
     seed: Annotated[int, Field(ge=0)] = 0
-    evaluation_rows: Count = 10_000
-    """About how many training rows the nested loss of a record is taken over."""
+    evaluation_rows: Count | None = None
+    """About how many training rows the nested loss of a record is taken over; by default 10,000, or 2,500 where there
+    are validation samples, which judge."""
+    evaluation_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """About how much of the time of training evaluation may take besides (K-FAC): where a record costs more they are
+    further apart, but for the first few, and no further than a pass."""
 
 
 class ClusterTable(Table):

@@ -86,7 +86,7 @@ def window_schedule(groups: int, first_window: int, window_passes: int) -> Itera
         window = min(2 * window, groups)
 
 
-def kfac_schedule(groups: int, seed: int) -> Iterator[Action]:
+def kfac_schedule(groups: int, seed: int, apart: float = 1.0) -> Iterator[Action]:
     """Actions without end: passes over all groups, each in an order of its own.
 
     Records are a quarter further apart each time, but no further than a pass (or eight steps, where a pass is less).
@@ -97,6 +97,9 @@ def kfac_schedule(groups: int, seed: int) -> Iterator[Action]:
         How many there are.
     seed : int
         Decides the order.
+    apart : float
+        Steps between records from which on they do not cost too much. The first are closer, as much happens there:
+        each after twice as many steps as the one before.
     """
     yield Record()
     done, due, longest = 0, 1, max(groups, 8)
@@ -106,7 +109,7 @@ def kfac_schedule(groups: int, seed: int) -> Iterator[Action]:
             done += 1
             if done == due:
                 yield Record()
-                due = min(math.ceil(1.25 * due), done + longest)
+                due = min(max(math.ceil(1.25 * due), done + min(math.ceil(apart), done)), done + longest)
 
 
 class Moving(Protocol):

@@ -28,11 +28,13 @@ from altmin_dask.solvers.kfac import Stream
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import WeightStore
 from altmin_dask.training.checkpoint import AlgorithmState, Checkpoint
-from altmin_dask.training.grouping import RowGroup
+from altmin_dask.training.grouping import RowGroup, evaluated
 from altmin_dask.training.problem import Problem
 from altmin_dask.training.progress import Usage
 from altmin_dask.types import Array
 
+EVALUATED_ALONE, EVALUATED_BESIDE = 10_000, 2_500
+"""Training rows of a record, about: where they decide when training stops, and where validation samples do."""
 CHARGE_SHARE = 0.05
 """Clocks of many workers are read for a commit only where that takes less than this share of the time."""
 
@@ -76,6 +78,8 @@ class RunContext:
         Where training is; the trainer moves it.
     weight_store : WeightStore
         By which weights reach the tasks.
+    evaluated : RowGroup
+        The training rows that the nested loss of a record is taken over.
     key : str
         Of what this process publishes and computes, and no other.
     """
@@ -94,6 +98,9 @@ class RunContext:
         self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
         self.checkpoint = Checkpoint()
         self.settings, self.rows = problem.settings, problem.train.store.rows
+        training, judged = pipeline.training, problem.validation is not None
+        rows = training.evaluation_rows or (EVALUATED_BESIDE if judged else EVALUATED_ALONE)
+        self.evaluated = evaluated(problem.train.store, rows, training.seed)
         self.weight_store = WeightStore(run.steps, run.id)
         self.key, self._steps = uuid.uuid4().hex[:8], count()
         self._span = "", ""
@@ -115,6 +122,12 @@ class RunContext:
         if self.stream is None:
             return self.rows
         return max(self.stream.rows, self.network.defaults.group_rows)
+
+    @property
+    def rows_of_a_record(self) -> int:
+        """Rows that are evaluated for one: of the training samples, and all for validation."""
+        validation, train = self.problem.validation, self.problem.train.store
+        return self.evaluated.rows(train) + (0 if validation is None else validation.store.rows)
 
     def charge(self) -> None:
         """Book the time since the last charge as training."""

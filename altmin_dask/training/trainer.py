@@ -22,7 +22,7 @@ from altmin_dask.training.algorithms import ALGORITHMS, restore
 from altmin_dask.training.callbacks import Callback
 from altmin_dask.training.checkpoint import Checkpoint
 from altmin_dask.training.context import RunContext
-from altmin_dask.training.grouping import all_rows, evaluated
+from altmin_dask.training.grouping import all_rows
 from altmin_dask.training.initialization import given_weights, initial_weights
 from altmin_dask.training.progress import Progress, Rate
 from altmin_dask.training.record import Record, read_records
@@ -57,8 +57,7 @@ class Trainer:
         self.pipeline, self.problem, self.run = context.pipeline, context.problem, context.run
         self.algorithm: Algorithm[Any] = ALGORITHMS[context.settings.schedule](context)
         self.reason = ""
-        self.rows, training = context.rows, self.pipeline.training
-        self.evaluated = evaluated(context.problem.train.store, training.evaluation_rows, training.seed)
+        self.rows, self.evaluated = context.rows, context.evaluated
         self.commit_cost, self.last_commit = 0.0, time.monotonic()
         self.found: Checkpoint | None = None
         self.group = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,16 @@ def test_the_schedule():
             done += 1
     assert recorded[:8] == [0, 1, 2, 3, 4, 5, 7, 9]
     assert max(np.diff(recorded)) == 8
+
+
+def test_records_that_cost_much_are_further_apart():
+    def recorded(apart: float) -> list[int]:
+        kinds = [isinstance(action, Record) for action in islice(kfac_schedule(24, 3, apart), 400)]
+        return (np.cumsum(~np.array(kinds))[kinds]).tolist()
+
+    assert recorded(10.5)[:9] == [0, 1, 2, 4, 8, 16, 27, 38, 49]
+    assert recorded(30)[:9] == [0, 1, 2, 4, 8, 16, 32, 56, 80]  # a pass at most
+    assert recorded(0.2) == recorded(1.0)
 
 
 @pytest.mark.slow
