@@ -91,7 +91,14 @@ def opened(
     with tempfile.TemporaryDirectory(prefix="altmin-", dir=location) as temporary:
         dtype = str(model.weights[0].dtype)
         find = partial(
-            find_like, source, Path(temporary), model.scale, model.preparation, dtype, targets=targets
+            find_like,
+            source,
+            Path(temporary),
+            model.scale,
+            model.preparation,
+            dtype,
+            targets=targets,
+            chunk_rows=run.manifest.shapes().get("chunk_rows") if run.claimed else None,
         )
         store = None
         for names in [] if x or y else _own_names(run, source, targets=targets):
