@@ -118,7 +118,6 @@ def train(
         publisher = Publisher(executor, plan, log)
         problem = _open_problem(pipeline, run, executor, plan, log)
         context = RunContext(pipeline, problem, run, executor, stream, publisher.usage)
-        measured = measured and stream is None
         return _told(context, Callbacks([publisher, *callbacks]), initial, log, measured=measured)
 
 

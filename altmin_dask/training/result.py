@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from altmin_dask.errors import DataError
-from altmin_dask.execution import task_graphs
 from altmin_dask.solvers.evaluation import Evaluation
+from altmin_dask.solvers.metrics import number
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.ending import Ending, next_step
@@ -31,26 +30,31 @@ class Kept:
         How many those are.
     loss : float or None
         Mean loss; None where it is not finite.
+    unit : str
+        What the loss is.
     metrics : dict
-        As of `altmin_dask.solvers.evaluation.Evaluation.metrics`.
+        As of `altmin_dask.solvers.measures.Measure.metrics`.
     """
 
     sweep: float
     on: Literal["validation", "training"]
     samples: int
     loss: float | None
+    unit: str
     metrics: dict[str, Any]
 
     @classmethod
     def of(cls, context: RunContext, sweep: float, quality: Evaluation) -> Self:
         """Of the sums over all samples of the store that decides which model is kept."""
-        on: Literal["validation", "training"] = (
-            "training" if context.problem.validation is None else "validation"
+        measuring = context.measuring
+        return cls(
+            sweep,
+            "training" if context.problem.validation is None else "validation",
+            int(quality.samples),
+            number(quality.mean_loss),
+            measuring.loss_unit,
+            measuring.metrics(quality),
         )
-        loss = quality.mean_loss
-        labels = context.problem.train.target == "labels"
-        metrics = {"accuracy": quality.accuracy} if labels else {}
-        return cls(sweep, on, int(quality.samples), loss if math.isfinite(loss) else None, metrics)
 
 
 @dataclass(frozen=True)
@@ -149,4 +153,5 @@ def write_result(
 def _measured(context: RunContext) -> Evaluation:
     """The model in the run folder, on all samples of the store that decides."""
     samples = context.problem.validation or context.problem.train
-    return context.evaluate(task_graphs.evaluate, samples, all_rows(samples.store), str(context.run.weights))
+    weights = str(context.run.weights)
+    return context.evaluate(samples, all_rows(samples.store), weights, context.measuring.measure)

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 from altmin_dask.errors import RunError
-from altmin_dask.execution import task_graphs
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.faults import LOST, explained_faults
 from altmin_dask.execution.interrupts import deferred_interrupts
@@ -271,6 +270,7 @@ class Trainer:
         ridge = self._ridge()
         self._check((validation or nested).mean_loss, ridge)
         labels = problem.train.target == "labels"
+        measured = self.context.measuring.metrics(validation) if validation else {}
         record = Record(
             sweep=checkpoint.visits / self.rows,
             cpu_seconds=checkpoint.cpu_seconds,
@@ -279,7 +279,8 @@ class Trainer:
             regularized_loss=nested.mean_loss + ridge / self.context.samples_in_all,
             validation_loss=validation.mean_loss if validation else None,
             nested_accuracy=nested.accuracy if labels else None,
-            validation_accuracy=validation.accuracy if validation and labels else None,
+            validation_accuracy=measured.get("accuracy"),
+            validation_r2=measured.get("r2"),
             **vars(self.algorithm.metrics),
         )
         self._judge(record)
@@ -290,11 +291,12 @@ class Trainer:
     def _measured(self) -> tuple[Evaluation, Evaluation | None]:
         """Quality on training samples, and on all for validation."""
         problem, file = self.problem, self.algorithm.publish()
-        nested = self.context.evaluate(task_graphs.evaluate, problem.train, self.evaluated, file)
+        nested = self.context.evaluate(problem.train, self.evaluated, file)
         if problem.validation is None:
             return nested, None
         every = all_rows(problem.validation.store)
-        return nested, self.context.evaluate(task_graphs.evaluate, problem.validation, every, file)
+        measure = self.context.measuring.measure
+        return nested, self.context.evaluate(problem.validation, every, file, measure)
 
     def _judge(self, record: Record) -> None:
         """Count a record, and write the model of the best one beside its place."""
