@@ -224,7 +224,7 @@ class Trainer:
         # records are close together at first: samples that no step has seen yet may still make a difference
         seen = checkpoint.visits - checkpoint.best_visits >= self.rows
         if limits.n_iter_no_change is not None and stale >= limits.n_iter_no_change and seen:
-            return nothing_improved(stale)
+            return nothing_improved(limits.n_iter_no_change)
         if self.algorithm.converged:
             return settled()
         if checkpoint.visits + self.algorithm.pending_samples >= self.context.settings.max_sweeps * self.rows:
