@@ -32,21 +32,24 @@ class Kind:
     ----------
     target : {"inputs", "labels", "real"}
         What its outputs are compared with.
+    ridge : float
+        λ by which K-FAC steps hold the weights, unless another is given.
     recurrent : bool
         Whether samples are sequences.
     """
 
     target: Literal["inputs", "labels", "real"]
+    ridge: float
     recurrent: bool = False
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "autoencoder": Kind("inputs"),
-        "classifier": Kind("labels"),
-        "regressor": Kind("real"),
-        "recurrent_classifier": Kind("labels", recurrent=True),
-        "recurrent_regressor": Kind("real", recurrent=True),
+        "autoencoder": Kind("inputs", ridge=0.005),
+        "classifier": Kind("labels", ridge=1.0),  # row 46 of benchmarks/LOG.md
+        "regressor": Kind("real", ridge=1.0),
+        "recurrent_classifier": Kind("labels", ridge=0.3, recurrent=True),
+        "recurrent_regressor": Kind("real", ridge=0.3, recurrent=True),
     }
 )
 """Every kind, by the name that settings and models give it."""

@@ -8,11 +8,14 @@ from pydantic import model_validator
 
 from altmin_dask.config.base import Table
 from altmin_dask.config.messages import either
-from altmin_dask.config.network import NetworkTable
+from altmin_dask.config.network import KINDS, NetworkTable
 from altmin_dask.config.solver import MuSchedule, SolverTable
 from altmin_dask.config.tables import ClusterTable, DataTable, OutputTable, TrainingTable
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import KEEP_Z
+
+RIDGE_OF_Z = 0.005
+"""λ where z persists: μ and the z that are near already hold the weights (chosen, not measured)."""
 
 
 class Pipeline(Table):
@@ -85,9 +88,17 @@ class Pipeline(Table):
         """Whether z of every sample is kept from visit to visit."""
         return self.schedule in KEEP_Z
 
+    @property
+    def ridge(self) -> float:
+        """λ, "auto" resolved: that of the kind of network, and a small one where z persists."""
+        if self.solver.ridge != "auto":
+            return self.solver.ridge
+        return RIDGE_OF_Z if self.keeps_z else KINDS[self.network.kind].ridge
+
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed: all but where it runs, when it stops and what it leaves."""
         settings: dict[str, Any] = self.model_dump(mode="json", exclude={"cluster", "output"})
+        settings["solver"]["ridge"] = self.ridge  # its defaults by kind are younger than some runs
         for limit in ("max_sweeps", "max_cpu_seconds", "n_iter_no_change", "tol"):
             settings["training"].pop(limit)
         return settings

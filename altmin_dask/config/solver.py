@@ -16,6 +16,10 @@ def _mu_form(value: Any) -> str:
     return WORD if value == "auto" else form_of(value)
 
 
+def _number_form(value: Any) -> str:
+    return WORD if value == "auto" else ONE
+
+
 class MuSchedule(Table):
     """μ that moves geometrically from `start` to `stop`, by `factor` a pass over the samples in the sum."""
 
@@ -52,8 +56,12 @@ class SolverTable(Table):
     """Whether ρ of L1 and multipliers follows their residuals."""
     residual_tol: NonNegative = 1e-4
     """Training with L1 or multipliers stops when every layer's primal and dual residuals are relatively smaller."""
-    ridge: NonNegative = 0.005
-    """λ of F; the Gram matrix of layer i gets λ/μ_i."""
+    ridge: Annotated[
+        Annotated[NonNegative, Tag(ONE)] | Annotated[Literal["auto"], Tag(WORD)], Discriminator(_number_form)
+    ] = "auto"
+    """λ of λ Σ_i ‖[W_i b_i]‖² beside the sum of all losses (scikit-learn's `alpha` is 2 λ). Small data sets need it,
+    large ones hardly notice. "auto": 1 for classifiers and regressors, 0.3 for recurrent networks, 0.005 for
+    auto-encoders and wherever z persists."""
     penalize_bias: bool = True
     proximal: NonNegative | None = None
     """ρ relative to the mean diagonal of a Gram matrix; by default 0, and for K-FAC steps a tenth of the unknowns for

@@ -105,7 +105,7 @@ class Trainer:
             ),
         )
         name = "validation loss" if judged else "nested loss"
-        name += " and ridge" if not judged and self.pipeline.solver.ridge else ""
+        name += " and ridge" if not judged and self.context.settings.ridge else ""
         return f"{self.reason}; the model is that of sweep {best.sweep:.4g}, with the lowest {name}"
 
     def take_up(self) -> None:
@@ -288,8 +288,8 @@ class Trainer:
 
     def _ridge(self) -> float:
         """λ Σ ‖W̃_i‖² of the weights that are evaluated."""
-        solver = self.pipeline.solver
-        return float(ridge_term(self.algorithm.weights, solver.ridge, solver.penalize_bias))
+        penalize_bias = self.pipeline.solver.penalize_bias
+        return float(ridge_term(self.algorithm.weights, self.context.settings.ridge, penalize_bias))
 
     def _check(self, loss: float, ridge: float) -> None:
         """Refuse a loss that is not finite, or far beyond the best and the first.
