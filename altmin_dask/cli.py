@@ -41,6 +41,7 @@ from altmin_dask.cli_options import (
     StandardizeOption,
     scheduler_at,
 )
+from altmin_dask.cli_settings import overrides_like, settings_command
 from altmin_dask.errors import AltMinError, AltMinWarning, ConfigError, ExistsError, MissingError, RunError
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ app = typer.Typer(
     name="altmin",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
+app.command("settings")(settings_command)
 
 _INTERRUPTED = 130  # how typer exits on Ctrl-C
 
@@ -70,7 +71,12 @@ OverridesArgument = Annotated[
 ]
 SettingsOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. solver.mu=0.1."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace a setting, e.g. solver.mu=0.1.",
+        autocompletion=overrides_like,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 XOption = Annotated[

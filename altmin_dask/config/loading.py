@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from altmin_dask.config.messages import describe
+from altmin_dask.config.catalogue import catalogue
+from altmin_dask.config.messages import describe, nearest
 from altmin_dask.config.pipeline import Pipeline
 from altmin_dask.errors import ConfigError, MissingError
 
@@ -86,14 +87,22 @@ def _apply(settings: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or len(keys) < 2 or not all(keys):
-        raise ConfigError(f"--set {override}: write table.key=value, for example solver.mu=0.1")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    table = settings
+        meant = nearest(keys[0], Pipeline) if equals and len(keys) == 1 else ""
+        raise ConfigError(f"--set {override}: write table.key=value, for example solver.mu=0.1{meant}")
+    value, table = _value(text, keys), settings
     for key in keys[:-1]:
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
             raise ConfigError(f"--set {override}: {key} is not a table")
     table[keys[-1]] = value
+
+
+def _value(text: str, keys: list[str]) -> Any:
+    """What the text of an override says: a value as TOML has them, values with commas in between, or a word."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        setting = catalogue().get(".".join(keys))
+        if "," in text and setting is not None and setting.is_list:
+            return [_value(part.strip(), []) for part in text.split(",") if part.strip()]
+        return text

@@ -63,6 +63,7 @@ class SolverTable(Table):
     large ones hardly notice. "auto": 1 for classifiers and regressors, 0.3 for recurrent networks, 0.005 for
     auto-encoders and wherever z persists."""
     penalize_bias: bool = True
+    """Whether the ridge also holds the biases."""
     proximal: NonNegative | None = None
     """ρ relative to the mean diagonal of a Gram matrix; by default 0, and for K-FAC steps a tenth of the unknowns for
     each target number of a group."""
@@ -70,7 +71,12 @@ class SolverTable(Table):
     """σ of K-FAC steps, in units of the loss's curvature; by default 0.03 for squared error and recurrent networks,
     and 0.003 for the cross entropies of chains."""
     newton_steps: Count = 1
+    """Newton steps of z in a visit."""
     cg_iterations: Count = 2
+    """Iterations of conjugate gradients in a Newton step, at most."""
     cg_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """They end for a sample when their residual has fallen by this factor."""
     damping: NonNegative = 0.0
+    """Of the z-update (Levenberg–Marquardt), relative to μ_i."""
     curvature: Literal["gauss_newton", "exact"] = "gauss_newton"
+    """Of the z-update: Gauss–Newton by conjugate gradients, or dense Newton on the exact Hessian, for chains."""
