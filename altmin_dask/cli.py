@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 
 from altmin_dask import __version__
+from altmin_dask.cli_init import init_command
 from altmin_dask.cli_options import (
     ChunkRowsOption,
     CsvOption,
@@ -52,6 +53,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command("init")(init_command)
 app.command("settings")(settings_command)
 
 _INTERRUPTED = 130  # how typer exits on Ctrl-C

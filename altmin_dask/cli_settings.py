@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
+from rich.console import Console
 from rich.text import Text
 
 from altmin_dask.errors import ConfigError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 """Lines are no longer, however wide the terminal is: nobody reads them."""
+_INDENT = " " * 4
 
 
 def names_like(incomplete: str) -> list[str]:
@@ -62,21 +63,23 @@ def settings_command(
         typer.echo(json.dumps({each.key: each.to_dict() for each in found}, ensure_ascii=False))
         return
     console = Console(highlight=False)
-    console.print(Group(*_shown(found)), width=min(console.width, WIDTH))
+    for line in _shown(found, min(console.width, WIDTH)):
+        console.print(line, soft_wrap=True)
 
 
-def _shown(found: list[Setting]) -> Iterator[RenderableType]:
+def _shown(found: list[Setting], width: int) -> Iterator[Text]:
+    """Each in some lines of a width, under the name of its table."""
     from altmin_dask.config.catalogue import tables
 
     table = None
     for setting in found:
         if setting.table != table:
             table = setting.table
-            yield Text.assemble((f"[{table}]", "bold cyan"), f"  {tables()[table]}\n")
+            yield Text.assemble((f"[{table}]", "bold cyan"), "\n", fill(tables()[table], width), "\n")
         equals = " = " if setting.has_value else "   "
         yield Text.assemble((setting.key, "bold"), equals, setting.default_text.replace("`", ""))
         lines = [setting.allowed, *setting.meaning.splitlines(), f"Used by: {setting.used_by}"]
         lines += [f"In Python: {setting.in_python}"] if setting.in_python else []
         for line in lines:
-            yield Padding(Text(line.replace("`", "")), (0, 0, 0, 4), expand=False)
+            yield Text(fill(line.replace("`", ""), width, initial_indent=_INDENT, subsequent_indent=_INDENT))
         yield Text()

@@ -17,6 +17,7 @@ from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.sharing import check_seen
 from altmin_dask.planning.plan import Plan, make_plan
+from altmin_dask.planning.resolved import resolved
 from altmin_dask.solvers.kfac import Stream
 from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.fingerprints import fingerprint
@@ -146,7 +147,12 @@ def _claimed(pipeline: Pipeline, run: RunFolder, resume: bool) -> Iterator[None]
 
 
 def _describe(
-    pipeline: Pipeline, run: RunFolder, problem: Problem, executor: Executor, log: Callable[[str], object]
+    pipeline: Pipeline,
+    run: RunFolder,
+    problem: Problem,
+    executor: Executor,
+    place: Resources,
+    log: Callable[[str], object],
 ) -> None:
     """Write down what followed from the data, and say it in a line."""
     store, network = problem.train.store, problem.task_context.network
@@ -156,6 +162,7 @@ def _describe(
         pipeline.identity(),
         started=run.started,
         resolved=problem.settings.to_dict(),
+        settings=resolved(pipeline, problem.settings, network, place),
         stores={role: each.path if each else None for role, each in stores.items()},
         fingerprints={role: fingerprint(each.arrays) for role, each in stores.items() if each},
         shapes={
@@ -211,7 +218,7 @@ def _open_problem(
     train, validation = open_stores(pipeline, run.data, chunk_rows, plan.source)
     begun = run.manifest.resolved() if run.started else None
     problem = build_problem(pipeline, train, validation, executor, plan.place, begun)
-    _describe(pipeline, run, problem, executor, log)
+    _describe(pipeline, run, problem, executor, plan.place, log)
     _tell_of_idle_workers(problem, plan.place, log)
     return problem
 

@@ -79,7 +79,7 @@ class Setting:
     def default_text(self) -> str:
         """The default as a file would have it, or what it is the same as."""
         if self.required:
-            return "none: it has to be given"
+            return "it has to be given"
         return LEFT_OUT.get(self.key, RESOLVED) if self.default is None else toml_value(self.default)
 
     @property

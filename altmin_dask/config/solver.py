@@ -60,8 +60,8 @@ class SolverTable(Table):
         Annotated[NonNegative, Tag(ONE)] | Annotated[Literal["auto"], Tag(WORD)], Discriminator(_number_form)
     ] = "auto"
     """λ of λ Σ_i ‖[W_i b_i]‖² beside the sum of all losses (scikit-learn's `alpha` is 2 λ). Small data sets need it,
-    large ones hardly notice. "auto": 1 for classifiers and regressors, 0.3 for recurrent networks, 0.005 for
-    auto-encoders and wherever z persists."""
+    large ones hardly notice. "auto": 1 for classifiers and regressors, which is made for standardised samples and more
+    than smaller ones need; 0.3 for recurrent networks; 0.005 for auto-encoders, and wherever z persists."""
     penalize_bias: bool = True
     """Whether the ridge also holds the biases."""
     proximal: NonNegative | None = None

@@ -34,7 +34,7 @@ class DataTable(Table):
     """Name of the array of inputs of a source of named arrays, or of the columns of a table, with commas in between; by
     default ``x``, and all columns but the targets."""
     y: str | None = None
-    """The same of the targets; by default ``y``."""
+    """Name of the array, or of the columns, of the targets; by default ``y``."""
     validation: (
         Annotated[Annotated[str, Tag(WORD)] | Annotated[Share, Tag(ONE)], Discriminator(_form_of_validation)]
         | None
@@ -134,7 +134,7 @@ class TrainingTable(Table):
     """Processor seconds of training, on all processes, after which it ends; by default there is no limit."""
     n_iter_no_change: Count | None = 10
     """Training stops when the nested loss (of the validation samples, or if there are none with the ridge) has not
-    improved by `tol` in so many records; None never stops it."""
+    improved by `tol` in so many records; as many as there are records never do."""
     tol: NonNegative = 1e-3
     """Relative improvement of the best loss that counts."""
     seed: Annotated[int, Field(ge=0)] = 0
