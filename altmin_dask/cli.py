@@ -42,7 +42,7 @@ from altmin_dask.cli_options import (
     StandardizeOption,
     scheduler_at,
 )
-from altmin_dask.cli_settings import overrides_like, settings_command
+from altmin_dask.cli_settings import SettingsOption, settings_command
 from altmin_dask.errors import AltMinError, AltMinWarning, ConfigError, ExistsError, MissingError, RunError
 
 if TYPE_CHECKING:
@@ -70,15 +70,6 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder th
 PipelineArgument = Annotated[Path, typer.Argument(metavar="PIPELINE.toml", help="What to train on what.")]
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings, as --set takes them.")
-]
-SettingsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Replace a setting, e.g. solver.mu=0.1.",
-        autocompletion=overrides_like,
-    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 XOption = Annotated[

@@ -35,6 +35,17 @@ def overrides_like(incomplete: str) -> list[str]:
     return [f"{name}=" for name in catalogue() if name.startswith(incomplete)]
 
 
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace a setting, e.g. solver.mu=0.1.",
+        autocompletion=overrides_like,
+    ),
+]
+
+
 def settings_command(
     name: Annotated[
         str | None,

@@ -30,7 +30,11 @@ Layer = Annotated[
     PlainSerializer(lambda layer: layer.describe(), return_type=dict[str, Any]),
 ]
 """A table of any kind of layer: what it may hold is declared beside the layer."""
-Widths = Annotated[tuple[Count, ...], Field(strict=False), BeforeValidator(listed)]
+Widths = Annotated[
+    tuple[Count, ...],
+    Field(strict=False),
+    BeforeValidator(listed, json_schema_input_type=Count | tuple[Count, ...]),
+]
 OutputName = Literal[*{**ACTIVATIONS, "softmax": None}]  # type: ignore[valid-type]
 
 

@@ -73,10 +73,8 @@ class Manifest:
             Whether a state has been committed.
         z : str, optional
             Folder or URL under which z is kept, if not in the run folder; the first time decides.
-        resolved : mapping, optional
-            What is run where the pipeline leaves it open, JSON-ready.
-        settings : mapping, optional
-            The same by ``table.key``, and where, for people and programs that ask what a setting came to.
+        resolved, settings : mapping, optional
+            What is run where the pipeline leaves it open, JSON-ready; and the same by ``table.key``, for people.
         stores : mapping, optional
             Paths of the sample stores by role; those inside the folder move with it.
         shapes : mapping, optional
