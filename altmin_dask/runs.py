@@ -101,10 +101,9 @@ def train(
     Examples
     --------
     >>> from pathlib import Path
-    >>> from altmin_dask import RunFolder, train
-    >>> from altmin_dask.config import make_pipeline
+    >>> from altmin_dask import RunFolder, train, training_pipeline
     >>> settings = {"data": {"train": "digits:train", "scale": 16.0}, "network": {"kind": "autoencoder"}}
-    >>> pipeline = make_pipeline({**settings, "training": {"max_sweeps": 3.0}})
+    >>> pipeline = training_pipeline({**settings, "training": {"max_sweeps": 3.0}})
     >>> records = train(pipeline, RunFolder(Path("run")), log=lambda line: None)
     >>> records[-1].nested_loss < records[0].nested_loss
     True

@@ -119,7 +119,11 @@ class Setting:
             "only": self.only,
             "parameter": self.parameter,
             "in_python": [
-                {"default": each.value, "kinds": list(each.kinds), "reason": each.reason}
+                {
+                    "default": json.loads(json.dumps(each.value)),
+                    "kinds": list(each.kinds),
+                    "reason": each.reason,
+                }
                 for each in self.differences
             ],
         }

@@ -52,8 +52,8 @@ def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
     return make_pipeline(settings, f"{file}: ")
 
 
-def make_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
-    """Make a pipeline of tables of settings.
+def training_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
+    """Make a pipeline of tables of settings: what a TOML file holds, as dicts.
 
     Parameters
     ----------
@@ -69,10 +69,10 @@ def make_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
 
     Examples
     --------
-    >>> from altmin_dask.config import make_pipeline
-    >>> make_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder"}}).network.start
+    >>> from altmin_dask import training_pipeline
+    >>> training_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder"}}).network.start
     'whitened'
-    >>> make_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder", "width": 3}})
+    >>> training_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder", "width": 3}})
     Traceback (most recent call last):
     altmin_dask.errors.ConfigError: network.width is not a setting
     """
@@ -81,6 +81,10 @@ def make_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
     except ValidationError as error:
         places = "; ".join(dict.fromkeys(describe(problem, Pipeline) for problem in error.errors()))
         raise ConfigError(f"{where}{places}") from None
+
+
+make_pipeline = training_pipeline
+"""What it is called within the package."""
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:

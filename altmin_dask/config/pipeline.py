@@ -18,14 +18,17 @@ RIDGE_OF_Z = 0.005
 """λ where z persists: μ and the z that are near already hold the weights (chosen, not measured)."""
 
 
-class Pipeline(Table):
-    """A whole pipeline: the tables of a TOML file.
+class TrainingPipeline(Table):
+    """A whole pipeline, from samples to a trained network: the tables of a TOML file.
+
+    It is no pipeline of scikit-learn's, which chains estimators. `altmin settings` lists all that it may hold;
+    `load_pipeline` reads a file, `training_pipeline` makes one of dicts.
 
     Examples
     --------
-    >>> from altmin_dask import Pipeline
+    >>> from altmin_dask import TrainingPipeline
     >>> network = {"kind": "classifier", "hidden_layer_sizes": [20]}
-    >>> pipeline = Pipeline.model_validate({"data": {"train": "digits:train"}, "network": network})
+    >>> pipeline = TrainingPipeline.model_validate({"data": {"train": "digits:train"}, "network": network})
     >>> pipeline.schedule, pipeline.solver.mu
     ('kfac', 'auto')
     """
@@ -38,7 +41,7 @@ class Pipeline(Table):
     output: OutputTable = OutputTable()
 
     @model_validator(mode="after")
-    def _max_staleness_is_of_kfac(self) -> Pipeline:
+    def _max_staleness_is_of_kfac(self) -> TrainingPipeline:
         if self.training.max_staleness and not self.uses_kfac:
             raise ValueError(
                 f"training.max_staleness is for K-FAC steps; training.schedule = {self.training.schedule!r} "
@@ -47,7 +50,7 @@ class Pipeline(Table):
         return self
 
     @model_validator(mode="after")
-    def _penalty_has_its_schedule(self) -> Pipeline:
+    def _penalty_has_its_schedule(self) -> TrainingPipeline:
         name = self.solver.penalty
         penalty = PENALTIES[name]
         if self.schedule not in penalty.schedules:
@@ -65,7 +68,7 @@ class Pipeline(Table):
         return self
 
     @model_validator(mode="after")
-    def _curvature_is_known(self) -> Pipeline:
+    def _curvature_is_known(self) -> TrainingPipeline:
         if self.network.recurrent and self.solver.curvature == "exact":
             raise ValueError("solver.curvature = 'exact' is for chains; leave it out for recurrent networks")
         return self
@@ -102,3 +105,7 @@ class Pipeline(Table):
         for limit in ("max_sweeps", "max_cpu_seconds", "n_iter_no_change", "tol"):
             settings["training"].pop(limit)
         return settings
+
+
+Pipeline = TrainingPipeline
+"""What it is called within the package, where nothing else has that name."""

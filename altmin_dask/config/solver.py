@@ -38,7 +38,7 @@ class SolverTable(Table):
     """`[solver]`: the relaxation, the z-update and the W-update."""
 
     penalty: PenaltyName = "l2"
-    """How residuals are held: Σ μ_i ‖r_i‖², Σ μ_i ‖r_i‖₁, or at zero, by multipliers."""
+    """How residuals are held: Σ μ_i ‖r_i‖²; or, where z is kept, Σ μ_i ‖r_i‖₁, or at zero, by multipliers."""
     mu: Annotated[
         Annotated[Positive, Tag(ONE)]
         | Annotated[tuple[Positive, ...], Field(strict=False, min_length=1), Tag(EACH)]

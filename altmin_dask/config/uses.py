@@ -64,7 +64,6 @@ USES: Mapping[str, Uses] = MappingProxyType(
         "network.steps": Uses(kinds=_RECURRENT),
         "network.loss_at": Uses(kinds=_RECURRENT),
         "network.recurrent_initialization": Uses(kinds=_RECURRENT),
-        "solver.penalty": Uses(only='"l1" and "multipliers" where z is kept'),
         "solver.augmentation": Uses(schedules=_Z, only='solver.penalty = "l1" or "multipliers"'),
         "solver.balancing": Uses(schedules=_Z, only='solver.penalty = "l1" or "multipliers"'),
         "solver.residual_tol": Uses(schedules=_Z, only='solver.penalty = "l1" or "multipliers"'),
