@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 
 from altmin_dask import __version__
+from altmin_dask.cli_init import init_command
 from altmin_dask.cli_options import (
     ChunkRowsOption,
     CsvOption,
@@ -40,6 +41,7 @@ from altmin_dask.cli_options import (
     StandardizeOption,
     scheduler_at,
 )
+from altmin_dask.cli_settings import SettingsOption, settings_command
 from altmin_dask.errors import AltMinError, AltMinWarning, ConfigError, ExistsError, MissingError, RunError
 
 if TYPE_CHECKING:
@@ -49,8 +51,9 @@ app = typer.Typer(
     name="altmin",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
+app.command("init")(init_command)
+app.command("settings")(settings_command)
 
 _INTERRUPTED = 130  # how typer exits on Ctrl-C
 
@@ -66,10 +69,6 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder th
 PipelineArgument = Annotated[Path, typer.Argument(metavar="PIPELINE.toml", help="What to train on what.")]
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings, as --set takes them.")
-]
-SettingsOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. solver.mu=0.1."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 XOption = Annotated[

@@ -17,6 +17,7 @@ from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.sharing import check_seen
 from altmin_dask.planning.plan import Plan, make_plan
+from altmin_dask.planning.resolved import resolved
 from altmin_dask.solvers.kfac import Stream
 from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.fingerprints import fingerprint
@@ -103,10 +104,9 @@ def train(
     Examples
     --------
     >>> from pathlib import Path
-    >>> from altmin_dask import RunFolder, train
-    >>> from altmin_dask.config import make_pipeline
+    >>> from altmin_dask import RunFolder, train, training_pipeline
     >>> settings = {"data": {"train": "digits:train", "scale": 16.0}, "network": {"kind": "autoencoder"}}
-    >>> pipeline = make_pipeline({**settings, "training": {"max_sweeps": 3.0}})
+    >>> pipeline = training_pipeline({**settings, "training": {"max_sweeps": 3.0}})
     >>> records = train(pipeline, RunFolder(Path("run")), log=lambda line: None)
     >>> records[-1].nested_loss < records[0].nested_loss
     True
@@ -149,7 +149,12 @@ def _claimed(pipeline: Pipeline, run: RunFolder, resume: bool) -> Iterator[None]
 
 
 def _describe(
-    pipeline: Pipeline, run: RunFolder, problem: Problem, executor: Executor, log: Callable[[str], object]
+    pipeline: Pipeline,
+    run: RunFolder,
+    problem: Problem,
+    executor: Executor,
+    place: Resources,
+    log: Callable[[str], object],
 ) -> None:
     """Write down what followed from the data, and say it in a line."""
     store, network = problem.train.store, problem.task_context.network
@@ -159,6 +164,7 @@ def _describe(
         pipeline.identity(),
         started=run.started,
         resolved=problem.settings.to_dict(),
+        settings=resolved(pipeline, problem.settings, network, place),
         stores={role: each.path if each else None for role, each in stores.items()},
         fingerprints={role: fingerprint(each.arrays) for role, each in stores.items() if each},
         shapes={
@@ -195,7 +201,7 @@ def _told(
             records = trainer.train()
         ending = trainer.ended
         assert ending is not None  # the actions of schedules have no end
-        result = trainer.result(ending, {}) if measured else None
+        result = trainer.result(ending) if measured else None
     except BaseException as error:
         result = _result_of(trainer, error, log) if measured and trainer is not None else None
         callbacks.on_end(Outcome(str(error) or "interrupted", error=error, result=result))
@@ -218,7 +224,7 @@ def _result_of(trainer: Trainer, error: BaseException, log: Callable[[str], obje
     if ending.reason == "interrupted" and not trainer.knows_quality:
         log("the model is measured on all training samples; interrupt once more to leave that out")
     with suppress(Exception, KeyboardInterrupt):  # the error itself is what there is to tell
-        return trainer.result(ending, {})
+        return trainer.result(ending)
     return None
 
 
@@ -241,7 +247,7 @@ def _open_problem(
     train, validation = open_stores(pipeline, run.data, chunk_rows, plan.source)
     begun = run.manifest.resolved() if run.started else None
     problem = build_problem(pipeline, train, validation, executor, plan.place, begun)
-    _describe(pipeline, run, problem, executor, log)
+    _describe(pipeline, run, problem, executor, plan.place, log)
     _tell_of_idle_workers(problem, plan.place, log)
     return problem
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from altmin_dask.errors import ConfigError
+from altmin_dask.errors import ConfigError, did_you_mean
 from altmin_dask.networks.activations import Activation, get_activation, sigmoid, softplus
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.types import Array
@@ -331,5 +331,7 @@ def get_loss(name: str, output_activation: str | None = None) -> Loss:
         If there is no such loss, or it does not go with that activation.
     """
     if name not in LOSSES:
-        raise ConfigError(f"loss '{name}' is unknown; choose one of {', '.join(LOSSES)}")
+        raise ConfigError(
+            f"loss '{name}' is unknown; choose one of {', '.join(LOSSES)}{did_you_mean(name, LOSSES)}"
+        )
     return LOSSES[name](output_activation)

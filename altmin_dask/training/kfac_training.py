@@ -154,7 +154,7 @@ class KFACTraining:
             settings.proximal,
             settings.output_damping,
             pipeline.training.averaging,
-            pipeline.solver.ridge / context.samples_in_all,
+            settings.ridge / context.samples_in_all,
             pipeline.solver.penalize_bias,
         )
         assert settings.pieces is not None

@@ -70,7 +70,7 @@ class Result:
     next : str
         What to do next, as a sentence.
     resolved : dict
-        What was run where the pipeline leaves it open.
+        What was run where the pipeline leaves it open, by ``table.key``.
     """
 
     kept: Kept
@@ -119,7 +119,6 @@ def write_result(
     record: int,
     quality: Evaluation | None,
     known: Result | None,
-    resolved: Mapping[str, Any],
 ) -> Result:
     """Measure the model in the run folder, unless that has been done, and write down what came of training.
 
@@ -137,15 +136,14 @@ def write_result(
         Sums over all samples of the store that decides, where that record has them of the same weights.
     known : Result or None
         What was written of these weights before the run was gone on with.
-    resolved : mapping
-        What was run where the pipeline leaves it open.
     """
     sweep = records[record].sweep
     if quality is None and known is not None and known.kept.sweep == sweep:
         kept = known.kept
     else:
         kept = Kept.of(context, sweep, _measured(context) if quality is None else quality)
-    result = Result(kept, ending, next_step(ending, records, record), dict(resolved))
+    resolved = context.run.manifest.read().get("settings") or {}
+    result = Result(kept, ending, next_step(ending, records, record), resolved)
     context.run.write_result(result.to_json())
     return result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -104,7 +104,7 @@ class Trainer:
             self.context.weight_store.clear()
         return read_records(self.run)
 
-    def result(self, ending: Ending, resolved: Mapping[str, Any]) -> Result | None:
+    def result(self, ending: Ending) -> Result | None:
         """Measure and write down what came of it (`training.result.write_result`); None before there is a model.
 
         Raises
@@ -117,7 +117,7 @@ class Trainer:
         records = read_records(self.run, whole=True)
         found = self.kept_record, self.kept_quality, self.known
         with explained_faults(str(self.run.path)), single_threaded_blas():
-            return write_result(self.context, ending, records, *found, resolved)
+            return write_result(self.context, ending, records, *found)
 
     @property
     def knows_quality(self) -> bool:
@@ -129,7 +129,7 @@ class Trainer:
         sweep = records[self.kept_record].sweep
         judged = self.problem.validation is not None
         name = "validation loss" if judged else "nested loss"
-        name += " and ridge" if not judged and self.pipeline.solver.ridge else ""
+        name += " and ridge" if not judged and self.context.settings.ridge else ""
         return f"{ending.text}; the model is that of sweep {sweep:.4g}, with the lowest {name}"
 
     def take_up(self) -> None:
@@ -321,8 +321,8 @@ class Trainer:
 
     def _ridge(self) -> float:
         """λ Σ ‖W̃_i‖² of the weights that are evaluated."""
-        solver = self.pipeline.solver
-        return float(ridge_term(self.algorithm.weights, solver.ridge, solver.penalize_bias))
+        penalize_bias = self.pipeline.solver.penalize_bias
+        return float(ridge_term(self.algorithm.weights, self.context.settings.ridge, penalize_bias))
 
     def _check(self, loss: float, ridge: float) -> None:
         """Refuse a loss that is not finite, or far beyond the best and the first.
