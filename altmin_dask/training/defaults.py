@@ -42,6 +42,8 @@ PIECES_OF_GROUP = 4
 ROWS_PER_CLASS = 2
 """A group of a K-FAC step has so many rows for each class at least: a step that has not seen a class rules it out, and
 is taken back by the next group (row 67)."""
+EVALUATED_ALONE, EVALUATED_BESIDE = 10_000, 2_500
+"""Training rows of a record, about: where they decide when training stops, and where validation samples do."""
 MODEL_ROWS = 8192
 """The model along a K-FAC step is measured on so many samples of a group at most: its noise is small then (row 43)."""
 
@@ -72,6 +74,8 @@ class Settings:
         μ of all layers, of each, or by pass; None is the limit of exact constraints.
     rho : tuple of float or None
         ρ_1 … ρ_L that ADMM begins with, where the penalty is split.
+    ridge : float
+        λ of λ Σ_i ‖W̃_i‖² beside the sum of all losses.
     proximal : float
         ρ of the steps relative to the mean diagonal of a Gram matrix.
     output_damping : float or None
@@ -88,6 +92,8 @@ class Settings:
         On every so many-th sample of a group the model along a K-FAC step is measured.
     max_sweeps : float
         Sample visits per sample after which training ends.
+    evaluation_rows : int
+        About how many training rows a record's nested loss is taken over.
     """
 
     schedule: str
@@ -99,6 +105,7 @@ class Settings:
     outputs: int
     mu: float | tuple[float, ...] | Geometric | None
     rho: tuple[float, ...] | None
+    ridge: float
     proximal: float
     output_damping: float | None
     chunk_rows: int
@@ -107,6 +114,7 @@ class Settings:
     pieces: int | None
     model_every: int | None
     max_sweeps: float
+    evaluation_rows: int
 
     def mu_in_pass(self, layers: int, number: int) -> tuple[float, ...] | None:
         """μ_1 … μ_L of a pass; None for the limit of exact constraints."""
@@ -120,7 +128,7 @@ class Settings:
 PLACES = {
     "data": ("chunk_rows",),
     "network": ("activation", "output_activation", "loss", "loss_at", "initialization", "outputs"),
-    "solver": ("mu", "rho", "proximal", "output_damping"),
+    "solver": ("mu", "rho", "ridge", "proximal", "output_damping"),
     "training": (
         "schedule",
         "group_chunks",
@@ -128,6 +136,7 @@ PLACES = {
         "pieces",
         "model_every",
         "max_sweeps",
+        "evaluation_rows",
     ),
 }
 """Under which table of a pipeline each of `Settings` is shown."""
@@ -172,6 +181,7 @@ def resolve(
     in_group = min(groups_of * chunk_rows, rows)
     groups = math.ceil(math.ceil(rows / chunk_rows) / groups_of)
     mu = None if not pipeline.keeps_z and solver.mu == "auto" else finite_mu(pipeline, network)
+    judged = pipeline.data.validation is not None
     return Settings(
         schedule=pipeline.schedule,
         initialization=pipeline.network.start,
@@ -182,6 +192,7 @@ def resolve(
         outputs=network.sizes[-1],
         mu=mu,
         rho=_initial_rho(pipeline, network, mu),
+        ridge=pipeline.ridge,
         proximal=_proximal(pipeline, network, in_group),
         output_damping=(solver.output_damping or default_output_damping(network)) if kfac else None,
         chunk_rows=chunk_rows,
@@ -190,6 +201,7 @@ def resolve(
         pieces=pieces_of(min(chunk_rows, rows), piece_rows(network)) if kfac else None,
         model_every=model_every(in_group, network) if kfac else None,
         max_sweeps=_max_sweeps(pipeline, groups),
+        evaluation_rows=pipeline.training.evaluation_rows or (EVALUATED_BESIDE if judged else EVALUATED_ALONE),
     )
 
 
