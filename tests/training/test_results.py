@@ -196,6 +196,7 @@ def check(result: Result, run: RunFolder, pipeline: Pipeline) -> None:
     content = json.loads((run.path / "result.json").read_text())
     assert content["kept"]["loss"] == kept.loss
     assert {"reason", "text", "next"} == set(content["stopped"])
+    assert content["resolved"] == run.manifest.read()["settings"] != {}
     shown = io.StringIO()
     lines = Lines(Console(file=shown, width=200))
     lines.on_end(Outcome("", tuple(records), result=result))
