@@ -1,4 +1,4 @@
-"""The command line: `altmin ingest`, `plan`, `train`, `evaluate`, `predict`, `report`, `export`, `dashboard`.
+"""The command line: `altmin init`, `settings`, `ingest`, `plan`, `train`, `evaluate`, `predict`, `report`, `export`, ….
 
 A command imports what it needs when it runs: help is there at once, though Dask, scikit-learn and zarr take seconds.
 """

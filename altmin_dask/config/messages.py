@@ -31,12 +31,8 @@ def describe(problem: Any, pipeline: type[BaseModel]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not place:  # of settings that do not go together
         return message
-    if isinstance(problem["input"], dict):  # of settings of one table, which says itself which
-        return (
-            message
-            if message.startswith(f"{place}.")
-            else f"{place}{'.' if len(path) == 1 else ': '}{message}"
-        )
+    if len(path) == 1 and isinstance(problem["input"], dict):  # a table, not all of which is wrong
+        return message if message.startswith(f"{place}.") else f"{place}.{message}"
     if problem["type"] == "literal_error":
         message += did_you_mean(problem["input"], re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
     elif problem["type"] == "tuple_type":

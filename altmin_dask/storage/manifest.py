@@ -136,6 +136,16 @@ class Manifest:
         """
         return self.read().get("resolved") or {}
 
+    def settings(self) -> dict[str, Any]:
+        """What every setting came to that the pipeline leaves open, by ``table.key``; empty in older runs.
+
+        Raises
+        ------
+        MissingError
+            If there is no manifest.
+        """
+        return self.read().get("settings") or {}
+
     def stores(self) -> dict[str, str]:
         """Paths or URLs of the sample stores the run uses, by role: "train", "validation".
 

@@ -111,6 +111,7 @@ PIPELINES: dict[str, dict[str, dict[str, Any]]] = {
 }
 BASE: dict[str, dict[str, Any]] = {
     "network": {"kind": "autoencoder", "hidden_layer_sizes": [8]},
+    "solver": {"ridge": 0.005},
     "training": {"max_sweeps": 3, "n_iter_no_change": 1000, "group_chunks": 1},
     "output": {"report": False},
 }
