@@ -21,24 +21,34 @@ import typer
 from rich.console import Console
 
 from altmin_dask import __version__
+from altmin_dask.cli_help import Command, Commands
 from altmin_dask.cli_options import (
     ChunkRowsOption,
     CsvOption,
     DatesOption,
     DtypeOption,
     HandleUnknownOption,
+    JsonOption,
     LikeOption,
     MaxCategoriesOption,
     MinFrequencyOption,
     MissingOption,
     OriginOption,
+    OverridesArgument,
+    OverwriteOption,
+    PipelineArgument,
     PrefixOption,
+    RunArgument,
     ScaleOption,
     SchedulerFileOption,
     SchedulerOption,
     SeedOption,
+    SettingsOption,
     ShuffleOption,
+    SourceArgument,
     StandardizeOption,
+    XOption,
+    YOption,
     scheduler_at,
 )
 from altmin_dask.errors import AltMinError, AltMinWarning, ConfigError, ExistsError, MissingError, RunError
@@ -51,33 +61,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,
+    cls=Commands,
 )
 
 _INTERRUPTED = 130  # how typer exits on Ctrl-C
-
-SourceArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="SOURCE",
-        help="digits, synthetic:rows=N,features=N, a .npz, .npy, .csv or .parquet file, a folder of idx files, tables "
-        "or images, or a zarr path or URL; append :train or :test for a split",
-    ),
-]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder that `altmin train` made.")]
-PipelineArgument = Annotated[Path, typer.Argument(metavar="PIPELINE.toml", help="What to train on what.")]
-OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings, as --set takes them.")
-]
-SettingsOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. solver.mu=0.1."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-XOption = Annotated[
-    list[str] | None, typer.Option(help="Name of the array of samples, or of columns: NAME,NAME,…")
-]
-YOption = Annotated[list[str] | None, typer.Option(help="Name of the array of targets, or of columns.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command wrote before.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -96,7 +84,7 @@ def altmin(
     """Train neural networks by alternating minimisation, out of core, on Dask and zarr."""
 
 
-@app.command("ingest")
+@app.command("ingest", cls=Command)
 def ingest_command(
     source: SourceArgument,
     dest: Annotated[str, typer.Argument(metavar="DEST.zarr", help="The sample store to write.")],
@@ -166,7 +154,7 @@ def _stored(store: SampleStore) -> str:
     )
 
 
-@app.command("plan")
+@app.command("plan", cls=Command)
 def plan_command(
     pipeline: PipelineArgument,
     overrides: OverridesArgument = None,
@@ -195,7 +183,7 @@ def plan_command(
     plan.check()
 
 
-@app.command()
+@app.command(cls=Command)
 def train(
     pipeline: PipelineArgument,
     overrides: OverridesArgument = None,
@@ -229,7 +217,7 @@ def train(
         ) from None
 
 
-@app.command()
+@app.command(cls=Command)
 def evaluate(
     run: RunArgument,
     source: SourceArgument,
@@ -274,7 +262,7 @@ def evaluate(
         Console().print(table(f"{run} on {source}", rows))
 
 
-@app.command()
+@app.command(cls=Command)
 def predict(
     run: RunArgument,
     source: SourceArgument,
@@ -319,7 +307,7 @@ def predict(
     typer.echo(f"{written}: predictions for {store.rows} samples")
 
 
-@app.command()
+@app.command(cls=Command)
 def report(run: RunArgument) -> None:
     """Write the report of a run: a self-contained HTML page and PNG figures."""
     from altmin_dask.report.page import write_report
@@ -329,7 +317,7 @@ def report(run: RunArgument) -> None:
     typer.echo(str(write_report(RunFolder(local_path(run)))))
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
     run: RunArgument,
     file: Annotated[
@@ -364,13 +352,14 @@ def export(
     typer.echo(f"{path}: {'-'.join(map(str, model.network.sizes))} {model.kind}")
 
 
-@app.command()
+@app.command(cls=Command)
 def dashboard(
     run: RunArgument,
     address: Annotated[
-        str, typer.Option(help="Where to listen; by default this machine can open the page, and no other.")
+        str,
+        typer.Option(metavar="HOST", help="Where to listen; 0.0.0.0 lets other machines open the page."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 for any that is free.")] = 5006,
+    port: Annotated[int, typer.Option(metavar="N", help="0 for any that is free.")] = 5006,
     prefix: PrefixOption = "",
     allow_websocket_origin: OriginOption = None,
 ) -> None:

@@ -188,6 +188,7 @@ def _told(
         callbacks.on_end(Outcome(str(error) or "interrupted", error=error))
         raise
     log(trainer.ending)
+    log(trainer.time_taken)
     callbacks.on_end(Outcome(trainer.ending, tuple(records)))
     return records
 
