@@ -13,8 +13,6 @@ import signal
 import sys
 import warnings
 from functools import partial
-from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
@@ -51,7 +49,15 @@ from altmin_dask.cli_options import (
     YOption,
     scheduler_at,
 )
-from altmin_dask.errors import AltMinError, AltMinWarning, ConfigError, ExistsError, MissingError, RunError
+from altmin_dask.errors import (
+    AltMinError,
+    AltMinWarning,
+    ConfigError,
+    ExistsError,
+    FaultError,
+    MissingError,
+    RunError,
+)
 
 if TYPE_CHECKING:
     from altmin_dask.data.sample_store import SampleStore
@@ -196,15 +202,18 @@ def train(
     """Train the network of a pipeline and report on it."""
     from altmin_dask import runs
     from altmin_dask.config import load_pipeline
-    from altmin_dask.display import display, logged, say
+    from altmin_dask.display import display, logged, say, tell_commands
+    from altmin_dask.execution.faults import BY_RESUME
+    from altmin_dask.hints import following, resuming
     from altmin_dask.report.writer import ReportWriter
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
     console, where = Console(), scheduler_at(scheduler, scheduler_file)
-    loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
+    replaced = [*(settings or ()), *(overrides or ())]
+    loaded = load_pipeline(pipeline, replaced)
     folder = RunFolder(local_path(run) if run else runs.default_run(loaded, pipeline, resume))
-    log = partial(say, console)
+    log, again = partial(say, console), resuming(pipeline, folder, replaced, scheduler, scheduler_file)
     try:
         with display(console) as shown, logged(log):
             callbacks = [shown, *([ReportWriter(log)] if loaded.output.report else [])]
@@ -212,9 +221,12 @@ def train(
     except KeyboardInterrupt:
         if not folder.started:
             raise
-        raise RunError(
-            f"interrupted; go on by `altmin train {quote(str(pipeline))} --run {quote(str(folder.path))} --resume`"
-        ) from None
+        raise RunError(f"interrupted; go on by `{again}`") from None
+    except FaultError as error:
+        if not folder.started:
+            raise
+        raise RunError(str(error).replace(BY_RESUME, f"go on by `{again}`")) from error
+    tell_commands(console, following(loaded, folder))
 
 
 @app.command(cls=Command)

@@ -18,11 +18,11 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "plan": (
         "altmin plan pipelines/digits_autoencoder.toml",
-        "altmin plan pipelines/digits_autoencoder.toml cluster.memory_limit='2 GiB' --json",
+        "altmin plan pipelines/digits_classifier.toml cluster.memory_limit=2GiB --json",
     ),
     "train": (
-        "altmin train pipelines/digits_autoencoder.toml --run runs/narrow network.hidden_layer_sizes=[16]",
-        "altmin train pipelines/digits_classifier.toml --set solver.ridge=0.1 --set training.max_sweeps=20",
+        "altmin train pipelines/digits_autoencoder.toml --run runs/ridge solver.ridge=2",
+        "altmin train pipelines/digits_classifier.toml --set training.max_sweeps=20",
     ),
     "evaluate": (
         "altmin evaluate runs/digits_classifier digits:test",
@@ -34,7 +34,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "report": (
         "altmin report runs/digits_classifier",
-        "altmin report runs/narrow",
+        "altmin report runs/ridge",
     ),
     "export": (
         "altmin export runs/digits_classifier digits.onnx",

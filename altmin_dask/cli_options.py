@@ -23,7 +23,7 @@ OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[KEY=VALUE ...]",
-        help="Settings that replace those of the file, as --set does: solver.mu=0.1.",
+        help="Settings that replace those of the file, as --set does: solver.ridge=0.1.",
     ),
 ]
 SettingsOption = Annotated[

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from altmin_dask.format import counted_as, duration, known, number
-from altmin_dask.record_lines import Column, columns_of, ends_early, header, line, sweeps
+from altmin_dask.record_lines import Column, columns_of, ends_early, header_of, line_of, sweeps
 from altmin_dask.report.summary import summary_table
 from altmin_dask.training.callbacks import Callback, Outcome
 from altmin_dask.training.context import RunContext
@@ -45,6 +45,12 @@ def say(console: Console, line: str) -> None:
     """Print a line as it is, however long; with the time in front where it is read later, as in the log of a job."""
     stamp = "" if console.is_terminal else f"{datetime.now():%Y-%m-%d %H:%M:%S}  "
     console.print(stamp + line, highlight=False, markup=False, soft_wrap=True)
+
+
+def tell_commands(console: Console, commands: Sequence[str]) -> None:
+    """Print commands that one may type next, as they are."""
+    for title, command in zip(["next:", *[""] * len(commands)], commands, strict=False):
+        console.print(f"{title:6}{command}", highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -171,9 +177,9 @@ class Lines(Callback):
     def on_record(self, record: Record) -> None:
         """Print the record, under a header where it is the first."""
         if not self.headed:
-            say(self.console, header(self.columns))
+            say(self.console, header_of(self.columns))
             self.headed = True
-        say(self.console, line(self.columns, record))
+        say(self.console, line_of(self.columns, record))
         self.heartbeat.said()
 
     def on_end(self, outcome: Outcome) -> None:

@@ -68,12 +68,12 @@ def columns_of(context: RunContext) -> list[Column]:
     return found
 
 
-def header(columns: Sequence[Column]) -> str:
+def header_of(columns: Sequence[Column]) -> str:
     """The names of all columns."""
     return "  ".join(f"{column.name:>{column.width}}" for column in columns)
 
 
-def line(columns: Sequence[Column], record: Record) -> str:
+def line_of(columns: Sequence[Column], record: Record) -> str:
     """The numbers of a record."""
     return "  ".join(f"{column.get(record):>{column.width}}" for column in columns)
 
