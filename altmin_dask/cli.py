@@ -13,7 +13,7 @@ import signal
 import sys
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -58,9 +58,6 @@ from altmin_dask.errors import (
     MissingError,
     RunError,
 )
-
-if TYPE_CHECKING:
-    from altmin_dask.data.sample_store import SampleStore
 
 app = typer.Typer(
     name="altmin",
@@ -112,13 +109,15 @@ def ingest_command(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Stream samples from anywhere into a sample store."""
-    from altmin_dask.data.description import described
+    from altmin_dask.data.description import described, stored
     from altmin_dask.data.find import open_like
     from altmin_dask.data.ingest import ingest
     from altmin_dask.data.open import open_source
     from altmin_dask.display import counted
+    from altmin_dask.hints import check_source_first
     from altmin_dask.table_options import ALL, table_settings, words_of
 
+    check_source_first("ingest", source, dest)
     console = Console(stderr=True)
     tables = table_settings(
         words_of(missing, "--missing", alone=ALL),
@@ -148,16 +147,7 @@ def ingest_command(
         )
     for part in described(opened, store, standardize=standardize):
         Console().print(part)
-    typer.echo(_stored(store))
-
-
-def _stored(store: SampleStore) -> str:
-    """What a store holds, in a line."""
-    targets = "no targets" if store.y is None else f"targets {store.y.dtype}"
-    return (
-        f"{store.path}: {store.rows} samples of {'×'.join(map(str, store.sample_shape))} {store.x.dtype}, {targets}, "
-        f"{store.n_chunks} chunks of {store.chunk_rows} rows"
-    )
+    typer.echo(stored(store))
 
 
 @app.command("plan", cls=Command)
@@ -244,11 +234,13 @@ def evaluate(
     from altmin_dask.data.labels import listed
     from altmin_dask.display import Heartbeat, table
     from altmin_dask.execution.connect import open_executor
+    from altmin_dask.hints import check_run_first
     from altmin_dask.inference import classes_of, evaluate_store, opened
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.model import Model
     from altmin_dask.storage.run import RunFolder
 
+    check_run_first("evaluate", run, source)
     folder, where = RunFolder(local_path(run)), scheduler_at(scheduler, scheduler_file)
     with (
         Heartbeat(Console(stderr=True), f"evaluate on {source}"),
@@ -302,11 +294,14 @@ def predict(
     from altmin_dask.config import ClusterTable
     from altmin_dask.display import Heartbeat
     from altmin_dask.execution.connect import open_executor
+    from altmin_dask.hints import check_run_first, check_source_first
     from altmin_dask.inference import opened
     from altmin_dask.outputs import check_output, write_predictions
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
+    check_run_first("predict", run, source, dest)
+    check_source_first("predict", source, dest, run)
     folder, where = RunFolder(local_path(run)), scheduler_at(scheduler, scheduler_file)
     wishes: dict[str, Any] = {"proba": proba, "keep": keep or (), "overwrite": overwrite}
     check_output(folder, source, dest, **wishes)
@@ -345,11 +340,13 @@ def export(
 ) -> None:
     """Write the trained network for other programs."""
     from altmin_dask.export import WRITERS
+    from altmin_dask.hints import check_run_first
+    from altmin_dask.inference import model_of
     from altmin_dask.storage.locations import local_path
-    from altmin_dask.storage.model import Model
     from altmin_dask.storage.run import RunFolder
 
-    model, path = Model.load(RunFolder(local_path(run)).model), local_path(file)
+    check_run_first("export", run, file)
+    model, path = model_of(RunFolder(local_path(run))), local_path(file)
     if path.suffix not in WRITERS:
         raise ConfigError(
             f"{path} ends in no format known here; write FILE.onnx, FILE.pt or FILE.safetensors"
@@ -441,5 +438,6 @@ def _warn(
 
 
 def _fail(message: object, code: int) -> NoReturn:
-    typer.echo(f"altmin: {' '.join(str(message).split())}", err=True)
+    lines = (line.strip() for line in str(message).splitlines())  # spaces in them may be those of a path
+    typer.echo(f"altmin: {' '.join(line for line in lines if line)}", err=True)
     sys.exit(code)

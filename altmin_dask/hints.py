@@ -1,4 +1,7 @@
-"""Commands that a message tells to type: whole, and quoted, so that a shell takes them as they are printed."""
+"""Commands that a message tells to type: whole, and quoted, so that a shell takes them as they are printed.
+
+What is in the wrong order is refused with the command in the right one.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from pathlib import Path
 from shlex import join
 
 from altmin_dask.config import Pipeline
+from altmin_dask.errors import ConfigError
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.what import DATA, is_data, is_run, what_is
+from altmin_dask.storage.zarr_groups import is_zarr_folder
 
 
 def resuming(
@@ -48,6 +54,41 @@ def following(pipeline: Pipeline, run: RunFolder) -> list[str]:
     folder = _word(run.path)
     commands = [["evaluate", folder, _samples(pipeline, run)], ["report", folder], ["dashboard", folder]]
     return [join(["altmin", *words]) for words in commands]
+
+
+def check_run_first(command: str, run: str, other: str, *more: str) -> None:
+    """Refuse a run and what goes with it in the wrong order, with the command as it was meant.
+
+    Raises
+    ------
+    ConfigError
+        If the second is the run folder, and the first is none.
+    """
+    if not is_run(Path(run)) and is_run(Path(other)):
+        raise _swapped(other, command, other, run, *more)
+
+
+def check_source_first(command: str, source: str, dest: str, *before: str) -> None:
+    """Refuse samples and what is to be written in the wrong order, with the command as it was meant.
+
+    Raises
+    ------
+    ConfigError
+        If samples are in the second place, and in the first is nothing, or a store where the second cannot be one.
+    """
+    first, second = Path(source), Path(dest)
+    if not is_data(second) or first == second:
+        return
+    if not first.exists() and first.suffix in (".zarr", *DATA):
+        raise _swapped(dest, command, *before, dest, source)
+    if second.is_file() and is_zarr_folder(first):
+        raise _swapped(dest, command, *before, dest, source)
+
+
+def _swapped(named: str, *words: str) -> ConfigError:
+    return ConfigError(
+        f"{what_is(Path(named))}: the arguments are swapped; write `{join(['altmin', *words])}`"
+    )
 
 
 def _samples(pipeline: Pipeline, run: RunFolder) -> str:

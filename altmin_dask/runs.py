@@ -167,7 +167,8 @@ def _describe(
     )
     log(
         f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
-        f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, {executor.description}"
+        f"{store.rows} samples in {store.n_chunks} chunk{'s' if store.n_chunks > 1 else ''} of "
+        f"{store.chunk_rows}, {executor.description}"
     )
 
 

@@ -298,9 +298,11 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             return given, None
         source = replace(source, preparation=None)
         dtype = self._dtype(source.x_dtype, begun=begun)
-        write = functools.partial(
-            ingest, chunk_rows=chunk_rows_of(self, source), dtype=dtype, shuffle=not partial, seed=seed
-        )
+        settings: dict[str, Any] = {"chunk_rows": chunk_rows_of(self, source), "dtype": dtype, "seed": seed}
+
+        def write(source: Source, place: Path, shuffle: bool = not partial) -> SampleStore:
+            return ingest(source, place, shuffle=shuffle, **settings).made_on_the_way()
+
         if not held_out:
             return write(source, home / "train.zarr"), None
         if is_lazy(X) and store is None:  # computed once, and read again

@@ -159,15 +159,15 @@ def _fill(values: Array, column: Column, missing: Array, where: str, findings: F
         findings.missing[column.name] += int(missing.sum())
 
 
-def missing_values(where: str, column: str, rows: int, *, trained: bool = True) -> DataError:
-    """What is said of missing values that nothing is to be filled in for."""
+def missing_values(where: str, column: str, rows: int, *, trained: bool = True, there: str = "") -> DataError:
+    """What is said of missing values that nothing is to be filled in for; `there` says where the first ones are."""
     advice = (
         "the samples for training had none: leave such rows out, or train with a value to fill in (ingest --missing)"
         if trained
         else f"fill them in, by --missing {column}=mean (median, constant; data.missing of a pipeline) or in the "
         "table, or leave the column out"
     )
-    count = f"{rows} row{'s' if rows > 1 else ''}"
+    count = f"{rows} row{'s' if rows > 1 else ''}{there and f' ({there})'}"
     return DataError(f"{where} has missing values in the column {column!r}, in {count}; {advice}")
 
 
