@@ -252,7 +252,9 @@ def figures_of(progress: RunProgress, record: Record | None, more: Sequence[str]
     """
     how = [progress.waiting or f"{known(progress.rows_per_second)} rows/s"]
     if progress.groups > 1:
-        how.append(f"group {progress.group} of {progress.groups}")
+        relaxed = record is not None and record.relaxed_objective is not None
+        of_it = f", relaxed {known(progress.relaxed_objective)}" if relaxed else ""
+        how.append(f"group {progress.group} of {progress.groups}{of_it}")
     layers = () if record is None else (("residual", record.relative_residuals), ("μ", record.mu))
     for label, values in layers:
         if values:

@@ -124,9 +124,7 @@ def _apply(settings: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or len(keys) < 2 or not all(keys):
-        raise ConfigError(
-            f"{_not_a_setting(override)}write settings as table.key=value, for example solver.ridge=0.1"
-        )
+        raise ConfigError(f"{_not_a_setting(override)}write table.key=value, for example solver.ridge=0.1")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

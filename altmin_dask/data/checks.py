@@ -186,8 +186,8 @@ def _check_targets(y: RowReader, sample_shape: tuple[int, ...]) -> None:
     stepwise = len(sample_shape) > 1 and shape[1:2] == sample_shape[:1]
     if is_labels(y.dtype) and len(shape) > (2 if stepwise else 1):
         raise DataError(
-            f"{y.label} has integers of shape {shape}; give labels of shape (rows,) or, of sequences, (rows, steps), "
-            "or floats to fit"
+            f"{y.label} has integers of shape {shape}; give labels of shape (rows,) (of one-hot rows "
+            "y.argmax(axis=1)) or, of sequences, (rows, steps), or floats to fit"
         )
     if len(shape) > (3 if stepwise else 2) or 0 in shape:
         raise DataError(

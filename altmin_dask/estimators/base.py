@@ -20,7 +20,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from altmin_dask import runs
 from altmin_dask.data.ingest import ingest
@@ -30,6 +30,7 @@ from altmin_dask.data.source import Source, array_source
 from altmin_dask.data.streams import mapped, sliced
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import saving
+from altmin_dask.estimators.explained import refuse_sequences, validated
 from altmin_dask.estimators.input import (
     as_rows,
     check_columns,
@@ -314,7 +315,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         """Samples in memory, checked as scikit-learn does."""
         self._check_numbers(X, y)
-        X, y = validate_data(
+        X, y = validated(
             self,
             X,
             plain_text(y),
@@ -336,7 +337,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         return column_of(sliced(checked, "sample_weight"))
 
     def _check_numbers(self, X: Any, y: Any = None) -> None:
-        """Refuse whole numbers that are too large, before they are rounded."""
+        """Refuse sequences, and whole numbers that are too large, before they are rounded."""
+        refuse_sequences(X)
         check_numbers(X, "X")
 
     def _with_targets(self, source: Source, begun: bool) -> Source:
@@ -388,7 +390,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             self._learn_features(X, prod(rows.shape[1:]), reset=False)
             return Inputs(rows)
         self._check_numbers(X)
-        return Inputs(validate_data(self, as_rows(X), dtype=FLOATS, reset=False, **SPARSE))
+        return Inputs(validated(self, as_rows(X), dtype=FLOATS, reset=False, **SPARSE))
 
     def _check_width(self, shape: tuple[int, ...]) -> None:
         """Refuse samples of another size than those that were fitted."""

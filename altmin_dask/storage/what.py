@@ -70,6 +70,7 @@ def meant(path: Path, others: Iterable[str] = ()) -> str:
     except OSError:  # a folder that may not be read
         there = []
     close = get_close_matches(path.name, [*others, *there], n=1, cutoff=0.75)
-    if not close:
+    # names may be alike by their endings alone
+    if not close or not get_close_matches(path.stem, [Path(close[0]).stem], cutoff=0.5):
         return ""
     return f"; did you mean {close[0] if close[0] in others else path.parent / close[0]}?"

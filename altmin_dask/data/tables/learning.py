@@ -43,10 +43,11 @@ def learn(
         )
     survey = Survey(table, name, [*inputs, *targets])
     check_targets(survey, targets, name, table)
-    for column in inputs:
-        if survey.missing_of(column) and options.fill(column) == "refuse":
-            there = first_missing(table, name, [column])
-            raise missing_values(name, column, survey.missing_of(column), trained=False, there=there)
+    lacking = [each for each in inputs if survey.missing_of(each) and options.fill(each) == "refuse"]
+    if lacking:
+        column, *others = lacking
+        there = first_missing(table, name, [column])
+        raise missing_values(name, column, survey.missing_of(column), others, trained=False, there=there)
     columns = [_column(survey, column, options, name) for column in inputs]
     columns = _with_medians(table, name, columns, survey, options)
     _warn_of_empty(columns, name)
