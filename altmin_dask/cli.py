@@ -368,7 +368,7 @@ def dashboard(
         str,
         typer.Option(metavar="HOST", help="Where to listen; 0.0.0.0 lets other machines open the page."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N", help="0 for any that is free.")] = 5006,
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0 for any that is free.")] = 5006,
     prefix: PrefixOption = "",
     allow_websocket_origin: OriginOption = None,
 ) -> None:

@@ -190,6 +190,7 @@ def test_a_scheduler_that_does_not_answer(trained, tmp_path):
         ["evaluate", "run"],
         ["report"],
         ["predict", "run", "digits"],
+        ["dashboard", "run", "--port", "99999"],
     ],
 )
 def test_wrong_usage(words, altmin, tmp_path):

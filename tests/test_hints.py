@@ -148,6 +148,10 @@ MISTAKES = {
         "leave --resume out to begin one",
     ),
     "report a store": (["report", "s.zarr"], "s.zarr is a zarr store: it is not a run folder"),
+    "no targets": (
+        ["train", "p.toml", "data.train=noy.csv"],
+        "name them by data.y, or ingest it with --y NAME",
+    ),
     "dashboard of nothing": (["dashboard", "empty"], "empty is an empty folder: it is not a run folder"),
     "one-hot": (["train", "p.toml", "data.train=hot.npz"], "(y.argmax(axis=1))"),
     "one-hot of integers": (["ingest", "hots.npz", "n.zarr"], "y.argmax(axis=1)"),
@@ -169,6 +173,7 @@ def place(tmp_path_factory, trained):
     foreign(home / "s.zarr", X, LABELS)
     frame = pd.DataFrame(X.round(3), columns=list("abcdef")).assign(y=LABELS)
     frame.to_csv(home / "d.csv", index=False)
+    frame.drop(columns="y").to_csv(home / "noy.csv", index=False)
     frame.loc[[1, 4], "b"] = np.nan
     frame.loc[2, "c"] = np.nan
     frame.to_csv(home / "nan.csv", index=False)

@@ -90,7 +90,8 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
         outputs = prod(samples.sample_shape)
     elif samples.y_shape is None:
         raise DataError(
-            f"{samples.name} has no targets y, which a {settings.kind} needs; ingest it with --y NAME"
+            f"{samples.name} has no targets y, which a {settings.kind} needs; name them by data.y, or ingest it with "
+            "--y NAME"
         )
     elif target == "labels":
         if base.target != "labels":

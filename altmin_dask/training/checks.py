@@ -124,7 +124,9 @@ def check_targets(
         _check_reach(network, "x", store, ranges.x_min, ranges.x_max)
         return
     if store.y is None or ranges.y_min is None or ranges.y_max is None:
-        raise DataError(f"{store.title} has no targets y; name them by --y NAME, and ingest a store again")
+        raise DataError(
+            f"{store.title} has no targets y; name them by --y NAME (data.y of a pipeline), and ingest a store again"
+        )
     columns = prod(store.y.shape[1:])
     if target == "labels":
         steps = network.loss.steps or 1
