@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -32,9 +34,11 @@ def test_help_at_80_columns(command, altmin, monkeypatch):
 
 
 def test_every_command_and_option_is_explained():
-    for name, command in COMMANDS.items():
-        assert command.help, name
-        assert all(each.help for each in command.params if each.name != "help"), name
+    for command in cli.app.registered_commands:
+        assert command.callback.__doc__
+        hints = get_type_hints(command.callback, include_extras=True)
+        for name in inspect.signature(command.callback).parameters:
+            assert hints[name].__metadata__[0].help, (command.callback.__name__, name)
 
 
 @pytest.mark.parametrize("example", [each for examples in EXAMPLES.values() for each in examples])
