@@ -134,11 +134,10 @@ class Lines(Callback):
     The lines of the half minute come while it is used in a `with` block, which may begin before the data are there.
     """
 
-    context: RunContext
-    columns: Sequence[Column]
-
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.context: RunContext | None = None
+        self.columns: Sequence[Column] = ()
         self.headed = False
         self.heartbeat = Heartbeat(console, "the data are made ready")
 
@@ -161,13 +160,15 @@ class Lines(Callback):
 
     def where(self, progress: RunProgress) -> str:
         """Where the run is, and how long it takes from here: at most, where no more than its end is known."""
-        limit, left = f"{progress.max_sweeps:g}", known(progress.seconds_left, duration)
-        most = "at most " if ends_early(self.context) else ""
+        limit, left = number(progress.max_sweeps), known(progress.seconds_left, duration)
+        most = "at most " if self.context is not None and ends_early(self.context) else ""
         where = f"sweep {sweeps(progress.sweep)} of {most}{limit}"
         return where if progress.waiting else f"{where}, {most}{left} left"
 
     def stale(self) -> list[str]:
         """For how long the loss has not improved, and after how long that ends the run."""
+        if self.context is None:
+            return []
         limit, checkpoint = self.context.pipeline.training.n_iter_no_change, self.context.checkpoint
         records = max(checkpoint.records - 1 - checkpoint.best_record, 0)
         if limit is None or not records:
