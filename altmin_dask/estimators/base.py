@@ -30,7 +30,7 @@ from altmin_dask.data.source import Source, array_source
 from altmin_dask.data.streams import mapped, sliced
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import saving
-from altmin_dask.estimators.explained import refuse_sequences, validated
+from altmin_dask.estimators.explained import nothing_kept, refuse_sequences, told, validated
 from altmin_dask.estimators.input import (
     as_rows,
     check_columns,
@@ -208,7 +208,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             learnt = functools.partial(self._learnt, run)
             initial = self.model_.weights if begun or (self.warm_start and hasattr(self, "model_")) else None
             watch = FitCallbacks(self, learnt, X, y, callbacks=not partial)
-            with suppress(Stop):
+            with suppress(Stop), nothing_kept():
                 runs.train(
                     pipeline,
                     run,
@@ -216,7 +216,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
                     scheduler=place_of(self.scheduler, train),
                     initial=initial if streamed is None else streamed.weights,
                     stream=Stream(self._streamed_rows, remembered) if partial else None,
-                    log=print if self.verbose else lambda line: None,
+                    log=told(run) if self.verbose else lambda line: None,
                     sharing=SHARING,
                 )
             found = learnt()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,10 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 
 from altmin_dask.data.tables.parts import FIRST, numbered
-from altmin_dask.errors import DataError
+from altmin_dask.errors import DataError, FaultError
 from altmin_dask.estimators.ragged import are_sequences, is_ragged
+from altmin_dask.execution.faults import KEPT
+from altmin_dask.storage.run import RunFolder
 from altmin_dask.types import Array
 
 ADVICE = {
@@ -88,6 +92,20 @@ def _number(value: Any) -> float:
         return np.nan if value is None or value != value else 0.0
 
 
+def told(run: RunFolder) -> Callable[[str], None]:
+    """Print what is told of a run, but for its folder, which is a temporary one."""
+    return lambda line: print(line.removeprefix(f"run {run.path}: "))
+
+
+@contextmanager
+def nothing_kept() -> Iterator[None]:
+    """Leave out of what is said of a fault that something is kept to go on with: the folder goes with the error."""
+    try:
+        yield
+    except FaultError as error:
+        raise type(error)(str(error).removesuffix(f"; {KEPT}")) from error
+
+
 def refuse_sequences(X: Any) -> None:
     """Refuse lists of arrays, which only recurrent networks may take for sequences.
 
@@ -113,7 +131,8 @@ def refuse_one_hot(y: Any) -> None:
     DataError
         Saying how labels are made of them.
     """
-    shape = np.shape(y)
+    # of what is neither an array nor a list scikit-learn finds the shape, and says what is wrong with it
+    shape = tuple(getattr(y, "shape", np.shape(y) if isinstance(y, list | tuple) else ()))
     if len(shape) == 2 and shape[1] > 1:
         labels = "y.idxmax(axis=1)" if hasattr(y, "idxmax") else "y.argmax(axis=1)"
         raise DataError(

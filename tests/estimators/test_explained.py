@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRecurrentClassifier, AltMinRegressor
-from altmin_dask.errors import DataError
+from altmin_dask.errors import DataError, StorageError
 
 RNG = np.random.default_rng(5)
 X = RNG.random((30, 4))
@@ -95,3 +95,19 @@ def test_recurrent_networks_read_sequences():
     assert network.fit(SEQUENCES, LABELS).predict(SEQUENCES).shape == (30,)
     with pytest.raises(DataError, match="NaN: row 1, counted from 0"):
         network.fit(holed(X, (1, 1)).reshape(30, 2, 2), LABELS)
+
+
+def test_no_temporary_folder_is_told(capsys):
+    AltMinRegressor(hidden_layer_sizes=(3,), max_sweeps=1, verbose=True).fit(X, LABELS * 1.0)
+    out = capsys.readouterr().out
+    assert out.startswith("4-3-1 regressor, 30 samples in 1 chunk of 30, ")
+    assert "altmin-" not in out
+
+
+def test_nothing_is_said_to_be_kept_of_a_fit(monkeypatch):
+    def full(self, *arrays):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("altmin_dask.storage.run.RunFolder.commit", full)
+    with pytest.raises(StorageError, match=r"make room on the disk$"):
+        AltMinRegressor(hidden_layer_sizes=(3,), max_sweeps=1).fit(X, LABELS * 1.0)
