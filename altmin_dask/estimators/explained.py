@@ -134,7 +134,8 @@ def refuse_one_hot(y: Any) -> None:
     # of what is neither an array nor a list scikit-learn finds the shape, and says what is wrong with it
     shape = tuple(getattr(y, "shape", np.shape(y) if isinstance(y, list | tuple) else ()))
     if len(shape) == 2 and shape[1] > 1:
-        labels = "y.idxmax(axis=1)" if hasattr(y, "idxmax") else "y.argmax(axis=1)"
+        method = next((name for name in ("idxmax", "argmax") if hasattr(y, name)), None)
+        labels = f"y.{method}(axis=1)" if method else "numpy.argmax(y, axis=1)"
         raise DataError(
             f"y has shape {shape}: y should be a 1d array, one label for each sample; of one-hot rows those are "
             f"{labels}"
