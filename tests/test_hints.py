@@ -160,6 +160,10 @@ MISTAKES = {
         "in the column 'b', in 2 rows (lines 3 and 6), and in 'c'; fill them in",
     ),
     "missing targets": (["train", "p.toml", "data.train=nan.csv", "data.y=c"], "(line 4)"),
+    "infinite": (
+        ["ingest", "inf.csv", "n.zarr"],
+        "row 3 of inf.csv has NaN or infinity in x as float32, in the column 'd'",
+    ),
     "missing to evaluate": (["evaluate", "{run}", "nan.csv"], "in 2 rows (lines 3 and 6)"),
 }
 
@@ -173,6 +177,7 @@ def place(tmp_path_factory, trained):
     foreign(home / "s.zarr", X, LABELS)
     frame = pd.DataFrame(X.round(3), columns=list("abcdef")).assign(y=LABELS)
     frame.to_csv(home / "d.csv", index=False)
+    frame.assign(d=np.where(np.arange(60) == 3, 1e39, 0)).to_csv(home / "inf.csv", index=False)
     frame.drop(columns="y").to_csv(home / "noy.csv", index=False)
     frame.loc[[1, 4], "b"] = np.nan
     frame.loc[2, "c"] = np.nan
