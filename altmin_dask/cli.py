@@ -12,14 +12,13 @@ import signal
 import sys
 import warnings
 from functools import partial
-from pathlib import Path
-from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
 
 from altmin_dask import __version__
+from altmin_dask.cli_help import Command, Commands
 from altmin_dask.cli_init import init_command
 from altmin_dask.cli_options import (
     ChunkRowsOption,
@@ -27,55 +26,51 @@ from altmin_dask.cli_options import (
     DatesOption,
     DtypeOption,
     HandleUnknownOption,
+    JsonOption,
     LikeOption,
     MaxCategoriesOption,
     MinFrequencyOption,
     MissingOption,
     OriginOption,
+    OverridesArgument,
+    OverwriteOption,
+    PipelineArgument,
     PrefixOption,
+    RunArgument,
     ScaleOption,
     SchedulerFileOption,
     SchedulerOption,
     SeedOption,
+    SettingsOption,
     ShuffleOption,
+    SourceArgument,
     StandardizeOption,
+    XOption,
+    YOption,
     scheduler_at,
 )
-from altmin_dask.cli_settings import SettingsOption, settings_command
-from altmin_dask.errors import AltMinError, AltMinWarning, ConfigError, ExistsError, MissingError, RunError
-
-if TYPE_CHECKING:
-    from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.cli_settings import settings_command
+from altmin_dask.errors import (
+    AltMinError,
+    AltMinWarning,
+    ConfigError,
+    ExistsError,
+    FaultError,
+    MissingError,
+    RunError,
+)
 
 app = typer.Typer(
     name="altmin",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    cls=Commands,
 )
-app.command("init")(init_command)
-app.command("settings")(settings_command)
+app.command("init", cls=Command)(init_command)
+app.command("settings", cls=Command)(settings_command)
 
 _INTERRUPTED = 130  # how typer exits on Ctrl-C
-
-SourceArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="SOURCE",
-        help="digits, synthetic:rows=N,features=N, a .npz, .npy, .csv or .parquet file, a folder of idx files, tables "
-        "or images, or a zarr path or URL; append :train or :test for a split",
-    ),
-]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder that `altmin train` made.")]
-PipelineArgument = Annotated[Path, typer.Argument(metavar="PIPELINE.toml", help="What to train on what.")]
-OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings, as --set takes them.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-XOption = Annotated[
-    list[str] | None, typer.Option(help="Name of the array of samples, or of columns: NAME,NAME,…")
-]
-YOption = Annotated[list[str] | None, typer.Option(help="Name of the array of targets, or of columns.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command wrote before.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -94,7 +89,7 @@ def altmin(
     """Train neural networks by alternating minimisation, out of core, on Dask and zarr."""
 
 
-@app.command("ingest")
+@app.command("ingest", cls=Command)
 def ingest_command(
     source: SourceArgument,
     dest: Annotated[str, typer.Argument(metavar="DEST.zarr", help="The sample store to write.")],
@@ -116,13 +111,15 @@ def ingest_command(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Stream samples from anywhere into a sample store."""
-    from altmin_dask.data.description import described
+    from altmin_dask.data.description import described, stored
     from altmin_dask.data.find import open_like
     from altmin_dask.data.ingest import ingest
     from altmin_dask.data.open import open_source
     from altmin_dask.display import counted
+    from altmin_dask.hints import check_source_first
     from altmin_dask.table_options import ALL, table_settings, words_of
 
+    check_source_first("ingest", source, dest)
     console = Console(stderr=True)
     tables = table_settings(
         words_of(missing, "--missing", alone=ALL),
@@ -152,19 +149,10 @@ def ingest_command(
         )
     for part in described(opened, store, standardize=standardize):
         Console().print(part)
-    typer.echo(_stored(store))
+    typer.echo(stored(store))
 
 
-def _stored(store: SampleStore) -> str:
-    """What a store holds, in a line."""
-    targets = "no targets" if store.y is None else f"targets {store.y.dtype}"
-    return (
-        f"{store.path}: {store.rows} samples of {'×'.join(map(str, store.sample_shape))} {store.x.dtype}, {targets}, "
-        f"{store.n_chunks} chunks of {store.chunk_rows} rows"
-    )
-
-
-@app.command("plan")
+@app.command("plan", cls=Command)
 def plan_command(
     pipeline: PipelineArgument,
     overrides: OverridesArgument = None,
@@ -193,7 +181,7 @@ def plan_command(
     plan.check()
 
 
-@app.command()
+@app.command(cls=Command)
 def train(
     pipeline: PipelineArgument,
     overrides: OverridesArgument = None,
@@ -206,15 +194,18 @@ def train(
     """Train the network of a pipeline and report on it."""
     from altmin_dask import runs
     from altmin_dask.config import load_pipeline
-    from altmin_dask.display import display, logged, say
+    from altmin_dask.display import display, logged, say, tell_commands
+    from altmin_dask.execution.faults import BY_RESUME
+    from altmin_dask.hints import following, resuming
     from altmin_dask.report.writer import ReportWriter
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
     console, where = Console(), scheduler_at(scheduler, scheduler_file)
-    loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
+    replaced = [*(settings or ()), *(overrides or ())]
+    loaded = load_pipeline(pipeline, replaced)
     folder = RunFolder(local_path(run) if run else runs.default_run(loaded, pipeline, resume))
-    log = partial(say, console)
+    log, again = partial(say, console), resuming(pipeline, folder, replaced, scheduler, scheduler_file)
     try:
         with display(console) as shown, logged(log):
             callbacks = [shown, *([ReportWriter(log)] if loaded.output.report else [])]
@@ -222,12 +213,15 @@ def train(
     except KeyboardInterrupt:
         if not folder.started:
             raise
-        raise RunError(
-            f"interrupted; go on by `altmin train {quote(str(pipeline))} --run {quote(str(folder.path))} --resume`"
-        ) from None
+        raise RunError(f"interrupted; go on by `{again}`") from None
+    except FaultError as error:
+        if not folder.started:
+            raise
+        raise RunError(str(error).replace(BY_RESUME, f"go on by `{again}`")) from error
+    tell_commands(console, following(loaded, folder))
 
 
-@app.command()
+@app.command(cls=Command)
 def evaluate(
     run: RunArgument,
     source: SourceArgument,
@@ -241,12 +235,14 @@ def evaluate(
     from altmin_dask.config import ClusterTable
     from altmin_dask.display import Heartbeat
     from altmin_dask.execution.connect import open_executor
+    from altmin_dask.hints import check_run_first
     from altmin_dask.inference import described, evaluate_store, opened
     from altmin_dask.report.result_table import quality_tables
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.model import Model
     from altmin_dask.storage.run import RunFolder
 
+    check_run_first("evaluate", run, source)
     folder, where = RunFolder(local_path(run)), scheduler_at(scheduler, scheduler_file)
     with (
         Heartbeat(Console(stderr=True), f"evaluate on {source}"),
@@ -262,7 +258,7 @@ def evaluate(
             Console().print(part)
 
 
-@app.command()
+@app.command(cls=Command)
 def predict(
     run: RunArgument,
     source: SourceArgument,
@@ -290,11 +286,14 @@ def predict(
     from altmin_dask.config import ClusterTable
     from altmin_dask.display import Heartbeat
     from altmin_dask.execution.connect import open_executor
+    from altmin_dask.hints import check_run_first, check_source_first
     from altmin_dask.inference import opened
     from altmin_dask.outputs import check_output, write_predictions
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
+    check_run_first("predict", run, source, dest)
+    check_source_first("predict", source, dest, run)
     folder, where = RunFolder(local_path(run)), scheduler_at(scheduler, scheduler_file)
     wishes: dict[str, Any] = {"proba": proba, "keep": keep or (), "overwrite": overwrite}
     check_output(folder, source, dest, **wishes)
@@ -307,7 +306,7 @@ def predict(
     typer.echo(f"{written}: predictions for {store.rows} samples")
 
 
-@app.command()
+@app.command(cls=Command)
 def report(run: RunArgument) -> None:
     """Write the report of a run: a self-contained HTML page and PNG figures."""
     from altmin_dask.report.page import write_report
@@ -317,7 +316,7 @@ def report(run: RunArgument) -> None:
     typer.echo(str(write_report(RunFolder(local_path(run)))))
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
     run: RunArgument,
     file: Annotated[
@@ -333,11 +332,13 @@ def export(
 ) -> None:
     """Write the trained network for other programs."""
     from altmin_dask.export import WRITERS
+    from altmin_dask.hints import check_run_first
+    from altmin_dask.inference import model_of
     from altmin_dask.storage.locations import local_path
-    from altmin_dask.storage.model import Model
     from altmin_dask.storage.run import RunFolder
 
-    model, path = Model.load(RunFolder(local_path(run)).model), local_path(file)
+    check_run_first("export", run, file)
+    model, path = model_of(RunFolder(local_path(run))), local_path(file)
     if path.suffix not in WRITERS:
         raise ConfigError(
             f"{path} ends in no format known here; write FILE.onnx, FILE.pt or FILE.safetensors"
@@ -352,13 +353,14 @@ def export(
     typer.echo(f"{path}: {'-'.join(map(str, model.network.sizes))} {model.kind}")
 
 
-@app.command()
+@app.command(cls=Command)
 def dashboard(
     run: RunArgument,
     address: Annotated[
-        str, typer.Option(help="Where to listen; by default this machine can open the page, and no other.")
+        str,
+        typer.Option(metavar="HOST", help="Where to listen; 0.0.0.0 lets other machines open the page."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 for any that is free.")] = 5006,
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0 for any that is free.")] = 5006,
     prefix: PrefixOption = "",
     allow_websocket_origin: OriginOption = None,
 ) -> None:
@@ -428,5 +430,6 @@ def _warn(
 
 
 def _fail(message: object, code: int) -> NoReturn:
-    typer.echo(f"altmin: {' '.join(str(message).split())}", err=True)
+    lines = (line.strip() for line in str(message).splitlines())  # spaces in them may be those of a path
+    typer.echo(f"altmin: {' '.join(line for line in lines if line)}", err=True)
     sys.exit(code)

@@ -1,13 +1,60 @@
-"""Options of `altmin ingest`, the numbers of samples and the columns of tables, where tasks run, and of pages."""
+"""Arguments and options of all commands: what they are called, and what `--help` says of them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from altmin_dask.errors import ConfigError
 
+
+def overrides_like(incomplete: str) -> list[str]:
+    """What --set takes, of settings that begin so, for a shell to complete."""
+    from altmin_dask.config.catalogue import catalogue
+
+    return [f"{name}=" for name in catalogue() if name.startswith(incomplete)]
+
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="digits, synthetic:rows=N,features=N, a .npz, .npy, .csv or .parquet file, a folder of idx files, tables "
+        "or images, or a zarr path or URL; append :train or :test for a split",
+    ),
+]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder that `altmin train` made.")]
+PipelineArgument = Annotated[Path, typer.Argument(metavar="PIPELINE.toml", help="What to train on what.")]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE ...]",
+        help="Settings that replace those of the file, as --set does: solver.ridge=0.1.",
+    ),
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace a setting; may be given again.",
+        autocompletion=overrides_like,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+XOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME,…", help="The array of samples, or the columns of a table; by default x, or all others."
+    ),
+]
+YOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME,…", help="The array of targets, or the columns of a table; by default y."),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command wrote before.")]
 SchedulerOption = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Run on the Dask scheduler at this address.")
 ]
@@ -57,7 +104,7 @@ LikeOption = Annotated[
 ShuffleOption = Annotated[
     bool, typer.Option(help="Bring rows into a random order, whatever they are sorted by.")
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="Decides that order.")]
+SeedOption = Annotated[int, typer.Option(metavar="N", min=0, help="Decides that order.")]
 ScaleOption = Annotated[float, typer.Option(metavar="DIVISOR", help="Divide samples by this.")]
 StandardizeOption = Annotated[
     bool, typer.Option("--standardize", help="Bring every number, and real targets, to mean 0, variance 1.")

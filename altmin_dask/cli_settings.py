@@ -28,24 +28,6 @@ def names_like(incomplete: str) -> list[str]:
     return [name for name in (*tables(), *catalogue()) if name.startswith(incomplete)]
 
 
-def overrides_like(incomplete: str) -> list[str]:
-    """The same of what --set takes."""
-    from altmin_dask.config.catalogue import catalogue
-
-    return [f"{name}=" for name in catalogue() if name.startswith(incomplete)]
-
-
-SettingsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Replace a setting, e.g. solver.mu=0.1.",
-        autocompletion=overrides_like,
-    ),
-]
-
-
 def settings_command(
     name: Annotated[
         str | None,

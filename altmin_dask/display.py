@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
@@ -16,7 +17,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from altmin_dask.format import duration, known, number
+from altmin_dask.format import counted_as, duration, known, number
+from altmin_dask.record_lines import Column, columns_of, ends_early, header_of, line_of, sweeps
 from altmin_dask.report.result_table import result_table, training_rows
 from altmin_dask.training.callbacks import Callback, Outcome
 from altmin_dask.training.context import RunContext
@@ -25,21 +27,30 @@ from altmin_dask.training.record import Record
 
 MOST_LAYERS = 8
 """Layers whose figures are shown one by one."""
+WAIT = "wait"
+"""What the process that trains does while others work."""
 SILENT_SECONDS = 30.0
 """There is a line at least so often where the output is no terminal."""
 
 
 def shares(seconds: Mapping[str, float]) -> list[str]:
-    """What took a hundredth of the time or more, most of it first; time adds up over all processes."""
-    total = sum(seconds.values())
-    first = sorted(seconds, key=lambda name: -seconds[name])
-    return [f"{name} {seconds[name] / total:.0%}" for name in first if seconds[name] > 0.01 * total]
+    """What took a hundredth of the work or more, most of it first; it adds up over all processes, waiting left out."""
+    worked = {name: spent for name, spent in seconds.items() if name != WAIT}
+    total = sum(worked.values())
+    first = sorted(worked, key=lambda name: -worked[name])
+    return [f"{name} {worked[name] / total:.0%}" for name in first if worked[name] > 0.01 * total]
 
 
 def say(console: Console, line: str) -> None:
     """Print a line as it is, however long; with the time in front where it is read later, as in the log of a job."""
     stamp = "" if console.is_terminal else f"{datetime.now():%Y-%m-%d %H:%M:%S}  "
     console.print(stamp + line, highlight=False, markup=False, soft_wrap=True)
+
+
+def tell_commands(console: Console, commands: Sequence[str]) -> None:
+    """Print commands that one may type next, as they are."""
+    for title, command in zip(["next:", *[""] * len(commands)], commands, strict=False):
+        console.print(f"{title:6}{command}", highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -125,6 +136,9 @@ class Lines(Callback):
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.context: RunContext | None = None
+        self.columns: Sequence[Column] = ()
+        self.headed = False
         self.heartbeat = Heartbeat(console, "the data are made ready")
 
     def __enter__(self) -> Self:
@@ -135,31 +149,38 @@ class Lines(Callback):
         self.heartbeat.__exit__(*error)
 
     def on_start(self, context: RunContext) -> None:
-        """Say from now on that it trains."""
+        """Say from now on that it trains, and know what there will be to say."""
+        self.context, self.columns = context, columns_of(context)
         self.heartbeat.text = "training begins"
 
     def on_progress(self, progress: RunProgress) -> None:
         """Keep what the next line of the half minute says."""
-        self.heartbeat.text = "  ".join(
-            [
-                f"sweep {progress.sweep:7.3f} of {progress.max_sweeps:g}",
-                progress.waiting or f"{known(progress.rows_per_second)} rows/s",
-                f"{known(progress.seconds_left, duration)} left",
-            ]
-        )
+        parts = [self.where(progress), progress.waiting or f"{known(progress.rows_per_second)} rows/s"]
+        self.heartbeat.text = ", ".join([*parts, *self.stale()])
+
+    def where(self, progress: RunProgress) -> str:
+        """Where the run is, and how long it takes from here: at most, where no more than its end is known."""
+        limit, left = number(progress.max_sweeps), known(progress.seconds_left, duration)
+        most = "at most " if self.context is not None and ends_early(self.context) else ""
+        where = f"sweep {sweeps(progress.sweep)} of {most}{limit}"
+        return where if progress.waiting else f"{where}, {most}{left} left"
+
+    def stale(self) -> list[str]:
+        """For how long the loss has not improved, and after how long that ends the run."""
+        if self.context is None:
+            return []
+        limit, checkpoint = self.context.pipeline.training.n_iter_no_change, self.context.checkpoint
+        records = max(checkpoint.records - 1 - checkpoint.best_record, 0)
+        if limit is None or not records:
+            return []
+        return [f"no better for {min(records, limit)} of {counted_as(limit, 'record')}"]
 
     def on_record(self, record: Record) -> None:
-        """Print the record."""
-        parts = [
-            f"sweep {record.sweep:7.3f}",
-            f"CPU {record.cpu_seconds:8.2f} s",
-            f"relaxed {known(record.relaxed_objective):>9}",
-            f"nested {known(record.nested_loss):>9}",
-            f"validation {known(record.validation_loss):>9}",
-        ]
-        if record.validation_accuracy is not None:
-            parts.append(f"accuracy {record.validation_accuracy:.2%}")
-        say(self.console, "  ".join(parts))
+        """Print the record, under a header where it is the first."""
+        if not self.headed:
+            say(self.console, header_of(self.columns))
+            self.headed = True
+        say(self.console, line_of(self.columns, record))
         self.heartbeat.said()
 
     def on_end(self, outcome: Outcome) -> None:
@@ -195,29 +216,30 @@ class Live(Lines):
             transient=True,
         )
         self.task = self.bar.add_task("", total=None, detail="")
+        self.progress: RunProgress | None = None
         self.record: Record | None = None
 
     def on_start(self, context: RunContext) -> None:
         """Show the bar."""
+        super().on_start(context)
         self.bar.start()
 
     def on_record(self, record: Record) -> None:
-        """Print the record."""
+        """Print the record, with nothing below it that is older."""
         self.record = record
+        if self.progress is not None:
+            self.on_progress(replace(self.progress, sweep=record.sweep))
         super().on_record(record)
 
     def on_progress(self, progress: RunProgress) -> None:
         """Redraw what is live."""
-        parts = [
-            f"sweep {progress.sweep:.2f} of {progress.max_sweeps:g}",
-            f"group {progress.group}/{progress.groups}",
-            f"relaxed {known(progress.relaxed_objective)}",
-            f"nested {known(progress.nested_loss)}",
-            progress.waiting or f"{known(progress.seconds_left, duration)} left",
-        ]
-        self.bar.lines = figures_of(progress, self.record)
+        self.progress = progress
+        self.bar.lines = figures_of(progress, self.record, self.stale())
         self.bar.update(
-            self.task, completed=progress.sweep, total=progress.max_sweeps, detail="  ".join(parts)
+            self.task,
+            completed=progress.sweep,
+            total=progress.max_sweeps,
+            detail=self.where(progress),
         )
 
     def on_end(self, outcome: Outcome) -> None:
@@ -226,9 +248,16 @@ class Live(Lines):
         super().on_end(outcome)
 
 
-def figures_of(progress: RunProgress, record: Record | None) -> list[str]:
-    """Two lines of what there is to know besides where the run is; what is not known is left out."""
-    how = [f"validation {known(progress.validation_loss)}", f"{known(progress.rows_per_second)} rows/s"]
+def figures_of(progress: RunProgress, record: Record | None, more: Sequence[str] = ()) -> list[str]:
+    """Lines of what there is to know besides where the run is and what the last record says.
+
+    What is not known is left out.
+    """
+    how = [progress.waiting or f"{known(progress.rows_per_second)} rows/s"]
+    if progress.groups > 1:
+        relaxed = record is not None and record.relaxed_objective is not None
+        of_it = f", relaxed {known(progress.relaxed_objective)}" if relaxed else ""
+        how.append(f"group {progress.group} of {progress.groups}{of_it}")
     layers = () if record is None else (("residual", record.relative_residuals), ("μ", record.mu))
     for label, values in layers:
         if values:
@@ -240,7 +269,7 @@ def figures_of(progress: RunProgress, record: Record | None) -> list[str]:
         where.append(
             f"memory {used}" + ("" if planned is None else f" of {format_bytes(int(planned))} planned")
         )
-    return ["  ".join(how), "  ".join([*where, *shares(usage.seconds)])]
+    return ["  ".join([*how, *more]), "  ".join([*where, *shares(usage.seconds)])]
 
 
 def display(console: Console) -> Lines:

@@ -41,6 +41,7 @@ from altmin_dask.storage.ownership import KEY, Layout, own_attributes, store_fil
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.sample_arrays import ROW
 from altmin_dask.storage.weights import read_weights
+from altmin_dask.storage.what import is_run, not_a_run
 from altmin_dask.storage.zarr_chunks import ChunkView
 from altmin_dask.training.build_network import fitted
 from altmin_dask.training.checks import check_digits, check_targets, computed_with
@@ -117,8 +118,8 @@ def model_of(run: RunFolder) -> Model:
     MissingError
         If it is no run folder, or has no model yet.
     """
-    if not run.path.is_dir():
-        raise MissingError(f"{run.path} is not a run folder; name one that `altmin train` made")
+    if not (is_run(run.path) or run.model.is_dir()):
+        raise MissingError(not_a_run(run.path))
     return Model.load(run.model)
 
 

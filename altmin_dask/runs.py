@@ -176,7 +176,8 @@ def _describe(
     )
     log(
         f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
-        f"{store.rows} samples in {store.n_chunks} chunks of {store.chunk_rows}, {executor.description}"
+        f"{store.rows} samples in {store.n_chunks} chunk{'s' if store.n_chunks > 1 else ''} of "
+        f"{store.chunk_rows}, {executor.description}"
     )
 
 
@@ -208,6 +209,7 @@ def _told(
         raise
     sentence = trainer.sentence(ending, records)
     log(sentence)
+    log(trainer.time_taken)
     callbacks.on_end(Outcome(sentence, tuple(records), result=result))
     return records
 

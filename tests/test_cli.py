@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import zarr
 from choices import slow_but
-from command import LABELS, RNG, Outcome, X, files_below, refused, start, write_pipeline
+from command import LABELS, RNG, Outcome, X, files_below, refused, start, told_records, write_pipeline
 
 import altmin_dask
 from altmin_dask import cli
@@ -46,10 +46,9 @@ def test_digits_from_ingest_to_resume(altmin, tmp_path):
     )
     assert (done.code, done.err) == (0, "")
     assert "run run: 64-8-64 autoencoder, 1437 samples in 8 chunks of 200, 2 threads" in done.out
-    lines = [line for line in done.out.splitlines() if line[21:].startswith("sweep ")]
-    assert len(lines) == 3
-    for word in ("CPU", "relaxed", "nested", "validation"):
-        assert all(word in line for line in lines)
+    header, lines = told_records(done.out)
+    assert header == ["sweep", "CPU", "relaxed", "nested", "validation"]
+    assert [words[0] for words in lines] == ["0.000", "1.000", "2.000"]
     assert json.loads(Path("run/pipeline.json").read_text())["pipeline"]["solver"]["mu"] == 0.2
 
     history = [json.loads(line) for line in Path("run/history.jsonl").read_text().splitlines()]
@@ -191,6 +190,7 @@ def test_a_scheduler_that_does_not_answer(trained, tmp_path):
         ["evaluate", "run"],
         ["report"],
         ["predict", "run", "digits"],
+        ["dashboard", "run", "--port", "99999"],
     ],
 )
 def test_wrong_usage(words, altmin, tmp_path):
@@ -327,12 +327,13 @@ def test_the_live_line_on_a_terminal(columns, trained, tmp_path):
     assert "\x1b[2K" in shown  # a line that is redrawn
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     number = r"\d[\d.e+-]*"
-    live = rf"sweep {number} of 12  group [1-4]/4  relaxed {number}  nested {number}  \d+ s left"
-    assert re.search(live, plain), plain
-    below = rf"validation \S+  {number} rows/s  residual {number}, {number}  μ {number}, {number}"
+    assert re.search(rf"sweep {number} of at most 12, at most \d+ s left", plain), plain
+    group = rf"group [1-4] of 4, relaxed {number}"
+    below = rf"{number} rows/s  {group}  residual {number}, {number}  μ {number}, {number}"
     assert re.search(below, plain), plain
     assert re.search(r"memory [\d.]+ MiB of [\d.]+ MiB planned  [a-z]+ \d+%", plain), plain
-    assert re.search(r"sweep +12\.000  CPU", plain)
+    assert len(re.findall(r"sweep +CPU s +relaxed +nested", plain)) == 1
+    assert re.search(r"12\.000 +[\d.]+ +[\d.]+ +[\d.]+\s", plain)
     assert "Result" in plain
 
 
@@ -345,11 +346,10 @@ def test_plain_lines_anywhere_else(trained, tmp_path):
     assert "\r" not in out
     lines = [line[21:] for line in out.splitlines() if line.startswith("20")]  # behind the time
     assert lines[0].startswith("run run: 6-5-3 classifier, 60 samples in 4 chunks of 16, ")
-    assert [line.split()[1] for line in lines if line.startswith("sweep ")] == [
-        "0.000",
-        "1.000",
-        "2.000",
-    ]
+    header, records = told_records(out)
+    assert header == ["sweep", "CPU", "relaxed", "nested", "accuracy"]
+    assert [words[0] for words in records] == ["0.000", "1.000", "2.000"]
+    assert max(len(line) for line in out.splitlines() if line.startswith("20") and line[21:22] == " ") <= 80
 
 
 def test_a_failed_command_on_a_terminal(tmp_path):

@@ -169,9 +169,9 @@ def test_all_that_is_wrong_is_named(tmp_path):
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(MissingError, match=r"gone.toml cannot be read"):
+    with pytest.raises(MissingError, match=r"there is no file or folder .*gone.toml; name a pipeline"):
         load_pipeline(tmp_path / "gone.toml")
-    with pytest.raises(MissingError, match="name a TOML file"):
+    with pytest.raises(ConfigError, match="is an empty folder, not a pipeline; name a TOML file"):
         load_pipeline(tmp_path)
     for content in (b"[data\n", b"\xff", b"[data]\n[data]\n"):
         (tmp_path / "p.toml").write_bytes(content)

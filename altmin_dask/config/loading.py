@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,7 +14,8 @@ from pydantic import ValidationError
 from altmin_dask.config.catalogue import catalogue
 from altmin_dask.config.messages import describe, nearest
 from altmin_dask.config.pipeline import Pipeline
-from altmin_dask.errors import ConfigError, MissingError
+from altmin_dask.errors import AltMinError, ConfigError, MissingError
+from altmin_dask.storage.what import is_data, is_run, meant, what_is
 
 
 def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
@@ -35,6 +38,7 @@ def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
     Examples
     --------
     >>> from pathlib import Path
+    from shlex import quote
     >>> from altmin_dask import load_pipeline
     >>> _ = Path("p.toml").write_text('[data]\ntrain = "digits:train"\n[network]\nkind = "autoencoder"')
     >>> load_pipeline("p.toml", ["solver.ridge=0.1"]).solver.ridge
@@ -44,12 +48,37 @@ def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
     try:
         settings = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise MissingError(f"pipeline {file} cannot be read ({error.strerror}); name a TOML file") from None
+        raise _not_read(file, error) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        if is_data(file):
+            raise ConfigError(_not_a_pipeline(file)) from None
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
     for override in overrides:
         _apply(settings, override)
     return make_pipeline(settings, f"{file}: ")
+
+
+def _not_read(file: Path, error: OSError) -> AltMinError:
+    """What is said of a pipeline that is no file, or may not be read."""
+    if file.is_dir():
+        return ConfigError(_not_a_pipeline(file))
+    if not file.exists():
+        return MissingError(f"{what_is(file)}{meant(file) or '; name a pipeline, which is a TOML file'}")
+    return MissingError(f"pipeline {file} cannot be read ({error.strerror}); name a TOML file")
+
+
+def _not_a_pipeline(file: Path) -> str:
+    """What is said of samples and folders in place of a pipeline."""
+    if is_run(file):
+        again = f"--run {quote(str(file))} --resume"
+        instead = f"to go on with the run, name the TOML file that it was started with, and {again}"
+    elif is_data(file):
+        instead = (
+            f"name a TOML file that has train = {json.dumps(str(file), ensure_ascii=False)} under [data]"
+        )
+    else:
+        instead = "name a TOML file"
+    return f"{what_is(file)}, not a pipeline; {instead}"
 
 
 def training_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
@@ -87,12 +116,23 @@ make_pipeline = training_pipeline
 """What it is called within the package."""
 
 
+def _not_a_setting(word: str) -> str:
+    """The beginning of a sentence on a word that is no setting, and may be a folder for the run."""
+    path = Path(word)
+    if "=" in word or not word or not (path.exists() or "/" in word):
+        return f"--set {word}: "
+    there = f"{what_is(path)}, not a setting" if path.exists() else f"{word} is not a setting"
+    return f"{there}; the folder of a run is named by --run {quote(word)}; "
+
+
 def _apply(settings: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or len(keys) < 2 or not all(keys):
         meant = nearest(keys[0], Pipeline) if equals and len(keys) == 1 else ""
-        raise ConfigError(f"--set {override}: write table.key=value, for example solver.mu=0.1{meant}")
+        raise ConfigError(
+            f"{_not_a_setting(override)}write table.key=value, for example solver.mu=0.1{meant}"
+        )
     value, table = _value(text, keys), settings
     for key in keys[:-1]:
         table = table.setdefault(key, {})

@@ -19,6 +19,7 @@ from altmin_dask.dashboard.pictures import PICTURES, pictures
 from altmin_dask.errors import AltMinError
 from altmin_dask.execution.executor import Executor
 from altmin_dask.planning.plan import Plan
+from altmin_dask.planning.projection import BASELINE
 from altmin_dask.storage.model import Model
 from altmin_dask.training.callbacks import Callback, Outcome
 from altmin_dask.training.context import RunContext
@@ -80,21 +81,26 @@ class Publisher(Callback):
         self.telling, self.noting, self.drawing = map(Rhythm, (TELL_SECONDS, NOTE_SECONDS, DRAW_SECONDS))
         self.returning = Rhythm(RETURN_SECONDS)
         self.process = psutil.Process()
+        had = self._in_use() - BASELINE if plan.place.in_process else 0  # a notebook may hold much else
+        self.planned_memory = float(plan.worker_memory + max(had, 0))
         self.samples: Array | None = None
         self.workers: dict[str, Any] = {}
         self.last: Progress | None = None
 
     def usage(self, seconds: dict[str, float]) -> Usage:
         """What all processes spend; `seconds` is of this one, by activity."""
-        planned = float(self.plan.worker_memory)
+        planned = self.planned_memory
         if self.executor.client is not None:  # the last answer of the scheduler
             everywhere = by_activity(_own(seconds), self.workers.get("seconds", {}))
             return Usage(
                 everywhere, tuple(tuple(worker) for worker in self.workers.get("memory", ())), planned
             )
         limit = float(self.plan.place.memory_limit or 0)
-        memory = ("this process", float(self.process.memory_info().rss), limit)
-        return Usage(by_activity(seconds), (memory,), planned)
+        return Usage(by_activity(seconds), (("this process", float(self._in_use()), limit),), planned)
+
+    def _in_use(self) -> int:
+        """Resident bytes of this process."""
+        return int(self.process.memory_info().rss)
 
     def on_start(self, context: RunContext) -> None:
         """Tell what there is to know before anything is computed, and the history of a run that goes on."""
@@ -114,7 +120,7 @@ class Publisher(Callback):
             "begin",
             title=_text(pipeline.output.title or folder.name),
             description=_text(f"{folder}: {sizes} {pipeline.network.kind}, {self.context.rows:,} samples"),
-            plan={"worker_memory": self.plan.worker_memory},
+            plan={"worker_memory": self.planned_memory},
             rows=self.context.rows,
             client=None if self.client is None else self.client.id,
             records=self._history(),
@@ -188,7 +194,7 @@ class Publisher(Callback):
                 {
                     "status": status,
                     "time": time.time(),
-                    "plan": {"worker_memory": self.plan.worker_memory},
+                    "plan": {"worker_memory": self.planned_memory},
                     "progress": None if self.last is None else _plain(asdict(self.last)),
                 }
             )

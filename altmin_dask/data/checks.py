@@ -19,7 +19,9 @@ WHOLE = 2**53
 """The first whole number whose neighbours float64 does not hold."""
 
 
-def check_finite(x: Array, y: Array | None, first_row: int, name: str, x_name: str = "x") -> None:
+def check_finite(
+    x: Array, y: Array | None, first_row: int, name: str, x_name: str = "x", columns: Sequence[str] = ()
+) -> None:
     """Refuse samples with NaN or infinity.
 
     Parameters
@@ -30,19 +32,27 @@ def check_finite(x: Array, y: Array | None, first_row: int, name: str, x_name: s
         Which row of the data the first one is.
     name, x_name : str
         What the data, and the array x in it, are called in the message.
+    columns : sequence of str
+        What columns of x are called, if they have names.
 
     Raises
     ------
     DataError
-        Naming the first rows of the block that are not finite.
+        Naming the first rows of the block that are not finite, and the column of the first one.
     """
     for what, values in ((x_name, x), ("y", y)):
         # the extremes are finite only if all values are, and need no temporary array
         if values is None or (np.isfinite(values.min()) and np.isfinite(values.max())):
             continue
         bad = first_row + np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        there = (
+            f", in the column {columns[np.isfinite(values[bad[0] - first_row]).argmin()]!r}"
+            if columns
+            else ""
+        )
         raise DataError(
-            f"{_rows(bad, name)} NaN or infinity in {what} as {values.dtype}; remove or repair them and ingest again"
+            f"{_rows(bad, name)} NaN or infinity in {what} as {values.dtype}{there}; remove or repair them and ingest "
+            "again"
         )
 
 
@@ -186,8 +196,8 @@ def _check_targets(y: RowReader, sample_shape: tuple[int, ...]) -> None:
     stepwise = len(sample_shape) > 1 and shape[1:2] == sample_shape[:1]
     if is_labels(y.dtype) and len(shape) > (2 if stepwise else 1):
         raise DataError(
-            f"{y.label} has integers of shape {shape}; give labels of shape (rows,) or, of sequences, (rows, steps), "
-            "or floats to fit"
+            f"{y.label} has integers of shape {shape}; give labels of shape (rows,) (of one-hot rows "
+            "y.argmax(axis=1)) or, of sequences, (rows, steps), or floats to fit"
         )
     if len(shape) > (3 if stepwise else 2) or 0 in shape:
         raise DataError(

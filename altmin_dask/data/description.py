@@ -19,6 +19,15 @@ _APART = 100
 """Times that the widest column may be as wide as the narrowest before it is told (chosen, not measured)."""
 
 
+def stored(store: SampleStore) -> str:
+    """What a store holds, in a line."""
+    targets = "no targets" if store.y is None else f"targets {store.y.dtype}"
+    return (
+        f"{store.path}: {store.rows} samples of {'×'.join(map(str, store.sample_shape))} {store.x.dtype}, {targets}, "
+        f"{store.n_chunks} chunk{'s' if store.n_chunks > 1 else ''} of {store.chunk_rows} rows"
+    )
+
+
 def described(source: Source, store: SampleStore, *, standardize: bool) -> Iterator[Table | Text]:
     """A table of the columns, one of the classes with their counts, and sentences on what may harm.
 

@@ -71,7 +71,7 @@ def find_store(
         return SampleStore.open(locate(spec))
     made = data / f"{name}.zarr"
     if made.exists():
-        return SampleStore.open(made)
+        return SampleStore.open(made).made_on_the_way()
     if source is None:
         given = dict(tables or {})
         source = open_source(spec, x=x, y=y, like=like, **(given if like is None else for_like(given)))
@@ -87,7 +87,7 @@ def find_store(
         dtype=dtype,
         shuffle=seed is not None,
         seed=seed or 0,
-    )
+    ).made_on_the_way()
 
 
 def find_like(
@@ -141,7 +141,7 @@ def find_like(
         chunk_rows=chunk_rows,
         dtype=dtype,
         shuffle=False,  # predictions have the order of the samples
-    )
+    ).made_on_the_way()
 
 
 def open_like(
@@ -195,7 +195,7 @@ def open_like(
 
 def store_source(store: SampleStore) -> Source:
     """The samples of a store, to be read once more."""
-    readers = {name: read_zarr(array, f"{name} of {store.path}") for name, array in store.arrays.items()}
+    readers = {name: read_zarr(array, f"{name} of {store.title}") for name, array in store.arrays.items()}
     source = Source.of(store.path, readers, store.preparation)
     return replace(source, scale=store.scale, rounded=store.rounded)
 

@@ -22,6 +22,7 @@ from altmin_dask.data.formats.zarr import ZarrFormat
 from altmin_dask.data.source import Source
 from altmin_dask.errors import DataError, MissingError
 from altmin_dask.preparation import Preparation
+from altmin_dask.storage.what import is_run, meant, what_is
 from altmin_dask.storage.zarr_groups import is_zarr_folder
 from altmin_dask.table_options import TableOptions
 
@@ -116,11 +117,20 @@ def _open(wanted: SourceSpec, options: SourceOptions) -> Source:
             )
         return found.open(wanted, options)
     if wanted.path is not None and not wanted.path.exists():
-        raise MissingError(f"there is no file or folder {wanted.path}; check the path")
+        words = [str(kind.known_as).strip("`") for kind in FORMATS if str(kind.known_as).startswith("`")]
+        base, _, part = wanted.name.rpartition(":")
+        if base in words:
+            raise MissingError(f"{base} has no part {part!r}; write {base}:train or {base}:test")
+        raise MissingError(
+            f"there is no file or folder {wanted.path}{meant(wanted.path, words) or '; check the path'}"
+        )
     *others, last = (kind.known_as for kind in FORMATS)
-    raise DataError(
-        f"{wanted.path} is not a kind of data that can be read; give {', '.join(others)}, or {last}"
-    )
+    here = wanted.name if wanted.path is None else what_is(wanted.path)
+    if wanted.folder is not None and (is_run(wanted.folder) or not any(wanted.folder.iterdir())):
+        raise DataError(
+            f"{here} and holds no samples; name a file of samples, a zarr store, or a folder of them"
+        )
+    raise DataError(f"{here}, not a kind of data that can be read; give {', '.join(others)}, or {last}")
 
 
 def read_columns(

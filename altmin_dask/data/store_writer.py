@@ -241,7 +241,9 @@ def _check(source: Source, name: str) -> Callable[[Array, int], None]:
         return lambda values, row: check_lengths(values, source.x_shape[0], row, source.name)
     if name == WEIGHTS:
         return lambda values, row: check_weights(values, row, source.name)
-    return lambda values, row: check_finite(values, None, row, source.name, name)
+    how = source.preparation
+    columns = how.names if name == "x" and how is not None and how.columns else ()
+    return lambda values, row: check_finite(values, None, row, source.name, name, columns)
 
 
 def _lost(converted: dict[str, Conversion], before: tuple[str, ...]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from dask.delayed import delayed
 from scipy.sparse import issparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import check_array
 
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source, array_source
@@ -20,6 +20,7 @@ from altmin_dask.errors import DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, SPARSE
 from altmin_dask.estimators.containers import lazy_stays_lazy
 from altmin_dask.estimators.dense import DenseEstimator
+from altmin_dask.estimators.explained import validated
 from altmin_dask.estimators.input import as_dask, as_rows, is_lazy, known, read_sparse
 from altmin_dask.estimators.parameters import LossParameters, parameter, parametrized
 from altmin_dask.estimators.samples import Inputs
@@ -178,7 +179,7 @@ class AltMinAutoencoder(
 
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         self._check_numbers(X)
-        x = validate_data(self, as_rows(X), dtype=FLOATS, ensure_min_samples=least, reset=reset, **SPARSE)
+        x = validated(self, as_rows(X), dtype=FLOATS, ensure_min_samples=least, reset=reset, **SPARSE)
         if issparse(x):
             return Source(GIVEN, read_sparse(x))
         return self._shaped(array_source(x, name=GIVEN), X)

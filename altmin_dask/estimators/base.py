@@ -20,7 +20,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from altmin_dask import runs
 from altmin_dask.data.ingest import ingest
@@ -30,6 +30,7 @@ from altmin_dask.data.source import Source, array_source
 from altmin_dask.data.streams import mapped, sliced
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import saving
+from altmin_dask.estimators.explained import nothing_kept, refuse_sequences, told, validated
 from altmin_dask.estimators.input import (
     as_rows,
     check_columns,
@@ -207,7 +208,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             learnt = functools.partial(self._learnt, run)
             initial = self.model_.weights if begun or (self.warm_start and hasattr(self, "model_")) else None
             watch = FitCallbacks(self, learnt, X, y, callbacks=not partial)
-            with suppress(Stop):
+            with suppress(Stop), nothing_kept():
                 runs.train(
                     pipeline,
                     run,
@@ -215,7 +216,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
                     scheduler=place_of(self.scheduler, train),
                     initial=initial if streamed is None else streamed.weights,
                     stream=Stream(self._streamed_rows, remembered) if partial else None,
-                    log=print if self.verbose else lambda line: None,
+                    log=told(run) if self.verbose else lambda line: None,
                     sharing=SHARING,
                     measured=False,
                 )
@@ -299,9 +300,11 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             return given, None
         source = replace(source, preparation=None)
         dtype = self._dtype(source.x_dtype, begun=begun)
-        write = functools.partial(
-            ingest, chunk_rows=chunk_rows_of(self, source), dtype=dtype, shuffle=not partial, seed=seed
-        )
+        settings: dict[str, Any] = {"chunk_rows": chunk_rows_of(self, source), "dtype": dtype, "seed": seed}
+
+        def write(source: Source, place: Path, shuffle: bool = not partial) -> SampleStore:
+            return ingest(source, place, shuffle=shuffle, **settings).made_on_the_way()
+
         if not held_out:
             return write(source, home / "train.zarr"), None
         if is_lazy(X) and store is None:  # computed once, and read again
@@ -313,7 +316,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         """Samples in memory, checked as scikit-learn does."""
         self._check_numbers(X, y)
-        X, y = validate_data(
+        X, y = validated(
             self,
             X,
             plain_text(y),
@@ -335,7 +338,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         return column_of(sliced(checked, "sample_weight"))
 
     def _check_numbers(self, X: Any, y: Any = None) -> None:
-        """Refuse whole numbers that are too large, before they are rounded."""
+        """Refuse sequences, and whole numbers that are too large, before they are rounded."""
+        refuse_sequences(X)
         check_numbers(X, "X")
 
     def _with_targets(self, source: Source, begun: bool) -> Source:
@@ -387,7 +391,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             self._learn_features(X, prod(rows.shape[1:]), reset=False)
             return Inputs(rows)
         self._check_numbers(X)
-        return Inputs(validate_data(self, as_rows(X), dtype=FLOATS, reset=False, **SPARSE))
+        return Inputs(validated(self, as_rows(X), dtype=FLOATS, reset=False, **SPARSE))
 
     def _check_width(self, shape: tuple[int, ...]) -> None:
         """Refuse samples of another size than those that were fitted."""

@@ -12,6 +12,7 @@ from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.dense import DenseEstimator
+from altmin_dask.estimators.explained import refuse_one_hot
 from altmin_dask.estimators.input import is_lazy, plain_text
 from altmin_dask.estimators.parameters import parameter, parametrized
 from altmin_dask.estimators.scoring import lazy_accuracy
@@ -151,6 +152,10 @@ class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
         if sample_weight is not None:
             raise DataError("sample_weight needs samples in memory; these are lazy, leave it out")
         return lazy_accuracy(*self._lazy_pair(X, y, self._forward(classes=self.classes_)))
+
+    def _check_numbers(self, X: Any, y: Any = None) -> None:
+        super()._check_numbers(X)
+        refuse_one_hot(y)
 
     def _targets(self, y: RowReader, begun: bool) -> RowReader:
         if len(y.shape) != 1:

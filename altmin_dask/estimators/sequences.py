@@ -12,7 +12,7 @@ import dask.array as da
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from altmin_dask.config import NetworkTable
 from altmin_dask.config.messages import either
@@ -23,6 +23,7 @@ from altmin_dask.data.streams import along, mapped, shaped, sliced
 from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
+from altmin_dask.estimators.explained import validated
 from altmin_dask.estimators.forward import Forward, without_padding, zeroed
 from altmin_dask.estimators.input import as_lazy, as_rows, check_order, in_whole_rows, is_lazy, known
 from altmin_dask.estimators.parameters import choices, parameter, parametrized
@@ -145,7 +146,7 @@ class RecurrentEstimator(AltMinEstimator):
             y = filled(y, lengths) if self._at_every_step(y.shape, steps) else y
         X = as_rows(X)
         self._check_numbers(X, y)
-        x = validate_data(self, X, dtype=FLOATS, ensure_min_samples=least, reset=reset)
+        x = validated(self, X, dtype=FLOATS, ensure_min_samples=least, reset=reset)
         values = y
         if values.dtype.kind == "O" and self._checks.get("y_numeric"):
             values = np.asarray(

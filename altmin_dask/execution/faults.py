@@ -16,7 +16,8 @@ from altmin_dask.errors import AltMinError, FaultError, StorageError
 
 LOST = CommClosedError, CancelledError, AsyncCancelledError, TimeoutError
 """What Dask raises where a scheduler is gone, or has forgotten what it was asked."""
-KEPT = "what was committed is kept: go on by --resume"
+BY_RESUME = "go on by --resume"
+KEPT = f"what was committed is kept: {BY_RESUME}"
 
 
 @contextmanager

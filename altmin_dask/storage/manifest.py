@@ -15,8 +15,7 @@ from altmin_dask.storage.fingerprints import replaced
 from altmin_dask.storage.json_files import differences, read_json
 from altmin_dask.storage.locations import filesystem_of, is_url, locate
 from altmin_dask.storage.remote import explained_errors
-
-MANIFEST = "pipeline.json"
+from altmin_dask.storage.what import MANIFEST, not_a_run
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Manifest:
             If it is damaged.
         """
         if not self.exists:
-            raise MissingError(f"{self.folder} is not a run folder (it has no {MANIFEST})")
+            raise MissingError(not_a_run(self.folder))
         return read_json(self.file)
 
     def write(

@@ -42,11 +42,12 @@ from altmin_dask.storage.locations import (
     remove_empty_folder,
 )
 from altmin_dask.storage.lock import RunLock
-from altmin_dask.storage.manifest import MANIFEST, Manifest
+from altmin_dask.storage.manifest import Manifest
 from altmin_dask.storage.model import STAGED, publish
 from altmin_dask.storage.ownership import remove_ours
 from altmin_dask.storage.sample_arrays import SAMPLES
 from altmin_dask.storage.weights import WeightStore
+from altmin_dask.storage.what import MANIFEST
 from altmin_dask.types import Array
 
 _STATE = re.compile(r"\d{8,}\.safetensors")
@@ -174,7 +175,7 @@ class RunFolder:
                     f"run folder {self.path} exists already; go on with it by --resume, or give another --run"
                 )
         elif resume:
-            raise MissingError(f"there is no run to resume in {self.path}")
+            raise MissingError(f"there is no run to resume in {self.path}; leave --resume out to begin one")
         elif self.path.exists() and not self.empty:
             raise ExistsError(f"{self.path} exists and is not a run folder; give another --run")
 

@@ -90,7 +90,8 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
         outputs = prod(samples.sample_shape)
     elif samples.y_shape is None:
         raise DataError(
-            f"{samples.name} has no targets y, which a {settings.kind} needs; ingest it with --y NAME"
+            f"{samples.name} has no targets y, which a {settings.kind} needs; name them by data.y, or ingest it with "
+            "--y NAME"
         )
     elif target == "labels":
         if base.target != "labels":
@@ -99,7 +100,8 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
             )
         if samples.y_shape and not settings.recurrent:
             raise DataError(
-                f"y of {samples.name} has labels of shape {samples.y_shape} for every sample; a classifier needs one"
+                f"y of {samples.name} has labels of shape {samples.y_shape} for every sample; a classifier needs one: "
+                "of one-hot rows the number of the column (y.argmax(axis=1))"
             )
         outputs = settings.classes or max(2, int(samples.y_max or 0) + 1)
     else:

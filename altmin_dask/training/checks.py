@@ -35,23 +35,23 @@ def check_layout(network: Network, store: SampleStore) -> None:
     """
     if store.features != network.sizes[0]:
         raise DataError(
-            f"{store.path} has samples of {store.features} values; the network reads {network.sizes[0]}"
+            f"{store.title} has samples of {store.features} values; the network reads {network.sizes[0]}"
         )
     if network.sequence_steps is None:
         if store.sequence_arrays:
             names = " and ".join(store.sequence_arrays)
-            raise DataError(f"{store.path} has {names} of sequences, which only a recurrent network reads")
+            raise DataError(f"{store.title} has {names} of sequences, which only a recurrent network reads")
         return
     lengths, states = store.sequence_arrays.get("lengths"), store.sequence_arrays.get("states")
     if states is not None and states.shape[1] != sum(network.state_sizes):
         raise DataError(
-            f"states of {store.path} have {states.shape[1]} values; the recurrent layers have "
+            f"states of {store.title} have {states.shape[1]} values; the recurrent layers have "
             f"{sum(network.state_sizes)} together"
         )
     if lengths is not None and store.summary is None:
         for start in range(0, store.rows, store.chunk_rows):
             values = np.asarray(lengths[start : start + store.chunk_rows])
-            check_lengths(values, network.sequence_steps, start, store.path)
+            check_lengths(values, network.sequence_steps, start, store.title)
 
 
 def check_alike(train: SampleStore, validation: SampleStore) -> None:
@@ -64,23 +64,23 @@ def check_alike(train: SampleStore, validation: SampleStore) -> None:
     """
     if (train.weights is None) != (validation.weights is None):
         raise DataError(
-            f"of {train.path} and {validation.path}, only one has an array sample_weight; give both or none"
+            f"of {train.title} and {validation.title}, only one has an array sample_weight; give both or none"
         )
     for name in SEQUENCE_ARRAYS:
         wanted = name in train.sequence_arrays
         if wanted != (name in validation.sequence_arrays):
             has, others = ("no", "have") if wanted else ("an", "have not")
             raise DataError(
-                f"{validation.path} has {has} array {name}, which the samples for training {others}"
+                f"{validation.title} has {has} array {name}, which the samples for training {others}"
             )
     if train.scale != validation.scale:
         raise DataError(
-            f"{train.path} has x divided by {train.scale:g}, and {validation.path} by {validation.scale:g}; name the "
+            f"{train.title} has x divided by {train.scale:g}, and {validation.title} by {validation.scale:g}; name the "
             "raw data as data.validation, or ingest it alike"
         )
     if train.preparation != validation.preparation:
         raise DataError(
-            f"{validation.path} was prepared otherwise than {train.path}; name the raw data as data.validation"
+            f"{validation.title} was prepared otherwise than {train.title}; name the raw data as data.validation"
         )
 
 
@@ -124,17 +124,19 @@ def check_targets(
         _check_reach(network, "x", store, ranges.x_min, ranges.x_max)
         return
     if store.y is None or ranges.y_min is None or ranges.y_max is None:
-        raise DataError(f"{store.title} has no targets y; name them by --y NAME, and ingest a store again")
+        raise DataError(
+            f"{store.title} has no targets y; name them by --y NAME (data.y of a pipeline), and ingest a store again"
+        )
     columns = prod(store.y.shape[1:])
     if target == "labels":
         steps = network.loss.steps or 1
         if columns != steps:
-            raise DataError(f"y of {store.path} has {columns} labels a sample; the network gives {steps}")
+            raise DataError(f"y of {store.title} has {columns} labels a sample; the network gives {steps}")
         _check_labels(store, ranges, network.shapes[-1][0], network.every, labels)
         return
     if columns != network.widths[-1]:
         raise DataError(
-            f"y of {store.path} has {columns} columns; the network has {network.widths[-1]} outputs"
+            f"y of {store.title} has {columns} columns; the network has {network.widths[-1]} outputs"
         )
     _check_reach(network, "y", store, ranges.y_min, ranges.y_max)
 
@@ -196,7 +198,7 @@ def _first_outside(network: Network, name: str, store: SampleStore, least: float
     steps = network.loss.steps
     lengths = None if steps is None else store.sequence_arrays.get("lengths")
     start = 0
-    for block in read_zarr(array, f"{name} of {store.path}").blocks(store.chunk_rows):
+    for block in read_zarr(array, f"{name} of {store.title}").blocks(store.chunk_rows):
         outside = ((block < least) | (block > most)).reshape(len(block), -1)
         if lengths is not None and steps is not None:
             there = np.arange(steps) < np.asarray(lengths[start : start + store.chunk_rows])[:, None]

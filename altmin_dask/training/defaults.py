@@ -201,7 +201,8 @@ def resolve(
         pieces=pieces_of(min(chunk_rows, rows), piece_rows(network)) if kfac else None,
         model_every=model_every(in_group, network) if kfac else None,
         max_sweeps=_max_sweeps(pipeline, groups),
-        evaluation_rows=pipeline.training.evaluation_rows or (EVALUATED_BESIDE if judged else EVALUATED_ALONE),
+        evaluation_rows=pipeline.training.evaluation_rows
+        or (EVALUATED_BESIDE if judged else EVALUATED_ALONE),
     )
 
 

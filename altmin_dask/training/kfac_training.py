@@ -250,7 +250,9 @@ class KFACTraining:
         """What to do, from the beginning."""
         training = self.context.pipeline.training
         # in steps, of which a row takes about three times as long as an evaluation of it
-        record = self.context.rows_of_a_record / (EVALUATIONS_IN_A_STEP * self.context.rows / len(self.groups))
+        record = self.context.rows_of_a_record / (
+            EVALUATIONS_IN_A_STEP * self.context.rows / len(self.groups)
+        )
         return kfac_schedule(len(self.groups), training.seed, record / training.evaluation_share)
 
     def step(self, action: Action, cursor: int) -> int:

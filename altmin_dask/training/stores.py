@@ -59,7 +59,8 @@ def _parts(
     """Stores of those to train on, and of those held out, which are prepared as the former are."""
     places = data / "train.zarr", data / "validation.zarr"
     if all(place.exists() for place in places):
-        return SampleStore.open(places[0]), SampleStore.open(places[1])
+        train, validation = (SampleStore.open(place).made_on_the_way() for place in places)
+        return train, validation
     table, dtype, source = pipeline.data, pipeline.network.dtype, source or undivided(pipeline)
     labels = pipeline.network.target == "labels" and source.y is not None and len(source.y.shape) == 1
     parts = split(
@@ -73,7 +74,7 @@ def _parts(
     raw = not is_ready(table.train, table.x, table.y)
     scale, standardize = (table.scale, table.standardize) if raw else (1.0, False)
     if places[0].exists():
-        train = SampleStore.open(places[0])
+        train = SampleStore.open(places[0]).made_on_the_way()
     else:
         train = ingest(
             parts[0],
@@ -84,8 +85,9 @@ def _parts(
             dtype=dtype,
             shuffle=table.shuffle,
             seed=pipeline.training.seed,
-        )
+        ).made_on_the_way()
     held = parts[1]
     if raw:
         held, scale = prepared_like(held, scale, train.preparation or Preparation())
-    return train, ingest(held, places[1], scale=scale, chunk_rows=chunk_rows, dtype=dtype, shuffle=False)
+    validation = ingest(held, places[1], scale=scale, chunk_rows=chunk_rows, dtype=dtype, shuffle=False)
+    return train, validation.made_on_the_way()

@@ -13,6 +13,7 @@ from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.faults import LOST, explained_faults
 from altmin_dask.execution.interrupts import deferred_interrupts
 from altmin_dask.execution.timing import seconds_spent
+from altmin_dask.format import duration
 from altmin_dask.solvers.evaluation import Evaluation
 from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.storage.model import Model
@@ -72,6 +73,7 @@ class Trainer:
         self.found: Checkpoint | None = None
         self.group = 0
         self.rate: Rate | None = None  # until the loop begins
+        self.begun, self.evaluation_seconds = time.monotonic(), 0.0
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -130,6 +132,13 @@ class Trainer:
         name = "validation loss" if judged else "nested loss"
         name += " and ridge" if not judged and self.context.settings.ridge else ""
         return f"{ending.text}; the model is that of sweep {sweep:.4g}, with the lowest {name}"
+
+    @property
+    def time_taken(self) -> str:
+        """How much of the time since this process began to train went into records, as a sentence."""
+        whole = time.monotonic() - self.begun
+        show = duration if whole >= 60 else "{:.1f} s".format
+        return f"evaluation took {show(self.evaluation_seconds)} of {show(whole)}"
 
     def take_up(self) -> None:
         """Bring the run back to its last commit, before anybody looks at what else a kill has left.
@@ -252,7 +261,9 @@ class Trainer:
         """Evaluate the network and commit a record, of the best one also the model; only the commit is on the clock."""
         self._drain()
         with self.context.off_the_clock():
+            start = time.monotonic()
             record, quality = self._evaluate()
+            self.evaluation_seconds += time.monotonic() - start
         self._commit()
         if self.checkpoint.model != self.kept_record:
             self.kept_record, self.kept_quality = self.checkpoint.model, quality

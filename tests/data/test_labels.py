@@ -341,7 +341,10 @@ def test_missing_labels(altmin, tmp_path):
     )
     pd.DataFrame(X, columns=list("abcdef")).assign(y=[None, *LABELS[1:]]).to_csv("t.csv", index=False)
     write_pipeline(tmp_path / "p.toml", "t.csv", "classifier")
-    refused(altmin("train", "p.toml"), "has no value in the target 'y' in 1 row of 60; leave such rows out")
+    refused(
+        altmin("train", "p.toml"),
+        "has no value in the target 'y' in 1 row of 60 (line 2); leave such rows out",
+    )
 
 
 @pytest.mark.parametrize("kind", slow_but(["text"], ["from 1", "text", "floats"]))

@@ -251,7 +251,7 @@ def test_what_is_of_no_known_kind(tmp_path):
     for path in (tmp_path, tmp_path / "data.doc"):
         with pytest.raises(
             DataError,
-            match=r"is not a kind of data that can be read; give `digits`, `synthetic:…`, `adding:…`, a .npz file, ",
+            match=r"not a kind of data that can be read; give `digits`, `synthetic:…`, `adding:…`, a .npz file, ",
         ):
             open_source(path)
 

@@ -38,7 +38,7 @@ def test_an_integer_column_that_turns_decimal_late(altmin, tmp_path):
     (tmp_path / "t.csv").write_text("a,y\n" + "\n".join(lines) + "\n")
     refused(
         altmin("ingest", "--no-shuffle", "t.csv", "t.zarr"),
-        "missing values in the column 'a', in 1 row; fill them in",
+        "missing values in the column 'a', in 1 row (line 55002); fill them in",
     )
     done = altmin(
         "ingest", "--no-shuffle", "t.csv", "t.zarr", "--missing", "constant:-1", "--dtype", "float64"
@@ -95,10 +95,13 @@ def test_types_at_prediction_follow_the_training_data(tmp_path):
     for line, words in (
         ("soon,2,1,u", r"has text \('soon', …\) in the column 'd', which has dates"),
         ("2024-01-03,2,many,u", r"has text \('many', …\) in the column 'b', which has numbers"),
-        ("2024-01-03,2,,u", "missing values in the column 'b', in 1 row; the samples for training had none"),
-        ("2024-01-03,,1,u", "missing values in the column 'a', in 1 row"),
+        (
+            "2024-01-03,2,,u",
+            r"missing values in the column 'b', in 1 row \(line 2\); the samples for training had none",
+        ),
+        ("2024-01-03,,1,u", r"missing values in the column 'a', in 1 row \(line 2\)"),
         ("2024-01-03,2,1,w", "has 'w' in the column 'y'"),
-        ("2024-01-03,2,1,u\n2024-01-03,2,1,", "no value in the target 'y' in 1 row of 2"),
+        ("2024-01-03,2,1,u\n2024-01-03,2,1,", r"no value in the target 'y' in 1 row of 2 \(line 3\)"),
     ):
         (tmp_path / "n.csv").write_text("d,a,b,y\n" + line + "\n")
         with pytest.raises(DataError, match=words):

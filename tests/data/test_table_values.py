@@ -81,7 +81,8 @@ def test_missing_values_are_filled_in(words, age, town, table, altmin):
     [
         (
             [],
-            "missing values in the column 'age', in 1 row; fill them in, by --missing age=mean (median, constant; "
+            "missing values in the column 'age', in 1 row (line 3), and in 'town'; fill them in, by --missing age=mean "
+            "(median, constant; "
             "data.missing of a pipeline)",
         ),
         (["--missing", "age=mean"], "missing values in the column 'town', in 1 row"),

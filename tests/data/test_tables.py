@@ -127,7 +127,7 @@ def test_memory_of_a_table_is_that_of_its_partitions(tmp_path, monkeypatch):
         (
             "a,b\n1,2\n,3\n",
             {},
-            "missing values in the column 'a', in 1 row; fill them in, by --missing a=mean",
+            r"missing values in the column 'a', in 1 row \(line 3\); fill them in, by --missing a=mean",
         ),
     ],
 )

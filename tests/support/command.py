@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +53,22 @@ def start(*words: Any, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "altmin_dask", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, text=True, env=environment, **pipes, **options)
+
+
+STAMP = 21
+"""Characters in front of a line where the output is no terminal: the time, and two spaces."""
+
+
+def told_records(out: str) -> tuple[list[str], list[list[str]]]:
+    """The header over the records that a run has printed, and the numbers of each."""
+    lines = [line[STAMP:].split() for line in out.splitlines() if re.match(r"20\d\d-\d\d-\d\d ", line)]
+    place = next(number for number, words in enumerate(lines) if words[:1] == ["sweep"])
+    header = " ".join(lines[place]).replace("CPU s", "CPU").split()
+    return header, [
+        words
+        for words in lines[place + 1 :]
+        if re.fullmatch(r"[\d.]+", words[0]) and len(words) == len(header)
+    ]
 
 
 def files_below(folder: Path) -> set[str]:

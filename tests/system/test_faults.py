@@ -198,7 +198,8 @@ def test_a_disk_that_takes_no_more(tmp_path, before, after, message):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("altmin: ") == 1
     assert message in done.stderr
-    assert "go on by --resume" in done.stderr or message.startswith("Read-only")
+    again = "go on by `altmin train p.toml --run run --resume`"
+    assert again in done.stderr or message.startswith("Read-only")
     assert "Traceback" not in done.stderr
 
 

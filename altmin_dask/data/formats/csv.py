@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from altmin_dask.data.formats.tables import TableFormat
 from altmin_dask.data.tables.columns import same_columns
-from altmin_dask.data.tables.parts import Table
+from altmin_dask.data.tables.parts import Table, numbered
 from altmin_dask.errors import DataError
 
 if TYPE_CHECKING:
@@ -80,6 +80,26 @@ class CsvTable:
         for file in self._files:
             yield from file.read(columns, dtype="str", keep_default_na=False, na_values=None)
 
+    def where(self, rows: Sequence[int]) -> str:
+        """By their lines, as an editor counts them."""
+        left, found = list(rows), []
+        row = 0
+        for file in self._files:
+            lines = []
+            for line in file.lines():
+                if left and row == left[0]:
+                    lines.append(line)
+                    del left[0]
+                row += 1
+                if not left:
+                    break
+            if lines:
+                of = f" of {file.path}" if len(self._files) > 1 else ""
+                found.append(numbered("line", lines) + of)
+            if not left:
+                break
+        return "; ".join(found)
+
 
 class CsvFile:
     """One of these files.
@@ -131,6 +151,32 @@ class CsvFile:
                 # pandas takes columns out one by one, and there may be tens of thousands
                 yield block if tuple(columns) == self._all else block[list(columns)]
 
+    def lines(self) -> Iterator[int]:
+        """The line of the file, from 1 on, in which each row begins: text in quotes may have several."""
+        before = skipped = self._options.get("skiprows", 0)
+        header = self._header
+        with self._opened() as stream:
+            rows = self._reader(stream)
+            for row in rows:
+                start, before = before + 1, skipped + rows.line_num
+                if not self._is_full(row):
+                    continue
+                if not header:
+                    yield start
+                header = False
+
+    def _reader(self, stream: TextIO) -> Any:
+        return csv.reader(
+            stream, delimiter=self._options["sep"], quotechar=self._options.get("quotechar", '"')
+        )
+
+    def _is_full(self, row: Sequence[str]) -> bool:
+        """Whether a line is a row: pandas passes over empty ones, and comments."""
+        comment = self._options.get("comment")
+        if len(row) == 1 and not row[0].strip():
+            return False
+        return bool(row) and not (comment and row[0].startswith(comment))
+
     def _unpacked(self) -> Any:
         """Bytes that are packed by Zstandard: Arrow knows it always, pandas and fsspec with one more package only."""
         import pyarrow as pa
@@ -171,12 +217,8 @@ class CsvFile:
         DataError
             If the first line cannot be names, or the second has more fields.
         """
-        quote, sep = self._options.get("quotechar", '"'), self._options["sep"]
         with self._opened() as stream:
-            comment = self._options.get("comment")
-            rows = csv.reader(stream, delimiter=sep, quotechar=quote)
-            full = (row for row in rows if row and not (comment and row[0].startswith(comment)))
-            lines = list(islice(full, 2))
+            lines = list(islice(filter(self._is_full, self._reader(stream)), 2))
         if not lines:
             raise DataError(f"{self.path} is empty; its first line names the columns")
         names = lines[0]

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from altmin_dask.data.formats.tables import TableFormat
 from altmin_dask.data.tables.columns import same_columns
-from altmin_dask.data.tables.parts import Table
+from altmin_dask.data.tables.parts import Table, numbered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +67,10 @@ class ParquetTable:
     def as_written(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
         """The same."""
         return self._read(columns)
+
+    def where(self, rows: Sequence[int]) -> str:
+        """By their numbers, over all files."""
+        return f"{numbered('row', rows)}, counted from 0"
 
     def _read(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
         import pandas as pd

@@ -163,7 +163,7 @@ def source_of_table(name: str, table: Table, options: SourceOptions) -> Source:
         targets and how.target is None and how.classes is None
     ):  # of a store that was made before this was recorded
         survey = Survey(table, name, targets)
-        check_targets(survey, targets, name)
+        check_targets(survey, targets, name, table)
         how = replace(how, target="numbers" if len(targets) > 1 else survey.kinds[targets[0]])
     return _source(name, table, how, targets, rows, largest)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from altmin_dask.data.tables.encoding import Findings, encoded, missing_values, unknown_values
-from altmin_dask.data.tables.parts import Largest, Table, readable
+from altmin_dask.data.tables.parts import Largest, Table, first_missing, readable
 from altmin_dask.data.tables.targets import are_text
 from altmin_dask.errors import AltMinWarning, DataError
 from altmin_dask.preparation import Preparation
@@ -85,10 +85,15 @@ def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> 
         largest.add(part)
     if rows == 0:
         raise DataError(f"{name} has no rows; give it at least one sample")
+    if findings.missing:
+        column = next(iter(findings.missing))
+        there = first_missing(table, name, [column], text_of(how))
+        raise missing_values(name, column, findings.missing[column], there=there)
     _tell(findings, how, name, stacklevel=6)
     if 0 < no_target < rows:
         raise DataError(
             f"{name} has no value in the target {', '.join(map(repr, targets))} in {no_target} "
-            f"row{'s' if no_target > 1 else ''} of {rows}; leave such rows out"
+            f"row{'s' if no_target > 1 else ''} of {rows} ({first_missing(table, name, targets, text_of(how))}); "
+            "leave such rows out"
         )
     return rows, bool(targets) and no_target == 0, largest

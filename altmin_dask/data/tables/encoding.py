@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -159,16 +160,33 @@ def _fill(values: Array, column: Column, missing: Array, where: str, findings: F
         findings.missing[column.name] += int(missing.sum())
 
 
-def missing_values(where: str, column: str, rows: int, *, trained: bool = True) -> DataError:
-    """What is said of missing values that nothing is to be filled in for."""
+def missing_values(
+    where: str, column: str, rows: int, others: Sequence[str] = (), *, trained: bool = True, there: str = ""
+) -> DataError:
+    """What is said of missing values that nothing is to be filled in for.
+
+    Parameters
+    ----------
+    where, column, rows : str, str, int
+        The table, its first such column, and how many rows lack it.
+    others : sequence of str
+        More such columns.
+    trained : bool
+        Whether there are samples for training that had none.
+    there : str
+        Where the first rows are.
+    """
     advice = (
         "the samples for training had none: leave such rows out, or train with a value to fill in (ingest --missing)"
         if trained
         else f"fill them in, by --missing {column}=mean (median, constant; data.missing of a pipeline) or in the "
         "table, or leave the column out"
     )
-    count = f"{rows} row{'s' if rows > 1 else ''}"
-    return DataError(f"{where} has missing values in the column {column!r}, in {count}; {advice}")
+    count = f"{rows} row{'s' if rows > 1 else ''}{there and f' ({there})'}"
+    more = (
+        f", and in {', '.join(map(repr, others[:_SHOWN]))}{', …' * (len(others) > _SHOWN)}" if others else ""
+    )
+    return DataError(f"{where} has missing values in the column {column!r}, in {count}{more}; {advice}")
 
 
 def _one_hot(

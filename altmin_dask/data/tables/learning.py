@@ -13,7 +13,7 @@ from altmin_dask.data.source import ColumnReport
 from altmin_dask.data.tables.encoding import encoded, missing_values
 from altmin_dask.data.tables.looks import warn_of_looks
 from altmin_dask.data.tables.median import medians
-from altmin_dask.data.tables.parts import Table, readable
+from altmin_dask.data.tables.parts import Table, first_missing, readable
 from altmin_dask.data.tables.survey import Survey
 from altmin_dask.errors import AltMinWarning, ConfigError, DataError
 from altmin_dask.preparation import Column, Preparation
@@ -42,10 +42,12 @@ def learn(
             f"missing names the column {absent[0]!r}, which is no input of {name}; it has {', '.join(inputs)}"
         )
     survey = Survey(table, name, [*inputs, *targets])
-    check_targets(survey, targets, name)
-    for column in inputs:
-        if survey.missing_of(column) and options.fill(column) == "refuse":
-            raise missing_values(name, column, survey.missing_of(column), trained=False)
+    check_targets(survey, targets, name, table)
+    lacking = [each for each in inputs if survey.missing_of(each) and options.fill(each) == "refuse"]
+    if lacking:
+        column, *others = lacking
+        there = first_missing(table, name, [column])
+        raise missing_values(name, column, survey.missing_of(column), others, trained=False, there=there)
     columns = [_column(survey, column, options, name) for column in inputs]
     columns = _with_medians(table, name, columns, survey, options)
     _warn_of_empty(columns, name)
@@ -66,14 +68,14 @@ def learn(
     return how, survey
 
 
-def check_targets(survey: Survey, targets: Sequence[str], name: str) -> None:
+def check_targets(survey: Survey, targets: Sequence[str], name: str, table: Table) -> None:
     """Refuse targets without a value, text beside other targets, and lists."""
     for column in targets:
         kind = survey.kinds[column]
         if missing := survey.missing_of(column):
             raise DataError(
                 f"{name} has no value in the target {column!r} in {missing} row{'s' if missing > 1 else ''} of "
-                f"{survey.rows}; leave such rows out"
+                f"{survey.rows} ({first_missing(table, name, [column])}); leave such rows out"
             )
         if len(targets) > 1 and kind == "text":
             raise DataError(f"{name} has text in the column {column!r}; only a single target may be text")

@@ -81,7 +81,7 @@ def _of_words(counts: Counter[str]) -> str | None:
     if len(counts) - len(words) <= MANY_NUMBERS or 2 * rows > sum(counts.values()):
         return None
     return (
-        f"numbers in the column {{column}}, but {_listed(words)} in {rows} rows: all its values are taken for text, "
+        f"numbers in the column {{column}}, but {_listed(words)} in {_rows(rows)}: all its values are taken for text, "
         f"one category each; if those stand for missing values, say so by --csv na_values={_first(words)[0]} "
         "(data.csv of a pipeline)"
     )

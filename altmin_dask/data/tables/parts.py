@@ -21,6 +21,10 @@ PARSED = 6
 each field begins in them, both of which pandas takes up to twice as much for as it needs, and a copy in float64."""
 
 
+FIRST = 3
+"""Rows that are named of those that are refused."""
+
+
 class Table(Protocol):
     """Rows with named columns, of which a part at a time is in memory."""
 
@@ -42,6 +46,10 @@ class Table(Protocol):
         """Some columns with values as they stand there: not made numbers, nor cut to those of NumPy."""
         ...
 
+    def where(self, rows: Sequence[int]) -> str:
+        """Where rows are, counted from 0 over all parts, as somebody finds them who looks at the table."""
+        ...
+
 
 class DaskTable:
     """A dataframe of dask, a partition after the other."""
@@ -60,6 +68,32 @@ class DaskTable:
     def as_written(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
         """The same."""
         return self.parts(columns)
+
+    def where(self, rows: Sequence[int]) -> str:
+        """By their numbers."""
+        return f"{numbered('row', rows)}, counted from 0"
+
+
+def numbered(what: str, numbers: Sequence[int]) -> str:
+    """Numbers of rows or lines in words, such as "lines 6 and 9"."""
+    *others, last = map(str, numbers)
+    return f"{what}{'s' if others else ''} {', '.join(others)}{' and ' * bool(others)}{last}"
+
+
+def first_missing(table: Table, name: str, columns: Sequence[str], text: Collection[str] = ()) -> str:
+    """Where the first rows are that lack a value in some of the columns; the table is gone through up to there."""
+    found: list[int] = []
+    row, more = 0, False
+    for part in readable(name, table.parts(columns, text=[each for each in columns if each in text])):
+        missing = part[list(columns)].isna().any(axis=1).to_numpy()
+        places = missing.nonzero()[0]
+        more = len(places) > FIRST - len(found)
+        found += [row + int(place) for place in places[: FIRST - len(found)]]
+        row += len(part)
+        if more:
+            break
+    where = table.where(found)
+    return f"{where}, and more" if more else where
 
 
 @dataclass

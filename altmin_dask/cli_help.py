@@ -1,0 +1,123 @@
+"""What `--help` shows at 80 columns: the usage, every argument and option by what it is for, and two examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+EXAMPLES: dict[str, tuple[str, str]] = {
+    "": (
+        "altmin train pipelines/digits_autoencoder.toml",
+        "altmin evaluate runs/digits_autoencoder digits:test",
+    ),
+    "init": (
+        "altmin init classifier",
+        "altmin init autoencoder customers.toml --data customers.csv",
+    ),
+    "settings": (
+        "altmin settings solver.ridge",
+        "altmin settings training --json",
+    ),
+    "ingest": (
+        "altmin ingest digits:train digits.zarr --scale 16",
+        "altmin ingest customers.csv customers.zarr --y churn --standardize",
+    ),
+    "plan": (
+        "altmin plan pipelines/digits_autoencoder.toml",
+        "altmin plan pipelines/digits_classifier.toml cluster.memory_limit=2GiB --json",
+    ),
+    "train": (
+        "altmin train pipelines/digits_autoencoder.toml --run runs/ridge solver.ridge=2",
+        "altmin train pipelines/digits_classifier.toml --set training.max_sweeps=20",
+    ),
+    "evaluate": (
+        "altmin evaluate runs/digits_classifier digits:test",
+        "altmin evaluate runs/digits_classifier digits:test --json",
+    ),
+    "predict": (
+        "altmin predict runs/digits_classifier digits:test labels.csv --proba",
+        "altmin predict runs/digits_classifier digits:test labels.zarr --overwrite",
+    ),
+    "report": (
+        "altmin report runs/digits_classifier",
+        "altmin report runs/ridge",
+    ),
+    "export": (
+        "altmin export runs/digits_classifier digits.onnx",
+        "altmin export runs/digits_classifier digits.safetensors --overwrite",
+    ),
+    "dashboard": (
+        "altmin dashboard runs/digits_classifier",
+        "altmin dashboard runs/digits_classifier --port 0",
+    ),
+}
+"""Of every command ("": of all of them): two that run, in this order, where the repository is and customers.csv."""
+GAP = 2
+"""Columns between what something is called and what is said of it."""
+
+
+def _call(parameter: Any) -> str:
+    """How a parameter is written: an argument by its name, an option with the value it takes."""
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar or parameter.name.upper())
+    names = " / ".join([*parameter.opts, *parameter.secondary_opts])
+    return names if parameter.is_flag else f"{names} {parameter.metavar or parameter.name.upper()}"
+
+
+def _said(parameter: Any) -> str:
+    """What is said of a parameter, with its default where that says something."""
+    default = parameter.default
+    plain = isinstance(default, str | int | float) and not isinstance(default, bool)
+    shown = plain and default != "" and parameter.param_type_name == "option"
+    if parameter.param_type_name == "option" and parameter.secondary_opts:
+        shown, default = True, (parameter.opts if default else parameter.secondary_opts)[0]
+    return f"{parameter.help or ''}{f'  [default: {default}]' if shown else ''}"
+
+
+def _write_list(formatter: Any, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    if rows:
+        with formatter.section(title):
+            formatter.write_dl(rows, col_max=30, col_spacing=GAP)
+
+
+def _write_examples(formatter: Any, name: str) -> None:
+    """Lines that can be copied whole, however long."""
+    with formatter.section("Examples"):
+        for example in EXAMPLES.get(name, ()):
+            formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+class Command(TyperCommand):
+    """A command whose help ends with examples."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Every argument as it is called."""
+        arguments = [_call(each) for each in self.params if each.param_type_name == "argument"]
+        return [self.options_metavar or "", *arguments]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Arguments, then options."""
+        for kind in ("argument", "option"):
+            found = [each for each in self.get_params(ctx) if each.param_type_name == kind]
+            rows = [(_call(each), _said(each)) for each in found if not getattr(each, "hidden", False)]
+            _write_list(formatter, f"{kind.capitalize()}s", rows)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Two examples."""
+        _write_examples(formatter, self.name or "")
+
+
+class Commands(TyperGroup):
+    """All commands, each with the whole sentence on it, and two examples."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Every command."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, (each.help or "").split("\n\n")[0]) for name, each in found if each is not None]
+        _write_list(formatter, "Commands", rows)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Two examples."""
+        _write_examples(formatter, "")

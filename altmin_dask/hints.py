@@ -1,0 +1,108 @@
+"""Commands that a message tells to type: whole, and quoted, so that a shell takes them as they are printed.
+
+What is in the wrong order is refused with the command in the right one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import join
+
+from altmin_dask.config import Pipeline
+from altmin_dask.errors import ConfigError
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.what import DATA, is_data, is_run, what_is
+from altmin_dask.storage.zarr_groups import is_zarr_folder
+
+
+def resuming(
+    file: Path,
+    run: RunFolder,
+    overrides: Sequence[str] = (),
+    scheduler: str | None = None,
+    scheduler_file: str | None = None,
+) -> str:
+    """The command that goes on with a run, with the settings and the scheduler that it was started with.
+
+    Parameters
+    ----------
+    file : path
+        The pipeline.
+    run : RunFolder
+        Its folder.
+    overrides : sequence of str
+        Settings that replaced those of the file: without them it would be another pipeline.
+    scheduler, scheduler_file : str, optional
+        Where it ran.
+    """
+    where = ["--scheduler", scheduler] if scheduler else []
+    where += ["--scheduler-file", scheduler_file] if scheduler_file else []
+    words = ["altmin", "train", _word(file), "--run", _word(run.path), "--resume", *where]
+    return join([*words, *(part for each in overrides for part in ("--set", each))])
+
+
+def following(pipeline: Pipeline, run: RunFolder) -> list[str]:
+    """What one types next: commands on a run that has ended.
+
+    Parameters
+    ----------
+    pipeline, run : Pipeline, RunFolder
+        What was trained where.
+    """
+    folder = _word(run.path)
+    commands = [["evaluate", folder, _samples(pipeline, run)], ["report", folder], ["dashboard", folder]]
+    return [join(["altmin", *words]) for words in commands]
+
+
+def check_run_first(command: str, run: str, other: str, *more: str) -> None:
+    """Refuse a run and what goes with it in the wrong order, with the command as it was meant.
+
+    Raises
+    ------
+    ConfigError
+        If the second is the run folder, and the first is none.
+    """
+    if not is_run(Path(run)) and is_run(Path(other)):
+        raise _swapped(other, command, other, run, *more)
+
+
+def check_source_first(command: str, source: str, dest: str, *before: str) -> None:
+    """Refuse samples and what is to be written in the wrong order, with the command as it was meant.
+
+    Raises
+    ------
+    ConfigError
+        If samples are in the second place, and in the first is nothing, or a store where the second cannot be one.
+    """
+    first, second = Path(source), Path(dest)
+    if not is_data(second) or first == second:
+        return
+    if not first.exists() and first.suffix in (".zarr", *DATA):
+        raise _swapped(dest, command, *before, dest, source)
+    if second.is_file() and is_zarr_folder(first):
+        raise _swapped(dest, command, *before, dest, source)
+
+
+def _swapped(named: str, *words: str) -> ConfigError:
+    return ConfigError(
+        f"{what_is(Path(named))}: the arguments are swapped; write `{join(['altmin', *words])}`"
+    )
+
+
+def _samples(pipeline: Pipeline, run: RunFolder) -> str:
+    """Samples to evaluate a run on: what they are called, if that says all of them, or the store made of them."""
+    data, role = pipeline.data, "train" if pipeline.data.validation is None else "validation"
+    spec = data.train if data.validation is None else data.validation
+    said = {"x", "y", *data.given} - {"scale", "chunk_rows", "shuffle"}
+    if isinstance(spec, str) and all(getattr(data, name) is None for name in said):
+        return _word(spec)
+    store = run.manifest.stores()[role]
+    return _word(os.path.relpath(store) if Path(store).is_relative_to(run.path.absolute()) else store)
+
+
+def _word(word: str | os.PathLike[str]) -> str:
+    """A path that is not taken for an option."""
+    text = os.fspath(word)
+    return f"./{text}" if text.startswith("-") else text

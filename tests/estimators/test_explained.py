@@ -1,0 +1,114 @@
+"""What newcomers give to estimators by mistake, and the sentence that helps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRecurrentClassifier, AltMinRegressor
+from altmin_dask.errors import DataError, StorageError
+
+RNG = np.random.default_rng(5)
+X = RNG.random((30, 4))
+LABELS = np.arange(30) % 3
+FRAME = pd.DataFrame(X, columns=["age", "size", "income", "rooms"])
+SEQUENCES = [RNG.random((steps, 2)) for steps in 2 + LABELS]
+ESTIMATORS = {
+    "classifier": AltMinClassifier(hidden_layer_sizes=(3,), max_sweeps=1),
+    "regressor": AltMinRegressor(hidden_layer_sizes=(3,), max_sweeps=1),
+    "autoencoder": AltMinAutoencoder(hidden_layer_sizes=(3,), max_sweeps=1),
+}
+
+
+def holed(values, *places, value=np.nan):
+    values = values.copy()
+    for row, column in places:
+        (values.iloc if hasattr(values, "iloc") else values)[row, column] = value
+    return values
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize(
+    ("samples", "sentence"),
+    [
+        (holed(X, (4, 1)), r"Input X contains NaN: row 4, counted from 0, the first in the column 1;"),
+        (
+            holed(FRAME, (7, 2), (2, 3)),
+            r"NaN: rows 2 and 7, counted from 0, the first in the column 'rooms'; leave",
+        ),
+        (
+            holed(X, *((row, 0) for row in range(9)), value=np.inf),
+            r"contains infinity.*rows 0, 1 and 2, and more",
+        ),
+        (sparse.csr_array(holed(X, (6, 3))), r"NaN: row 6, counted from 0, the first in the column 3;"),
+        (SEQUENCES, r"X is a list of sequences.*AltMinRecurrentClassifier"),
+        ([[1.0, 2.0], [1.0, 2.0, 3.0]] * 15, r"X is a list of sequences"),
+        (list(X.reshape(30, 2, 2)), r"numpy\.stack\(X\)"),
+        (
+            FRAME.assign(rooms=["few", "many"] * 15),
+            r"text in the column 'rooms'; make numbers of it, as by OneHot",
+        ),
+    ],
+)
+def test_samples_that_are_none(kind, samples, sentence):
+    with pytest.raises(DataError, match=sentence):
+        ESTIMATORS[kind].fit(samples, *([] if kind == "autoencoder" else [LABELS]))
+
+
+def test_samples_to_predict_for():
+    fitted = ESTIMATORS["classifier"].fit(FRAME, LABELS)
+    with pytest.raises(DataError, match="row 5, counted from 0, the first in the column 'size'"):
+        fitted.predict(holed(FRAME, (5, 1)))
+    with pytest.raises(DataError, match="X is a list of sequences"):
+        fitted.predict(SEQUENCES)
+
+
+@pytest.mark.parametrize(
+    ("y", "labels"),
+    [
+        (np.eye(3)[LABELS], "y.argmax"),
+        (np.eye(3, dtype=int)[LABELS], "y.argmax"),
+        (pd.get_dummies(LABELS), "y.idxmax"),
+        (np.eye(3)[LABELS].tolist(), "numpy.argmax"),
+    ],
+)
+def test_one_hot_targets(y, labels):
+    with pytest.raises(DataError, match=rf"y has shape \(30, 3\).*{labels}\(.*axis=1\)"):
+        ESTIMATORS["classifier"].fit(X, y)
+    # and what it says to do is right
+    made = y.idxmax(axis=1) if hasattr(y, "idxmax") else np.asarray(y).argmax(axis=1)
+    assert np.array_equal(made, LABELS)
+
+
+def test_targets_without_a_value():
+    y = holed(LABELS[:, None] * 1.0, (3, 0), (8, 0))[:, 0]
+    for kind in ("classifier", "regressor"):
+        with pytest.raises(
+            DataError, match="Input y contains NaN: rows 3 and 8, counted from 0; leave such rows out"
+        ):
+            ESTIMATORS[kind].fit(X, y)
+
+
+def test_recurrent_networks_read_sequences():
+    network = AltMinRecurrentClassifier(hidden_layer_sizes=(3,), max_sweeps=1)
+    assert network.fit(SEQUENCES, LABELS).predict(SEQUENCES).shape == (30,)
+    with pytest.raises(DataError, match="NaN: row 1, counted from 0"):
+        network.fit(holed(X, (1, 1)).reshape(30, 2, 2), LABELS)
+
+
+def test_no_temporary_folder_is_told(capsys):
+    AltMinRegressor(hidden_layer_sizes=(3,), max_sweeps=1, verbose=True).fit(X, LABELS * 1.0)
+    out = capsys.readouterr().out
+    assert out.startswith("4-3-1 regressor, 30 samples in 1 chunk of 30, ")
+    assert "altmin-" not in out
+
+
+def test_nothing_is_said_to_be_kept_of_a_fit(monkeypatch):
+    def full(self, *arrays):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("altmin_dask.storage.run.RunFolder.commit", full)
+    with pytest.raises(StorageError, match=r"make room on the disk$"):
+        AltMinRegressor(hidden_layer_sizes=(3,), max_sweeps=1).fit(X, LABELS * 1.0)

@@ -1,0 +1,182 @@
+"""What a run shows while it goes on: one line a record under one header, and a live line that agrees with them."""
+
+from __future__ import annotations
+
+import json
+import re
+from io import StringIO
+
+import numpy as np
+import pytest
+from command import LABELS, STAMP, X, start, told_records, write_pipeline
+from rich.console import Console
+
+from altmin_dask import runs
+from altmin_dask.config import make_pipeline
+from altmin_dask.dashboard.publisher import Publisher
+from altmin_dask.display import Live, shares
+from altmin_dask.planning.projection import ALLOWANCE, BASELINE
+from altmin_dask.record_lines import sweeps
+from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.callbacks import Callback
+
+
+class Watched(Live):
+    """Keeps what is live at every moment, as (sweep of the bar, its text, lines below)."""
+
+    def __init__(self) -> None:
+        self.file = StringIO()
+        super().__init__(Console(file=self.file, force_terminal=True, width=80))
+        self.shown = []
+        self.at_records = []
+
+    def on_progress(self, progress):
+        super().on_progress(progress)
+        task = self.bar.tasks[0]
+        self.shown.append((task.completed, task.fields["detail"], list(self.bar.lines)))
+
+    def on_record(self, record):
+        super().on_record(record)
+        if self.shown:
+            self.at_records.append((record.sweep, self.bar.tasks[0].completed))
+
+
+def watched(store, folder, **training):
+    """Train on few samples with what is live kept."""
+    settings = {
+        "data": {"train": store.path},
+        "network": {"kind": "autoencoder", "hidden_layer_sizes": (5,), "dtype": "float64"},
+        "training": {"schedule": "kfac", "max_sweeps": 4.0, "group_chunks": 1, **training},
+        "cluster": {"workers": 1},
+    }
+    shown = Watched()
+    runs.train(make_pipeline(settings), RunFolder(folder), [shown], log=lambda line: None)
+    return shown
+
+
+@pytest.fixture(scope="module")
+def live(make_store, tmp_path_factory):
+    return watched(make_store(X, chunk_rows=16), tmp_path_factory.mktemp("live") / "run")
+
+
+# --- the lines of records
+
+
+@pytest.mark.parametrize(
+    ("kind", "tables", "names"),
+    [
+        ("autoencoder", {}, ["sweep", "CPU", "nested"]),
+        ("classifier", {"data": {"validation": 0.2}}, ["sweep", "CPU", "nested", "validation", "accuracy"]),
+        (
+            "classifier",
+            {"data": {"validation": 0.2}, "training": {"schedule": "incremental"}},
+            ["sweep", "CPU", "relaxed", "nested", "validation", "accuracy"],
+        ),
+    ],
+)
+def test_one_line_a_record_and_no_empty_column(kind, tables, names, altmin, tmp_path):
+    np.savez(tmp_path / "a.npz", x=X, y=LABELS)
+    tables = {"training": {"schedule": "kfac"}, **tables}
+    write_pipeline(tmp_path / "p.toml", "a.npz", kind, **tables)
+    done = altmin("train", "p.toml", "--run", "run")
+    assert (done.code, done.err) == (0, "")
+    header, records = told_records(done.out)
+    assert header == names
+    history = RunFolder(tmp_path / "run").records()
+    assert len(records) == len(history)
+    columns = list(zip(*records, strict=True))
+    assert all(set(column) != {"–"} for column in columns)
+    for word, record in zip(columns[header.index("nested")], history, strict=True):
+        assert float(word) == pytest.approx(record["nested_loss"], rel=1e-3)
+    if "accuracy" in header:
+        assert columns[-1][-1] == f"{history[-1]['validation_accuracy']:.2%}"
+    table = [
+        line for line in done.out.splitlines() if line[STAMP : STAMP + 1] == " " and line.startswith("20")
+    ]
+    assert len(table) == len(records) + 1
+    assert max(map(len, table)) <= 80
+    assert "\x1b" not in done.out
+
+
+@pytest.mark.parametrize("value", [0, 0.001, 0.125, 12.5, 99.9994, 99.9996, 300, 999.99, 1000, 9999.5])
+def test_sweeps_take_six_characters(value):
+    assert len(sweeps(value)) <= 6
+    assert float(sweeps(value)) == pytest.approx(value, abs=0.06)
+
+
+def test_the_end_says_how_long_evaluation_took(altmin, trained, tmp_path):
+    done = altmin("train", trained / "autoencoder.toml", "--run", "run")
+    found = re.search(r"evaluation took (\d+\.\d) s of (\d+\.\d) s\n", done.out)
+    assert found, done.out
+    assert float(found[1]) <= float(found[2])
+
+
+# --- the live line
+
+
+def test_the_live_line_is_never_older_than_the_records_above_it(live):
+    assert live.at_records
+    assert all(bar >= recorded for recorded, bar in live.at_records)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", live.file.getvalue())
+    assert len(re.findall("sweep +CPU s +nested\n", plain)) == 1
+    assert not re.search(r"relaxed|–", plain.split("Result")[0])
+
+
+def test_time_left_knows_of_early_stopping(live):
+    assert live.shown
+    for _, text, _ in live.shown:
+        assert re.fullmatch(r"sweep [\d.]+ of at most 4, at most (\d+ s|–) left", text)
+        assert len(text) <= 80 - len("━" * 20 + " 100% ")
+
+
+def test_time_left_where_nothing_ends_a_run_early(make_store, tmp_path):
+    shown = watched(make_store(X), tmp_path / "run", n_iter_no_change=None, max_sweeps=2.0).shown
+    assert all(re.fullmatch(r"sweep [\d.]+ of 2, (\d+ s|–) left", text) for _, text, _ in shown)
+
+
+def test_how_long_there_was_no_better_model(make_store, tmp_path):
+    shown = watched(make_store(X), tmp_path / "run", n_iter_no_change=3, tol=0.9).shown
+    assert "no better for 1 of 3 records" in "\n".join(below[0] for *_, below in shown)
+
+
+def test_waiting_is_no_work():
+    assert shares({"wait": 90.0, "newton": 6.0, "read": 3.0, "solve": 1.0}) == [
+        "newton 60%",
+        "read 30%",
+        "solve 10%",
+    ]
+    assert shares({"wait": 1.0}) == []
+
+
+# --- memory beside its plan
+
+
+class Memory(Callback):
+    def __init__(self):
+        self.found = []
+
+    def on_progress(self, progress):
+        self.found.append((progress.usage.memory[0][1], progress.usage.planned_memory))
+
+
+def test_memory_is_planned_on_top_of_what_the_process_had(pipeline, make_store, tmp_path, monkeypatch):
+    """A process that holds much else, as a notebook does, is within its plan."""
+    much = 3 * BASELINE
+    in_use = Publisher._in_use
+    monkeypatch.setattr(Publisher, "_in_use", lambda self: in_use(self) + much)
+    memory = Memory()
+    store = make_store(X, chunk_rows=16)
+    runs.train(pipeline(store.path), RunFolder(tmp_path / "run"), [memory], log=lambda line: None)
+    assert {planned for _, planned in memory.found} == {memory.found[0][1]}
+    assert all(planned > much + ALLOWANCE for _, planned in memory.found)
+
+
+@pytest.mark.slow
+def test_the_first_command_stays_within_its_plan(tmp_path):
+    from test_cli_help import PIPELINES
+
+    process = start("train", PIPELINES / "digits_autoencoder.toml", "--run", "run", cwd=tmp_path)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, ""), out
+    usage = json.loads((tmp_path / "run" / "progress.json").read_text())["progress"]["usage"]
+    assert 0.5 * usage["planned_memory"] < usage["memory"][0][1] <= usage["planned_memory"]
