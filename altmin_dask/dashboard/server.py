@@ -17,6 +17,7 @@ from bokeh.server.views.static_handler import StaticHandler
 from altmin_dask.dashboard.board import Board
 from altmin_dask.dashboard.page import document
 from altmin_dask.dashboard.pictures import PICTURES, pictures
+from altmin_dask.dashboard.publisher import result_of
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import AltMinError, ConfigError
 from altmin_dask.format import duration
@@ -54,12 +55,13 @@ class Follower:
             "begin",
             title=settings["output"]["title"] or run.path.resolve().name,
             description=f"{self.name}: {sizes} {settings['network']['kind']}",
+            folder=self.name,
             plan={},
             span="",
             rows=shapes.get("rows", 0),
             records=[],
         )
-        self.board.runs[self.name].status = ""
+        self._nobody_knows()
 
     def follow(self) -> None:
         """Take in what has been written since the last time."""
@@ -67,7 +69,7 @@ class Follower:
         try:
             records = read_records(self.run, whole=True)
         except (AltMinError, OSError) as error:  # of a folder that is damaged, or gone
-            self._tell("end", status=str(error))
+            self._tell("end", status=str(error), state="failed")
             return
         if records[: len(state.records)] != state.records:  # of a run that went back to its last commit
             state.records.clear()
@@ -80,23 +82,33 @@ class Follower:
 
     def _follow_note(self) -> None:
         """Take in what the process that trains has noted besides."""
-        state = self.board.runs[self.name]
+        state, result = self.board.runs[self.name], result_of(self.run)
         try:
             note = self.run.noted()
         except (AltMinError, OSError):
             note = {}
         if not note:
-            state.status = ""  # nobody knows
+            self._nobody_knows()
+            state.result = result
             return
         if note["time"] != self.noted_at:
             self.noted_at, state.plan = note["time"], note["plan"]
+            state.began = note.get("began")  # which earlier versions did not note
+            state.status = state.state = "running"
             if note["progress"] is not None:
-                self._tell("progress", progress=note["progress"], client_seconds={})
+                seconds = {"client_seconds": {}, "thread_seconds": note.get("thread_seconds", 0.0)}
+                self._tell("progress", progress=note["progress"], **seconds)
         status, silent = note["status"], time.time() - note["time"]
-        if status == "running" and silent > SILENT_SECONDS:
-            status = f"nothing was heard of it for {duration(silent)}"
-        if status != state.status:
-            self._tell("end", status=status)
+        how = note.get("state", status if status in ("running", "interrupted") else "ended")
+        if how == "running" and silent > SILENT_SECONDS:
+            status, how = f"nothing was heard of it for {duration(silent)}", "lost"
+        if (status, how, result) != (state.status, state.state, state.result) and how != "running":
+            self._tell("end", status=status, state=how, time=note["time"], result=result)
+
+    def _nobody_knows(self) -> None:
+        """Nothing tells whether anybody trains it."""
+        state = self.board.runs[self.name]
+        state.status = state.state = ""
 
     def _tell(self, kind: str, **content: Any) -> None:
         self.board.apply({"run": self.name, "kind": kind, **content})
