@@ -25,6 +25,14 @@ NARROW = 430
 """A panel is no narrower than so many pixels, unless the window is: then they stand below each other."""
 MOST_KEYS = 12
 """Lines that are named one by one."""
+# Bokeh clears no more than half of the first pixels of a canvas: they show what was painted there before.
+FIGURE_STYLE = """
+:host::before, :host::after {
+  content: ""; position: absolute; z-index: 1; left: 0; top: 0; background: var(--altmin-paper); pointer-events: none;
+}
+:host::before { width: 1px; height: 100%; }
+:host::after { width: 100%; height: 1px; }
+"""
 KEY_STYLE = TEXT + ":host { margin-bottom: 0; }"
 
 # Round numbers spread over a logarithmic axis, as `altmin_dask.report.figures.log_ticks` chooses them, of whatever
@@ -95,6 +103,7 @@ class LinePanel:
             x_axis_label=along,
             y_axis_type="log" if self.logarithmic else "linear",
             height=260,
+            stylesheets=[FIGURE_STYLE],
             sizing_mode="stretch_width",
             tools="pan,wheel_zoom,box_zoom,reset,save",
             active_drag=None,
@@ -176,6 +185,7 @@ def picture_panel(source: ColumnDataSource) -> Any:
         sizing_mode="scale_width",
         aspect_ratio=5,
         max_width=900,
+        stylesheets=[FIGURE_STYLE],
         match_aspect=True,
         tools="",
         toolbar_location=None,

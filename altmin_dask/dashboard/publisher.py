@@ -85,13 +85,14 @@ class Publisher(Callback):
         self.workers: dict[str, Any] = {}
         self.last: Progress | None = None
         self.began, self.counted = time.time(), time.monotonic()
-        self.thread_seconds = 0.0
+        self.had, self.thread_seconds = 0.0, 0.0
         self.before: dict[str, float] = {}  # what a run that goes on had workers do before
 
     def usage(self, seconds: dict[str, float]) -> Usage:
         """What all processes spend; `seconds` is of this one, by activity."""
         planned = float(self.plan.worker_memory)
         if self.executor.client is not None:  # the last answer of the scheduler
+            self.thread_seconds = self.had
             everywhere = by_activity(_own(seconds), self._since_it_began())
             return Usage(
                 everywhere, tuple(tuple(worker) for worker in self.workers.get("memory", ())), planned
@@ -135,7 +136,7 @@ class Publisher(Callback):
             records=self._history(),
         )
         self.before = self.workers.get("seconds", {})
-        self.thread_seconds, self.counted = 0.0, time.monotonic()
+        self.had, self.counted = 0.0, time.monotonic()
 
     def on_progress(self, progress: Progress) -> None:
         """Tell now and then."""
@@ -193,7 +194,7 @@ class Publisher(Callback):
             self.workers = self.client.sync(scheduler.altmin_tell, message=message) or {}
             now = time.monotonic()
             # of as many as there are now, since the last answer: workers come and go
-            self.thread_seconds += self.workers.get("threads", 0) * (now - self.counted)
+            self.had += self.workers.get("threads", 0) * (now - self.counted)
             self.counted = now
         except Exception:
             self.client = None
