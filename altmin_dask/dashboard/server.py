@@ -99,7 +99,8 @@ class Follower:
                 seconds = {"client_seconds": {}, "thread_seconds": note.get("thread_seconds", 0.0)}
                 self._tell("progress", progress=note["progress"], **seconds)
         status, silent = note["status"], time.time() - note["time"]
-        how = note.get("state", status if status in ("running", "interrupted") else "ended")
+        plain = status in ("running", "interrupted")  # which earlier versions tell by the sentence alone
+        how = status if plain else note.get("state", "ended")
         if how == "running" and silent > SILENT_SECONDS:
             status, how = f"nothing was heard of it for {duration(silent)}", "lost"
         if (status, how, result) != (state.status, state.state, state.result) and how != "running":
