@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import signal
 import sys
@@ -241,10 +240,10 @@ def evaluate(
 ) -> None:
     """Measure the trained network on samples with targets."""
     from altmin_dask.config import ClusterTable
-    from altmin_dask.data.labels import listed
-    from altmin_dask.display import Heartbeat, table
+    from altmin_dask.display import Heartbeat
     from altmin_dask.execution.connect import open_executor
-    from altmin_dask.inference import classes_of, evaluate_store, opened
+    from altmin_dask.inference import described, evaluate_store, opened
+    from altmin_dask.report.result_table import quality_tables
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.model import Model
     from altmin_dask.storage.run import RunFolder
@@ -256,22 +255,12 @@ def evaluate(
         open_executor(ClusterTable(), where) as executor,
     ):
         quality = evaluate_store(folder, store, executor)
-        classes = classes_of(Model.load(folder.model))
-    result: dict[str, Any] = {
-        "run": run,
-        "source": source,
-        "samples": int(quality.samples),
-        "loss": quality.mean_loss if math.isfinite(quality.mean_loss) else None,
-        "accuracy": None if classes is None else quality.accuracy,
-        "classes": classes,
-    }
+        result = described(run, source, Model.load(folder.model), store, quality)
     if as_json:
         typer.echo(json.dumps(result, allow_nan=False))
     else:
-        rows = [("samples", f"{result['samples']}"), ("loss", f"{quality.mean_loss:.6g}")]
-        if classes is not None:
-            rows += [("accuracy", f"{quality.accuracy:.2%}"), ("classes", listed(classes))]
-        Console().print(table(f"{run} on {source}", rows))
+        for part in quality_tables(result):
+            Console().print(part)
 
 
 @app.command()

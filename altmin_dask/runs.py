@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
 
@@ -24,8 +24,10 @@ from altmin_dask.storage.locations import is_url, local_path
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.callbacks import Callback, Callbacks, Outcome
 from altmin_dask.training.context import RunContext
+from altmin_dask.training.ending import ended_by
 from altmin_dask.training.problem import Problem, build_problem
 from altmin_dask.training.record import Record
+from altmin_dask.training.result import Result
 from altmin_dask.training.scales import warn_of_scales
 from altmin_dask.training.stores import open_stores
 from altmin_dask.training.trainer import Trainer
@@ -68,6 +70,7 @@ def train(
     stream: Stream | None = None,
     log: Callable[[str], object] = print,
     sharing: str = SHARING,
+    measured: bool = True,
 ) -> list[Record]:
     """Train a pipeline in a run folder.
 
@@ -77,8 +80,8 @@ def train(
         What to train on what, and where everything is kept.
     callbacks : sequence of Callback
         Told of the start, progress, records and the end.
-    resume : bool
-        Go on with the run in the folder.
+    resume, measured : bool
+        Go on with the run in the folder; measure the model at the end, unless of a stream, for ``result.json``.
     scheduler : str or Client, optional
         Address of a running Dask scheduler, or a client of it.
     initial, stream : tuple of ndarray, (d_i, d_{i−1} + 1), and Stream, optional
@@ -115,7 +118,7 @@ def train(
         publisher = Publisher(executor, plan, log)
         problem = _open_problem(pipeline, run, executor, plan, log)
         context = RunContext(pipeline, problem, run, executor, stream, publisher.usage)
-        return _told(context, Callbacks([publisher, *callbacks]), initial, log)
+        return _told(context, Callbacks([publisher, *callbacks]), initial, log, measured=measured)
 
 
 @contextmanager
@@ -172,24 +175,51 @@ def _describe(
 
 
 def _told(
-    context: RunContext, callbacks: Callbacks, initial: Weights | None, log: Callable[[str], object]
+    context: RunContext,
+    callbacks: Callbacks,
+    initial: Weights | None,
+    log: Callable[[str], object],
+    *,
+    measured: bool,
 ) -> list[Record]:
     """Train, with all callbacks told of the start and of the end, whatever it is."""
     page = context.run.report / "performance.html"
     if context.stream is None or context.stream.state is None:  # once is enough
         warn_of_scales(context.problem.train.store)
+    trainer: Trainer | None = None
     try:
         trainer = Trainer(context, callbacks, initial)
         trainer.take_up()
         callbacks.on_start(context)
         with context.executor.profile(page) if context.pipeline.output.performance else nullcontext():
             records = trainer.train()
+        ending = trainer.ended
+        assert ending is not None  # the actions of schedules have no end
+        result = trainer.result(ending, {}) if measured else None
     except BaseException as error:
-        callbacks.on_end(Outcome(str(error) or "interrupted", error=error))
+        result = _result_of(trainer, error, log) if measured and trainer is not None else None
+        callbacks.on_end(Outcome(str(error) or "interrupted", error=error, result=result))
         raise
-    log(trainer.ending)
-    callbacks.on_end(Outcome(trainer.ending, tuple(records)))
+    sentence = trainer.sentence(ending, records)
+    log(sentence)
+    callbacks.on_end(Outcome(sentence, tuple(records), result=result))
     return records
+
+
+def _result_of(trainer: Trainer, error: BaseException, log: Callable[[str], object]) -> Result | None:
+    """Measure the model that a run leaves which an error has ended, as far as that is possible."""
+    if trainer.ended is not None:  # it was done with training
+        return None
+    ending = ended_by(error)
+    if (
+        ending.reason == "failed" and not trainer.knows_quality
+    ):  # what would compute it may be what has failed
+        return None
+    if ending.reason == "interrupted" and not trainer.knows_quality:
+        log("the model is measured on all training samples; interrupt once more to leave that out")
+    with suppress(Exception, KeyboardInterrupt):  # the error itself is what there is to tell
+        return trainer.result(ending, {})
+    return None
 
 
 def _checked_plan(pipeline: Pipeline, run: RunFolder, executor: Executor | None = None) -> Plan:

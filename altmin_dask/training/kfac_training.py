@@ -333,7 +333,7 @@ class KFACTraining:
             return True
         settings, average = self.settings, self.state.kfac_state.average
         mean = self.files.put(average, "mean")
-        before = self.context.evaluate(task_graphs.evaluate, self.context.problem.train, group.group, mean)
+        before = self.context.evaluate(self.context.problem.train, group.group, mean)
         ridge = ridge_term(average, settings.ridge, settings.penalize_bias)
         return self.state.kfac_state.did_harm(sums, group.ridge, before.mean_loss + ridge)
 
