@@ -20,9 +20,7 @@ from altmin_dask.dashboard.pictures import PICTURES, pictures
 from altmin_dask.errors import AltMinError
 from altmin_dask.execution.executor import Executor
 from altmin_dask.planning.plan import Plan
-from altmin_dask.storage.json_files import read_json
 from altmin_dask.storage.model import Model
-from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.callbacks import Callback, Outcome
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.progress import Progress, Usage
@@ -99,7 +97,7 @@ class Publisher(Callback):
             )
         place = self.plan.place
         self.thread_seconds = place.workers * place.threads * (time.time() - self.began)
-        limit = float(place.memory_limit or 0)
+        limit = float(self.plan.place.memory_limit or 0)
         memory = ("this process", float(self.process.memory_info().rss), limit)
         return Usage(by_activity(seconds), (memory,), planned)
 
@@ -171,7 +169,7 @@ class Publisher(Callback):
             self._progress(self.last)
         self._draw()
         status, state = _text(outcome.reason), _state(outcome)
-        self._tell("end", status=status, state=state, result=result_of(self.context.run))
+        self._tell("end", status=status, state=state, result=_result(outcome))
         self._note(status, state)
 
     def _progress(self, progress: Progress) -> None:
@@ -255,12 +253,9 @@ def _state(outcome: Outcome) -> str:
     return "interrupted" if isinstance(outcome.error, KeyboardInterrupt) else "failed"
 
 
-def result_of(run: RunFolder) -> dict[str, Any] | None:
-    """What came of a run; None where its folder does not say."""
-    try:
-        found: dict[str, Any] = read_json(run.path / "result.json")
-    except (AltMinError, OSError):
-        return None
+def _result(outcome: Outcome) -> dict[str, Any] | None:
+    """What came of it, as messages can carry it."""
+    found: dict[str, Any] | None = None if outcome.result is None else _plain(outcome.result.to_json())
     return found
 
 

@@ -17,7 +17,6 @@ from bokeh.server.views.static_handler import StaticHandler
 from altmin_dask.dashboard.board import Board
 from altmin_dask.dashboard.page import document
 from altmin_dask.dashboard.pictures import PICTURES, pictures
-from altmin_dask.dashboard.publisher import result_of
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import AltMinError, ConfigError
 from altmin_dask.format import duration
@@ -48,6 +47,8 @@ class Follower:
 
     def __init__(self, run: RunFolder) -> None:
         self.run, self.board, self.noted_at = run, Board(), 0.0
+        self.result: dict[str, Any] | None = None
+        self.result_written = 0
         settings, shapes, self.stores = run.manifest.pipeline(), run.manifest.shapes(), run.manifest.stores()
         self.name = str(run.path.resolve())
         sizes = "-".join(map(str, shapes.get("network", ())))
@@ -82,7 +83,7 @@ class Follower:
 
     def _follow_note(self) -> None:
         """Take in what the process that trains has noted besides."""
-        state, result = self.board.runs[self.name], result_of(self.run)
+        state, result = self.board.runs[self.name], self._result()
         try:
             note = self.run.noted()
         except (AltMinError, OSError):
@@ -105,6 +106,16 @@ class Follower:
             status, how = f"nothing was heard of it for {duration(silent)}", "lost"
         if (status, how, result) != (state.status, state.state, state.result) and how != "running":
             self._tell("end", status=status, state=how, time=note["time"], result=result)
+
+    def _result(self) -> dict[str, Any] | None:
+        """What came of training, where the folder says so: it is compared with the model, and so read once."""
+        try:
+            written = (self.run.path / "result.json").stat().st_mtime_ns
+            if written != self.result_written:
+                self.result, self.result_written = self.run.result(), written
+        except (AltMinError, OSError):
+            self.result, self.result_written = None, 0
+        return self.result
 
     def _nobody_knows(self) -> None:
         """Nothing tells whether anybody trains it."""

@@ -11,7 +11,6 @@ from dashboards import pipeline, train
 
 from altmin_dask import runs
 from altmin_dask.dashboard.board import TRAINER, RunState
-from altmin_dask.dashboard.publisher import result_of
 from altmin_dask.dashboard.server import Follower
 from altmin_dask.dashboard.theme import DARK, LIGHT
 from altmin_dask.dashboard.workers import memory_bars, time_shares
@@ -81,7 +80,8 @@ def test_a_run_notes_when_it_was_and_what_its_threads_had(tmp_path):
     # and goes on
     train(pipeline(), folder.path, None, resume=True)
     follower.follow()
-    assert (state.state, state.result) == ("finished", result_of(folder))
+    assert (state.state, state.result) == ("finished", folder.result())
+    assert state.kept["sweep"] == state.records[-1].sweep
     assert state.elapsed <= time.time() - before
     # of earlier versions there is a sentence only
     older = {
