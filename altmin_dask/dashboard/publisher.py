@@ -254,9 +254,13 @@ def _state(outcome: Outcome) -> str:
 
 
 def _result(outcome: Outcome) -> dict[str, Any] | None:
-    """What came of it, as messages can carry it."""
-    found: dict[str, Any] | None = None if outcome.result is None else _plain(outcome.result.to_json())
-    return found
+    """What came of it, as messages can carry it: no table of every class, or of thousands of features."""
+    if outcome.result is None:
+        return None
+    found: dict[str, Any] = _plain(outcome.result.to_json())
+    metrics = found["kept"]["metrics"].items()
+    single = {name: value for name, value in metrics if not isinstance(value, dict | list)}
+    return {**found, "kept": {**found["kept"], "metrics": single}}
 
 
 def _own(seconds: dict[str, float]) -> dict[str, float]:
