@@ -173,7 +173,7 @@ def line(run: NamedRun, *, hidden: bool = False, chosen: bool = False) -> str:
     """One run: where it is, or the model that came of it."""
     state, colour = run.state, f"var(--altmin-run{run.colour})"
     shown = _shown(state)
-    progress, sweep = state.progress, shown.sweep if shown and state.kept else state.sweep
+    progress, sweep = state.progress, state.kept.get("sweep", state.sweep)
     most = progress.max_sweeps if progress else None
     share = 100 * min(1.0, (state.sweep or 0) / most) if most else 0
     word, kind = STATES.get(state.state, STATES["ended"])
