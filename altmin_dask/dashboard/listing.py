@@ -133,7 +133,7 @@ def table(
     """
     if not runs:
         return "<p>No run has begun yet. <code>altmin train PIPELINE.toml</code> starts one.</p>"
-    states = [run.state for run in runs]
+    states, columns = [run.state for run in runs], list(COLUMNS)
     folds, foldable = (folded(states, titles, chosen) for titles in (unfolded, ()))
     # told of after the last of them that is listed: they are older
     last = {
@@ -153,7 +153,12 @@ def table(
             rows.append(_fold(f"{len(folds[title])} more called {title}", "show", title))
         else:
             rows.append(_fold(f"all called {title} are listed", "show fewer", title))
-    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+    # what none of them has is no column
+    for name, of in (("validation loss", _validation_loss), ("accuracy", _accuracy)):
+        if all(of(state, _shown(state)) is None for state in states):
+            rows = [row.replace(f'<td data-name="{name}"></td>', "") for row in rows]
+            columns = [each for each in columns if each != name]
+    head = "".join(f"<th>{name}</th>" for name in columns)
     return f"<table><thead><tr>{head}</tr></thead>{''.join(rows)}</table>"
 
 

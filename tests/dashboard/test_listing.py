@@ -193,6 +193,8 @@ def test_a_finished_run_leads_with_the_model_that_is_kept():
 def test_accuracies_are_shown_where_there_are_labels():
     plain = viewed(board_of(began("a", "digits")))
     assert not plain.accuracy.root.visible
+    assert "validation loss" in plain.table.text
+    assert "accuracy" not in plain.table.text  # no column of nothing
     labelled = {
         **begin("a", records(1.0, 0.5, nested_accuracy=0.75, validation_accuracy=0.0)),
         "title": "digits",
