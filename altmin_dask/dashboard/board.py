@@ -12,6 +12,8 @@ from altmin_dask.training.record import Record
 
 ACTIVITIES = ("read", "newton", "statistics", "model", "evaluate", "write", "solve", "wait", "commit")
 """What time is spent with; what else Dask counts is "other"."""
+TRAINER = ("solve", "wait", "commit")
+"""What is done by the process that trains, wherever tasks run."""
 KEPT_RUNS = 50
 RATE_SECONDS = 10.0
 """Over which rows per second are measured."""
@@ -33,6 +35,8 @@ class RunState:
         Of the last group.
     client_seconds : dict of str to float
         What the process that trains spent its time with; ``progress.usage.seconds`` is of all processes.
+    thread_seconds : float
+        Seconds that the workers' threads had in that time, all together; 0 where it is not known.
     plan : dict
         ``worker_memory`` in bytes, where known.
     pictures : list
@@ -41,7 +45,16 @@ class RunState:
     span : str
         Name of the span that the tasks of the run have on the scheduler.
     status : str
-        "running", or how it ended.
+        "running", or how it ended, as a sentence.
+    state : str
+        The same in a word: "running", "finished", "interrupted", "failed", "lost"; "ended" where nothing tells how, and
+        nothing where nobody knows.
+    result : dict or None
+        What ``result.json`` of its folder says of the model that is kept, and of why training stopped.
+    folder : str
+        Where it is.
+    began, ended : float or None
+        When the process that trains, or trained last, began and ended; seconds since 1970.
     rows : int
         Samples of the training store.
     client : str
@@ -56,10 +69,16 @@ class RunState:
     records: list[Record] = field(default_factory=list)
     progress: Progress | None = None
     client_seconds: dict[str, float] = field(default_factory=dict)
+    thread_seconds: float = 0.0
     plan: dict[str, Any] = field(default_factory=dict)
     pictures: list[list[tuple[int, int, int, bytes]]] = field(default_factory=list)
     span: str = ""
     status: str = "running"
+    state: str = "running"
+    result: dict[str, Any] | None = None
+    folder: str = ""
+    began: float | None = None
+    ended: float | None = None
     rows: int = 0
     client: str = ""
     version: int = 0
@@ -70,15 +89,18 @@ class RunState:
     def apply(self, message: dict[str, Any]) -> None:
         """Take in what a message says."""
         kind = message["kind"]
-        if kind in ("progress", "record"):
-            self.status = "running"  # a client that was lost may come back
+        if kind in ("begin", "progress", "record"):  # a client that was lost may come back
+            self.status = self.state = "running"
+            self.ended = self.result = None
         if kind == "begin":
             for name in ("title", "description", "plan", "span", "rows"):
                 setattr(self, name, message[name])
-            self.client = message.get("client") or ""
+            # which clients of earlier versions do not tell
+            self.client, self.folder = message.get("client") or "", message.get("folder", "")
+            self.began = message.get("began")
             # of a run that is resumed, what had been written before
-            self.records, self.status = [Record.from_dict(each) for each in message["records"]], "running"
-            self.progress, self.client_seconds = None, {}
+            self.records = [Record.from_dict(each) for each in message["records"]]
+            self.progress, self.client_seconds, self.thread_seconds = None, {}, 0.0
             self.marks.clear()
             self.records_version += 1
         elif kind == "record":
@@ -91,13 +113,37 @@ class RunState:
         elif kind == "progress":
             self.progress = Progress.from_dict(message["progress"])
             self.client_seconds = message["client_seconds"]
+            self.thread_seconds = message.get("thread_seconds", 0.0)
             self.marks.append((time.time(), self.progress.sweep))
         elif kind == "pictures":
             self.pictures = message["pictures"]
             self.pictures_version += 1
         elif kind == "end":
-            self.status = message["status"]
+            self._end(message["status"], message.get("state", "ended"), message.get("time"))
+            self.result = message.get("result")
         self.version += 1
+
+    def _end(self, status: str, state: str, when: float | None = None) -> None:
+        self.status, self.state = status, state
+        self.ended = time.time() if when is None else when
+        self.records_version += 1  # the kept model is marked in the curves
+
+    def lose(self) -> None:
+        """The process that trains went without a word."""
+        self._end("the process that trains is gone; go on by --resume", "lost")
+        self.version += 1
+
+    @property
+    def elapsed(self) -> float | None:
+        """Seconds since the process that trains began, or that it took."""
+        if self.began is None:
+            return None
+        return max(0.0, (time.time() if self.ended is None else self.ended) - self.began)
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The model that one gets, as `result` has it; empty where that is not known."""
+        return (self.result or {}).get("kept") or {}
 
     @property
     def sweep(self) -> float | None:
@@ -141,8 +187,7 @@ class Board:
         """Say of the runs of a client that went without a word that nobody trains them any more."""
         for state in self.runs.values():
             if state.client == client and state.status == "running":
-                state.status = "the process that trains is gone; go on by --resume"
-                state.version += 1
+                state.lose()
 
     @property
     def version(self) -> int:

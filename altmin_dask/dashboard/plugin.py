@@ -12,7 +12,7 @@ from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from altmin_dask import format
-from altmin_dask.dashboard import board, page
+from altmin_dask.dashboard import board, curves, listing, page, panels, theme, workers
 from altmin_dask.dashboard.board import Board, by_activity
 from altmin_dask.dashboard.page import Cluster, document
 from altmin_dask.training import progress, record
@@ -57,7 +57,11 @@ class RunBoard(SchedulerPlugin):
         self._account(message)
         self.board.apply(message)
         self.cluster.fold(message["span"])
-        return {"seconds": self.cluster.seconds(message["span"]), "memory": self.cluster.memory()}
+        return {
+            "seconds": self.cluster.seconds(message["span"]),
+            "memory": self.cluster.memory(),
+            "threads": sum(worker.nthreads for worker in self.cluster.scheduler.workers.values()),
+        }
 
     def remove_client(self, scheduler: Any, client: str) -> None:
         """A client is gone, whether it said so or not."""
@@ -160,7 +164,8 @@ def _add(kept: Any, group: Any) -> None:
 
 def install(client: Client) -> str | None:
     """Bring the page to a client's scheduler, by value, as it may not have the package; the page's URL, if any."""
-    modules = board, page, progress, record, format, sys.modules[__name__]
+    shown = page, curves, listing, panels, theme, workers
+    modules = *shown, board, progress, record, format, sys.modules[__name__]
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:

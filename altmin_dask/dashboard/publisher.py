@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 from distributed import Client
 
-from altmin_dask.dashboard.board import by_activity
+from altmin_dask.dashboard.board import TRAINER, by_activity
 from altmin_dask.dashboard.pictures import PICTURES, pictures
 from altmin_dask.errors import AltMinError
 from altmin_dask.execution.executor import Executor
@@ -33,8 +34,6 @@ RETURN_SECONDS = 10.0
 """A scheduler that could not be told is tried again so often."""
 SHARE = 0.005
 """All of these are further apart where they would take more than this share of the time."""
-CLIENT = ("solve", "wait", "commit")
-"""What is done by the process that trains, wherever tasks run."""
 _log = logging.getLogger("altmin_dask")
 
 
@@ -86,21 +85,32 @@ class Publisher(Callback):
         self.samples: Array | None = None
         self.workers: dict[str, Any] = {}
         self.last: Progress | None = None
+        self.began, self.counted = time.time(), time.monotonic()
+        self.had, self.thread_seconds = 0.0, 0.0
+        self.before: dict[str, float] = {}  # what a run that goes on had workers do before
 
     def usage(self, seconds: dict[str, float]) -> Usage:
         """What all processes spend; `seconds` is of this one, by activity."""
         planned = self.planned_memory
         if self.executor.client is not None:  # the last answer of the scheduler
-            everywhere = by_activity(_own(seconds), self.workers.get("seconds", {}))
+            self.thread_seconds = self.had
+            everywhere = by_activity(_own(seconds), self._since_it_began())
             return Usage(
                 everywhere, tuple(tuple(worker) for worker in self.workers.get("memory", ())), planned
             )
+        place = self.plan.place
+        self.thread_seconds = place.workers * place.threads * (time.time() - self.began)
         limit = float(self.plan.place.memory_limit or 0)
         return Usage(by_activity(seconds), (("this process", float(self._in_use()), limit),), planned)
 
     def _in_use(self) -> int:
         """Resident bytes of this process."""
         return int(self.process.memory_info().rss)
+
+    def _since_it_began(self) -> dict[str, float]:
+        """What the workers spent their time with for this process."""
+        seconds = self.workers.get("seconds", {})
+        return {name: max(0.0, value - self.before.get(name, 0.0)) for name, value in seconds.items()}
 
     def on_start(self, context: RunContext) -> None:
         """Tell what there is to know before anything is computed, and the history of a run that goes on."""
@@ -116,15 +126,21 @@ class Publisher(Callback):
             self.context.run.path.resolve(),
         )
         sizes = "-".join(map(str, network.sizes))
+        about = f"{sizes} {pipeline.network.kind}, {self.context.rows:,} samples"
+        place = "" if _is_temporary(folder) else _text(str(folder))
         self._tell(
             "begin",
             title=_text(pipeline.output.title or folder.name),
-            description=_text(f"{folder}: {sizes} {pipeline.network.kind}, {self.context.rows:,} samples"),
+            description=f"{place}: {about}" if place else about,
+            folder=place,
+            began=self.began,
             plan={"worker_memory": self.planned_memory},
             rows=self.context.rows,
             client=None if self.client is None else self.client.id,
             records=self._history(),
         )
+        self.before = self.workers.get("seconds", {})
+        self.had, self.counted = 0.0, time.monotonic()
 
     def on_progress(self, progress: Progress) -> None:
         """Tell now and then."""
@@ -137,7 +153,7 @@ class Publisher(Callback):
                 self._progress(progress)
         if self.noting.due:
             with self.noting.beat():
-                self._note("running")
+                self._note("running", "running")
 
     def _return(self, client: Client) -> None:
         """Begin once more, with the whole history, on a scheduler that could not be told any more."""
@@ -158,12 +174,18 @@ class Publisher(Callback):
         if self.last is not None:
             self._progress(self.last)
         self._draw()
-        self._tell("end", status=_text(outcome.reason))
-        self._note(_text(outcome.reason))
+        status, state = _text(outcome.reason), _state(outcome)
+        self._tell("end", status=status, state=state, result=_result(outcome))
+        self._note(status, state)
 
     def _progress(self, progress: Progress) -> None:
         seconds = _own(progress.usage.seconds)
-        self._tell("progress", progress=_plain(asdict(progress)), client_seconds=_plain(seconds))
+        self._tell(
+            "progress",
+            progress=_plain(asdict(progress)),
+            client_seconds=_plain(seconds),
+            thread_seconds=self.thread_seconds,
+        )
 
     def _tell(self, kind: str, **content: Any) -> None:
         """Send a message; the answer says what the workers are at."""
@@ -174,6 +196,10 @@ class Publisher(Callback):
         scheduler: Any = self.client.scheduler
         try:
             self.workers = self.client.sync(scheduler.altmin_tell, message=message) or {}
+            now = time.monotonic()
+            # of as many as there are now, since the last answer: workers come and go
+            self.had += self.workers.get("threads", 0) * (now - self.counted)
+            self.counted = now
         except Exception:
             self.client = None
             _log.debug("the dashboard is told no more", exc_info=True)
@@ -187,13 +213,16 @@ class Publisher(Callback):
         except (AltMinError, OSError):  # which training says itself, and better
             return []
 
-    def _note(self, status: str) -> None:
+    def _note(self, status: str, state: str) -> None:
         """Leave in the run folder what `altmin dashboard` shows besides the history."""
         try:
             self.context.run.write_progress(
                 {
                     "status": status,
+                    "state": state,
+                    "began": self.began,
                     "time": time.time(),
+                    "thread_seconds": self.thread_seconds,
                     "plan": {"worker_memory": self.planned_memory},
                     "progress": None if self.last is None else _plain(asdict(self.last)),
                 }
@@ -218,9 +247,31 @@ class Publisher(Callback):
         self._tell("pictures", pictures=rows)
 
 
+def _is_temporary(folder: Path) -> bool:
+    """Whether it is that of an estimator, gone when it is fitted."""
+    return folder.name == "run" and folder.parent.name.startswith("altmin-")
+
+
+def _state(outcome: Outcome) -> str:
+    """How a run ended, in a word."""
+    if outcome.error is None:
+        return "finished"
+    return "interrupted" if isinstance(outcome.error, KeyboardInterrupt) else "failed"
+
+
+def _result(outcome: Outcome) -> dict[str, Any] | None:
+    """What came of it, as messages can carry it: no table of every class, or of thousands of features."""
+    if outcome.result is None:
+        return None
+    found: dict[str, Any] = _plain(outcome.result.to_json())
+    metrics = found["kept"]["metrics"].items()
+    single = {name: value for name, value in metrics if not isinstance(value, dict | list)}
+    return {**found, "kept": {**found["kept"], "metrics": single}}
+
+
 def _own(seconds: dict[str, float]) -> dict[str, float]:
     """What the process that trains spent: workers may be threads of it."""
-    return {name: seconds[name] for name in CLIENT if name in seconds}
+    return {name: seconds[name] for name in TRAINER if name in seconds}
 
 
 def _installed(client: Client) -> str | None:

@@ -47,6 +47,8 @@ class Follower:
 
     def __init__(self, run: RunFolder) -> None:
         self.run, self.board, self.noted_at = run, Board(), 0.0
+        self.result: dict[str, Any] | None = None
+        self.result_written = 0
         settings, shapes, self.stores = run.manifest.pipeline(), run.manifest.shapes(), run.manifest.stores()
         self.name = str(run.path.resolve())
         sizes = "-".join(map(str, shapes.get("network", ())))
@@ -54,12 +56,13 @@ class Follower:
             "begin",
             title=settings["output"]["title"] or run.path.resolve().name,
             description=f"{self.name}: {sizes} {settings['network']['kind']}",
+            folder=self.name,
             plan={},
             span="",
             rows=shapes.get("rows", 0),
             records=[],
         )
-        self.board.runs[self.name].status = ""
+        self._nobody_knows()
 
     def follow(self) -> None:
         """Take in what has been written since the last time."""
@@ -67,7 +70,7 @@ class Follower:
         try:
             records = read_records(self.run, whole=True)
         except (AltMinError, OSError) as error:  # of a folder that is damaged, or gone
-            self._tell("end", status=str(error))
+            self._tell("end", status=str(error), state="failed")
             return
         if records[: len(state.records)] != state.records:  # of a run that went back to its last commit
             state.records.clear()
@@ -80,23 +83,44 @@ class Follower:
 
     def _follow_note(self) -> None:
         """Take in what the process that trains has noted besides."""
-        state = self.board.runs[self.name]
+        state, result = self.board.runs[self.name], self._result()
         try:
             note = self.run.noted()
         except (AltMinError, OSError):
             note = {}
         if not note:
-            state.status = ""  # nobody knows
+            self._nobody_knows()
+            state.result = result
             return
         if note["time"] != self.noted_at:
             self.noted_at, state.plan = note["time"], note["plan"]
+            state.began = note.get("began")  # which earlier versions did not note
+            state.status = state.state = "running"
             if note["progress"] is not None:
-                self._tell("progress", progress=note["progress"], client_seconds={})
+                seconds = {"client_seconds": {}, "thread_seconds": note.get("thread_seconds", 0.0)}
+                self._tell("progress", progress=note["progress"], **seconds)
         status, silent = note["status"], time.time() - note["time"]
-        if status == "running" and silent > SILENT_SECONDS:
-            status = f"nothing was heard of it for {duration(silent)}"
-        if status != state.status:
-            self._tell("end", status=status)
+        plain = status in ("running", "interrupted")  # which earlier versions tell by the sentence alone
+        how = status if plain else note.get("state", "ended")
+        if how == "running" and silent > SILENT_SECONDS:
+            status, how = f"nothing was heard of it for {duration(silent)}", "lost"
+        if (status, how, result) != (state.status, state.state, state.result) and how != "running":
+            self._tell("end", status=status, state=how, time=note["time"], result=result)
+
+    def _result(self) -> dict[str, Any] | None:
+        """What came of training, where the folder says so: it is compared with the model, and so read once."""
+        try:
+            written = (self.run.path / "result.json").stat().st_mtime_ns
+            if written != self.result_written:
+                self.result, self.result_written = self.run.result(), written
+        except (AltMinError, OSError):
+            self.result, self.result_written = None, 0
+        return self.result
+
+    def _nobody_knows(self) -> None:
+        """Nothing tells whether anybody trains it."""
+        state = self.board.runs[self.name]
+        state.status = state.state = ""
 
     def _tell(self, kind: str, **content: Any) -> None:
         self.board.apply({"run": self.name, "kind": kind, **content})

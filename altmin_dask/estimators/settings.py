@@ -72,6 +72,7 @@ def pipeline_of(
         "solver": {name: getattr(parameters, name) for name in _SOLVER},
         "training": {**{name: getattr(parameters, name) for name in _TRAINING}, "seed": seed},
         "cluster": {"workers": parameters.workers or (1 if train.n_chunks == 1 else None)},
+        "output": {"title": type(parameters).__name__},
     }
     for name, value in (parameters.settings or {}).items():
         table, dot, key = name.partition(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 
 import numpy as np
@@ -11,7 +12,7 @@ from bokeh.document import Document
 from dashboards import begin, message, two_workers
 
 from altmin_dask.dashboard.board import Board, by_activity
-from altmin_dask.dashboard.page import POINTS as MOST_POINTS
+from altmin_dask.dashboard.curves import POINTS as MOST_POINTS
 from altmin_dask.dashboard.page import View
 from altmin_dask.dashboard.pictures import pictures
 from altmin_dask.execution.timing import activity, seconds_spent
@@ -89,7 +90,8 @@ def test_long_histories_are_thinned():
     document = Document()
     view = View(document, board, None)
     view.update()
-    xs, ys = view.by_sweep.data["xs"], view.by_sweep.data["ys"]
+    data = view.losses[0].curves.data
+    xs, ys = data["xs"], data["ys"]
     assert [len(x) for x in xs] == [len(y) for y in ys] == [MOST_POINTS, MOST_POINTS]
     assert (xs[0][0], xs[0][-1]) == (0.0, 5000.0)
     assert np.isnan(ys[0][-1])  # which has no logarithm
@@ -101,11 +103,9 @@ def test_of_many_workers_the_largest_are_shown():
         def memory(self) -> list[tuple[str, float, float]]:
             return [(f"worker {i}", float((i * 7 % 40) << 20), float(64 << 20)) for i in range(40)]
 
-        def seconds(self, span: str) -> dict[str, float]:
-            return {}
-
     view = View(Document(), Board(), Workers())
     view.update()
-    assert len(view.memory.data["name"]) == 16
-    assert min(view.memory.data["bytes"]) == 24
-    assert "the 16 largest of 40" in view.memory_figure.title.text
+    sizes = [int(size) for size in re.findall(r">(\d+) MiB<", view.memory.text)]
+    assert len(sizes) == view.memory.text.count("worker ") == 16
+    assert min(sizes) == 24
+    assert "the 16 largest of 40" in view.memory.text

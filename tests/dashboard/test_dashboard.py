@@ -48,6 +48,15 @@ def test_a_run_installs_the_page_and_tells_its_url(client, tmp_path):
     assert [record.to_dict() for record in state.records] == records
     assert state.plan["worker_memory"] > 2**20
     assert "sweeps are done" in state.status
+    assert state.state == "finished"
+    result = RunFolder(tmp_path / "run").result()
+    assert result is not None
+    single = {name: value for name, value in result["kept"]["metrics"].items() if isinstance(value, float)}
+    assert "rmse" in single
+    assert state.result == {**result, "kept": {**result["kept"], "metrics": single}}
+    assert 0 < state.ended - state.began < 600
+    assert sum(state.progress.usage.seconds.values()) > 0
+    assert state.thread_seconds > 0
     assert [len(row) for row in state.pictures] == [10, 10]
     assert state.progress.max_sweeps == 2.0
 

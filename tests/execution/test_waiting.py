@@ -18,7 +18,8 @@ from rich.console import Console
 
 from altmin_dask import display, runs
 from altmin_dask.dashboard.board import RunState
-from altmin_dask.dashboard.page import _line
+from altmin_dask.dashboard.curves import NamedRun
+from altmin_dask.dashboard.listing import line
 from altmin_dask.errors import FaultError
 from altmin_dask.execution.cluster import Cluster
 from altmin_dask.storage.run import RunFolder
@@ -150,7 +151,9 @@ def test_a_run_tells_it_and_its_rate_decays(local, pipeline, make_store, samples
     assert last.sweep == 3
     # for people
     state = RunState("r", status="running", progress=waits[-1])
-    assert "running: waits for memory" in _line(0, state)
+    shown = line(NamedRun("r", state, 0))
+    assert "waits for memory" in shown
+    assert '<span class="badge warn">waiting</span>' in shown
     live = display.Live(Console(file=StringIO(), force_terminal=True, width=200))
     live.on_progress(waits[-1])
     assert live.bar.lines[0].startswith("waits for memory")
