@@ -16,6 +16,7 @@ from altmin_dask.execution.connect import open_executor, planned_resources
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.sharing import check_seen
+from altmin_dask.execution.whereabouts import whereabouts
 from altmin_dask.planning.plan import Plan, make_plan
 from altmin_dask.solvers.kfac import Stream
 from altmin_dask.storage.atomic import missing_folders, remove_empty
@@ -146,7 +147,12 @@ def _claimed(pipeline: Pipeline, run: RunFolder, resume: bool) -> Iterator[None]
 
 
 def _describe(
-    pipeline: Pipeline, run: RunFolder, problem: Problem, executor: Executor, log: Callable[[str], object]
+    pipeline: Pipeline,
+    run: RunFolder,
+    problem: Problem,
+    executor: Executor,
+    place: Resources,
+    log: Callable[[str], object],
 ) -> None:
     """Write down what followed from the data, and say it in a line."""
     store, network = problem.train.store, problem.task_context.network
@@ -164,6 +170,7 @@ def _describe(
             "network": network.sizes,
             "labels": problem.task_context.labels,
         },
+        whereabouts=whereabouts(executor, place),
     )
     log(
         f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
@@ -211,7 +218,7 @@ def _open_problem(
     train, validation = open_stores(pipeline, run.data, chunk_rows, plan.source)
     begun = run.manifest.resolved() if run.started else None
     problem = build_problem(pipeline, train, validation, executor, plan.place, begun)
-    _describe(pipeline, run, problem, executor, log)
+    _describe(pipeline, run, problem, executor, plan.place, log)
     _tell_of_idle_workers(problem, plan.place, log)
     return problem
 

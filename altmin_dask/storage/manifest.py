@@ -61,6 +61,7 @@ class Manifest:
         stores: Mapping[str, str | None] | None = None,
         shapes: Mapping[str, Any] | None = None,
         fingerprints: Mapping[str, Mapping[str, str]] | None = None,
+        whereabouts: Mapping[str, Any] | None = None,
     ) -> None:
         """Write down what the run is: its settings at once, the rest as soon as it is known.
 
@@ -80,6 +81,8 @@ class Manifest:
             What follows from the samples and must not change either.
         fingerprints : mapping, optional
             Of the stores, by role (`altmin_dask.storage.fingerprints`): their values must not change.
+        whereabouts : mapping, optional
+            When and where it is trained; kept beside those of earlier starts, unless only the date is another.
 
         Raises
         ------
@@ -106,6 +109,7 @@ class Manifest:
             "stores": self._movable(stores) if stores else old.get("stores"),
             "shapes": shapes or old.get("shapes"),
             "fingerprints": fingerprints or old.get("fingerprints"),
+            "whereabouts": _added(old.get("whereabouts") or [], whereabouts),
         }
         write_json(self.file, content)
 
@@ -155,6 +159,16 @@ class Manifest:
         """
         return self.read().get("shapes") or {}
 
+    def whereabouts(self) -> list[dict[str, Any]]:
+        """When and where it was trained, from the first start on; empty where nobody wrote it down.
+
+        Raises
+        ------
+        MissingError
+            If there is no manifest.
+        """
+        return self.read().get("whereabouts") or []
+
     @property
     def file(self) -> Path:
         """Where it is."""
@@ -187,6 +201,13 @@ class Manifest:
             role: str(Path(path).relative_to(home)) if path and Path(path).is_relative_to(home) else path
             for role, path in stores.items()
         }
+
+
+def _added(before: list[dict[str, Any]], now: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Whereabouts with those of another start, if they differ: resuming what has ended changes nothing."""
+    if now is None or (before and {**before[-1], "date": now.get("date")} == dict(now)):
+        return before
+    return [*before, dict(now)]
 
 
 def _inside(z: str, own: str) -> str:
