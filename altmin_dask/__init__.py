@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from altmin_dask.config import Pipeline, load_pipeline
+    from altmin_dask.config import TrainingPipeline, load_pipeline, training_pipeline
     from altmin_dask.data.ingest import ingest
     from altmin_dask.data.open import open_source
     from altmin_dask.data.sample_store import SampleStore
@@ -31,10 +31,10 @@ __all__ = [
     "AltMinRecurrentRegressor",
     "AltMinRegressor",
     "Model",
-    "Pipeline",
     "RunFolder",
     "SampleStore",
     "StandardScaler",
+    "TrainingPipeline",
     "array_source",
     "ingest",
     "load_pipeline",
@@ -42,11 +42,12 @@ __all__ = [
     "sequential",
     "state_dict",
     "train",
+    "training_pipeline",
     "write_onnx",
 ]
 
 _HOMES = {
-    "config": ("Pipeline", "load_pipeline"),
+    "config": ("TrainingPipeline", "load_pipeline", "training_pipeline"),
     "estimators": (
         "AltMinAutoencoder",
         "AltMinClassifier",

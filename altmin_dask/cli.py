@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ import typer
 from rich.console import Console
 
 from altmin_dask import __version__
+from altmin_dask.cli_init import init_command
 from altmin_dask.cli_options import (
     ChunkRowsOption,
     CsvOption,
@@ -41,6 +41,7 @@ from altmin_dask.cli_options import (
     StandardizeOption,
     scheduler_at,
 )
+from altmin_dask.cli_settings import SettingsOption, settings_command
 from altmin_dask.errors import AltMinError, AltMinWarning, ConfigError, ExistsError, MissingError, RunError
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ app = typer.Typer(
     name="altmin",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
+app.command("init")(init_command)
+app.command("settings")(settings_command)
 
 _INTERRUPTED = 130  # how typer exits on Ctrl-C
 
@@ -67,10 +69,6 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder th
 PipelineArgument = Annotated[Path, typer.Argument(metavar="PIPELINE.toml", help="What to train on what.")]
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings, as --set takes them.")
-]
-SettingsOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. solver.mu=0.1."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 XOption = Annotated[
@@ -241,10 +239,10 @@ def evaluate(
 ) -> None:
     """Measure the trained network on samples with targets."""
     from altmin_dask.config import ClusterTable
-    from altmin_dask.data.labels import listed
-    from altmin_dask.display import Heartbeat, table
+    from altmin_dask.display import Heartbeat
     from altmin_dask.execution.connect import open_executor
-    from altmin_dask.inference import classes_of, evaluate_store, opened
+    from altmin_dask.inference import described, evaluate_store, opened
+    from altmin_dask.report.result_table import quality_tables
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.model import Model
     from altmin_dask.storage.run import RunFolder
@@ -256,22 +254,12 @@ def evaluate(
         open_executor(ClusterTable(), where) as executor,
     ):
         quality = evaluate_store(folder, store, executor)
-        classes = classes_of(Model.load(folder.model))
-    result: dict[str, Any] = {
-        "run": run,
-        "source": source,
-        "samples": int(quality.samples),
-        "loss": quality.mean_loss if math.isfinite(quality.mean_loss) else None,
-        "accuracy": None if classes is None else quality.accuracy,
-        "classes": classes,
-    }
+        result = described(run, source, Model.load(folder.model), store, quality)
     if as_json:
         typer.echo(json.dumps(result, allow_nan=False))
     else:
-        rows = [("samples", f"{result['samples']}"), ("loss", f"{quality.mean_loss:.6g}")]
-        if classes is not None:
-            rows += [("accuracy", f"{quality.accuracy:.2%}"), ("classes", listed(classes))]
-        Console().print(table(f"{run} on {source}", rows))
+        for part in quality_tables(result):
+            Console().print(part)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from altmin_dask.format import duration, known, number
-from altmin_dask.report.summary import summary_table
+from altmin_dask.report.result_table import result_table, training_rows
 from altmin_dask.training.callbacks import Callback, Outcome
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.progress import Progress as RunProgress
@@ -163,9 +163,11 @@ class Lines(Callback):
         self.heartbeat.said()
 
     def on_end(self, outcome: Outcome) -> None:
-        """Print what came of it."""
+        """Print what came of it: the model that is kept, and then how training went."""
+        if outcome.result is not None:
+            self.console.print(result_table(outcome.result))
         if outcome.error is None:
-            self.console.print(table("Result", summary_table(outcome.records)))
+            self.console.print(table("Training", training_rows(outcome.records)))
 
 
 class Bar(Progress):

@@ -6,6 +6,9 @@ each carries the exit code with which the command line ends.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class AltMinError(Exception):
     """Base of all errors of this package; its message is one sentence that says what to do."""
@@ -96,3 +99,22 @@ class AltMinWarning(UserWarning):
 
 class RepairWarning(AltMinWarning):
     """Pre-activations were lost or altered, and were made anew."""
+
+
+def did_you_mean(word: object, names: Iterable[str], *, more: str = "") -> str:
+    """Name what may have been meant by a word, to put behind a message; nothing where no name is near.
+
+    Parameters
+    ----------
+    word : object
+        What was written; of anything but text nothing is near.
+    names : iterable of str
+        What is known.
+    more : str
+        Put in front of the name.
+    """
+    if not isinstance(word, str):
+        return ""
+    folded = {name.casefold(): name for name in names}
+    close = get_close_matches(word.casefold(), folded, n=1)
+    return f"; did you mean {more}{folded[close[0]]}?" if close else ""

@@ -21,6 +21,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def counted_as(count: float, word: str) -> str:
+    """Write how many there are of something, as 1 sweep or 2 sweeps."""
+    return f"{count:g} {word}" if count == 1 else f"{count:,.15g} {word}s"
+
+
 def known(value: float | None, show: Callable[[float], str] = number, unknown: str = "–") -> str:
     """Write a value that may not be known: None, NaN and infinity are not."""
     return unknown if value is None or not math.isfinite(value) else show(value)

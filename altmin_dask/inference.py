@@ -30,6 +30,7 @@ from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.network import Network
 from altmin_dask.preparation import Scaling
 from altmin_dask.solvers.evaluation import Evaluation
+from altmin_dask.solvers.metrics import number
 from altmin_dask.storage.alike import check_alike
 from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checksums import storage_options
@@ -43,6 +44,7 @@ from altmin_dask.storage.weights import read_weights
 from altmin_dask.storage.zarr_chunks import ChunkView
 from altmin_dask.training.build_network import fitted
 from altmin_dask.training.checks import check_digits, check_targets, computed_with
+from altmin_dask.training.measuring import Measuring
 from altmin_dask.training.ranges import ranges_of
 from altmin_dask.types import Array
 
@@ -91,7 +93,14 @@ def opened(
     with tempfile.TemporaryDirectory(prefix="altmin-", dir=location) as temporary:
         dtype = str(model.weights[0].dtype)
         find = partial(
-            find_like, source, Path(temporary), model.scale, model.preparation, dtype, targets=targets
+            find_like,
+            source,
+            Path(temporary),
+            model.scale,
+            model.preparation,
+            dtype,
+            targets=targets,
+            chunk_rows=run.manifest.shapes().get("chunk_rows") if run.claimed else None,
         )
         store = None
         for names in [] if x or y else _own_names(run, source, targets=targets):
@@ -123,7 +132,7 @@ def _own_names(run: RunFolder, source: str, *, targets: bool) -> list[tuple[str 
 
 
 def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Evaluation:
-    """Loss and accuracy of a run's model on a store with targets.
+    """Loss of a run's model on a store with targets, and sums of which `described` makes metrics.
 
     Samples count by their weights, where the store has some.
 
@@ -141,8 +150,31 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     ranges = ranges_of(store, executor)
     check_targets(network, target, store, ranges, model.labels)
     check_digits(store, str(model.weights[0].dtype), computed_with(store, target), ranges)
+    measure = measuring_of(model, store).measure
     with _held_weights(run) as weights:
-        return Evaluation(total([executor.compute(evaluate(_step(model, network, store, target, weights)))]))
+        step = _step(model, network, store, target, weights)
+        return Evaluation(total([executor.compute(evaluate(step, measure))]), measure)
+
+
+def measuring_of(model: Model, store: SampleStore) -> Measuring:
+    """What is measured of a model on a store with targets."""
+    return Measuring.of(model.kind, fitted(model.network, store), store, model.scale, model.preparation)
+
+
+def described(run: str, source: str, model: Model, store: SampleStore, quality: Evaluation) -> dict[str, Any]:
+    """What `evaluate_store` found of a run on a source, as one JSON object."""
+    measuring = measuring_of(model, store)
+    metrics = measuring.metrics(quality)
+    return {
+        "run": run,
+        "source": source,
+        "samples": int(quality.samples),
+        "loss": number(quality.mean_loss),
+        "accuracy": metrics.get("accuracy"),
+        "classes": classes_of(model),
+        "loss_unit": measuring.loss_unit,
+        "metrics": metrics,
+    }
 
 
 def predict_store(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.sharing import check_seen
 from altmin_dask.execution.whereabouts import whereabouts
 from altmin_dask.planning.plan import Plan, make_plan
+from altmin_dask.planning.resolved import resolved
 from altmin_dask.solvers.kfac import Stream
 from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.fingerprints import fingerprint
@@ -25,8 +26,10 @@ from altmin_dask.storage.locations import is_url, local_path
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.callbacks import Callback, Callbacks, Outcome
 from altmin_dask.training.context import RunContext
+from altmin_dask.training.ending import ended_by
 from altmin_dask.training.problem import Problem, build_problem
 from altmin_dask.training.record import Record
+from altmin_dask.training.result import Result
 from altmin_dask.training.scales import warn_of_scales
 from altmin_dask.training.stores import open_stores
 from altmin_dask.training.trainer import Trainer
@@ -69,6 +72,7 @@ def train(
     stream: Stream | None = None,
     log: Callable[[str], object] = print,
     sharing: str = SHARING,
+    measured: bool = True,
 ) -> list[Record]:
     """Train a pipeline in a run folder.
 
@@ -78,8 +82,8 @@ def train(
         What to train on what, and where everything is kept.
     callbacks : sequence of Callback
         Told of the start, progress, records and the end.
-    resume : bool
-        Go on with the run in the folder.
+    resume, measured : bool
+        Go on with the run in the folder; measure the model at the end, unless of a stream, for ``result.json``.
     scheduler : str or Client, optional
         Address of a running Dask scheduler, or a client of it.
     initial, stream : tuple of ndarray, (d_i, d_{i−1} + 1), and Stream, optional
@@ -101,10 +105,9 @@ def train(
     Examples
     --------
     >>> from pathlib import Path
-    >>> from altmin_dask import RunFolder, train
-    >>> from altmin_dask.config import make_pipeline
+    >>> from altmin_dask import RunFolder, train, training_pipeline
     >>> settings = {"data": {"train": "digits:train", "scale": 16.0}, "network": {"kind": "autoencoder"}}
-    >>> pipeline = make_pipeline({**settings, "training": {"max_sweeps": 3.0}})
+    >>> pipeline = training_pipeline({**settings, "training": {"max_sweeps": 3.0}})
     >>> records = train(pipeline, RunFolder(Path("run")), log=lambda line: None)
     >>> records[-1].nested_loss < records[0].nested_loss
     True
@@ -116,7 +119,7 @@ def train(
         publisher = Publisher(executor, plan, log)
         problem = _open_problem(pipeline, run, executor, plan, log)
         context = RunContext(pipeline, problem, run, executor, stream, publisher.usage)
-        return _told(context, Callbacks([publisher, *callbacks]), initial, log)
+        return _told(context, Callbacks([publisher, *callbacks]), initial, log, measured=measured)
 
 
 @contextmanager
@@ -162,6 +165,7 @@ def _describe(
         pipeline.identity(),
         started=run.started,
         resolved=problem.settings.to_dict(),
+        settings=resolved(pipeline, problem.settings, network, place),
         stores={role: each.path if each else None for role, each in stores.items()},
         fingerprints={role: fingerprint(each.arrays) for role, each in stores.items() if each},
         shapes={
@@ -179,24 +183,51 @@ def _describe(
 
 
 def _told(
-    context: RunContext, callbacks: Callbacks, initial: Weights | None, log: Callable[[str], object]
+    context: RunContext,
+    callbacks: Callbacks,
+    initial: Weights | None,
+    log: Callable[[str], object],
+    *,
+    measured: bool,
 ) -> list[Record]:
     """Train, with all callbacks told of the start and of the end, whatever it is."""
     page = context.run.report / "performance.html"
     if context.stream is None or context.stream.state is None:  # once is enough
         warn_of_scales(context.problem.train.store)
+    trainer: Trainer | None = None
     try:
         trainer = Trainer(context, callbacks, initial)
         trainer.take_up()
         callbacks.on_start(context)
         with context.executor.profile(page) if context.pipeline.output.performance else nullcontext():
             records = trainer.train()
+        ending = trainer.ended
+        assert ending is not None  # the actions of schedules have no end
+        result = trainer.result(ending) if measured else None
     except BaseException as error:
-        callbacks.on_end(Outcome(str(error) or "interrupted", error=error))
+        result = _result_of(trainer, error, log) if measured and trainer is not None else None
+        callbacks.on_end(Outcome(str(error) or "interrupted", error=error, result=result))
         raise
-    log(trainer.ending)
-    callbacks.on_end(Outcome(trainer.ending, tuple(records)))
+    sentence = trainer.sentence(ending, records)
+    log(sentence)
+    callbacks.on_end(Outcome(sentence, tuple(records), result=result))
     return records
+
+
+def _result_of(trainer: Trainer, error: BaseException, log: Callable[[str], object]) -> Result | None:
+    """Measure the model that a run leaves which an error has ended, as far as that is possible."""
+    if trainer.ended is not None:  # it was done with training
+        return None
+    ending = ended_by(error)
+    if (
+        ending.reason == "failed" and not trainer.knows_quality
+    ):  # what would compute it may be what has failed
+        return None
+    if ending.reason == "interrupted" and not trainer.knows_quality:
+        log("the model is measured on all training samples; interrupt once more to leave that out")
+    with suppress(Exception, KeyboardInterrupt):  # the error itself is what there is to tell
+        return trainer.result(ending)
+    return None
 
 
 def _checked_plan(pipeline: Pipeline, run: RunFolder, executor: Executor | None = None) -> Plan:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from altmin_dask.errors import ConfigError
+from altmin_dask.errors import ConfigError, did_you_mean
 
 ALL = "*"
 """In place of a column's name: all that are not named."""
@@ -63,10 +63,13 @@ class TableOptions:
         for column, word in self.missing.items():
             if word not in FILLS and not str(word).startswith("constant:"):
                 where = "" if column == ALL else f" for the column {column!r}"
-                raise ConfigError(f"missing is {word!r}{where}; write {_either(FILLS)}, or constant:VALUE")
+                raise ConfigError(
+                    f"missing is {word!r}{where}; write {_either(FILLS)}, or constant:VALUE{did_you_mean(word, FILLS)}"
+                )
         for name, known in (("handle_unknown", UNKNOWN), ("dates", DATES)):
             if getattr(self, name) not in known:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; write {_either(known)}")
+                value = getattr(self, name)
+                raise ConfigError(f"{name} is {value!r}; write {_either(known)}{did_you_mean(value, known)}")
         if self.max_categories is not None and self.max_categories < 1:
             raise ConfigError(
                 f"max_categories is {self.max_categories}; a column of text becomes 1 number or more"
@@ -148,7 +151,8 @@ def _csv(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         key = _ALIASES.get(name, name)
         if key not in CSV:
-            raise ConfigError(f"csv has no option {name!r}; it has {', '.join(sorted(CSV))}")
+            meant = did_you_mean(name, (*CSV, *_ALIASES))
+            raise ConfigError(f"csv has no option {name!r}; it has {', '.join(sorted(CSV))}{meant}")
         if key in _LISTS:
             found[key] = value.split(",") if isinstance(value, str) else [str(each) for each in value]
         elif key == "header":

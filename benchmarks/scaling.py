@@ -232,12 +232,12 @@ def costs(bench: Bench, executor: Executor, tasks: list[float], options: argpars
 
 def solving(bench: Bench) -> float:
     """Seconds of a W-update and its commit; the first layer's system stays factorised, as in training."""
-    statistics, solver = bench.state.statistics, bench.pipeline.solver
-    first = ridge_system(statistics.gram[0], solver.ridge / MU)
+    statistics, ridge = bench.state.statistics, bench.pipeline.ridge
+    first = ridge_system(statistics.gram[0], ridge / MU)
 
     def solve() -> None:
         for layer, old in enumerate(bench.state.weights):
-            system = ridge_system(statistics.gram[layer], solver.ridge / MU) if layer else first
+            system = ridge_system(statistics.gram[layer], ridge / MU) if layer else first
             system.solve(statistics.cross[layer], old)
         bench.checkpoint.cursor += 1
         bench.run.commit(bench.checkpoint.to_tensors(), bench.checkpoint.to_scalars())

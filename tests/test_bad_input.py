@@ -181,7 +181,7 @@ TRAIN: dict[str, tuple[Make, list[str], str]] = {
     "output activation": (
         lambda d: foreign(d / "s.zarr", X),
         ["network.output_activation=mish"],
-        "'mish' is unknown",
+        "network.output_activation = 'mish': input should be 'identity', 'sigmoid'",
     ),
     "loss": (
         lambda d: classes(d, LABELS),

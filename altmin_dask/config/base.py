@@ -12,13 +12,18 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Table(BaseModel):
-    """A table of a pipeline."""
+    """A table of a pipeline; what stands under a setting is what help and the documentation say of it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 ONE, EACH, TABLE, WORD = FORMS = ("<one>", "<each>", "<table>", "<word>")
 """Forms of a setting that may be a value, values, a table or a word."""
+
+
+def listed(value: Any) -> Any:
+    """One number in place of a list of them, as one writes the width of a single layer."""
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def form_of(value: Any) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from altmin_dask.config.messages import describe
+from altmin_dask.config.catalogue import catalogue
+from altmin_dask.config.messages import describe, nearest
 from altmin_dask.config.pipeline import Pipeline
 from altmin_dask.errors import ConfigError, MissingError
 
@@ -51,8 +52,8 @@ def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
     return make_pipeline(settings, f"{file}: ")
 
 
-def make_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
-    """Make a pipeline of tables of settings.
+def training_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
+    """Make a pipeline of tables of settings: what a TOML file holds, as dicts.
 
     Parameters
     ----------
@@ -68,10 +69,10 @@ def make_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
 
     Examples
     --------
-    >>> from altmin_dask.config import make_pipeline
-    >>> make_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder"}}).network.start
+    >>> from altmin_dask import training_pipeline
+    >>> training_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder"}}).network.start
     'whitened'
-    >>> make_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder", "width": 3}})
+    >>> training_pipeline({"data": {"train": "digits"}, "network": {"kind": "autoencoder", "width": 3}})
     Traceback (most recent call last):
     altmin_dask.errors.ConfigError: network.width is not a setting
     """
@@ -82,18 +83,30 @@ def make_pipeline(settings: dict[str, Any], where: str = "") -> Pipeline:
         raise ConfigError(f"{where}{places}") from None
 
 
+make_pipeline = training_pipeline
+"""What it is called within the package."""
+
+
 def _apply(settings: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or len(keys) < 2 or not all(keys):
-        raise ConfigError(f"--set {override}: write table.key=value, for example solver.mu=0.1")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    table = settings
+        meant = nearest(keys[0], Pipeline) if equals and len(keys) == 1 else ""
+        raise ConfigError(f"--set {override}: write table.key=value, for example solver.mu=0.1{meant}")
+    value, table = _value(text, keys), settings
     for key in keys[:-1]:
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
             raise ConfigError(f"--set {override}: {key} is not a table")
     table[keys[-1]] = value
+
+
+def _value(text: str, keys: list[str]) -> Any:
+    """What the text of an override says: a value as TOML has them, values with commas in between, or a word."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        setting = catalogue().get(".".join(keys))
+        if "," in text and setting is not None and setting.is_list:
+            return [_value(part.strip(), []) for part in text.split(",") if part.strip()]
+        return text

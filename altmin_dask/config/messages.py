@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from difflib import get_close_matches
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from altmin_dask.config.base import FORMS
+from altmin_dask.errors import did_you_mean
 
 
 def describe(problem: Any, pipeline: type[BaseModel]) -> str:
@@ -25,25 +25,25 @@ def describe(problem: Any, pipeline: type[BaseModel]) -> str:
     path = [str(part) for part in problem["loc"] if part not in FORMS]
     place = ".".join(path)
     if problem["type"] == "extra_forbidden":
-        return f"{place} is not a setting{_meant(path[-1], _settings(pipeline, path[:-1]))}"
+        return f"{place} is not a setting{_meant(path, pipeline)}"
     if problem["type"] == "missing":
         return f"{place} is missing"
     message = problem["msg"].removeprefix("Value error, ")
     if not place:  # of settings that do not go together
         return message
-    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
-        message += _meant(problem["input"], re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
+    if isinstance(problem["input"], dict):  # of settings of one table, which says itself which
+        return (
+            message
+            if message.startswith(f"{place}.")
+            else f"{place}{'.' if len(path) == 1 else ': '}{message}"
+        )
+    if problem["type"] == "literal_error":
+        message += did_you_mean(problem["input"], re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
+    elif problem["type"] == "tuple_type":
+        message = "write a list such as [64, 32], or 64,32 behind --set"
+    elif problem["input"] != "auto" and "auto" in _words_of(path, pipeline):
+        message += did_you_mean(problem["input"], ["auto"])
     return f"{place} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
-
-
-def _settings(table: type[BaseModel], path: Iterable[str]) -> list[str]:
-    """Names of the settings of a table; none where it is no table of its own."""
-    for name in path:
-        kind = table.model_fields[name].annotation
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            return []
-        table = kind
-    return list(table.model_fields)
 
 
 def either(names: Iterable[str]) -> str:
@@ -52,6 +52,55 @@ def either(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _meant(word: str, names: Iterable[str]) -> str:
-    close = get_close_matches(word, list(names), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def tables_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Tables that a setting may be, in whatever form."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from tables_of(part)
+
+
+def nearest(key: str, pipeline: type[BaseModel]) -> str:
+    """The setting, with its table, that is called so, or nearly so; nothing where none is."""
+    places = {
+        name: f"{table}.{name}"
+        for table, field in reversed(pipeline.model_fields.items())
+        for kind in tables_of(field.annotation)
+        for name in kind.model_fields
+    }
+    if key in places:
+        return f"; did you mean {places[key]}?"
+    close = did_you_mean(key, places)
+    return re.sub(r"mean (\w+)\?$", lambda found: f"mean {places[found[1]]}?", close)
+
+
+def _meant(path: list[str], pipeline: type[BaseModel]) -> str:
+    """What an unknown key stands for: one of its own table, or else of another."""
+    near = did_you_mean(path[-1], _settings(pipeline, path[:-1])) or nearest(path[-1], pipeline)
+    return near if near or len(path) > 1 else f"; the tables are {', '.join(pipeline.model_fields)}"
+
+
+def _settings(table: type[BaseModel], path: Iterable[str]) -> list[str]:
+    """Names of the settings of a table; none where it is no table of its own."""
+    for name in path:
+        inner = list(tables_of(table.model_fields[name].annotation)) if name in table.model_fields else []
+        if not inner:
+            return []
+        table = inner[0]
+    return list(table.model_fields)
+
+
+def _words_of(path: list[str], pipeline: type[BaseModel]) -> list[str]:
+    """Words that stand for values of a setting, as "auto" does."""
+    table, *key = path
+    kinds = tables_of(pipeline.model_fields[table].annotation) if table in pipeline.model_fields else ()
+    fields = [kind.model_fields[key[0]] for kind in kinds if len(key) == 1 and key[0] in kind.model_fields]
+    return [word for field in fields for word in _literals(field.annotation)]
+
+
+def _literals(annotation: Any) -> Iterator[str]:
+    for part in get_args(annotation):
+        if isinstance(part, str):
+            yield part
+        else:
+            yield from _literals(part)

@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, PlainSerializer, PlainValidator, Tag, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Tag,
+    model_validator,
+)
 
-from altmin_dask.config.base import EACH, ONE, Count, Table, form_of
+from altmin_dask.config.base import EACH, ONE, Count, Table, form_of, listed
 from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.networks.layers import LayerSettings, read_settings
 from altmin_dask.networks.losses import LOSSES
@@ -18,10 +26,16 @@ ActivationName = Literal[*ACTIVATIONS]  # type: ignore[valid-type]
 LossName = Literal[*LOSSES]  # type: ignore[valid-type]
 Layer = Annotated[
     LayerSettings,
-    PlainValidator(read_settings),
+    PlainValidator(read_settings, json_schema_input_type=dict[str, Any]),
     PlainSerializer(lambda layer: layer.describe(), return_type=dict[str, Any]),
 ]
 """A table of any kind of layer: what it may hold is declared beside the layer."""
+Widths = Annotated[
+    tuple[Count, ...],
+    Field(strict=False),
+    BeforeValidator(listed, json_schema_input_type=Count | tuple[Count, ...]),
+]
+OutputName = Literal[*{**ACTIVATIONS, "softmax": None}]  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True)
@@ -32,21 +46,24 @@ class Kind:
     ----------
     target : {"inputs", "labels", "real"}
         What its outputs are compared with.
+    ridge : float
+        λ by which K-FAC steps hold the weights, unless another is given.
     recurrent : bool
         Whether samples are sequences.
     """
 
     target: Literal["inputs", "labels", "real"]
+    ridge: float
     recurrent: bool = False
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "autoencoder": Kind("inputs"),
-        "classifier": Kind("labels"),
-        "regressor": Kind("real"),
-        "recurrent_classifier": Kind("labels", recurrent=True),
-        "recurrent_regressor": Kind("real", recurrent=True),
+        "autoencoder": Kind("inputs", ridge=0.005),
+        "classifier": Kind("labels", ridge=1.0),  # row 46 of benchmarks/LOG.md
+        "regressor": Kind("real", ridge=1.0),
+        "recurrent_classifier": Kind("labels", ridge=0.3, recurrent=True),
+        "recurrent_regressor": Kind("real", ridge=0.3, recurrent=True),
     }
 )
 """Every kind, by the name that settings and models give it."""
@@ -57,8 +74,10 @@ class NetworkTable(Table):
     """`[network]`: a chain or a recurrent network; input and output widths follow from the data."""
 
     kind: KindName
-    hidden_layer_sizes: tuple[Count, ...] = Field(strict=False, default=(100,))
-    """Of recurrent networks, the recurrent layers."""
+    """What the network is for; what its outputs are compared with, and whether samples are sequences, follows."""
+    hidden_layer_sizes: Widths = (100,)
+    """Units of each hidden layer, from the inputs on; of recurrent networks, of the recurrent layers. One number is a
+    single layer."""
     layers: Annotated[tuple[Layer, ...], Field(strict=False)] | None = None
     """All hidden layers, one table for each, in place of hidden_layer_sizes; what a kind of layer can be told is
     declared beside it (`altmin_dask.networks.layers`)."""
@@ -71,8 +90,11 @@ class NetworkTable(Table):
         | None
     ) = None
     """One for all hidden layers, or one for each; by default sigmoid, and tanh in recurrent networks."""
-    output_activation: str | None = None
+    output_activation: OutputName | None = None
+    """Of the outputs; by default the loss's own (identity, sigmoid or softmax), and sigmoid for auto-encoders by the
+    squared loss, whose samples are then in [0, 1]."""
     loss: LossName | None = None
+    """What is minimised; by default cross_entropy for classifiers, and squared, which is ½ ‖ŷ − y‖², elsewhere."""
     classes: Annotated[int, Field(ge=2)] | None = None
     """How many classes a classifier tells apart; by default one more than the largest label for training."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -81,7 +103,7 @@ class NetworkTable(Table):
     """Glorot or He by activation; or a first layer whitened, and an output bias set, from the first samples; or every
     hidden layer trained by itself as a shallow auto-encoder of what is below. "auto" whitens auto-encoders of one
     hidden layer, which begin close to principal components, and is random elsewhere."""
-    head_layer_sizes: tuple[Count, ...] = Field(strict=False, default=())
+    head_layer_sizes: Widths = ()
     """Hidden layers on top of the recurrent ones."""
     steps: Count | None = None
     """Time steps of a sample, where x is (samples, values); by default x is (samples, steps, features)."""

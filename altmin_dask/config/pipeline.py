@@ -8,21 +8,27 @@ from pydantic import model_validator
 
 from altmin_dask.config.base import Table
 from altmin_dask.config.messages import either
-from altmin_dask.config.network import NetworkTable
+from altmin_dask.config.network import KINDS, NetworkTable
 from altmin_dask.config.solver import MuSchedule, SolverTable
 from altmin_dask.config.tables import ClusterTable, DataTable, OutputTable, TrainingTable
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import KEEP_Z
 
+RIDGE_OF_Z = 0.005
+"""λ where z persists: μ and the z that are near already hold the weights (chosen, not measured)."""
 
-class Pipeline(Table):
-    """A whole pipeline: the tables of a TOML file.
+
+class TrainingPipeline(Table):
+    """A whole pipeline, from samples to a trained network: the tables of a TOML file.
+
+    It is no pipeline of scikit-learn's, which chains estimators. `altmin settings` lists all that it may hold;
+    `load_pipeline` reads a file, `training_pipeline` makes one of dicts.
 
     Examples
     --------
-    >>> from altmin_dask import Pipeline
+    >>> from altmin_dask import TrainingPipeline
     >>> network = {"kind": "classifier", "hidden_layer_sizes": [20]}
-    >>> pipeline = Pipeline.model_validate({"data": {"train": "digits:train"}, "network": network})
+    >>> pipeline = TrainingPipeline.model_validate({"data": {"train": "digits:train"}, "network": network})
     >>> pipeline.schedule, pipeline.solver.mu
     ('kfac', 'auto')
     """
@@ -35,7 +41,7 @@ class Pipeline(Table):
     output: OutputTable = OutputTable()
 
     @model_validator(mode="after")
-    def _max_staleness_is_of_kfac(self) -> Pipeline:
+    def _max_staleness_is_of_kfac(self) -> TrainingPipeline:
         if self.training.max_staleness and not self.uses_kfac:
             raise ValueError(
                 f"training.max_staleness is for K-FAC steps; training.schedule = {self.training.schedule!r} "
@@ -44,7 +50,7 @@ class Pipeline(Table):
         return self
 
     @model_validator(mode="after")
-    def _penalty_has_its_schedule(self) -> Pipeline:
+    def _penalty_has_its_schedule(self) -> TrainingPipeline:
         name = self.solver.penalty
         penalty = PENALTIES[name]
         if self.schedule not in penalty.schedules:
@@ -62,7 +68,7 @@ class Pipeline(Table):
         return self
 
     @model_validator(mode="after")
-    def _curvature_is_known(self) -> Pipeline:
+    def _curvature_is_known(self) -> TrainingPipeline:
         if self.network.recurrent and self.solver.curvature == "exact":
             raise ValueError("solver.curvature = 'exact' is for chains; leave it out for recurrent networks")
         return self
@@ -85,9 +91,21 @@ class Pipeline(Table):
         """Whether z of every sample is kept from visit to visit."""
         return self.schedule in KEEP_Z
 
+    @property
+    def ridge(self) -> float:
+        """λ, "auto" resolved: that of the kind of network, and a small one where z persists."""
+        if self.solver.ridge != "auto":
+            return self.solver.ridge
+        return RIDGE_OF_Z if self.keeps_z else KINDS[self.network.kind].ridge
+
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed: all but where it runs, when it stops and what it leaves."""
         settings: dict[str, Any] = self.model_dump(mode="json", exclude={"cluster", "output"})
+        settings["solver"]["ridge"] = self.ridge  # its defaults by kind are younger than some runs
         for limit in ("max_sweeps", "max_cpu_seconds", "n_iter_no_change", "tol"):
             settings["training"].pop(limit)
         return settings
+
+
+Pipeline = TrainingPipeline
+"""What it is called within the package, where nothing else has that name."""

@@ -16,6 +16,10 @@ def _mu_form(value: Any) -> str:
     return WORD if value == "auto" else form_of(value)
 
 
+def _number_form(value: Any) -> str:
+    return WORD if value == "auto" else ONE
+
+
 class MuSchedule(Table):
     """μ that moves geometrically from `start` to `stop`, by `factor` a pass over the samples in the sum."""
 
@@ -34,7 +38,7 @@ class SolverTable(Table):
     """`[solver]`: the relaxation, the z-update and the W-update."""
 
     penalty: PenaltyName = "l2"
-    """How residuals are held: Σ μ_i ‖r_i‖², Σ μ_i ‖r_i‖₁, or at zero, by multipliers."""
+    """How residuals are held: Σ μ_i ‖r_i‖²; or, where z is kept, Σ μ_i ‖r_i‖₁, or at zero, by multipliers."""
     mu: Annotated[
         Annotated[Positive, Tag(ONE)]
         | Annotated[tuple[Positive, ...], Field(strict=False, min_length=1), Tag(EACH)]
@@ -52,9 +56,14 @@ class SolverTable(Table):
     """Whether ρ of L1 and multipliers follows their residuals."""
     residual_tol: NonNegative = 1e-4
     """Training with L1 or multipliers stops when every layer's primal and dual residuals are relatively smaller."""
-    ridge: NonNegative = 0.005
-    """λ of F; the Gram matrix of layer i gets λ/μ_i."""
+    ridge: Annotated[
+        Annotated[NonNegative, Tag(ONE)] | Annotated[Literal["auto"], Tag(WORD)], Discriminator(_number_form)
+    ] = "auto"
+    """λ of λ Σ_i ‖[W_i b_i]‖² beside the sum of all losses (scikit-learn's `alpha` is 2 λ). Small data sets need it,
+    large ones hardly notice. "auto": 1 for classifiers and regressors, which is made for standardised samples and more
+    than smaller ones need; 0.3 for recurrent networks; 0.005 for auto-encoders, and wherever z persists."""
     penalize_bias: bool = True
+    """Whether the ridge also holds the biases."""
     proximal: NonNegative | None = None
     """ρ relative to the mean diagonal of a Gram matrix; by default 0, and for K-FAC steps a tenth of the unknowns for
     each target number of a group."""
@@ -62,7 +71,12 @@ class SolverTable(Table):
     """σ of K-FAC steps, in units of the loss's curvature; by default 0.03 for squared error and recurrent networks,
     and 0.003 for the cross entropies of chains."""
     newton_steps: Count = 1
+    """Newton steps of z in a visit."""
     cg_iterations: Count = 2
+    """Iterations of conjugate gradients in a Newton step, at most."""
     cg_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """They end for a sample when their residual has fallen by this factor."""
     damping: NonNegative = 0.0
+    """Of the z-update (Levenberg–Marquardt), relative to μ_i."""
     curvature: Literal["gauss_newton", "exact"] = "gauss_newton"
+    """Of the z-update: Gauss–Newton by conjugate gradients, or dense Newton on the exact Hessian, for chains."""

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from altmin_dask.config.base import ONE, TABLE, WORD, Count, NonNegative, Positive, Table
 from altmin_dask.errors import ConfigError
 from altmin_dask.solvers.penalties import PENALTIES
-from altmin_dask.table_options import TABLE_SETTINGS, TableOptions
+from altmin_dask.table_options import DATES, TABLE_SETTINGS, UNKNOWN, TableOptions
 
 _SCHEDULES = dict.fromkeys(name for penalty in PENALTIES.values() for name in penalty.schedules)
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -29,11 +29,12 @@ class DataTable(Table):
     """`[data]`: sample stores, or sources that are first ingested into the run folder."""
 
     train: str
+    """Samples for training: a sample store, or a source that is ingested into the run folder first."""
     x: str | None = None
     """Name of the array of inputs of a source of named arrays, or of the columns of a table, with commas in between; by
     default ``x``, and all columns but the targets."""
     y: str | None = None
-    """The same of the targets; by default ``y``."""
+    """Name of the array, or of the columns, of the targets; by default ``y``."""
     validation: (
         Annotated[Annotated[str, Tag(WORD)] | Annotated[Share, Tag(ONE)], Discriminator(_form_of_validation)]
         | None
@@ -49,7 +50,7 @@ class DataTable(Table):
     """Whether every number of raw sources, and real targets, are brought to mean 0 and variance 1 instead."""
     shuffle: bool = True
     """Whether rows of raw sources are brought into a random order, which the seed decides (`ingest`)."""
-    chunk_rows: int | Literal["auto"] | None = None
+    chunk_rows: Count | Literal["auto"] | None = None
     """Rows in a chunk of stores made from raw sources; by default about 8 MiB of x, wherever the run takes place.
 
     "auto" makes tasks of about a second, but chunks small enough for the workers' memory, and for all threads to have
@@ -64,14 +65,14 @@ class DataTable(Table):
     ) = None
     """What becomes of missing values of raw tables: "refuse" (the default), "mean", "median", "constant" or
     "constant:VALUE"; or a table of these words by columns, with "*" for all others."""
-    handle_unknown: str | None = None
+    handle_unknown: Literal[*UNKNOWN] | None = None  # type: ignore[valid-type]
     """What becomes of values that `train` has not: "ignore" (the default: all zeros), "error" or
     "infrequent_if_exist"."""
     max_categories: Count | None = None
     """Numbers that a column of text becomes at most; by default 256."""
     min_frequency: Positive | None = None
     """In how many rows, or below 1 in which share of them, a value of text has to be to have a number of its own."""
-    dates: str | None = None
+    dates: Literal[*DATES] | None = None  # type: ignore[valid-type]
     """"days" (the default), or "cyclic": with sine and cosine of month, weekday and hour beside them."""
     csv: dict[str, str | bool | int | list[str]] | None = None
     """How csv files are read, by names of `pandas.read_csv`: sep, decimal, header, encoding, na_values, …"""
@@ -127,14 +128,17 @@ class TrainingTable(Table):
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """Share of the running mean of the weights that stays in a step (K-FAC); the mean is what is kept."""
     max_sweeps: Positive | None = None
-    """By default 10, for L1 and multipliers 80, and for K-FAC steps 20 or as many as 300 steps take."""
+    """How many times every sample is visited, at most. By default 10, for L1 and multipliers 80, and for K-FAC steps
+    20 or as many as 300 steps take."""
     max_cpu_seconds: Positive | None = None
+    """Processor seconds of training, on all processes, after which it ends; by default there is no limit."""
     n_iter_no_change: Count | None = 10
     """Training stops when the nested loss (of the validation samples, or if there are none with the ridge) has not
-    improved by `tol` in so many records; None never stops it."""
+    improved by `tol` in so many records; as many as there are records never do."""
     tol: NonNegative = 1e-3
     """Relative improvement of the best loss that counts."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Decides the first weights, the order of rows and groups, and the samples held out."""
     evaluation_rows: Count = 10_000
     """About how many training rows the nested loss of a record is taken over."""
 
@@ -143,10 +147,13 @@ class ClusterTable(Table):
     """`[cluster]`: where the tasks run when no --scheduler is given."""
 
     kind: Literal["threads", "local"] = "threads"
+    """Threads of this process, or a cluster of processes on this machine."""
     workers: Count | None = None
+    """Threads, or processes of a local cluster; by default as many as there are cores."""
     threads_per_worker: Count = 1
+    """Threads of each process of a local cluster."""
     memory_limit: str = "auto"
-    """Of each worker, e.g. "2 GiB"."""
+    """Memory of each worker, e.g. "2 GiB"; "auto" is its share of the machine."""
     dashboard: Annotated[str, Field(pattern=r"^[^\s:/]*:\d{1,5}$")] = ":8787"
     """Address of a local cluster's dashboard; ":0" for any free port."""
     patience: Positive = 300.0
@@ -173,9 +180,11 @@ class OutputTable(Table):
     run: str | None = None
     """Run folder when --run is not given; by default a new one under runs/."""
     z: str | None = None
-    """Folder or URL under which z is kept, such as s3://bucket/scratch; by default the run folder."""
+    """Folder or URL under which z, and weights on their way to tasks, are kept, such as s3://bucket/scratch; by default
+    the run folder."""
     report: bool = True
-    """Write the report when training has ended."""
+    """Whether the report is written when training has ended."""
     performance: bool = False
-    """On a cluster, leave Dask's performance report of the training in the report folder."""
+    """Whether Dask's performance report of the training is left in the report folder; on a cluster."""
     title: str | None = None
+    """What report and page call the run; by default the folder's name."""

@@ -100,6 +100,7 @@ def find_like(
     x: str | None = None,
     y: str | None = None,
     targets: bool = True,
+    chunk_rows: int | None = None,
 ) -> SampleStore:
     """Open samples for a model: a store as it is, or a source that is ingested into `data`, prepared like others.
 
@@ -115,6 +116,8 @@ def find_like(
         Names of arrays or columns.
     targets : bool
         Whether there have to be targets; or else they are left out, whatever they are.
+    chunk_rows : int, optional
+        Of a store that is made; sums are rounded alike where chunks are.
 
     Raises
     ------
@@ -135,6 +138,7 @@ def find_like(
         source,
         data / "source.zarr",
         scale=left,
+        chunk_rows=chunk_rows,
         dtype=dtype,
         shuffle=False,  # predictions have the order of the samples
     )

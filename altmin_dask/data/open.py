@@ -99,6 +99,12 @@ def open_source(
     return _open(SourceSpec.parse(spec), SourceOptions(x, y, like, TableOptions.of(**tables)))
 
 
+def is_table(spec: str | os.PathLike[str]) -> bool:
+    """Tell a table, of which columns can be prepared, from arrays and what is made."""
+    wanted = SourceSpec.parse(spec)
+    return isinstance(next((kind for kind in FORMATS if kind.matches(wanted)), None), TableFormat)
+
+
 def _open(wanted: SourceSpec, options: SourceOptions) -> Source:
     matching = (kind for kind in FORMATS if kind.matches(wanted))
     if found := next(matching, None):

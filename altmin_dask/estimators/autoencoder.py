@@ -70,7 +70,6 @@ class AltMinAutoencoder(
         kw_only=False,
     )
     activation: str | tuple[str, ...] = parameter(default="sigmoid", kw_only=False)
-    ridge: float = 0.005
     max_sweeps: float | None = None
 
     _kind = "autoencoder"

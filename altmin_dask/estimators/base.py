@@ -217,6 +217,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
                     stream=Stream(self._streamed_rows, remembered) if partial else None,
                     log=print if self.verbose else lambda line: None,
                     sharing=SHARING,
+                    measured=False,
                 )
             found = learnt()
             if partial:

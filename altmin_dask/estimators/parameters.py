@@ -2,12 +2,14 @@
 
 scikit-learn wants every parameter in the signature of ``__init__``, which does nothing but keep it. That is what a
 dataclass is: `parametrized` makes one, and writes the sections "Parameters" and "Attributes" of its docstring. A
-subclass that writes ``ridge: float = 1.0`` has another default, and the same words.
+subclass that writes ``max_sweeps: float = 30`` has another default, and the same words. What a parameter may be that is
+a setting of pipelines, too, is said by the catalogue of these.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import os
 import textwrap
@@ -16,8 +18,12 @@ from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_ori
 
 import numpy as np
 
-from altmin_dask.config import NetworkTable, SolverTable, TrainingTable
+from altmin_dask.config import KINDS, NetworkTable, SolverTable, TrainingTable
+from altmin_dask.config.catalogue import catalogue
 from altmin_dask.config.messages import either
+from altmin_dask.config.pipeline import RIDGE_OF_Z
+from altmin_dask.config.uses import PARAMETERS
+from altmin_dask.errors import did_you_mean
 from altmin_dask.networks.activations import ACTIVATIONS
 
 _WIDTH = 100
@@ -69,11 +75,27 @@ def parametrized(cls: type[T_]) -> type[T_]:
     itself declares comes first, then what its bases do.
     """
     made = dataclasses.dataclass(eq=False, repr=False, match_args=False, kw_only=True)(cls)
+    _refuse_unknown(made)
     if made.__doc__:  # not under python -OO
         document = inspect.cleandoc(made.__doc__)
         document = document.replace("%(parameters)s", _described(made))
         made.__doc__ = document.replace("%(attributes)s", _LEARNT)
     return made
+
+
+def _refuse_unknown(cls: Any) -> None:
+    """Let the ``__init__`` of a class say which parameter may have been meant by one that it has not."""
+    init, names = cls.__init__, [field.name for field in dataclasses.fields(cls)]
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **given: Any) -> None:
+        for name in given:
+            if name not in names:
+                more = did_you_mean(name, names) or "; help() of it describes those that it has"
+                raise TypeError(f"{type(self).__name__} has no parameter {name!r}{more}")
+        init(self, *args, **given)
+
+    cls.__init__ = __init__
 
 
 def _described(cls: Any) -> str:
@@ -85,7 +107,8 @@ def _described(cls: Any) -> str:
 
     ordered = sorted(dataclasses.fields(cls), key=lambda field: (field.kw_only, nearest(field)))
     return "\n".join(
-        f"{field.name} : {field.type}, default {field.default!r}\n" + _paragraph(_doc(cls, field.name))
+        f"{field.name} : {field.type}, default {field.default!r}\n"
+        + _paragraph(f"{_doc(cls, field.name)}{_range(field)}")
         for field in ordered
     )
 
@@ -95,6 +118,17 @@ def _doc(cls: Any, name: str) -> str:
     declared = (vars(base).get("__dataclass_fields__", {}).get(name) for base in cls.__mro__)
     words = (field.metadata["doc"] for field in declared if field is not None and "doc" in field.metadata)
     return str(next(words))
+
+
+def _range(field: dataclasses.Field[Any]) -> str:
+    """What numbers a parameter may be; words, and what is no setting of pipelines, its own text says."""
+    allowed = catalogue()[PARAMETERS[field.name]].allowed if field.name in PARAMETERS else ""
+    if "number" not in allowed:
+        return ""
+    if "str" not in str(field.type):
+        allowed = allowed.removesuffix(' or "auto"')
+    none = " or None" if "None" in str(field.type) else ""
+    return f" May be {allowed.replace(chr(34), chr(39))}{none}."
 
 
 def _paragraph(words: str) -> str:
@@ -129,10 +163,12 @@ class Parameters:
         "Weight of the penalty, of all layers or of each; 'auto' is exact constraints for K-FAC steps.",
         default="auto",
     )
-    ridge: float = parameter(
+    ridge: float | str = parameter(
         "λ of λ Σ_i ‖[W_i b_i]‖² beside the sum of all losses (scikit-learn's ``alpha`` is 2 λ). Small data sets need "
-        "it, large ones hardly notice.",
-        default=1.0,
+        f"it, large ones hardly notice. 'auto' is {KINDS['classifier'].ridge:g} for classifiers and regressors, "
+        f"{KINDS['recurrent_classifier'].ridge:g} for sequences, {KINDS['autoencoder'].ridge:g} for auto-encoders, and "
+        f"{RIDGE_OF_Z:g} for schedules other than 'kfac'.",
+        default="auto",
     )
     proximal: float | None = parameter(
         "ρ of the steps relative to the mean diagonal of a Gram matrix; None follows from the network and the group.",
@@ -153,7 +189,9 @@ class Parameters:
         "ridge.",
         default=False,
     )
-    validation_fraction: float = parameter("Share of samples held out if `early_stopping`.", default=0.1)
+    validation_fraction: float = parameter(
+        "Share of samples held out if `early_stopping`: a number above 0 and below 1.", default=0.1
+    )
     n_iter_no_change: int | None = parameter(
         "Training stops when the loss has not improved by `tol` (relatively) in so many records, about one a sweep; "
         "None never stops it.",

@@ -68,7 +68,6 @@ class RecurrentEstimator(AltMinEstimator):
         "'auto' is the identity for rectifiers, and orthogonal elsewhere.",
         default="auto",
     )
-    ridge: float = 0.3
     max_sweeps: float | None = None
 
     def _sequences(self, X: Any, lengths: Any, steps: int | None = None) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from distributed import Client, get_client, get_worker
 
 from altmin_dask.config import Pipeline, make_pipeline
+from altmin_dask.config.messages import nearest
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
 from altmin_dask.errors import ConfigError
@@ -77,6 +78,7 @@ def pipeline_of(
         if not dot or table in ("data", "output"):
             raise ConfigError(
                 f"settings has {name!r}; write 'network.…', 'solver.…', 'training.…' or 'cluster.…'"
+                f"{'' if dot else nearest(name, Pipeline)}"
             )
         tables.setdefault(table, {})[key] = value
     if tables["network"].get("layers") is not None:  # in place of the widths, which have a default

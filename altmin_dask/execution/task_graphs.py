@@ -21,6 +21,7 @@ from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.solvers.evaluation import Evaluation, Moments, RelaxedSums
 from altmin_dask.solvers.kernels import VisitSums, sends_inputs
 from altmin_dask.solvers.kronecker import MATRICES, Forms, KroneckerSums, QuadraticModel
+from altmin_dask.solvers.measures import NOTHING, Measure
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.solvers.statistics import Statistics
@@ -236,9 +237,10 @@ def _thin(index: int, arrays: Mapping[str, Array], shares: tuple[Share, ...], ev
     return tasks.thin(arrays["values"], shares[index], every)
 
 
-def evaluate(step: Step) -> da.Array:
-    """Packed `altmin_dask.solvers.evaluation.Evaluation` of the real network."""
-    return step.few(tasks.evaluate, packed_size(Evaluation.layout()))
+def evaluate(step: Step, measure: Measure = NOTHING) -> da.Array:
+    """Packed `altmin_dask.solvers.evaluation.Evaluation` of the real network; a measure is of all chunks of a store."""
+    columns, chunk_rows = packed_size(Evaluation.layout(measure)), step.samples.store.chunk_rows
+    return step.few(tasks.evaluate, columns, measure=measure, chunk_rows=chunk_rows)
 
 
 def tree_sum(rows: da.Array, split_every: int, name: str = "altmin_sum") -> da.Array:

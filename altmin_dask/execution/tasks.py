@@ -26,6 +26,7 @@ from altmin_dask.solvers.kernels import (
     visit_chunk,
 )
 from altmin_dask.solvers.kronecker import MATRICES, Forms
+from altmin_dask.solvers.measures import NOTHING, Measure
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.storage.weights import read_weights
@@ -206,8 +207,17 @@ def quadratic_model(
         return computed([partial(model_of, rows) for rows in shares[index].slices(every)])[None]
 
 
-def evaluate(index: int, arrays: Mapping[str, Array], *, context: TaskContext, weights: str) -> Array:
-    """Packed `altmin_dask.solvers.evaluation.Evaluation` of a chunk."""
+def evaluate(
+    index: int,
+    arrays: Mapping[str, Array],
+    *,
+    context: TaskContext,
+    weights: str,
+    measure: Measure = NOTHING,
+    chunk_rows: int = 0,
+) -> Array:
+    """Packed `altmin_dask.solvers.evaluation.Evaluation` of a chunk; with a measure, all chunks take part."""
     with single_threaded_blas(), activity("evaluate"):
         batch = context.arrange(arrays)
-        return evaluate_chunk(context.network, read_weights(weights), batch).vector[None]
+        now = read_weights(weights)
+        return evaluate_chunk(context.network, now, batch, measure, index * chunk_rows).vector[None]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
-from altmin_dask.errors import ConfigError
+from altmin_dask.errors import ConfigError, did_you_mean
 from altmin_dask.types import Array
 
 
@@ -416,4 +416,6 @@ def get_activation(name: str) -> Activation:
     try:
         return ACTIVATIONS[name]
     except KeyError:
-        raise ConfigError(f"activation '{name}' is unknown; choose one of {', '.join(ACTIVATIONS)}") from None
+        raise ConfigError(
+            f"activation '{name}' is unknown; choose one of {', '.join(ACTIVATIONS)}{did_you_mean(name, ACTIVATIONS)}"
+        ) from None

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from altmin_dask.errors import ConfigError
+from altmin_dask.errors import ConfigError, did_you_mean
 from altmin_dask.networks.activations import Activation, get_activation, sigmoid, softplus
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.types import Array
@@ -124,6 +124,10 @@ class Loss(Protocol):
         """ρ that L1 and multipliers begin with, unless told otherwise: too little against its curvature diverges."""
 
     @property
+    def unit(self) -> str:
+        """What its value is, for those who read one."""
+
+    @property
     def elementwise(self) -> bool:
         """Whether its curvature in z is always a diagonal."""
 
@@ -158,6 +162,7 @@ class Squared:
 
     activation: Activation
     name: str = "squared"
+    unit: str = "½ Σ (output − target)²"
     output_damping: float = 0.03
     elementwise: bool = True
 
@@ -211,6 +216,7 @@ class BinaryCrossEntropy:
     """ℓ = Σ_j softplus(z_j) − y_j z_j: sigmoid outputs, targets in [0, 1]."""
 
     name: str = "binary_cross_entropy"
+    unit: str = "binary cross-entropy in nats, the sum over outputs"
     output_activation: str = "sigmoid"
     target: str = "real"
     output_damping: float = 0.003  # its curvature fades as samples are fitted
@@ -252,6 +258,7 @@ class CrossEntropy:
     """ℓ = log Σ_j exp(z_j) − z_y: softmax outputs, y the class label."""
 
     name: str = "cross_entropy"
+    unit: str = "cross-entropy in nats"
     output_activation: str = "softmax"
     target: str = "labels"
     output_damping: float = 0.003
@@ -324,5 +331,7 @@ def get_loss(name: str, output_activation: str | None = None) -> Loss:
         If there is no such loss, or it does not go with that activation.
     """
     if name not in LOSSES:
-        raise ConfigError(f"loss '{name}' is unknown; choose one of {', '.join(LOSSES)}")
+        raise ConfigError(
+            f"loss '{name}' is unknown; choose one of {', '.join(LOSSES)}{did_you_mean(name, LOSSES)}"
+        )
     return LOSSES[name](output_activation)

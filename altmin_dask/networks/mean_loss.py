@@ -78,6 +78,12 @@ class MeanLoss:
         return self.base.dual_rho
 
     @property
+    def unit(self) -> str:
+        """As of ℓ, and what is done with it."""
+        each = "" if self.steps is None else ", the mean over steps"
+        return f"{self.base.unit}{each}"
+
+    @property
     def elementwise(self) -> bool:
         """As of ℓ."""
         return self.base.elementwise
@@ -105,24 +111,24 @@ class MeanLoss:
 
     def predict(self, z: Array, out: Array | None = None) -> Array:
         """A = φ_L(z)."""
-        rows = self.base.predict(self._rows(z), None if out is None else self._rows(out))
+        rows = self.base.predict(self.each(z), None if out is None else self.each(out))
         return rows.reshape(z.shape)
 
     def inverse(self, mean: Array) -> Array:
         """A z at which φ_L(z) is near a mean target."""
-        return self._rows(self.base.inverse(mean.reshape(self.steps or 1, -1).mean(axis=0))[None])[0]
+        return self.each(self.base.inverse(mean.reshape(self.steps or 1, -1).mean(axis=0))[None])[0]
 
     def value(self, z: Array, a: Array, targets: Targets, work: Workspace | None = None) -> Array:
         """The loss of every sample, (n,)."""
-        return _mean(self.base.value(self._rows(z), self._rows(a), self._each(targets), work), targets)
+        return _mean(self.base.value(self.each(z), self.each(a), self.each_target(targets), work), targets)
 
     def magnitude(self, z: Array, a: Array, targets: Targets) -> Array:
         """The size of what `value` adds up, (n,), as of ℓ."""
-        return _mean(self.base.magnitude(self._rows(z), self._rows(a), self._each(targets)), targets)
+        return _mean(self.base.magnitude(self.each(z), self.each(a), self.each_target(targets)), targets)
 
     def gradient(self, z: Array, a: Array, targets: Targets, work: Workspace | None = None) -> Array:
         """∂/∂z."""
-        rows = self.base.gradient(self._rows(z), self._rows(a), self._each(targets), work)
+        rows = self.base.gradient(self.each(z), self.each(a), self.each_target(targets), work)
         if targets.shares is not None:
             rows *= targets.shares.reshape(-1, 1).astype(rows.dtype)
         return rows.reshape(z.shape)
@@ -130,13 +136,13 @@ class MeanLoss:
     def curvature(self, z: Array, a: Array, targets: Targets, work: Workspace | None = None) -> Curvature:
         """The Gauss–Newton curvature, positive semi-definite everywhere."""
         return self._side_by_side(
-            self.base.curvature(self._rows(z), self._rows(a), self._each(targets), work), targets
+            self.base.curvature(self.each(z), self.each(a), self.each_target(targets), work), targets
         )
 
     def hessian(self, z: Array, a: Array, targets: Targets) -> Curvature:
         """The exact second derivative in the same form; its weights may be negative."""
         return self._side_by_side(
-            self.base.hessian(self._rows(z), self._rows(a), self._each(targets)), targets
+            self.base.hessian(self.each(z), self.each(a), self.each_target(targets)), targets
         )
 
     def arrays(
@@ -149,18 +155,29 @@ class MeanLoss:
                 yield ArraySpec(name, size // steps, steps, rows)
 
     def hits(self, z: Array, targets: Targets) -> Array:
-        """Share of each sample's labels that are the largest output, times its weight, (n,); of other targets 0."""
-        return _mean(self.base.hits(self._rows(z), self._each(targets)), targets)
+        """Whether the label of each output is the largest one, (n T,); of other targets 0."""
+        return self.base.hits(self.each(z), self.each_target(targets))
 
-    def _rows(self, array: Array) -> Array:
-        """One row for every output."""
+    def counts(self, batch: Batch) -> Array:
+        """How much each output counts in a metric, (n T,): as much as its sample, and 0 without a target."""
+        n, steps = len(batch), self.steps
+        counts = np.ones((n, steps or 1))
+        if batch.sample_weight is not None:
+            counts *= batch.sample_weight.reshape(n, 1)
+        if steps is not None:
+            y = batch.x if batch.y is None else batch.y
+            counts *= _valid(y.reshape(n, steps, -1), self.target == "labels", batch.lengths)
+        return counts.ravel()
+
+    def each(self, array: Array) -> Array:
+        """One row for every output of z or a."""
         return array if self.steps is None else array.reshape(len(array) * self.steps, -1)
 
-    def _each(self, targets: Targets) -> Array:
+    def each_target(self, targets: Targets) -> Array:
         """One target for every output."""
         if self.steps is None:
             return targets.y
-        return targets.y.reshape(-1) if self.target == "labels" else self._rows(targets.y)
+        return targets.y.reshape(-1) if self.target == "labels" else self.each(targets.y)
 
     def _side_by_side(self, curvature: Curvature, targets: Targets) -> Curvature:
         """The matrices of every sample's outputs, times their shares."""
@@ -183,9 +200,15 @@ def _mean(values: Array, targets: Targets) -> Array:
 def _mean_over_steps(y: Array, labels: bool, steps: int, lengths: Array | None) -> tuple[Array, Array]:
     """Targets, (n, T d) or labels (n, T), 0 where there are none, and the steps' shares in the mean, (n, T)."""
     each = y.reshape(len(y), steps, -1)
-    valid = each[:, :, 0] >= 0 if labels else ~np.isnan(each[:, :, 0])
-    if lengths is not None:
-        valid &= np.arange(steps) < lengths.reshape(-1, 1)
+    valid = _valid(each, labels, lengths)
     if not valid.all():
         y = np.where(valid[:, :, None], each, each.dtype.type(0)).reshape(y.shape)
     return y, valid / np.maximum(valid.sum(axis=1, keepdims=True), 1)
+
+
+def _valid(each: Array, labels: bool, lengths: Array | None) -> Array:
+    """Which steps have a target, (n, T), of targets (n, T, d)."""
+    valid: Array = each[:, :, 0] >= 0 if labels else ~np.isnan(each[:, :, 0])
+    if lengths is not None:
+        valid &= np.arange(each.shape[1]) < lengths.reshape(-1, 1)
+    return valid

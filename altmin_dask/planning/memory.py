@@ -20,6 +20,7 @@ from altmin_dask.solvers.exact_newton import SLAB_BYTES
 from altmin_dask.solvers.gauss_newton import step_arrays
 from altmin_dask.solvers.kronecker import Forms
 from altmin_dask.solvers.line_search import search_arrays
+from altmin_dask.solvers.measures import most_numbers
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalty import SplitPenalty
 from altmin_dask.solvers.statistics import DOUBLE, Statistics
@@ -223,14 +224,15 @@ def enter_task(work: Workload) -> Task:
     return Task(scratch, held, row, work.chunks)
 
 
-def evaluate_task(work: Workload, chunk_rows: int) -> Task:
-    """A forward pass and its loss."""
+def evaluate_task(work: Workload, chunk_rows: int, rows: int) -> Task:
+    """A forward pass, its loss, and what metrics of all of so many rows are made of."""
     n, block = chunk_rows, min(chunk_rows, work.block_rows)
     x, y = n * work.x_bytes, n * work.y_bytes
     converted = n * work.itemsize * work.widths[-1] if work.y_converted else 0
     loss = block * work.itemsize * (sum(work.widths) + 3 * work.widths[-1])
-    held = max(x * (3 if work.compressed else 2), x + y + converted + max(forward_pass(work), loss))
-    return Task({}, held, 0, work.chunks)
+    row = DOUBLE * most_numbers(work.network, rows)
+    held = max(x * (3 if work.compressed else 2), x + y + converted + row + max(forward_pass(work), loss))
+    return Task({}, held, row, math.ceil(rows / n))
 
 
 def objective_task(work: Workload) -> Task:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,13 @@ from altmin_dask.planning.projection import (
     task_rows,
     usable,
 )
+from altmin_dask.planning.resolved import changed, resolved
 from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.table_options import for_like
 from altmin_dask.training.build_network import DatasetSpec, make_network
-from altmin_dask.training.defaults import group_rows, left_open, piece_rows, resolve
+from altmin_dask.training.defaults import group_rows, piece_rows, resolve
 from altmin_dask.training.labels import find_classes
 from altmin_dask.training.stores import undivided
 
@@ -65,8 +66,8 @@ class Plan:
         Where.
     raw : bool
         Whether the training samples are no store yet, so that `chunk_rows` can be chosen.
-    settings : tuple of (str, str, object)
-        Table, key and value of what the pipeline leaves open.
+    changed, settings : mapping of str to object
+        By ``table.key``: what the pipeline has otherwise than by default, and what it leaves open comes to.
     source : Source or None
         What the training store is to be made of: a table has been gone through to know it, which is not done again.
     """
@@ -75,7 +76,8 @@ class Plan:
     projection: Projection
     place: Resources
     raw: bool
-    settings: tuple[tuple[str, str, Any], ...] = ()
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     source: Source | None = None
 
     @property
@@ -107,7 +109,8 @@ class Plan:
             "memory_limit": self.place.memory_limit,
             "usable_share": USABLE,
             "fits": self.fits,
-            "settings": {f"{table}.{key}": value for table, key, value in self.settings},
+            "changed": dict(self.changed),
+            "settings": dict(self.settings),
         }
 
     def lines(self) -> list[tuple[str, str]]:
@@ -146,7 +149,8 @@ class Plan:
             ("statistics of a task", _size(projection.task_statistics)),
             ("statistics of a group", _size(projection.group_statistics)),
             (f"fits in {USABLE:.0%} of the limit", "yes" if self.fits else "no"),
-            *((f"{table}.{key}, by default", setting(value)) for table, key, value in self.settings),
+            *((f"{key}, changed", setting(value)) for key, value in self.changed.items()),
+            *((f"{key}, by default", setting(value)) for key, value in self.settings.items()),
         ]
 
     @property
@@ -238,22 +242,19 @@ def make_plan(
     work = _workload(pipeline, network, train, validation, place)
     if train.raw:
         work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)
-    resolved = resolve(
+    run = resolve(
         pipeline, network, work.rows, work.chunk_rows, shuffled=train.shuffled, place=place, begun=begun
     )
     work = replace(
         work,
-        group_chunks=max(
-            work.group_chunks, resolved.group_chunks
-        ),  # of batch sweeps all, whatever their rows
-        pieces=resolved.pieces or 1,
-        incremental=resolved.group_chunks < work.chunks,
-        model_every=resolved.model_every or 1,
+        group_chunks=max(work.group_chunks, run.group_chunks),  # of batch sweeps all, whatever their rows
+        pieces=run.pieces or 1,
+        incremental=run.group_chunks < work.chunks,
+        model_every=run.model_every or 1,
         max_staleness=pipeline.training.max_staleness,
     )
-    settings_open = tuple(left_open(pipeline.model_dump(mode="json"), resolved.to_dict()))
-    source = train.source if train.raw else None
-    return Plan(work, project(work), place, train.raw, settings_open, source)
+    came_to, source = resolved(pipeline, run, network, place), train.source if train.raw else None
+    return Plan(work, project(work), place, train.raw, changed(pipeline), came_to, source)
 
 
 def _workload(

@@ -105,9 +105,9 @@ def project(work: Workload) -> Projection:
         tasks, z_row, readings = _persistent(work), work.latent_bytes, 2
         kept = 0
     group = min(work.group_chunks, work.chunks)
-    tasks.append(evaluate_task(work, work.chunk_rows))
+    tasks.append(evaluate_task(work, work.chunk_rows, work.rows))
     if work.validation_chunk_rows:
-        tasks.append(evaluate_task(work, work.validation_chunk_rows))
+        tasks.append(evaluate_task(work, work.validation_chunk_rows, work.validation_rows))
     if work.whitened:
         tasks.append(moments_task(work))
     # threads live on between tasks of one kind and of another, and so do their scratch arrays

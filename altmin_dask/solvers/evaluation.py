@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import Workspace
-from altmin_dask.solvers.packing import Layout, PackedArrays, split_layers
+from altmin_dask.solvers.measures import NOTHING, Measure, Outputs
+from altmin_dask.solvers.packing import Layout, PackedArrays, packed_size, split_layers
 from altmin_dask.types import Array, Batch, Weights
 
 numbers_may_overflow = np.errstate(over="ignore", invalid="ignore")
@@ -64,23 +68,39 @@ class RelaxedSums(PackedArrays):
 class Evaluation(PackedArrays):
     """Quality of the real network on some samples: sums over samples, which add up over chunks.
 
+    Parameters
+    ----------
+    vector : ndarray, optional
+        Sums; zeros by default.
+    measure : Measure
+        What else is summed.
+
     Attributes
     ----------
-    samples, loss, correct : ndarray, ()
-        Number of samples, Σ ℓ of a forward pass, and how many are classified rightly (0 without labels).
+    samples, loss : ndarray, ()
+        Number of samples, Σ ℓ of a forward pass.
+    counted, correct : ndarray, ()
+        Σ of the weights of outputs, of every step that has a target, and of those that are classified rightly (0
+        without labels).
+    more : ndarray
+        What the measure adds up, packed.
     """
 
     samples: Array
     loss: Array
+    counted: Array
     correct: Array
+    more: Array
 
-    def __init__(self, vector: Array | None = None) -> None:
-        super().__init__(self.layout(), vector)
+    def __init__(self, vector: Array | None = None, measure: Measure = NOTHING) -> None:
+        self.measure = measure
+        super().__init__(self.layout(measure), vector)
 
     @staticmethod
-    def layout() -> Layout:
-        """Three numbers."""
-        return {"samples": (), "loss": (), "correct": ()}
+    def layout(measure: Measure = NOTHING) -> Layout:
+        """Four numbers, and those of the measure."""
+        more = {"more": (packed_size(measure.layout()),)}
+        return {"samples": (), "loss": (), "counted": (), "correct": (), **more}
 
     @property
     def mean_loss(self) -> float:
@@ -89,8 +109,12 @@ class Evaluation(PackedArrays):
 
     @property
     def accuracy(self) -> float:
-        """Share of samples classified rightly."""
-        return float(self.correct / self.samples)
+        """Share of labels predicted rightly."""
+        return float(self.correct / self.counted)
+
+    def metrics(self, names: Sequence[Any] | None = None, units: Array | None = None) -> dict[str, Any]:
+        """What the measure tells (`altmin_dask.solvers.measures.Measure.metrics`)."""
+        return self.measure.metrics(self.more, names, units)
 
 
 def moments_chunk(network: Network, batch: Batch, *, with_gram: bool = True) -> Moments:
@@ -128,13 +152,18 @@ def objective_chunk(network: Network, weights: Weights, batch: Batch, z: Array) 
 
 
 @numbers_may_overflow
-def evaluate_chunk(network: Network, weights: Weights, batch: Batch) -> Evaluation:
-    """The nested loss, and for labels the hits, of a chunk."""
-    sums, loss = Evaluation(), network.loss
+def evaluate_chunk(
+    network: Network, weights: Weights, batch: Batch, measure: Measure = NOTHING, first: int = 0
+) -> Evaluation:
+    """The nested loss, for labels the hits, and what a measure adds up, of a chunk whose first sample has a number."""
+    sums, loss, steps = Evaluation(measure=measure), network.loss, network.loss.steps or 1
     sums.samples += len(batch)
-    for _, block in batch.blocks(network.block_rows):
+    for rows, block in batch.blocks(network.block_rows):
         z = network.forward(weights, block)[-1]
         targets = loss.targets(block, z.dtype)
-        sums.loss += loss.value(z, loss.predict(z), targets).sum(dtype=np.float64)
-        sums.correct += loss.hits(z, targets).sum()
+        a, counts = loss.predict(z), loss.counts(block)
+        sums.loss += loss.value(z, a, targets).sum(dtype=np.float64)
+        sums.counted += counts.sum()
+        sums.correct += np.dot(counts, loss.hits(z, targets))
+        measure.add(sums.more, Outputs(loss, z, a, targets, counts, (first + rows.start) * steps))
     return sums

@@ -34,7 +34,12 @@ def write_tensors(
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -58,6 +58,7 @@ class Manifest:
         started: bool = False,
         z: str | None = None,
         resolved: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
         stores: Mapping[str, str | None] | None = None,
         shapes: Mapping[str, Any] | None = None,
         fingerprints: Mapping[str, Mapping[str, str]] | None = None,
@@ -73,8 +74,8 @@ class Manifest:
             Whether a state has been committed.
         z : str, optional
             Folder or URL under which z is kept, if not in the run folder; the first time decides.
-        resolved : mapping, optional
-            What is run where the pipeline leaves it open, JSON-ready.
+        resolved, settings : mapping, optional
+            What is run where the pipeline leaves it open, JSON-ready; and the same by ``table.key``, for people.
         stores : mapping, optional
             Paths of the sample stores by role; those inside the folder move with it.
         shapes : mapping, optional
@@ -105,6 +106,7 @@ class Manifest:
             "identity": identity,
             "pipeline": pipeline,
             "resolved": resolved or old.get("resolved"),
+            "settings": settings or old.get("settings"),
             "z": old.get("z") or z,
             "stores": self._movable(stores) if stores else old.get("stores"),
             "shapes": shapes or old.get("shapes"),

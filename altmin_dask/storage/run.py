@@ -8,6 +8,7 @@
     RUN/steps/                    weights on their way to the tasks of a step
     RUN/data/*.zarr               sample stores that the run made itself, from sources that are not stores
     RUN/model/                    the model of the best record
+    RUN/result.json               what that model is worth, why training ended, and the checksum of its weights
     RUN/report/                   figures and page of `altmin report`
     RUN/.lock                     held by the process that trains
 
@@ -15,11 +16,13 @@ A state is committed by renaming its file into place, so there is always a last 
 from it: a record is appended, and the model of a best one written beside its place, before the commit that makes them
 valid; then the model takes its place. What is missing of that after a kill is made good when the run is resumed, and
 what belongs to no commit is removed; the arrays of z and the files in steps/
-carry the run's mark, and whatever else is in the folder is left alone.
+carry the run's mark, and whatever else is in the folder is left alone. The result goes when training goes on; where a
+kill has left an old one beside a newer model, the checksum in it tells.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -32,7 +35,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
-from altmin_dask.storage.atomic import remove_killed, remove_partials, write_json, write_tensors
+from altmin_dask.storage.atomic import json_text, remove_killed, remove_partials, write_json, write_tensors
 from altmin_dask.storage.json_files import differences, parse_object, read_json
 from altmin_dask.storage.locations import (
     names_in,
@@ -48,7 +51,7 @@ from altmin_dask.types import Array
 
 _STATE = re.compile(r"\d{8,}\.safetensors")
 _WRITTEN = {
-    "": re.compile(r"(pipeline|progress)\.json|history\.jsonl"),
+    "": re.compile(r"(pipeline|progress|result)\.json|history\.jsonl"),
     "state/": _STATE,
     "model/": re.compile(rf"model\.json|weights\.safetensors|{STAGED.pattern}"),
     "report/": re.compile(r"(report|performance)\.html"),
@@ -242,6 +245,31 @@ class RunFolder:
         """
         return read_json(self._note_file) if self._note_file.exists() else {}
 
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write down what came of training, for the model that is there; a file that says the same stays."""
+        content = {**result, "weights": self._checksum()}
+        if self._result_file.exists() and self._result_file.read_text(encoding="utf-8") == json_text(content):
+            return
+        write_json(self._result_file, content)
+
+    def result(self) -> dict[str, Any] | None:
+        """What `write_result` was given; None where there is none, or it is of another model than the one here.
+
+        Raises
+        ------
+        DataError
+            If the file is damaged.
+        """
+        try:
+            result = read_json(self._result_file)
+            return result if result.pop("weights", None) == self._checksum() else None
+        except FileNotFoundError:
+            return None
+
+    def remove_result(self) -> None:
+        """Training goes on: what came of it is not known yet."""
+        self._result_file.unlink(missing_ok=True)
+
     def state_file(self, cursor: int) -> Path:
         """Where the state after `cursor` actions is committed."""
         return self.path.absolute() / "state" / f"{cursor:08d}.safetensors"
@@ -326,6 +354,15 @@ class RunFolder:
     @property
     def _note_file(self) -> Path:
         return self.path / "progress.json"
+
+    @property
+    def _result_file(self) -> Path:
+        return self.path / "result.json"
+
+    def _checksum(self) -> str:
+        """By which weights of a model are told from any others."""
+        with self.weights.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     @property
     def _lock(self) -> RunLock:

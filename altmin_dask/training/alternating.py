@@ -220,7 +220,9 @@ class AlternatingMinimization:
         known = Metrics(mu=self.mu, gradient_norm=gradient, samples_in_sum=int(statistics.samples))
         if not self.context.checkpoint.visits:
             return known
-        ridge = ridge_term(state.weights, solver.ridge, solver.penalize_bias) / statistics.samples
+        ridge = (
+            ridge_term(state.weights, self.context.settings.ridge, solver.penalize_bias) / statistics.samples
+        )
         known = replace(known, ridge_term=ridge, shortened=float(statistics.diagnostics[1]))
         if state.admm is None:
             rows = statistics.samples
@@ -261,10 +263,12 @@ class AlternatingMinimization:
 
     def _gradient_norm(self, group: RowGroup) -> float:
         """‖∇‖ of the real network's loss and its ridge, a mean over the samples of a group."""
-        solver, weights = self.context.pipeline.solver, self.state.weights
+        context, weights = self.context, self.state.weights
         packed = self._compute(task_graphs.gradient, group)
         sums = KroneckerSums(self.context.network.shapes, False, packed)
-        return sums.gradient_norm(weights, solver.ridge / self.context.rows, solver.penalize_bias)
+        return sums.gradient_norm(
+            weights, context.settings.ridge / context.rows, context.pipeline.solver.penalize_bias
+        )
 
     def _compute(self, make: Callable[[Step], da.Array], group: RowGroup) -> Array:
         """Carry out a step; where z was lost or altered meanwhile, make it anew first."""
@@ -411,7 +415,7 @@ class AlternatingMinimization:
             return self.first_system[1]
         system = ridge_system(
             statistics.gram[layer],
-            solver.ridge / scale,
+            self.context.settings.ridge / scale,
             penalize_bias=solver.penalize_bias,
             proximal=self.context.settings.proximal,
             precision=float(np.finfo(self.context.problem.task_context.dtype).eps),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.progress import Progress
 from altmin_dask.training.record import Record
+from altmin_dask.training.result import Result
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,14 @@ class Outcome:
         The whole history; empty after an error.
     error : BaseException or None
         What it ended with.
+    result : Result or None
+        The model that is kept, and why training ended; None where there is no model, or it could not be evaluated.
     """
 
     reason: str
     records: tuple[Record, ...] = ()
     error: BaseException | None = None
+    result: Result | None = None
 
 
 class Callback:

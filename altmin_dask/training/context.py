@@ -11,12 +11,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import count
 from typing import Any
 
 import dask.array as da
 
 from altmin_dask.config import Pipeline
+from altmin_dask.execution import task_graphs
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.pieces import WHOLE, Cut, total
 from altmin_dask.execution.samples import Samples
@@ -25,10 +27,12 @@ from altmin_dask.execution.timing import activity
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import Evaluation
 from altmin_dask.solvers.kfac import Stream
+from altmin_dask.solvers.measures import NOTHING, Measure
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.weights import WeightStore
 from altmin_dask.training.checkpoint import AlgorithmState, Checkpoint
 from altmin_dask.training.grouping import RowGroup
+from altmin_dask.training.measuring import Measuring
 from altmin_dask.training.problem import Problem
 from altmin_dask.training.progress import Usage
 from altmin_dask.types import Array
@@ -108,6 +112,14 @@ class RunContext:
     def network(self) -> Network:
         """What is trained."""
         return self.problem.task_context.network
+
+    @cached_property
+    def measuring(self) -> Measuring:
+        """What is measured on the samples that decide which model is kept."""
+        problem = self.problem
+        store = (problem.validation or problem.train).store
+        kind = self.pipeline.network.kind
+        return Measuring.of(kind, self.network, store, problem.scale, problem.preparation)
 
     @property
     def samples_in_all(self) -> int:
@@ -193,10 +205,11 @@ class RunContext:
         return Step(task_context, samples, group.chunks, token, weights, split_every, group.part, cut)
 
     def evaluate(
-        self, make: Callable[[Step], da.Array], samples: Samples, group: RowGroup, weights: str
+        self, samples: Samples, group: RowGroup, weights: str, measure: Measure = NOTHING
     ) -> Evaluation:
-        """Quality of weights on some rows."""
-        return Evaluation(self.compute(make, samples, group, weights))
+        """Quality of weights on some rows; a measure is of all."""
+        make = partial(task_graphs.evaluate, measure=measure)
+        return Evaluation(self.compute(make, samples, group, weights), measure)
 
 
 def _span_of(sweep: int) -> str:

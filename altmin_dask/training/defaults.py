@@ -72,6 +72,8 @@ class Settings:
         μ of all layers, of each, or by pass; None is the limit of exact constraints.
     rho : tuple of float or None
         ρ_1 … ρ_L that ADMM begins with, where the penalty is split.
+    ridge : float
+        λ of λ Σ_i ‖W̃_i‖² beside the sum of all losses.
     proximal : float
         ρ of the steps relative to the mean diagonal of a Gram matrix.
     output_damping : float or None
@@ -99,6 +101,7 @@ class Settings:
     outputs: int
     mu: float | tuple[float, ...] | Geometric | None
     rho: tuple[float, ...] | None
+    ridge: float
     proximal: float
     output_damping: float | None
     chunk_rows: int
@@ -120,7 +123,7 @@ class Settings:
 PLACES = {
     "data": ("chunk_rows",),
     "network": ("activation", "output_activation", "loss", "loss_at", "initialization", "outputs"),
-    "solver": ("mu", "rho", "proximal", "output_damping"),
+    "solver": ("mu", "rho", "ridge", "proximal", "output_damping"),
     "training": (
         "schedule",
         "group_chunks",
@@ -182,6 +185,7 @@ def resolve(
         outputs=network.sizes[-1],
         mu=mu,
         rho=_initial_rho(pipeline, network, mu),
+        ridge=pipeline.ridge,
         proximal=_proximal(pipeline, network, in_group),
         output_damping=(solver.output_damping or default_output_damping(network)) if kfac else None,
         chunk_rows=chunk_rows,

@@ -127,7 +127,9 @@ def _train(context: RunContext, task_context: TaskContext, layer: int) -> Weight
     training = {"schedule": "kfac", "max_staleness": 0, "seed": pipeline.training.seed + layer}
     tables = {
         "training": pipeline.training.model_copy(update=training),
-        "solver": pipeline.solver.model_copy(update={"mu": "auto", "penalty": "l2"}),
+        "solver": pipeline.solver.model_copy(
+            update={"mu": "auto", "penalty": "l2", "ridge": problem.settings.ridge}
+        ),
     }
     pipeline, store = pipeline.model_copy(update=tables), problem.train.store
     samples, settings = (

@@ -154,7 +154,7 @@ class KFACTraining:
             settings.proximal,
             settings.output_damping,
             pipeline.training.averaging,
-            pipeline.solver.ridge / context.samples_in_all,
+            settings.ridge / context.samples_in_all,
             pipeline.solver.penalize_bias,
         )
         assert settings.pieces is not None
@@ -333,7 +333,7 @@ class KFACTraining:
             return True
         settings, average = self.settings, self.state.kfac_state.average
         mean = self.files.put(average, "mean")
-        before = self.context.evaluate(task_graphs.evaluate, self.context.problem.train, group.group, mean)
+        before = self.context.evaluate(self.context.problem.train, group.group, mean)
         ridge = ridge_term(average, settings.ridge, settings.penalize_bias)
         return self.state.kfac_state.did_harm(sums, group.ridge, before.mean_loss + ridge)
 

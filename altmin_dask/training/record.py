@@ -73,7 +73,9 @@ class Record(Metrics):
     validation_loss : float
         Mean loss on the validation samples, if there are any.
     nested_accuracy, validation_accuracy : float
-        Share of the samples that are classified rightly, of labels.
+        Share of the labels that are predicted.
+    validation_r2 : float
+        R² of a regressor on the validation samples, the mean over outputs.
     """
 
     sweep: float
@@ -84,6 +86,7 @@ class Record(Metrics):
     validation_loss: float | None = None
     nested_accuracy: float | None = None
     validation_accuracy: float | None = None
+    validation_r2: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, JSON-ready: numbers, lists and None."""

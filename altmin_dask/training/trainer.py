@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
 from altmin_dask.errors import RunError
-from altmin_dask.execution import task_graphs
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.faults import LOST, explained_faults
 from altmin_dask.execution.interrupts import deferred_interrupts
@@ -22,10 +21,18 @@ from altmin_dask.training.algorithms import ALGORITHMS, restore
 from altmin_dask.training.callbacks import Callback
 from altmin_dask.training.checkpoint import Checkpoint
 from altmin_dask.training.context import RunContext
+from altmin_dask.training.ending import (
+    Ending,
+    nothing_improved,
+    seconds_are_spent,
+    settled,
+    sweeps_are_done,
+)
 from altmin_dask.training.grouping import all_rows, evaluated
 from altmin_dask.training.initialization import given_weights, initial_weights
 from altmin_dask.training.progress import Progress, Rate
 from altmin_dask.training.record import Record, read_records
+from altmin_dask.training.result import Result, read_result, write_result
 from altmin_dask.types import Weights
 
 DIVERGED = 10.0
@@ -56,7 +63,10 @@ class Trainer:
         self.initial = initial_weights if initial is None else given_weights(initial)
         self.pipeline, self.problem, self.run = context.pipeline, context.problem, context.run
         self.algorithm: Algorithm[Any] = ALGORITHMS[context.settings.schedule](context)
-        self.reason = ""
+        self.ended: Ending | None = None
+        self.kept_record = -1
+        self.kept_quality: Evaluation | None = None
+        self.known: Result | None = None
         self.rows, training = context.rows, self.pipeline.training
         self.evaluated = evaluated(context.problem.train.store, training.evaluation_rows, training.seed)
         self.commit_cost, self.last_commit = 0.0, time.monotonic()
@@ -94,19 +104,33 @@ class Trainer:
             self.context.weight_store.clear()
         return read_records(self.run)
 
+    def result(self, ending: Ending) -> Result | None:
+        """Measure and write down what came of it (`training.result.write_result`); None before there is a model.
+
+        Raises
+        ------
+        FaultError
+            If what the model is to be measured with has failed.
+        """
+        if self.kept_record < 0:
+            return None
+        records = read_records(self.run, whole=True)
+        found = self.kept_record, self.kept_quality, self.known
+        with explained_faults(str(self.run.path)), single_threaded_blas():
+            return write_result(self.context, ending, records, *found)
+
     @property
-    def ending(self) -> str:
-        """Why training ended, and which model it leaves, as a sentence."""
+    def knows_quality(self) -> bool:
+        """Whether there is a model that needs not be measured any more."""
+        return self.kept_record >= 0 and self.kept_quality is not None
+
+    def sentence(self, ending: Ending, records: Sequence[Record]) -> str:
+        """Why training ended, and which model it leaves."""
+        sweep = records[self.kept_record].sweep
         judged = self.problem.validation is not None
-        best = min(
-            read_records(self.run),
-            key=lambda record: (
-                record.regularized_loss if record.validation_loss is None else record.validation_loss
-            ),
-        )
         name = "validation loss" if judged else "nested loss"
-        name += " and ridge" if not judged and self.pipeline.solver.ridge else ""
-        return f"{self.reason}; the model is that of sweep {best.sweep:.4g}, with the lowest {name}"
+        name += " and ridge" if not judged and self.context.settings.ridge else ""
+        return f"{ending.text}; the model is that of sweep {sweep:.4g}, with the lowest {name}"
 
     def take_up(self) -> None:
         """Bring the run back to its last commit, before anybody looks at what else a kill has left.
@@ -122,6 +146,7 @@ class Trainer:
             self.run.remove_orphans()
             self.context.weight_store.clear()
             self.found = restore(self.run)
+            self.known = read_result(self.run)
 
     def begin(self) -> None:
         """Go on from the commit that was taken up, or make the first one."""
@@ -130,6 +155,7 @@ class Trainer:
             self._commit()
         else:
             self.context.checkpoint = self.found
+            self.kept_record, self.kept_quality = self.found.model, None
             self.algorithm.restore(self.found.algorithm_state)
             self.found = None
 
@@ -167,9 +193,11 @@ class Trainer:
                 self._record()
                 recorded_at = checkpoint.visits
             elif reason := self._reason_to_stop():
-                self.reason = reason
+                self.ended = reason
                 break
             else:
+                if not acted:
+                    self.run.remove_result()
                 visits = advance(self.context, algorithm, action)
                 if visits:
                     self.group = getattr(action, "group", 0)
@@ -185,23 +213,23 @@ class Trainer:
         elif acted:  # the limit that was met holds for whoever resumes
             self._commit()
 
-    def _reason_to_stop(self) -> str:
-        """Why training ends here; nothing as long as it goes on."""
+    def _reason_to_stop(self) -> Ending | None:
+        """Why training ends here; None as long as it goes on."""
         limits, checkpoint = self.pipeline.training, self.checkpoint
         if limits.max_cpu_seconds is not None:
             self.context.charge()
             if checkpoint.cpu_seconds >= limits.max_cpu_seconds:
-                return f"{limits.max_cpu_seconds:g} CPU seconds are spent"
+                return seconds_are_spent(limits.max_cpu_seconds)
         stale = checkpoint.records - 1 - checkpoint.best_record
         # records are close together at first: samples that no step has seen yet may still make a difference
         seen = checkpoint.visits - checkpoint.best_visits >= self.rows
         if limits.n_iter_no_change is not None and stale >= limits.n_iter_no_change and seen:
-            return f"the loss has not improved in {stale} records"
+            return nothing_improved(limits.n_iter_no_change)
         if self.algorithm.converged:
-            return "the constraints are met and nothing moves any more (solver.residual_tol)"
+            return settled()
         if checkpoint.visits + self.algorithm.pending_samples >= self.context.settings.max_sweeps * self.rows:
-            return f"{self.context.settings.max_sweeps:g} sweeps are done"
-        return ""
+            return sweeps_are_done(self.context.settings.max_sweeps)
+        return None
 
     def _drain(self) -> None:
         """Finish what is pending."""
@@ -225,13 +253,15 @@ class Trainer:
         """Evaluate the network and commit a record, of the best one also the model; only the commit is on the clock."""
         self._drain()
         with self.context.off_the_clock():
-            record = self._evaluate()
+            record, quality = self._evaluate()
         self._commit()
+        if self.checkpoint.model != self.kept_record:
+            self.kept_record, self.kept_quality = self.checkpoint.model, quality
         with self.context.off_the_clock():  # whoever is told may look at the model
             self.callback.on_record(record)
 
-    def _evaluate(self) -> Record:
-        """Make a record, and of the best one the model, for the next commit."""
+    def _evaluate(self) -> tuple[Record, Evaluation | None]:
+        """Make a record, and of the best one the model, for the next commit; and what it is judged by, if all of it."""
         checkpoint, problem = self.checkpoint, self.problem
         nested, validation = self._measured()
         if self.algorithm.tentative and not math.isfinite((validation or nested).mean_loss):
@@ -240,6 +270,7 @@ class Trainer:
         ridge = self._ridge()
         self._check((validation or nested).mean_loss, ridge)
         labels = problem.train.target == "labels"
+        measured = self.context.measuring.metrics(validation) if validation else {}
         record = Record(
             sweep=checkpoint.visits / self.rows,
             cpu_seconds=checkpoint.cpu_seconds,
@@ -248,22 +279,24 @@ class Trainer:
             regularized_loss=nested.mean_loss + ridge / self.context.samples_in_all,
             validation_loss=validation.mean_loss if validation else None,
             nested_accuracy=nested.accuracy if labels else None,
-            validation_accuracy=validation.accuracy if validation and labels else None,
+            validation_accuracy=measured.get("accuracy"),
+            validation_r2=measured.get("r2"),
             **vars(self.algorithm.metrics),
         )
         self._judge(record)
         self.last = record
         checkpoint.history_bytes = self.run.append(record.to_dict())
-        return record
+        return record, validation
 
     def _measured(self) -> tuple[Evaluation, Evaluation | None]:
         """Quality on training samples, and on all for validation."""
         problem, file = self.problem, self.algorithm.publish()
-        nested = self.context.evaluate(task_graphs.evaluate, problem.train, self.evaluated, file)
+        nested = self.context.evaluate(problem.train, self.evaluated, file)
         if problem.validation is None:
             return nested, None
         every = all_rows(problem.validation.store)
-        return nested, self.context.evaluate(task_graphs.evaluate, problem.validation, every, file)
+        measure = self.context.measuring.measure
+        return nested, self.context.evaluate(problem.validation, every, file, measure)
 
     def _judge(self, record: Record) -> None:
         """Count a record, and write the model of the best one beside its place."""
@@ -288,8 +321,8 @@ class Trainer:
 
     def _ridge(self) -> float:
         """λ Σ ‖W̃_i‖² of the weights that are evaluated."""
-        solver = self.pipeline.solver
-        return float(ridge_term(self.algorithm.weights, solver.ridge, solver.penalize_bias))
+        penalize_bias = self.pipeline.solver.penalize_bias
+        return float(ridge_term(self.algorithm.weights, self.context.settings.ridge, penalize_bias))
 
     def _check(self, loss: float, ridge: float) -> None:
         """Refuse a loss that is not finite, or far beyond the best and the first.

@@ -39,23 +39,27 @@ def one_by_one(mean: MeanLoss, batch: Batch, z: Array, name: str) -> list[Array]
     steps, found = mean.steps or 1, []
     for k in range(N):
         total: Any = 0.0
-        there = range(steps if batch.lengths is None else min(steps, int(batch.lengths[k])))
-        assert batch.y is not None
-        targets = batch.y[k].reshape(steps, -1)
-        if mean.target == "labels":
-            there = [t for t in there if targets[t, 0] >= 0]
-        else:
-            there = [t for t in there if not np.isnan(targets[t]).any()]
+        there, targets = with_targets(mean, batch, k)
         parts = np.zeros((steps, D)) if name == "gradient" else np.zeros(steps)
         for t in there:
             row = z[k].reshape(steps, D)[t : t + 1]
             y = targets[t] if mean.target == "labels" else targets[t : t + 1]
-            arguments = (row, y) if name == "hits" else (row, mean.base.predict(row), y)
-            parts[t] = getattr(mean.base, name)(*arguments)[0]
+            parts[t] = getattr(mean.base, name)(row, mean.base.predict(row), y)[0]
         total = parts / max(len(there), 1)
         weight = 1.0 if batch.sample_weight is None else batch.sample_weight[k]
         found.append(weight * (total.ravel() if name == "gradient" else total.sum()))
     return found
+
+
+def with_targets(mean: MeanLoss, batch: Batch, k: int) -> tuple[list[int], Array]:
+    """Which steps of a sample have a target, and the targets, (T, d)."""
+    steps = mean.steps or 1
+    there = range(steps if batch.lengths is None else min(steps, int(batch.lengths[k])))
+    assert batch.y is not None
+    targets = batch.y[k].reshape(steps, -1)
+    if mean.target == "labels":
+        return [t for t in there if targets[t, 0] >= 0], targets
+    return [t for t in there if not np.isnan(targets[t]).any()], targets
 
 
 CASES: dict[str, tuple[int | None, dict[str, Array]]] = {
@@ -80,7 +84,23 @@ def test_values_and_gradients_are_the_definition(loss, output, case):
     np.testing.assert_allclose(
         mean.gradient(z, a, targets, Workspace()), one_by_one(mean, batch, z, "gradient"), rtol=1e-12
     )
-    np.testing.assert_allclose(mean.hits(z, targets), one_by_one(mean, batch, z, "hits"), rtol=1e-12)
+
+
+@every_pairing
+@every_case
+def test_hits_and_counts_are_of_single_outputs(loss, output, case):
+    """A step counts as much as its sample, and one without a target nothing, whatever its hit is."""
+    mean, batch, z, _ = block(loss, output, CASES[case][0], **CASES[case][1])
+    counts, steps = np.zeros((N, mean.steps or 1)), mean.steps or 1
+    hits = np.zeros_like(counts)
+    for k in range(N):
+        there, targets = with_targets(mean, batch, k)
+        counts[k, there] = 1.0 if batch.sample_weight is None else batch.sample_weight[k]
+        if mean.target == "labels":
+            hits[k] = z[k].reshape(steps, D).argmax(axis=1) == targets[:, 0]
+    np.testing.assert_array_equal(mean.counts(batch), counts.ravel())
+    found = mean.hits(z, mean.targets(batch, np.float64))
+    np.testing.assert_array_equal(found[counts.ravel() > 0], hits[counts > 0])
 
 
 @every_pairing

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from altmin_dask.errors import ConfigError
+from altmin_dask.errors import ConfigError, did_you_mean
 from altmin_dask.networks.activations import get_activation
 from altmin_dask.networks.layers.convolution import ConvolutionSettings
 from altmin_dask.networks.layers.dense import Dense, DenseSettings
@@ -42,7 +42,9 @@ def get_layer(kind: Any) -> type[LayerSettings]:
         If there is none of that name.
     """
     if not isinstance(kind, str) or kind not in LAYERS:
-        raise ConfigError(f"layer {kind!r} is unknown; choose one of {', '.join(LAYERS)}")
+        raise ConfigError(
+            f"layer {kind!r} is unknown; choose one of {', '.join(LAYERS)}{did_you_mean(kind, LAYERS)}"
+        )
     return LAYERS[kind]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
-from altmin_dask.errors import ConfigError
+from altmin_dask.errors import ConfigError, did_you_mean
 from altmin_dask.networks.activations import Activation, get_activation
 from altmin_dask.networks.layers.layer import Layer
 
@@ -58,6 +58,7 @@ class LayerSettings(ABC):
         if unknown := [str(name) for name in settings if name not in names]:
             raise ConfigError(
                 f"{unknown[0]} is not a setting of a {cls.layer.kind} layer; it has {', '.join(names)}"
+                f"{did_you_mean(unknown[0], names)}"
             )
         required = [
             field.name
@@ -95,4 +96,6 @@ def choice(value: Any, name: str, *choices: str) -> None:
         If it is none.
     """
     if value not in choices:
-        raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+        raise ConfigError(
+            f"{name} is {value!r}; choose one of {', '.join(choices)}{did_you_mean(value, choices)}"
+        )

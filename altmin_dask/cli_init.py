@@ -1,0 +1,142 @@
+"""`altmin init`: a pipeline file to begin with, for a kind of network and some samples."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from altmin_dask.errors import AltMinError, ConfigError, DataError, ExistsError, MissingError, did_you_mean
+
+if TYPE_CHECKING:
+    from altmin_dask.data.source import Source
+
+_DIGITS = {"train": "digits:train", "validation": "digits:test"}
+_TEACHER, _ADDING = "synthetic:rows=4000,features=20,outputs=1,seed=0", "adding:rows=4000,steps=20,seed=0"
+_EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
+    "autoencoder": {"data": {**_DIGITS, "scale": 16}, "network": {"hidden_layer_sizes": [32]}},
+    "classifier": {
+        "data": {**_DIGITS, "standardize": True},
+        "network": {"hidden_layer_sizes": [64], "activation": "relu"},
+    },
+    "regressor": {
+        "data": {"train": f"{_TEACHER}:train", "validation": f"{_TEACHER}:test", "standardize": True},
+        "network": {"hidden_layer_sizes": [64], "activation": "relu"},
+    },
+    "recurrent_classifier": {
+        "data": {**_DIGITS, "scale": 16},
+        "network": {"hidden_layer_sizes": [32]},
+    },
+    "recurrent_regressor": {
+        "data": {"train": f"{_ADDING}:train", "validation": f"{_ADDING}:test"},
+        "network": {"hidden_layer_sizes": [32]},
+    },
+}
+"""Of every kind: samples that need no file, and a network that learns them in seconds."""
+_HELD_OUT = 0.1
+_SHOWN = 30
+"""Columns that are named at most."""
+
+
+def _kinds_like(incomplete: str) -> list[str]:
+    return [kind for kind in _EXAMPLES if kind.startswith(incomplete)]
+
+
+def init_command(
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help=", ".join(_EXAMPLES), autocompletion=_kinds_like)
+    ],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="What to write; by default KIND.toml.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Samples to train on; by default some that need no file."),
+    ] = None,
+    x: Annotated[str | None, typer.Option(help="Name of its array of samples, or of columns.")] = None,
+    y: Annotated[str | None, typer.Option(help="Name of its array of targets, or of columns.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Write a commented pipeline that runs as it is."""
+    from altmin_dask.config import make_pipeline
+    from altmin_dask.config.starting import starting_pipeline
+    from altmin_dask.execution.connect import planned_resources
+    from altmin_dask.planning.plan import make_plan
+
+    if kind not in _EXAMPLES:
+        raise ConfigError(
+            f"{kind} is no kind of network; write {', '.join(_EXAMPLES)}{did_you_mean(kind, _EXAMPLES)}"
+        )
+    file = file or Path(f"{kind}.toml")
+    if data is None and (x or y):
+        raise ConfigError("--x and --y name arrays or columns of --data SOURCE; give that, too")
+    if os.path.lexists(file) and not overwrite:
+        raise ExistsError(f"{file} exists already; name another file, or --overwrite to replace it")
+    if not file.parent.is_dir():
+        raise MissingError(f"there is no folder {file.parent}; make it first")
+    given = (
+        _EXAMPLES[kind]
+        if data is None
+        else _for(kind, data, {name: value for name, value in (("x", x), ("y", y)) if value})
+    )
+    given = {**given, "network": {"kind": kind, **given["network"]}}
+    pipeline = make_pipeline(given)
+    make_plan(pipeline, None, planned_resources(pipeline.cluster))  # what does not go together leaves no file
+    name = quote(str(file))
+    file.write_text(starting_pipeline(given, name), encoding="utf-8")
+    typer.echo(f"{file}: {kind} on {given['data']['train']}; next")
+    for line in (f"plan {name}", f"train {name}", "settings"):
+        typer.echo(f"  altmin {line}")
+
+
+def _for(kind: str, spec: str, names: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Settings that fit some samples, of which headers are read, and tables gone through."""
+    from altmin_dask.data.find import is_ready
+    from altmin_dask.data.open import is_table, open_source
+
+    filled: dict[str, Any] = {"missing": "median"} if is_table(spec) else {}
+    source = open_source(spec, **names, **filled)
+    _check(kind, spec, source)
+    data: dict[str, Any] = {"train": spec, "validation": _validation(spec, names), **names, **filled}
+    network = dict(_EXAMPLES[kind]["network"])
+    pixels = source.x_dtype.itemsize == 1
+    if not is_ready(spec, names.get("x"), names.get("y")):
+        data |= (
+            {"scale": 255} if pixels and kind not in ("classifier", "regressor") else {"standardize": True}
+        )
+    if kind == "autoencoder" and "scale" not in data:  # samples that need not be in [0, 1]
+        network["output_activation"] = "identity"
+    return {"data": data, "network": network}
+
+
+def _check(kind: str, spec: str, source: Source) -> None:
+    """Refuse samples that no such network can be trained on, whatever else the file says."""
+    from altmin_dask.config import KINDS
+
+    if source.y is None and KINDS[kind].target != "inputs":
+        there = ", ".join(column.name for column in source.columns[:_SHOWN])
+        raise DataError(
+            f"{spec} has no targets, which a {kind} needs; name them by --y NAME{there and f', one of {there}'}"
+        )
+    if KINDS[kind].recurrent and len(source.x_shape) < 2:
+        raise DataError(
+            f"{spec} has samples of shape {source.x_shape}, which are no sequences; give x of shape (samples, steps, "
+            f"features), or write a {kind.removeprefix('recurrent_')}"
+        )
+
+
+def _validation(spec: str, names: dict[str, Any]) -> str | float:
+    """The samples that go with those for training, if there are any; or else a share of these."""
+    from altmin_dask.data.open import open_source
+
+    others = f"{spec.removesuffix(':train')}:test"
+    if spec.endswith(":train"):
+        try:
+            open_source(others, **names)
+        except AltMinError:
+            return _HELD_OUT
+        return others
+    return _HELD_OUT

@@ -1,0 +1,73 @@
+"""What every setting came to that a pipeline leaves open, and which it changes: for the plan, the run and its report.
+
+Nothing is resolved here: what training goes by is asked for (`altmin_dask.training.defaults.Settings`, the place that
+was planned for), and named after the settings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dask.utils import format_bytes
+
+from altmin_dask.config import Pipeline
+from altmin_dask.config.catalogue import catalogue
+from altmin_dask.execution.resources import Resources
+from altmin_dask.networks.network import Network
+from altmin_dask.solvers.penalties import PENALTIES
+from altmin_dask.training.defaults import Settings, left_open
+
+
+def resolved(
+    pipeline: Pipeline, settings: Settings, network: Network | None = None, place: Resources | None = None
+) -> dict[str, Any]:
+    """What a run goes by where its pipeline says "auto", or nothing.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        What was asked for.
+    settings : Settings
+        What training goes by (`Problem.settings`).
+    network : Network, optional
+        What is trained; of recurrent ones it says how many steps there are, and how V begin.
+    place : Resources, optional
+        Where it is trained.
+
+    Returns
+    -------
+    dict
+        By ``table.key``, JSON-ready. Of settings that apply to the run, and some numbers that follow from them and are
+        none: ``network.outputs``, ``solver.rho``, ``training.pieces``, ``training.model_every``.
+    """
+    said = pipeline.model_dump(mode="json")
+    found = {f"{table}.{key}": value for table, key, value in left_open(said, settings.to_dict())}
+    more: dict[str, Any] = {}
+    if pipeline.network.target == "labels":
+        more["network.classes"] = settings.outputs
+    if PENALTIES[pipeline.solver.penalty].augmented:
+        more["solver.augmentation"] = None if settings.rho is None else list(settings.rho)
+    if network is not None and network.sequence_steps is not None:
+        more["network.steps"] = network.sequence_steps
+        begins = {getattr(layer, "recurrent_init", None) for layer in network.layers} - {None}
+        if pipeline.network.layers is None:
+            more["network.recurrent_initialization"] = begins.pop()
+    if place is not None:
+        more["cluster.workers"] = place.threads if place.in_process else place.workers
+        limit = place.memory_limit
+        more["cluster.memory_limit"] = "none" if limit is None else format_bytes(limit)
+    for key, value in more.items():
+        table, name = key.split(".")
+        if said[table][name] in (None, "auto"):
+            found[key] = value
+    return found
+
+
+def changed(pipeline: Pipeline) -> dict[str, Any]:
+    """The settings that a pipeline has otherwise than by default, by ``table.key``, JSON-ready."""
+    said = pipeline.model_dump(mode="json")
+    return {
+        key: said[setting.table][setting.name]
+        for key, setting in catalogue().items()
+        if setting.required or said[setting.table][setting.name] != setting.default
+    }

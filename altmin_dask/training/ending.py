@@ -1,0 +1,103 @@
+"""Why training ended, and what to do next: a word for programs, and a sentence each for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from altmin_dask.errors import FaultError, RunError
+from altmin_dask.format import counted_as
+from altmin_dask.training.record import Record
+
+Reason = Literal[
+    "no_improvement", "max_sweeps", "max_cpu_seconds", "settled", "interrupted", "diverged", "failed"
+]
+RISEN = 1.01
+"""A validation loss of so many times the best one has risen since."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why training ended.
+
+    Attributes
+    ----------
+    reason : str
+        For programs: a limit of `[training]`, or what else there was.
+    text : str
+        The same as a sentence, without what follows from it.
+    """
+
+    reason: Reason
+    text: str
+
+
+def sweeps_are_done(sweeps: float) -> Ending:
+    """The limit `training.max_sweeps`."""
+    return Ending("max_sweeps", f"{counted_as(sweeps, 'sweep')} {'is' if sweeps == 1 else 'are'} done")
+
+
+def seconds_are_spent(seconds: float) -> Ending:
+    """The limit `training.max_cpu_seconds`."""
+    one = "is" if seconds == 1 else "are"
+    return Ending("max_cpu_seconds", f"{counted_as(seconds, 'CPU second')} {one} spent")
+
+
+def nothing_improved(records: int) -> Ending:
+    """The limit `training.n_iter_no_change`."""
+    return Ending("no_improvement", f"the loss has not improved in {counted_as(records, 'record')}")
+
+
+def settled() -> Ending:
+    """An algorithm has nothing more to gain."""
+    return Ending("settled", "the constraints are met and nothing moves any more (solver.residual_tol)")
+
+
+def ended_by(error: BaseException) -> Ending:
+    """What was raised while training went on."""
+    if isinstance(error, KeyboardInterrupt):
+        return Ending("interrupted", "training was interrupted")
+    text = str(error) or type(error).__name__
+    diverged = isinstance(error, RunError) and not isinstance(error, FaultError)
+    return Ending("diverged" if diverged else "failed", text)
+
+
+def next_step(ending: Ending, records: Sequence[Record], kept: int) -> str:
+    """What to do next, as a sentence.
+
+    Parameters
+    ----------
+    ending : Ending
+        Why training ended.
+    records : sequence of Record
+        The whole history.
+    kept : int
+        Which of them is of the model that is kept.
+    """
+    match ending.reason:
+        case "interrupted":
+            return "Go on with --resume, or use the model as it is."
+        case "failed":
+            return "Mend what the message names, and go on with --resume."
+        case "diverged":
+            return "Try a larger solver.mu, solver.ridge or solver.proximal in a new run."
+    if _overfits(records, kept):
+        return (
+            "The validation loss has risen while the training loss fell, which is over-fitting: try a larger "
+            "solver.ridge, fewer units or more samples."
+        )
+    limit = ending.reason
+    if limit in ("max_sweeps", "max_cpu_seconds"):
+        if kept == len(records) - 1:
+            return f"The loss was still falling: go on with --resume and a larger training.{limit}."
+        return "The best model came earlier: more sweeps are not likely to help, other settings may."
+    return "Going on would change little: evaluate the model on samples that training has not seen."
+
+
+def _overfits(records: Sequence[Record], kept: int) -> bool:
+    """Whether validation has become worse since the kept model, and training better."""
+    best, last = records[kept], records[-1]
+    if best.validation_loss is None or last.validation_loss is None:
+        return False
+    return last.validation_loss > RISEN * best.validation_loss and last.nested_loss < best.nested_loss

@@ -1,0 +1,113 @@
+"""`altmin init` writes pipelines that run as they are, on samples that need no file or on the user's own."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from command import LABELS, X, foreign, refused
+
+from altmin_dask.config import KINDS, load_pipeline
+from altmin_dask.storage.run import RunFolder
+
+RNG = np.random.default_rng(4)
+SHORT = ("training.max_sweeps=1", "output.report=false")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_runs(kind, altmin):
+    done = altmin("init", kind)
+    assert (done.code, done.err) == (0, "")
+    file = Path(f"{kind}.toml")
+    source = load_pipeline(file).data.train
+    expected = [f"{file}: {kind} on {source}; next"]
+    expected += [f"  altmin plan {file}", f"  altmin train {file}", "  altmin settings"]
+    assert done.out.splitlines() == expected
+    assert altmin("plan", file).code == 0
+    done = altmin("train", file, "--run", "run", *SHORT)
+    assert (done.code, done.err) == (0, "")
+    first, *_, last = RunFolder(Path("run")).records()
+    assert last["validation_loss"] < first["validation_loss"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_commented_out_may_be_set(kind, altmin):
+    altmin("init", kind, "p.toml")
+    text = Path("p.toml").read_text(encoding="utf-8")
+    assert max(map(len, text.splitlines())) <= 110
+    lines = [line[2:] if line.startswith("# ") and " = " in line else line for line in text.splitlines()]
+    Path("all.toml").write_text("\n".join(lines), encoding="utf-8")
+    given, all_of_it = (tomllib.loads(Path(name).read_text()) for name in ("p.toml", "all.toml"))
+    assert len(all_of_it["training"]) >= 3 > len(given.get("training", {}))
+    assert load_pipeline("all.toml").solver.ridge == "auto"
+
+
+def test_nothing_is_overwritten_unless_told(altmin):
+    Path("classifier.toml").write_text("mine")
+    refused(altmin("init", "classifier"), "classifier.toml exists already; name another file, or --overwrite")
+    assert Path("classifier.toml").read_text() == "mine"
+    assert altmin("init", "classifier", "--overwrite").code == 0
+    assert load_pipeline("classifier.toml").network.kind == "classifier"
+    refused(altmin("init", "classifier", "nowhere/p.toml"), "there is no folder nowhere; make it first")
+
+
+def test_a_table(altmin):
+    frame = pd.DataFrame({"size": RNG.random(80), "town": RNG.choice(["Ulm", "Bonn"], 80), "late": LABELS[0]})
+    frame["late"] = np.where(frame["size"] > 0.5, "yes", "no")
+    frame.loc[3, "size"] = np.nan
+    frame.to_csv("my flights.csv", index=False)
+    refused(
+        altmin("init", "classifier", "--data", "my flights.csv"),
+        "my flights.csv has no targets, which a classifier needs; name them by --y NAME, one of size, town, late",
+    )
+    assert not Path("classifier.toml").exists()
+    done = altmin("init", "classifier", "my p.toml", "--data", "my flights.csv", "--y", "late")
+    assert (done.code, done.err) == (0, "")
+    assert "  altmin train 'my p.toml'" in done.out
+    data = load_pipeline("my p.toml").data
+    assert (data.y, data.validation, data.standardize, data.missing) == ("late", 0.1, True, "median")
+    assert altmin("train", "my p.toml", "--run", "run", *SHORT).code == 0
+    refused(
+        altmin("init", "regressor", "--data", "my flights.csv", "--y", "late"), "y of my flights.csv is text"
+    )
+
+
+def test_arrays_and_a_store(altmin, tmp_path):
+    pixels = RNG.integers(0, 256, (60, 4, 4), dtype=np.uint8)
+    np.savez("images.npz", x_train=pixels, y_train=LABELS, x_test=pixels[:20], y_test=LABELS[:20])
+    assert altmin("init", "autoencoder", "a.toml", "--data", "images.npz:train").code == 0
+    data = load_pipeline("a.toml").data
+    assert (data.scale, data.standardize, data.validation) == (255, False, "images.npz:test")
+    assert altmin("train", "a.toml", "--run", "a", *SHORT).code == 0
+    np.save("real.npy", RNG.normal(size=(60, 5)))
+    assert altmin("init", "autoencoder", "b.toml", "--data", "real.npy").code == 0
+    assert load_pipeline("b.toml").network.output_activation == "identity"
+    assert altmin("train", "b.toml", "--run", "b", *SHORT).code == 0
+    foreign(tmp_path / "samples.zarr", X, LABELS)
+    assert altmin("init", "classifier", "c.toml", "--data", "samples.zarr").code == 0
+    assert not load_pipeline("c.toml").data.standardize  # of a store it was decided when it was made
+    assert altmin("train", "c.toml", "--run", "c", *SHORT).code == 0
+    refused(
+        altmin("init", "recurrent_classifier", "--data", "samples.zarr"),
+        "samples.zarr has samples of shape (6,), which are no sequences",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["clasifier"], "clasifier is no kind of network; write autoencoder, classifier, "),
+        (["clasifier"], "did you mean classifier?"),
+        (
+            ["classifier", "--y", "late"],
+            "--x and --y name arrays or columns of --data SOURCE; give that, too",
+        ),
+        (["classifier", "--data", "gone.csv"], "gone.csv"),
+    ],
+)
+def test_what_cannot_be_written_leaves_nothing(words, message, altmin):
+    refused(altmin("init", *words), message)
+    assert not list(Path().iterdir())
