@@ -9,18 +9,17 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from altmin_dask.errors import ConfigError, MissingError
 from altmin_dask.format import known, number
 from altmin_dask.report import together
-from altmin_dask.report.facts import Facts
+from altmin_dask.report.facts import Facts, Pairs
 from altmin_dask.report.files import check_own, draw, write_page
-from altmin_dask.report.pictures import Picture, Section, loss_words
+from altmin_dask.report.pictures import Picture, Section
+from altmin_dask.report.result_table import metric_rows
 from altmin_dask.report.settings import all_settings
 from altmin_dask.report.style import DARK, LIGHT
-from altmin_dask.report.verdict import metric_name, metric_value
 from altmin_dask.storage.run import RunFolder
 
 DEFAULT = "comparison.html"
@@ -113,7 +112,7 @@ def own_names(places: Sequence[str]) -> list[str]:
 def not_comparable(every: Sequence[Facts]) -> list[str]:
     """Why losses and metrics of runs cannot be set against each other, in sentences; nothing if they can."""
     found = []
-    losses = {loss_words(facts.model) for facts in every}
+    losses = {facts.unit for facts in every}
     if len({facts.model.kind for facts in every}) > 1:
         found.append("The runs are of different kinds, so their losses and metrics cannot be compared.")
     elif len(losses) > 1:
@@ -166,17 +165,7 @@ def results(every: Sequence[Facts], *, comparable: bool) -> list[Row]:
     losses = [facts.verdict.loss for facts in every]
     cells = tuple(known(loss, "{:.6g}".format) for loss in losses)
     rows.append(Row(label, cells, _best(losses, lower=True) if comparable else ()))
-    for name in _metric_names(every):
-        values = [facts.verdict.metrics.get(name) for facts in every]
-        shown = tuple(UNKNOWN if value is None else metric_value(name, value) for value in values)
-        lower = LOWER_IS_BETTER.get(name)
-        rows.append(
-            Row(
-                metric_name(name),
-                shown,
-                _best(values, lower=lower) if comparable and lower is not None else (),
-            )
-        )
+    rows += [_metric(name, every, comparable=comparable) for name in _metric_names(every)]
     rows.append(_row("training loss", every, lambda f: known(f.records[f.verdict.record].nested_loss)))
     columns = [dict(facts.about()) for facts in every]
     labels = dict.fromkeys(label for column in columns for label in column if not label.startswith("went on"))
@@ -190,9 +179,7 @@ def differing_settings(every: Sequence[Facts]) -> list[Row]:
     """Settings that are not the same in all runs, by their whole names, with what was run where one was left open."""
     columns = []
     for facts in every:
-        tables = all_settings(
-            facts.settings, facts.run.manifest.resolved(), facts.verdict.resolved, facts.scheduler
-        )
+        tables = all_settings(facts.settings, facts.run.manifest.resolved(), facts.resolved, facts.scheduler)
         columns.append(
             {
                 f"{table}.{key}": value
@@ -236,11 +223,24 @@ def _row(label: str, every: Sequence[Facts], of: Callable[[Facts], str]) -> Row:
 
 
 def _metric_names(every: Sequence[Facts]) -> list[str]:
-    """Metrics that are one number, of any run."""
-    names: dict[str, Any] = {}
-    for facts in every:
-        names |= {name: None for name, _ in facts.verdict.scalars()}
-    return list(names)
+    """Metrics that are one number and have a name for people, of any run."""
+    names = dict.fromkeys(name for facts in every for name in facts.verdict.metrics)
+    return [name for name in names if any(_shown(facts, name) for facts in every)]
+
+
+def _shown(facts: Facts, name: str) -> Pairs:
+    """A metric of a run as (label, value), if it has it."""
+    there = facts.verdict.metrics
+    return metric_rows({name: there[name]}) if name in there else []
+
+
+def _metric(name: str, every: Sequence[Facts], *, comparable: bool) -> Row:
+    shown = [_shown(facts, name) for facts in every]
+    label = next(rows[0][0] for rows in shown if rows)
+    lower = LOWER_IS_BETTER.get(name)
+    values = [facts.verdict.metrics.get(name) for facts in every]
+    best = _best(values, lower=lower) if comparable and lower is not None else ()
+    return Row(label, tuple(rows[0][1] if rows else UNKNOWN for rows in shown), best)
 
 
 def _best(values: Sequence[float | None], *, lower: bool) -> tuple[int, ...]:

@@ -13,10 +13,12 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import MissingError
 from altmin_dask.format import duration, known, number
 from altmin_dask.report.columns import gap, layer_columns
-from altmin_dask.report.verdict import Verdict, judge, result_of
+from altmin_dask.report.result_table import metric_rows
+from altmin_dask.report.verdict import Verdict, judge
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.record import Record, read_records
+from altmin_dask.training.result import read_result
 
 Pairs = list[tuple[str, str]]
 _MOST_LAYERS = 8
@@ -62,7 +64,7 @@ class Facts:
             raise MissingError(
                 f"{run.path} has no records to report on; go on with it by `altmin train --resume`"
             )
-        return cls(run, settings, records, Model.load(run.model), judge(records, result_of(run)))
+        return cls(run, settings, records, Model.load(run.model), judge(records, read_result(run)))
 
     @property
     def title(self) -> str:
@@ -83,6 +85,16 @@ class Facts:
     def whereabouts(self) -> list[dict[str, Any]]:
         """When and where it was trained, as far as that was written down."""
         return self.run.manifest.whereabouts()
+
+    @property
+    def unit(self) -> str:
+        """What the loss is."""
+        return self.verdict.unit or self.model.network.loss.unit
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """What settings came to that the pipeline leaves open, by their whole names."""
+        return self.run.manifest.read().get("settings") or {}
 
     @property
     def date(self) -> str:
@@ -116,9 +128,13 @@ class Facts:
     def kept(self) -> Pairs:
         """The kept model in numbers."""
         verdict, own = self.verdict, self.records[self.verdict.record]
-        rows: Pairs = [(f"{verdict.on} loss", known(verdict.loss, "{:.6g}".format)), *verdict.rows()]
+        rows: Pairs = [
+            (f"{verdict.on} loss", known(verdict.loss, "{:.6g}".format)),
+            *metric_rows(verdict.metrics),
+        ]
         if verdict.on == "validation":
             rows.append(("training loss", known(own.nested_loss, "{:.6g}".format)))
+        rows.append(("unit of losses", self.unit))
         if own.nested_accuracy is not None:
             rows.append(("training accuracy", f"{own.nested_accuracy:.2%}"))
         rows += _of_constraints(own)

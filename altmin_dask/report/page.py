@@ -59,7 +59,7 @@ def write_report(run: RunFolder) -> Path:
         sections=shown,
         notes=notes,
         changed=changed_settings(facts.settings),
-        settings=all_settings(facts.settings, resolved, facts.verdict.resolved, facts.scheduler),
+        settings=all_settings(facts.settings, resolved, facts.resolved, facts.scheduler),
         head=head,
         rows=rows,
     )
@@ -67,7 +67,7 @@ def write_report(run: RunFolder) -> Path:
 
 def sections_of(facts: Facts) -> tuple[list[Section], list[str]]:
     """Everything that is drawn of a run, and sentences on what could not be."""
-    sections, notes = [progress(facts.records, facts.verdict, facts.model)], []
+    sections, notes = [progress(facts.records, facts.verdict, facts.unit)], []
     try:
         shown = sampled(facts.run, facts.model)
         sections.append(predictions(shown, facts.model, facts.verdict.metrics))

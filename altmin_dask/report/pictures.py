@@ -40,11 +40,6 @@ NAMES = (
 FORMER = ("feasibility",)
 """Of earlier versions."""
 MOST_ERRORS = 3 * tiles.COLUMNS
-_LOSSES = {
-    "squared": "half the squared error, summed over the values of a sample",
-    "binary_cross_entropy": "the binary cross-entropy, summed over the values of a sample",
-    "cross_entropy": "the cross-entropy: minus the natural logarithm of the probability of the true class",
-}
 
 
 @dataclass(frozen=True)
@@ -76,20 +71,10 @@ class Section:
     notes: tuple[str, ...] = ()
 
 
-def loss_words(model: Model) -> str:
-    """What the loss of a sample is."""
-    words = _LOSSES.get(model.network.loss.name, model.network.loss.name)
-    if model.network.loss.steps is not None:
-        words += ", mean over the steps of a sequence"
-    if KINDS[model.kind].target != "labels" and model.output_scaling is not None:
-        words += ", of standardised values"
-    return words
-
-
-def progress(records: Sequence[Record], verdict: Verdict, model: Model) -> Section:
+def progress(records: Sequence[Record], verdict: Verdict, unit: str) -> Section:
     """Draw loss and accuracy over sweeps."""
     at = f"Numbers beside the curves and rings are of the kept model, sweep {number(verdict.sweep)}."
-    about = [at, f"The loss of a sample is {loss_words(model)}."]
+    about = [at, f"The loss of a sample: {unit}."]
     if curves.has_relaxed(records):
         about.append("Dashed: the relaxed objective, which training makes small.")
     made = [

@@ -31,7 +31,7 @@ class NoSamplesError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Some samples and what the network makes of them, in the units of the raw data as far as they were scaled.
+    """Some samples and what the network makes of them, in the units of the raw data.
 
     Attributes
     ----------
@@ -136,7 +136,8 @@ def _compared(model: Model, batch: Batch, outputs: Array, path: str) -> tuple[Ar
     """What a network makes of samples, and what it should, in shapes and units that can be compared."""
     target, scaling = KINDS[model.kind].target, model.output_scaling
     if target == "inputs":
-        return _undone(outputs, scaling), _undone(batch.x.reshape(len(outputs), -1), scaling)
+        made, given = (_undone(each, scaling) for each in (outputs, batch.x.reshape(len(outputs), -1)))
+        return made * model.scale, given * model.scale
     if batch.y is None:
         raise NoSamplesError(f"{path} has no targets to compare predictions with.")
     classes = model.network.shapes[-1][0]

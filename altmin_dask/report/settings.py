@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
-
-from altmin_dask.config import Pipeline
+from altmin_dask.config.catalogue import catalogue
 from altmin_dask.format import setting
 from altmin_dask.training.defaults import left_open
 
@@ -24,27 +22,14 @@ def changed_settings(settings: Mapping[str, Any]) -> Pairs:
     settings : mapping
         A pipeline, JSON-ready.
     """
-    plain, found = defaults(), []
+    known, found = catalogue(), []
     for table, entries in settings.items():
         if table in _SELDOM or not isinstance(entries, Mapping):
             continue
         for key, value in entries.items():
-            if (table, key) not in plain or plain[table, key] != value:
+            own = known.get(f"{table}.{key}")
+            if own is None or own.required or own.default != value:
                 found.append((f"{table}.{key}", setting(value)))
-    return found
-
-
-def defaults() -> dict[tuple[str, str], Any]:
-    """Default of every setting that has one, by table and key, JSON-ready."""
-    found: dict[tuple[str, str], Any] = {}
-    for table, declared in Pipeline.model_fields.items():
-        kind = declared.annotation
-        assert isinstance(kind, type)
-        assert issubclass(kind, BaseModel)
-        fields = {key: field for key, field in kind.model_fields.items() if not field.is_required()}
-        values = kind.model_construct(**{key: field.get_default() for key, field in fields.items()})
-        dumped = values.model_dump(mode="json", include=set(fields))
-        found |= {(table, key): value for key, value in dumped.items()}
     return found
 
 

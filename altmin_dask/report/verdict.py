@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from altmin_dask.format import known, number
+from altmin_dask.format import number
 from altmin_dask.report.columns import column
-from altmin_dask.storage.json_files import read_json
-from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.ending import RISEN
 from altmin_dask.training.record import Record
+from altmin_dask.training.result import Result
 
-RISEN = 1.01
-"""A validation loss of so many times that of the kept model has risen since."""
 FAR = 2.0
 """A validation loss of so many times the training loss is far from it."""
-_SHARES = ("accuracy", "balanced_accuracy")
-_NAMES = {"r2": "R²", "rmse": "RMSE", "mae": "MAE", "roc_auc": "ROC AUC", "f1": "F1"}
 _NOT_RECORDED = (
     "Why training ended is not recorded: it goes on, was killed, or is of an earlier version.",
     "Go on by altmin train … --resume, or use the model as it is.",
@@ -50,6 +45,8 @@ class Verdict:
         "good", "over", "far" or "unknown", and what that means, as a sentence.
     exact : bool
         Whether loss and metrics were measured of exactly the weights that are kept.
+    unit : str
+        What the loss is; empty where it was not recorded.
     """
 
     record: int
@@ -63,70 +60,36 @@ class Verdict:
     fit: str
     fitting: str
     exact: bool = False
-    resolved: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def headline(self) -> str:
-        """The model in a line, as `altmin train` says it."""
-        parts = [f"kept: sweep {number(self.sweep)}", f"{self.on} loss {known(self.loss, '{:.6g}'.format)}"]
-        if (accuracy := self.metrics.get("accuracy")) is not None:
-            parts.append(f"accuracy {accuracy:.2%}")
-        return ", ".join(parts)
-
-    def scalars(self) -> list[tuple[str, float]]:
-        """Metrics that are one number, by their names."""
-        every = self.metrics.items()
-        return [(name, float(value)) for name, value in every if isinstance(value, int | float)]
-
-    def rows(self) -> list[tuple[str, str]]:
-        """The same as people read them."""
-        return [(metric_name(name), metric_value(name, value)) for name, value in self.scalars()]
+    unit: str = ""
 
 
-def judge(records: Sequence[Record], result: Mapping[str, Any] | None) -> Verdict:
+def judge(records: Sequence[Record], result: Result | None) -> Verdict:
     """Say what a run came to.
 
     Parameters
     ----------
     records : sequence of Record
         The whole history, of one record at least.
-    result : mapping or None
-        What `result_of` gave.
+    result : Result or None
+        What ``result.json`` says of the weights that are kept, if it does.
     """
-    reason, following = _NOT_RECORDED
-    kept = (result or {}).get("kept")
-    stopped = (result or {}).get("stopped")
-    if stopped:
-        reason, following = _sentence(stopped["text"]), _sentence(stopped["next"])
-    if kept:
-        at = nearest(records, kept["sweep"])
-        own = kept["sweep"], kept["on"], kept.get("samples"), kept.get("loss"), dict(kept.get("metrics", {}))
-    else:
+    if result is None:
         at = best_record(records)
-        own = _recorded(records[at])
-    fit, fitting = _fitting(records, at)
-    resolved = dict((result or {}).get("resolved") or {})
-    return Verdict(at, *own, reason, following, fit, fitting, bool(kept), resolved)
-
-
-def result_of(run: RunFolder) -> dict[str, Any] | None:
-    """What came of a run, as its ``result.json`` says; None where it has none, or one of other weights.
-
-    Raises
-    ------
-    DataError
-        If the file is damaged.
-    """
-    file = run.path / "result.json"
-    if not file.is_file():
-        return None
-    result = read_json(file)
-    checksum = result.pop("weights", None)
-    if checksum is not None:
-        with run.weights.open("rb") as weights:
-            if hashlib.file_digest(weights, "sha256").hexdigest() != checksum:
-                return None
-    return result
+        return Verdict(at, *_recorded(records[at]), *_NOT_RECORDED, *_fitting(records, at))
+    kept, at = result.kept, nearest(records, result.kept.sweep)
+    return Verdict(
+        at,
+        kept.sweep,
+        kept.on,
+        kept.samples,
+        kept.loss,
+        kept.metrics,
+        _sentence(result.stopped.text),
+        _sentence(result.next),
+        *_fitting(records, at),
+        exact=True,
+        unit=kept.unit,
+    )
 
 
 def best_record(records: Sequence[Record]) -> int:
@@ -143,16 +106,6 @@ def best_record(records: Sequence[Record]) -> int:
 def nearest(records: Sequence[Record], sweep: float) -> int:
     """Which record is of a sweep."""
     return min(range(len(records)), key=lambda at: abs(records[at].sweep - sweep))
-
-
-def metric_name(name: str) -> str:
-    """What people call a metric."""
-    return _NAMES.get(name, name.replace("_", " "))
-
-
-def metric_value(name: str, value: float) -> str:
-    """Write a metric."""
-    return known(value, "{:.2%}".format if name in _SHARES else "{:.6g}".format)
 
 
 def _recorded(record: Record) -> tuple[float, str, None, float, dict[str, Any]]:
