@@ -105,7 +105,9 @@ def chosen_rows(store: SampleStore, model: Model) -> list[slice]:
     """Which rows are read: the first ones of a few chunks, spread over the store."""
     own = store.x.dtype.itemsize * store.features + 8 * (model.network.widths[-1] + store.features)
     wanted = max(1, min(MOST_ROWS, store.rows, MOST_BYTES // own))
-    blocks = min(max(BLOCKS, math.ceil(wanted / store.chunk_rows)), MOST_BLOCKS, store.n_chunks)
+    if wanted == store.rows:
+        return [slice(0, wanted)]
+    blocks = min(wanted, max(BLOCKS, math.ceil(wanted / store.chunk_rows)), MOST_BLOCKS, store.n_chunks)
     chunks = np.linspace(0, store.n_chunks - 1, blocks).round().astype(int).tolist()
     found: list[slice] = []
     left = wanted
