@@ -83,7 +83,7 @@ class Manifest:
         fingerprints : mapping, optional
             Of the stores, by role (`altmin_dask.storage.fingerprints`): their values must not change.
         whereabouts : mapping, optional
-            When and where it is trained; kept beside those of earlier starts, unless only the date is another.
+            When and where it is trained; added to those of earlier starts.
 
         Raises
         ------
@@ -101,18 +101,11 @@ class Manifest:
         if started:
             self._check_samples(old, shapes, fingerprints or {})
         self.folder.mkdir(parents=True, exist_ok=True)
-        content = {
-            "id": own,
-            "identity": identity,
-            "pipeline": pipeline,
-            "resolved": resolved or old.get("resolved"),
-            "settings": settings or old.get("settings"),
-            "z": old.get("z") or z,
-            "stores": self._movable(stores) if stores else old.get("stores"),
-            "shapes": shapes or old.get("shapes"),
-            "fingerprints": fingerprints or old.get("fingerprints"),
-            "whereabouts": _added(old.get("whereabouts") or [], whereabouts),
-        }
+        follows = {"resolved": resolved, "settings": settings, "shapes": shapes, "fingerprints": fingerprints}
+        follows["stores"] = self._movable(stores) if stores else None
+        content = {"id": own, "identity": identity, "pipeline": pipeline, "z": old.get("z") or z}
+        content |= {name: value or old.get(name) for name, value in follows.items()}
+        content["whereabouts"] = _added(old.get("whereabouts") or [], whereabouts)
         write_json(self.file, content)
 
     def pipeline(self) -> dict[str, Any]:
