@@ -307,13 +307,30 @@ def predict(
 
 
 @app.command(cls=Command)
-def report(run: RunArgument) -> None:
-    """Write the report of a run: a self-contained HTML page and PNG figures."""
+def report(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="A run folder that `altmin train` made, or several.")
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.html", help="The page about several runs; by default comparison.html here."
+        ),
+    ] = None,
+) -> None:
+    """Write the report of a run, a self-contained HTML page and PNG figures; or one page that compares several."""
+    from altmin_dask.report.comparison import DEFAULT, write_comparison
     from altmin_dask.report.page import write_report
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
-    typer.echo(str(write_report(RunFolder(local_path(run)))))
+    folders = [RunFolder(local_path(run)) for run in runs]
+    if len(folders) > 1:
+        typer.echo(str(write_comparison(folders, local_path(to or DEFAULT))))
+        return
+    if to is not None:
+        raise ConfigError("--to is for a page that compares runs; name two or more, or leave it out")
+    typer.echo(str(write_report(folders[0])))
 
 
 @app.command(cls=Command)

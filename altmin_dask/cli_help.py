@@ -42,7 +42,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "report": (
         "altmin report runs/digits_classifier",
-        "altmin report runs/ridge",
+        "altmin report runs/digits_autoencoder runs/ridge",
     ),
     "export": (
         "altmin export runs/digits_classifier digits.onnx",

@@ -16,6 +16,7 @@ from altmin_dask.execution.connect import open_executor, planned_resources
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.sharing import check_seen
+from altmin_dask.execution.whereabouts import whereabouts
 from altmin_dask.planning.plan import Plan, make_plan
 from altmin_dask.planning.resolved import resolved
 from altmin_dask.solvers.kfac import Stream
@@ -173,6 +174,7 @@ def _describe(
             "network": network.sizes,
             "labels": problem.task_context.labels,
         },
+        whereabouts=whereabouts(executor, place),
     )
     log(
         f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "

@@ -61,6 +61,7 @@ class Manifest:
         stores: Mapping[str, str | None] | None = None,
         shapes: Mapping[str, Any] | None = None,
         fingerprints: Mapping[str, Mapping[str, str]] | None = None,
+        whereabouts: Mapping[str, Any] | None = None,
     ) -> None:
         """Write down what the run is: its settings at once, the rest as soon as it is known.
 
@@ -80,6 +81,8 @@ class Manifest:
             What follows from the samples and must not change either.
         fingerprints : mapping, optional
             Of the stores, by role (`altmin_dask.storage.fingerprints`): their values must not change.
+        whereabouts : mapping, optional
+            When and where it is trained; added to those of earlier starts.
 
         Raises
         ------
@@ -97,17 +100,11 @@ class Manifest:
         if started:
             self._check_samples(old, shapes, fingerprints or {})
         self.folder.mkdir(parents=True, exist_ok=True)
-        content = {
-            "id": own,
-            "identity": identity,
-            "pipeline": pipeline,
-            "resolved": resolved or old.get("resolved"),
-            "settings": settings or old.get("settings"),
-            "z": old.get("z") or z,
-            "stores": self._movable(stores) if stores else old.get("stores"),
-            "shapes": shapes or old.get("shapes"),
-            "fingerprints": fingerprints or old.get("fingerprints"),
-        }
+        follows = {"resolved": resolved, "settings": settings, "shapes": shapes, "fingerprints": fingerprints}
+        follows["stores"] = self._movable(stores) if stores else None
+        content = {"id": own, "identity": identity, "pipeline": pipeline, "z": old.get("z") or z}
+        content |= {name: value or old.get(name) for name, value in follows.items()}
+        content["whereabouts"] = _added(old.get("whereabouts") or [], whereabouts)
         write_json(self.file, content)
 
     def pipeline(self) -> dict[str, Any]:
@@ -166,6 +163,16 @@ class Manifest:
         """
         return self.read().get("shapes") or {}
 
+    def whereabouts(self) -> list[dict[str, Any]]:
+        """When and where it was trained, from the first start on; empty where nobody wrote it down.
+
+        Raises
+        ------
+        MissingError
+            If there is no manifest.
+        """
+        return self.read().get("whereabouts") or []
+
     @property
     def file(self) -> Path:
         """Where it is."""
@@ -198,6 +205,13 @@ class Manifest:
             role: str(Path(path).relative_to(home)) if path and Path(path).is_relative_to(home) else path
             for role, path in stores.items()
         }
+
+
+def _added(before: list[dict[str, Any]], now: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Whereabouts with those of another start, if they differ: resuming what has ended changes nothing."""
+    if now is None or (before and {**before[-1], "date": now.get("date")} == dict(now)):
+        return before
+    return [*before, dict(now)]
 
 
 def _inside(z: str, own: str) -> str:

@@ -13,6 +13,7 @@ import zarr
 from choices import slow_but, taking_turns
 from command import LABELS, X, files_below, foreign, refused, write_pipeline
 from PIL import Image
+from sklearn.metrics import confusion_matrix
 
 from altmin_dask.config import NetworkTable
 from altmin_dask.data.labels import distinct, listed, numbered
@@ -21,7 +22,8 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
 from altmin_dask.data.streams import sliced
 from altmin_dask.errors import AltMinWarning, ConfigError, DataError
-from altmin_dask.report.page import _samples
+from altmin_dask.report.facts import Facts
+from altmin_dask.report.page import sections_of
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.labels import find_classes
@@ -282,20 +284,24 @@ def test_labels_of_steps(altmin, tmp_path):
 
 @pytest.mark.parametrize("name", ["no. {}".format, lambda n: 3.0 * n + 1])
 def test_the_report_names_them(name, altmin, tmp_path):
-    """Of the pictures, as many are right as have the right label."""
+    """Confusions are counted, and errors shown, by the names that labels were given."""
     x, y = next(open_source("digits:test").blocks(360))
     np.savez(tmp_path / "t.npz", x=x / 16, y=[name(n) for n in y])
     settings = {"training": {"schedule": "kfac"}, "data": {"shuffle": False}}
     write_pipeline(tmp_path / "p.toml", "t.npz", "classifier", **settings)
     assert altmin("train", "p.toml", "--run", "run").code == 0
     run = RunFolder(tmp_path / "run")
-    model = Model.load(run.model)
-    (picture,) = _samples(run, model)
-    predicted = model.predict(x[:40] / 16).argmax(axis=1)
-    assert f"{np.count_nonzero(predicted == y[:40])} of 40 are right" in picture.caption
-    _, *shown = picture.draw.args
-    for texts, places in zip(shown, (predicted, y[:40]), strict=True):
-        assert texts.tolist() == [f"{name(n):.0f}" if name(n) == n * 3 + 1 else name(n) for n in places]
+    (_, section, *_), notes = sections_of(Facts.of(run))
+    matrix, errors = section.pictures
+    assert notes == []
+    predicted = Model.load(run.model).predict(x / 16).argmax(axis=1)
+    wrong = np.flatnonzero(predicted != y)
+    assert f"{len(wrong)} of 360 are wrong" in matrix.caption
+    counts, names = matrix.draw.args
+    assert counts.tolist() == confusion_matrix(y, predicted, labels=range(10)).tolist()
+    _, *shown = errors.draw.args
+    for texts, places in zip((names, *shown), (range(10), y[wrong[:24]], predicted[wrong[:24]]), strict=True):
+        assert texts == [f"{name(n):.0f}" if name(n) == n * 3 + 1 else name(n) for n in places]
 
 
 # --- what finds them

@@ -11,15 +11,17 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from altmin_dask.report import figures
+from altmin_dask.report import curves, quality, tiles, together
+from altmin_dask.report.axes import Sweeps, log_ticks, spread
 from altmin_dask.report.columns import gap
-from altmin_dask.report.images import as_images
+from altmin_dask.report.images import are_images, as_images
+from altmin_dask.report.style import DARK, DPI, LIGHT, WIDTH, Theme, png
 from altmin_dask.training.record import Record
 
 
-def pixels(draw: Any, theme: figures.Theme) -> np.ndarray:
+def pixels(draw: Any, theme: Theme) -> np.ndarray:
     """What is drawn, (height, width, 3) in [0, 1]."""
-    return imread(io.BytesIO(figures.png(draw, theme)))[..., :3]
+    return imread(io.BytesIO(png(draw, theme)))[..., :3]
 
 
 def assert_colour(pixel: np.ndarray, colour: str) -> None:
@@ -52,57 +54,155 @@ def test_what_is_an_image(shape, image):
         np.testing.assert_array_equal(images[1, :, :, 2], values[1, 2])
 
 
+def test_vectors_are_images_by_what_they_hold():
+    from sklearn.datasets import load_digits
+
+    x = load_digits().data[:200]
+    rng = np.random.default_rng(0)
+    assert are_images(x, (64,))
+    assert are_images((x - x.mean(0)) / (x.std(0) + 1e-9), (64,))
+    assert not are_images(rng.random((200, 64)), (64,))  # a table of 64 columns
+    assert not are_images(rng.normal(size=(200, 4)) @ rng.normal(size=(4, 100)), (100,))
+    assert not are_images(np.sin(np.arange(100) / 7 + 6 * rng.random((200, 1))), (100,))  # curves
+    assert are_images(rng.random((3, 8, 8)), (8, 8))  # their shape says so
+    assert not are_images(rng.random((3, 63)), (63,))
+
+
 def test_pixels_of_reconstructions():
     rng = np.random.default_rng(0)
-    inputs = rng.integers(0, 256, (13, 8, 8)) / 255
+    inputs = rng.integers(0, 256, (11, 8, 8)) / 255
     inputs[0, 0, :2] = 0, 1  # the range of the greys
-    outputs = rng.integers(0, 256, (13, 8, 8)) / 255
-    drawn = pixels(lambda theme: figures.reconstruction_images(inputs, 2 * outputs, theme), figures.DARK)
-    assert drawn.shape == (20 + 4 * 120 + 2 * (8 + 28), 170 + 10 * 128, 3)
-    for i in range(13):
-        left, top = 170 + (i % 10) * 128, 20 + (i // 10) * (2 * 120 + 8 + 28)
-        for y, values in ((top, inputs[i]), (top + 128, np.clip(2 * outputs[i], 0, 1))):
-            tile = drawn[y : y + 120, left : left + 120]
-            expected = np.repeat(np.kron(values, np.ones((15, 15)))[..., None], 3, axis=2)
-            np.testing.assert_allclose(tile, expected, atol=1 / 200)
-    assert_colour(drawn[-1, -1], figures.DARK.paper)
-    assert_colour(drawn[20 + 276 + 60, 170 + 3 * 128 + 60], figures.DARK.paper)  # a place without a sample
+    outputs = 2 * rng.integers(0, 256, (11, 8, 8)) / 255
+    drawn = pixels(lambda theme: tiles.reconstructions(inputs, outputs, theme), DARK)
+    tile, side = tiles._TILE, 8 * (tiles._TILE // 8)
+    most = np.abs(outputs - inputs).max()
+    for i in range(11):
+        left, top = (i % 8) * (tile + 6), (i // 8) * 3 * (30 + side) + (i // 8) * 4 * 6
+        for place, values in ((0, inputs[i]), (1, np.clip(outputs[i], 0, 1))):
+            y = top + 30 + place * (side + 36)
+            seen = drawn[y : y + side, left : left + side]
+            expected = np.repeat(np.kron(values, np.ones((side // 8, side // 8)))[..., None], 3, axis=2)
+            np.testing.assert_allclose(seen, expected, atol=1 / 200)
+        y = top + 30 + 2 * (side + 36)
+        seen = drawn[y : y + side, left : left + side][side // 16 :: side // 8, side // 16 :: side // 8]
+        wanted = tiles.error_colours(DARK)(((outputs - inputs)[i] + most) / (2 * most))[..., :3]
+        np.testing.assert_allclose(seen, wanted, atol=1 / 60)
+    assert_colour(drawn[-1, -1], DARK.paper)
+    assert drawn.shape[1] == int(WIDTH * DPI)
 
 
-def test_wrong_predictions_are_framed():
-    images = np.linspace(0, 1, 12 * 64).reshape(12, 8, 8)
-    true = np.arange(12)
-    predicted = np.where((true == 3) | (true == 11), 0, true)
-    drawn = pixels(lambda theme: figures.predictions(images, predicted, true, theme), figures.LIGHT)
-    edges = [drawn[66 + (i // 10) * 160 + 60, 8 + (i % 10) * 128] for i in range(12)]
-    framed = [np.allclose(edge, to_rgb(figures.LIGHT.validation), atol=0.01) for edge in edges]
-    assert np.flatnonzero(framed).tolist() == [3, 11]
+def test_errors_have_both_classes():
+    images = np.linspace(0, 1, 10 * 64).reshape(10, 8, 8)
+    figure = tiles.errors(images, ["a long name"] * 9 + ["3"], ["5"] * 10, LIGHT)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts[:2] == ["true class", "below it the one predicted"]
+    assert texts[2:4] == ["a long n…", "5"]
+    assert texts[-2:] == ["3", "5"]
+    assert len(figure.axes[0].images) == 10
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (300, 200), (2, 90), (16, 16, 3)])
+@pytest.mark.parametrize(
+    "shape", [(2, 90), *(pytest.param(s, marks=pytest.mark.slow) for s in [(4, 4), (300, 200), (16, 16, 3)])]
+)
 def test_images_of_any_size_and_colour(shape):
-    images = np.random.default_rng(0).normal(size=(11, *shape))
-    drawn = pixels(lambda theme: figures.reconstruction_images(images, 2 * images, theme), figures.DARK)
-    assert max(drawn.shape) < 3000
-    pixels(lambda theme: figures.predictions(0 * images[:1], [1], [2], theme), figures.DARK)
+    images = np.random.default_rng(0).normal(size=(9, *shape))
+    drawn = pixels(lambda theme: tiles.reconstructions(images, 2 * images, theme), DARK)
+    assert max(drawn.shape) < 1500
+    pixels(lambda theme: tiles.errors(0 * images[:1], ["1"], ["2"], theme), DARK)
+
+
+def test_confusion():
+    matrix = np.array([[30, 0, 1], [2, 8, 0], [0, 0, 0]])  # a class of which there is none
+    axes = quality.confusion(matrix, ["cat", "dog", "a very long name"], LIGHT).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["30", "1", "2", "8"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["cat", "dog", "a very long…"]
+    right, wrong = (image.get_array() for image in axes.images)
+    np.testing.assert_allclose(np.ma.getdata(right)[1, 1], 0.8)
+    np.testing.assert_allclose(np.ma.getdata(wrong)[1, 0], np.sqrt(0.2))
+    many = quality.confusion(np.eye(200, dtype=int), [str(i) for i in range(200)], DARK).axes[0]
+    assert not many.texts
+
+
+def test_predictions_and_what_is_left():
+    true = np.array([[0.0], [1.0], [2.0]])
+    made = np.array([[0.5], [1.0], [1.0]])
+    points = quality.against_targets(true, made, [], LIGHT).axes[0]
+    np.testing.assert_array_equal(points.collections[0].get_offsets(), np.c_[true, made])
+    assert points.get_xlim() == points.get_ylim()
+    left = quality.residuals_of(true, made, [], LIGHT).axes[0]
+    np.testing.assert_array_equal(left.collections[0].get_offsets(), np.c_[made, made - true])
+    several = quality.against_targets(np.tile(true, 9), np.tile(made, 9), list("abcdefghi"), LIGHT)
+    assert [axes.get_title() for axes in several.axes] == ["a", "b", "c", "d"]
+
+
+def test_sequences_end_where_they_end():
+    true = np.arange(24.0).reshape(6, 4, 1)
+    true[0, 2:] = np.nan
+    figure = quality.sequences(true, true + 1, [], LIGHT)
+    assert len(figure.axes) == 4
+    np.testing.assert_array_equal(figure.axes[0].lines[1].get_ydata(), [1, 2, np.nan, np.nan])
+
+
+def test_errors_of_features_are_relative():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(100, 40)) * np.arange(40)  # the first does not vary
+    errors = quality.relative_errors(inputs, np.tile(inputs.mean(0), (100, 1)))
+    assert np.isnan(errors[0])
+    np.testing.assert_allclose(errors[1:], 1)  # the mean is what one knows without a network
+    axes = quality.features(inputs, 0.5 * inputs, [], LIGHT).axes[0]
+    assert len(axes.patches) == 24
+    assert "feature 0" not in [label.get_text() for label in axes.get_yticklabels()]
+
+
+def ends(axes: Any) -> list[str]:
+    """What stands beside curves."""
+    return [text.get_text() for text in axes.texts if not text.get_text().startswith("kept")]
 
 
 def test_what_the_curves_show():
     records = [
         Record(sweep=0.0, cpu_seconds=0.0, nested_loss=4.0),
-        Record(sweep=0.5, cpu_seconds=3.0, nested_loss=2.0, relaxed_objective=5, validation_accuracy=0.5),
+        Record(sweep=0.5, cpu_seconds=3.0, nested_loss=2.0, relaxed_objective=5, residuals=(1.0,)),
         Record(sweep=1.0, cpu_seconds=7.0, nested_loss=0.0, relaxed_objective=1, validation_accuracy=0.6),
     ]
-    losses, cpu, accuracies, _ = figures.convergence(records, figures.LIGHT).axes
-    assert losses.get_yscale() == "log"
-    assert accuracies.get_yscale() == "linear"
-    relaxed, nested = losses.lines
+    (axes,) = curves.loss(records, 1, LIGHT).axes
+    assert axes.get_yscale() == "log"
+    nested, relaxed = axes.lines[:2]
     np.testing.assert_array_equal(relaxed.get_ydata(), [np.nan, 5, 1])
-    np.testing.assert_array_equal(nested.get_ydata(), [4, 2, losses.get_ylim()[0]])  # 0 is at the bottom
+    np.testing.assert_array_equal(nested.get_ydata(), [4, 2, axes.get_ylim()[0]])  # 0 is at the bottom
     np.testing.assert_array_equal(nested.get_xdata(), [0, 0.5, 1])
-    np.testing.assert_array_equal(cpu.lines[1].get_xdata(), [0, 3, 7])
-    assert [text.get_text() for text in cpu.texts] == ["nested loss  0", "relaxed objective  1"]
-    np.testing.assert_array_equal(accuracies.lines[0].get_ydata(), [np.nan, 0.5, 0.6])
+    # the values are of the kept record, which is marked on every curve
+    assert ends(axes) == ["training  2", "relaxed  5"]
+    assert "kept: sweep 0.5" in [text.get_text() for text in axes.texts]
+    rings = [line for line in axes.lines if line.get_label() == "kept"]
+    assert [(ring.get_xdata()[0], ring.get_ydata()[0]) for ring in rings] == [(0.5, 2), (0.5, 5)]
+    assert "CPU seconds below" in axes.get_xlabel()
+    (axes,) = curves.accuracy(records, 2, LIGHT).axes
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [np.nan, np.nan, 0.6])
+    assert ends(axes) == ["validation  60.00%"]
+
+
+def test_the_relaxed_objective_of_exact_constraints_is_no_curve_of_its_own():
+    records = [Record(sweep=i, cpu_seconds=i, nested_loss=2.0, relaxed_objective=2.1) for i in range(3)]
+    assert not curves.has_relaxed(records)
+    assert not curves.has_residuals(records)
+    assert ends(curves.loss(records, 2, LIGHT).axes[0]) == ["training  2"]
+
+
+def test_sweeps_are_logarithmic_where_most_happens_at_first():
+    even = Sweeps(np.arange(11.0))
+    assert not even.logarithmic
+    np.testing.assert_array_equal(even.places(np.array([0.0, 3])), [0, 3])
+    uneven = Sweeps(np.array([0, 1, 2, 4, 50, 100.0]))
+    assert uneven.logarithmic
+    assert 0 < uneven.start < 1  # where 0 stands
+    np.testing.assert_array_equal(uneven.places(np.array([0.0, 1, 100])), [uneven.start, 1, 100])
+    records = [Record(sweep=s, cpu_seconds=s, nested_loss=1 + s) for s in (0, 1, 2, 4, 50, 100)]
+    (axes,) = curves.loss(records, 3, LIGHT).axes
+    assert axes.get_xscale() == "log"
+    label = axes.xaxis.get_major_formatter()
+    assert label(uneven.start) == "0"
+    assert label(100) == "100\n100"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +210,7 @@ def test_what_the_curves_show():
 )
 def test_losses_of_any_size(losses):
     records = [Record(sweep=i, cpu_seconds=i, nested_loss=loss) for i, loss in enumerate(losses)]
-    assert pixels(lambda theme: figures.convergence(records, theme), figures.LIGHT).shape == (555, 1500, 3)
+    assert pixels(lambda theme: curves.loss(records, 0, theme), LIGHT).shape == (511, 742, 3)
 
 
 def test_layers():
@@ -118,11 +218,10 @@ def test_layers():
         Record(sweep=i, residuals=tuple(0.9**layer + i for layer in range(40)), mu=(1.1**i,) * 39 + (2.0,))
         for i in range(60)
     ]
-    residuals, mu = figures.residuals(records, figures.LIGHT).axes
-    assert len(residuals.lines) == 40
-    assert len(residuals.texts) == 14
-    assert [text.get_text() for text in mu.texts] == ["layer 40  2", "39 layers  276.8"]
-    assert pixels(lambda theme: figures.residuals(records, theme), figures.LIGHT).shape == (555, 1500, 3)
+    (axes,) = curves.residuals(records, 59, LIGHT).axes
+    assert sum(line.get_label() != "kept" for line in axes.lines) == 41  # and the line at the kept sweep
+    assert len(ends(axes)) == 14
+    assert ends(curves.penalty(records, 59, LIGHT).axes[0]) == ["layer 40  2", "39 layers  276.8"]
 
 
 @pytest.mark.parametrize(
@@ -139,29 +238,40 @@ def test_mu_is_shown_where_it_changes(mu, labels):
     records = [
         Record(sweep=i, residuals=(3.0, 2.0, 1.0), mu=None if mu is None else tuple(mu[i])) for i in range(2)
     ]
-    panels = figures.residuals(records, figures.LIGHT).axes
-    assert [text.get_text() for panel in panels[1:] for text in panel.texts] == (labels or [])
-    assert len(panels) == 1 + (labels is not None)
+    assert curves.has_penalty(records) == (labels is not None)
+    if labels is not None:
+        assert ends(curves.penalty(records, 1, LIGHT).axes[0]) == labels
 
 
-def test_feasibility():
+def test_constraints():
     records = [
         Record(sweep=0.0),
-        Record(sweep=1.0, relative_residuals=(0.1, 0.02), zero_residuals=(0.25, 0.5)),
-        Record(sweep=2.0, relative_residuals=(0.001, 0.0), zero_residuals=(0.75, 1.0)),
+        Record(sweep=1.0, residuals=(5.0, 5.0), relative_residuals=(0.1, 0.02), zero_residuals=(0.25, 0.5)),
+        Record(sweep=2.0, residuals=(5.0, 5.0), relative_residuals=(0.001, 0.0), zero_residuals=(0.75, 1.0)),
     ]
-    relative, zeros = figures.feasibility(records, figures.LIGHT).axes
+    (relative,) = curves.residuals(records, 2, LIGHT).axes  # one panel: those in other units fall alike
     assert relative.get_yscale() == "log"
-    assert zeros.get_yscale() == "linear"
     np.testing.assert_array_equal(relative.lines[0].get_ydata(), [np.nan, 0.1, 0.001])
     np.testing.assert_array_equal(relative.lines[1].get_ydata()[1:], [0.02, relative.get_ylim()[0]])
+    (zeros,) = curves.zeros(records, 2, LIGHT).axes
     np.testing.assert_array_equal(zeros.lines[1].get_ydata(), [np.nan, 0.5, 1])
-    assert [text.get_text() for text in zeros.texts] == ["layer 1  75.0%", "layer 2  100.0%"]
-    assert figures.has_feasibility(records)
-    assert pixels(lambda theme: figures.feasibility(records, theme), figures.DARK).shape == (555, 1500, 3)
-    records = [replace(record, zero_residuals=None) for record in records]
-    assert len(figures.feasibility(records, figures.LIGHT).axes) == 1
-    assert not figures.has_feasibility([Record(sweep=0.0, relative_residuals=(0.0,)), Record(sweep=1.0)])
+    assert ends(zeros) == ["layer 1  75.0%", "layer 2  100.0%"]
+    records = [replace(record, zero_residuals=None, relative_residuals=None) for record in records]
+    assert not curves.has_zeros(records)
+    assert "root mean square" in curves.residual_columns(records)[1]
+    assert not curves.has_residuals([Record(sweep=0.0, relative_residuals=(0.0,)), Record(sweep=1.0)])
+
+
+def test_runs_together():
+    records = tuple(Record(sweep=i, cpu_seconds=0.01 + i, nested_loss=2.0**-i) for i in range(5))
+    runs = [together.Curve(f"run {i}", records[: 5 - i], 1, False) for i in range(2)]
+    (axes,) = together.losses(runs, LIGHT).axes
+    assert [text.get_text() for text in axes.texts] == ["run 0  0.5", "run 1  0.5"]
+    (axes,) = together.costs(runs, DARK).axes
+    assert axes.lines[0].get_xdata()[0] == 0  # before training
+    assert not together.has_accuracies(runs)
+    many = [together.Curve(f"{i}", records, 4, False) for i in range(20)]
+    assert len(together.losses(many, LIGHT).axes[0].texts) == 14
 
 
 def test_gap():
@@ -177,17 +287,17 @@ def test_gap():
     ("low", "high"), [(1, 2), (0.9, 101), (1e-12, 1e12), (3.01, 3.05), (0.2, 9), (1e-3, 0.5)]
 )
 def test_ticks(low, high):
-    ticks = figures.log_ticks(low, high)
+    ticks = log_ticks(low, high)
     assert 3 <= len(ticks) <= 10
     assert all(low <= tick <= high for tick in ticks)
     assert ticks == sorted(ticks)
 
 
 def test_labels_are_moved_apart():
-    assert figures.spread([0.1, 0.5], 0.1) == [0.1, 0.5]
+    assert spread([0.1, 0.5], 0.1) == [0.1, 0.5]
     np.testing.assert_allclose(
-        figures.spread([0.5, 0.5, 0.52, 0.9], 0.1), [0.40667, 0.50667, 0.60667, 0.9], atol=1e-4
+        spread([0.5, 0.5, 0.52, 0.9], 0.1), [0.40667, 0.50667, 0.60667, 0.9], atol=1e-4
     )
-    heights = figures.spread(np.sort(np.random.default_rng(0).random(20)).tolist(), 0.05)
+    heights = spread(np.sort(np.random.default_rng(0).random(20)).tolist(), 0.05)
     assert np.all(np.diff(heights) > 0.05 - 1e-9)
-    assert figures.spread([], 0.1) == []
+    assert spread([], 0.1) == []

@@ -14,14 +14,18 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-from reports import RECORDS, check_png, make_run, pictures, record, text_of, typed, vectors
+import zarr
+from reports import RECORDS, check_png, make_run, pictures, record, result_of, text_of, typed, vectors
 
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import DataError, MissingError
-from altmin_dask.report.page import write_report
+from altmin_dask.report.facts import Facts
+from altmin_dask.report.page import sections_of, write_report
+from altmin_dask.report.pictures import counted
+from altmin_dask.report.sampling import MOST_BYTES, MOST_ROWS, chosen_rows, sampled
 from altmin_dask.report.summary import summary_table
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -46,10 +50,9 @@ def test_files(written):
     assert written.parent.name == "report"
     assert pictures(written) == ["convergence.png", "reconstructions.png", "residuals.png"]
     sizes = {name: check_png((written.parent / name).read_bytes()) for name in pictures(written)}
-    assert sizes["convergence.png"] == (1500, 555)
-    assert sizes["residuals.png"] == (1500, 555)
-    # 10 digits of 8 × 8, each pixel 15 wide, in two rows of pairs
-    assert sizes["reconstructions.png"] == (170 + 10 * 128, 20 + 4 * 120 + 2 * (8 + 28))
+    assert sizes["convergence.png"] == sizes["residuals.png"] == (742, 511)
+    # 16 digits of 8 × 8, each pixel 10 wide, in two groups of three rows
+    assert sizes["reconstructions.png"] == (742, 6 * (30 + 8 * 10) + 2 * (6 + 6 + 12))
     assert all(size < 200_000 for size in (file.stat().st_size for file in written.parent.glob("*.png")))
 
 
@@ -84,9 +87,12 @@ def test_the_page_is_well_formed(written):
 def test_what_the_page_says(written, digits):
     text = text_of(written)
     assert "64-7-64 autoencoder · run folder plain" in text
-    assert "best validation loss 0.6388 (sweep 5)" in text
-    assert f"The first samples of the training store {digits.path}, each above what" in text
-    assert "hidden_layer_sizes 7" in text
+    assert "Kept model sweep 5 of 5 that were done Validation loss 0.6388 Training loss 0.3888" in text
+    assert "Why training ended is not recorded" in text
+    assert "measured by its record (there is no result.json)" in text
+    assert "The first 16 training samples that were read: each above what" in text
+    assert "Set in the pipeline data.train digits:train data.scale 16 network.kind autoencoder" in text
+    assert "network.hidden_layer_sizes 7 All settings" in text
     assert "max_cpu_seconds –" in text
     assert "penalize_bias true" in text
     # all records, with a dash for what the first one lacks
@@ -145,17 +151,12 @@ def test_no_pyplot(written):
 def test_validation_samples_go_first(tmp_path, digits):
     other = vectors(tmp_path / "other.zarr", 64)
     run = make_run(tmp_path / "run", store=digits, stores={"train": digits.path, "validation": other.path})
+    shown = sampled(run, Model.load(run.model))
+    assert (shown.role, shown.path, shown.rows) == ("validation", other.path, 12)
     page = write_report(run)
-    assert f"validation store {other.path}" in text_of(page)
-    assert check_png((run.report / "reconstructions.png").read_bytes())[1] == 20 + 4 * 120 + 2 * (8 + 28)
-
-
-@pytest.mark.slow
-def test_vectors_are_drawn_as_lines(tmp_path):
-    run = make_run(tmp_path / "run", store=vectors(tmp_path / "vectors.zarr", 23))
-    page = write_report(run)
-    assert check_png((run.report / "reconstructions.png").read_bytes()) == (1500, 555)
-    assert "and what the network makes of them" in text_of(page)
+    # vectors without shape are no images: bars, and no picture of what is none
+    assert pictures(page) == ["convergence.png", "features.png", "residuals.png"]
+    assert "All 12 validation samples: the error of the 24 features with the largest" in text_of(page)
 
 
 @pytest.mark.slow
@@ -163,7 +164,8 @@ def test_fewer_samples_than_places(tmp_path):
     for features, rows in ((64, 1), (5, 3)):
         store = vectors(tmp_path / f"{features}.zarr", features, rows)
         page = write_report(make_run(tmp_path / f"run{features}", store=store))
-        check_png((page.parent / "reconstructions.png").read_bytes())
+        check_png((page.parent / "convergence.png").read_bytes())
+        assert ("No feature varies" in text_of(page)) == (rows == 1)
 
 
 def test_classifier(tmp_path, digits):
@@ -173,22 +175,65 @@ def test_classifier(tmp_path, digits):
     ]
     run = make_run(tmp_path / "run", "classifier", digits, records=records)
     page = write_report(run)
-    assert pictures(page) == ["convergence.png", "predictions.png", "residuals.png"]
-    assert check_png((run.report / "convergence.png").read_bytes()) == (1500, 945)
-    width, height = check_png((run.report / "predictions.png").read_bytes())
-    assert (width, height) == (8 + 10 * 128, 66 + 4 * (120 + 40))
-    right = Model.load(run.model).predict(digits.x[:40]).argmax(axis=1) == digits.y[:40]
-    assert f": {right.sum()} of 40 are right." in text_of(page)
-    assert "best validation accuracy 70.00% (sweep 1)" in text_of(page)
+    expected = ["accuracy.png", "confusion.png", "convergence.png", "errors.png", "residuals.png"]
+    assert pictures(page) == expected
+    assert check_png((run.report / "accuracy.png").read_bytes()) == (742, 511)
+    predicted = Model.load(run.model).predict(digits.x[:]).argmax(axis=1)
+    wrong = int((predicted != digits.y[:]).sum())
+    text = text_of(page)
+    assert "All 360 training samples: of every true class (row)" in text
+    assert f"{wrong} of 360 are wrong" in text
+    assert f"the first 24 of the {wrong} that are classified wrongly" in text
+    assert "Accuracy 60.00% on validation samples" in text
+
+
+def test_the_confusion_matrix_is_of_all_samples_where_that_was_measured(tmp_path, digits):
+    run = make_run(tmp_path / "run", "classifier", digits)
+    matrix = (100 * np.eye(10) + 1).astype(int).tolist()
+    run.write_result(result_of(metrics={"accuracy": 0.9, "confusion_matrix": matrix}))
+    facts = Facts.of(run)
+    matrix_picture, errors = sections_of(facts)[0][1].pictures
+    assert "All 1,100 training samples: of every true class" in matrix_picture.caption
+    assert "90 of 1,100 are wrong" in matrix_picture.caption
+    assert "All 360 training samples: the first 24" in errors.caption  # only those that were read
+
+
+def test_counts_are_those_of_scikit_learn():
+    from sklearn.metrics import confusion_matrix
+
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(0, 5, 300), rng.integers(0, 5, 300)
+    np.testing.assert_array_equal(
+        counted(truth, predicted, 5), confusion_matrix(truth, predicted, labels=range(5))
+    )
+    steps = np.where(rng.random((100, 3)) < 0.3, -1, truth.reshape(100, 3))
+    assert counted(steps, predicted.reshape(100, 3), 5).sum() == (steps >= 0).sum()
+
+
+@pytest.mark.parametrize(("rows", "features", "chunk"), [(10**6, 784, 4096), (10**6, 10**6, 8), (50, 5, 7)])
+def test_a_bounded_number_of_rows_is_read(tmp_path, digits, rows, features, chunk):
+    group = zarr.create_group(tmp_path / "s.zarr")
+    group.create_array(
+        "x", shape=(rows, features), chunks=(chunk, features), dtype="float32"
+    )  # none is written
+    store = SampleStore.open(tmp_path / "s.zarr")
+    model = Model.load(make_run(tmp_path / "run", store=digits).model)
+    slices = chosen_rows(store, model)
+    taken = np.concatenate([np.arange(rows)[part] for part in slices])
+    assert len(taken) == len(set(taken)) <= min(MOST_ROWS, rows)
+    assert len(taken) * features * 4 <= MOST_BYTES
+    assert taken[-1] >= rows - 2 * chunk  # from all over it
+    if rows == 50:
+        assert taken.tolist() == list(range(50))
 
 
 @pytest.mark.slow
 def test_samples_that_make_no_picture(tmp_path, digits):
     store = vectors(tmp_path / "vectors.zarr", 5)
-    for kind, given in (("classifier", store), ("regressor", digits)):
-        page = write_report(make_run(tmp_path / kind, kind, given))
-        assert pictures(page) == ["convergence.png", "residuals.png"]
-        assert 'class="note"' not in page.read_text(encoding="utf-8")
+    page = write_report(make_run(tmp_path / "classifier", "classifier", store))
+    assert pictures(page) == ["confusion.png", "convergence.png", "residuals.png"]
+    page = write_report(make_run(tmp_path / "regressor", "regressor", digits))
+    assert pictures(page) == ["convergence.png", "prediction_errors.png", "predictions.png", "residuals.png"]
 
 
 @pytest.mark.slow
@@ -199,10 +244,10 @@ def test_samples_that_cannot_be_shown(tmp_path, digits):
     assert "reconstructions.png" in pictures(write_report(run))
 
     (copy / "x" / "zarr.json").write_text("{")
-    assert "No reconstructions: the samples cannot be read (" in text_of(write_report(run))
+    assert "No pictures of samples: " in text_of(write_report(run))
     assert pictures(run.report) == ["convergence.png", "residuals.png"]  # the old one showed an old model
     shutil.rmtree(copy)
-    assert "No reconstructions: the samples cannot be read (" in text_of(write_report(run))
+    assert "No pictures of samples: " in text_of(write_report(run))
     vectors(copy, 9)
     assert "no longer holds the samples that were used." in text_of(write_report(run))
 
@@ -211,14 +256,16 @@ def test_stores_that_were_not_recorded(tmp_path):
     run = make_run(tmp_path / "run")
     file = run.path / "pipeline.json"
     file.write_text(json.dumps({"pipeline": json.loads(file.read_text())["pipeline"]}))
-    assert "No reconstructions: the run folder does not say" in text_of(write_report(run))
+    assert "No pictures of samples: The run folder does not say" in text_of(write_report(run))
 
 
 @pytest.mark.slow
 def test_classifier_without_labels(tmp_path):
     store = ingest(array_source(np.random.default_rng(0).random((12, 64))), tmp_path / "store.zarr")
     page = write_report(make_run(tmp_path / "run", "classifier", store))
-    assert f"No predictions: {store.path} has no labels." in text_of(page)
+    assert f"No pictures of samples: {store.path} has no targets to compare predictions with." in text_of(
+        page
+    )
 
 
 # --- records
@@ -231,7 +278,8 @@ def test_missing_keys(tmp_path, digits):
         each["validation_loss"] = None
     page = write_report(make_run(tmp_path / "run", store=digits, records=records))
     assert pictures(page) == ["convergence.png", "reconstructions.png"]
-    assert "best nested loss 0.3888 (sweep 5) Convergence" in text_of(page)
+    assert "Kept model sweep 5 of 5 that were done Training loss 0.3888" in text_of(page)
+    assert "cannot be told: there are no validation samples" in text_of(page)
 
 
 def test_only_the_record_before_training(tmp_path, digits):
@@ -255,13 +303,12 @@ def feasible(sweep: float, **extra: Any) -> dict[str, Any]:
 @pytest.mark.slow
 def test_feasibility(tmp_path, digits):
     page = write_report(make_run(tmp_path / "run", store=digits, records=[feasible(i) for i in range(4)]))
-    assert pictures(page) == ["convergence.png", "feasibility.png", "reconstructions.png", "residuals.png"]
-    assert check_png((page.parent / "feasibility.png").read_bytes()) == (1500, 555)
+    assert pictures(page) == ["convergence.png", "reconstructions.png", "residuals.png", "zeros.png"]
     text = text_of(page)
     # (4 − 1) · 0.5³ / (5 · 0.6³) − 1
-    assert "gap of relaxed to nested -65.28% relative residual by layer 0.001, 0.0054" in text
-    assert "zero residuals by layer 50.0%, 87.5% Convergence" in text
-    assert "Of L1 also the share of residuals that are exactly zero." in text
+    assert "gap of relaxed to nested -65.28% relative residual by layer 0.001, 0.0054 zero" in text
+    assert "zero residuals by layer 50.0%, 87.5% weights" in text
+    assert "The L1 penalty makes residuals exactly zero" in text
     assert (
         "steps cut short gap of relaxed to nested residual 1 residual 2 relative residual 1 "
         "relative residual 2 zero residuals 1 zero residuals 2 0 0.00" in text
@@ -273,15 +320,17 @@ def test_feasibility(tmp_path, digits):
 def test_feasibility_without_zeros(tmp_path, digits):
     records = [feasible(i) | {"zero_residuals": None} for i in range(3)]
     page = write_report(make_run(tmp_path / "run", store=digits, records=records))
-    assert "feasibility.png" in pictures(page)
+    assert "residuals.png" in pictures(page)
+    assert "zeros.png" not in pictures(page)
     assert "zero residuals" not in text_of(page)
-    assert "Of L1" not in text_of(page)
+    assert "L1" not in text_of(page)
 
 
 @pytest.mark.slow
 def test_a_report_takes_the_place_of_one_with_more_pictures(tmp_path, digits):
     run = make_run(tmp_path / "run", store=digits, records=[feasible(i) for i in range(3)])
-    write_report(run)
+    assert "zeros.png" in pictures(write_report(run))
+    shutil.copy(run.report / "zeros.png", run.report / "feasibility.png")  # of an earlier version
     run.history.write_text("".join(json.dumps(each) + "\n" for each in RECORDS))
     assert pictures(write_report(run)) == ["convergence.png", "reconstructions.png", "residuals.png"]
 

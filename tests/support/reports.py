@@ -81,6 +81,13 @@ def make_run(
     return run
 
 
+def result_of(**kept: Any) -> dict[str, Any]:
+    """What `altmin_dask.training.result` writes."""
+    own = {"sweep": 3.0, "on": "validation", "samples": 360, "loss": 0.25, "unit": "½ pigs", "metrics": {}}
+    stopped = {"reason": "max_sweeps", "text": "5 sweeps are done", "next": "Do something else."}
+    return {"kept": {**own, **kept}, "stopped": stopped, "resolved": {"solver.ridge": 0.5}}
+
+
 def vectors(path: Path, features: int, rows: int = 12) -> SampleStore:
     x = np.random.default_rng(0).random((rows, features))
     return ingest(array_source(x, np.arange(rows) % 10), path)
