@@ -10,6 +10,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,7 +36,9 @@ COMMIT = "a25eadb293"
 OTHERS = {"adam": "Adam", "adam-cosine": "Adam, cosine decay", "sgd": "SGD"}
 
 
-def run(folder: Path, data: dict[str, Any], network: dict[str, Any], **tables: dict[str, Any]) -> list[Record]:
+def run(
+    folder: Path, data: dict[str, Any], network: dict[str, Any], **tables: dict[str, Any]
+) -> list[Record]:
     """Train in a folder, without a word; gives the records."""
     tables.setdefault("training", {})
     settings = {"data": data, "network": network, "cluster": {"workers": 1}, **tables}
@@ -93,14 +96,12 @@ def overfitting(folder: Path) -> Figure:
         "train": store(folder, "few", x[:200] / 16, y[:200]),
         "validation": store(folder, "others", x[1437:] / 16, y[1437:]),
     }
-    records = run(
-        folder / "run", data, {**CLASSIFIER, "hidden_layer_sizes": [300]}, solver={"ridge": 1e-4}
-    )
+    records = run(folder / "run", data, {**CLASSIFIER, "hidden_layer_sizes": [300]}, solver={"ridge": 1e-4})
     return one("Over-fitting: training goes on to fall, validation rises", records)
 
 
 def stalled(folder: Path) -> Figure:
-    """z is kept, and the relaxed objective is fitted instead of the network."""
+    """Where z is kept: the relaxed objective is fitted instead of the network."""
     records = run(folder / "run", DIGITS, CLASSIFIER, training={"schedule": "windows", "max_sweeps": 40.0})
     return one("Stalled: the relaxed objective falls, the network does not follow", records, label="relaxed")
 
@@ -193,7 +194,7 @@ def constraints(folder: Path) -> Figure:
         box = FancyBboxPatch(corner, 2 * wide, 0.6, "round,pad=0.05", facecolor=colour, edgecolor=QUIET)
         axes.add_patch(box)
         axes.text(place, 0, name, ha="center", va="center", fontsize=12)
-    for layer, (left, right) in enumerate(zip(places[:3], places[1:4], strict=True), 1):
+    for layer, (left, right) in enumerate(pairwise(places[:4]), 1):
         arrow = FancyArrowPatch(
             (left + 0.5, 0), (right - 0.5, 0), arrowstyle="->", mutation_scale=12, color=QUIET
         )
@@ -202,7 +203,9 @@ def constraints(folder: Path) -> Figure:
         axes.text((left + right) / 2, 0.18, f"$W_{layer}, b_{layer}$", ha="center", fontsize=10)
         term = rf"$r_{layer} = z_{layer} - W_{layer}{below} - b_{layer}$"
         axes.text(right, 0.62, term, ha="center", fontsize=10, color=VALIDATION)
-        axes.text(right, -0.68, rf"$\mu_{layer}\,\|r_{layer}\|^2$", ha="center", fontsize=10, color=VALIDATION)
+        axes.text(
+            right, -0.68, rf"$\mu_{layer}\,\|r_{layer}\|^2$", ha="center", fontsize=10, color=VALIDATION
+        )
     axes.add_patch(FancyArrowPatch((8.0, 0), (8.85, 0), arrowstyle="->", mutation_scale=12, color=QUIET))
     axes.set_title(
         "Blue: variables of every sample. Red: how far a layer is from what the one below it says",

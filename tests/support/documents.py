@@ -1,6 +1,6 @@
 """Pages of the documentation as tests and writers take them: their blocks are run, and what these print is compared.
 
-    python tests/support/documents.py README.md docs/start.md …     # runs pages, and writes anew what their blocks print
+    python tests/support/documents.py README.md docs/start.md …     # runs pages, writes anew what they print
 
 A block is fenced, and begins with its language. A comment on the line before it says what is special about it:
 
@@ -8,10 +8,11 @@ A block is fenced, and begins with its language. A comment on the line before it
     <!-- output -->                 it is what the block before it printed
     <!-- output: first 3 last 4 --> the same, of which so many lines are shown
     <!-- refused -->                its commands end with an error, whose sentence is what is compared
+    <!-- smaller: OLD -> NEW -->    it is run with less data
     <!-- not run: REASON -->        it is only parsed
 
-All blocks of a page are run in one folder, in order, in this process: `sh` by line, `python` with the names of the blocks
-before it. What `altmin` and scripts print is compared with its numbers left out, which depend on the machine.
+All blocks of a page are run in one folder, in order, in this process: `sh` by line, `python` with the names of the
+blocks before it. What `altmin` and scripts print is compared with its numbers left out, which depend on the machine.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from command import run_here
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
-_FENCE = re.compile(r"^```(\S*)$")
-_MARK = re.compile(r"^<!-- (file|output|refused|not run|newcomer)(?:: (.+?))? -->$")
+_FENCE = re.compile(r"^```(\S*)(?: .*)?$")
+_MARK = re.compile(r"^<!-- (file|output|refused|smaller|not run|newcomer)(?:: (.+?))? -->$")
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ")
 _NUMBER = re.compile(r"[-−]?(?:\d[\d,]*\.?\d*|∞)(?:e[-+]?\d+)?")
 
@@ -104,15 +105,17 @@ class Page:
 
 
 def _run(block: Block, names: dict[str, Any], where: str) -> str:
+    text = block.text.replace(*block.said.split(" -> ")) if block.mark == "smaller" else block.text
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
         if block.language == "python":
-            exec(compile(block.text, where, "exec"), names)
+            exec(compile(text, where, "exec"), names)
         elif block.language == "sh":
-            for words in commands(block.text):
+            for words in commands(text):
                 code = _command(words)
                 told = f"{where}: {shlex.join(words)}\n{out.getvalue()}{err.getvalue()}"
                 assert (code != 0) == (block.mark == "refused"), told
-    return err.getvalue() if block.mark == "refused" else out.getvalue()
+    said = err if block.mark == "refused" else out
+    return said.getvalue().replace(f"{Path.cwd()}/", "")
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -133,7 +136,9 @@ def _command(words: list[str]) -> int:
     match words:
         case ["altmin", *options]:
             return run_here(*options)
-        case ["pip", *_]:  # what newcomers' commands are tried with is another script
+        case (
+            ["pip", *_] | ["python", "-m", "pytest"] | ["sphinx-build", *_]
+        ):  # .ci/run has them, and newcomers
             return 0
         case ["python", file, *options]:
             return _script(file, options)
