@@ -12,7 +12,7 @@ A block is fenced, and begins with its language. A comment on the line before it
     <!-- not run: REASON -->        it is only parsed
 
 All blocks of a page are run in one folder, in order, in this process: `sh` by line, `python` with the names of the
-blocks before it. What `altmin` and scripts print is compared with its numbers left out, which depend on the machine.
+blocks before it. What `altmin` and scripts print is compared by its words, each once: numbers depend on the machine.
 """
 
 from __future__ import annotations
@@ -168,9 +168,10 @@ def shown(block: Block, printed: str) -> list[str]:
 
 
 def outline(lines: list[str]) -> list[str]:
-    """Lines without numbers and widths, each once: as many records as it takes are as good as others."""
-    words = (re.sub(r"[─━═]+", "─", _NUMBER.sub("#", line)) for line in lines)
-    return list(dict.fromkeys(" ".join(line.split()) for line in words))
+    """The words of lines, each once, without numbers: records may be fewer, columns wider, and threads one or many."""
+    text = _NUMBER.sub("#", " ".join(lines))
+    text = re.sub(r"# (\w+?)s\b", r"# \1", re.sub("[\u2500-\u257f]", " ", text))
+    return list(dict.fromkeys(text.split()))
 
 
 def prepare(folder: Path, patch: pytest.MonkeyPatch) -> None:
