@@ -101,8 +101,10 @@ def overfitting(folder: Path) -> Figure:
 
 
 def stalled(folder: Path) -> Figure:
-    """Where z is kept: the relaxed objective is fitted instead of the network."""
-    records = run(folder / "run", DIGITS, CLASSIFIER, training={"schedule": "windows", "max_sweeps": 40.0})
+    """Where z is kept, and μ is small: z gives way, and the network stands still."""
+    network = {"kind": "autoencoder", "hidden_layer_sizes": [32]}
+    how = {"schedule": "batch", "max_sweeps": 60.0, "n_iter_no_change": None}
+    records = run(folder / "run", DIGITS, network, training=how, solver={"mu": 0.01})
     return one("Stalled: the relaxed objective falls, the network does not follow", records, label="relaxed")
 
 

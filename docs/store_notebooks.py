@@ -23,4 +23,7 @@ def main(files: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(name) for name in sys.argv[1:]] or sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb")))
+    main(
+        [Path(name) for name in sys.argv[1:]]
+        or sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
+    )
