@@ -41,8 +41,9 @@ def understand(block: Block, folder: Path) -> None:
             subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
             for words in commands(block.text):
                 if words[0] == "altmin":
-                    command = COMMANDS.commands[words[1]]
-                    command.make_parser(COMMANDS.context_class(command)).parse_args(words[2:])
+                    general = words[1].startswith("-")
+                    command = COMMANDS if general else COMMANDS.commands[words[1]]
+                    command.make_parser(COMMANDS.context_class(command)).parse_args(words[2 - general :])
                 elif words[0] == "python" and words[1].endswith(".py"):
                     assert (ROOT / words[1]).exists()
         case "text" | "{toctree}" | "{include}":
