@@ -1,4 +1,4 @@
-"""What the README promises about MNIST, through the command line; skipped without the data."""
+"""What pipelines/mnist_autoencoder.toml promises about MNIST, through the command line; skipped without the data."""
 
 from __future__ import annotations
 
