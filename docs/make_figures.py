@@ -31,8 +31,8 @@ from altmin_dask.training.record import Record
 
 ROOT = Path(__file__).parents[1]
 TRAINING, VALIDATION, RELAXED, QUIET = "#0072b2", "#d55e00", "#009e73", "#667080"
-COMMIT = "a25eadb293"
-"""Whose comparison with first-order methods is drawn: benchmarks/results/COMMIT."""
+COMMITS = {"autoencoder": "d0e2fd2db9", "classifier": "a25eadb293"}
+"""Whose comparison with first-order methods is drawn: benchmarks/results/COMMIT/TASK.jsonl."""
 OTHERS = {"adam": "Adam", "adam-cosine": "Adam, cosine decay", "sgd": "SGD"}
 
 
@@ -254,7 +254,7 @@ def against(folder: Path) -> Figure:
         "classifier": ("test error, %", "Classifier 784-256-256-10: behind", (1.5, 2, 3, 5, 10)),
     }
     for axes, (task, (label, title, ticks)) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-        rows = rows_of(task, read_lines(ROOT / "benchmarks" / "results" / COMMIT / f"{task}.jsonl"))
+        rows = rows_of(task, read_lines(ROOT / "benchmarks" / "results" / COMMITS[task] / f"{task}.jsonl"))
         for name, words in {"altmin": "altmin, defaults", **OTHERS}.items():
             own = [r for r in rows if r.contestant.startswith(name) and any(r.curves)]
             if name != "adam-cosine":
