@@ -155,4 +155,4 @@ def test_a_run_is_exported(kind, trained, altmin, tmp_path):
         assert outcome.code == 2
         assert message in outcome.err
     assert altmin("export", run, "net.onnx", "--overwrite").code == 0
-    assert "holds no trained model" in altmin("export", tmp_path, "other.onnx").err
+    assert "it is not a run folder; name a run folder" in altmin("export", tmp_path, "other.onnx").err

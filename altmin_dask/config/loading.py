@@ -38,7 +38,6 @@ def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
     Examples
     --------
     >>> from pathlib import Path
-    from shlex import quote
     >>> from altmin_dask import load_pipeline
     >>> _ = Path("p.toml").write_text('[data]\ntrain = "digits:train"\n[network]\nkind = "autoencoder"')
     >>> load_pipeline("p.toml", ["solver.ridge=0.1"]).solver.ridge

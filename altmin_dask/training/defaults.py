@@ -181,7 +181,6 @@ def resolve(
     in_group = min(groups_of * chunk_rows, rows)
     groups = math.ceil(math.ceil(rows / chunk_rows) / groups_of)
     mu = None if not pipeline.keeps_z and solver.mu == "auto" else finite_mu(pipeline, network)
-    judged = pipeline.data.validation is not None
     return Settings(
         schedule=pipeline.schedule,
         initialization=pipeline.network.start,
@@ -201,9 +200,12 @@ def resolve(
         pieces=pieces_of(min(chunk_rows, rows), piece_rows(network)) if kfac else None,
         model_every=model_every(in_group, network) if kfac else None,
         max_sweeps=_max_sweeps(pipeline, groups),
-        evaluation_rows=pipeline.training.evaluation_rows
-        or (EVALUATED_BESIDE if judged else EVALUATED_ALONE),
+        evaluation_rows=pipeline.training.evaluation_rows or _evaluation_rows(pipeline),
     )
+
+
+def _evaluation_rows(pipeline: Pipeline) -> int:
+    return EVALUATED_ALONE if pipeline.data.validation is None else EVALUATED_BESIDE
 
 
 def default_loss(loss: str | None, output_activation: str | None, target: str) -> tuple[str, str | None]:
