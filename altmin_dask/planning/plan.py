@@ -26,7 +26,7 @@ from altmin_dask.data.summaries import Summary
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import TARGET_ARRAYS
-from altmin_dask.format import setting
+from altmin_dask.format import counted_as, setting
 from altmin_dask.networks.network import Network
 from altmin_dask.planning.advice import narrower
 from altmin_dask.planning.memory import Workload, ingesting
@@ -117,7 +117,7 @@ class Plan:
         """All of it as labels and values for people."""
         projection, place = self.projection, self.place
         where = (
-            f"{place.threads} threads of this process"
+            f"{counted_as(place.threads, 'thread')} of this process"
             if place.in_process
             else f"{place.workers} × {place.threads} threads"
         )
