@@ -24,6 +24,7 @@ from altmin_dask.data.tables.kinds import (
     kind_of,
 )
 from altmin_dask.data.tables.parts import Largest, Table, readable
+from altmin_dask.data.tables.sums import ExactSums
 from altmin_dask.data.tables.values import days, texts
 from altmin_dask.errors import DataError
 from altmin_dask.types import Array
@@ -61,7 +62,7 @@ class Survey:
         self.rows = 0
         self.missing = np.zeros(len(columns), np.int64)
         self._bits = np.zeros(len(columns), np.int64)
-        self._sums = np.zeros(len(columns))
+        self._sums = ExactSums(len(columns))
         self._low, self._high = np.full(len(columns), np.inf), np.full(len(columns), -np.inf)
         self.counts: dict[str, Counter[str]] = {}
         self.sizes: dict[str, int] = {}
@@ -87,7 +88,7 @@ class Survey:
     def mean_of(self, column: str) -> float:
         """Of numbers, or of dates in days."""
         place = self._place[column]
-        return float(self._sums[place] / (self.rows - self.missing[place]))
+        return float(self._sums.of(place) / (self.rows - self.missing[place]))
 
     def range_of(self, column: str) -> tuple[float, float]:
         """The least and the largest value of numbers, or of dates in days."""
@@ -135,10 +136,10 @@ class Survey:
         """Take note of the sums and ranges of numbers, (rows, columns)."""
         low = values.min(axis=0)
         if np.isnan(low).any():
-            self._sums[places] += _sums(np.where(np.isnan(values), 0, values))
+            self._sums.add(places, np.where(np.isnan(values), 0, values))
             low, high = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
         else:
-            self._sums[places] += _sums(values)
+            self._sums.add(places, values)
             high = values.max(axis=0)
         self._low[places] = np.fmin(self._low[places], low)
         self._high[places] = np.fmax(self._high[places], high)
@@ -199,9 +200,3 @@ class Survey:
                     f"{self._name} has more than {MOST} values in the column {column!r}, which tell rows apart rather "
                     "than kinds of them; leave it out by --x NAME,NAME,…"
                 )
-
-
-def _sums(values: Array) -> Array:
-    """Of columns; infinite values are refused later, where their rows are known."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return values.sum(axis=0)
