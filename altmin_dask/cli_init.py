@@ -66,6 +66,10 @@ def init_command(
     from altmin_dask.execution.connect import planned_resources
     from altmin_dask.planning.plan import make_plan
 
+    if kind not in _EXAMPLES and file is not None and str(file) in _EXAMPLES:
+        raise ConfigError(
+            f"write altmin init {file} --data {quote(kind)}: the kind comes first, samples are --data"
+        )
     if kind not in _EXAMPLES:
         raise ConfigError(
             f"{kind} is no kind of network; write {', '.join(_EXAMPLES)}{did_you_mean(kind, _EXAMPLES)}"

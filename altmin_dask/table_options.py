@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from altmin_dask.errors import ConfigError, did_you_mean
@@ -106,6 +106,11 @@ class TableOptions:
         }
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return cls(words, csv=_csv(csv or {}), **chosen)
+
+    @property
+    def ask_for_something(self) -> bool:
+        """Whether they are others than by default: to refuse missing values is what there is without a word, too."""
+        return bool(set(self.missing.values()) - {"refuse"}) or replace(self, missing={}) != TableOptions()
 
     def fill(self, column: str) -> str:
         """What is done with missing values of a column."""

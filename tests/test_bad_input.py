@@ -223,7 +223,10 @@ def test_train_refuses(case, altmin, tmp_path):
 PIPELINES = {
     "not TOML": ("[data", "not valid TOML"),
     "not text": (b"\xff\xfe", "not valid TOML"),
-    "empty": ("", "data is missing; network is missing"),
+    "empty": (
+        "",
+        "data is missing: write a table [data] with train = SAMPLES; network is missing: write a table [network]",
+    ),
     "number as string": (
         'data.train="d"\nnetwork.kind="autoencoder"\nsolver.ridge="1"',
         "solver.ridge = '1': ",

@@ -99,6 +99,7 @@ def test_arrays_and_a_store(altmin, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["a.csv", "classifier"], "write altmin init classifier --data a.csv: the kind comes first"),
         (["clasifier"], "clasifier is no kind of network; write autoencoder, classifier, "),
         (["clasifier"], "did you mean classifier?"),
         (

@@ -11,6 +11,12 @@ from pydantic import BaseModel
 from altmin_dask.config.base import FORMS
 from altmin_dask.errors import did_you_mean
 
+_TABLES_NEED = {
+    "data": ": write a table [data] with train = SAMPLES",
+    "network": ": write a table [network] with kind = KIND (`altmin init KIND` writes all of it)",
+}
+"""What is written where a table is missing."""
+
 
 def describe(problem: Any, pipeline: type[BaseModel]) -> str:
     """Say what pydantic found.
@@ -27,7 +33,7 @@ def describe(problem: Any, pipeline: type[BaseModel]) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{place} is not a setting{_meant(path, pipeline)}"
     if problem["type"] == "missing":
-        return f"{place} is missing"
+        return f"{place} is missing{_TABLES_NEED.get(place, '')}"
     message = problem["msg"].removeprefix("Value error, ")
     if not place:  # of settings that do not go together
         return message

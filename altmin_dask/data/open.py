@@ -111,9 +111,11 @@ def _open(wanted: SourceSpec, options: SourceOptions) -> Source:
     if found := next(matching, None):
         if wanted.folder is not None and not is_zarr_folder(wanted.folder):  # which may have very many files
             _check_only(found, list(matching), wanted)
-        if not isinstance(found, TableFormat) and options.tables != TableOptions():
+        if not isinstance(found, TableFormat) and options.tables.ask_for_something:
             raise DataError(
-                f"{wanted.name} is no table; missing values, categories, dates and csv are of tables"
+                f"{wanted.name} is no table; missing values, categories, dates and csv are of tables: leave missing, "
+                "handle_unknown, max_categories, min_frequency, dates and csv out (columns of a store were prepared "
+                "when it was ingested)"
             )
         return found.open(wanted, options)
     if wanted.path is not None and not wanted.path.exists():

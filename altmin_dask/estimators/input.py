@@ -150,6 +150,11 @@ def open_samples(X: Any, y: Any, sample_weight: Any = None, like: Preparation | 
     AltMinError
         If something cannot be read, or they do not belong together.
     """
+    if isinstance(X, str | os.PathLike) and isinstance(y, str):
+        raise DataError(
+            f"y is {y!r}; where that is a column of {as_name(X)}, `altmin ingest {as_name(X)} samples.zarr --y {y}` "
+            "makes a store of both (and fills in missing values by --missing), whose path is X; else give an array"
+        )
     if isinstance(X, str | os.PathLike):
         source = _open_location(as_name(X), like)
     elif isinstance(X, zarr.Group):

@@ -309,6 +309,8 @@ def test_a_store_prepares_other_samples(table, altmin, tmp_path):
     assert altmin("ingest", "--no-shuffle", "raw.npz", "b.zarr", "--like", "a.zarr").code == 0
     assert (zarr.open_array("b.zarr/x", mode="r")[:] == np.float32(0.2)).all()
     refused(altmin("ingest", "--no-shuffle", "raw.npz", "c.zarr", "--missing", "mean"), "is no table")
+    same = ("--missing", "refuse")  # as without a word
+    assert altmin("ingest", "--no-shuffle", "raw.npz", "d.zarr", *same).code == 0
 
 
 def test_options_are_checked_in_python_too(table):

@@ -112,3 +112,11 @@ def test_nothing_is_said_to_be_kept_of_a_fit(monkeypatch):
     monkeypatch.setattr("altmin_dask.storage.run.RunFolder.commit", full)
     with pytest.raises(StorageError, match=r"make room on the disk$"):
         AltMinRegressor(hidden_layer_sizes=(3,), max_sweeps=1).fit(X, LABELS * 1.0)
+
+
+def test_the_name_of_a_column_is_no_target(tmp_path):
+    FRAME.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(
+        DataError, match=r"y is 'age'; where that is a column of .*, `altmin ingest .* --y age`"
+    ):
+        ESTIMATORS["classifier"].fit(tmp_path / "t.csv", "age")
