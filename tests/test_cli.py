@@ -112,7 +112,7 @@ def test_a_classifier_from_a_raw_source(altmin, tmp_path):
     assert altmin("report", "moved").code == 0
     page = Path("moved/report/report.html").read_text()
     assert "the samples cannot be read" not in page
-    assert Path("moved/report/predictions.png").exists()
+    assert Path("moved/report/confusion.png").exists()
     assert altmin("train", file, "--run", "moved", "--resume", "--set", "training.max_sweeps=3").code == 0
 
 
