@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,9 @@ from altmin_dask.execution.versions import versions
 TASKS = "altmin_dask.execution.tasks"
 """What a worker has to be able to import."""
 LEAVE_SECONDS = 0.3
+SUBSCRIBED_SECONDS = 5.0
+"""How long a subscription is waited for."""
+_HELLO = "hello"
 _log = logging.getLogger("altmin_dask")
 
 
@@ -129,7 +134,7 @@ def watch(client: Client, guard: VersionGuard) -> None:
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
-        client.subscribe_topic(guard.name, _say)
+        _subscribe(client, guard.name)
         client.register_plugin(GuardKeeper(guard.name, client.id))
         client.register_plugin(guard)
     finally:
@@ -139,6 +144,20 @@ def watch(client: Client, guard: VersionGuard) -> None:
 
 def _is_watched(name: str, dask_scheduler: Any) -> bool:
     return name in dask_scheduler.worker_plugins
+
+
+def _subscribe(client: Client, topic: str) -> None:
+    """Be told of a topic from now on: a subscription is on its way for a while, and what is said meanwhile is lost."""
+    heard = threading.Event()
+
+    def told(event: tuple[float, Any]) -> None:
+        heard.set() if event[1] == _HELLO else _say(event)
+
+    client.subscribe_topic(topic, told)
+    end = time.monotonic() + SUBSCRIBED_SECONDS
+    while not heard.is_set() and time.monotonic() < end:
+        client.log_event(topic, _HELLO)
+        heard.wait(0.05)
 
 
 def _say(event: tuple[float, Any]) -> None:
