@@ -14,11 +14,10 @@ from command import LABELS, X, foreign, refused, write_pipeline
 
 import altmin_dask
 from altmin_dask.config import KINDS, Pipeline, load_pipeline, make_pipeline
-from altmin_dask.config.catalogue import Setting, catalogue, find, tables
+from altmin_dask.config.catalogue import Setting, catalogue, changed, find, tables
 from altmin_dask.config.pipeline import RIDGE_OF_Z
 from altmin_dask.config.settings_page import page
 from altmin_dask.config.uses import DIFFERENCES, LEFT_OUT, PARAMETERS, SCHEDULES, USES
-from altmin_dask.planning.resolved import changed
 from altmin_dask.solvers.schedules import KEEP_Z
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -211,8 +210,8 @@ def test_what_is_left_open_comes_to_what_the_run_records(altmin, tmp_path):
         kept = json.loads((tmp_path / kind / "pipeline.json").read_text())
         told = kept["settings"]
         assert planned["settings"] == told
-        assert planned["changed"] == changed(load_pipeline(file))
-        for key in told.keys() & catalogue().keys():  # each is open, and comes to a value
+        assert planned["changed"] == changed(load_pipeline(file).model_dump(mode="json"))
+        for key in told:  # each is a setting, is open, and comes to a value
             table, name = key.split(".")
             assert catalogue()[key].resolves, key
             assert told[key] not in (None, "auto"), key

@@ -188,6 +188,21 @@ def _all_tables() -> str:
     return ", ".join(tables())
 
 
+def changed(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a pipeline, JSON-ready, has otherwise than by default, by ``table.key``.
+
+    Those of another version that are unknown here count as such.
+    """
+    known = catalogue()
+    tables = {table: entries for table, entries in said.items() if isinstance(entries, Mapping)}
+    every = {f"{table}.{key}": value for table, entries in tables.items() for key, value in entries.items()}
+    return {
+        key: value
+        for key, value in every.items()
+        if key not in known or known[key].required or known[key].default != value
+    }
+
+
 def _kinds() -> Iterator[tuple[str, Any]]:
     for name, field in Pipeline.model_fields.items():
         yield name, next(tables_of(field.annotation))

@@ -151,7 +151,10 @@ def _subscribe(client: Client, topic: str) -> None:
     heard = threading.Event()
 
     def told(event: tuple[float, Any]) -> None:
-        heard.set() if event[1] == _HELLO else _say(event)
+        if event[1] == _HELLO:
+            heard.set()
+        else:
+            _say(event)
 
     client.subscribe_topic(topic, told)
     end = time.monotonic() + SUBSCRIBED_SECONDS

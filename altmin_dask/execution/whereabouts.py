@@ -10,6 +10,7 @@ from typing import Any
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.versions import versions
+from altmin_dask.format import counted_as
 
 
 def whereabouts(executor: Executor, place: Resources) -> dict[str, Any]:
@@ -24,16 +25,12 @@ def whereabouts(executor: Executor, place: Resources) -> dict[str, Any]:
     """
     where = executor.description.partition(", dashboard ")[0]
     if not place.in_process:
-        where += f": {_counted(place.workers, 'worker')} of {_counted(place.threads, 'thread')}"
+        where += f": {counted_as(place.workers, 'worker')} of {counted_as(place.threads, 'thread')}"
     cores = len(os.sched_getaffinity(0))
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "where": where,
         "in_process": place.in_process,
-        "machine": f"{platform.node()}, {platform.system()} {platform.machine()}, {_counted(cores, 'core')}",
+        "machine": f"{platform.node()}, {platform.system()} {platform.machine()}, {counted_as(cores, 'core')}",
         "versions": versions(),
     }
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"

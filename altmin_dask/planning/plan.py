@@ -16,6 +16,7 @@ from distributed.system import MEMORY_LIMIT
 from zarr.codecs import Crc32cCodec
 
 from altmin_dask.config import Pipeline
+from altmin_dask.config.catalogue import changed
 from altmin_dask.data.checks import is_labels
 from altmin_dask.data.find import check_made_so, is_ready, store_source
 from altmin_dask.data.open import open_source
@@ -41,7 +42,7 @@ from altmin_dask.planning.projection import (
     task_rows,
     usable,
 )
-from altmin_dask.planning.resolved import changed, resolved
+from altmin_dask.planning.resolved import resolved
 from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
@@ -116,11 +117,8 @@ class Plan:
     def lines(self) -> list[tuple[str, str]]:
         """All of it as labels and values for people."""
         projection, place = self.projection, self.place
-        where = (
-            f"{counted_as(place.threads, 'thread')} of this process"
-            if place.in_process
-            else f"{place.workers} × {place.threads} threads"
-        )
+        threads = counted_as(place.threads, "thread")
+        where = f"{threads} of this process" if place.in_process else f"{place.workers} × {threads}"
         lines = [
             ("network", "-".join(map(str, self.work.network.sizes))),
             ("samples", f"{self.work.rows:,}"),
@@ -253,8 +251,8 @@ def make_plan(
         model_every=run.model_every or 1,
         max_staleness=pipeline.training.max_staleness,
     )
-    came_to, source = resolved(pipeline, run, network, place), train.source if train.raw else None
-    return Plan(work, project(work), place, train.raw, changed(pipeline), came_to, source)
+    said = changed(pipeline.model_dump(mode="json")), resolved(pipeline, run, network, place)
+    return Plan(work, project(work), place, train.raw, *said, train.source if train.raw else None)
 
 
 def _workload(

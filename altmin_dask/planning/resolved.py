@@ -1,4 +1,4 @@
-"""What every setting came to that a pipeline leaves open, and which it changes: for the plan, the run and its report.
+"""What every setting came to that a pipeline leaves open: for the plan, the run and its report.
 
 Nothing is resolved here: what training goes by is asked for (`altmin_dask.training.defaults.Settings`, the place that
 was planned for), and named after the settings.
@@ -37,11 +37,11 @@ def resolved(
     Returns
     -------
     dict
-        By ``table.key``, JSON-ready. Of settings that apply to the run, and some numbers that follow from them and are
-        none: ``network.outputs``, ``solver.rho``, ``training.pieces``, ``training.model_every``.
+        By ``table.key``, JSON-ready: settings that apply to the run, all of which `altmin settings` knows.
     """
     said = pipeline.model_dump(mode="json")
-    found = {f"{table}.{key}": value for table, key, value in left_open(said, settings.to_dict())}
+    open_ones = {f"{table}.{key}": value for table, key, value in left_open(said, settings.to_dict())}
+    found = {key: value for key, value in open_ones.items() if key in catalogue()}
     more: dict[str, Any] = {}
     if pipeline.network.target == "labels":
         more["network.classes"] = settings.outputs
@@ -61,13 +61,3 @@ def resolved(
         if said[table][name] in (None, "auto"):
             found[key] = value
     return found
-
-
-def changed(pipeline: Pipeline) -> dict[str, Any]:
-    """The settings that a pipeline has otherwise than by default, by ``table.key``, JSON-ready."""
-    said = pipeline.model_dump(mode="json")
-    return {
-        key: said[setting.table][setting.name]
-        for key, setting in catalogue().items()
-        if setting.required or said[setting.table][setting.name] != setting.default
-    }

@@ -179,7 +179,7 @@ def differing_settings(every: Sequence[Facts]) -> list[Row]:
     """Settings that are not the same in all runs, by their whole names, with what was run where one was left open."""
     columns = []
     for facts in every:
-        tables = all_settings(facts.settings, facts.run.manifest.resolved(), facts.resolved, facts.scheduler)
+        tables = all_settings(facts.settings, facts.resolved, facts.scheduler)
         columns.append(
             {
                 f"{table}.{key}": value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -13,7 +12,7 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import MissingError
 from altmin_dask.format import duration, known, number
 from altmin_dask.report.columns import gap, layer_columns
-from altmin_dask.report.result_table import metric_rows
+from altmin_dask.report.result_table import class_rows, metric_rows
 from altmin_dask.report.verdict import Verdict, judge
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -94,7 +93,7 @@ class Facts:
     @property
     def resolved(self) -> dict[str, Any]:
         """What settings came to that the pipeline leaves open, by their whole names."""
-        return self.run.manifest.read().get("settings") or {}
+        return self.run.manifest.settings()
 
     @property
     def date(self) -> str:
@@ -180,17 +179,7 @@ class Facts:
     def classes(self) -> tuple[list[str], list[list[str]]] | None:
         """Precision, recall and F1 of each class, as a head and rows, where they were measured."""
         every = self.verdict.metrics.get("per_class")
-        if not isinstance(every, Sequence) or not every:
-            return None
-        rows = [
-            [
-                str(each["class"]),
-                *(known(each[name], "{:.4f}".format) for name in ("precision", "recall", "f1")),
-                known(each["support"]),
-            ]
-            for each in every
-        ]
-        return ["class", "precision", "recall", "F1", "samples"], rows
+        return class_rows(every) if every else None
 
 
 def day(date: str) -> str:

@@ -42,7 +42,6 @@ def write_report(run: RunFolder) -> Path:
     check_own(page_file)
     shown = draw(sections, run.report, (*NAMES, *FORMER))
     head, rows = history_table(facts.records)
-    resolved = run.manifest.resolved()
     return write_page(
         page_file,
         "page.html",
@@ -59,7 +58,7 @@ def write_report(run: RunFolder) -> Path:
         sections=shown,
         notes=notes,
         changed=changed_settings(facts.settings),
-        settings=all_settings(facts.settings, resolved, facts.resolved, facts.scheduler),
+        settings=all_settings(facts.settings, facts.resolved, facts.scheduler),
         head=head,
         rows=rows,
     )

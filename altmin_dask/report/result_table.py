@@ -71,12 +71,7 @@ def quality_tables(found: Mapping[str, Any]) -> Iterator[Table]:
     yield _two_columns(f"{found['run']} on {found['source']}", rows)
     classes, outputs = metrics.get("per_class", ()), metrics.get("by_output", ())
     if 0 < len(classes) <= MOST_CLASSES:
-        names = ("precision", "recall", "f1")
-        lines = [
-            [str(each["class"]), *(known(each[name], _FOUR) for name in names), number(each["support"])]
-            for each in classes
-        ]
-        yield _grid("Classes", ["class", *names[:2], "F1", "samples"], lines)
+        yield _grid("Classes", *class_rows(classes))
     matrix = metrics.get("confusion_matrix")
     if matrix is not None and len(matrix) <= MOST_PAIRS:
         head = [str(each["class"]) for each in classes]
@@ -95,6 +90,16 @@ def metric_rows(metrics: Mapping[str, Any]) -> Rows:
     if error := metrics.get("roc_auc_error"):
         rows = [(name, f"{value} ± {error:.1g}" if name == "ROC AUC" else value) for name, value in rows]
     return rows
+
+
+def class_rows(classes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Precision, recall and F1 of each class, as a head and rows."""
+    names = ("precision", "recall", "f1")
+    rows = [
+        [str(each["class"]), *(known(each[name], _FOUR) for name in names), number(each["support"])]
+        for each in classes
+    ]
+    return ["class", *names[:2], "F1", "samples"], rows
 
 
 def _worst(features: Mapping[str, Any]) -> Table:

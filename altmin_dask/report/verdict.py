@@ -9,7 +9,7 @@ from typing import Any
 
 from altmin_dask.format import number
 from altmin_dask.report.columns import column
-from altmin_dask.training.ending import RISEN
+from altmin_dask.training.ending import overfits
 from altmin_dask.training.record import Record
 from altmin_dask.training.result import Result
 
@@ -125,7 +125,7 @@ def _fitting(records: Sequence[Record], kept: int) -> tuple[str, str]:
             "unknown",
             "Whether it over-fits cannot be told: there are no validation samples (data.validation).",
         )
-    if last.validation_loss > RISEN * best.validation_loss and last.nested_loss < best.nested_loss:
+    if overfits(best, last):
         risen, fallen = (
             last.validation_loss / best.validation_loss - 1,
             1 - last.nested_loss / best.nested_loss,

@@ -82,7 +82,7 @@ def next_step(ending: Ending, records: Sequence[Record], kept: int) -> str:
             return "Mend what the message names, and go on with --resume."
         case "diverged":
             return "Try a larger solver.mu, solver.ridge or solver.proximal in a new run."
-    if _overfits(records, kept):
+    if overfits(records[kept], records[-1]):
         return (
             "The validation loss has risen while the training loss fell, which is over-fitting: try a larger "
             "solver.ridge, fewer units or more samples."
@@ -95,9 +95,8 @@ def next_step(ending: Ending, records: Sequence[Record], kept: int) -> str:
     return "Going on would change little: evaluate the model on samples that training has not seen."
 
 
-def _overfits(records: Sequence[Record], kept: int) -> bool:
+def overfits(best: Record, last: Record) -> bool:
     """Whether validation has become worse since the kept model, and training better."""
-    best, last = records[kept], records[-1]
     if best.validation_loss is None or last.validation_loss is None:
         return False
     return last.validation_loss > RISEN * best.validation_loss and last.nested_loss < best.nested_loss

@@ -142,7 +142,7 @@ def write_result(
         kept = known.kept
     else:
         kept = Kept.of(context, sweep, _measured(context) if quality is None else quality)
-    resolved = context.run.manifest.read().get("settings") or {}
+    resolved = context.run.manifest.settings()
     result = Result(kept, ending, next_step(ending, records, record), resolved)
     context.run.write_result(result.to_json())
     return result

@@ -74,7 +74,7 @@ def test_where_it_ran(tmp_path):
     assert about["ran on"] == "2 threads of this process"
     assert about["went on: ran on"] == "Dask cluster at tcp://h:1: 3 workers of 2 threads"
     # not what [cluster] says, which a scheduler takes the place of
-    tables = dict(all_settings(facts.settings, {}, {"cluster.workers": 2}, facts.scheduler))
+    tables = dict(all_settings(facts.settings, {"cluster.workers": 2}, facts.scheduler))
     assert tables["cluster"] == [("in place of this table", about["went on: ran on"])]
 
 
