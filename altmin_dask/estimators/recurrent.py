@@ -210,7 +210,10 @@ class AltMinRecurrentRegressor(RegressorMixin, RecurrentEstimator, OutputParamet
         return self._fit_sequences(X, y, lengths, sample_weight, partial=True)
 
     def predict(self, X: Any, *, lengths: Any = None) -> Any:
-        """Targets, shaped as y was; lazy where X is a dask array, zarr or a path."""
+        """Targets, shaped as y was; lazy where X is a dask array, zarr or a path.
+
+        Of a list of sequences with a target at every step: one array (rows, steps, outputs), zero behind their ends.
+        """
         return self._outputs(X, lengths, flat=getattr(self, "_flat", False))
 
     def score(self, X: Any, y: Any = None, *, sample_weight: Any = None, lengths: Any = None) -> float:

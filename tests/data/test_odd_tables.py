@@ -14,7 +14,7 @@ from PIL import Image
 
 from altmin_dask.data.formats import csv
 from altmin_dask.data.open import open_source
-from altmin_dask.errors import DataError
+from altmin_dask.errors import AltMinWarning, DataError
 
 # of dask with the newest pandas
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
@@ -159,6 +159,23 @@ def test_images_beside_classes_of_images_are_refused(tmp_path):
         Image.new("L", (2, 2)).save(file)
     with pytest.raises(DataError, match=r"images beside folders of images \(cats, …\)"):
         open_source(tmp_path)
+
+
+@pytest.mark.parametrize("first", ["L", "RGB"])
+def test_grey_images_beside_coloured_ones_are_told_of(first, tmp_path):
+    """Whichever comes first: nothing of a colour is lost."""
+    modes = [first, "L", "RGB", "RGBA", "LA"]
+    for number, mode in enumerate(modes):
+        Image.new("RGB", (3, 2), (200, 10, 0)).convert(mode).save(tmp_path / f"{number}.png")
+    grey = modes.count("L") + 1
+    with pytest.warns(AltMinWarning) as told:
+        x = np.concatenate([x for x, _ in open_source(tmp_path).blocks(2)])
+    sentences = [str(each.message) for each in told]
+    assert f"has {grey} grey images beside {5 - grey} coloured ones: all are read in colour" in sentences[0]
+    assert "has 2 images with transparency, which is left out" in sentences[1]
+    assert x.shape == (5, 2, 3, 3)
+    assert (x[2:4] == [200, 10, 0]).all()
+    assert (x[1] == 66).all()  # of Pillow: 0.299, 0.587 and 0.114 of the colours
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "NPY"])

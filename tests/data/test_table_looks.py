@@ -95,6 +95,14 @@ def test_targets_and_other_kinds_of_tables(tmp_path):
         open_source(tmp_path / "t.parquet")
 
 
+def test_what_tells_rows_apart_is_told(tmp_path):
+    lines = [f"u{row},{'ab'[row % 2]},v{row % 40},{row}" for row in range(80)]
+    with pytest.warns(AltMinWarning) as told:
+        opened(tmp_path / "t.csv", "\n".join(["id,kind,street,y", *lines]))
+    (only,) = told
+    assert "has 80 different values in 80 rows of the column 'id', which tell rows apart" in str(only.message)
+
+
 def test_remedies_that_are_told_do_help(tmp_path):
     source = opened(tmp_path / "t.csv", column(["1,234", "2,345", "12"]), csv={"thousands": ","})
     assert [x.tolist() for x, _ in source.blocks(9)] == [[[1234.0], [2345.0], [12.0]]]

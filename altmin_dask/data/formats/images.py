@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from altmin_dask.data.formats.base import SourceOptions, SourceSpec
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import Source
 from altmin_dask.data.streams import sliced
-from altmin_dask.errors import DataError, MissingError
+from altmin_dask.errors import AltMinWarning, DataError, MissingError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.remote import reason
@@ -21,6 +23,8 @@ from altmin_dask.types import Array
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _MODES = {"1": "L", "LA": "L"} | dict.fromkeys(("P", "CMYK", "PA", "RGBA", "YCbCr", "HSV", "RGBX"), "RGB")
 """What images of Pillow's other modes are read as."""
+_TRANSPARENT = ("LA", "PA", "RGBA")
+"""Modes with a channel that is left out."""
 _DEEP = {
     "I;16": np.uint16,
     "I;16L": np.uint16,
@@ -56,7 +60,7 @@ def images_of(folder: Path) -> dict[str, list[Path]]:
 
 
 def read_images(name: str, folder: Path, like: Preparation | None = None) -> Source:
-    """Read images as x of shape (rows, height, width), or (rows, height, width, 3) if they are coloured.
+    """Read images as x of shape (rows, height, width), or (rows, height, width, 3) if any of them is coloured.
 
     Values are 0 to 255, or what grey images of 16 or 32 bits have.
 
@@ -75,13 +79,20 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
         If sizes or depths differ, a file is no image, or there is a class that was not there.
     MissingError
         If Pillow is not installed.
+
+    Warns
+    -----
+    AltMinWarning
+        If some are grey beside coloured ones, or transparency is left out.
     """
     found = images_of(folder)
     _check_classes(name, found)
     files = [file for some in found.values() for file in some]
-    shape, mode = _header(files[0])
-    for file in files[1:]:
-        other, its = _header(file)
+    shape, mode, _ = _header(files[0])
+    modes: Counter[str] = Counter()
+    for file in files:
+        other, its, written = _header(file)
+        modes.update({its, written})
         if other != shape:
             raise DataError(
                 f"{file} has {other[1]}×{other[0]} pixels and {files[0].name} has {shape[1]}×{shape[0]}; "
@@ -92,6 +103,8 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
                 f"{file} has pixels of the kind {its!r} and {files[0].name} of {mode!r}; bring all images to the "
                 "same depth"
             )
+    _tell(name, modes, len(files))
+    mode = "RGB" if modes["RGB"] else mode
     shape = (*shape, 3) if mode == "RGB" else shape
 
     def blocks(rows: int) -> Iterator[Array]:
@@ -99,7 +112,7 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
             yield np.stack([_pixels(file, mode) for file in files[start : start + rows]])
 
     x = RowReader(
-        f"the images in {folder}", (len(files), *shape), np.dtype(_DEEP.get(mode, np.uint8)), blocks
+        f"the folder of images {folder}", (len(files), *shape), np.dtype(_DEEP.get(mode, np.uint8)), blocks
     )
     if "" in found:
         return Source(name, x)
@@ -130,15 +143,32 @@ def _opened(file: Path) -> Any:
         raise DataError(f"{file} cannot be read as an image: {reason(error)}") from error
 
 
-def _header(file: Path) -> tuple[tuple[int, ...], str]:
-    """Height and width, and whether it is coloured ("RGB") or grey ("L", or the mode of more than 8 bits)."""
+def _header(file: Path) -> tuple[tuple[int, ...], str, str]:
+    """Height and width, what it is read as ("RGB", "L", or a grey mode of more than 8 bits), and its own mode."""
     with _opened(file) as image:
         mode = _MODES.get(image.mode, image.mode)
         if mode not in ("RGB", "L", *_DEEP):
             raise DataError(
                 f"{file} has pixels of the kind {mode!r}, which cannot be used; save it in RGB or grey"
             )
-        return (image.height, image.width), mode
+        return (image.height, image.width), mode, image.mode
+
+
+def _tell(name: str, modes: Counter[str], files: int) -> None:
+    """Tell of images that are not read as they are."""
+    coloured, transparent = modes["RGB"], sum(modes[mode] for mode in _TRANSPARENT)
+    if 0 < coloured < files:
+        warnings.warn(
+            f"{name} has {files - coloured} grey images beside {coloured} coloured ones: all are read in colour",
+            AltMinWarning,
+            stacklevel=4,
+        )
+    if transparent:
+        warnings.warn(
+            f"{name} has {transparent} images with transparency, which is left out",
+            AltMinWarning,
+            stacklevel=4,
+        )
 
 
 def _pixels(file: Path, mode: str) -> Array:

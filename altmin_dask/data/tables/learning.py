@@ -11,7 +11,7 @@ import numpy as np
 
 from altmin_dask.data.source import ColumnReport
 from altmin_dask.data.tables.encoding import encoded, missing_values
-from altmin_dask.data.tables.looks import warn_of_looks
+from altmin_dask.data.tables.looks import warn_of_looks, warn_of_names
 from altmin_dask.data.tables.median import medians
 from altmin_dask.data.tables.parts import Table, first_missing, readable
 from altmin_dask.data.tables.survey import Survey
@@ -54,6 +54,8 @@ def learn(
     for column in (*inputs, *targets):
         if survey.kinds[column] == "text":
             warn_of_looks(column, survey.counts[column], name, written=table.written, stacklevel=4)
+            if column in inputs:
+                warn_of_names(column, survey.counts[column], name, stacklevel=4)
     kind, classes = survey.kinds[targets[0]] if targets else None, None
     if kind == "text":
         classes = tuple(sorted(survey.counts[targets[0]]))

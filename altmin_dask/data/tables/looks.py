@@ -12,6 +12,8 @@ from altmin_dask.errors import AltMinWarning
 
 MANY_NUMBERS = 10
 """Different numbers in a column of text from which on they are not likely to be names (chosen, not measured)."""
+MANY_NAMES, NAMES_SHARE = 50, 0.9
+"""So many different values, and so large a share of the rows, tell rows apart (chosen, not measured)."""
 _SHOWN = 5
 _TRUTH = {"true": "1", "false": "0"}
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
@@ -48,6 +50,25 @@ def warn_of_looks(column: str, counts: Counter[str], name: str, *, written: bool
             warnings.warn(
                 f"{name} has {sentence.format(column=repr(column))}", AltMinWarning, stacklevel=stacklevel + 1
             )
+
+
+def warn_of_names(column: str, counts: Counter[str], name: str, *, stacklevel: int) -> None:
+    """Tell of a column of text that has another value in nearly every row: it says nothing of rows that are new.
+
+    Parameters
+    ----------
+    column, counts, name, stacklevel : str, Counter, str, int
+        As of `warn_of_looks`.
+    """
+    rows = sum(counts.values())
+    if len(counts) > max(MANY_NAMES, NAMES_SHARE * rows):
+        warnings.warn(
+            f"{name} has {len(counts)} different values in {_rows(rows)} of the column {column!r}, which tell rows "
+            "apart and say nothing of new ones; leave it out by --x NAME,NAME,… (data.x of a pipeline), which "
+            "predictions can keep (altmin predict --keep)",
+            AltMinWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def _of_truth(counts: Counter[str]) -> str | None:
