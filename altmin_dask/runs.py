@@ -225,8 +225,8 @@ def _result_of(trainer: Trainer, error: BaseException, log: Callable[[str], obje
         ending.reason == "failed" and not trainer.knows_quality
     ):  # what would compute it may be what has failed
         return None
-    if ending.reason == "interrupted" and not trainer.knows_quality:
-        log("the model is measured on all training samples; interrupt once more to leave that out")
+    if ending.reason == "interrupted" and trainer.has_to_measure:
+        log(f"the model is measured on all {trainer.judging} samples; interrupt once more to leave that out")
     with suppress(Exception, KeyboardInterrupt):  # the error itself is what there is to tell
         return trainer.result(ending)
     return None

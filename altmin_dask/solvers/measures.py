@@ -6,7 +6,7 @@ Every sum is over outputs: one of a sample, or one of each step that has a targe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -66,6 +66,10 @@ class Outputs:
 class Measure(Protocol):
     """Which sums are taken, where all samples take part."""
 
+    @property
+    def for_records(self) -> Measure:
+        """What records have of it, without what takes long or is much to send; itself where there is no such thing."""
+
     def layout(self) -> Layout:
         """The arrays of the sums."""
 
@@ -88,6 +92,11 @@ class Measure(Protocol):
 
 class NoMeasure:
     """Nothing but the loss."""
+
+    @property
+    def for_records(self) -> Measure:
+        """There is nothing to leave out."""
+        return self
 
     def layout(self) -> Layout:
         """No arrays."""
@@ -138,10 +147,18 @@ class LabelMeasure:
         K.
     outputs : int
         Of all samples.
+    curve : bool
+        Whether scores of two classes are kept, for the ROC curve: up to 1 MiB in the sums of every chunk.
     """
 
     classes: int
     outputs: int
+    curve: bool = True
+
+    @property
+    def for_records(self) -> Measure:
+        """Without scores."""
+        return replace(self, curve=False) if self.classes == 2 else self
 
     @property
     def exact(self) -> bool:
@@ -152,7 +169,7 @@ class LabelMeasure:
         """As `LabelSums` has them."""
         K = self.classes
         pairs = K if K <= MOST_CONFUSED else 0
-        scores = min(self.outputs, EXACT_OUTPUTS) if K == 2 else 0
+        scores = min(self.outputs, EXACT_OUTPUTS) if K == 2 and self.curve else 0
         each = dict.fromkeys(("labels", "predicted", "right"), (K,))
         return {"log_loss": (), **each, "confusion": (pairs, pairs), "scores": (2, scores)}
 
@@ -167,7 +184,7 @@ class LabelMeasure:
         found.right += np.bincount(y, counts * (y == predicted), K)
         if found.confusion.size:
             found.confusion += np.bincount(y * K + predicted, counts, K * K).reshape(K, K)
-        if K == 2:
+        if found.scores.size:
             score = z[:, 1].astype(np.float64) - z[:, 0]
             self._add_scores(found.scores, np.nan_to_num(score), y, counts, outputs.first)
 
@@ -186,7 +203,7 @@ class LabelMeasure:
         """Accuracies, log loss, what there is to know of each class, and of two the area under the ROC curve."""
         found = LabelSums(self.layout(), sums)
         area = {}
-        if self.classes == 2:
+        if found.scores.size:
             area = metrics.roc_area(*_by_score(found.scores) if self.exact else found.scores)
             area |= {"roc_auc_error": 0.0} if self.exact and area["roc_auc"] is not None else {}
         return {
@@ -242,6 +259,11 @@ class TargetMeasure:
     factors: Array
     zeros: Array
 
+    @property
+    def for_records(self) -> Measure:
+        """All of it: R² is recorded."""
+        return self
+
     def layout(self) -> Layout:
         """As `TargetSums` has them."""
         each = dict.fromkeys(("squares", "absolutes", "targets", "target_squares"), (self.size,))
@@ -281,6 +303,11 @@ class FeatureMeasure:
     """
 
     size: int
+
+    @property
+    def for_records(self) -> Measure:
+        """Nothing: errors of features take as long again as the loss, and are not recorded."""
+        return NOTHING
 
     def layout(self) -> Layout:
         """As `TargetSums` has them."""

@@ -133,7 +133,9 @@ def write_result(
     records, record : sequence of Record, int
         The history, and which of it is of the model.
     quality : Evaluation or None
-        Sums over all samples of the store that decides, where that record has them of the same weights.
+        Sums over all samples of the store that decides, where that record has them of the same weights. Where they are
+        not all that is measured (`Measure.for_records`) they do after a failure alone: what would measure the rest may
+        be what has failed.
     known : Result or None
         What was written of these weights before the run was gone on with.
     """
@@ -141,7 +143,10 @@ def write_result(
     if quality is None and known is not None and known.kept.sweep == sweep:
         kept = known.kept
     else:
-        kept = Kept.of(context, sweep, _measured(context) if quality is None else quality)
+        enough = quality is not None and (
+            quality.measure == context.measuring.measure or ending.reason == "failed"
+        )
+        kept = Kept.of(context, sweep, quality if quality is not None and enough else _measured(context))
     resolved = context.run.manifest.settings()
     result = Result(kept, ending, next_step(ending, records, record), resolved)
     context.run.write_result(result.to_json())

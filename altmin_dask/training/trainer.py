@@ -121,9 +121,20 @@ class Trainer:
             return write_result(self.context, ending, records, *found)
 
     @property
+    def judging(self) -> str:
+        """Which samples decide."""
+        return "training" if self.problem.validation is None else "validation"
+
+    @property
     def knows_quality(self) -> bool:
-        """Whether there is a model that needs not be measured any more."""
+        """Whether there is a model of which a record has said how good it is, and maybe no more."""
         return self.kept_record >= 0 and self.kept_quality is not None
+
+    @property
+    def has_to_measure(self) -> bool:
+        """Whether records have not said all that is measured of the model."""
+        quality = self.kept_quality
+        return quality is None or quality.measure != self.context.measuring.measure
 
     def sentence(self, ending: Ending, records: Sequence[Record]) -> str:
         """Why training ended, and which model it leaves."""
@@ -280,7 +291,7 @@ class Trainer:
         ridge = self._ridge()
         self._check((validation or nested).mean_loss, ridge)
         labels = problem.train.target == "labels"
-        measured = self.context.measuring.metrics(validation) if validation else {}
+        measured = validation.metrics() if validation else {}
         record = Record(
             sweep=checkpoint.visits / self.rows,
             cpu_seconds=checkpoint.cpu_seconds,
@@ -305,7 +316,7 @@ class Trainer:
         if problem.validation is None:
             return nested, None
         every = all_rows(problem.validation.store)
-        measure = self.context.measuring.measure
+        measure = self.context.measuring.measure.for_records
         return nested, self.context.evaluate(problem.validation, every, file, measure)
 
     def _judge(self, record: Record) -> None:

@@ -88,24 +88,7 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
     found = images_of(folder)
     _check_classes(name, found)
     files = [file for some in found.values() for file in some]
-    shape, mode, _ = _header(files[0])
-    modes: Counter[str] = Counter()
-    for file in files:
-        other, its, written = _header(file)
-        modes.update({its, written})
-        if other != shape:
-            raise DataError(
-                f"{file} has {other[1]}×{other[0]} pixels and {files[0].name} has {shape[1]}×{shape[0]}; "
-                "bring all images to the same size"
-            )
-        if its != mode and (its in _DEEP or mode in _DEEP):
-            raise DataError(
-                f"{file} has pixels of the kind {its!r} and {files[0].name} of {mode!r}; bring all images to the "
-                "same depth"
-            )
-    _tell(name, modes, len(files))
-    mode = "RGB" if modes["RGB"] else mode
-    shape = (*shape, 3) if mode == "RGB" else shape
+    shape, mode = _common(name, files)
 
     def blocks(rows: int) -> Iterator[Array]:
         for start in range(0, len(files), rows):
@@ -126,6 +109,27 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
         sliced(labels.astype(np.int64), f"classes of {folder}"),
         preparation=Preparation(classes=classes),
     )
+
+
+def _common(name: str, files: list[Path]) -> tuple[tuple[int, ...], str]:
+    """The shape and the mode that all images are read with."""
+    shape, mode, _ = _header(files[0])
+    modes: Counter[str] = Counter()
+    for file in files:
+        other, its, written = _header(file)
+        modes.update({its, written})
+        if other != shape:
+            raise DataError(
+                f"{file} has {other[1]}×{other[0]} pixels and {files[0].name} has {shape[1]}×{shape[0]}; "
+                "bring all images to the same size"
+            )
+        if its != mode and (its in _DEEP or mode in _DEEP):
+            raise DataError(
+                f"{file} has pixels of the kind {its!r} and {files[0].name} of {mode!r}; bring all images to the "
+                "same depth"
+            )
+    _tell(name, modes, len(files))
+    return ((*shape, 3), "RGB") if modes["RGB"] else (shape, mode)
 
 
 def _images(folder: Path) -> list[Path]:
