@@ -71,7 +71,7 @@ def find_store(
         return SampleStore.open(locate(spec))
     made = data / f"{name}.zarr"
     if made.exists():
-        return SampleStore.open(made).made_on_the_way()
+        return SampleStore.open(made)
     if source is None:
         given = dict(tables or {})
         source = open_source(spec, x=x, y=y, like=like, **(given if like is None else for_like(given)))
@@ -87,7 +87,8 @@ def find_store(
         dtype=dtype,
         shuffle=seed is not None,
         seed=seed or 0,
-    ).made_on_the_way()
+        on_the_way=True,
+    )
 
 
 def find_like(
@@ -141,7 +142,8 @@ def find_like(
         chunk_rows=chunk_rows,
         dtype=dtype,
         shuffle=False,  # predictions have the order of the samples
-    ).made_on_the_way()
+        on_the_way=True,
+    )
 
 
 def open_like(

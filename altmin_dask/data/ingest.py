@@ -41,6 +41,7 @@ def ingest(
     shuffle: bool = True,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    on_the_way: bool = False,
 ) -> SampleStore:
     """Stream a source into a new sample store, holding a few chunks at a time.
 
@@ -65,6 +66,8 @@ def ingest(
         row of the source each one was. More than some 32 MiB goes to the disk once more.
     progress : callable, optional
         Called as ``progress(done, all)`` in rows after each chunk; those that are shuffled count twice.
+    on_the_way : bool
+        Whether nobody asked for a store: messages then call it by its source.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def ingest(
     rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)
     form = Form(dtype, scale, rows, is_url(location), seed if shuffle else None)
     with _new_store(location, source.name, overwrite) as place:
-        write_store(source, place, form, progress)
+        write_store(source, place, form, progress, on_the_way=on_the_way)
     return SampleStore.open(location)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,9 +53,8 @@ class SampleStore:
     attributes : dict
         What `ingest` recorded: version, source, scale, sample_shape, summary, complete; ``shuffled``, by which seed, or
         None; ``rounded``, the names of arrays of float32 whose source had more digits; ``fine``, of those of float64
-        that float32 would tell badly apart. Empty for a store that another program wrote.
-    on_the_way : bool
-        Whether it was made of a source that somebody named, in a folder that may soon be gone.
+        that float32 would tell badly apart; ``on_the_way``, if it was made of what somebody named, in a folder that may
+        soon be gone. Empty for a store that another program wrote.
 
     Examples
     --------
@@ -75,7 +74,6 @@ class SampleStore:
     attributes: dict[str, Any] = field(default_factory=dict)
     sequence_arrays: dict[str, zarr.Array[Any]] = field(default_factory=dict)
     weights: zarr.Array[Any] | None = None
-    on_the_way: bool = False
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> SampleStore:
@@ -120,10 +118,6 @@ class SampleStore:
         _check_layout(store)
         return store
 
-    def made_on_the_way(self) -> SampleStore:
-        """The same, called by what it was made of."""
-        return replace(self, on_the_way=True)
-
     @property
     def arrays(self) -> dict[str, zarr.Array[Any]]:
         """All there are, by their names: x, y, lengths, states, sample_weight."""
@@ -161,7 +155,7 @@ class SampleStore:
         source = self.attributes.get("source")
         if source in (None, self.path):
             return self.path
-        return str(source) if self.on_the_way else f"{self.path} (of {source})"
+        return str(source) if self.attributes.get("on_the_way") else f"{self.path} (of {source})"
 
     @property
     def scale(self) -> float:

@@ -50,9 +50,14 @@ class Form:
 
 
 def write_store(
-    source: Source, location: str, form: Form, progress: Callable[[int, int], None] | None
+    source: Source,
+    location: str,
+    form: Form,
+    progress: Callable[[int, int], None] | None,
+    *,
+    on_the_way: bool,
 ) -> None:
-    """Write a whole store, chunk by chunk."""
+    """Write a whole store, chunk by chunk; `on_the_way` is recorded."""
     scale, preparation = divided(source, form.scale)
     attributes: dict[str, Any] = {
         "version": VERSION,
@@ -60,6 +65,7 @@ def write_store(
         "scale": float(scale),
         "sample_shape": list(source.x_shape),
         "shuffled": form.seed,
+        "on_the_way": on_the_way,
         "complete": False,
     }
     if preparation is not None:

@@ -303,7 +303,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         settings: dict[str, Any] = {"chunk_rows": chunk_rows_of(self, source), "dtype": dtype, "seed": seed}
 
         def write(source: Source, place: Path, shuffle: bool = not partial) -> SampleStore:
-            return ingest(source, place, shuffle=shuffle, **settings).made_on_the_way()
+            return ingest(source, place, shuffle=shuffle, on_the_way=True, **settings)
 
         if not held_out:
             return write(source, home / "train.zarr"), None

@@ -245,7 +245,7 @@ def _open_targets(y: Any, name: str = "y") -> RowReader:
 def _of_collection(X: Any, name: str, *, labels: bool = False) -> da.Array:
     """A dask array of an array or a frame."""
     if hasattr(X, "to_dask_array"):
-        X = _as_numpy(X).to_dask_array()
+        X = _as_numpy(X, name).to_dask_array()
     if not isinstance(X, da.Array):
         raise DataError(f"{name} is a {type(X).__name__}; give a dask array or a dask dataframe")
     if not labels and X.dtype.kind not in "biuf":
@@ -255,17 +255,34 @@ def _of_collection(X: Any, name: str, *, labels: bool = False) -> da.Array:
     return X
 
 
-def _as_numpy(frame: Any) -> Any:
-    """A dask frame or series whose numbers are those of NumPy: nullable ones, and Arrow's, would become objects."""
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+def _as_numpy(frame: Any, name: str) -> Any:
+    """A dask frame or series of NumPy's numbers: nullable ones, Arrow's, and booleans beside others become objects."""
+    from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
-    def foreign(dtype: Any) -> bool:
-        return not isinstance(dtype, np.dtype) and (is_numeric_dtype(dtype) or is_bool_dtype(dtype))
+    dtypes = {None: frame.dtype} if frame.ndim == 1 else dict(frame.dtypes.items())
+    mixed = len(set(dtypes.values())) > 1
 
-    if frame.ndim == 1:
-        return frame.astype("float64") if foreign(frame.dtype) else frame
-    found = {column: "float64" for column, dtype in frame.dtypes.items() if foreign(dtype)}
-    return frame.astype(found) if found else frame
+    def as_float(dtype: Any) -> bool:
+        own = isinstance(dtype, np.dtype)
+        return (mixed or not own) and (is_bool_dtype(dtype) or (not own and is_numeric_dtype(dtype)))
+
+    found = {column: "float64" for column, dtype in dtypes.items() if as_float(dtype)}
+    # which float64 may not hold, in which they end beside others
+    whole = [
+        column for column, dtype in dtypes.items() if is_integer_dtype(dtype) and (mixed or column in found)
+    ]
+    if not found and not whole:
+        return frame
+    meta = _floats(frame._meta, found, (), name)
+    return frame.map_partitions(_floats, found, tuple(whole), name, meta=meta)
+
+
+def _floats(part: Any, found: dict[Any, str], whole: tuple[Any, ...], name: str) -> Any:
+    """A part with some columns as float64, after whole numbers have been looked at."""
+    for column in whole:
+        values = part if part.ndim == 1 else part[column]
+        check_whole(values.dropna().to_numpy(), name)
+    return part.astype("float64" if part.ndim == 1 else found) if found else part
 
 
 def plain_text(values: Any) -> Any:

@@ -59,7 +59,7 @@ def _parts(
     """Stores of those to train on, and of those held out, which are prepared as the former are."""
     places = data / "train.zarr", data / "validation.zarr"
     if all(place.exists() for place in places):
-        train, validation = (SampleStore.open(place).made_on_the_way() for place in places)
+        train, validation = map(SampleStore.open, places)
         return train, validation
     table, dtype, source = pipeline.data, pipeline.network.dtype, source or undivided(pipeline)
     labels = pipeline.network.target == "labels" and source.y is not None and len(source.y.shape) == 1
@@ -74,7 +74,7 @@ def _parts(
     raw = not is_ready(table.train, table.x, table.y)
     scale, standardize = (table.scale, table.standardize) if raw else (1.0, False)
     if places[0].exists():
-        train = SampleStore.open(places[0]).made_on_the_way()
+        train = SampleStore.open(places[0])
     else:
         train = ingest(
             parts[0],
@@ -85,9 +85,12 @@ def _parts(
             dtype=dtype,
             shuffle=table.shuffle,
             seed=pipeline.training.seed,
-        ).made_on_the_way()
+            on_the_way=True,
+        )
     held = parts[1]
     if raw:
         held, scale = prepared_like(held, scale, train.preparation or Preparation())
-    validation = ingest(held, places[1], scale=scale, chunk_rows=chunk_rows, dtype=dtype, shuffle=False)
-    return train, validation.made_on_the_way()
+    validation = ingest(
+        held, places[1], scale=scale, chunk_rows=chunk_rows, dtype=dtype, shuffle=False, on_the_way=True
+    )
+    return train, validation

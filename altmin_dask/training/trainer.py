@@ -69,7 +69,7 @@ class Trainer:
         self.kept_quality: Evaluation | None = None
         self.known: Result | None = None
         self.rows, self.evaluated = context.rows, context.evaluated
-        self.commit_cost, self.last_commit = 0.0, time.monotonic()
+        self.commit_cost, self.last_commit, self.committed_seconds = 0.0, time.monotonic(), 0.0
         self.found: Checkpoint | None = None
         self.group = 0
         self.rate: Rate | None = None  # until the loop begins
@@ -175,6 +175,7 @@ class Trainer:
         else:
             self.context.checkpoint = self.found
             self.kept_record, self.kept_quality = self.found.model, None
+            self.committed_seconds = self.found.cpu_seconds
             self.algorithm.restore(self.found.algorithm_state)
             self.found = None
 
@@ -229,8 +230,13 @@ class Trainer:
         self._drain()
         if recorded_at != checkpoint.visits:
             self._record()
-        elif acted:  # the limit that was met holds for whoever resumes
+        elif acted or self._spent_uncommitted():  # the limit that was met holds for whoever resumes
             self._commit()
+
+    def _spent_uncommitted(self) -> bool:
+        """Whether the seconds have been spent since the last commit."""
+        limit = self.pipeline.training.max_cpu_seconds
+        return limit is not None and self.committed_seconds < limit <= self.checkpoint.cpu_seconds
 
     def _reason_to_stop(self) -> Ending | None:
         """Why training ends here; None as long as it goes on."""
@@ -259,7 +265,7 @@ class Trainer:
         self._drain()
         start = time.monotonic()
         file = self.context.commit(self.algorithm.state)
-        self.last_commit = time.monotonic()
+        self.last_commit, self.committed_seconds = time.monotonic(), self.checkpoint.cpu_seconds
         self.commit_cost = self.last_commit - start
         self.algorithm.committed(file)
 

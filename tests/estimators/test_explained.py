@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRecurrentClassifier, AltMinRegressor
-from altmin_dask.errors import DataError, StorageError
+from altmin_dask.errors import AltMinWarning, DataError, StorageError
 
 RNG = np.random.default_rng(5)
 X = RNG.random((30, 4))
@@ -103,6 +103,10 @@ def test_no_temporary_folder_is_told(capsys):
     out = capsys.readouterr().out
     assert out.startswith("4-3-1 regressor, 30 samples in 1 chunk of 30, ")
     assert "altmin-" not in out
+    with pytest.warns(AltMinWarning, match=r"column 3 of x in the given arrays has a standard deviation"):
+        ESTIMATORS["regressor"].fit(X * [1, 1, 1, 1e3], LABELS * 1.0)
+    with pytest.raises(DataError, match=r"^x of the given arrays runs from "):
+        AltMinAutoencoder(hidden_layer_sizes=(3,), output_activation="sigmoid").fit(X * 9)
 
 
 def test_nothing_is_said_to_be_kept_of_a_fit(monkeypatch):

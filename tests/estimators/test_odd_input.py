@@ -65,6 +65,24 @@ def test_nullable_columns_of_dask_are_numbers():
         AltMinClassifier(**FEW).fit(dd.from_pandas(numbers, npartitions=3), LABELS)
 
 
+@pytest.mark.parametrize("numbers", ["int64", "Int64", "float32", "double[pyarrow]"])
+@pytest.mark.parametrize("truth", ["bool", "boolean"])
+def test_truth_values_beside_numbers_are_numbers(truth, numbers):
+    mixed = pd.DataFrame({"a": pd.array(np.arange(400.0), numbers), "b": pd.array(LABELS > 0, truth)})
+    fitted = AltMinClassifier(**FEW).fit(dd.from_pandas(mixed, npartitions=3), LABELS)
+    wanted = AltMinClassifier(**FEW).fit(mixed, LABELS)
+    np.testing.assert_allclose(fitted.predict_proba(mixed), wanted.predict_proba(mixed), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "Int64", "uint64", "UInt64"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_whole_numbers_that_would_be_rounded_are_refused(lazy, dtype):
+    """Beside others they become float64, in memory and lazily."""
+    mixed = pd.DataFrame({"a": pd.array([*range(399), 2**60 + 1], dtype), "b": X[:, 0]})
+    with pytest.raises(DataError, match="X has the whole number 1152921504606846977"):
+        AltMinClassifier(**FEW).fit(dd.from_pandas(mixed, npartitions=3) if lazy else mixed, LABELS)
+
+
 def test_frames_that_are_no_numbers_are_refused_by_column():
     days = pd.date_range("2024-01-01", periods=400)
     for values, words in (

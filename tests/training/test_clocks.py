@@ -328,3 +328,18 @@ def test_clocks_of_many_workers_are_not_read_too_often(
     assert len(between) < len(watch.commits) / 2
     assert state.cpu_seconds > watch.ends[-1][0] - 0.1  # of this process alone
     assert records[-1].cpu_seconds <= state.cpu_seconds
+
+
+def test_a_limit_that_is_passed_between_a_commit_and_a_step_holds(store, pipeline, tmp_path, monkeypatch):
+    cost = 0.006
+
+    def charge(self: context.RunContext) -> None:
+        self.checkpoint.cpu_seconds += cost
+
+    monkeypatch.setattr(context.RunContext, "charge", charge)
+    wanted = settings(pipeline, store.path, "kfac", max_cpu_seconds=0.02)
+    _, state, records = train(wanted, tmp_path / "run")
+    assert (state.visits, state.cpu_seconds > 0.02 > records[-1].cpu_seconds) == (0, True)
+    cost = 1e-6
+    _, again, others = train(wanted, tmp_path / "run", resume=True)
+    assert (again.visits, again.cpu_seconds, others) == (0, state.cpu_seconds, records)
