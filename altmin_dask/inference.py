@@ -42,7 +42,7 @@ from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.sample_arrays import ROW
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.storage.what import is_run, not_a_run
-from altmin_dask.storage.zarr_chunks import ChunkView
+from altmin_dask.storage.zarr_chunks import ChunkView, RowBlock
 from altmin_dask.training.build_network import fitted
 from altmin_dask.training.checks import check_digits, check_targets, computed_with
 from altmin_dask.training.measuring import Measuring
@@ -241,8 +241,8 @@ def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Exe
         done = step.rows(
             _predict,
             1,
-            written=_made(folder, model, network, store),
-            label=store.path,
+            own=_made(folder, model, network, store),
+            title=store.path,
             scaling=model.output_scaling,
             labels=model.labels,
         )
@@ -270,8 +270,10 @@ def _step(model: Model, network: Network, store: SampleStore, target: str, weigh
     return Step(context, Samples(store, target), chunks, uuid.uuid4().hex[:8], weights)
 
 
-def _made(folder: Path, model: Model, network: Network, store: SampleStore) -> dict[str, ChunkView]:
-    """Empty arrays of predictions, chunked like the samples, by their names."""
+def _made(
+    folder: Path, model: Model, network: Network, store: SampleStore
+) -> dict[str, tuple[RowBlock, ...]]:
+    """Empty arrays of predictions, by their names: where what is predicted for each chunk of the samples goes."""
     steps = network.loss.steps
     outer = (store.rows,) if steps is None else (store.rows, steps)
     dtype = model.weights[0].dtype if model.output_scaling is None else "float64"
@@ -284,7 +286,7 @@ def _made(folder: Path, model: Model, network: Network, store: SampleStore) -> d
         group.create_array(name, shape=shape, chunks=chunks, **storage_options(kind, compress=False))
     every = tuple(range(store.n_chunks))
     return {
-        name: ChunkView.select(f"{folder}/{name}", array.shape, store.chunk_rows, array.dtype, every)
+        name: ChunkView.select(f"{folder}/{name}", array.shape, store.chunk_rows, array.dtype, every).pieces
         for name, array in group.arrays()
     }
 
@@ -333,26 +335,26 @@ def names_of(model: Model) -> dict[str, Any]:
 
 
 def _predict(
-    index: int,
     arrays: Mapping[str, Array],
     *,
     context: TaskContext,
     weights: str,
-    written: Mapping[str, ChunkView],
-    label: str,
+    title: str,
     scaling: Scaling | None,
     labels: tuple[int, ...] | None,
+    prediction: RowBlock,
+    label: RowBlock | None = None,
 ) -> Array:
     """Predictions for a chunk, written: a task as those of `altmin_dask.execution.tasks`."""
     for name, values in arrays.items():
-        check_finite(values, None, written["prediction"].starts[index], label, name)
-    check_whole(arrays["x"], f"x of {label}")
+        check_finite(values, None, prediction.starts[0], title, name)
+    check_whole(arrays["x"], f"x of {title}")
     batch = context.arrange(arrays)
     with single_threaded_blas():
         output = context.network.predict(read_weights(weights), batch)
-    written["prediction"].write(index, output if scaling is None else scaling.undo(output))
-    if "label" in written:
+    prediction.write(output if scaling is None else scaling.undo(output))
+    if label is not None:
         classes = context.network.shapes[-1][0]
         places = output.reshape(len(batch), -1, classes).argmax(axis=2)
-        written["label"].write(index, places if labels is None else np.array(labels)[places])
+        label.write(places if labels is None else np.array(labels)[places])
     return np.zeros((1, 1))

@@ -126,7 +126,7 @@ class Bench:
             for chunk in self.chunks:
                 start = time.perf_counter()
                 rows = slice(chunk * self.store.chunk_rows, (chunk + 1) * self.store.chunk_rows)
-                x, z = np.asarray(self.store.x[rows]), old.read(chunk)
+                x, z = np.asarray(self.store.x[rows]), old.pieces[chunk].read()
                 z, sums = visit_chunk(
                     kernel.network,
                     read_weights(self.weights),
@@ -137,7 +137,7 @@ class Bench:
                     kernel.settings,
                     replace_all=False,
                 )
-                new.write(chunk, z)
+                new.pieces[chunk].write(z)
                 total += sums.vector
                 seconds.append(time.perf_counter() - start)
         return total, seconds

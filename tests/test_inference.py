@@ -211,19 +211,19 @@ def test_an_interrupted_predict_waits_for_its_threads(samples, make_store, tmp_p
     run, store, write = (
         make_run(tmp_path / "run", "autoencoder"),
         make_store(samples),
-        inference.ChunkView.write,
+        inference.RowBlock.write,
     )
     begun = threading.Event()
 
-    def slow(self: Any, index: int, values: np.ndarray) -> None:
+    def slow(self: Any, values: np.ndarray) -> None:
         if begun.is_set():
             time.sleep(0.5)
-            write(self, index, values)
+            write(self, values)
         else:
             begun.set()
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(inference.ChunkView, "write", slow)
+    monkeypatch.setattr(inference.RowBlock, "write", slow)
     before = {*tmp_path.rglob("*")}
     with pytest.raises(KeyboardInterrupt):
         predict_store(run, store, tmp_path / "p.zarr", Threads(2))

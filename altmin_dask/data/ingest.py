@@ -58,23 +58,21 @@ def ingest(
     overwrite : bool
         Replace a store that `ingest` wrote, and in which nobody has put anything; all else is never replaced.
     dtype : {"float32", "float64"}
-        Of x, and of real y; labels become int64. That float32 drops digits is recorded, with a warning if need be.
+        Of x, and of real y; labels become int64. Dropped digits are recorded, with a warning if need be.
     standardize : bool
         Bring numbers of x, and real ones of y, to mean 0 and variance 1, by reading twice; models undo it.
     shuffle, seed : bool, int
-        Bring rows into an order that the seed decides, so that every chunk is like all; the array ``row`` tells which
-        row of the source each one was. More than some 32 MiB goes to the disk once more.
+        Bring rows into an order that the seed decides, so that every chunk is like all; ``row`` tells where each one
+        was. More than some 32 MiB goes to the disk once more.
     progress : callable, optional
         Called as ``progress(done, all)`` in rows after each chunk; those that are shuffled count twice.
     on_the_way : bool
-        Whether nobody asked for a store: messages then call it by its source.
+        Whether nobody asked for a store, which messages then call by its source.
 
     Raises
     ------
-    ConfigError, ExistsError
-        If a setting cannot be used, or there is something at `dest` that may not be replaced.
-    DataError, MissingError
-        If values cannot be used, or the source cannot be read (`ChunkError` of a damaged store) or the URL written.
+    ConfigError, ExistsError, DataError, MissingError
+        If settings or values cannot be used, what is at `dest` may not be replaced, or a place not be read or written.
 
     Examples
     --------
@@ -83,18 +81,18 @@ def ingest(
     >>> store.x.shape, store.y.shape, store.n_chunks
     ((1437, 8, 8), (1437,), 8)
     """
-    _check_settings(scale, chunk_rows, dtype, standardize)
-    check_shapes(source)
+    _check(source, scale, chunk_rows, dtype, standardize)
     source = standardized(source) if standardize else source
     location = locate(dest)
     rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)
-    form = Form(dtype, scale, rows, is_url(location), seed if shuffle else None)
+    form = Form(dtype, scale, rows, is_url(location), seed if shuffle else None, on_the_way)
     with _new_store(location, source.name, overwrite) as place:
-        write_store(source, place, form, progress, on_the_way=on_the_way)
+        write_store(source, place, form, progress)
     return SampleStore.open(location)
 
 
-def _check_settings(scale: float, chunk_rows: int | None, dtype: str, standardize: bool) -> None:
+def _check(source: Source, scale: float, chunk_rows: int | None, dtype: str, standardize: bool) -> None:
+    check_shapes(source)
     if not (math.isfinite(scale) and scale > 0):
         raise ConfigError(f"scale is {scale}; x can only be divided by a finite number above 0")
     if chunk_rows is not None and chunk_rows < 1:

@@ -40,13 +40,17 @@ from altmin_dask.types import Array
 
 @dataclass(frozen=True)
 class Form:
-    """How a store holds the numbers of a source: in which dtype, divided by what, in which chunks, in which order."""
+    """How a store holds the numbers of a source: in which dtype, divided by what, in which chunks, in which order.
+
+    And whether nobody asked for it: it is then called by its source.
+    """
 
     dtype: str
     scale: float
     chunk_rows: int
     compress: bool
     seed: int | None
+    on_the_way: bool = False
 
 
 def write_store(
@@ -54,10 +58,8 @@ def write_store(
     location: str,
     form: Form,
     progress: Callable[[int, int], None] | None,
-    *,
-    on_the_way: bool,
 ) -> None:
-    """Write a whole store, chunk by chunk; `on_the_way` is recorded."""
+    """Write a whole store, chunk by chunk."""
     scale, preparation = divided(source, form.scale)
     attributes: dict[str, Any] = {
         "version": VERSION,
@@ -65,7 +67,7 @@ def write_store(
         "scale": float(scale),
         "sample_shape": list(source.x_shape),
         "shuffled": form.seed,
-        "on_the_way": on_the_way,
+        **({"on_the_way": True} if form.on_the_way else {}),
         "complete": False,
     }
     if preparation is not None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.layers import ArrayValuesDep
 
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution.timing import activity
-from altmin_dask.storage.zarr_chunks import ChunkView, Part
+from altmin_dask.storage.zarr_chunks import ChunkView, Part, RowBlock
 from altmin_dask.types import Array
 
 TARGET_ARRAYS = "y", "sample_weight"
@@ -79,47 +80,41 @@ def view_of(
 
 def lazy(view: ChunkView, name: str) -> da.Array:
     """A view as a Dask array; the name must say which generation of the values is meant."""
-    meta = np.empty((0, 0), view.dtype)
-    return da.from_array(
-        TimedArray(view),
-        chunks=view.chunks,
+    return da.blockwise(
+        _read,
+        "ij",
+        PerBlock(view.chunks, view.pieces),
+        "ij",
         name=name,
-        asarray=False,
-        fancy=False,
-        meta=meta,
-        inline_array=True,  # as a task of its own it would travel from worker to worker
+        dtype=view.dtype,
+        meta=np.empty((0, 0), view.dtype),
+        align_arrays=False,
     )
 
 
-@dataclass(frozen=True)
-class TimedArray:
-    """A view of chunks whose reading counts."""
+class PerBlock(ArrayValuesDep):
+    """What tasks are given that is their own: of many things each has one, and a graph is no larger than they are.
 
-    view: Any
-    mark: int = field(default_factory=count().__next__)
+    Parameters
+    ----------
+    chunks : tuple of tuple of int
+        As of a Dask array of that many blocks of rows.
+    values : sequence
+        One for each.
+    """
+
+    def __init__(self, chunks: tuple[tuple[int, ...], ...], values: Sequence[Any]) -> None:
+        super().__init__(chunks, {(row, 0): value for row, value in enumerate(values)})
+        self.mark = next(_marks)
 
     def __dask_tokenize__(self) -> tuple[str, int]:
         """That it is itself: for small steps it takes longer than they do to go into what it holds."""
         return "altmin", self.mark
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """That of the view."""
-        shape: tuple[int, int] = self.view.shape
-        return shape
 
-    @property
-    def ndim(self) -> int:
-        """Always 2."""
-        return 2
+def _read(block: RowBlock) -> Array:
+    with activity("read"):
+        return block.read()
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """That of the view."""
-        dtype: np.dtype[Any] = self.view.dtype
-        return dtype
 
-    def __getitem__(self, key: tuple[slice, ...]) -> Array:
-        with activity("read"):
-            values: Array = self.view[key]
-        return values
+_marks = count()

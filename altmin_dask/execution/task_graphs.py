@@ -6,7 +6,7 @@ generation, and returns its statistics as one packed row. Running a task twice c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from altmin_dask.execution import tasks
 from altmin_dask.execution.pieces import WHOLE, Cut, Share, added, branch
-from altmin_dask.execution.samples import Samples, lazy
+from altmin_dask.execution.samples import PerBlock, Samples, lazy
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.solvers.evaluation import Evaluation, Moments, RelaxedSums
 from altmin_dask.solvers.kernels import VisitSums, sends_inputs
@@ -83,7 +83,8 @@ class Step:
         Parameters
         ----------
         task, columns, settings
-            As in `per_chunk`; a task is told the context and, where there are some, the weights' file, too.
+            As in `per_chunk`, `own` among them; a task is told the context and, where there are some, the weights'
+            file, too.
         name : str
             Of the tasks, if not that of the function.
         arrays : mapping of str to da.Array, optional
@@ -122,7 +123,8 @@ def moments(step: Step, *, with_gram: bool = True) -> da.Array:
 def enter(step: Step, latent: LatentStore, generation: int, penalty: Penalty) -> da.Array:
     """Bring chunks into the sums: their z by a forward pass, written as `generation`; packed statistics."""
     columns = packed_size(Statistics.layout(step.context.network.shapes, with_inputs=True))
-    return step.sum(tasks.enter, columns, written=latent.view(generation, step.chunks), penalty=penalty)
+    written = latent.view(generation, step.chunks).pieces
+    return step.sum(tasks.enter, columns, own={"written": written}, penalty=penalty)
 
 
 def collect(step: Step, latent: LatentStore, generation: int, penalty: Penalty) -> da.Array:
@@ -151,7 +153,7 @@ def visit(
         columns,
         name="newton",
         z=step.latent(latent, generation),
-        written=latent.view(generation + 1, step.chunks),
+        own={"written": latent.view(generation + 1, step.chunks).pieces},
         penalty=penalty,
         previous=previous,
         replace_all=replace_all,
@@ -167,8 +169,8 @@ def objective(step: Step, latent: LatentStore, generation: int) -> da.Array:
 def gradient(step: Step) -> da.Array:
     """What samples say about the weights where constraints hold exactly, packed: `KroneckerSums` without curvature."""
     columns = packed_size(KroneckerSums.layout(step.context.network.shapes, curvature=False))
-    shares = replace(step, cut=WHOLE).shares
-    return step.sum(tasks.kfac_sums, columns, name="gradient", mu=None, seed=None, shares=shares)
+    own = {"share": replace(step, cut=WHOLE).shares}
+    return step.sum(tasks.kfac_sums, columns, name="gradient", own=own, mu=None, seed=None)
 
 
 def kfac_sums(
@@ -186,6 +188,9 @@ def kfac_sums(
     """
     columns = packed_size(KroneckerSums.layout(step.context.network.shapes, seed is not None, forms))
     arrays = step.samples.arrays(step.chunks, step.token, step.part, step.cut.tasks)
+    own: dict[str, Iterable[Any]] = {"share": step.shares}
+    if forms.rows:
+        own["block"] = step.samples.view(step.chunks, step.part, step.cut.tasks).pieces
     total = step.few(
         tasks.kfac_sums,
         columns,
@@ -193,9 +198,8 @@ def kfac_sums(
         arrays=arrays,
         mu=mu,
         seed=seed,
-        shares=step.shares,
+        own=own,
         forms=forms,
-        view=step.samples.view(step.chunks, step.part, step.cut.tasks) if forms.rows else None,
     )
     return total, *(
         _thinned(array, step.shares, every, f"altmin_keep_{name}-{step.token}")
@@ -214,7 +218,7 @@ def quadratic_model(
         columns,
         name="model",
         arrays=arrays,
-        shares=step.shares,
+        own={"share": step.shares},
         every=every,
         direction=direction,
         previous=previous,
@@ -224,8 +228,9 @@ def quadratic_model(
 def _thinned(array: da.Array, shares: tuple[Share, ...], every: int, name: str) -> da.Array:
     """Every `every`-th row of every piece."""
     return da.map_blocks(
-        Call(_thin, ("values",), {"shares": shares, "every": every}),
+        Call(tasks.thin, ("values",), {"every": every}),
         array,
+        _own(array, {"share": shares}),
         name=name,
         dtype=array.dtype,
         meta=array._meta,
@@ -233,14 +238,10 @@ def _thinned(array: da.Array, shares: tuple[Share, ...], every: int, name: str) 
     )
 
 
-def _thin(index: int, arrays: Mapping[str, Array], shares: tuple[Share, ...], every: int) -> Array:
-    return tasks.thin(arrays["values"], shares[index], every)
-
-
 def evaluate(step: Step, measure: Measure = NOTHING) -> da.Array:
     """Packed `altmin_dask.solvers.evaluation.Evaluation` of the real network; a measure is of all chunks of a store."""
-    columns, chunk_rows = packed_size(Evaluation.layout(measure)), step.samples.store.chunk_rows
-    return step.few(tasks.evaluate, columns, measure=measure, chunk_rows=chunk_rows)
+    own = {"first": count(0, step.samples.store.chunk_rows)}
+    return step.few(tasks.evaluate, packed_size(Evaluation.layout(measure)), own=own, measure=measure)
 
 
 def tree_sum(rows: da.Array, split_every: int, name: str = "altmin_sum") -> da.Array:
@@ -269,6 +270,7 @@ def per_chunk(
     name: str,
     columns: int,
     z: da.Array | None = None,
+    own: Mapping[str, Iterable[Any]] | None = None,
     **settings: Any,
 ) -> da.Array:
     """One task a chunk, each giving one row of `columns` numbers.
@@ -276,7 +278,7 @@ def per_chunk(
     Parameters
     ----------
     task : callable
-        Is given the number of the chunk among those taken, its arrays by name, its z if there is one, and `settings`.
+        Is given the arrays of its chunk by name, its z if there is one, its `own`, and `settings`.
     arrays : mapping of str to da.Array, (n, columns)
         What is read of every chunk.
     name : str
@@ -285,17 +287,27 @@ def per_chunk(
         Numbers in a row.
     z : da.Array, optional
         What is kept of the same chunks.
+    own : mapping of str to iterable, optional
+        Settings of which each task has one of its own. Of the other tasks' it is told nothing, or a graph would grow
+        with the square of the chunks.
     """
     names = tuple(arrays)
     given = tuple(arrays.values()) if z is None else (*arrays.values(), z)
     return da.map_blocks(
         Call(task, names, settings),
         *given,
+        _own(given[0], own or {}),
         name=name,
         dtype=np.float64,
         chunks=((1,) * len(given[0].chunks[0]), (columns,)),
         meta=np.empty((0, 0)),
     )
+
+
+def _own(array: da.Array, own: Mapping[str, Iterable[Any]]) -> PerBlock:
+    """For each block of rows of an array the settings that are its own."""
+    each = zip(range(array.numblocks[0]), *own.values(), strict=False)  # of which some have no end
+    return PerBlock(array.chunks, [dict(zip(own, values, strict=True)) for _, *values in each])
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,10 +329,11 @@ class Call:
     settings: Mapping[str, Any]
     mark: int = field(default_factory=count().__next__)
 
-    def __call__(self, *values: Array, block_id: tuple[int, int] = (0, 0)) -> Array:
-        """The row of a chunk."""
-        arrays = dict(zip(self.names, values, strict=False))
-        return self.task(block_id[0], arrays, *values[len(self.names) :], **self.settings)
+    def __call__(self, *values: Any) -> Array:
+        """The row of a chunk, of its arrays, its z, if there is one, and the settings that are its own."""
+        *given, own = values
+        arrays = dict(zip(self.names, given, strict=False))
+        return self.task(arrays, *given[len(self.names) :], **own, **self.settings)
 
     def __dask_tokenize__(self) -> tuple[str, int]:
         """That it is itself, and no other."""

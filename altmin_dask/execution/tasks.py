@@ -1,7 +1,7 @@
 """What one task does: it makes a batch of a chunk, computes with the kernels, and gives one row of numbers.
 
-Every function here is called in a task by `altmin_dask.execution.task_graphs.per_chunk`, with the number of the chunk
-among those taken, the arrays read of it by name, and its z where that is kept. Called twice, it does the same again.
+Every function here is called in a task by `altmin_dask.execution.task_graphs.per_chunk`, with the arrays read of a
+chunk by name, its z where that is kept, and what it is told as its own. Called twice, it does the same again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from altmin_dask.solvers.measures import NOTHING, Measure
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.storage.weights import read_weights
-from altmin_dask.storage.zarr_chunks import ChunkView
+from altmin_dask.storage.zarr_chunks import RowBlock
 from altmin_dask.types import Array, Batch
 
 ONE_A_SAMPLE = "sample_weight", "lengths"
@@ -82,7 +82,7 @@ class TaskContext:
         return y if y.dtype.kind in "iu" else y.astype(np.int64)
 
 
-def moments(index: int, arrays: Mapping[str, Array], *, context: TaskContext, with_gram: bool) -> Array:
+def moments(arrays: Mapping[str, Array], *, context: TaskContext, with_gram: bool) -> Array:
     """Packed `altmin_dask.solvers.evaluation.Moments` of a chunk."""
     batch = context.arrange(arrays)
     with single_threaded_blas(), activity("statistics"):
@@ -90,12 +90,11 @@ def moments(index: int, arrays: Mapping[str, Array], *, context: TaskContext, wi
 
 
 def enter(
-    index: int,
     arrays: Mapping[str, Array],
     *,
     context: TaskContext,
     weights: str,
-    written: ChunkView,
+    written: RowBlock,
     penalty: Penalty,
 ) -> Array:
     """Z of a chunk by a forward pass, written; packed `altmin_dask.solvers.statistics.Statistics`."""
@@ -103,12 +102,12 @@ def enter(
         batch = context.arrange(arrays)
         z, statistics = enter_chunk(context.network, read_weights(weights), penalty, batch)
     with activity("write"):
-        written.write(index, z)
+        written.write(z)
     return statistics.vector[None]
 
 
 def collect(
-    index: int, arrays: Mapping[str, Array], z: Array, *, context: TaskContext, weights: str, penalty: Penalty
+    arrays: Mapping[str, Array], z: Array, *, context: TaskContext, weights: str, penalty: Penalty
 ) -> Array:
     """Packed `altmin_dask.solvers.statistics.Statistics` of a chunk whose z is there."""
     with single_threaded_blas(), activity("statistics"):
@@ -116,9 +115,7 @@ def collect(
         return collect_chunk(context.network, read_weights(weights), penalty, batch, z).vector[None]
 
 
-def objective(
-    index: int, arrays: Mapping[str, Array], z: Array, *, context: TaskContext, weights: str
-) -> Array:
+def objective(arrays: Mapping[str, Array], z: Array, *, context: TaskContext, weights: str) -> Array:
     """Packed `altmin_dask.solvers.evaluation.RelaxedSums` of a chunk."""
     with single_threaded_blas(), activity("evaluate"):
         batch = context.arrange(arrays)
@@ -126,13 +123,12 @@ def objective(
 
 
 def visit(
-    index: int,
     arrays: Mapping[str, Array],
     z: Array,
     *,
     context: TaskContext,
     weights: str,
-    written: ChunkView,
+    written: RowBlock,
     penalty: Penalty,
     previous: Penalty,
     replace_all: bool,
@@ -144,30 +140,29 @@ def visit(
     with single_threaded_blas():
         new, sums = visit_chunk(network, now, penalty, previous, batch, z, settings, replace_all=replace_all)
     with activity("write"):
-        written.write(index, new)
+        written.write(new)
     return sums.vector[None]
 
 
 def kfac_sums(
-    index: int,
     arrays: Mapping[str, Array],
     *,
     context: TaskContext,
     weights: str,
     mu: tuple[float, ...] | None,
     seed: tuple[int, ...] | None,
-    shares: tuple[Share, ...],
+    share: Share,
     forms: Forms = MATRICES,
-    view: ChunkView | None = None,
+    block: RowBlock | None = None,
 ) -> Array:
     """Packed `altmin_dask.solvers.kronecker.KroneckerSums` of what a task has of a chunk, piece by piece.
 
-    A view tells which rows they are, if that matters.
+    A block tells which rows they are, if that matters.
     """
     meter_kernels()
-    batch, share, now = context.arrange(arrays), shares[index], read_weights(weights)
+    batch, now = context.arrange(arrays), read_weights(weights)
     seeds = [None] * share.count if seed is None else share.seeds(seed)
-    numbers = None if view is None else view.numbers(index)
+    numbers = None if block is None else block.numbers()
 
     def sums_of(rows: slice, noise: list[int] | None) -> Array:
         own = None if numbers is None else numbers[rows]
@@ -179,19 +174,19 @@ def kfac_sums(
         return computed([partial(sums_of, *piece) for piece in pieces])[None]
 
 
-def thin(array: Array, share: Share, every: int) -> Array:
-    """Every `every`-th row of every piece."""
+def thin(arrays: Mapping[str, Array], *, share: Share, every: int) -> Array:
+    """Every `every`-th row of every piece of the only array."""
+    (values,) = arrays.values()
     # not a view, which would hold on to the whole chunk
-    return np.concatenate([array[rows][::every] for rows in share.slices()])
+    return np.concatenate([values[rows][::every] for rows in share.slices()])
 
 
 def quadratic_model(
-    index: int,
     arrays: Mapping[str, Array],
     *,
     context: TaskContext,
     weights: str,
-    shares: tuple[Share, ...],
+    share: Share,
     every: int,
     direction: str,
     previous: str,
@@ -204,20 +199,19 @@ def quadratic_model(
         return quadratic_model_chunk(context.network, now, along, old, batch.rows(rows)).vector
 
     with single_threaded_blas(), activity("model"):
-        return computed([partial(model_of, rows) for rows in shares[index].slices(every)])[None]
+        return computed([partial(model_of, rows) for rows in share.slices(every)])[None]
 
 
 def evaluate(
-    index: int,
     arrays: Mapping[str, Array],
     *,
     context: TaskContext,
     weights: str,
+    first: int,
     measure: Measure = NOTHING,
-    chunk_rows: int = 0,
 ) -> Array:
-    """Packed `altmin_dask.solvers.evaluation.Evaluation` of a chunk; with a measure, all chunks take part."""
+    """Packed `altmin_dask.solvers.evaluation.Evaluation` of a chunk; its rows are counted from the `first`."""
     with single_threaded_blas(), activity("evaluate"):
         batch = context.arrange(arrays)
         now = read_weights(weights)
-        return evaluate_chunk(context.network, now, batch, measure, index * chunk_rows).vector[None]
+        return evaluate_chunk(context.network, now, batch, measure, first).vector[None]

@@ -1,10 +1,10 @@
-"""Selected chunks of a zarr array, as a matrix Dask can read: one task reads exactly one chunk."""
+"""Selected chunks of a zarr array, as a matrix that is read in blocks of rows: one task reads exactly one chunk."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -98,38 +98,132 @@ _PARTS = 5  # which random numbers of a seed these are
 
 
 @dataclass(frozen=True)
-class ChunkView:
-    """Some chunks of a zarr array, in the order given, or parts of them, as one matrix of a sample a row.
+class RowBlock:
+    """What one task has of a zarr array: a chunk, or a piece of it, or of parts of several chunks, as a matrix.
 
-    It pickles as a path and a few numbers, opens the array where it is used, and supports just what
-    `dask.array.from_array` needs: slices of rows that coincide with chunks, or blocks of parts.
+    It pickles as a path and a few numbers, and opens the array where it is used.
 
     Attributes
     ----------
     location : str
         Path or URL of the zarr array.
-    starts, sizes : tuple of int
-        Where each chunk begins in the array, and its rows.
     columns : int
         Values in a sample.
     dtype : numpy.dtype
         Of the array.
     layout : tuple
         Shape of the whole array, and rows in a chunk.
+    starts, sizes : tuple of int
+        Where each of its chunks begins in the array, and their rows: of one, if there is no `part`.
+    first, last : int
+        Which of the rows that are seen of them.
     part : Part, optional
-        Which rows of the chunks are seen, if not all; it is no view to write to.
-    cut : int
-        Pieces that each chunk, or block of parts, is read in; with more than one it is no view to write to.
+        Which rows of the chunks are seen, if not all.
     """
 
     location: str
-    starts: tuple[int, ...]
-    sizes: tuple[int, ...]
     columns: int
     dtype: np.dtype[Any]
     layout: Layout
+    starts: tuple[int, ...]
+    sizes: tuple[int, ...]
+    first: int
+    last: int
     part: Part | None = None
-    cut: int = 1
+
+    def read(self) -> Array:
+        """The values, (rows, columns).
+
+        Raises
+        ------
+        ChunkError
+            If the chunk was altered or lost.
+        MissingError
+            If the process, on whatever machine, cannot see the array.
+        """
+        rows = self.last - self.first
+        if self.part is None and rows:
+            return self._chunk(self.starts[0], self.first, self.last)
+        values, end = np.empty((rows, self.columns), self.dtype), 0
+        for start, size, seen in self._parts():
+            before, end = end, end + len(seen)
+            wanted = slice(max(self.first, before), min(self.last, end))
+            if wanted.start < wanted.stop:
+                chunk = self._chunk(start, 0, size)
+                own = seen[wanted.start - before : wanted.stop - before]
+                values[wanted.start - self.first : wanted.stop - self.first] = chunk[own]
+        return values
+
+    def numbers(self) -> Array:
+        """Which rows of the array they are."""
+        if self.part is None:
+            return self.starts[0] + np.arange(self.first, self.last)
+        found = np.concatenate([start + seen for start, _, seen in self._parts()])
+        return found[self.first : self.last]
+
+    def write(self, values: Array) -> None:
+        """Write a chunk that is seen whole."""
+        (start,), (size,) = self.starts, self.sizes
+        array = self._open("r+")
+        array[start : start + size] = values.reshape(size, *array.shape[1:])
+
+    def _parts(self) -> Iterator[tuple[int, int, Array]]:
+        """Where each chunk begins, its rows, and which of them are seen."""
+        assert self.part is not None or self.first == self.last
+        for start, size in zip(self.starts, self.sizes, strict=True):
+            if self.part is not None:
+                yield start, size, self.part.rows(start // self.layout[1], size)
+
+    def _chunk(self, start: int, first: int, last: int) -> Array:
+        """Rows of a chunk, which is read as a whole, as its checksum wants."""
+        array = self._open("r")
+        try:
+            with explained_errors(self.location, "read") if is_url(self.location) else nullcontext():
+                values: Array = np.asarray(array[start + first : start + last])
+        except (ValueError, RuntimeError) as error:
+            reason = damage(error.__cause__ or error)
+            if reason is None:
+                raise
+            raise ChunkError(self.location, start // array.chunks[0], reason) from error
+        if is_missing(array, values):
+            raise ChunkError(self.location, start // array.chunks[0], "is missing")
+        return values.reshape(last - first, self.columns)
+
+    def _open(self, mode: Mode) -> zarr.Array[Any]:
+        try:
+            return open_array(self.location, mode, self.layout)
+        except FileNotFoundError:
+            raise MissingError(
+                f"{socket.gethostname()} sees no array at {self.location}; put it where every worker sees it"
+            ) from None
+
+
+@dataclass(frozen=True)
+class ChunkView:
+    """Some chunks of a zarr array, in the order given, or parts of them, as one matrix of a sample a row.
+
+    Attributes
+    ----------
+    location : str
+        Path or URL of the zarr array.
+    columns : int
+        Values in a sample.
+    dtype : numpy.dtype
+        Of the array.
+    blocks : tuple of int
+        Rows that are seen of each chunk, or of each block of parts of chunks.
+    cut : int
+        Pieces that each of them is read in.
+    pieces : tuple of RowBlock
+        What is read at a time: each piece of each block.
+    """
+
+    location: str
+    columns: int
+    dtype: np.dtype[Any]
+    blocks: tuple[int, ...]
+    cut: int
+    pieces: tuple[RowBlock, ...]
 
     @classmethod
     def select(
@@ -143,107 +237,17 @@ class ChunkView:
         cut: int = 1,
     ) -> ChunkView:
         """View chunks `ids`, or a part of them, of an array of `shape` with `chunk_rows` rows in a chunk."""
-        starts = tuple(i * chunk_rows for i in ids)
-        sizes = tuple(min(chunk_rows, shape[0] - start) for start in starts)
-        return cls(location, starts, sizes, prod(shape[1:]), np.dtype(dtype), (shape, chunk_rows), part, cut)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows that are seen, and columns."""
-        return sum(self.seen), self.columns
-
-    @property
-    def blocks(self) -> tuple[int, ...]:
-        """Rows of each chunk, or of each block of parts of chunks."""
-        if self.part is None:
-            return self.sizes
-        return tuple(sum(map(self.part.size, sizes)) for sizes in self.part.blocks(self.sizes))
-
-    @property
-    def seen(self) -> tuple[int, ...]:
-        """Rows of what is read at a time: of each piece of each block."""
-        bounds = (cut_rows(rows, self.cut) for rows in self.blocks)
-        return tuple(stop - start for ends in bounds for start, stop in pairwise(ends))
-
-    @property
-    def ndim(self) -> int:
-        """Always 2."""
-        return 2
+        columns, dtype, layout = prod(shape[1:]), np.dtype(dtype), (shape, chunk_rows)
+        seen, pieces = [], []
+        for chunks in [(i,) for i in ids] if part is None else part.blocks(ids):
+            starts = tuple(i * chunk_rows for i in chunks)
+            sizes = tuple(min(chunk_rows, shape[0] - start) for start in starts)
+            seen.append(sum(sizes if part is None else map(part.size, sizes)))
+            for bounds in pairwise(cut_rows(seen[-1], cut)):
+                pieces.append(RowBlock(location, columns, dtype, layout, starts, sizes, *bounds, part))
+        return cls(location, columns, dtype, tuple(seen), cut, tuple(pieces))
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], tuple[int]]:
-        """Dask's form of the chunking."""
-        return self.seen, (self.columns,)
-
-    def __getitem__(self, key: tuple[slice, ...]) -> Array:
-        if key[0].start == key[0].stop:  # of fewer rows than pieces
-            return np.empty((0, self.columns), self.dtype)
-        index = int(np.searchsorted(np.cumsum((0, *self.seen)), key[0].start, side="right")) - 1
-        return self.read(index)
-
-    def read(self, index: int) -> Array:
-        """The index-th of the selected chunks, or of the blocks of parts of them, or piece of these, (rows, columns).
-
-        Raises
-        ------
-        ChunkError
-            If the chunk was altered or lost.
-        MissingError
-            If the process, on whatever machine, cannot see the array.
-        """
-        block, piece = divmod(index, self.cut)
-        first, last = cut_rows(self.blocks[block], self.cut)[piece : piece + 2]
-        if self.part is None:
-            return self._chunk(block, first, last)
-        values, end = np.empty((last - first, self.columns), self.dtype), 0
-        for number in self.part.blocks(range(len(self.sizes)))[block]:
-            rows = self.part.rows(self.starts[number] // self.layout[1], self.sizes[number])
-            start, end = end, end + len(rows)
-            wanted = slice(max(first, start), min(last, end))
-            if wanted.start < wanted.stop:
-                chunk = self._chunk(number, 0, self.sizes[number])
-                values[wanted.start - first : wanted.stop - first] = chunk[
-                    rows[wanted.start - start : wanted.stop - start]
-                ]
-        return values
-
-    def numbers(self, index: int) -> Array:
-        """Which rows of the array they are."""
-        block, piece = divmod(index, self.cut)
-        wanted = slice(*cut_rows(self.blocks[block], self.cut)[piece : piece + 2])
-        if self.part is None:
-            return (self.starts[block] + np.arange(self.sizes[block]))[wanted]
-        found = []
-        for number in self.part.blocks(range(len(self.sizes)))[block]:
-            rows = self.part.rows(self.starts[number] // self.layout[1], self.sizes[number])
-            found.append(self.starts[number] + rows)
-        return np.concatenate(found)[wanted]
-
-    def _chunk(self, index: int, first: int, last: int) -> Array:
-        """Rows of a chunk, which is read as a whole, as its checksum wants."""
-        array, start = self._open("r"), self.starts[index]
-        try:
-            with explained_errors(self.location, "read") if is_url(self.location) else nullcontext():
-                values: Array = np.asarray(array[start + first : start + last])
-        except (ValueError, RuntimeError) as error:
-            reason = damage(error.__cause__ or error)
-            if reason is None:
-                raise
-            raise ChunkError(self.location, start // array.chunks[0], reason) from error
-        if is_missing(array, values):
-            raise ChunkError(self.location, start // array.chunks[0], "is missing")
-        return values.reshape(last - first, self.columns)
-
-    def write(self, index: int, values: Array) -> None:
-        """Write the index-th of the selected chunks, whole."""
-        start, size = self.starts[index], self.sizes[index]
-        array = self._open("r+")
-        array[start : start + size] = values.reshape(size, *array.shape[1:])
-
-    def _open(self, mode: Mode) -> zarr.Array[Any]:
-        try:
-            return open_array(self.location, mode, self.layout)
-        except FileNotFoundError:
-            raise MissingError(
-                f"{socket.gethostname()} sees no array at {self.location}; put it where every worker sees it"
-            ) from None
+        """Dask's form of what is read at a time."""
+        return tuple(piece.last - piece.first for piece in self.pieces), (self.columns,)

@@ -42,7 +42,7 @@ def ranges_of(store: SampleStore, executor: Executor) -> Summary:
     return Summary(*x_range, float(low["y"].min()), float(high["y"].max()), is_labels(store.y.dtype))
 
 
-def _ranges_block(index: int, arrays: Mapping[str, Array]) -> Array:
+def _ranges_block(arrays: Mapping[str, Array]) -> Array:
     ends = [function(values) for values in arrays.values() for function in (np.min, np.max)]
     return np.array([ends], np.float64)
 

@@ -29,11 +29,11 @@ def row_space(context: RunContext, group: RowGroup | None = None) -> RowSpace:
     group = group or all_rows(train.store)
     view = train.view(group.chunks, group.part)
     with activity("read"):
-        chunks = [view.read(index) for index in range(len(view.seen))]
+        chunks = [block.read() for block in view.pieces]
     return RowSpace(chunks, context.problem.task_context.dtype)
 
 
 def row_numbers(context: RunContext, group: RowGroup) -> Array:
     """Which rows of the store a group has."""
     view = context.problem.train.view(group.chunks, group.part)
-    return np.concatenate([view.numbers(index) for index in range(len(view.seen))])
+    return np.concatenate([block.numbers() for block in view.pieces])

@@ -34,7 +34,7 @@ from altmin_dask.networks.builders import recurrent_network
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.zarr_chunks import ChunkView
+from altmin_dask.storage.zarr_chunks import RowBlock
 from altmin_dask.training.problem import build_problem
 from altmin_dask.training.ranges import ranges_of
 
@@ -323,13 +323,13 @@ def test_onnx_files_say_what_float32_does_to_units(tmp_path):
 def test_ranges_are_found_in_one_pass(tmp_path, monkeypatch):
     weights = {"data": np.ones(60), "chunks": (16,)}
     zarr.open_group(foreign(tmp_path / "s.zarr", X, Y)).create_array("sample_weight", **weights)
-    read, given = [], ChunkView.read
+    read, given = [], RowBlock.read
 
-    def counted(self, index):
-        read.append((self.location, self.starts[index]))
-        return given(self, index)
+    def counted(self):
+        read.append((self.location, self.starts))
+        return given(self)
 
-    monkeypatch.setattr(ChunkView, "read", counted)
+    monkeypatch.setattr(RowBlock, "read", counted)
     summary = ranges_of(SampleStore.open(tmp_path / "s.zarr"), Threads(1))
     assert len(read) == len(set(read)) == 3 * 4
     assert (summary.y_min, summary.y_max) == (Y.min(), Y.max())

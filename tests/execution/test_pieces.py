@@ -84,10 +84,10 @@ def test_views_in_pieces_read_what_whole_chunks_hold(tmp_path_factory, rows, chu
     part = Part(5, 0, 2) if parts else None
     select = partial(ChunkView.select, path, values.shape, chunk_rows, values.dtype, ids, part)
     whole, pieces = select(), select(cut=cut)
-    assert len(pieces.seen) == cut * len(whole.seen)
-    expected = [whole.read(index) for index in range(len(whole.seen))]
-    found = [pieces.read(index) for index in range(len(pieces.seen))]
-    assert [len(piece) for piece in found] == list(pieces.seen)
+    assert len(pieces.pieces) == cut * len(whole.pieces)
+    expected = [piece.read() for piece in whole.pieces]
+    found = [piece.read() for piece in pieces.pieces]
+    assert [len(piece) for piece in found] == list(pieces.chunks[0])
     assert np.array_equal(np.concatenate(found), np.concatenate(expected))
 
 

@@ -57,10 +57,10 @@ def test_a_step_has_one_task_a_chunk_and_z_goes_to_the_next_generation(tmp_path)
     latent.prepare(5)
     read, written = latent.view(4, (2, 0)), latent.view(5, (2, 0))
     assert read.location != written.location
-    read.write(0, np.zeros((2, 3), np.float32))
-    written.write(0, np.full((2, 3), 7, np.float32))
-    assert np.array_equal(written.read(0), np.full((2, 3), 7))
-    assert not read.read(0).any()
+    read.pieces[0].write(np.zeros((2, 3), np.float32))
+    written.pieces[0].write(np.full((2, 3), 7, np.float32))
+    assert np.array_equal(written.pieces[0].read(), np.full((2, 3), 7))
+    assert not read.pieces[0].read().any()
     x = lazy(read, "altmin_read-x")
     (optimised,) = dask.optimize(x.map_blocks(lambda block: block, meta=x._meta))
     assert len([key for key in dict(optimised.__dask_graph__()) if isinstance(key, tuple)]) == 2
@@ -70,10 +70,10 @@ def test_a_lost_chunk_is_not_taken_for_zeros(tmp_path):
     latent = LatentStore(str(tmp_path), 8, 3, 4, "float32")
     latent.prepare(1)
     view = latent.view(1, (0, 1))
-    view.write(0, np.zeros((4, 3), np.float32))
-    assert not view.read(0).any()
+    view.pieces[0].write(np.zeros((4, 3), np.float32))
+    assert not view.pieces[0].read().any()
     with pytest.raises(ChunkError, match=r"chunk 1 of .*000001.zarr is missing"):
-        view.read(1)
+        view.pieces[1].read()
 
 
 @pytest.mark.parametrize("what", ["flip", "cut", "empty"])
@@ -81,13 +81,13 @@ def test_an_altered_chunk_is_named(tmp_path, what):
     latent = LatentStore(str(tmp_path), 8, 3, 4, "float32")
     latent.prepare(0)
     view = latent.view(0, (1,))
-    view.write(0, np.ones((4, 3), np.float32))
+    view.pieces[0].write(np.ones((4, 3), np.float32))
     file = tmp_path / "000000.zarr" / "c.1.0"
     data = bytearray(file.read_bytes())
     data[7] ^= 16
     file.write_bytes({"flip": bytes(data), "cut": bytes(data[:-9]), "empty": b""}[what])
     with pytest.raises(ChunkError, match=r"chunk 1 of .*000000.zarr does not match its checksum") as caught:
-        view.read(0)
+        view.pieces[0].read()
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
@@ -97,7 +97,7 @@ def test_a_commit_is_all_that_a_sweep_leaves(tmp_path):
     for generation in (1, 2, 3):
         latent.prepare(generation)
         for chunk in range(3):
-            latent.view(generation, (chunk,)).write(0, np.zeros((4, 3), np.float32))
+            latent.view(generation, (chunk,)).pieces[0].write(np.zeros((4, 3), np.float32))
     (tmp_path / "z" / "000002.zarr" / "c.1.abcdef.partial").touch()
     latent.remove_orphans({0: 2, 1: 1, 2: 2})
     left = {str(path.relative_to(tmp_path / "z")) for path in (tmp_path / "z").rglob("*") if path.is_file()}

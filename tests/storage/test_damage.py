@@ -43,7 +43,7 @@ def read(path: Path, name: str, chunk: int) -> np.ndarray:
     store = SampleStore.open(path)
     array = getattr(store, name)
     view = ChunkView.select(f"{store.path}/{name}", array.shape, store.chunk_rows, array.dtype, (chunk,))
-    return view.read(0)
+    return view.pieces[0].read()
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "zstd"])

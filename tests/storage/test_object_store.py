@@ -55,9 +55,9 @@ def test_samples_go_there_and_back(bucket, tmp_path):
     assert (store.path, store.rows, store.n_chunks, store.x.dtype) == (url, 60, 4, np.float32)
     assert [codec.to_dict()["name"] for codec in store.x.compressors] == ["zstd", "crc32c"]
     assert math.isnan(store.x.fill_value)
-    read = np.concatenate([chunks_of(SampleStore.open(url)).read(chunk) for chunk in range(4)])
+    read = np.concatenate([chunks_of(SampleStore.open(url)).pieces[chunk].read() for chunk in range(4)])
     np.testing.assert_array_equal(read, X.astype(np.float32))
-    np.testing.assert_array_equal(chunks_of(store, "y").read(3)[:, 0], LABELS[48:])
+    np.testing.assert_array_equal(chunks_of(store, "y").pieces[3].read()[:, 0], LABELS[48:])
 
     local = ingest(open_source(url), tmp_path / "back.zarr", chunk_rows=7)
     np.testing.assert_array_equal(local.x[:], X.astype(np.float32))
@@ -94,9 +94,9 @@ def test_a_flipped_bit_is_detected_and_named(bucket, altmin):
     url = f"{bucket}/samples.zarr"
     store = ingest(array_source(X, LABELS), url, chunk_rows=16, dtype="float64")
     flip(f"{url}/x/c/2/0")
-    chunks_of(store).read(1)
+    chunks_of(store).pieces[1].read()
     with pytest.raises(ChunkError, match=rf"chunk 2 of {url}/x does not match its checksum; put it back"):
-        chunks_of(store).read(2)
+        chunks_of(store).pieces[2].read()
     refused(altmin("ingest", url, "local.zarr", "--chunk-rows", 60), "chunk 2 of array 'x' of s3://")
     refused(altmin("ingest", url, "local.zarr", "--chunk-rows", 3), "does not match its checksum")
     file = write_pipeline(Path("p.toml"), url)
@@ -108,9 +108,9 @@ def test_a_lost_chunk_is_not_read_as_numbers(bucket, altmin):
     url = f"{bucket}/samples.zarr"
     store = ingest(array_source(X, LABELS), url, chunk_rows=16)
     s3().rm_file(f"{url}/y/c/3")
-    chunks_of(store, "y").read(0)
+    chunks_of(store, "y").pieces[0].read()
     with pytest.raises(ChunkError, match=rf"chunk 3 of {url}/y is missing"):
-        chunks_of(store, "y").read(3)
+        chunks_of(store, "y").pieces[3].read()
     for rows in (60, 16, 7):
         refused(altmin("ingest", url, "local.zarr", "--chunk-rows", rows), "chunk 3 of array 'y' of s3://")
 
@@ -208,6 +208,6 @@ def test_a_service_that_cannot_be_used(call, environment, sentence):
 def test_a_store_that_was_made_anew_is_another_one(bucket):
     place = f"{bucket}/s.zarr"
     first = ingest(array_source(X), place, chunk_rows=16)
-    assert len(chunks_of(first).read(0)) == 16
+    assert len(chunks_of(first).pieces[0].read()) == 16
     second = ingest(array_source(X), place, chunk_rows=20, overwrite=True)
-    assert len(chunks_of(second).read(0)) == 20
+    assert len(chunks_of(second).pieces[0].read()) == 20

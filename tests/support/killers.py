@@ -21,15 +21,15 @@ from altmin_dask.storage import run as run_module
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.zarr_chunks import ChunkView
+from altmin_dask.storage.zarr_chunks import RowBlock
 from altmin_dask.training.alternating import AlternatingMinimization
 
 PHASES = {
     # phase: (owner, function, whether it has run or is about to)
-    "read": (ChunkView, "read", "after"),
+    "read": (RowBlock, "read", "after"),
     "newton": (tasks, "visit_chunk", "after"),
     "write": (_local, "_put", "half"),
-    "written": (ChunkView, "write", "after"),
+    "written": (RowBlock, "write", "after"),
     "solve": (AlternatingMinimization, "_solve", "before"),
     "commit": (atomic, "write_tensors", "half"),
     "committed": (RunFolder, "commit", "after"),

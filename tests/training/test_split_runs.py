@@ -58,7 +58,8 @@ def test_resuming_equals_no_interruption(kind, schedule, samples, make_store, pi
         z, other = (
             LatentStore(folder.latent, 200, 34, store.chunk_rows, "float64")
             .view(generation, (chunk,))
-            .read(0)
+            .pieces[0]
+            .read()
             for folder in (run, type(run)(tmp_path / "whole"))
         )
         assert np.array_equal(z, other)
