@@ -56,7 +56,6 @@ from altmin_dask.errors import (
     ConfigError,
     ExistsError,
     FaultError,
-    MissingError,
     RunError,
 )
 
@@ -186,7 +185,13 @@ def train(
     pipeline: PipelineArgument,
     overrides: OverridesArgument = None,
     run: Annotated[str | None, typer.Option(metavar="DIR", help="Run folder; by default a new one.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in the folder; without --run, with the newest of this pipeline.",
+        ),
+    ] = False,
     scheduler: SchedulerOption = None,
     scheduler_file: SchedulerFileOption = None,
     settings: SettingsOption = None,
@@ -338,7 +343,7 @@ def export(
         str,
         typer.Argument(
             metavar="FILE",
-            help="FILE.onnx, FILE.pt for torch.export.load, or FILE.safetensors with PyTorch's names of weights.",
+            help="FILE.onnx, FILE.pt2 for torch.export.load, or FILE.safetensors with PyTorch's names of weights.",
         ),
     ],
     overwrite: Annotated[
@@ -351,19 +356,20 @@ def export(
     from altmin_dask.inference import model_of
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
+    from altmin_dask.storage.writable import check_folder_of
 
     check_run_first("export", run, file)
     model, path = model_of(RunFolder(local_path(run))), local_path(file)
     if path.suffix not in WRITERS:
         raise ConfigError(
-            f"{path} ends in no format known here; write FILE.onnx, FILE.pt or FILE.safetensors"
+            f"{path} ends in no format known here; write FILE.onnx, FILE.pt2 (or FILE.pt, which is the same: for "
+            "torch.export.load) or FILE.safetensors (weights alone, by PyTorch's names)"
         )
     if os.path.lexists(path) and not overwrite:
         raise ExistsError(
             f"{path} exists already; give another name, or --overwrite to replace an exported model"
         )
-    if not path.parent.is_dir():
-        raise MissingError(f"there is no folder {path.parent}; make it first")
+    check_folder_of(path)
     WRITERS[path.suffix](model, path)
     typer.echo(f"{path}: {'-'.join(map(str, model.network.sizes))} {model.kind}")
 
@@ -409,11 +415,9 @@ def main() -> None:
         IsADirectoryError,
         PermissionError,
     ) as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else error, 2)
+        _fail(_of_system(error) if error.filename else error, 2)
     except OSError as error:
-        from altmin_dask.execution.faults import sentence
-
-        _fail(sentence(error, "a file"), 1)
+        _fail(_of_system(error), 1)
     except SystemExit as end:
         if end.code != _INTERRUPTED:
             raise
@@ -422,6 +426,13 @@ def main() -> None:
         if os.environ.get("ALTMIN_DEBUG"):
             raise
         _fail(f"{type(error).__name__}: {error} (ALTMIN_DEBUG=1 shows where)", 1)
+
+
+def _of_system(error: OSError) -> str:
+    """What the system says of a file, and what to do."""
+    from altmin_dask.execution.faults import sentence
+
+    return sentence(error, "a file")
 
 
 def _is_critical(record: logging.LogRecord) -> bool:

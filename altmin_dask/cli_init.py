@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from math import prod
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from altmin_dask.errors import AltMinError, ConfigError, DataError, ExistsError, MissingError, did_you_mean
+from altmin_dask.errors import AltMinError, ConfigError, DataError, ExistsError, did_you_mean
 
 if TYPE_CHECKING:
     from altmin_dask.data.source import Source
@@ -65,6 +66,7 @@ def init_command(
     from altmin_dask.config.starting import starting_pipeline
     from altmin_dask.execution.connect import planned_resources
     from altmin_dask.planning.plan import make_plan
+    from altmin_dask.storage.writable import check_folder_of, making
 
     if kind not in _EXAMPLES and file is not None and str(file) in _EXAMPLES:
         raise ConfigError(
@@ -79,8 +81,7 @@ def init_command(
         raise ConfigError("--x and --y name arrays or columns of --data SOURCE; give that, too")
     if os.path.lexists(file) and not overwrite:
         raise ExistsError(f"{file} exists already; name another file, or --overwrite to replace it")
-    if not file.parent.is_dir():
-        raise MissingError(f"there is no folder {file.parent}; make it first")
+    check_folder_of(file)
     given = (
         _EXAMPLES[kind]
         if data is None
@@ -90,7 +91,8 @@ def init_command(
     pipeline = make_pipeline(given)
     make_plan(pipeline, None, planned_resources(pipeline.cluster))  # what does not go together leaves no file
     name = quote(str(file))
-    file.write_text(starting_pipeline(given, name), encoding="utf-8")
+    with making(file):
+        file.write_text(starting_pipeline(given, name), encoding="utf-8")
     typer.echo(f"{file}: {kind} on {given['data']['train']}; next")
     for line in (f"plan {name}", f"train {name}", "settings"):
         typer.echo(f"  altmin {line}")
@@ -106,6 +108,8 @@ def _for(kind: str, spec: str, names: dict[str, Any]) -> dict[str, dict[str, Any
     _check(kind, spec, source)
     data: dict[str, Any] = {"train": spec, "validation": _validation(spec, names), **names, **filled}
     network = dict(_EXAMPLES[kind]["network"])
+    if kind == "autoencoder":
+        network["hidden_layer_sizes"] = [_narrow(prod(source.x_shape), *network["hidden_layer_sizes"])]
     pixels = source.x_dtype.itemsize == 1
     if not is_ready(spec, names.get("x"), names.get("y")):
         data |= (
@@ -114,6 +118,11 @@ def _for(kind: str, spec: str, names: dict[str, Any]) -> dict[str, dict[str, Any
     if kind == "autoencoder" and "scale" not in data:  # samples that need not be in [0, 1]
         network["output_activation"] = "identity"
     return {"data": data, "network": network}
+
+
+def _narrow(inputs: int, most: int) -> int:
+    """The width of an auto-encoder that has something to learn: half the numbers of a sample, and not very many."""
+    return max(1, min(most, inputs // 2))
 
 
 def _check(kind: str, spec: str, source: Source) -> None:

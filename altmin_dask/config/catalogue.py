@@ -50,6 +50,8 @@ class Setting:
         Other defaults of that parameter.
     is_list : bool
         Whether it may have several values.
+    optional : bool
+        Whether it may be none at all.
     """
 
     table: str
@@ -64,6 +66,7 @@ class Setting:
     parameter: str | None
     differences: tuple[Difference, ...]
     is_list: bool
+    optional: bool
 
     @property
     def key(self) -> str:
@@ -229,6 +232,7 @@ def _settings() -> Iterator[Setting]:
                 parameters.get(key),
                 DIFFERENCES.get(key, ()),
                 any(form.get("type") == "array" for form in _forms(properties[name])),
+                any(form.get("type") == "null" for form in properties[name].get("anyOf", ())),
             )
 
 

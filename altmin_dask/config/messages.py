@@ -16,6 +16,10 @@ _TABLES_NEED = {
     "network": ": write a table [network] with kind = KIND (`altmin init KIND` writes all of it)",
 }
 """What is written where a table is missing."""
+NOTHING = ("none", "null")
+"""Words for no value behind ``--set``, as TOML has none; in quotes they are text."""
+DEFAULT = "default"
+"""The word for what a setting is if nobody says anything."""
 
 
 def describe(problem: Any, pipeline: type[BaseModel]) -> str:
@@ -45,6 +49,10 @@ def describe(problem: Any, pipeline: type[BaseModel]) -> str:
         message = "write a list such as [64, 32], or 64,32 behind --set"
     elif problem["input"] != "auto" and "auto" in _words_of(path, pipeline):
         message += did_you_mean(problem["input"], ["auto"])
+    if str(problem["input"]).lower() in NOTHING:
+        message += (
+            f"; it cannot be none: leave it out, or write {place}={DEFAULT} behind --set, for its default"
+        )
     return f"{place} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
 
 
