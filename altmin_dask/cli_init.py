@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from shlex import quote
@@ -38,6 +39,8 @@ _EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Of every kind: samples that need no file, and a network that learns them in seconds."""
 _HELD_OUT = 0.1
+_FEW = 2
+"""Fewer samples are not held out: nothing could be judged by them, or there would be none of a class."""
 _SHOWN = 30
 """Columns that are named at most."""
 
@@ -106,7 +109,7 @@ def _for(kind: str, spec: str, names: dict[str, Any]) -> dict[str, dict[str, Any
     filled: dict[str, Any] = {"missing": "median"} if is_table(spec) else {}
     source = open_source(spec, **names, **filled)
     _check(kind, spec, source)
-    data: dict[str, Any] = {"train": spec, "validation": _validation(spec, names), **names, **filled}
+    data: dict[str, Any] = {"train": spec, **_validation(spec, names, source), **names, **filled}
     network = dict(_EXAMPLES[kind]["network"])
     if kind == "autoencoder":
         network["hidden_layer_sizes"] = [_narrow(prod(source.x_shape), *network["hidden_layer_sizes"])]
@@ -141,15 +144,14 @@ def _check(kind: str, spec: str, source: Source) -> None:
         )
 
 
-def _validation(spec: str, names: dict[str, Any]) -> str | float:
-    """The samples that go with those for training, if there are any; or else a share of these."""
+def _validation(spec: str, names: dict[str, Any], source: Source) -> dict[str, Any]:
+    """The samples that go with those for training, if there are any; or else a share of these, if that is enough."""
     from altmin_dask.data.open import open_source
 
-    others = f"{spec.removesuffix(':train')}:test"
     if spec.endswith(":train"):
-        try:
+        others = f"{spec.removesuffix(':train')}:test"
+        with suppress(AltMinError):
             open_source(others, **names)
-        except AltMinError:
-            return _HELD_OUT
-        return others
-    return _HELD_OUT
+            return {"validation": others}
+    classes = (source.preparation and source.preparation.classes) or ()
+    return {"validation": _HELD_OUT} if source.rows * _HELD_OUT >= max(_FEW, len(classes)) else {}

@@ -56,11 +56,12 @@ def write_predictions(
 ) -> Path:
     """Write a model's outputs for every sample of a store, in its order, as the ending of the destination says.
 
-    ``.csv`` and ``.parquet`` are tables: the columns to keep, or of a folder of images ``file``, the name of each, or for
-    rows that `ingest` shuffled ``row``, which row of the source each one was; of a classifier ``label``, as the class was called for
-    training, and with `proba` a column for every class; of others ``prediction``, or ``prediction_NAME`` for each of
-    several numbers. ``.npy`` is one array: labels, or with `proba` probabilities, or numbers. Any other ending is that
-    of a zarr store (`altmin_dask.inference.predict_store`), which has both. The numbers are those of such a store,
+    ``.csv`` and ``.parquet`` are tables: the columns to keep, or of a folder of images ``file``, which of them each row
+    is, or for rows that `ingest` shuffled ``row``, which row of the source each one was; of a classifier ``label``, as
+    the class was called for training, and with `proba` a column for every class; of others ``prediction``, or
+    ``prediction_NAME`` for each of several numbers. ``.npy`` is one array: labels, or with `proba` probabilities, or
+    numbers. Any other ending is that of a zarr store (`altmin_dask.inference.predict_store`), which has both. The
+    numbers are those of such a store,
     which is written beside the destination first, and read chunk by chunk. The file appears when it is complete.
 
     Parameters

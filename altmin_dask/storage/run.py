@@ -177,8 +177,8 @@ class RunFolder:
                 )
         elif resume:
             raise MissingError(
-                f"there is no run to resume in {self.path}; name its folder by --run DIR, or leave --resume out to begin "
-                "one"
+                f"there is no run to resume in {self.path}; name its folder by --run DIR, or leave --resume "
+                "out to begin one"
             )
         elif self.path.exists() and not self.empty:
             raise ExistsError(f"{self.path} exists and is not a run folder; give another --run")
