@@ -244,3 +244,24 @@ def test_one_is_no_plural(altmin, tmp_path):
     assert ", 1 chunk of 60 rows" in altmin("ingest", "a.npz", "a.zarr").out
     write_pipeline(tmp_path / "p.toml", "a.npz", training={"max_sweeps": 1})
     assert "60 samples in 1 chunk of 60, " in altmin("train", "p.toml").out
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("syntetic:rows=9,features=2", "synthetic:rows=9,features=2"),
+        ("ading:rows=3:train", "adding:rows=3:train"),
+        ("digit:train", "digits"),
+    ],
+)
+def test_a_misspelt_word_for_samples(written, meant, altmin):
+    refused(altmin("ingest", written, "s.zarr"), f"; did you mean {meant}?")
+
+
+def test_what_cannot_be_resumed_says_how_to_name_it(altmin, tmp_path):
+    write_pipeline(tmp_path / "p.toml", "digits:train")
+    refused(altmin("train", "p.toml", "--resume"), "name its folder by --run DIR, or leave --resume out")
+
+
+def test_endings_of_exported_files(altmin, trained):
+    refused(altmin("export", trained / "classifier", "m.pth"), "FILE.pt2 (or FILE.pt, which is the same")

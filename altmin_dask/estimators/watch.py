@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from altmin_dask.training.callbacks import Callback
+from altmin_dask.training.callbacks import Callback, Outcome
+from altmin_dask.training.ending import Ending
 from altmin_dask.training.progress import Progress
 from altmin_dask.training.record import Record
 
@@ -52,6 +53,7 @@ class FitCallbacks(Callback):
         self.learnt = learnt
         self.root: Any = None
         self.task: Any = None
+        self.ending: Ending | None = None
         if callbacks and hasattr(estimator, "_init_callback_context"):
             self.root = estimator._init_callback_context(max_subtasks=None)
             self.root.call_on_fit_task_begin(**self.told)
@@ -79,6 +81,10 @@ class FitCallbacks(Callback):
             **self.told, metadata={"record": record.to_dict()}, reconstruction_attributes=self.learnt
         ):
             raise Stop
+
+    def on_end(self, outcome: Outcome) -> None:
+        """Keep why training ended."""
+        self.ending = outcome.ending
 
     def ended(self) -> None:
         """End the root task."""
