@@ -54,7 +54,6 @@ from altmin_dask.errors import (
     AltMinError,
     AltMinWarning,
     ConfigError,
-    ExistsError,
     FaultError,
     RunError,
 )
@@ -351,26 +350,15 @@ def export(
     ] = False,
 ) -> None:
     """Write the trained network for other programs."""
-    from altmin_dask.export import WRITERS
+    from altmin_dask.export import writer_for
     from altmin_dask.hints import check_run_first
     from altmin_dask.inference import model_of
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
-    from altmin_dask.storage.writable import check_folder_of
 
     check_run_first("export", run, file)
     model, path = model_of(RunFolder(local_path(run))), local_path(file)
-    if path.suffix not in WRITERS:
-        raise ConfigError(
-            f"{path} ends in no format known here; write FILE.onnx, FILE.pt2 (or FILE.pt, which is the same: for "
-            "torch.export.load) or FILE.safetensors (weights alone, by PyTorch's names)"
-        )
-    if os.path.lexists(path) and not overwrite:
-        raise ExistsError(
-            f"{path} exists already; give another name, or --overwrite to replace an exported model"
-        )
-    check_folder_of(path)
-    WRITERS[path.suffix](model, path)
+    writer_for(path, overwrite=overwrite)(model, path)
     typer.echo(f"{path}: {'-'.join(map(str, model.network.sizes))} {model.kind}")
 
 

@@ -30,7 +30,6 @@ from altmin_dask.data.source import Source, array_source
 from altmin_dask.data.streams import mapped, sliced
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import saving
-from altmin_dask.estimators.convergence import warn_if_falling
 from altmin_dask.estimators.explained import nothing_kept, refuse_sequences, told, validated
 from altmin_dask.estimators.input import (
     as_rows,
@@ -60,7 +59,7 @@ from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.algorithms import restore
 from altmin_dask.training.kfac_training import KFACTrainingState
-from altmin_dask.training.record import Record, read_records
+from altmin_dask.training.record import read_records
 from altmin_dask.types import Array
 
 GIVEN = "the given arrays"
@@ -232,10 +231,6 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
                 setattr(self, name, value)
             self.best_validation_score_ = None if validation is None else self._score_of(validation)
             watch.ended()
-        if not (partial or self.warm_start):  # where one goes on by calls, each of which may be short
-            warn_if_falling(
-                type(self).__name__, watch.ending, [Record.from_dict(each) for each in self.history_]
-            )
 
     def _learnt(self, run: RunFolder) -> dict[str, Any]:
         """Fitted attributes as they would be if training ended now."""

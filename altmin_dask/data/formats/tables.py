@@ -145,30 +145,32 @@ def source_of_table(name: str, table: Table, options: SourceOptions) -> Source:
         there.
     """
     inputs, targets = _choose(table.names, options, name)
-    known = like = options.like
-    if like is not None and like.columns and targets:  # which may be called otherwise here
-        like = replace(like, targets=tuple(targets))
-    if known is None or like is None or not like.columns:
-        how, survey = learn(table, name, inputs, targets, options.tables)
-        medians = sum(options.tables.fill(column) == "median" for column in inputs)
-        learning = survey.counted_bytes() + min(HELD_BYTES, 8 * survey.rows * medians)
-        about = described(how, survey)
-        return _source(name, table, how, targets, survey.rows, survey.largest, learning, about)
+    if options.like is not None and options.like.columns:
+        return _source_like(name, table, options, options.like, targets)
+    how, survey = learn(table, name, inputs, targets, options.tables)
+    medians = sum(options.tables.fill(column) == "median" for column in inputs)
+    learning = survey.counted_bytes() + min(HELD_BYTES, 8 * survey.rows * medians)
+    about = described(how, survey)
+    return _source(name, table, how, targets, survey.rows, survey.largest, learning, about)
+
+
+def _source_like(
+    name: str, table: Table, options: SourceOptions, like: Preparation, targets: list[str]
+) -> Source:
+    """The source, prepared as an earlier table, whose targets may be called otherwise."""
     if replace(options.tables, csv={}) != TableOptions():
         raise ConfigError(
             f"{name} is prepared as other samples were; say nothing else of missing values, categories and dates"
         )
-    how = like
+    how = replace(like, targets=tuple(targets)) if targets else like
     rows, there, largest = check(table, name, how, targets)
     targets = targets if there else []
-    if (
-        targets and how.target is None and how.classes is None
-    ):  # of a store that was made before this was recorded
+    if targets and how.target is None and how.classes is None:  # of a store made before this was recorded
         survey = Survey(table, name, targets)
         check_targets(survey, targets, name, table)
         how = replace(how, target="numbers" if len(targets) > 1 else survey.kinds[targets[0]])
     source = _source(name, table, how, targets, rows, largest)
-    return replace(source, preparation=replace(how, targets=known.targets))
+    return replace(source, preparation=replace(how, targets=like.targets))
 
 
 def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[str], list[str]]:
