@@ -30,6 +30,7 @@ from altmin_dask.inference import (
     write_arrays,
 )
 from altmin_dask.storage.atomic import new_file, remove_killed
+from altmin_dask.storage.destination import is_called_a_file
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -116,6 +117,11 @@ def check_output(
         raise ConfigError(f"a {model.kind} gives no probabilities; leave out --proba")
     if keep and (kind is None or not kind.table):
         raise ConfigError(f"{location} has no place for columns to keep; write a .csv or .parquet file")
+    if kind is None and not os.path.lexists(location) and is_called_a_file(location):
+        raise ConfigError(
+            f"{location} has an ending that predictions are not written in; give a name that ends in "
+            f"{', '.join(FILES)}, or in .zarr for a store"
+        )
     if kind is None:
         check_store(location, source, overwrite=overwrite)
         return

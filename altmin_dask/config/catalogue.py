@@ -14,7 +14,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from altmin_dask.config.messages import nearest, tables_of
+from altmin_dask.config.messages import ELSEWHERE, nearest, tables_of
 from altmin_dask.config.network import KINDS
 from altmin_dask.config.pipeline import Pipeline
 from altmin_dask.config.uses import DIFFERENCES, LEFT_OUT, PARAMETERS, SCHEDULES, USES, Difference, Uses
@@ -166,7 +166,8 @@ def find(word: str | None) -> list[Setting]:
     if found:
         return found
     inner = name.rpartition(".")[2]
-    near = did_you_mean(name, (*tables(), *catalogue())) or nearest(inner, Pipeline)
+    known = nearest(inner, Pipeline) if inner in ELSEWHERE else ""
+    near = known or did_you_mean(name, (*tables(), *catalogue())) or nearest(inner, Pipeline)
     raise ConfigError(f"{word} is neither a setting nor a table{near or f'; the tables are {_all_tables()}'}")
 
 
