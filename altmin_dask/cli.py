@@ -54,9 +54,7 @@ from altmin_dask.errors import (
     AltMinError,
     AltMinWarning,
     ConfigError,
-    ExistsError,
     FaultError,
-    MissingError,
     RunError,
 )
 
@@ -186,7 +184,13 @@ def train(
     pipeline: PipelineArgument,
     overrides: OverridesArgument = None,
     run: Annotated[str | None, typer.Option(metavar="DIR", help="Run folder; by default a new one.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in the folder; without --run, with the newest of this pipeline.",
+        ),
+    ] = False,
     scheduler: SchedulerOption = None,
     scheduler_file: SchedulerFileOption = None,
     settings: SettingsOption = None,
@@ -338,7 +342,7 @@ def export(
         str,
         typer.Argument(
             metavar="FILE",
-            help="FILE.onnx, FILE.pt for torch.export.load, or FILE.safetensors with PyTorch's names of weights.",
+            help="FILE.onnx, FILE.pt2 for torch.export.load, or FILE.safetensors with PyTorch's names of weights.",
         ),
     ],
     overwrite: Annotated[
@@ -346,7 +350,7 @@ def export(
     ] = False,
 ) -> None:
     """Write the trained network for other programs."""
-    from altmin_dask.export import WRITERS
+    from altmin_dask.export import writer_for
     from altmin_dask.hints import check_run_first
     from altmin_dask.inference import model_of
     from altmin_dask.storage.locations import local_path
@@ -354,17 +358,7 @@ def export(
 
     check_run_first("export", run, file)
     model, path = model_of(RunFolder(local_path(run))), local_path(file)
-    if path.suffix not in WRITERS:
-        raise ConfigError(
-            f"{path} ends in no format known here; write FILE.onnx, FILE.pt or FILE.safetensors"
-        )
-    if os.path.lexists(path) and not overwrite:
-        raise ExistsError(
-            f"{path} exists already; give another name, or --overwrite to replace an exported model"
-        )
-    if not path.parent.is_dir():
-        raise MissingError(f"there is no folder {path.parent}; make it first")
-    WRITERS[path.suffix](model, path)
+    writer_for(path, overwrite=overwrite)(model, path)
     typer.echo(f"{path}: {'-'.join(map(str, model.network.sizes))} {model.kind}")
 
 
@@ -409,11 +403,9 @@ def main() -> None:
         IsADirectoryError,
         PermissionError,
     ) as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else error, 2)
+        _fail(_of_system(error) if error.filename else error, 2)
     except OSError as error:
-        from altmin_dask.execution.faults import sentence
-
-        _fail(sentence(error, "a file"), 1)
+        _fail(_of_system(error), 1)
     except SystemExit as end:
         if end.code != _INTERRUPTED:
             raise
@@ -422,6 +414,13 @@ def main() -> None:
         if os.environ.get("ALTMIN_DEBUG"):
             raise
         _fail(f"{type(error).__name__}: {error} (ALTMIN_DEBUG=1 shows where)", 1)
+
+
+def _of_system(error: OSError) -> str:
+    """What the system says of a file, and what to do."""
+    from altmin_dask.execution.faults import sentence
+
+    return sentence(error, "a file")
 
 
 def _is_critical(record: logging.LogRecord) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from math import prod
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from altmin_dask.errors import AltMinError, ConfigError, DataError, ExistsError, MissingError, did_you_mean
+from altmin_dask.errors import AltMinError, ConfigError, DataError, ExistsError, did_you_mean
 
 if TYPE_CHECKING:
     from altmin_dask.data.source import Source
@@ -37,6 +39,8 @@ _EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Of every kind: samples that need no file, and a network that learns them in seconds."""
 _HELD_OUT = 0.1
+_FEW = 2
+"""Fewer samples are not held out: nothing could be judged by them, or there would be none of a class."""
 _SHOWN = 30
 """Columns that are named at most."""
 
@@ -65,6 +69,7 @@ def init_command(
     from altmin_dask.config.starting import starting_pipeline
     from altmin_dask.execution.connect import planned_resources
     from altmin_dask.planning.plan import make_plan
+    from altmin_dask.storage.writable import check_folder_of, making
 
     if kind not in _EXAMPLES and file is not None and str(file) in _EXAMPLES:
         raise ConfigError(
@@ -79,8 +84,7 @@ def init_command(
         raise ConfigError("--x and --y name arrays or columns of --data SOURCE; give that, too")
     if os.path.lexists(file) and not overwrite:
         raise ExistsError(f"{file} exists already; name another file, or --overwrite to replace it")
-    if not file.parent.is_dir():
-        raise MissingError(f"there is no folder {file.parent}; make it first")
+    check_folder_of(file)
     given = (
         _EXAMPLES[kind]
         if data is None
@@ -90,7 +94,8 @@ def init_command(
     pipeline = make_pipeline(given)
     make_plan(pipeline, None, planned_resources(pipeline.cluster))  # what does not go together leaves no file
     name = quote(str(file))
-    file.write_text(starting_pipeline(given, name), encoding="utf-8")
+    with making(file):
+        file.write_text(starting_pipeline(given, name), encoding="utf-8")
     typer.echo(f"{file}: {kind} on {given['data']['train']}; next")
     for line in (f"plan {name}", f"train {name}", "settings"):
         typer.echo(f"  altmin {line}")
@@ -104,8 +109,10 @@ def _for(kind: str, spec: str, names: dict[str, Any]) -> dict[str, dict[str, Any
     filled: dict[str, Any] = {"missing": "median"} if is_table(spec) else {}
     source = open_source(spec, **names, **filled)
     _check(kind, spec, source)
-    data: dict[str, Any] = {"train": spec, "validation": _validation(spec, names), **names, **filled}
+    data: dict[str, Any] = {"train": spec, **_validation(spec, names, source), **names, **filled}
     network = dict(_EXAMPLES[kind]["network"])
+    if kind == "autoencoder":
+        network["hidden_layer_sizes"] = [_narrow(prod(source.x_shape), *network["hidden_layer_sizes"])]
     pixels = source.x_dtype.itemsize == 1
     if not is_ready(spec, names.get("x"), names.get("y")):
         data |= (
@@ -114,6 +121,11 @@ def _for(kind: str, spec: str, names: dict[str, Any]) -> dict[str, dict[str, Any
     if kind == "autoencoder" and "scale" not in data:  # samples that need not be in [0, 1]
         network["output_activation"] = "identity"
     return {"data": data, "network": network}
+
+
+def _narrow(inputs: int, most: int) -> int:
+    """The width of an auto-encoder that has something to learn: half the numbers of a sample, and not very many."""
+    return max(1, min(most, inputs // 2))
 
 
 def _check(kind: str, spec: str, source: Source) -> None:
@@ -132,15 +144,14 @@ def _check(kind: str, spec: str, source: Source) -> None:
         )
 
 
-def _validation(spec: str, names: dict[str, Any]) -> str | float:
-    """The samples that go with those for training, if there are any; or else a share of these."""
+def _validation(spec: str, names: dict[str, Any], source: Source) -> dict[str, Any]:
+    """The samples that go with those for training, if there are any; or else a share of these, if that is enough."""
     from altmin_dask.data.open import open_source
 
-    others = f"{spec.removesuffix(':train')}:test"
     if spec.endswith(":train"):
-        try:
+        others = f"{spec.removesuffix(':train')}:test"
+        with suppress(AltMinError):
             open_source(others, **names)
-        except AltMinError:
-            return _HELD_OUT
-        return others
-    return _HELD_OUT
+            return {"validation": others}
+    classes = (source.preparation and source.preparation.classes) or ()
+    return {"validation": _HELD_OUT} if source.rows * _HELD_OUT >= max(_FEW, len(classes)) else {}

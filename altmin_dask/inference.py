@@ -328,8 +328,7 @@ def names_of(model: Model) -> dict[str, Any]:
     if how is None:
         return {}
     if KINDS[model.kind].target == "labels":
-        classes = how.classes if how.labels is None else how.labels
-        return {} if classes is None else {"classes": list(classes)}
+        return {} if how.called is None else {"classes": list(how.called)}
     names = how.names if model.kind == "autoencoder" else list(how.targets)
     return {"columns": names} if names else {}
 

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 from numpy.lib import format as npy_format
 
-from altmin_dask.data.open import read_columns
+from altmin_dask.data.open import own_columns, read_columns
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.execution.executor import Executor
@@ -30,6 +30,7 @@ from altmin_dask.inference import (
     write_arrays,
 )
 from altmin_dask.storage.atomic import new_file, remove_killed
+from altmin_dask.storage.destination import is_called_a_file
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -56,11 +57,12 @@ def write_predictions(
 ) -> Path:
     """Write a model's outputs for every sample of a store, in its order, as the ending of the destination says.
 
-    ``.csv`` and ``.parquet`` are tables: the columns to keep, or for rows that `ingest` shuffled ``row``, which row of
-    the source each one was; of a classifier ``label``, as the class was called for
-    training, and with `proba` a column for every class; of others ``prediction``, or ``prediction_NAME`` for each of
-    several numbers. ``.npy`` is one array: labels, or with `proba` probabilities, or numbers. Any other ending is that
-    of a zarr store (`altmin_dask.inference.predict_store`), which has both. The numbers are those of such a store,
+    ``.csv`` and ``.parquet`` are tables: the columns to keep, or of a folder of images ``file``, which of them each row
+    is, or for rows that `ingest` shuffled ``row``, which row of the source each one was; of a classifier ``label``, as
+    the class was called for training, and with `proba` a column for every class; of others ``prediction``, or
+    ``prediction_NAME`` for each of several numbers. ``.npy`` is one array: labels, or with `proba` probabilities, or
+    numbers. Any other ending is that of a zarr store (`altmin_dask.inference.predict_store`), which has both. The
+    numbers are those of such a store,
     which is written beside the destination first, and read chunk by chunk. The file appears when it is complete.
 
     Parameters
@@ -90,7 +92,7 @@ def write_predictions(
     if kind is None:
         return predict_store(run, store, dest, executor, overwrite=overwrite)
     final, replace = _check_file(location, kind, (store.path, locate(source)), overwrite=overwrite)
-    kept, rows = read_columns(source, keep, _csv_of(model)) if keep else ([], None)
+    kept, rows = _beside(source, keep, model) if kind.table else ([], None)
     names = _columns(model, kept, location, proba=proba) if kind.table else []
     with new_file(final, replace=replace) as hidden:
         write_arrays(run, store, hidden, executor)
@@ -115,18 +117,28 @@ def check_output(
         raise ConfigError(f"a {model.kind} gives no probabilities; leave out --proba")
     if keep and (kind is None or not kind.table):
         raise ConfigError(f"{location} has no place for columns to keep; write a .csv or .parquet file")
+    if kind is None and not os.path.lexists(location) and is_called_a_file(location):
+        raise ConfigError(
+            f"{location} has an ending that predictions are not written in; give a name that ends in "
+            f"{', '.join(FILES)}, or in .zarr for a store"
+        )
     if kind is None:
         check_store(location, source, overwrite=overwrite)
         return
     _check_file(location, kind, (locate(source),), overwrite=overwrite)
     if kind.table:
-        kept = read_columns(source, keep, _csv_of(model))[0] if keep else []
-        _columns(model, kept, location, proba=proba)
+        _columns(model, _beside(source, keep, model)[0], location, proba=proba)
 
 
-def _csv_of(model: Model) -> Mapping[str, Any] | None:
-    """How csv files are written that a model reads."""
-    return None if model.preparation is None else model.preparation.csv
+def _beside(
+    source: str, keep: Sequence[str], model: Model
+) -> tuple[list[str], Iterator[pd.DataFrame] | None]:
+    """The columns of a source that go in front of predictions: those to keep, or what it has of its own."""
+    wanted = keep or own_columns(source)
+    if not wanted:
+        return [], None
+    how = model.preparation
+    return read_columns(source, wanted, None if how is None else how.csv)
 
 
 def _check_file(
@@ -189,8 +201,8 @@ def _columns(model: Model, kept: Sequence[str], location: str, *, proba: bool) -
         names = [f"prediction_{name}" for name in known]
     if twice := [name for name, times in Counter([*kept, *names]).items() if times > 1]:
         raise ConfigError(
-            f"{location} would have two columns {twice[0]!r}: of predictions, a class, or one to keep; leave that out "
-            "of --keep, or leave out --proba"
+            f"{location} would have two columns {twice[0]!r}: of predictions, a class, one to keep, or the names of "
+            "images; leave that out of --keep, or leave out --proba"
         )
     return names
 

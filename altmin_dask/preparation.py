@@ -163,6 +163,11 @@ class Preparation:
         return replace(self, targets=(), classes=None, y=None, labels=None)
 
     @property
+    def called(self) -> tuple[Any, ...] | None:
+        """What classes are called, text or numbers; None if they are 0 … K − 1, or there are none."""
+        return self.classes if self.labels is None else self.labels
+
+    @property
     def stored(self) -> Preparation | None:
         """What a store of such samples records, whose labels are the numbers that were given; None for nothing."""
         own = self if self.labels is None else replace(self, labels=None, classes=None)

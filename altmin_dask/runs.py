@@ -212,7 +212,7 @@ def _told(
     sentence = trainer.sentence(ending, records)
     log(sentence)
     log(trainer.time_taken)
-    callbacks.on_end(Outcome(sentence, tuple(records), result=result))
+    callbacks.on_end(Outcome(sentence, tuple(records), result=result, ending=ending))
     return records
 
 

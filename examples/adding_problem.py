@@ -4,11 +4,13 @@ python examples/adding_problem.py [FOLDER, by default runs/examples]
 """
 
 import sys
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from matplotlib.figure import Figure
+from sklearn.exceptions import ConvergenceWarning
 
 from altmin_dask import AltMinRecurrentRegressor, ingest, open_source
 
@@ -25,7 +27,9 @@ def main(pictures: Path, folder: Path) -> None:
     regressor = AltMinRecurrentRegressor(
         32, ridge=0.005, max_sweeps=25, early_stopping=True, random_state=0, verbose=True
     )
-    regressor.fit(train_store.path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 25 sweeps take seconds; more would gain still
+        regressor.fit(train_store.path)
 
     print("3. Predictions for sequences that were not trained on.")
     x, y = np.asarray(test_store.x[:2000]), np.asarray(test_store.y[:2000])

@@ -22,7 +22,7 @@ def main(folder: Path) -> None:
     train, test, train_names, test_names = train_test_split(data.data, names, random_state=0, stratify=names)
 
     print("1. It is an estimator like any other: three values of ridge, three folds each.")
-    pipeline = make_pipeline(StandardScaler(), AltMinClassifier(max_sweeps=15, random_state=0))
+    pipeline = make_pipeline(StandardScaler(), AltMinClassifier(random_state=0))
     search = GridSearchCV(pipeline, {"altminclassifier__ridge": [0.1, 1.0, 10.0]}, cv=3)
     search.fit(train, train_names)
     print(f"   ridge = {search.best_params_['altminclassifier__ridge']} is best in cross-validation")

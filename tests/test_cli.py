@@ -250,7 +250,11 @@ def test_the_package_imports_next_to_nothing():
     [
         (RuntimeError("out of\nluck"), 1, "RuntimeError: out of luck (ALTMIN_DEBUG=1 shows where)"),
         (OSError(28, "No space left on device", "s.zarr"), 1, "No space left on device"),
-        (PermissionError(13, "Permission denied", "s.zarr"), 2, "s.zarr: Permission denied"),
+        (
+            PermissionError(13, "Permission denied", "s.zarr"),
+            2,
+            "s.zarr: Permission denied; change its permissions, or choose",
+        ),
         (KeyboardInterrupt(), 1, "interrupted"),
     ],
 )

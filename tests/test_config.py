@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,38 @@ def test_identity_leaves_out_where_and_how_long(file):
     assert load_pipeline(file, same).identity() == one.identity()
     for other in ("solver.mu=1", "training.seed=1", "data.scale=2", "network.dtype=float64"):
         assert load_pipeline(file, [other]).identity() != one.identity()
+
+
+def test_nothing_and_the_default_behind_set(tmp_path):
+    file = tmp_path / "p.toml"
+    file.write_text(
+        '[data]\ntrain = "digits:train"\nvalidation = "digits:test"\n[network]\nkind = "autoencoder"\n'
+        "[training]\nn_iter_no_change = 3\n[solver]\nridge = 0.5\n"
+    )
+    for word in ("none", "None", "null"):
+        pipeline = load_pipeline(file, [f"training.n_iter_no_change={word}", f"data.validation={word}"])
+        assert (pipeline.training.n_iter_no_change, pipeline.data.validation) == (None, None)
+    pipeline = load_pipeline(
+        file, ["training.n_iter_no_change=default", "solver.ridge=default", "solver.mu=default"]
+    )
+    assert (pipeline.training.n_iter_no_change, pipeline.solver.ridge) == (10, "auto")
+    assert load_pipeline(file, ['data.x="none"']).data.x == "none"
+    assert load_pipeline(file, ["data.train=default"]).data.train == "default"
+    with pytest.raises(ConfigError, match=r"it cannot be none: leave it out, or write solver\.ridge=default"):
+        load_pipeline(file, ["solver.ridge=none"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("20%", "write a number below 1, 0.2, without quotes"),
+        ('"0.25"', "write a number below 1, 0.25, without quotes"),
+        ("20", "such as 0.2 for 20 %"),
+        ("1", "a share of the rows below 1"),
+    ],
+)
+def test_shares_as_one_writes_them_elsewhere(text, message, tmp_path):
+    file = tmp_path / "p.toml"
+    file.write_text('[data]\ntrain = "digits:train"\n[network]\nkind = "autoencoder"\n')
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_pipeline(file, [f"data.validation={text}"])

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from command import write_pipeline
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRegressor
@@ -120,6 +122,19 @@ def test_estimators_in_onnx(tmp_path):
     autoencoder = AltMinAutoencoder(2, max_sweeps=2, random_state=0).fit(X)
     autoencoder.to_onnx(tmp_path / "a.onnx")
     np.testing.assert_allclose(run_onnx(tmp_path / "a.onnx", X)[0], autoencoder.reconstruct(X), atol=1e-5)
+
+
+def test_numbers_of_classes_are_in_exported_files(altmin, tmp_path):
+    """Of labels that are not 0 … K − 1 they were left out, and nobody could tell what a `label` is."""
+    np.savez("t.npz", x=X, y=np.arange(len(X)) % 3 * 10 - 5)
+    write_pipeline(tmp_path / "p.toml", "t.npz", "classifier")
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    for name in ("m.onnx", "m.safetensors"):
+        assert altmin("export", "run", name).code == 0
+    said = {p.key: p.value for p in onnx.load("m.onnx").metadata_props}
+    with safe_open("m.safetensors", framework="numpy") as file:
+        about = json.loads(file.metadata()["model"])
+    assert json.loads(said["classes"]) == about["classes"] == [-5, 5, 15]
 
 
 def test_saved_estimators_that_cannot_be_loaded(tmp_path):

@@ -244,3 +244,62 @@ def test_one_is_no_plural(altmin, tmp_path):
     assert ", 1 chunk of 60 rows" in altmin("ingest", "a.npz", "a.zarr").out
     write_pipeline(tmp_path / "p.toml", "a.npz", training={"max_sweeps": 1})
     assert "60 samples in 1 chunk of 60, " in altmin("train", "p.toml").out
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("syntetic:rows=9,features=2", "synthetic:rows=9,features=2"),
+        ("ading:rows=3:train", "adding:rows=3:train"),
+        ("digit:train", "digits"),
+    ],
+)
+def test_a_misspelt_word_for_samples(written, meant, altmin):
+    refused(altmin("ingest", written, "s.zarr"), f"; did you mean {meant}?")
+
+
+def test_what_cannot_be_resumed_says_how_to_name_it(altmin, tmp_path):
+    write_pipeline(tmp_path / "p.toml", "digits:train")
+    refused(altmin("train", "p.toml", "--resume"), "name its folder by --run DIR, or leave --resume out")
+
+
+def test_endings_of_exported_files(altmin, trained):
+    refused(altmin("export", trained / "classifier", "m.pth"), "FILE.pt2 (or FILE.pt, which is the same")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("training.epochs=3", "did you mean training.max_sweeps?"),
+        ("network.alpha=3", "did you mean solver.ridge?"),
+        ("epochs=3", "did you mean training.max_sweeps?"),
+        (
+            "training.lr=0.1",
+            "there is no learning rate: the length of a step follows from a model of the loss",
+        ),
+        ("solver.learning_rate_init=0.1", "there is no learning rate"),
+    ],
+)
+def test_settings_by_what_other_libraries_call_them(word, message, altmin, tmp_path):
+    write_pipeline(tmp_path / "p.toml", "digits:train")
+    refused(altmin("plan", "p.toml", "--set", word), message)
+
+
+def test_settings_are_found_by_other_names():
+    from altmin_dask.config.catalogue import catalogue
+    from altmin_dask.config.messages import ELSEWHERE
+
+    assert set(ELSEWHERE.values()) <= set(catalogue())
+    assert not set(ELSEWHERE) & {setting.name for setting in catalogue().values()}
+
+
+def test_a_run_that_is_elsewhere(altmin, trained, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(trained / "classifier")
+    Path("mine.toml").write_text("")
+    refused(altmin("predict", "mine", "digits", "p.csv"), "did you mean the run folder runs/mine?")
+
+
+def test_predictions_that_no_file_is_written_for(altmin, trained):
+    message = "give a name that ends in .csv, .parquet, .pq, .npy, or in .zarr for a store"
+    refused(altmin("predict", trained / "classifier", trained / "samples.zarr", "p.xlsx"), message)

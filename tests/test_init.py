@@ -112,3 +112,28 @@ def test_arrays_and_a_store(altmin, tmp_path):
 def test_what_cannot_be_written_leaves_nothing(words, message, altmin):
     refused(altmin("init", *words), message)
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(("inputs", "width"), [(1, 1), (2, 1), (9, 4), (64, 32), (500, 32)])
+def test_autoencoders_compress(inputs, width, altmin):
+    np.savez("t.npz", x=RNG.normal(size=(30, inputs)))
+    assert altmin("init", "autoencoder", "p.toml", "--data", "t.npz").code == 0
+    assert load_pipeline("p.toml").network.hidden_layer_sizes == (width,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "share"), [("regressor", 4, None), ("autoencoder", 19, None), ("regressor", 20, 0.1)]
+)
+def test_few_rows_are_not_held_out(kind, rows, share, altmin):
+    np.savez("t.npz", x=RNG.normal(size=(rows, 3)), y=RNG.normal(size=rows))
+    assert altmin("init", kind, "p.toml", "--data", "t.npz").code == 0
+    assert load_pipeline("p.toml").data.validation == share
+    assert altmin("train", "p.toml", "--run", "run", *SHORT).code == 0
+
+
+def test_few_rows_of_a_class_are_not_held_out(altmin):
+    table = pd.DataFrame({"a": RNG.random(28), "y": np.repeat(list("wxyz"), 7)})
+    table.to_csv("t.csv", index=False)
+    assert altmin("init", "classifier", "p.toml", "--data", "t.csv").code == 0
+    assert load_pipeline("p.toml").data.validation is None
+    assert altmin("train", "p.toml", "--run", "run", *SHORT).code == 0

@@ -207,8 +207,8 @@ def test_what_cannot_be_written(altmin, home, tmp_path):
         (["text", new, "p.zarr", "--keep", "id"], "has no place for columns to keep"),
         (["regressor", new, "p.csv", "--proba"], "a regressor gives no probabilities"),
         (["regressor", new, "s3://bucket/p.csv"], "not written to a URL"),
-        (["regressor", new, "p.txt"], "give a name like p.zarr"),
-        (["regressor", new, "p.csv.gz"], "give a name like"),
+        (["regressor", new, "p.txt"], "or in .zarr for a store"),
+        (["regressor", new, "p.csv.gz"], "or in .zarr for a store"),
     ):
         refused(altmin("predict", home / words[0], *words[1:]), sentence)
         assert files_below(tmp_path) == before

@@ -14,7 +14,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from altmin_dask.config.messages import nearest, tables_of
+from altmin_dask.config.messages import ELSEWHERE, nearest, tables_of
 from altmin_dask.config.network import KINDS
 from altmin_dask.config.pipeline import Pipeline
 from altmin_dask.config.uses import DIFFERENCES, LEFT_OUT, PARAMETERS, SCHEDULES, USES, Difference, Uses
@@ -50,6 +50,8 @@ class Setting:
         Other defaults of that parameter.
     is_list : bool
         Whether it may have several values.
+    optional : bool
+        Whether it may be none at all.
     """
 
     table: str
@@ -64,6 +66,7 @@ class Setting:
     parameter: str | None
     differences: tuple[Difference, ...]
     is_list: bool
+    optional: bool
 
     @property
     def key(self) -> str:
@@ -163,7 +166,8 @@ def find(word: str | None) -> list[Setting]:
     if found:
         return found
     inner = name.rpartition(".")[2]
-    near = did_you_mean(name, (*tables(), *catalogue())) or nearest(inner, Pipeline)
+    known = nearest(inner, Pipeline) if inner in ELSEWHERE else ""
+    near = known or did_you_mean(name, (*tables(), *catalogue())) or nearest(inner, Pipeline)
     raise ConfigError(f"{word} is neither a setting nor a table{near or f'; the tables are {_all_tables()}'}")
 
 
@@ -229,6 +233,7 @@ def _settings() -> Iterator[Setting]:
                 parameters.get(key),
                 DIFFERENCES.get(key, ()),
                 any(form.get("type") == "array" for form in _forms(properties[name])),
+                any(form.get("type") == "null" for form in properties[name].get("anyOf", ())),
             )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from altmin_dask.config.catalogue import catalogue
-from altmin_dask.config.messages import describe, nearest
+from altmin_dask.config.messages import DEFAULT, NOTHING, describe, nearest
 from altmin_dask.config.pipeline import Pipeline
 from altmin_dask.errors import AltMinError, ConfigError, MissingError
 from altmin_dask.storage.what import is_data, is_run, meant, what_is
@@ -26,7 +26,8 @@ def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
     file : path
         The TOML file.
     overrides : iterable of str
-        ``table.key=value`` settings that replace those of the file; a value is TOML, or else a bare string.
+        ``table.key=value`` settings that replace those of the file; a value is TOML, or else a bare string; ``none`` is
+        no value, and ``default`` takes out what the file says.
 
     Raises
     ------
@@ -132,12 +133,18 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         raise ConfigError(
             f"{_not_a_setting(override)}write table.key=value, for example solver.mu=0.1{meant}"
         )
-    value, table = _value(text, keys), settings
+    setting = catalogue().get(".".join(keys))
+    word = text.strip().lower()
+    value = None if word in NOTHING and setting is not None and setting.optional else _value(text, keys)
+    table = settings
     for key in keys[:-1]:
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
             raise ConfigError(f"--set {override}: {key} is not a table")
-    table[keys[-1]] = value
+    if word == DEFAULT and setting is not None and not setting.required:
+        table.pop(keys[-1], None)
+    else:
+        table[keys[-1]] = value
 
 
 def _value(text: str, keys: list[str]) -> Any:

@@ -16,6 +16,29 @@ _TABLES_NEED = {
     "network": ": write a table [network] with kind = KIND (`altmin init KIND` writes all of it)",
 }
 """What is written where a table is missing."""
+NOTHING = ("none", "null")
+"""Words for no value behind ``--set``, as TOML has none; in quotes they are text."""
+ELSEWHERE = {
+    "alpha": "solver.ridge",
+    "weight_decay": "solver.ridge",
+    "l2": "solver.ridge",
+    "epochs": "training.max_sweeps",
+    "max_epochs": "training.max_sweeps",
+    "max_iter": "training.max_sweeps",
+    "batch_size": "training.group_chunks",
+    "early_stopping": "training.n_iter_no_change",
+    "random_state": "training.seed",
+    "validation_fraction": "data.validation",
+    "validation_split": "data.validation",
+    "test_size": "data.validation",
+    "target": "data.y",
+    "label": "data.y",
+    "units": "network.hidden_layer_sizes",
+}
+"""Settings by what other libraries call them."""
+_NO_RATE = "; there is no learning rate: the length of a step follows from a model of the loss"
+DEFAULT = "default"
+"""The word for what a setting is if nobody says anything."""
 
 
 def describe(problem: Any, pipeline: type[BaseModel]) -> str:
@@ -45,6 +68,10 @@ def describe(problem: Any, pipeline: type[BaseModel]) -> str:
         message = "write a list such as [64, 32], or 64,32 behind --set"
     elif problem["input"] != "auto" and "auto" in _words_of(path, pipeline):
         message += did_you_mean(problem["input"], ["auto"])
+    if str(problem["input"]).lower() in NOTHING:
+        message += (
+            f"; it cannot be none: leave it out, or write {place}={DEFAULT} behind --set, for its default"
+        )
     return f"{place} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
 
 
@@ -70,15 +97,18 @@ def nearest(key: str, pipeline: type[BaseModel]) -> str:
         for kind in tables_of(field.annotation)
         for name in kind.model_fields
     }
-    if key in places:
-        return f"; did you mean {places[key]}?"
+    if key in places or key in ELSEWHERE:
+        return f"; did you mean {places.get(key) or ELSEWHERE[key]}?"
+    if key == "lr" or "learning_rate" in key:
+        return _NO_RATE
     close = did_you_mean(key, places)
     return re.sub(r"mean (\w+)\?$", lambda found: f"mean {places[found[1]]}?", close)
 
 
 def _meant(path: list[str], pipeline: type[BaseModel]) -> str:
     """What an unknown key stands for: one of its own table, or else of another."""
-    near = did_you_mean(path[-1], _settings(pipeline, path[:-1])) or nearest(path[-1], pipeline)
+    own = "" if path[-1] in ELSEWHERE else did_you_mean(path[-1], _settings(pipeline, path[:-1]))
+    near = own or nearest(path[-1], pipeline)
     return near if near or len(path) > 1 else f"; the tables are {', '.join(pipeline.model_fields)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from dask.utils import parse_bytes
@@ -90,6 +91,17 @@ class DataTable(Table):
         """What is said of raw tables, as `altmin_dask.data.open.open_source` takes it."""
         said = ((name, getattr(self, name)) for name in TABLE_SETTINGS)
         return {name: value for name, value in said if value is not None}
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _is_a_share(cls, value: Any) -> Any:
+        """Refuse shares as one writes them elsewhere: as text they would be names of files."""
+        if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d*\.?\d+)\s*(%?)\s*", value)):
+            share = float(found[1]) / (100 if found[2] else 1)
+            raise ValueError(f"write a number below 1, {share:g}, without quotes, for a share of the rows")
+        if type(value) in (int, float) and 1 <= value < 100:
+            raise ValueError(f"write a share of the rows below 1, such as {value / 100:g} for {value:g} %")
+        return value
 
     @property
     def share(self) -> float | None:

@@ -16,7 +16,7 @@ from altmin_dask.data.preprocessing import prepared_like
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
 from altmin_dask.data.zarr_reader import read_zarr
-from altmin_dask.errors import ConfigError
+from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.zarr_groups import is_zarr_folder, member, open_zarr
@@ -131,6 +131,11 @@ def find_like(
     known = stored or Preparation()
     if targets:
         source = open_source(spec, x=x, y=y, like=known)
+        if source.y is None and known.targets:
+            raise DataError(
+                f"{spec} has no targets: no values of {', '.join(map(repr, known.targets))}, which they are called in "
+                "the samples for training; name the column of its own by --y NAME"
+            )
     else:
         source = open_source(spec, x=x, y=y, like=known.inputs)
         source = replace(source, y=None, preparation=None)

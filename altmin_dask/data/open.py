@@ -12,7 +12,7 @@ from altmin_dask.data.formats.csv import CsvFormat
 from altmin_dask.data.formats.digits import DigitsFormat
 from altmin_dask.data.formats.generated import GeneratedFormat
 from altmin_dask.data.formats.idx import IdxFormat
-from altmin_dask.data.formats.images import ImageFormat
+from altmin_dask.data.formats.images import FILE, ImageFormat
 from altmin_dask.data.formats.npy import NpyFormat
 from altmin_dask.data.formats.npz import NpzFormat
 from altmin_dask.data.formats.parquet import ParquetFormat
@@ -20,7 +20,7 @@ from altmin_dask.data.formats.synthetic import Synthetic
 from altmin_dask.data.formats.tables import TableFormat
 from altmin_dask.data.formats.zarr import ZarrFormat
 from altmin_dask.data.source import Source
-from altmin_dask.errors import DataError, MissingError
+from altmin_dask.errors import DataError, MissingError, did_you_mean
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.what import is_run, meant, what_is
 from altmin_dask.storage.zarr_groups import is_zarr_folder
@@ -102,8 +102,7 @@ def open_source(
 
 def is_table(spec: str | os.PathLike[str]) -> bool:
     """Tell a table, of which columns can be prepared, from arrays and what is made."""
-    wanted = SourceSpec.parse(spec)
-    return isinstance(next((kind for kind in FORMATS if kind.matches(wanted)), None), TableFormat)
+    return isinstance(_matching(spec)[1], TableFormat)
 
 
 def _open(wanted: SourceSpec, options: SourceOptions) -> Source:
@@ -123,9 +122,8 @@ def _open(wanted: SourceSpec, options: SourceOptions) -> Source:
         base, _, part = wanted.name.rpartition(":")
         if base in words:
             raise MissingError(f"{base} has no part {part!r}; write {base}:train or {base}:test")
-        raise MissingError(
-            f"there is no file or folder {wanted.path}{meant(wanted.path, words) or '; check the path'}"
-        )
+        near = meant(wanted.path, words) or _word_meant(wanted.name, words)
+        raise MissingError(f"there is no file or folder {wanted.path}{near or '; check the path'}")
     *others, last = (kind.known_as for kind in FORMATS)
     here = wanted.name if wanted.path is None else what_is(wanted.path)
     if wanted.folder is not None and (is_run(wanted.folder) or not any(wanted.folder.iterdir())):
@@ -135,23 +133,42 @@ def _open(wanted: SourceSpec, options: SourceOptions) -> Source:
     raise DataError(f"{here}, not a kind of data that can be read; give {', '.join(others)}, or {last}")
 
 
+def _word_meant(name: str, words: Sequence[str]) -> str:
+    """The word with settings behind it, as in ``synthetic:rows=100``, that may have been meant; often nothing."""
+    begin, colon, _ = name.partition(":")
+    known = [word.partition(":")[0] for word in words]
+    near = did_you_mean(begin, known) if colon else ""
+    return near.replace("?", f"{name[len(begin) :]}?") if near else ""
+
+
 def read_columns(
     spec: str, chosen: Sequence[str], csv: Mapping[str, Any] | None = None
 ) -> tuple[list[str], Iterator[pd.DataFrame]]:
     """Columns of a table as they are written, a part after the other, in the order of the samples of `open_source`.
 
-    Their names, also with commas in between, are given back one by one.
+    Their names, also with commas in between, are given back one by one. A folder of images has one column, of the
+    files' names.
 
     Raises
     ------
     DataError
         If it is no table, or has no such column.
     """
-    wanted = SourceSpec.parse(spec)
-    found = next((kind for kind in FORMATS if kind.matches(wanted)), None)
-    if not isinstance(found, TableFormat):
+    wanted, found = _matching(spec)
+    if not isinstance(found, TableFormat | ImageFormat):
         raise DataError(f"{spec} is no table; columns are kept of csv and parquet files")
     return found.columns(wanted, chosen, csv)
+
+
+def own_columns(spec: str) -> list[str]:
+    """Columns for `read_columns` that go along unasked: the names of images, without which nobody knows the rows."""
+    return [FILE] if isinstance(_matching(spec)[1], ImageFormat) else []
+
+
+def _matching(spec: str | os.PathLike[str]) -> tuple[SourceSpec, SourceFormat | None]:
+    """What is named, and the format that reads it; None where there is none."""
+    wanted = SourceSpec.parse(spec)
+    return wanted, next((kind for kind in FORMATS if kind.matches(wanted)), None)
 
 
 def _check_only(found: SourceFormat, others: list[SourceFormat], wanted: SourceSpec) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from altmin_dask.training.callbacks import Callback
+from altmin_dask.estimators.convergence import warn_if_falling
+from altmin_dask.training.callbacks import Callback, Outcome
 from altmin_dask.training.progress import Progress
 from altmin_dask.training.record import Record
 
@@ -41,7 +42,7 @@ class FitCallbacks(Callback):
     X, y : array_like
         Samples and targets as they were given.
     callbacks : bool
-        Whether callbacks are to be called.
+        Whether callbacks are to be called: not of a single call of many.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class FitCallbacks(Callback):
         self.learnt = learnt
         self.root: Any = None
         self.task: Any = None
+        self.goes_on = not callbacks or estimator.warm_start
+        self.outcome = Outcome("")
         if callbacks and hasattr(estimator, "_init_callback_context"):
             self.root = estimator._init_callback_context(max_subtasks=None)
             self.root.call_on_fit_task_begin(**self.told)
@@ -80,7 +83,13 @@ class FitCallbacks(Callback):
         ):
             raise Stop
 
+    def on_end(self, outcome: Outcome) -> None:
+        """Keep how training ended."""
+        self.outcome = outcome
+
     def ended(self) -> None:
-        """End the root task."""
+        """End the root task, and tell of a fit that ended too early; not where one goes on by further calls."""
         if self.root is not None:
             self.root.call_on_fit_task_end(**self.told, reconstruction_attributes=self.learnt)
+        if not self.goes_on:
+            warn_if_falling(type(self.estimator).__name__, self.outcome.ending, self.outcome.records)

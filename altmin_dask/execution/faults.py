@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from asyncio import CancelledError as AsyncCancelledError
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -13,6 +12,7 @@ from distributed import KilledWorker
 from distributed.comm.core import CommClosedError
 
 from altmin_dask.errors import AltMinError, FaultError, StorageError
+from altmin_dask.storage.writable import ADVICE
 
 LOST = CommClosedError, CancelledError, AsyncCancelledError, TimeoutError
 """What Dask raises where a scheduler is gone, or has forgotten what it was asked."""
@@ -59,10 +59,5 @@ def explained_faults(where: str) -> Iterator[None]:
 
 def sentence(error: OSError, where: str) -> str:
     """What went wrong with a file, and what to do."""
-    advice = {
-        errno.ENOSPC: "; make room on the disk",
-        errno.EDQUOT: "; make room on the disk",
-        errno.EROFS: "; mount it to be written, or choose another place",
-        errno.EACCES: "; change its permissions, or choose another place",
-    }.get(error.errno or 0, "")
-    return f"{error.filename or where}: {error.strerror or error}{advice}"
+    advice = ADVICE.get(error.errno or 0)
+    return f"{error.filename or where}: {error.strerror or error}{f'; {advice}' if advice else ''}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from altmin_dask.errors import ExistsError
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.ownership import PRODUCER
+from altmin_dask.storage.writable import check_writable
 
 
 def place_for(file: str | os.PathLike[str], producer_of: Callable[[Path], str | None]) -> Path:
@@ -27,6 +28,8 @@ def place_for(file: str | os.PathLike[str], producer_of: Callable[[Path], str | 
         If there is something else.
     ConfigError
         If it is a URL.
+    StorageError
+        If its folder cannot be written.
     """
     path = Path(os.path.realpath(local_path(file)))
     try:
@@ -35,4 +38,5 @@ def place_for(file: str | os.PathLike[str], producer_of: Callable[[Path], str | 
         replaceable = False
     if not replaceable:
         raise ExistsError(f"{file} exists and was not exported, so it is never replaced; give another name")
+    check_writable(path)
     return path

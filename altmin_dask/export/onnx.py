@@ -142,7 +142,7 @@ def _content_of(model: Model, classes: Sequence[Any] | None) -> Any:
     )
     how = model.preparation
     if classes is None and how is not None:
-        classes = how.classes
+        classes = how.called
     more = {"scale": json.dumps(model.scale)}
     if how is not None:
         more["preparation"] = json.dumps(how.to_json())

@@ -171,7 +171,7 @@ def described(model: Model) -> dict[str, Any]:
         "network": model.network.describe(),
         "scale": model.scale,
         "preparation": None if how is None else how.to_json(),
-        "classes": None if how is None or how.classes is None else list(how.classes),
+        "classes": None if how is None or how.called is None else list(how.called),
     }
 
 

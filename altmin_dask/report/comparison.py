@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from urllib.parse import quote
 
-from altmin_dask.errors import ConfigError, MissingError
+from altmin_dask.errors import ConfigError
 from altmin_dask.format import known, number
 from altmin_dask.report import together
 from altmin_dask.report.facts import Facts, Pairs
@@ -21,6 +21,7 @@ from altmin_dask.report.result_table import metric_rows
 from altmin_dask.report.settings import all_settings
 from altmin_dask.report.style import DARK, LIGHT
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.writable import check_folder_of, check_writable
 
 DEFAULT = "comparison.html"
 LOWER_IS_BETTER = {"log_loss": True, "mse": True, "rmse": True, "mae": True} | dict.fromkeys(
@@ -65,6 +66,8 @@ def write_comparison(runs: Sequence[RunFolder], file: Path) -> Path:
         If its files are damaged.
     ExistsError
         If there is a file that is not of a report.
+    StorageError
+        If the folder cannot be written.
     """
     places = [os.path.realpath(run.path) for run in runs]
     if len(set(places)) < len(places):
@@ -72,9 +75,9 @@ def write_comparison(runs: Sequence[RunFolder], file: Path) -> Path:
             str(run.path) for run, place in zip(runs, places, strict=True) if places.count(place) > 1
         )
         raise ConfigError(f"{twice} is named twice; name runs that differ")
-    if not file.absolute().parent.is_dir():
-        raise MissingError(f"there is no folder {file.absolute().parent}; make it first")
+    check_folder_of(file.absolute())
     check_own(file)
+    check_writable(file.absolute())
     every = [Facts.of(run) for run in runs]
     names, why = own_names(places), not_comparable(every)
     return write_page(

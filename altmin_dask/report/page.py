@@ -11,6 +11,7 @@ from altmin_dask.report.sampling import NoSamplesError, sampled
 from altmin_dask.report.settings import all_settings, changed_settings
 from altmin_dask.report.summary import history_table
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.writable import check_writable, making
 
 
 def write_report(run: RunFolder) -> Path:
@@ -34,12 +35,16 @@ def write_report(run: RunFolder) -> Path:
         If its files are damaged.
     ExistsError
         If there are other files by the names of the report's.
+    StorageError
+        If the folder cannot be written.
     """
     facts = Facts.of(run)
     sections, notes = sections_of(facts)
-    run.report.mkdir(exist_ok=True)
     page_file = run.report / "report.html"
+    with making(page_file):
+        run.report.mkdir(exist_ok=True)
     check_own(page_file)
+    check_writable(page_file)
     shown = draw(sections, run.report, (*NAMES, *FORMER))
     head, rows = history_table(facts.records)
     return write_page(

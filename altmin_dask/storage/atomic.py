@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from altmin_dask.errors import ExistsError
 from altmin_dask.storage.locations import names_in, remove_empty_folder, remove_files
 from altmin_dask.storage.ownership import Layout, remove_ours
+from altmin_dask.storage.writable import check_writable, making
 from altmin_dask.types import Array
 
 _writing: set[str] = set()  # names of folders that this process has not finished
@@ -72,6 +73,8 @@ def new_folder(final: Path, layout: Layout, *, replace: bool) -> Iterator[Path]:
     ------
     ExistsError
         If somebody else has put something there in the meantime.
+    StorageError
+        If nothing can be written there.
     """
     with _place_beside(final) as partial:
         yield partial
@@ -84,9 +87,11 @@ def new_folder(final: Path, layout: Layout, *, replace: bool) -> Iterator[Path]:
 def _place_beside(final: Path) -> Iterator[Path]:
     """Give a hidden path beside another; if anything goes wrong it goes, with the parent folders that were made."""
     hidden, made = _hidden(final), missing_folders(final.parent)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    with making(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
     _writing.add(hidden.name)
     try:
+        check_writable(final)
         yield hidden
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)  # of a name that only this call has
@@ -131,6 +136,8 @@ def new_file(final: Path, *, replace: bool) -> Iterator[Path]:
     ------
     ExistsError
         If somebody else has put something there in the meantime.
+    StorageError
+        If nothing can be written there.
     """
     with _place_beside(final) as hidden:
         yield hidden

@@ -31,6 +31,11 @@ _FILES = (
 """Endings of what whoever opens it would take for a file of another kind."""
 
 
+def is_called_a_file(location: str) -> bool:
+    """Whether a name ends as those of files of another kind do."""
+    return location.lower().endswith(_FILES)
+
+
 def check_destination(location: str, overwrite: bool, layout: Layout) -> bool:
     """Tell whether there is a store to be replaced; refuse what is not one of ours, or may not be replaced.
 
@@ -51,7 +56,7 @@ def check_destination(location: str, overwrite: bool, layout: Layout) -> bool:
         final = os.path.realpath(location)
         remove_killed(Path(final), layout.files)
         names, there = names_in(final), os.path.lexists(location)
-    if not there and location.lower().endswith(_FILES):
+    if not there and is_called_a_file(location):
         raise ConfigError(
             f"{location} would be a folder, as zarr stores are, not a file of that kind; give a name like "
             f"{Path(location).stem}.zarr"

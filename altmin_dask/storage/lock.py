@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from altmin_dask.errors import ExistsError
+from altmin_dask.storage.writable import making
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class RunLock:
             raise ExistsError(f"{self.file} is no lock of a run; move it away, or give another --run")
         lock = FileLock(self.file, blocking=False)
         try:
-            lock.acquire()
+            with making(self.file):
+                lock.acquire()
         except Timeout:
             raise ExistsError(
                 f"another process is training in run folder {self.file.parent}; wait for it, or give another --run"

@@ -48,6 +48,7 @@ from altmin_dask.storage.ownership import remove_ours
 from altmin_dask.storage.sample_arrays import SAMPLES
 from altmin_dask.storage.weights import WeightStore
 from altmin_dask.storage.what import MANIFEST
+from altmin_dask.storage.writable import making
 from altmin_dask.types import Array
 
 _STATE = re.compile(r"\d{8,}\.safetensors")
@@ -175,7 +176,10 @@ class RunFolder:
                     f"run folder {self.path} exists already; go on with it by --resume, or give another --run"
                 )
         elif resume:
-            raise MissingError(f"there is no run to resume in {self.path}; leave --resume out to begin one")
+            raise MissingError(
+                f"there is no run to resume in {self.path}; name its folder by --run DIR, or leave --resume "
+                "out to begin one"
+            )
         elif self.path.exists() and not self.empty:
             raise ExistsError(f"{self.path} exists and is not a run folder; give another --run")
 
@@ -187,8 +191,11 @@ class RunFolder:
         ------
         ExistsError
             If another process trains in it, or there is something else by the name of its lock.
+        StorageError
+            If it cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        with making(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         with self._lock.held():
             try:
                 yield

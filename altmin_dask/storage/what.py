@@ -55,12 +55,18 @@ def what_is(path: Path) -> str:
 
 def not_a_run(path: Path) -> str:
     """What is said where there is no run: what is there instead, and what to name."""
-    there = (
-        f"{what_is(path)}: it is not a run folder"
-        if path.exists()
-        else f"there is no folder {path}{meant(path)}"
-    )
+    there = f"{what_is(path)}: it is not a run folder" if path.exists() else f"there is no folder {path}"
+    if not path.exists() and (near := _run_meant(path)):
+        return f"{there}; did you mean the run folder {near}?"
     return f"{there}; name a run folder, which `altmin train` makes (it has a {MANIFEST})"
+
+
+def _run_meant(path: Path) -> Path | None:
+    """The run folder, beside it or under ``runs/``, that may have been meant."""
+    places = [each for each in (path.parent, path.parent / "runs") if each.is_dir()]
+    runs = {each.name: each for place in reversed(places) for each in place.iterdir() if is_run(each)}
+    close = get_close_matches(path.name, runs, n=1, cutoff=0.75)
+    return runs[close[0]] if close else None
 
 
 def meant(path: Path, others: Iterable[str] = ()) -> str:

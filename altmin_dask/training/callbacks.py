@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from altmin_dask.training.context import RunContext
+from altmin_dask.training.ending import Ending
 from altmin_dask.training.progress import Progress
 from altmin_dask.training.record import Record
 from altmin_dask.training.result import Result
@@ -28,12 +29,15 @@ class Outcome:
         What it ended with.
     result : Result or None
         The model that is kept, and why training ended; None where there is no model, or it could not be evaluated.
+    ending : Ending or None
+        Why training ended, for programs; None after an error.
     """
 
     reason: str
     records: tuple[Record, ...] = ()
     error: BaseException | None = None
     result: Result | None = None
+    ending: Ending | None = None
 
 
 class Callback:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,14 @@ from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.remote import reason
 from altmin_dask.types import Array
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+FILE = "file"
+"""The column of predictions that says which image a row is of."""
+_NAMES = 10_000
+"""Names in a part of that column."""
 _MODES = {"1": "L", "LA": "L"} | dict.fromkeys(("P", "CMYK", "PA", "RGBA", "YCbCr", "HSV", "RGBX"), "RGB")
 """What images of Pillow's other modes are read as."""
 _TRANSPARENT = ("LA", "PA", "RGBA")
@@ -50,6 +57,32 @@ class ImageFormat:
         spec.refuse_split()
         options.refuse_names(spec.base)
         return read_images(spec.name, local_path(spec.base), options.like)
+
+    def columns(
+        self, spec: SourceSpec, chosen: Sequence[str], csv: Mapping[str, Any] | None = None
+    ) -> tuple[list[str], Iterator[pd.DataFrame]]:
+        """The only column there is, `FILE`: the files' names within the folder, in the order that samples have.
+
+        Raises
+        ------
+        DataError
+            If another one is wanted.
+        """
+        if unknown := [name for name in chosen if name != FILE]:
+            raise DataError(
+                f"{spec.name} is a folder of images, which have no column {unknown[0]!r}; there is {FILE!r}, their "
+                "names, which is written anyway"
+            )
+        return [FILE], _names_of(local_path(spec.base))
+
+
+def _names_of(folder: Path) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    files = [file for some in images_of(folder).values() for file in some]
+    for start in range(0, len(files), _NAMES):
+        names = [file.relative_to(folder).as_posix() for file in files[start : start + _NAMES]]
+        yield pd.DataFrame({FILE: names})
 
 
 def images_of(folder: Path) -> dict[str, list[Path]]:

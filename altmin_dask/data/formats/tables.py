@@ -145,34 +145,44 @@ def source_of_table(name: str, table: Table, options: SourceOptions) -> Source:
         there.
     """
     inputs, targets = _choose(table.names, options, name)
-    like = options.like
-    if like is None or not like.columns:
-        how, survey = learn(table, name, inputs, targets, options.tables)
-        medians = sum(options.tables.fill(column) == "median" for column in inputs)
-        learning = survey.counted_bytes() + min(HELD_BYTES, 8 * survey.rows * medians)
-        about = described(how, survey)
-        return _source(name, table, how, targets, survey.rows, survey.largest, learning, about)
+    if options.like is not None and options.like.columns:
+        return _source_like(name, table, options, options.like, targets)
+    how, survey = learn(table, name, inputs, targets, options.tables)
+    medians = sum(options.tables.fill(column) == "median" for column in inputs)
+    learning = survey.counted_bytes() + min(HELD_BYTES, 8 * survey.rows * medians)
+    about = described(how, survey)
+    return _source(name, table, how, targets, survey.rows, survey.largest, learning, about)
+
+
+def _source_like(
+    name: str, table: Table, options: SourceOptions, like: Preparation, targets: list[str]
+) -> Source:
+    """The source, prepared as an earlier table, whose targets may be called otherwise."""
     if replace(options.tables, csv={}) != TableOptions():
         raise ConfigError(
             f"{name} is prepared as other samples were; say nothing else of missing values, categories and dates"
         )
-    how = like
+    how = replace(like, targets=tuple(targets)) if targets else like
     rows, there, largest = check(table, name, how, targets)
     targets = targets if there else []
-    if (
-        targets and how.target is None and how.classes is None
-    ):  # of a store that was made before this was recorded
+    if targets and how.target is None and how.classes is None:  # of a store made before this was recorded
         survey = Survey(table, name, targets)
         check_targets(survey, targets, name, table)
         how = replace(how, target="numbers" if len(targets) > 1 else survey.kinds[targets[0]])
-    return _source(name, table, how, targets, rows, largest)
+    source = _source(name, table, how, targets, rows, largest)
+    return replace(source, preparation=replace(how, targets=like.targets))
 
 
 def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[str], list[str]]:
     """The columns that are inputs, and those that are targets."""
     if options.like is not None and options.like.columns:
         inputs = [column.name for column in options.like.columns]
-        targets = list(options.like.targets) if set(options.like.targets) <= set(names) else []
+        targets = _targets_like(options.like, options, names, name)
+        if options.x and sorted(_listed(options.x, names)) != sorted(inputs):
+            raise ConfigError(
+                f"the inputs of {name} are the columns that the samples for training had, {', '.join(inputs)}; leave "
+                f"out the choice of {options.x}"
+            )
     else:
         targets = _listed(options.y, names) if options.y else (["y"] if "y" in names else [])
         inputs = _listed(options.x, names) if options.x else [each for each in names if each not in targets]
@@ -186,6 +196,19 @@ def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[s
     if not inputs:
         raise DataError(f"{name} has no columns but its targets; an input needs at least one")
     return inputs, targets
+
+
+def _targets_like(like: Preparation, options: SourceOptions, names: list[str], name: str) -> list[str]:
+    """The columns of targets that go with those of an earlier table: by the names given, or else by those of then."""
+    given = _listed(options.y, names) if options.y and like.targets else []
+    if not given or given == list(like.targets):
+        return list(like.targets) if set(like.targets) <= set(names) else []
+    if len(given) != len(like.targets):
+        raise ConfigError(
+            f"{', '.join(given)} of {name} cannot be the targets, which are {len(like.targets)} in the samples for "
+            f"training: {', '.join(like.targets)}"
+        )
+    return given
 
 
 def _listed(text: str, names: list[str]) -> list[str]:

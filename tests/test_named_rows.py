@@ -1,0 +1,56 @@
+"""Which row is which: names of images beside predictions, and targets by the name that their column has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from command import LABELS, X, refused, write_pipeline
+
+NAMES = np.array(["no", "maybe", "yes"])
+
+
+def test_images_are_named_beside_their_predictions(altmin, tmp_path):
+    """By their places in the folder, in the order of the rows; nobody has to ask for it."""
+    images = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        folder = tmp_path / "pictures" / "ba"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((2, 2), 200 * (number % 2)) + rng.integers(0, 50, (2, 2))
+        images.fromarray(np.uint8(pixels)).save(folder / f"{number}.png")
+    write_pipeline(tmp_path / "p.toml", "pictures", "classifier", data={"scale": 255.0})
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    names = sorted(
+        file.relative_to("pictures").as_posix() for file in Path("pictures").glob("*/*")
+    )  # a/…, then b/…
+    assert altmin("predict", "run", "pictures", "p.csv", "--proba").code == 0
+    assert altmin("predict", "run", "pictures", "p.parquet", "--keep", "file").code == 0
+    found = pd.read_csv("p.csv")
+    assert list(found) == ["file", "label", "a", "b"]
+    assert list(found["file"]) == list(pd.read_parquet("p.parquet")["file"]) == names
+    assert altmin("predict", "run", "pictures", "p.npy").code == 0
+    np.testing.assert_array_equal(np.load("p.npy"), found["label"])
+    refused(altmin("predict", "run", "pictures", "q.csv", "--keep", "id"), "which have no column 'id'")
+
+
+def test_targets_that_are_called_otherwise(altmin, tmp_path):
+    """`--y` names them: it was passed over, whatever it said."""
+    new = pd.DataFrame(X, columns=list("abcdef"))
+    new.assign(y=NAMES[LABELS]).to_csv("t.csv", index=False)
+    write_pipeline(tmp_path / "p.toml", "t.csv", "classifier")
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    new.assign(kind=NAMES[LABELS]).to_csv("kind.csv", index=False)
+    new.assign(kind=NAMES[LABELS], y=NAMES[0]).to_csv("both.csv", index=False)
+    refused(altmin("evaluate", "run", "kind.csv"), "name the column of its own by --y NAME")
+    told = [altmin("evaluate", "run", file, "--y", "kind", "--json") for file in ("kind.csv", "both.csv")]
+    assert [each.code for each in told] == [0, 0]
+    ours, other = (json.loads(each.out)["metrics"] for each in told)
+    assert ours == other
+    assert json.loads(altmin("evaluate", "run", "both.csv", "--json").out)["metrics"] != ours
+    refused(altmin("evaluate", "run", "both.csv", "--y", "gone"), "has no column 'gone'")
+    refused(altmin("evaluate", "run", "both.csv", "--y", "kind,y"), "cannot be the targets, which are 1")
+    refused(altmin("evaluate", "run", "both.csv", "--x", "a", "--y", "kind"), "leave out the choice of a")
