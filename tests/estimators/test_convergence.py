@@ -83,3 +83,9 @@ def test_what_is_gained_in_the_last_quarter(losses, share):
     assert gained(history(*losses)) == pytest.approx(share)
     assert gained(history(*losses, validation=True)) == pytest.approx(share)
     assert (share > FALLING) == (share >= 0.2)
+
+
+def test_next_to_nothing_may_go_on_falling():
+    """As the loss of targets without noise does."""
+    assert gained(history(1.0, 0.02, 0.009, 0.004, 0.001)) == 0
+    assert gained(history(1.0, 0.2, 0.09, 0.04, 0.02)) > FALLING
