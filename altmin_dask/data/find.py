@@ -11,7 +11,7 @@ import zarr
 
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.labels import TEXT
-from altmin_dask.data.open import open_source
+from altmin_dask.data.open import is_table, open_source
 from altmin_dask.data.preprocessing import prepared_like
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
@@ -137,7 +137,7 @@ def find_like(
                 "the samples for training; name the column of its own by --y NAME"
             )
     else:
-        source = open_source(spec, x=x, y=y, like=known.inputs)
+        source = open_source(spec, x=x, y=None if is_table(spec) else y, like=known.inputs)
         source = replace(source, y=None, preparation=None)
     source, left = prepared_like(source, scale, known)
     return ingest(
@@ -204,7 +204,7 @@ def store_source(store: SampleStore) -> Source:
     """The samples of a store, to be read once more."""
     readers = {name: read_zarr(array, f"{name} of {store.title}") for name, array in store.arrays.items()}
     source = Source.of(store.path, readers, store.preparation)
-    return replace(source, scale=store.scale, rounded=store.rounded)
+    return replace(source, scale=store.scale, rounded=store.rounded, stored=bool(store.attributes))
 
 
 def check_made_so(store: SampleStore, given: Mapping[str, Any]) -> None:

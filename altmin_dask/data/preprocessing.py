@@ -13,6 +13,7 @@ from altmin_dask.data.source import Source
 from altmin_dask.data.streams import mapped
 from altmin_dask.errors import DataError
 from altmin_dask.preparation import Preparation, Scaling
+from altmin_dask.storage.alike import difference
 from altmin_dask.types import Array
 
 _BLOCK_BYTES = 8 << 20
@@ -64,6 +65,8 @@ def divided(source: Source, scale: float) -> tuple[float, Preparation | None]:
 def prepared_like(source: Source, scale: float, like: Preparation) -> tuple[Source, float]:
     """Raw samples as others were prepared: divided by a number first, then with the scalings of their preparation.
 
+    A store that was prepared like those is left as it is.
+
     Returns
     -------
     source : Source
@@ -77,7 +80,14 @@ def prepared_like(source: Source, scale: float, like: Preparation) -> tuple[Sour
         If they are not raw, of another size, or have labels of another kind.
     """
     how = source.preparation or Preparation()
-    if source.scale != 1 or (how != like and (how.x or how.y) is not None):
+    if source.stored:
+        what = difference(source.scale, how.inputs, scale, like.inputs)
+        if what is None and source.y is not None and (how.y, how.classes) != (like.y, like.classes):
+            what = "targets that were prepared otherwise"
+        if what is not None:
+            raise DataError(f"{source.name} has been prepared already, and has {what}; name the raw data")
+        return source, 1.0
+    if source.scale != 1 or (replace(how, targets=like.targets) != like and (how.x or how.y) is not None):
         raise DataError(f"{source.name} has been scaled already; name the raw data")
     if source.y is not None and how.classes != like.classes:
         kinds = ["text" if classes else "numbers" for classes in (how.classes, like.classes)]

@@ -64,6 +64,8 @@ class Source:
         Names of arrays that have lost digits of float64 already.
     columns : tuple of ColumnReport
         Of a table that was learnt from: its inputs.
+    stored : bool
+        Whether the preparation was carried out already: of a store that `ingest` wrote.
     reading_bytes : int
         What is held while blocks are read, beside the blocks: of a table, its parts.
 
@@ -82,6 +84,7 @@ class Source:
     scale: float = 1.0
     rounded: tuple[str, ...] = ()
     columns: tuple[ColumnReport, ...] = ()
+    stored: bool = False
     reading_bytes: int = 0
 
     def __post_init__(self) -> None:

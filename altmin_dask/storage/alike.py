@@ -37,7 +37,7 @@ def check_alike(
     DataError
         Saying what is not alike.
     """
-    what = _difference(scale, inputs_of(how), model.scale, inputs_of(model.preparation))
+    what = difference(scale, inputs_of(how), model.scale, inputs_of(model.preparation))
     if what is None and targets:
         mine, theirs = how or Preparation(), model.preparation or Preparation()
         if mine.y != theirs.y:
@@ -51,8 +51,8 @@ def check_alike(
         )
 
 
-def _difference(scale: float, how: Preparation, known_scale: float, known: Preparation) -> str | None:
-    """What samples have that others have not; None if both are alike."""
+def difference(scale: float, how: Preparation, known_scale: float, known: Preparation) -> str | None:
+    """What inputs, divided by a number and prepared somehow, have that others have not; None if both are alike."""
     if not np.isclose(scale, known_scale, rtol=1e-12):
         return f"numbers that were divided by {scale:g} and not by {known_scale:g}"
     if (how.x is None) != (known.x is None):

@@ -89,7 +89,7 @@ def _parts(
         )
     held = parts[1]
     if raw:
-        held, scale = prepared_like(held, scale, train.preparation or Preparation())
+        held, scale = prepared_like(held, train.scale, train.preparation or Preparation())
     validation = ingest(
         held, places[1], scale=scale, chunk_rows=chunk_rows, dtype=dtype, shuffle=False, on_the_way=True
     )

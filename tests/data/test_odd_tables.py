@@ -178,9 +178,10 @@ def test_grey_images_beside_coloured_ones_are_told_of(first, tmp_path):
     assert (x[1] == 66).all()  # of Pillow: 0.299, 0.587 and 0.114 of the colours
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet", "NPY"])
+@pytest.mark.parametrize("ending", ["csv", "parquet", "NPY", "feather", "arrow", "zip", "csv.bz2", "xls"])
 def test_a_store_is_not_called_like_a_file(ending, altmin, tmp_path):
     """There would be a folder of that name."""
     (tmp_path / "t.csv").write_text("a,b,y\n1,2,0\n3,4,1\n")
-    refused(altmin("ingest", "t.csv", f"out.{ending}"), "give a name like out.zarr")
+    name = "out.csv.zarr" if ending == "csv.bz2" else "out.zarr"
+    refused(altmin("ingest", "t.csv", f"out.{ending}"), f"give a name like {name}")
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

@@ -209,3 +209,72 @@ def test_other_targets_have_no_names_of_the_first_ones(tmp_path):
     assert open_source(tmp_path / "a.zarr").preparation.y is not None
     with pytest.raises(DataError, match="rank 1"):
         open_source(tmp_path / "a.zarr", x="z")
+
+
+# --- samples like those of a store
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table, a store of it as it is and one that is standardized, and one of the same columns in another order."""
+    (tmp_path / "t.csv").write_text("a,t,b,y,z,w\n1,u,50,no,yes,7\n3,v,20,yes,yes,8\n5,u,-10,no,no,9\n")
+    for name, x, more in (
+        ("plain", "a,t,b", {}),
+        ("standard", "a,t,b", {"standardize": True}),
+        ("other", "b,a,t", {}),
+    ):
+        source = open_source(tmp_path / "t.csv", x=x, y="y")
+        ingest(source, tmp_path / f"{name}.zarr", dtype="float64", **more)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["plain", "standard"])
+def test_a_store_that_is_like_another_stays_as_it_is(name, altmin, table):
+    """It is not standardized twice, and recorded once."""
+    store = f"{name}.zarr"
+    words = ["--like", store, "--dtype", "float64", "--no-shuffle"]
+    assert altmin("ingest", store, "again.zarr", *words).code == 0
+    first, again = SampleStore.open(store), SampleStore.open("again.zarr")
+    np.testing.assert_array_equal(again.x[:], first.x[:])
+    np.testing.assert_array_equal(again.y[:], first.y[:])
+    assert again.preparation == first.preparation
+
+
+@pytest.mark.parametrize(
+    ("store", "like", "what"),
+    [
+        ("plain", "standard", "has been prepared already, and has numbers that were not standardized"),
+        ("standard", "plain", "has been prepared already, and has numbers that were standardized"),
+        ("other", "plain", "has the columns b, a, t=u, t=v and not a, t=u, t=v, b"),
+    ],
+)
+def test_a_store_that_is_unlike_another_is_refused(store, like, what, altmin, table):
+    refused(altmin("ingest", f"{store}.zarr", "again.zarr", "--like", f"{like}.zarr"), what)
+
+
+def test_columns_that_are_named_beside_like_are_heeded(altmin, table):
+    """Inputs are those of the other samples; targets may have another name."""
+
+    def made(*names):
+        done = altmin(
+            "ingest", "t.csv", "m.zarr", "--overwrite", "--no-shuffle", "--like", "standard.zarr", *names
+        )
+        return done if done.code else SampleStore.open("m.zarr").y[:].tolist()
+
+    assert made() == [0, 1, 0]
+    assert made("--x", "b, a, t", "--y", "z") == [1, 1, 0]
+    refused(made("--x", "a,w"), "leave out the choice of a,w")
+    refused(made("--y", "y,z"), "y, z of t.csv cannot be the targets, which are 1 in the samples for training: y")
+    refused(made("--y", "w"), "has '7' in the column 'w', which the data for training had not")
+    refused(made("--y", "b"), "the column 'b' of t.csv is named twice")
+    ingest(open_source("t.csv", x="a,b"), "none.zarr")  # has no targets, and those that are named are taken
+    assert made("--like", "none.zarr", "--y", "z") == [1, 1, 0]
+
+
+@pytest.mark.parametrize(("names", "accuracy"), [([], 1.0), (["--y", "z"], 2 / 3)])
+def test_a_model_is_evaluated_on_the_targets_that_are_named(names, accuracy, altmin, table):
+    write_pipeline(table / "p.toml", "standard.zarr", "classifier", training={"max_sweeps": 30})
+    assert altmin("train", "p.toml", "--run", "r").code == 0
+    done = altmin("evaluate", "r", "t.csv", "--json", *names)
+    assert json.loads(done.out)["accuracy"] == accuracy
+    refused(altmin("predict", "r", "t.csv", "out.csv", "--x", "a"), "leave out the choice of a")

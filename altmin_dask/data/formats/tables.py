@@ -170,7 +170,7 @@ def _source_like(
         check_targets(survey, targets, name, table)
         how = replace(how, target="numbers" if len(targets) > 1 else survey.kinds[targets[0]])
     source = _source(name, table, how, targets, rows, largest)
-    return replace(source, preparation=replace(how, targets=like.targets))
+    return replace(source, preparation=replace(how, targets=like.targets or how.targets))
 
 
 def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[str], list[str]]:
@@ -200,10 +200,10 @@ def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[s
 
 def _targets_like(like: Preparation, options: SourceOptions, names: list[str], name: str) -> list[str]:
     """The columns of targets that go with those of an earlier table: by the names given, or else by those of then."""
-    given = _listed(options.y, names) if options.y and like.targets else []
+    given = _listed(options.y, names) if options.y else []
     if not given or given == list(like.targets):
         return list(like.targets) if set(like.targets) <= set(names) else []
-    if len(given) != len(like.targets):
+    if like.targets and len(given) != len(like.targets):
         raise ConfigError(
             f"{', '.join(given)} of {name} cannot be the targets, which are {len(like.targets)} in the samples for "
             f"training: {', '.join(like.targets)}"

@@ -50,4 +50,4 @@ class ZarrFormat:
             how = replace(how, targets=(), classes=None, y=None)
         like = None if how is not None and how.classes is not None else options.like
         source = source_of(spec.name, node.__contains__, read, x, y, like)
-        return replace(source, preparation=how, scale=store.scale, rounded=store.rounded)
+        return replace(source, preparation=how, scale=store.scale, rounded=store.rounded, stored=True)
