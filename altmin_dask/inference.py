@@ -146,6 +146,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     """
     model = Model.load(run.model)
     check_alike(store.title, store.scale, store.preparation, model, targets=True)
+    model.check_lengths(store.title, store.sequence_arrays)
     target, network = KINDS[model.kind].target, fitted(model.network, store)
     check_seen(executor, store.path, SAMPLES_SHARED)
     ranges = ranges_of(store, executor)
@@ -232,6 +233,7 @@ def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Exe
     """Write what `predict_store` does to a folder that is not there; gives the model."""
     model = Model.load(run.model)
     check_alike(store.title, store.scale, store.preparation, model)
+    model.check_lengths(store.title, store.sequence_arrays)
     network = fitted(model.network, store)
     check_seen(executor, store.path, SAMPLES_SHARED)
     check_seen(executor, folder.parent, "write to a folder that all workers share")

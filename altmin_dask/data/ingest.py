@@ -16,7 +16,7 @@ from typing import Any
 import zarr
 
 from altmin_dask.data.checks import check_shapes
-from altmin_dask.data.preprocessing import standardized
+from altmin_dask.data.preprocessing import padded_with_zeros, standardized
 from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
 from altmin_dask.data.source import Source
 from altmin_dask.data.store_writer import Form, write_store
@@ -82,6 +82,7 @@ def ingest(
     ((1437, 8, 8), (1437,), 8)
     """
     _check(source, scale, chunk_rows, dtype, standardize)
+    source = padded_with_zeros(source)
     source = standardized(source) if standardize else source
     location = locate(dest)
     rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)

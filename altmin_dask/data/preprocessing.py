@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 
@@ -20,6 +21,29 @@ _BLOCK_BYTES = 8 << 20
 """Of rows in float64 that are held while means and deviations are found, as of a chunk."""
 _CONSTANT = 1e-12
 """A deviation of less than this share of the mean, 4500 ε of float64, is what rounding leaves of a constant."""
+
+
+def padded_with_zeros(source: Source) -> Source:
+    """A source of sequences in which zeros stand behind their ends, in x and in y of every step, where NaN did."""
+    lengths = source.sequence_arrays.get("lengths")
+    if lengths is None:
+        return source
+
+    def of(reader: RowReader) -> RowReader:
+        def blocks(rows: int) -> Iterator[Array]:
+            for values, ends in zip(reader.blocks(rows), lengths.blocks(rows), strict=True):
+                bad = np.isnan(values)
+                bad &= (np.arange(values.shape[1]) >= ends[:, None])[:, :, None]
+                yield np.where(bad, values.dtype.type(0), values) if bad.any() else values
+
+        return replace(reader, blocks=blocks)
+
+    def padded(reader: RowReader | None) -> bool:
+        return reader is not None and len(reader.shape) == 3 and reader.dtype.kind == "f"
+
+    x, y = source.x, source.y
+    y = of(y) if y is not None and padded(y) and y.shape[1] == x.shape[1] else y
+    return replace(source, x=of(x) if padded(x) else x, y=y)
 
 
 def standardized(source: Source) -> Source:

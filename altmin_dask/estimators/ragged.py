@@ -78,6 +78,23 @@ def checked_lengths(lengths: Any, steps: int, rows: int) -> Array:
     return values.astype(np.int64)
 
 
+def padded_like(rows: Any, steps: int, lengths: Array) -> Array:
+    """Targets of every step, in a list of sequences, as `padded` makes an array of them.
+
+    Raises
+    ------
+    DataError
+        If they have other lengths than the samples.
+    """
+    found, own = padded(rows, steps)
+    if len(own) == len(lengths) and (own != lengths).any():
+        row = int((own != lengths).argmax())
+        raise DataError(
+            f"row {row} of X has {lengths[row]} steps, and that of y {own[row]}; give a target for each step"
+        )
+    return found
+
+
 def steps_there(values: Array, lengths: Any) -> Array:
     """Values of all steps that are there, (steps in all, …), of values (rows, steps, …)."""
     if lengths is None:

@@ -150,8 +150,11 @@ def _of_run(kind: type[E_], folder: Path) -> E_:
     }
     _take(estimator, replace(model, sample_shape=_shape_of(model)), learnt)
     more = estimator._from_model()
-    with suppress(AltMinError, OSError, KeyError):  # samples may be no more
-        more["lengths"] = "lengths" in SampleStore.open(run.manifest.stores()["train"]).sequence_arrays
+    more["lengths"] = model.lengths
+    with suppress(
+        AltMinError, OSError, KeyError
+    ):  # of a run from before models said so; samples may be no more
+        more["lengths"] |= "lengths" in SampleStore.open(run.manifest.stores()["train"]).sequence_arrays
     estimator._restore(more)
     return estimator
 

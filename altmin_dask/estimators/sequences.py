@@ -33,6 +33,7 @@ from altmin_dask.estimators.ragged import (
     filled,
     is_ragged,
     padded,
+    padded_like,
     steps_there,
 )
 from altmin_dask.estimators.recent import everything
@@ -123,7 +124,8 @@ class RecurrentEstimator(AltMinEstimator):
             begun = partial and hasattr(self, "model_")
             X, self._given_lengths = self._sequences(X, lengths, self.n_steps_in_ if begun else None)
             if is_ragged(y) and self._given_lengths is not None:
-                y = padded(y, X.shape[1])[0]
+                steps = X.shape[1]
+                y = padded_like(y, steps, checked_lengths(self._given_lengths, steps, X.shape[0]))
             self._fit(X, y, sample_weight, partial=partial)
             del self._given_lengths
         return self
@@ -206,7 +208,7 @@ class RecurrentEstimator(AltMinEstimator):
             samples = Inputs(X)
         steps = self._steps_of(tuple(samples.x.shape), reset=False)
         beside = dict(samples.beside)
-        if lengths is not None:
+        if (lengths := beside.get("lengths") if lengths is None else lengths) is not None:
             rows = known(samples.x).shape[0] if isinstance(samples.x, da.Array) else samples.x.shape[0]
             beside["lengths"] = checked_lengths(lengths, steps, rows)
             if isinstance(samples.x, da.Array):
@@ -254,7 +256,8 @@ class RecurrentEstimator(AltMinEstimator):
                 raise DataError("there are no targets y to compare predictions with; give them")
             y = np.concatenate([np.asarray(block) for block in samples.y.blocks(1 << 14)])
         if is_ragged(y):
-            y = padded(y, steps)[0]
+            lengths = samples.beside.get("lengths")
+            y = padded(y, steps)[0] if lengths is None else padded_like(y, steps, lengths)
         y = np.asarray(y)
         weights = None if sample_weight is None else everything(self._weights(sample_weight, len(predicted)))
         if len(y) != len(predicted):

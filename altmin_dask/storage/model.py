@@ -7,7 +7,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class Model:
         What raw samples were divided by before training.
     preparation : Preparation or None
         What else was done to them afterwards.
+    lengths : bool
+        Whether the sequences it was trained on had lengths, which others need then, too.
 
     Examples
     --------
@@ -69,6 +71,7 @@ class Model:
     sample_shape: tuple[int, ...]
     scale: float = 1.0
     preparation: Preparation | None = None
+    lengths: bool = False
 
     @property
     def labels(self) -> tuple[int, ...] | None:
@@ -122,10 +125,33 @@ class Model:
         Raises
         ------
         DataError
-            If samples have other columns or another size.
+            If samples have other columns or another size, or lengths are missing.
         """
+        if lengths is None:
+            self.check_lengths("x", ())
         outputs = self.outputs(self.prepare(self._numbers(x)), lengths, states)
         return outputs if self.output_scaling is None else self.output_scaling.undo(outputs)
+
+    def check_lengths(self, name: str, arrays: Container[str]) -> None:
+        """Refuse sequences whose padding would be read as steps: those for training had lengths, these have none.
+
+        Parameters
+        ----------
+        name : str
+            What the samples are called.
+        arrays : container of str
+            Names of what they have beside them.
+
+        Raises
+        ------
+        DataError
+            If there are no ``lengths`` among them.
+        """
+        if self.lengths and "lengths" not in arrays:
+            raise DataError(
+                f"the model was trained on sequences with lengths, and {name} has none; give lengths, how many steps "
+                "there are of every sequence, here too"
+            )
 
     def _numbers(self, x: Any) -> Array:
         how = self.preparation
@@ -167,6 +193,8 @@ class Model:
             "scale": self.scale,
             "preparation": None if self.preparation is None else self.preparation.to_json(),
         }
+        if self.lengths:
+            settings["lengths"] = True
         file = _staged(folder, number)
         # the settings are in both files: those of one model are not taken for those of another
         write_tensors(file, layer_tensors(self.weights), {"settings": json.dumps(settings)})
@@ -217,7 +245,8 @@ class Model:
                 raise ValueError(f"it has {len(labels)} labels for {network.shapes[-1][0]} outputs")
             if not belongs:
                 raise ValueError(f"{_SETTINGS} is not the one that {_WEIGHTS} was written with")
-            return cls(settings["kind"], network, weights, sample_shape, scale, preparation)
+            lengths = bool(settings.get("lengths", False))
+            return cls(settings["kind"], network, weights, sample_shape, scale, preparation, lengths)
         except DataError:
             raise
         except (KeyError, TypeError, ValueError) as error:

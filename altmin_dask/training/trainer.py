@@ -338,6 +338,7 @@ class Trainer:
                 problem.train.store.sample_shape,
                 problem.scale,
                 problem.preparation,
+                "lengths" in problem.train.store.sequence_arrays,
             )
             model.stage(self.run.model, checkpoint.records)
             checkpoint.model = checkpoint.records

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from command import refused, write_pipeline
 from in_order import ingest
 
 from altmin_dask import AltMinRecurrentClassifier, AltMinRecurrentRegressor
@@ -15,6 +17,7 @@ from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.samples import of_location
+from altmin_dask.storage.model import Model
 
 RNG = np.random.default_rng(0)
 ROWS, STEPS = 200, 6
@@ -93,6 +96,62 @@ def test_lengths_are_named_and_not_forgotten(home, fitted, tmp_path):
         fitted.predict(LIST, lengths=LENGTHS)
     with pytest.raises(DataError, match="200 rows and lengths has 3"):
         fitted.predict(da.from_array(X), lengths=LENGTHS[:3])
+
+
+def test_lengths_of_files_are_checked(fitted, tmp_path):
+    """Where they are predicted for, as where they are learnt from."""
+    for lengths, words in (
+        (LENGTHS + 3, "sequences have 1 to 6 steps here"),
+        (LENGTHS * 1.0, "dtype float64"),
+    ):
+        np.savez(tmp_path / "s.npz", x=X, y=LABELS, lengths=lengths)
+        for call in (fitted.predict, fitted.score):
+            with pytest.raises(DataError, match=words):
+                call(tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize("y", [LABELS, EVERY])
+def test_nan_behind_the_ends_in_a_file_is_padding(y, tmp_path):
+    """Elsewhere it is refused."""
+    kind = AltMinRecurrentClassifier if y is LABELS else AltMinRecurrentRegressor
+    model = kind(**{**QUICK, "max_sweeps": 2})
+    targets = y if y is LABELS else np.where(THERE[:, :, None], y, np.nan)
+    np.savez(tmp_path / "s.npz", x=NAN, y=targets, lengths=LENGTHS)
+    wanted = model.fit(X, y, lengths=LENGTHS).model_.weights[0]
+    np.testing.assert_allclose(model.fit(tmp_path / "s.npz").model_.weights[0], wanted, rtol=1e-9)
+    np.savez(tmp_path / "s.npz", x=np.where(THERE[:, :, None], np.nan, X), y=y, lengths=LENGTHS)
+    with pytest.raises(DataError, match="have NaN or infinity in x"):
+        model.fit(tmp_path / "s.npz")
+
+
+def test_targets_in_a_list_are_as_long_as_their_sequences():
+    """They are not filled up with zeros."""
+    y = [np.arange(length) % 2 for length in LENGTHS]
+    model = AltMinRecurrentClassifier(**{**QUICK, "max_sweeps": 2}).fit(LIST, y)
+    row = int(np.flatnonzero(LENGTHS > 1)[0])
+    y[row] = y[row][:-1]
+    words = f"row {row} of X has {LENGTHS[row]} steps, and that of y {LENGTHS[row] - 1}"
+    for call in (model.fit, model.score):
+        with pytest.raises(DataError, match=words):
+            call(LIST, y)
+
+
+def test_a_run_asks_for_lengths_where_it_had_some(altmin, home, tmp_path):
+    """Whether they are evaluated, predicted for, or taken to Python when the samples are no more."""
+    np.savez(tmp_path / "s.npz", x=NAN, y=LABELS, lengths=LENGTHS)
+    np.savez(tmp_path / "none.npz", x=X, y=LABELS)
+    write_pipeline(tmp_path / "p.toml", "s.npz", "recurrent_classifier")
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    assert altmin("evaluate", "run", home / "s.npz").code == 0
+    words = "trained on sequences with lengths, and none.npz has none; give lengths"
+    refused(altmin("evaluate", "run", "none.npz"), words)
+    refused(altmin("predict", "run", "none.npz", "p.zarr"), words)
+    shutil.rmtree("run/data")
+    with pytest.raises(DataError, match="was fitted with lengths"):
+        AltMinRecurrentClassifier.load("run").predict(X)
+    with pytest.raises(DataError, match="x has none; give lengths"):
+        Model.load("run").predict(X)
+    assert Model.load("run").predict(X, LENGTHS).shape == (ROWS, 2)
 
 
 def test_runs_of_sequences_are_estimators(altmin, home, tmp_path):
