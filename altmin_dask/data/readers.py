@@ -57,6 +57,23 @@ class RowReader:
     blocks: Callable[[int], Iterator[Array]]
 
 
+def unmasked(values: Any, label: str) -> Any:
+    """The same values, of which none is masked: NumPy would take what is there below the mask.
+
+    Raises
+    ------
+    DataError
+        If one is.
+    """
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        count = int(np.ma.count_masked(values))
+        raise DataError(
+            f"{label} has {count} masked value{'s' if count > 1 else ''}; leave such rows out, or fill them in "
+            "(filled())"
+        )
+    return values
+
+
 def read_memory(array: Array, label: str) -> RowReader:
     """Read an array that is in memory; the blocks are views of it unless its byte order is foreign.
 

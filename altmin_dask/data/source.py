@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from altmin_dask.data.readers import RowReader, read_memory
+from altmin_dask.data.readers import RowReader, read_memory, unmasked
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
@@ -204,10 +204,10 @@ def array_source(
     >>> source.rows, source.x_shape, source.y_dtype
     (10, (28, 28), dtype('int64'))
     """
-    targets = None if y is None else read_memory(np.asarray(y), f"y of {name}")
+    targets = None if y is None else read_memory(np.asarray(unmasked(y, f"y of {name}")), f"y of {name}")
     others = {
-        key: read_memory(np.asarray(values), f"{key} of {name}")
+        key: read_memory(np.asarray(unmasked(values, f"{key} of {name}")), f"{key} of {name}")
         for key, values in sequence_arrays.items()
         if values is not None
     }
-    return Source(name, read_memory(np.asarray(x), f"x of {name}"), targets, others)
+    return Source(name, read_memory(np.asarray(unmasked(x, f"x of {name}")), f"x of {name}"), targets, others)

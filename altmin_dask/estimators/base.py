@@ -20,11 +20,11 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import _num_samples, check_array, check_is_fitted
 
 from altmin_dask import runs
 from altmin_dask.data.ingest import ingest
-from altmin_dask.data.readers import RowReader
+from altmin_dask.data.readers import RowReader, unmasked
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source, array_source
 from altmin_dask.data.streams import mapped, sliced
@@ -315,6 +315,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
 
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         """Samples in memory, checked as scikit-learn does."""
+        unmasked(y, "y")
         self._check_numbers(X, y)
         X, y = validated(
             self,
@@ -334,8 +335,17 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
     def _weights(sample_weight: Any, rows: int) -> RowReader:
         """Weights in memory, or one for all."""
         given = np.full(rows, sample_weight) if isinstance(sample_weight, Number) else sample_weight
-        checked = check_array(given, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+        checked = check_array(
+            unmasked(given, "sample_weight"), ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+        )
         return column_of(sliced(checked, "sample_weight"))
+
+    def _to_compare(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Array | None]:
+        """Targets and weights in memory, as scikit-learn's scores take them: weights may be a column, as in `fit`."""
+        unmasked(y, "y")
+        if sample_weight is None:
+            return y, None
+        return y, everything(self._weights(sample_weight, _num_samples(X)))
 
     def _check_numbers(self, X: Any, y: Any = None) -> None:
         """Refuse sequences, and whole numbers that are too large, before they are rounded."""

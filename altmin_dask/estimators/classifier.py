@@ -148,7 +148,7 @@ class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
         """
         y = plain_text(y)
         if not is_lazy(X):
-            return float(super().score(X, y, sample_weight))
+            return float(super().score(X, *self._to_compare(X, y, sample_weight)))
         if sample_weight is not None:
             raise DataError("sample_weight needs samples in memory; these are lazy, leave it out")
         return lazy_accuracy(*self._lazy_pair(X, y, self._forward(classes=self.classes_)))

@@ -33,13 +33,19 @@ def validated(estimator: Any, X: Any, *y: Any, **how: Any) -> Any:
     ValueError
         As scikit-learn says whatever else is wrong.
     """
+    given = {"X": X, "y": y[0] if y else None}
     try:
         return validate_data(estimator, X, *y, **how)
+    except TypeError as error:
+        if "NA is ambiguous" in str(error):  # of text of pandas
+            name = next((name for name, values in given.items() if _where(values)), "y")
+            raise DataError(f"Input {name} contains NaN{_where(given[name])}; {ADVICE[name]}") from None
+        raise
     except ValueError as error:
-        for name, values in (("X", X), ("y", y[0] if y else None)):
-            if str(error).startswith(f"Input {name} contains"):
-                sentence = str(error).partition("\n")[0].rstrip(".")
-                raise DataError(f"{sentence}{_where(values)}; {ADVICE[name]}") from None
+        for name, values in given.items():
+            if str(error).startswith((f"Input {name} contains", "Input contains" if name == "y" else "\n")):
+                what = str(error).partition("\n")[0].rstrip(".").partition("contains")[2]
+                raise DataError(f"Input {name} contains{what}{_where(values)}; {ADVICE[name]}") from None
         if "convert string to float" in str(error) and (texts := _texts(X)):
             raise DataError(
                 f"X has text in the column{'s' if len(texts) > 1 else ''} {', '.join(map(repr, texts[:FIRST]))}; make "
@@ -58,6 +64,8 @@ def _texts(X: Any) -> list[Any]:
 
 def _where(values: Any) -> str:
     """The first rows that are not finite, and the column of the first of them; nothing if they cannot be found."""
+    if values is None:
+        return ""
     if issparse(values):
         entries = values.tocoo()
         odd = ~np.isfinite(entries.data)
@@ -80,7 +88,8 @@ def _places(values: Any) -> list[tuple[int, int | None]]:
     try:
         found: Array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):  # of several types
-        found = np.array([[_number(value) for value in np.ravel(row)] for row in np.asarray(values, object)])
+        given = np.asarray(values, object)
+        found = np.array([_number(value) for value in given.ravel()]).reshape(given.shape)
     odd = np.argwhere(~np.isfinite(found.reshape(len(found), -1)))
     return [(int(row), int(column) if found.ndim > 1 else None) for row, column in odd]
 
@@ -89,7 +98,7 @@ def _number(value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        return np.nan if value is None or value != value else 0.0
+        return np.nan if value is None or str(value) == "<NA>" or value != value else 0.0
 
 
 def told(run: RunFolder) -> Callable[[str], None]:

@@ -14,7 +14,7 @@ from dask.delayed import delayed
 from scipy import sparse
 
 from altmin_dask.data.checks import check_whole
-from altmin_dask.data.readers import RowReader
+from altmin_dask.data.readers import RowReader, unmasked
 from altmin_dask.errors import DataError
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.networks.network import Network
@@ -157,7 +157,9 @@ def _block(x: Any, *beside: Any, names: tuple[str, ...], forward: Forward) -> Ar
     if "lengths" in found:
         found["lengths"] = found["lengths"][:, 0]
     values = without_padding(
-        _dense(x) if sparse.issparse(x) else np.asarray(x), found.get("lengths"), forward.network
+        _dense(x) if sparse.issparse(x) else np.asarray(unmasked(x, "X")),
+        found.get("lengths"),
+        forward.network,
     )
     if not np.isfinite(values).all():
         raise DataError("Input X contains NaN or infinity; repair those rows, or leave them out")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
@@ -25,7 +26,7 @@ from altmin_dask.data import splitting
 from altmin_dask.data.checks import WHOLE, check_whole, whole_refused
 from altmin_dask.data.find import is_store, store_source
 from altmin_dask.data.open import open_source
-from altmin_dask.data.readers import RowReader
+from altmin_dask.data.readers import RowReader, unmasked
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
 from altmin_dask.data.streams import regrouped, shaped, sliced
@@ -37,6 +38,7 @@ from altmin_dask.storage.locations import as_name, locate
 from altmin_dask.storage.zarr_groups import open_zarr
 from altmin_dask.types import Array
 
+_MOMENTS = {"M": "dates", "m": "durations"}
 AT_ONCE = 32 << 20
 """Bytes of a dask array that are computed at once while it is written to a store; one block at least."""
 
@@ -47,13 +49,14 @@ def is_lazy(X: Any) -> bool:
 
 
 def check_numbers(X: Any, name: str) -> None:
-    """Refuse whole numbers that float64, in which scikit-learn hands them on, does not hold.
+    """Refuse whole numbers that float64 does not hold, in which scikit-learn hands them on, masked values, and dates.
 
     Raises
     ------
     DataError
         Naming the first one.
     """
+    unmasked(X, name)
     if type(X).__name__ == "LazyFrame":
         raise DataError(
             f"{name} is a LazyFrame of polars; collect() it, or name a parquet file, which is streamed"
@@ -62,14 +65,17 @@ def check_numbers(X: Any, name: str) -> None:
         if X.dtype.kind in "iu":
             check_whole(X.tocoo().data, name)
         return
+    if not hasattr(X, "columns") and getattr(getattr(X, "dtype", None), "kind", "") in _MOMENTS:
+        raise DataError(f"{name} has {_MOMENTS[X.dtype.kind]}; make numbers of them")
     frame = hasattr(X, "columns") and hasattr(X, "dtypes")
     columns = list(X.columns) if frame else []
+    if twice := [column for column, times in Counter(columns).items() if times > 1]:
+        raise DataError(f"{name} has more than one column {twice[0]!r}; give each a name of its own")
     for column, dtype in zip(columns, X.dtypes if frame else [], strict=False):
-        if getattr(dtype, "kind", "") in ("M", "m"):  # of pandas
-            kind = "dates" if dtype.kind == "M" else "durations"
+        if getattr(dtype, "kind", "") in _MOMENTS:  # of pandas
             raise DataError(
-                f"{name} has {kind} in the column {column!r}; make numbers of them, or name a csv or parquet file, of "
-                "which dates become days"
+                f"{name} has {_MOMENTS[dtype.kind]} in the column {column!r}; make numbers of them, or name a csv or "
+                "parquet file, of which dates become days"
             )
     for values in [X[column] for column in columns] if frame else [X]:
         try:
@@ -204,6 +210,8 @@ def open_weights(sample_weight: Any) -> RowReader:
 
 def column_of(weights: RowReader) -> RowReader:
     """Weights (rows, 1) as (rows,)."""
+    if weights.dtype.kind not in "biufO":
+        raise DataError(f"sample_weight has dtype {weights.dtype}; give numbers from 0 on")
     if weights.shape[1:] == (1,):
         return shaped(weights, ())
     if len(weights.shape) != 1:
@@ -236,7 +244,7 @@ def _open_targets(y: Any, name: str = "y") -> RowReader:
         return read_zarr(y, f"the zarr array {name}")
     if is_dask_collection(y):
         return _read_dask(known(_of_collection(y, name, labels=True)), name)
-    values = np.asarray(plain_text(y))
+    values = np.asarray(plain_text(unmasked(y, name)))
     if values.ndim == 0:
         raise DataError(f"{name} is {y!r}; give one for each row of X")
     return sliced(values, name)
@@ -245,7 +253,7 @@ def _open_targets(y: Any, name: str = "y") -> RowReader:
 def _of_collection(X: Any, name: str, *, labels: bool = False) -> da.Array:
     """A dask array of an array or a frame."""
     if hasattr(X, "to_dask_array"):
-        X = _as_numpy(X, name).to_dask_array()
+        X = _as_numpy(_uncategorized(X, name) if labels else X, name).to_dask_array()
     if not isinstance(X, da.Array):
         raise DataError(f"{name} is a {type(X).__name__}; give a dask array or a dask dataframe")
     if not labels and X.dtype.kind not in "biuf":
@@ -253,6 +261,22 @@ def _of_collection(X: Any, name: str, *, labels: bool = False) -> da.Array:
             f"{name} has dtype {X.dtype}; only integers and real numbers can be used: encode other columns first"
         )
     return X
+
+
+def _uncategorized(series: Any, name: str) -> Any:
+    """Categories of a series of dask as the numbers or text that they are, as NumPy has those of pandas."""
+    if series.ndim != 1 or not hasattr(series.dtype, "categories"):
+        return series
+    series = series.cat.as_known()
+    dtype = series.dtype.categories.dtype
+    dtype = dtype if isinstance(dtype, np.dtype) else np.dtype(object)
+
+    def plain(part: Any) -> Any:
+        if part.isna().any():
+            raise DataError(f"Input {name} contains NaN; leave such rows out")
+        return part.astype(dtype)
+
+    return series.map_partitions(plain, meta=series._meta.astype(dtype))
 
 
 def _as_numpy(frame: Any, name: str) -> Any:
@@ -336,7 +360,7 @@ def _read_dask(array: da.Array, label: str) -> RowReader:
     def computed() -> Iterator[Array]:
         for numbers in _batches(array.chunks[0], AT_ONCE // row_bytes):
             for block in compute(*(array.blocks[number] for number in numbers)):
-                yield np.asarray(block)
+                yield np.asarray(unmasked(block, label))
 
     return RowReader(label, array.shape, array.dtype, lambda rows: regrouped(computed(), rows))
 

@@ -113,7 +113,7 @@ class AltMinRegressor(RegressorMixin, DenseEstimator, LossParameters):  # type: 
             Weights (rows,); only for samples in memory.
         """
         if not is_lazy(X):
-            return float(super().score(X, y, sample_weight))
+            return float(super().score(X, *self._to_compare(X, y, sample_weight)))
         if sample_weight is not None:
             raise DataError("sample_weight needs samples in memory; these are lazy, leave it out")
         return lazy_r2(*self._lazy_pair(X, y, self._forward(flat=self._flat)))

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from altmin_dask.config import NetworkTable
 from altmin_dask.config.messages import either
 from altmin_dask.data.checks import check_finite
+from altmin_dask.data.readers import unmasked
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source, array_source
 from altmin_dask.data.streams import along, mapped, shaped, sliced
@@ -141,8 +142,9 @@ class RecurrentEstimator(AltMinEstimator):
             raise DataError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         steps, shape = self._steps_of(X.shape, reset=reset), X.shape
         lengths = self._given_lengths
-        y = np.asarray(y)
+        y = np.asarray(unmasked(y, "y"))
         if lengths is not None:
+            unmasked(X, "X")
             lengths = self._given_lengths = checked_lengths(lengths, steps, len(X))
             X = zeroed(np.asarray(X).reshape(len(X), steps, -1), lengths)
             y = filled(y, lengths) if self._at_every_step(y.shape, steps) else y

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from altmin_dask import AltMinClassifier, AltMinRegressor
+from altmin_dask import AltMinClassifier, AltMinRegressor, array_source
 from altmin_dask.errors import DataError
 
 # of dask with the newest pandas
@@ -108,3 +108,79 @@ def test_parts_of_a_dask_frame_of_text_are_not_taken_for_one_another(tmp_path):
     lazy = dd.from_pandas(others, npartitions=2)
     for _ in range(5):
         np.testing.assert_array_equal(np.asarray(fitted.predict(lazy)), wanted)
+
+
+WHERE = np.arange(400) == 3
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_masked_values_are_not_taken_for_what_is_below_the_mask(lazy):
+    def given(values):
+        masked = np.ma.masked_array(
+            values, mask=np.broadcast_to(WHERE.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
+        )
+        return da.from_array(masked, chunks=100, asarray=False) if lazy else masked
+
+    fitted = AltMinClassifier(**FEW).fit(X, LABELS)
+    for name, call in {
+        "X": lambda: AltMinClassifier(**FEW).fit(given(X), LABELS),
+        "y": lambda: AltMinClassifier(**FEW).fit(X, given(LABELS)),
+        "sample_weight": lambda: AltMinClassifier(**FEW).fit(X, LABELS, given(np.ones(400))),
+        "X ": lambda: np.asarray(fitted.predict(given(X))),
+    }.items():
+        if lazy and name in ("y", "sample_weight"):
+            continue  # scikit-learn makes an array of dask's beside samples in memory
+        with pytest.raises(DataError, match=rf"{name.strip()} has \d+ masked value"):
+            call()
+    nothing = np.ma.masked_array(X, mask=False)  # is as good as none
+    np.testing.assert_array_equal(AltMinClassifier(**FEW).fit(nothing, LABELS).predict(X), fitted.predict(X))
+    with pytest.raises(DataError, match="y of the given arrays has 1 masked value"):
+        array_source(X, np.ma.masked_array(LABELS, mask=WHERE))
+
+
+def test_dates_and_columns_of_one_name_are_refused():
+    days = np.datetime64("2024-01-01") + np.arange(400)
+    fitted = AltMinClassifier(**FEW).fit(X, LABELS)
+    for values, words in ((days, "X has dates"), (days - days[0], "X has durations")):
+        many = np.stack([values] * 6, axis=1)
+        for call in (lambda x: AltMinClassifier(**FEW).fit(x, LABELS), fitted.predict):
+            with pytest.raises(DataError, match=words):
+                call(many)
+    with pytest.raises(DataError, match="X has more than one column 'a'"):
+        AltMinClassifier(**FEW).fit(pd.DataFrame(X[:, :2], columns=["a", "a"]), LABELS)
+
+
+@pytest.mark.parametrize("names", [[5, 7, 9], [0.5, 1.5, 2.5], ["a", "b", "c"]])
+@pytest.mark.parametrize("known", [False, True])
+def test_categories_of_dask_are_labels_as_those_of_pandas(names, known):
+    y = pd.Series(pd.Categorical.from_codes(LABELS % 2, names[:2]))
+    lazy = dd.from_pandas(y, npartitions=3)
+    x = da.from_array(X, chunks=(100, 6))
+    if isinstance(names[0], float):
+        names = [2.0, 3.0]
+        lazy = dd.from_pandas(y.cat.rename_categories(names), npartitions=3)
+    fitted = AltMinClassifier(**FEW).fit(x, lazy if known else lazy.cat.as_unknown())
+    assert fitted.classes_.tolist() == names[:2]
+    with pytest.raises(DataError, match="Input y contains NaN"):
+        AltMinClassifier(**FEW).fit(x, dd.from_pandas(y.where(~WHERE), npartitions=3))
+
+
+@pytest.mark.parametrize("dtype", ["string", "category"])
+def test_text_that_is_missing_is_told_by_its_row(dtype):
+    names = pd.Series(np.array(["no", "yes"])[LABELS % 2], dtype=dtype)
+    with pytest.raises(DataError, match="Input y contains NaN: row 3, counted from 0; leave such rows out"):
+        AltMinClassifier(**FEW).fit(X, names.where(~WHERE))
+
+
+@pytest.mark.parametrize("kind", [AltMinClassifier, AltMinRegressor])
+def test_weights_of_a_score_may_be_a_column(kind):
+    """As those of a fit; of another shape they are refused."""
+    weights = np.random.default_rng(0).random(400)
+    fitted = kind(**FEW).fit(X, LABELS)
+    wanted = fitted.score(X, LABELS, weights)
+    assert fitted.score(X, LABELS, weights[:, None]) == wanted
+    assert fitted.score(X, LABELS, da.from_array(weights[:, None], chunks=100)) == wanted
+    with pytest.raises(DataError, match="give one weight for each sample"):
+        fitted.score(X, LABELS, np.stack([weights, weights], axis=1))
+    with pytest.raises(DataError, match="sample_weight has dtype complex128; give numbers"):
+        fitted.fit(da.from_array(X, chunks=100), LABELS, weights * 1j)
