@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from altmin_dask.data.formats.synthetic import Synthetic
 from altmin_dask.data.formats.tables import TableFormat
 from altmin_dask.data.formats.zarr import ZarrFormat
 from altmin_dask.data.source import Source
-from altmin_dask.errors import DataError, MissingError, did_you_mean
+from altmin_dask.errors import AltMinWarning, DataError, MissingError, did_you_mean
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.what import is_run, meant, what_is
 from altmin_dask.storage.zarr_groups import is_zarr_folder
@@ -42,6 +43,24 @@ FORMATS: tuple[SourceFormat, ...] = (
     ImageFormat(),
 )
 """The first that matches reads; a folder that several match is refused."""
+_OTHERS = (
+    *(".npz", ".npy", ".h5", ".hdf5", ".mat", ".nc"),
+    *(
+        ".xlsx",
+        ".xls",
+        ".ods",
+        ".jsonl",
+        ".ndjson",
+        ".feather",
+        ".arrow",
+        ".orc",
+        ".avro",
+        ".sas7bdat",
+        ".dta",
+        ".sav",
+    ),
+)
+"""Endings of files of samples that are passed over in a folder of others."""
 
 
 def open_source(
@@ -172,9 +191,17 @@ def _matching(spec: str | os.PathLike[str]) -> tuple[SourceSpec, SourceFormat | 
 
 
 def _check_only(found: SourceFormat, others: list[SourceFormat], wanted: SourceSpec) -> None:
-    """Refuse a folder of several kinds of data, of which all but one would be passed over."""
+    """Refuse a folder of several kinds of data, of which all but one would be passed over; tell of files that are."""
     if others:
         raise DataError(
             f"{wanted.path} could be {' or '.join(kind.known_as for kind in (found, *others))}; move what does not "
             "belong to the samples elsewhere"
+        )
+    assert wanted.folder is not None
+    if passed := sorted(file.name for file in wanted.folder.iterdir() if file.suffix.lower() in _OTHERS):
+        several = f" and {len(passed) - 1} more" if len(passed) > 1 else ""
+        warnings.warn(
+            f"{passed[0]}{several} in {wanted.path} may hold samples, too, and is not read: only {found.known_as} is",
+            AltMinWarning,
+            stacklevel=4,
         )

@@ -185,3 +185,75 @@ def test_a_store_is_not_called_like_a_file(ending, altmin, tmp_path):
     name = "out.csv.zarr" if ending == "csv.bz2" else "out.zarr"
     refused(altmin("ingest", "t.csv", f"out.{ending}"), f"give a name like {name}")
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_tables_below_a_folder_are_not_passed_over(kind, tmp_path):
+    """But those that are hidden, as copies of editors and systems are."""
+    frame = pd.DataFrame({"a": [1, 2], "y": [0, 1]})
+
+    def write(name):
+        path = tmp_path / "f" / f"{name}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
+        return path
+
+    write("1")
+    for hidden in (".ipynb_checkpoints/1", "_delta_log/1"):
+        write(hidden)
+    (tmp_path / "f" / f"._1.{kind}").write_bytes(b"\0\1")
+    assert open_source(tmp_path / "f").rows == 2
+    for below in ("2024/1", "k=v/1"):
+        path = write(below)
+        with pytest.raises(DataError, match=rf"has tables in a folder below it, too \({below}\.{kind}\)"):
+            open_source(tmp_path / "f")
+        path.unlink()
+
+
+@pytest.mark.parametrize("name", ["2.xlsx", "2.npz", "2.feather"])
+def test_files_of_samples_that_are_passed_over_are_told_of(name, tmp_path):
+    (tmp_path / "1.csv").write_text("a,y\n1,0\n")
+    (tmp_path / "notes.txt").write_text("which hold no samples")
+    assert open_source(tmp_path).rows == 1
+    (tmp_path / name).write_bytes(b"")
+    with pytest.warns(AltMinWarning, match=f"{name} in .* may hold samples, too, and is not read"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("sign", [":", "^", "\x01"])
+def test_what_is_seldom_between_columns_is_noticed(sign, tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,y\n1,2,0\n3,4,1\n".replace(",", sign))
+    with pytest.raises(DataError, match=r"has a single column, .* in every line; write it with commas"):
+        open_source(tmp_path / "t.csv")
+    source = open_source(tmp_path / "t.csv", csv={"sep": sign})
+    assert source.preparation.names == ["a", "b"]
+    (tmp_path / "t.csv").write_text("when:utc\n2024-03-01 12:30:00\n")
+    assert open_source(tmp_path / "t.csv").preparation.names == ["when:utc"]
+
+
+def test_names_that_are_a_row_are_noticed(tmp_path):
+    """Refused where that is sure, and told of where it is likely."""
+    (tmp_path / "t.csv").write_text("a,b,y\n1,2,u\n2,3,v\na,b,y\n3,4,u\n")
+    with pytest.raises(DataError, match=r"names of its columns once more as a row \(line 4\)"):
+        open_source(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("2024-01-01,3,u\n2024-01-02,4,v\n")
+    with pytest.raises(DataError, match="begins with 2024-01-01, 3, u, which are no names of columns"):
+        open_source(tmp_path / "t.csv")
+    assert open_source(tmp_path / "t.csv", csv={"header": True}).rows == 1
+    assert open_source(tmp_path / "t.csv", csv={"header": False}).rows == 2
+    (tmp_path / "t.csv").write_text("2024-01-01,2024-01-02\n5,7\n")  # a column for each day
+    assert open_source(tmp_path / "t.csv").preparation.names == ["2024-01-01", "2024-01-02"]
+    (tmp_path / "t.csv").write_text("red,small,yes\nblue,large,no\nred,large,yes\n")
+    with pytest.warns(
+        AltMinWarning, match="has 'red' among the values of the column 'red'; if its first line"
+    ):
+        open_source(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("column", ["a", "y"])
+@pytest.mark.parametrize("number", [-(2**63) - 1, 2**64, -(2**70)])
+def test_whole_numbers_beyond_64_bits_are_refused(column, number, tmp_path):
+    values = {"a": 1, "y": 0} | {column: number}
+    (tmp_path / "t.csv").write_text(f"a,y\n{values['a']},{values['y']}\n1,1\n")
+    with pytest.raises(DataError, match=rf"column '{column}'"):
+        list(open_source(tmp_path / "t.csv").blocks(2))

@@ -210,6 +210,23 @@ def test_folders_whose_names_are_columns(tmp_path):
     assert sorted(x.tolist()) == [[2023, 0, 1, 3], [2023, 1, 0, 1], [2024, 0, 1, 2], [2024, 1, 0, 4]]
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [(["1.5", "2"], float), (["-0.25", "1e3"], float), (["7", "-8"], int), (["1.5", "007"], str)],
+)
+def test_decimals_in_names_of_folders_are_numbers(values, kind, tmp_path):
+    for value in values:
+        (tmp_path / f"k={value}").mkdir()
+        pq.write_table(pa.table({"a": [1]}), tmp_path / f"k={value}" / "1.parquet")
+    source = open_source(tmp_path)
+    assert source.preparation.names == (
+        ["a", *(f"k={value}" for value in sorted(values))] if kind is str else ["a", "k"]
+    )
+    if kind is not str:
+        assert sorted(whole(source)[0][:, 1]) == sorted(map(float, values))
+        assert whole(open_source(tmp_path, y="k"))[1].dtype.kind == ("i" if kind is int else "f")
+
+
 def test_lists_of_one_length_are_numbers_side_by_side(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "BLOCK_BYTES", 1)
     pd.DataFrame({"v": [[1, 2, 3], [4, 5, 6]], "y": [0, 1]}).to_parquet(tmp_path / "t.parquet")

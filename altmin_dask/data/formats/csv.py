@@ -15,6 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from altmin_dask.data.formats.tables import TableFormat
 from altmin_dask.data.tables.columns import same_columns
+from altmin_dask.data.tables.kinds import undated
 from altmin_dask.data.tables.parts import Table, numbered
 from altmin_dask.errors import DataError
 
@@ -29,6 +30,8 @@ take: pandas needs as long for a column of a block as for some 300 numbers."""
 _SAMPLE = 1 << 20
 """Letters of a file of which the length of a line is taken."""
 _OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
+_RARE = ":^~!¦§\x01\x02\x1e\x1f"
+"""Characters that are between columns now and then."""
 _ZSTD = "zstd"
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zip": "zip", ".zst": _ZSTD}
 
@@ -115,7 +118,7 @@ class CsvFile:
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
         self.path, self._options = path, dict(options)
         self._place = path.absolute()  # or `file:t.csv` would be a URL
-        self._sep_given = "sep" in self._options
+        self._sep_given, self._header_given = "sep" in self._options, "header" in self._options
         self._options.setdefault("sep", "\t" if ".tsv" in path.name.lower() else ",")
         self._header = self._options.pop("header", True)
         self._options.setdefault("compression", _PACKED.get(path.suffix.lower()))
@@ -227,6 +230,16 @@ class CsvFile:
                 f"{self.path} has {_OTHERS[other]} between its columns; write it with commas, or say so by --csv "
                 "sep=…"
             )
+        if (
+            len(names) == 1
+            and len(lines) == 2
+            and not self._sep_given
+            and (sign := _rare_sign(*names, lines[1][0]))
+        ):
+            raise DataError(
+                f"{self.path} has a single column, {names[0]!r}, with {sign!r} in every line; write it with commas "
+                f"between its columns, or say by --csv sep={sign} that this is between them (sep=, if it is not)"
+            )
         words = len(names[0].split())
         if (
             len(names) == 1
@@ -263,10 +276,10 @@ class CsvFile:
         return list(given)
 
     def _check_header(self, names: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-        if _are_data(names):
+        if not self._header_given and (_are_data(names) or (len(lines) == 2 and _has_date(*lines))):
             raise DataError(
                 f"{self.path} begins with {', '.join(names[:5])}, which are no names of columns; add a first line of "
-                "names, or say by --csv header=false that there is none"
+                "names, or say by --csv header=false that there is none (header=true, if these are names)"
             )
         if len(lines) == 2 and len(lines[1]) > len(names):
             raise DataError(
@@ -292,6 +305,16 @@ def _are_data(names: Sequence[str]) -> bool:
     if any(not name.strip().isdecimal() for name in numbers):
         return True
     return len(numbers) == len(names) and [int(name) for name in names] != list(range(len(names)))
+
+
+def _has_date(names: Sequence[str], row: Sequence[str]) -> bool:
+    """Whether a column of dates is called by a date."""
+    return any(not undated([name, value]) for name, value in zip(names, row, strict=False))
+
+
+def _rare_sign(name: str, row: str) -> str | None:
+    """What is as often in the first line as in the second, and seldom anywhere but between columns."""
+    return next((sign for sign in _RARE if 0 < name.count(sign) == row.count(sign)), None)
 
 
 def _is_number(text: str) -> bool:

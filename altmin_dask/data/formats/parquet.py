@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 16 << 20
 """Of rows that are read at once (chosen, not measured)."""
+_FORMS: dict[Callable[[str], int | float | str], re.Pattern[str]] = {
+    int: re.compile(r"-?(?:0|[1-9]\d*)", re.ASCII),
+    float: re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII),
+}
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -50,9 +55,7 @@ class ParquetTable:
 
         self._files = [file.absolute() for file in files]  # or `file:t.parquet` would be a URL
         self._folders = [_in_folders(file, folder) for file in files]
-        self._whole = {
-            key for key in self._folders[0] if all(_is_whole(each.get(key)) for each in self._folders)
-        }
+        self._made = {key: _kind_of(each.get(key) for each in self._folders) for key in self._folders[0]}
         schemas = [pq.read_schema(file) for file in self._files]
         headers = [
             (str(file), (*_columns(schema), *inside))
@@ -88,8 +91,8 @@ class ParquetTable:
                         frame[key] = pd.Series([self._value(key, inside[key])] * len(frame))
                     yield frame[list(columns)]
 
-    def _value(self, key: str, value: str | None) -> int | str | None:
-        return int(value) if key in self._whole and value is not None else value
+    def _value(self, key: str, value: str | None) -> int | float | str | None:
+        return None if value is None else self._made[key](value)
 
 
 def _in_folders(file: Path, folder: Path) -> dict[str, str | None]:
@@ -100,9 +103,10 @@ def _in_folders(file: Path, folder: Path) -> dict[str, str | None]:
     return {unquote(key): None if value == _NO_VALUE else unquote(value) for key, value in pairs}
 
 
-def _is_whole(value: str | None) -> bool:
-    """Whether a value is a whole number, or missing; ``007`` is none."""
-    return value is None or (value.removeprefix("-").isdecimal() and str(int(value)) == value)
+def _kind_of(values: Iterable[str | None]) -> Callable[[str], int | float | str]:
+    """What is made of the values of a folder's column: numbers, if all are, or missing; ``007`` is none."""
+    there = [value for value in values if value is not None]
+    return next((kind for kind, form in _FORMS.items() if all(map(form.fullmatch, there))), str)
 
 
 def _columns(schema: pa.Schema) -> list[str]:

@@ -5,6 +5,7 @@ A table is gone through once before, to find what its columns hold over all rows
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from altmin_dask.data.tables.targets import are_labels, target_rows
 from altmin_dask.errors import AltMinError, ConfigError, DataError, MissingError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import local_path
+from altmin_dask.storage.zarr_groups import is_zarr_folder
 from altmin_dask.table_options import TableOptions
 from altmin_dask.types import Array
 
@@ -86,10 +88,30 @@ class TableFormat(ABC):
         """The file, or those in a folder, in order."""
         if path.is_file():
             return [path] if self._is_one(path) else []
-        return sorted(file for file in path.iterdir() if self._is_one(file)) if path.is_dir() else []
+        if not path.is_dir():
+            return []
+        return sorted(file for file in path.iterdir() if self._is_one(file) and file.name[0] != ".")
 
     def _is_one(self, file: Path) -> bool:
         return file.name.lower().endswith(self.endings)
+
+    def _check_below(self, folder: Path, files: list[Path]) -> None:
+        """Refuse a folder with tables in folders below it, which would be passed over."""
+        read = {file.parent for file in files}
+        for place, inside, names in os.walk(folder):
+            here = Path(place)
+            # what is hidden is no table of the user's; stores may have very many files
+            inside[:] = sorted(
+                each for each in inside if each[0] not in "._" and not is_zarr_folder(here / each)
+            )
+            passed = next(
+                (name for name in sorted(names) if self._is_one(here / name) and name[0] != "."), None
+            )
+            if passed is not None and here not in read:
+                raise DataError(
+                    f"{folder} has tables in a folder below it, too ({(here / passed).relative_to(folder)}), which "
+                    "would not be read; move them into one folder, or elsewhere"
+                )
 
     def _opened(self, spec: SourceSpec, options: SourceOptions) -> Table:
         path = local_path(spec.base)
@@ -101,8 +123,11 @@ class TableFormat(ABC):
                 f"{path} cannot be read: pandas and pyarrow are not installed; `pip install 'altmin-dask[tables]'`"
             ) from None
         known = {} if options.like is None else options.like.csv
+        files = self.files(path)
+        if path.is_dir():
+            self._check_below(path, files)
         try:
-            return self.table(self.files(path), path, options.tables.csv or known)
+            return self.table(files, path, options.tables.csv or known)
         except AltMinError:
             raise
         except Exception as error:  # whatever pandas and pyarrow raise of a damaged file

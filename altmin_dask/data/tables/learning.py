@@ -11,7 +11,7 @@ import numpy as np
 
 from altmin_dask.data.source import ColumnReport
 from altmin_dask.data.tables.encoding import encoded, missing_values
-from altmin_dask.data.tables.looks import warn_of_looks, warn_of_names
+from altmin_dask.data.tables.looks import check_names, warn_of_looks, warn_of_names
 from altmin_dask.data.tables.median import medians
 from altmin_dask.data.tables.parts import Table, first_missing, readable
 from altmin_dask.data.tables.survey import Survey
@@ -51,6 +51,8 @@ def learn(
     columns = [_column(survey, column, options, name) for column in inputs]
     columns = _with_medians(table, name, columns, survey, options)
     _warn_of_empty(columns, name)
+    if table.written:
+        check_names(table, name, survey)
     for column in (*inputs, *targets):
         if survey.kinds[column] == "text":
             warn_of_looks(column, survey.counts[column], name, written=table.written, stacklevel=4)

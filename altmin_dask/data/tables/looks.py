@@ -7,8 +7,12 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+import numpy as np
+
 from altmin_dask.data.tables.kinds import undated
-from altmin_dask.errors import AltMinWarning
+from altmin_dask.data.tables.parts import Table, readable
+from altmin_dask.data.tables.survey import Survey
+from altmin_dask.errors import AltMinWarning, DataError
 
 MANY_NUMBERS = 10
 """Different numbers in a column of text from which on they are not likely to be names (chosen, not measured)."""
@@ -69,6 +73,43 @@ def warn_of_names(column: str, counts: Counter[str], name: str, *, stacklevel: i
             AltMinWarning,
             stacklevel=stacklevel + 1,
         )
+
+
+def check_names(table: Table, name: str, survey: Survey) -> None:
+    """Refuse rows that say what the columns are called; tell of columns with their own name among their values.
+
+    Raises
+    ------
+    DataError
+        If the names of all columns that are read stand in a row once more.
+    """
+    own = [column for column in survey.columns if survey.counts.get(column, {}).get(column, 0)]
+    if not own:
+        return
+    if len(own) == len(survey.columns) and (row := _row_of_names(table, name, own)) is not None:
+        raise DataError(
+            f"{name} has the names of its columns once more as a row ({table.where([row])}); leave such rows out, or, "
+            "if its first line is a row, too, say by --csv header=false that there are no names"
+        )
+    warnings.warn(
+        f"{name} has {own[0]!r} among the values of the column {own[0]!r}; if its first line is a row and not names, "
+        "say so by --csv header=false (data.csv of a pipeline)",
+        AltMinWarning,
+        stacklevel=4,
+    )
+
+
+def _row_of_names(table: Table, name: str, columns: list[str]) -> int | None:
+    """The first row in which the columns have their own names."""
+    start = 0
+    for part in readable(name, table.parts(columns, text=columns)):
+        found = np.flatnonzero(
+            np.logical_and.reduce([part[column].eq(column).to_numpy(bool) for column in columns])
+        )
+        if found.size:
+            return start + int(found[0])
+        start += len(part)
+    return None
 
 
 def _of_truth(counts: Counter[str]) -> str | None:

@@ -70,7 +70,8 @@ def _integers(values: pd.Series[Any], where: str) -> Array:
                 f"{where} has decimals in the column {values.name!r}, which has whole numbers in the data for training"
             )
         return found.astype(np.int64)
-    if values.max() > np.iinfo(np.int64).max:  # which would wrap round
+    held = np.iinfo(np.int64)
+    if values.max() > held.max or values.min() < held.min:  # which would wrap round
         raise DataError(
             f"{where} has numbers from 2^63 on in the column {values.name!r}, which are no labels"
         )

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from altmin_dask.data.checks import check_whole
-from altmin_dask.data.tables.kinds import DAY, EMPTY, LIST, MOMENT, NUMBERS, kind_of, moments
+from altmin_dask.data.checks import WHOLE as TOO_LARGE
+from altmin_dask.data.checks import check_whole, whole_refused
+from altmin_dask.data.tables.kinds import DAY, EMPTY, LIST, MOMENT, NUMBERS, WHOLE, kind_of, moments
 from altmin_dask.errors import DataError
 from altmin_dask.types import Array
 
@@ -36,6 +37,10 @@ def numbers(values: pd.Series[Any], where: str) -> Array:
         unsigned = types.is_unsigned_integer_dtype(values.dtype)
         whole = values.dropna().to_numpy(dtype=np.uint64 if unsigned else np.int64)
         check_whole(whole, f"the column {values.name!r} of {where}")
+    elif kind == WHOLE:  # numbers of Python, some of which int64 does not hold
+        large = [each for each in map(int, values.dropna()) if abs(each) >= TOO_LARGE]
+        if large:
+            raise whole_refused(f"the column {values.name!r} of {where}", large[0])
     return values.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
 
 
