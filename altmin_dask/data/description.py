@@ -15,6 +15,8 @@ from altmin_dask.format import number
 
 _SHOWN = 30
 """Columns, and classes, that are shown one by one."""
+_FEW = 8
+"""Rows that may well be sorted by chance."""
 _APART = 100
 """Times that the widest column may be as wide as the narrowest before it is told (chosen, not measured)."""
 
@@ -50,6 +52,8 @@ def described(source: Source, store: SampleStore, *, standardize: bool) -> Itera
         column.name for column in source.columns if column.low is not None and column.low == column.high
     ]:
         yield Text(f"constant, and of no use: {_listed(constant)}")
+    if _is_sorted(store):
+        yield Text("rows are sorted by the target, and were not shuffled: leave out --no-shuffle")
     wide = {
         column.name: (column.high or 0) - column.low for column in source.columns if column.low is not None
     }
@@ -86,6 +90,21 @@ def _counts(store: SampleStore) -> Counter[int]:
         for value, count in zip(values.tolist(), found.tolist(), strict=True):
             counts[value] += count
     return counts
+
+
+def _is_sorted(store: SampleStore) -> bool:
+    """Whether targets, which are not all the same, only grow or only fall from row to row."""
+    if store.y is None or len(store.y.shape) != 1 or store.shuffled or store.rows < _FEW:
+        return False
+    first, rises, falls, before = None, True, True, np.empty(0)
+    for start in range(0, store.rows, store.chunk_rows):
+        values = np.concatenate([before, np.asarray(store.y[start : start + store.chunk_rows])])
+        first, before = values[0] if first is None else first, values[-1:]
+        rises &= bool((values[1:] >= values[:-1]).all())
+        falls &= bool((values[1:] <= values[:-1]).all())
+        if not (rises or falls):
+            return False
+    return bool(before[0] != first)
 
 
 def _of_classes(counts: Counter[int], store: SampleStore) -> Table:

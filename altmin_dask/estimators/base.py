@@ -281,7 +281,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             raw = open_samples(X, y, sample_weight, None if known is None else known.preparation)
             self._learn_features(X, prod(raw.x_shape), reset=not begun)
             if raw.rows < 2 and not partial:
-                raise DataError("X has 1 sample; training needs at least 2")
+                some = "1 sample" if raw.rows else "no samples"
+                raise DataError(f"X has {some}; training needs at least 2")
             store = store_at(X)
             given = store if y is None and sample_weight is None else None
         else:

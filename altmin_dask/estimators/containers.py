@@ -33,7 +33,9 @@ def _unless_lazy(wrapped: Callable[..., Any]) -> Callable[..., Any]:
             return wrapped(self, X, *arguments, **options)
         found = plain(self, X, *arguments, **options)
         return (
-            _framed(self, found) if isinstance(found, da.Array) and _asked_for(self) != "default" else found
+            _framed(self, found, X)
+            if isinstance(found, da.Array) and _asked_for(self) != "default"
+            else found
         )
 
     return method
@@ -44,8 +46,9 @@ def _asked_for(estimator: Any) -> str:
     return str(own.get("transform", get_config()["transform_output"]))
 
 
-def _framed(estimator: Any, values: da.Array) -> Any:
+def _framed(estimator: Any, values: da.Array, X: Any) -> Any:
+    """A frame of dask, whose rows are named as those of X, if that is one: what is put side by side goes by them."""
     import dask.dataframe as dd
 
     names = [str(name) for name in estimator.get_feature_names_out()]
-    return dd.from_dask_array(values, columns=names)
+    return dd.from_dask_array(values, columns=names, index=X.index if hasattr(X, "npartitions") else None)

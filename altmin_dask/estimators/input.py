@@ -360,7 +360,7 @@ def _read_dask(array: da.Array, label: str) -> RowReader:
     def computed() -> Iterator[Array]:
         for numbers in _batches(array.chunks[0], AT_ONCE // row_bytes):
             for block in compute(*(array.blocks[number] for number in numbers)):
-                yield np.asarray(unmasked(block, label))
+                yield block.toarray() if issparse(block) else np.asarray(unmasked(block, label))
 
     return RowReader(label, array.shape, array.dtype, lambda rows: regrouped(computed(), rows))
 

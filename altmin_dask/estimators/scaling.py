@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import dask.array as da
@@ -12,6 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.containers import lazy_stays_lazy
 from altmin_dask.estimators.input import as_dask, check_columns, is_lazy
+from altmin_dask.types import Array
+
+_LEARNT = ("mean_", "var_", "scale_", "n_samples_seen_")
 
 
 @lazy_stays_lazy
@@ -62,14 +68,44 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         if not is_lazy(X):
             fitted: Self = super().fit(X, y, sample_weight)
             return fitted
-        if sample_weight is not None:
-            raise DataError("sample_weight needs samples in memory; these are lazy, leave it out")
-        self._reset()
+        _refuse_weights(sample_weight)
         x = as_dask(X)
-        for block in x.blocks:
-            self.partial_fit(block.compute())
+        found = self._over(preprocessing.StandardScaler(with_mean=self.with_mean, with_std=self.with_std), x)
+        self._reset()  # what was fitted before is there until all is read
+        self.__dict__ |= found
+        self.__dict__.pop("feature_names_in_", None)
         check_columns(self, X, x.shape[1], reset=True)
         return self
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Go on with more samples, whose columns are named and ordered as they were; arguments as of `fit`."""
+        if not is_lazy(X):
+            fitted: Self = super().partial_fit(X, y, sample_weight)
+            return fitted
+        if not hasattr(self, "scale_"):
+            return self.fit(X, y, sample_weight)
+        _refuse_weights(sample_weight)
+        x = as_dask(X)
+        check_columns(self, X, x.shape[1], reset=False)
+        self.__dict__ |= self._over(self._plain(), x)
+        return self
+
+    @staticmethod
+    def _over(plain: preprocessing.StandardScaler, x: da.Array) -> dict[str, Any]:
+        """What a scaler of scikit-learn has learnt when it has gone on over all blocks, of which some may be empty."""
+        for block in x.blocks:
+            values = block.compute()
+            if len(values):
+                plain.partial_fit(values)
+        check_is_fitted(plain, msg="X has no samples; give one or more")
+        learnt = {name: getattr(plain, name) for name in _LEARNT}
+        return learnt | {"n_features_in_": plain.n_features_in_}
+
+    def _plain(self) -> preprocessing.StandardScaler:
+        """The same as scikit-learn's, for blocks, which have no names."""
+        plain = preprocessing.StandardScaler(with_mean=self.with_mean, with_std=self.with_std)
+        plain.__dict__ |= {name: copy.copy(getattr(self, name)) for name in (*_LEARNT, "n_features_in_")}
+        return plain.set_output(transform="default")
 
     def transform(self, X: Any, copy: bool | None = None) -> Any:
         """Scale samples (rows, features), whose columns are named and ordered as they were; lazy where X is."""
@@ -88,9 +124,16 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         check_is_fitted(self)
         if name == "transform":  # what comes back has no names
             check_columns(self, X, x.shape[1], reset=False)
-        plain = preprocessing.StandardScaler(with_mean=self.with_mean, with_std=self.with_std)
-        other = ("feature_names_in_", "_sklearn_output_config")
-        plain.__dict__ |= {key: value for key, value in self.__dict__.items() if key not in other}
-        plain.set_output(transform="default")  # of a block
         dtype = x.dtype if x.dtype in (np.float32, np.float16) else np.dtype(np.float64)
-        return da.map_blocks(getattr(plain, name), x, dtype=dtype, meta=np.empty((0, 0), dtype))
+        scaled = partial(_scaled, getattr(self._plain(), name), dtype)
+        return da.map_blocks(scaled, x, dtype=dtype, meta=np.empty((0, 0), dtype))
+
+
+def _scaled(method: Callable[[Array], Array], dtype: np.dtype[Any], block: Array) -> Array:
+    """A block that is scaled; an empty one scikit-learn would refuse."""
+    return method(block) if len(block) else block.astype(dtype)
+
+
+def _refuse_weights(sample_weight: Any) -> None:
+    if sample_weight is not None:
+        raise DataError("sample_weight needs samples in memory; these are lazy, leave it out")

@@ -94,6 +94,10 @@ def test_types_at_prediction_follow_the_training_data(tmp_path):
     assert whole(open_source(tmp_path / "n.csv", like=how))[1] is None
     for line, words in (
         ("soon,2,1,u", r"has text \('soon', …\) in the column 'd', which has dates"),
+        (
+            "2024-01-03,2,7,u\n2024-01-03,2,n.a,u",
+            r"has text \('n\.a', …\) in the column 'b', which has numbers",
+        ),
         ("2024-01-03,2,many,u", r"has text \('many', …\) in the column 'b', which has numbers"),
         (
             "2024-01-03,2,,u",

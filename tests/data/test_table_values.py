@@ -349,6 +349,24 @@ def test_ingest_tells_what_it_did(altmin, tmp_path):
     assert "as wide as" not in altmin(*words, "--standardize").out
 
 
+@pytest.mark.parametrize(
+    "target", [[0] * 10 + [1] * 10, list(np.arange(20.0, 0, -1) / 3), ["a"] * 15 + ["b"] * 5]
+)
+def test_ingest_tells_of_rows_that_are_sorted_and_stay_so(target, altmin, tmp_path):
+    """In chunks, too; not where they are shuffled, nor where they are not sorted, or all the same."""
+    words, told = (
+        ("ingest", "t.csv", "t.zarr", "--overwrite", "--chunk-rows", "6"),
+        "rows are sorted by the target",
+    )
+    frame = pd.DataFrame({"x": np.arange(20) % 7, "y": target})
+    frame.to_csv("t.csv", index=False)
+    assert told in altmin(*words, "--no-shuffle").out
+    assert told not in altmin(*words).out
+    for other in (target[::2] + target[1::2], target[:1] * 20):
+        frame.assign(y=other).to_csv("t.csv", index=False)
+        assert told not in altmin(*words, "--no-shuffle").out
+
+
 @pytest.mark.parametrize(("word", "said"), [("?", r"'\?' in 8 rows"), ("n.d.", r"'n\.d\.' in 8 rows")])
 def test_numbers_that_are_text_because_of_a_word_are_told_of(word, said, altmin, tmp_path):
     """A column of numbers with a marker for missing values that pandas does not know would be one-hot in silence."""

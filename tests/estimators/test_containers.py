@@ -7,11 +7,13 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+from dask import delayed
 from sklearn import config_context
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler as Plain
 
 from altmin_dask import AltMinAutoencoder, AltMinClassifier, StandardScaler
+from altmin_dask.errors import DataError
 
 RNG = np.random.default_rng(0)
 FRAME = pd.DataFrame(RNG.normal(size=(90, 3)) * [1, 10, 100] + [0, 5, 50], columns=["a", "b", "c"])
@@ -60,3 +62,60 @@ def test_set_output_leaves_lazy_samples_lazy():
     encoder.set_output(transform="pandas")
     np.testing.assert_allclose(codes.compute(), encoder.transform(scaler.transform(FRAME)), rtol=1e-9)
     assert isinstance(encoder.fit_transform(frame), dd.DataFrame)
+
+
+def test_frames_keep_the_names_of_rows():
+    """What is put beside the samples goes by them."""
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    frame = pd.DataFrame(x, columns=list("abc"), index=np.arange(100, 160))
+    lazy = dd.from_pandas(frame, npartitions=3)
+    for kind in (StandardScaler(), AltMinAutoencoder(2, max_sweeps=1, random_state=0)):
+        codes = kind.set_output(transform="pandas").fit(frame).transform(lazy)
+        pd.testing.assert_frame_equal(codes.compute(), kind.transform(frame), check_exact=False)
+
+
+def with_empty_parts(frame):
+    parts = [frame.iloc[:0], frame.iloc[:50], frame.iloc[50:50], frame.iloc[50:]]
+    return dd.from_delayed([delayed(part) for part in parts], meta=frame.iloc[:0])
+
+
+def test_the_scaler_passes_over_empty_parts():
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=list("abc"))
+    wanted, scaler = StandardScaler().fit(frame), StandardScaler().fit(with_empty_parts(frame))
+    np.testing.assert_allclose(scaler.mean_, wanted.mean_, atol=1e-14)
+    np.testing.assert_allclose(
+        scaler.transform(with_empty_parts(frame)).compute(), wanted.transform(frame), atol=1e-14
+    )
+    with pytest.raises(ValueError, match="X has no samples"):
+        StandardScaler().fit(dd.from_pandas(frame.iloc[:0], npartitions=1))
+
+
+def test_a_scaler_is_as_before_until_it_is_fitted():
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=list("abc"))
+
+    def damaged(part):
+        if len(part) and part.index[0] > 20:
+            raise OSError("lost")
+        return part * 5
+
+    scaler = StandardScaler().fit(frame)
+    before = scaler.transform(frame)
+    lost = dd.from_pandas(frame, npartitions=3).map_partitions(damaged, meta=frame.iloc[:0])
+    for fit in (scaler.fit, scaler.partial_fit):
+        with pytest.raises(OSError, match="lost"):
+            fit(lost)
+        np.testing.assert_array_equal(scaler.transform(frame), before)
+
+
+def test_a_scaler_goes_on_with_the_same_columns_only():
+    """Block by block, as in memory."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=list("abc"))
+    first, rest = frame.iloc[:20], dd.from_pandas(frame.iloc[20:] + 3, npartitions=2)
+    wanted = StandardScaler().fit(first).partial_fit(frame.iloc[20:] + 3)
+    scaler = StandardScaler().fit(first).partial_fit(rest)
+    np.testing.assert_allclose(scaler.scale_, wanted.scale_, rtol=1e-12)
+    np.testing.assert_allclose(StandardScaler().partial_fit(rest).mean_, rest.mean().compute(), rtol=1e-12)
+    with pytest.raises(ValueError, match="must be in the same order"):
+        scaler.partial_fit(rest[["b", "a", "c"]])
+    with pytest.raises(DataError, match="sample_weight needs samples in memory"):
+        scaler.partial_fit(rest, sample_weight=np.ones(40))

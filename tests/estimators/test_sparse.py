@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 from scipy import sparse
@@ -92,3 +93,13 @@ def test_weights_of_other_shapes_are_refused():
         da.from_array(DENSE, chunks=(100, 8)), REAL, sample_weight=da.ones((300, 1))
     )
     assert lazy.n_outputs_ == 1
+
+
+def test_dask_arrays_of_sparse_blocks():
+    """As scikit-learn's vectorizers make them, a part at a time."""
+    x = sparse.random(60, 5, 0.4, random_state=0, format="csr")
+    y = np.asarray(x.sum(axis=1)).ravel() > 1
+    lazy = da.from_array(x.toarray(), chunks=(20, 5))
+    model = AltMinClassifier(3, max_sweeps=2, random_state=0)
+    wanted = model.fit(lazy, y).predict_proba(x)
+    np.testing.assert_array_equal(model.fit(lazy.map_blocks(sparse.csr_matrix), y).predict_proba(x), wanted)

@@ -12,6 +12,7 @@ import numpy as np
 from altmin_dask.data.tables.kinds import undated
 from altmin_dask.data.tables.parts import Table, readable
 from altmin_dask.data.tables.survey import Survey
+from altmin_dask.data.tables.values import is_number
 from altmin_dask.errors import AltMinWarning, DataError
 
 MANY_NUMBERS = 10
@@ -138,7 +139,7 @@ def _of_dates(counts: Counter[str]) -> str | None:
 
 def _of_words(counts: Counter[str]) -> str | None:
     """Numbers, but for some words, which may well stand for missing values."""
-    words = {value: rows for value, rows in counts.items() if not _is_number(value)}
+    words = {value: rows for value, rows in counts.items() if not is_number(value)}
     rows = sum(words.values())
     if len(counts) - len(words) <= MANY_NUMBERS or 2 * rows > sum(counts.values()):
         return None
@@ -151,8 +152,8 @@ def _of_words(counts: Counter[str]) -> str | None:
 
 def _of_numbers(counts: Counter[str]) -> str | None:
     """Numbers with separators, signs of percent or of money."""
-    likely = [value for value in counts if _NUMBER_LIKE.fullmatch(value) and not _is_number(value)]
-    numbers = [value for value in counts if _is_number(value)]
+    likely = [value for value in counts if _NUMBER_LIKE.fullmatch(value) and not is_number(value)]
+    numbers = [value for value in counts if is_number(value)]
     if len(likely) < 2 or not _most([*likely, *numbers], counts):
         return None
     shown = {value: counts[value] for value in likely}
@@ -194,11 +195,3 @@ def _listed(counts: dict[str, int]) -> str:
 
 def _rows(count: int) -> str:
     return f"{count} row{'s' if count > 1 else ''}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text  # which only Python takes for one

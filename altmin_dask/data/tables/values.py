@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 DAY_US = 86_400_000_000
 
 
+def is_number(text: str) -> bool:
+    """Whether text is a number as it is written in a table."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text  # which only Python takes for one
+
+
 def numbers(values: pd.Series[Any], where: str) -> Array:
     """Numbers in float64, NaN for missing ones, (rows,).
 
@@ -117,8 +126,11 @@ def other(values: pd.Series[Any], known: str, where: str) -> DataError:
     is_now = (
         "numbers" if not kind & ~NUMBERS else {DAY: "dates", MOMENT: "dates", LIST: "lists"}.get(kind, "text")
     )
-    some = values.dropna()
-    shown = f" ({some.iloc[0]!r}, …)" if is_now == "text" else ""
+    some = list(values.dropna())
+    odd = next(
+        (each for each in some if known != "numbers" or not is_number(str(each))), some[0] if some else None
+    )
+    shown = f" ({odd!r}, …)" if is_now == "text" else ""
     return DataError(
         f"{where} has {is_now}{shown} in the column {values.name!r}, which has {known} in the data for training"
     )
