@@ -66,7 +66,7 @@ def unmasked(values: Any, label: str) -> Any:
         If one is.
     """
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        count = int(np.ma.count_masked(values))
+        count = int(np.count_nonzero(values.mask))
         raise DataError(
             f"{label} has {count} masked value{'s' if count > 1 else ''}; leave such rows out, or fill them in "
             "(filled())"

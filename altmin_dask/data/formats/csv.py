@@ -234,7 +234,7 @@ class CsvFile:
             len(names) == 1
             and len(lines) == 2
             and not self._sep_given
-            and (sign := _rare_sign(*names, lines[1][0]))
+            and (sign := _rare_sign(names[0], lines[1][0]))
         ):
             raise DataError(
                 f"{self.path} has a single column, {names[0]!r}, with {sign!r} in every line; write it with commas "

@@ -84,7 +84,7 @@ def check_names(table: Table, name: str, survey: Survey) -> None:
     DataError
         If the names of all columns that are read stand in a row once more.
     """
-    own = [column for column in survey.columns if survey.counts.get(column, {}).get(column, 0)]
+    own = [column for column in survey.columns if survey.counts.get(column, Counter())[column]]
     if not own:
         return
     if len(own) == len(survey.columns) and (row := _row_of_names(table, name, own)) is not None:
