@@ -81,8 +81,7 @@ def ingest(
     >>> store.x.shape, store.y.shape, store.n_chunks
     ((1437, 8, 8), (1437,), 8)
     """
-    _check(source, scale, chunk_rows, dtype, standardize)
-    source = padded_with_zeros(source)
+    source = _checked(source, scale, chunk_rows, dtype, standardize)
     source = standardized(source) if standardize else source
     location = locate(dest)
     rows = min(chunk_rows or default_chunk_rows(source.rows, source.x_shape, dtype), source.rows)
@@ -92,7 +91,8 @@ def ingest(
     return SampleStore.open(location)
 
 
-def _check(source: Source, scale: float, chunk_rows: int | None, dtype: str, standardize: bool) -> None:
+def _checked(source: Source, scale: float, chunk_rows: int | None, dtype: str, standardize: bool) -> Source:
+    """The source, if it can be written like that; what stands behind the ends of sequences is no number."""
     check_shapes(source)
     if not (math.isfinite(scale) and scale > 0):
         raise ConfigError(f"scale is {scale}; x can only be divided by a finite number above 0")
@@ -102,6 +102,7 @@ def _check(source: Source, scale: float, chunk_rows: int | None, dtype: str, sta
         raise ConfigError(f"dtype is {dtype}; samples are stored as float32 or float64")
     if standardize and scale != 1:
         raise ConfigError(f"scale is {scale}, which standardize finds by itself; leave one of them out")
+    return padded_with_zeros(source)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import _num_samples, check_array, check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from altmin_dask import runs
 from altmin_dask.data.ingest import ingest
@@ -340,13 +340,6 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
             unmasked(given, "sample_weight"), ensure_2d=False, dtype=np.float64, input_name="sample_weight"
         )
         return column_of(sliced(checked, "sample_weight"))
-
-    def _to_compare(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Array | None]:
-        """Targets and weights in memory, as scikit-learn's scores take them: weights may be a column, as in `fit`."""
-        unmasked(y, "y")
-        if sample_weight is None:
-            return y, None
-        return y, everything(self._weights(sample_weight, _num_samples(X)))
 
     def _check_numbers(self, X: Any, y: Any = None) -> None:
         """Refuse sequences, and whole numbers that are too large, before they are rounded."""

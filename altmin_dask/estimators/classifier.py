@@ -15,7 +15,7 @@ from altmin_dask.estimators.dense import DenseEstimator
 from altmin_dask.estimators.explained import refuse_one_hot
 from altmin_dask.estimators.input import is_lazy, plain_text
 from altmin_dask.estimators.parameters import parameter, parametrized
-from altmin_dask.estimators.scoring import lazy_accuracy
+from altmin_dask.estimators.scoring import in_memory, lazy_accuracy
 from altmin_dask.estimators.targets import (
     announced,
     classes_from_json,
@@ -148,7 +148,7 @@ class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
         """
         y = plain_text(y)
         if not is_lazy(X):
-            return float(super().score(X, *self._to_compare(X, y, sample_weight)))
+            return float(super().score(X, *in_memory(self, X, y, sample_weight)))
         if sample_weight is not None:
             raise DataError("sample_weight needs samples in memory; these are lazy, leave it out")
         return lazy_accuracy(*self._lazy_pair(X, y, self._forward(classes=self.classes_)))

@@ -14,7 +14,7 @@ from altmin_dask.errors import DataError
 from altmin_dask.estimators.dense import DenseEstimator
 from altmin_dask.estimators.input import check_numbers, is_lazy
 from altmin_dask.estimators.parameters import LossParameters, parametrized
-from altmin_dask.estimators.scoring import lazy_r2
+from altmin_dask.estimators.scoring import in_memory, lazy_r2
 from altmin_dask.estimators.targets import as_floats
 
 
@@ -113,7 +113,7 @@ class AltMinRegressor(RegressorMixin, DenseEstimator, LossParameters):  # type: 
             Weights (rows,); only for samples in memory.
         """
         if not is_lazy(X):
-            return float(super().score(X, *self._to_compare(X, y, sample_weight)))
+            return float(super().score(X, *in_memory(self, X, y, sample_weight)))
         if sample_weight is not None:
             raise DataError("sample_weight needs samples in memory; these are lazy, leave it out")
         return lazy_r2(*self._lazy_pair(X, y, self._forward(flat=self._flat)))

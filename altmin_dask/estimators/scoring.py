@@ -7,8 +7,20 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from dask.base import compute
+from sklearn.utils.validation import _num_samples
 
+from altmin_dask.data.readers import unmasked
 from altmin_dask.errors import DataError
+from altmin_dask.estimators.recent import everything
+from altmin_dask.types import Array
+
+
+def in_memory(estimator: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Array | None]:
+    """Targets and weights as scikit-learn's scores take them; weights may be a column, as those that are fitted."""
+    unmasked(y, "y")
+    if sample_weight is None:
+        return y, None
+    return y, everything(estimator._weights(sample_weight, _num_samples(X)))
 
 
 def check_labels_alike(y: np.dtype[Any], classes: np.dtype[Any]) -> None:

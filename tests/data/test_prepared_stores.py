@@ -264,7 +264,9 @@ def test_columns_that_are_named_beside_like_are_heeded(altmin, table):
     assert made() == [0, 1, 0]
     assert made("--x", "b, a, t", "--y", "z") == [1, 1, 0]
     refused(made("--x", "a,w"), "leave out the choice of a,w")
-    refused(made("--y", "y,z"), "y, z of t.csv cannot be the targets, which are 1 in the samples for training: y")
+    refused(
+        made("--y", "y,z"), "y, z of t.csv cannot be the targets, which are 1 in the samples for training: y"
+    )
     refused(made("--y", "w"), "has '7' in the column 'w', which the data for training had not")
     refused(made("--y", "b"), "the column 'b' of t.csv is named twice")
     ingest(open_source("t.csv", x="a,b"), "none.zarr")  # has no targets, and those that are named are taken
