@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 
 import dask
 import dask.dataframe as dd
@@ -237,6 +238,9 @@ def test_lists_of_one_length_are_numbers_side_by_side(tmp_path, monkeypatch):
     source = open_source(tmp_path / "t.parquet")
     assert source.preparation.names == ["v[0]", "v[1]", "v[2]"]
     assert whole(source)[0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    decimals = pa.array([[Decimal("1.25"), Decimal("97.4")], [Decimal("-3"), Decimal("0.5")]])
+    pq.write_table(pa.table({"v": decimals}), tmp_path / "d.parquet")
+    assert whole(open_source(tmp_path / "d.parquet"))[0].tolist() == [[1.25, 97.4], [-3, 0.5]]
     for values, words in (
         ([[1, 2], [3]], "lists of 1 and 2 values in the column 'v'"),
         ([["a"], ["b"]], "lists in the column 'v' that are not of numbers"),

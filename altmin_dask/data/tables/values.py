@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,6 +113,8 @@ def lists(values: pd.Series[Any], size: int | None, where: str) -> Array:
         rows = np.array([np.asarray(each) for each in given])
     except ValueError:  # of lists in lists that differ
         rows = np.array(None, object)
+    if rows.ndim == 2 and rows.dtype.kind == "O" and all(isinstance(each, Decimal) for each in rows.flat):
+        rows = rows.astype(np.float64)
     if rows.ndim != 2 or rows.dtype.kind not in "biuf" or not rows.shape[1]:
         raise DataError(
             f"{where} has lists in the column {values.name!r} that are not of numbers; give lists of numbers"
