@@ -269,8 +269,10 @@ def test_columns_that_are_named_beside_like_are_heeded(altmin, table):
     )
     refused(made("--y", "w"), "has '7' in the column 'w', which the data for training had not")
     refused(made("--y", "b"), "the column 'b' of t.csv is named twice")
-    ingest(open_source("t.csv", x="a,b"), "none.zarr")  # has no targets, and those that are named are taken
-    assert made("--like", "none.zarr", "--y", "z") == [1, 1, 0]
+    (table / "n.csv").write_text("a,b\n1,50\n3,20\n")  # has no targets, and those that are named are taken
+    ingest(open_source("n.csv"), "none.zarr")
+    assert made("--like", "none.zarr", "--y", "w") == [7, 8, 9]
+    refused(made("--like", "none.zarr", "--y", "z"), "text")
 
 
 @pytest.mark.parametrize(("names", "accuracy"), [([], 1.0), (["--y", "z"], 2 / 3)])
