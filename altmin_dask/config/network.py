@@ -89,7 +89,8 @@ class NetworkTable(Table):
         ]
         | None
     ) = None
-    """One for all hidden layers, or one for each; by default sigmoid, and tanh in recurrent networks."""
+    """One for all hidden layers, or one for each; by default relu, tanh in recurrent networks, and sigmoid in
+    auto-encoders."""
     output_activation: OutputName | None = None
     """Of the outputs; by default the loss's own (identity, sigmoid or softmax), and sigmoid for auto-encoders by the
     squared loss, whose samples are then in [0, 1]."""
@@ -150,7 +151,7 @@ class NetworkTable(Table):
     def hidden_activation(self) -> str | list[str]:
         """One activation, or one for each hidden layer."""
         if self.activation is None:
-            return "tanh" if self.recurrent else "sigmoid"
+            return "tanh" if self.recurrent else "sigmoid" if self.target == "inputs" else "relu"
         return self.activation if isinstance(self.activation, str) else list(self.activation)
 
     @property

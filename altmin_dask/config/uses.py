@@ -165,7 +165,7 @@ DIFFERENCES: Mapping[str, tuple[Difference, ...]] = MappingProxyType(
         ),
         "network.activation": (
             Difference("sigmoid", ("autoencoder",), "the same, written out"),
-            Difference("relu", ("classifier", "regressor"), "that of scikit-learn's own networks"),
+            Difference("relu", ("classifier", "regressor"), "the same, written out"),
             Difference("tanh", _RECURRENT, "the same, written out"),
         ),
         "network.output_activation": (

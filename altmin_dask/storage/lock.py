@@ -47,13 +47,14 @@ class RunLock:
         if not self.usable:
             raise ExistsError(f"{self.file} is no lock of a run; move it away, or give another --run")
         lock = FileLock(self.file, blocking=False)
-        try:
-            with making(self.file):
+        with making(self.file):
+            try:
                 lock.acquire()
-        except Timeout:
-            raise ExistsError(
-                f"another process is training in run folder {self.file.parent}; wait for it, or give another --run"
-            ) from None
+            except Timeout:
+                raise ExistsError(
+                    f"another process is training in run folder {self.file.parent}; wait for it, or give another "
+                    "--run"
+                ) from None
         try:
             yield
         finally:

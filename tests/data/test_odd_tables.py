@@ -248,6 +248,9 @@ def test_names_that_are_a_row_are_noticed(tmp_path):
         AltMinWarning, match="has 'red' among the values of the column 'red'; if its first line"
     ):
         open_source(tmp_path / "t.csv")
+    for text in ("a,y\n1,y\n2,n\n3,y\n", "size,y\nlarge,y\nsmall,n\n"):
+        (tmp_path / "t.csv").write_text(text)  # a value that is called as its column
+        assert open_source(tmp_path / "t.csv").rows == text.count("\n") - 1
 
 
 @pytest.mark.parametrize("column", ["a", "y"])

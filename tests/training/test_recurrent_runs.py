@@ -203,7 +203,9 @@ def test_sequences_of_other_lengths_are_evaluated_and_predicted(altmin, tmp_path
     assert altmin("train", pipeline, "--run", "run").code == 0
     longer = RNG.normal(size=(30, 9, 3))
     y = (np.cumsum(longer[:, :, 0], axis=1) > 0).astype(np.int64)
-    foreign(tmp_path / "longer.zarr", longer, y)
+    place = foreign(tmp_path / "longer.zarr", longer, y)
+    refused(altmin("evaluate", "run", "longer.zarr"), "longer.zarr has none; give lengths")
+    zarr.open_group(place).create_array("lengths", data=np.full(30, 9), chunks=(16,))
     found = altmin("evaluate", "run", "longer.zarr", "--json")
     assert found.code == 0, found
     assert altmin("predict", "run", "longer.zarr", "out.zarr").code == 0

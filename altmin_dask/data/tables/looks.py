@@ -77,7 +77,10 @@ def warn_of_names(column: str, counts: Counter[str], name: str, *, stacklevel: i
 
 
 def check_names(table: Table, name: str, survey: Survey) -> None:
-    """Refuse rows that say what the columns are called; tell of columns with their own name among their values.
+    """Refuse rows that say what the columns are called; tell of names that are likely to be a row.
+
+    They are where all columns are text, as a number under a word is no name's, and most have their own name among
+    their values.
 
     Raises
     ------
@@ -92,6 +95,8 @@ def check_names(table: Table, name: str, survey: Survey) -> None:
             f"{name} has the names of its columns once more as a row ({table.where([row])}); leave such rows out, or, "
             "if its first line is a row, too, say by --csv header=false that there are no names"
         )
+    if not all(map(survey.counts.get, survey.columns)) or 2 * len(own) <= len(survey.columns):
+        return
     warnings.warn(
         f"{name} has {own[0]!r} among the values of the column {own[0]!r}; if its first line is a row and not names, "
         "say so by --csv header=false (data.csv of a pipeline)",
