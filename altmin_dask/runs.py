@@ -194,7 +194,7 @@ def _told(
     """Train, with all callbacks told of the start and of the end, whatever it is."""
     page = context.run.report / "performance.html"
     if context.stream is None or context.stream.state is None:  # once is enough
-        warn_of_scales(context.problem.train.store)
+        warn_of_scales(context.problem.train.store, sequences=context.pipeline.network.recurrent)
     trainer: Trainer | None = None
     try:
         trainer = Trainer(context, callbacks, initial)

@@ -10,7 +10,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.preprocessing import StandardScaler
 
-from altmin_dask import AltMinClassifier, AltMinRegressor
+from altmin_dask import AltMinClassifier, AltMinRecurrentClassifier, AltMinRegressor
 from altmin_dask.errors import AltMinWarning
 from altmin_dask.training.scales import far_off
 
@@ -43,6 +43,18 @@ def test_rare_values_and_constants_are_no_scale():
     assert far_off(RNG.normal(size=(1000, 2)) * [1, 100]) is not None
     assert far_off(RNG.normal(size=(1000, 4)) * [1, 100, 100, 100]) is not None  # the one may be what matters
     assert far_off(RNG.normal(size=(10, 3)) * [1, 1, 1e4]) is None  # of too few rows
+
+
+def test_sequences_have_the_columns_of_a_step():
+    """What fills them up is none of theirs."""
+    x = RNG.normal(size=(60, 5, 3))
+    lengths = RNG.integers(1, 6, 60)
+    x[np.arange(5) >= lengths[:, None]] = 1e3
+    quick = {"hidden_layer_sizes": 5, "max_sweeps": 1, "random_state": 0}
+    y = np.arange(60) % 2
+    AltMinRecurrentClassifier(**quick).fit(x, y, lengths=lengths)
+    with pytest.warns(AltMinWarning, match="column 2 of x"):
+        AltMinRecurrentClassifier(**quick).fit(x * [1, 1, 50], y, lengths=lengths)
 
 
 def test_estimators_and_the_command_line_tell_of_it(altmin, tmp_path):
