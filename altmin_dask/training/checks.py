@@ -105,6 +105,22 @@ def warn_of_constants(store: SampleStore, target: str, ranges: Summary) -> None:
         )
 
 
+def check_no_dates(store: SampleStore, target: str) -> None:
+    """Refuse dates as labels: each day would be a class, called by a number of days.
+
+    Raises
+    ------
+    DataError
+        If they are.
+    """
+    how = store.preparation
+    if target == "labels" and how is not None and how.target == "dates":
+        raise DataError(
+            f"the targets of {store.title} are dates, which are no classes; write what is meant as text, such as the "
+            "month, or train a regressor, which predicts days since 1970-01-01"
+        )
+
+
 def check_targets(
     network: Network,
     target: str,

@@ -22,6 +22,7 @@ from altmin_dask.training.checks import (
     check_alike,
     check_digits,
     check_layout,
+    check_no_dates,
     check_targets,
     computed_with,
     warn_of_constants,
@@ -80,6 +81,7 @@ def build_problem(
     """
     settings = pipeline.network
     target = settings.target
+    check_no_dates(train, target)
     summary = ranges_of(train, executor)
     outline = DatasetSpec.of(train, summary)
     classes = find_classes(settings, store_source(train).y, outline.classes, summary)
