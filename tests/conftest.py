@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -47,6 +48,15 @@ def pytest_report_header() -> list[str]:
         for blas in threadpool_info()
         if blas["user_api"] == "blas"
     ]
+
+
+# What is imported and collected, some millions of objects, stays: it is not gone through again and again for garbage.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 GENERATORS: dict[ModuleType, Any] = {}

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import typer.main
 import zarr
 
 from altmin_dask import cli
@@ -30,6 +32,8 @@ class Outcome(NamedTuple):
 
 
 Altmin = Callable[..., Outcome]
+COMMAND = cache(typer.main.get_command)
+"""The commands and their options, read from signatures once: a process of its own reads them once as well."""
 
 
 def run_here(*words: Any) -> int:
@@ -37,6 +41,7 @@ def run_here(*words: Any) -> int:
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["altmin", *map(str, words)])
+        patch.setattr(typer.main, "get_command", COMMAND)
         try:
             cli.main()
         except SystemExit as end:
