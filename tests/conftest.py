@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import dask
 import numpy as np
 import profiles  # noqa: F401 - registers them
 import pytest
@@ -49,6 +50,9 @@ def pytest_report_header() -> list[str]:
         if blas["user_api"] == "blas"
     ]
 
+
+# Workers of clusters of this process are forks of one that has imported Dask, as real ones import it each for itself.
+dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 
 # What is imported and collected, some millions of objects, stays: it is not gone through again and again for garbage.
 gc.disable()

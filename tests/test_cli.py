@@ -32,6 +32,7 @@ from altmin_dask.training.algorithms import restore
 # --- whole jobs
 
 
+@pytest.mark.slow
 def test_digits_from_ingest_to_resume(altmin, tmp_path):
     """The autoencoder, by way of stores."""
     for part in ("train", "test"):
@@ -116,7 +117,7 @@ def test_a_classifier_from_a_raw_source(altmin, tmp_path):
     assert altmin("train", file, "--run", "moved", "--resume", "--set", "training.max_sweeps=3").code == 0
 
 
-@pytest.mark.parametrize("columns", [None, 2])
+@pytest.mark.parametrize("columns", slow_but([2], [None, 2]))
 def test_a_regressor_from_npz(altmin, tmp_path, columns):
     y = X @ RNG.random(6) if columns is None else X @ RNG.random((6, columns))
     np.savez(tmp_path / "data.npz", samples=X, targets=y)

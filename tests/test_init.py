@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from choices import slow_but
 from command import LABELS, X, foreign, refused
 
 from altmin_dask.config import KINDS, load_pipeline
@@ -17,7 +18,7 @@ RNG = np.random.default_rng(4)
 SHORT = ("training.max_sweeps=1", "output.report=false")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(["autoencoder", "classifier", "recurrent_regressor"], KINDS))
 def test_what_is_written_runs(kind, altmin):
     done = altmin("init", kind)
     assert (done.code, done.err) == (0, "")

@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from choices import slow_but, taking_turns
 from command import LABELS, X, files_below, foreign, refused, run_here, write_pipeline
 
 from altmin_dask import outputs
@@ -108,8 +109,7 @@ def read(file):
     return found
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize(("ending", "name"), taking_turns(["csv", "parquet"], KINDS))
 def test_tables(ending, name, altmin, home, stores, tmp_path):
     """Exactly the numbers of the zarr store, in the order of the source."""
     table = expected(stores[name], name)
@@ -129,7 +129,7 @@ def test_tables(ending, name, altmin, home, stores, tmp_path):
     assert not [name for name in files_below(tmp_path) if "partial" in name]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", slow_but(["text", "two outputs", "autoencoder"], KINDS))
 def test_arrays(name, altmin, home, stores, tmp_path):
     assert altmin("predict", home / name, home / "new.csv", "p.npy").code == 0
     found, group = np.load("p.npy"), stores[name]
@@ -233,7 +233,7 @@ def test_columns_are_those_of_tables(altmin, trained, tmp_path):
         refused(altmin("predict", trained / "classifier", source, "p.csv", "--keep", "id"), "is no table")
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet", "npy"])
+@pytest.mark.parametrize("ending", slow_but(["csv", "npy"], ["csv", "parquet", "npy"]))
 def test_only_files_of_that_kind_are_replaced_and_only_when_asked(ending, altmin, home, tmp_path):
     run, new, dest = home / "text", home / "new.csv", f"p.{ending}"
     assert altmin("predict", run, new, dest).code == 0

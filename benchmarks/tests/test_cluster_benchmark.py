@@ -150,6 +150,7 @@ def check_curves(curves, step):
         np.testing.assert_allclose(visited, visited.round(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_pytorch_trains_from_altmins_weights(bench, in_threads, home, stores, capsys):
     start = start_of("table", stores, 1, home)
     with np.load(start) as file:
@@ -174,6 +175,7 @@ def test_two_processes_of_pytorch_share_the_rows(bench):
     assert found["others"] >= 0
 
 
+@pytest.mark.slow
 def test_a_local_cluster_tells_how_idle_its_workers_were(tiny, stores, tmp_path):
     found = train_ours("table", "local", 2, 1, 0.2, stores, tmp_path)
     assert found["curve"][-1][0] >= 0.2
@@ -184,6 +186,7 @@ def test_a_local_cluster_tells_how_idle_its_workers_were(tiny, stores, tmp_path)
     assert not (tmp_path / "run/report").exists()
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_its_last_threshold_is_met(in_threads):
     curve = in_threads["curve"]
     assert min(point[1] for point in curve) <= 1.25 < curve[0][1]

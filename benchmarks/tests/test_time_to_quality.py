@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import time_to_quality
 import zarr
+from choices import slow_but, taking_turns
 from contestants import alone, torch_model
 from quality_clock import AVERAGED, RAW, SPENT, Means, Run, kept_share, mix_arrays, mix_tensors
 from quality_data import FINAL, SEARCH, make_stores, pipeline_of, samples, starting_weights
@@ -150,9 +151,8 @@ def test_running_means_are_on_the_clock_of_the_averaged_weights_alone():
 # ---- equal starts
 
 
-@pytest.mark.parametrize("start", ["random", "whitened"])
-@pytest.mark.parametrize("task", ["tiny", "labelled"])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("task", "start"), taking_turns(["tiny", "labelled"], ["random", "whitened"]))
+@pytest.mark.parametrize("seed", slow_but([1], [0, 1]))
 def test_others_start_from_the_very_weights_that_the_engine_begins_with(stores, tmp_path, task, start, seed):
     spec = spec_of("adam", {"batch": 128, "rate": 1e-3}, task=task, start=start, seed=seed)
     given, seconds = starting_weights(spec, stores)

@@ -216,7 +216,7 @@ def test_samples_of_another_size_are_refused(case, fitted):
 
 
 @pytest.mark.parametrize("partial", [False, True])
-@every_estimator
+@some_estimators
 def test_a_training_that_fails_leaves_all_as_it_was(case, partial, monkeypatch):
     """Refitted to samples of other shapes and classes, and stopped where these are known already."""
     if partial and not hasattr(case.kind, "partial_fit"):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from choices import slow_but
 from command import refused
 
 from altmin_dask.data.formats import csv
@@ -25,7 +26,7 @@ def rows_of(source):
     return np.concatenate(x).tolist(), np.concatenate(y).tolist()
 
 
-@pytest.mark.parametrize("block", [1 << 20, 10])
+@pytest.mark.parametrize("block", slow_but([10], [1 << 20, 10]))
 @pytest.mark.parametrize(
     ("content", "words", "x"),
     [

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import zarr
+from choices import slow_but
 from command import LABELS, files_below, foreign, refused, write_pipeline
 from in_order import ingest
 
@@ -48,7 +49,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("command", ["train", "plan"])
+@pytest.mark.parametrize("command", slow_but(["train"], ["train", "plan"]))
 @pytest.mark.parametrize(("store", "setting", "sentence"), REFUSED)
 def test_settings_for_sources_do_not_go_with_stores(store, setting, sentence, command, altmin, stores):
     write_pipeline(stores / "p.toml", store, "classifier")
@@ -69,7 +70,7 @@ def test_nor_with_stores_for_validation(altmin, stores):
 @pytest.mark.parametrize(
     ("store", "settings"),
     [
-        ("scaled.zarr", {"scale": 255, "chunk_rows": 20}),
+        pytest.param("scaled.zarr", {"scale": 255, "chunk_rows": 20}, marks=pytest.mark.slow),
         ("scaled.zarr", {"scale": 255.0, "chunk_rows": "auto"}),
         ("standard.zarr", {"standardize": True}),
         ("foreign.zarr", {"scale": 1, "standardize": False}),
@@ -133,9 +134,9 @@ def test_what_is_divided_twice_is_recorded_as_that(altmin, stores):
 @pytest.mark.parametrize(
     "steps",
     [
-        ["--scale 255", "--standardize"],
+        pytest.param(["--scale 255", "--standardize"], marks=pytest.mark.slow),
         ["--standardize", "--scale 4"],
-        ["--standardize", "--standardize"],
+        pytest.param(["--standardize", "--standardize"], marks=pytest.mark.slow),
         ["--scale 255", "--standardize", "--scale 0.5", "--standardize"],
     ],
 )

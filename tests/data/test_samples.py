@@ -126,6 +126,7 @@ def test_default_chunk_rows_of_known_data():
 # --- memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_memory_is_bounded_by_the_chunk(tmp_path, dtype):
     """50 chunks of 1 MiB, out of a compressed file that would be 50 MiB."""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from choices import slow_but
 from command import LABELS, X, files_below, foreign, refused, write_pipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,7 +138,7 @@ def parts(run: Path) -> tuple[SampleStore, SampleStore]:
     return SampleStore.open(run / "data" / "train.zarr"), SampleStore.open(run / "data" / "validation.zarr")
 
 
-@pytest.mark.parametrize("kind", ["npz", "csv", "foreign.zarr", "own.zarr"])
+@pytest.mark.parametrize("kind", slow_but(["csv", "own.zarr"], ["npz", "csv", "foreign.zarr", "own.zarr"]))
 def test_a_run_holds_a_share_out(kind, altmin, tmp_path):
     x = X * 4 + np.arange(6)
     source = f"t.{kind}"

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from choices import slow_but
 from distributed import Client
 from sklearn.pipeline import make_pipeline
 
@@ -80,9 +81,10 @@ KINDS = [
     "path of a store, other labels",
     "path of a file",
 ]
+FEW = ["dask arrays", "dask frames", "zarr arrays", "path of a store, other labels", "path of a file"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(FEW, KINDS))
 def test_every_kind_of_input_trains_the_same_and_leaves_nothing(kind, wanted, tmp_path):
     x, y = lazy_inputs(tmp_path)[kind]
     scratch = tmp_path / "scratch"

@@ -11,6 +11,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from choices import taking_turns
 
 from altmin_dask import AltMinClassifier, AltMinRegressor, array_source
 from altmin_dask.errors import DataError
@@ -65,8 +66,10 @@ def test_nullable_columns_of_dask_are_numbers():
         AltMinClassifier(**FEW).fit(dd.from_pandas(numbers, npartitions=3), LABELS)
 
 
-@pytest.mark.parametrize("numbers", ["int64", "Int64", "float32", "double[pyarrow]"])
-@pytest.mark.parametrize("truth", ["bool", "boolean"])
+@pytest.mark.parametrize(
+    ("truth", "numbers"),
+    taking_turns(["bool", "boolean"], ["int64", "Int64", "float32", "double[pyarrow]"]),
+)
 def test_truth_values_beside_numbers_are_numbers(truth, numbers):
     mixed = pd.DataFrame({"a": pd.array(np.arange(400.0) % 5, numbers), "b": pd.array(LABELS > 0, truth)})
     fitted = AltMinClassifier(**FEW).fit(dd.from_pandas(mixed, npartitions=3), LABELS)

@@ -14,6 +14,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import zarr
+from choices import slow_but
 from in_order import ingest
 from safetensors import safe_open
 
@@ -176,7 +177,7 @@ def test_scaled_images_are_raw_for_their_model(tmp_path):
     assert encoder.score(x) == pytest.approx(encoder.score(normal.path))
 
 
-@pytest.mark.parametrize("kind", ["regressor", "classifier"])
+@pytest.mark.parametrize("kind", slow_but(["classifier"], ["regressor", "classifier"]))
 def test_runs_and_estimators_are_the_same(kind, altmin, home, tmp_path):
     """A run as an estimator, a saved estimator as a run's model, and the files they are exported to."""
     target = {"regressor": "price", "classifier": "buys"}[kind]

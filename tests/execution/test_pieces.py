@@ -133,7 +133,7 @@ def test_sums_are_the_same_bits_however_many_tasks_there_are(make_store, tmp_pat
 @pytest.mark.parametrize(
     "cluster",
     [
-        {"workers": 2},
+        pytest.param({"workers": 2}, marks=pytest.mark.slow),
         {"workers": 3},
         pytest.param({"kind": "local", "workers": 2, "dashboard": ":0"}, marks=pytest.mark.slow),
         pytest.param({"kind": "local", "workers": 3, "dashboard": ":0"}, marks=pytest.mark.slow),

@@ -121,7 +121,7 @@ def test_a_sweep_reads_x_y_and_z_once_and_writes_z_once(
     assert set(thrice) == {("read", "x"), ("read", "y"), ("read", "z"), ("written", "z")}
 
 
-@pytest.mark.parametrize("group_chunks", [1, 4])
+@pytest.mark.parametrize("group_chunks", slow_but([4], [1, 4]))
 @pytest.mark.parametrize("place", slow_but(["threads"], ["threads", "cluster"]))
 def test_increments_read_x_and_y_once(place, group_chunks, store, pipeline, monkeypatch, tmp_path):
     """Although a step has two parts, and the second asks for samples again."""

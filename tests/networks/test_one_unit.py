@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from choices import slow_but
 from zoo import (
     ACTIVATION_NAMES,
     NAIVE,
@@ -42,7 +43,7 @@ SIZES = [
 CONVERGED = NewtonSettings(cg_iterations=20)
 N = 9
 
-both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+both_dtypes = pytest.mark.parametrize("dtype", slow_but([np.float32], [np.float32, np.float64]))
 
 
 def doubled(case: Case) -> Case:

@@ -145,6 +145,7 @@ def test_no_layout_is_wrong(name):
     assert not wrong(getattr(np, name))
 
 
+@pytest.mark.slow
 def test_those_that_err_are_known():
     """Of all ufuncs of floats that NumPy has: the list of those that may not be used is as long as it has to be."""
     with np.errstate(all="ignore"):

@@ -13,6 +13,7 @@ from types import ModuleType
 import dask
 import numpy as np
 import pytest
+from choices import taking_turns
 from command import LABELS, Altmin, X, files_below, foreign, write_pipeline
 from dask.callbacks import Callback
 from hypothesis import given
@@ -196,8 +197,7 @@ def test_the_largest_chunk_is_the_last_that_fits(sizes, rows, threads, in_proces
 # --- tasks, disk and traffic, as they are
 
 
-@pytest.mark.parametrize("chunks", [1, 2, 4, 5, 8, 17, 64, 65])
-@pytest.mark.parametrize("split_every", [2, 4, 7])
+@pytest.mark.parametrize(("chunks", "split_every"), taking_turns([1, 2, 4, 5, 8, 17, 64, 65], [2, 4, 7]))
 def test_tasks_of_a_sweep_are_those_of_its_graph(make_store, chunks, split_every):
     network = dense_network([3, 2, 3])
     store = make_store(np.random.default_rng(0).random((2 * chunks, 3)), chunk_rows=2)

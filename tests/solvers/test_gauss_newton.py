@@ -156,7 +156,7 @@ def test_slopes_below_the_rounding_of_f_are_followed(curvature):
 
 @both_curvatures
 @smooth_pairings
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", slow_but([np.float32], [np.float32, np.float64]))
 @pytest.mark.parametrize("sizes", slow_but([(3, 2, 1)], [(4, 3), (5, 4, 3), (3, 2, 1)]))
 def test_nothing_is_shortened_at_a_minimum(sizes, loss, output, dtype, curvature):
     """F differs by rounding alone there, and one class, whose ℓ is exactly 0, leaves nothing but rounding."""

@@ -140,7 +140,9 @@ def test_residuals_formed_from_steps_are_those_of_z(curvature, steps):
     np.testing.assert_allclose(result.objective_after, case.f(result.end.z), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("loss", "output"), [("squared", "sigmoid"), ("cross_entropy", None)])
+@pytest.mark.parametrize(
+    ("loss", "output"), [pytest.param("squared", "sigmoid", marks=pytest.mark.slow), ("cross_entropy", None)]
+)
 def test_curvature_is_that_of_the_loss_in_z(loss, output):
     network, weights, x, y = problem(loss, output)
     repeats = 1500

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choices import slow_but
 from sklearn import metrics as oracle
 
 from altmin_dask.networks.builders import dense_network, recurrent_network
@@ -76,7 +77,7 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", slow_but(DTYPES[:1], DTYPES))
 @pytest.mark.parametrize("case", LABELS)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_classifiers(case, weighted, dtype):

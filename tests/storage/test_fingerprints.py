@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from choices import taking_turns
 from command import X, foreign
 
 from altmin_dask import runs
@@ -34,8 +35,7 @@ def theirs(folder: Path, x: np.ndarray) -> str:
     return str(foreign(folder, x))
 
 
-@pytest.mark.parametrize("make", [ours, theirs])
-@pytest.mark.parametrize("role", ["train", "validation"])
+@pytest.mark.parametrize(("make", "role"), taking_turns([ours, theirs], ["train", "validation"]))
 def test_a_run_is_not_resumed_with_samples_that_replaced_others(make, role, pipeline, tmp_path):
     paths = {name: make(tmp_path / f"{name}.zarr", X) for name in ("train", "validation")}
     data: dict[str, Any] = {"validation": paths["validation"]}

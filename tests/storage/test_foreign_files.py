@@ -88,8 +88,7 @@ STRAYS = [
 ]
 
 
-@pytest.mark.parametrize("kind", STRAYS)
-@pytest.mark.parametrize("command", ["ingest", "predict"])
+@pytest.mark.parametrize(("kind", "command"), taking_turns(STRAYS, ["ingest", "predict"]))
 def test_what_is_not_all_ours_is_not_overwritten(command, kind, altmin, trained, tmp_path):
     words = [
         command,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from choices import slow_but
 from command import LABELS, X, foreign, refused
 from places import (
     IN_TURN,
@@ -266,7 +267,9 @@ def interrupt(line: str) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("what", ["an array", "a group", "a file", "a folder"])
+@pytest.mark.parametrize(
+    "what", slow_but(["an array", "a folder"], ["an array", "a group", "a file", "a folder"])
+)
 def test_what_is_in_the_place_of_z_is_not_written_to(what, samples, make_store, pipeline, tmp_path):
     store = make_store(samples)
     training = {"schedule": "incremental", "max_sweeps": 1.0}

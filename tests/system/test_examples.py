@@ -168,6 +168,7 @@ def test_penalties_outliers(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["penalties_outliers.png"]
 
 
+@pytest.mark.slow
 def test_flights_train_from_a_raw_csv(tmp_path, monkeypatch, altmin):
     """In one command, after the example that makes the file."""
     done = run_script(EXAMPLES / "flights.py", "flights.csv", "1500", cwd=tmp_path)

@@ -13,6 +13,7 @@ from pathlib import Path
 import dask
 import numpy as np
 import pytest
+from choices import taking_turns
 from command import X, foreign, refused, start, write_pipeline
 from distributed import Client, LocalCluster
 from training_runs import sums_on_disk, train
@@ -59,8 +60,7 @@ def test_z_is_kept_once(pipeline, store, tmp_path):
         assert (state.algorithm_state.generations == 3).all()
 
 
-@pytest.mark.parametrize("schedule", ["batch", "incremental"])
-@pytest.mark.parametrize("harm", [flip, Path.unlink])
+@pytest.mark.parametrize(("schedule", "harm"), taking_turns(["batch", "incremental"], [flip, Path.unlink]))
 def test_damaged_z_is_made_anew(pipeline, store, tmp_path, schedule, harm):
     settings = {"schedule": schedule, "group_chunks": 2}
     run, _, before = train(pipeline(store.path, training={**settings, "max_sweeps": 2.0}), tmp_path / "run")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from choices import taking_turns
 from training_runs import train
 
 from altmin_dask.training.callbacks import Callback
@@ -29,8 +30,9 @@ class Watching(Callback):
         self.reasons.append(outcome.reason)
 
 
-@pytest.mark.parametrize("left", ["a record", "half a record"])
-@pytest.mark.parametrize("schedule", ["kfac", "incremental"])
+@pytest.mark.parametrize(
+    ("schedule", "left"), taking_turns(["kfac", "incremental"], ["a record", "half a record"])
+)
 def test_what_a_kill_left_of_a_record_is_gone_when_training_goes_on(
     schedule, left, samples, make_store, pipeline, tmp_path
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from choices import taking_turns
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,9 +26,11 @@ def rows_of(store, group: RowGroup) -> np.ndarray:
     return Samples(store, "inputs").arrays(group.chunks, "t", group.part)["x"].compute()[:, 0]
 
 
-@pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize(("rows", "chunk_rows", "size"), [(400, 20, 1), (401, 10, 2), (60, 30, 5), (7, 1, 3)])
-def test_every_row_is_in_one_group(rows, chunk_rows, size, shuffle, make_store):
+@pytest.mark.parametrize(
+    ("shape", "shuffle"), taking_turns([(400, 20, 1), (401, 10, 2), (60, 30, 5), (7, 1, 3)], [True, False])
+)
+def test_every_row_is_in_one_group(shape, shuffle, make_store):
+    rows, chunk_rows, size = shape
     store = make_store(np.arange(2.0 * rows).reshape(rows, 2), chunk_rows=chunk_rows, shuffle=shuffle)
     groups = groups_of(store, size, seed=0)
     seen = [rows_of(store, group) for group in groups]

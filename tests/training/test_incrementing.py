@@ -89,6 +89,7 @@ def test_weights_pass_through_a_bucket(store, pipeline, tmp_path, bucket):
     assert run.steps.startswith(bucket)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("commit_seconds", slow_but([0.0], [0.0, 1e9]))
 def test_resuming_equals_no_interruption(commit_seconds, store, pipeline, tmp_path, monkeypatch):
     """Bit for bit, wherever the run is cut and however often it commits."""

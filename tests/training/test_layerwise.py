@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from choices import taking_turns
 from training_runs import train
 from zoo import augmented
 
@@ -85,8 +86,9 @@ def test_the_same_bits_on_threads_and_a_cluster(store, pipeline, tmp_path, clust
         assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize("schedule", ["windows", "batch", "kfac"])
-@pytest.mark.parametrize("mu", [0.1, (5.0, 4.0, 3.0, 2.0)])
+@pytest.mark.parametrize(
+    ("schedule", "mu"), taking_turns(["windows", "batch", "kfac"], [0.1, (5.0, 4.0, 3.0, 2.0)])
+)
 def test_it_goes_with_every_schedule_and_penalty(schedule, mu, store, pipeline, tmp_path, monkeypatch):
     monkeypatch.setattr(initialization, "LAYER_STEPS", 3)
     training = {"schedule": schedule, "max_sweeps": 1.0}

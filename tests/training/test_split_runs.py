@@ -107,8 +107,7 @@ def test_sums_are_those_of_what_is_remembered_wherever_rho_has_moved(
         np.testing.assert_allclose(own, anew, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("target", [0.0, 1e3])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("target", "kind"), taking_turns([0.0, 1e3], KINDS))
 @pytest.mark.filterwarnings("ignore:.*there is nothing to learn from that")
 def test_samples_of_zeros_train(kind, target, make_store, pipeline, tmp_path):
     """At first every z is nought, and W moves all the same."""

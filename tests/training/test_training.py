@@ -27,7 +27,7 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize("schedule", slow_but(["incremental", "batch"], SCHEDULES))
+@pytest.mark.parametrize("schedule", slow_but(["incremental"], SCHEDULES))
 @pytest.mark.parametrize("kind", slow_but(["classifier"], ["autoencoder", "classifier", "regressor"]))
 def test_objective_never_rises(schedule, kind, samples, make_store, pipeline, tmp_path):
     """After every single group, F computed from z on disk has not risen, and is the one in the history."""
@@ -66,7 +66,9 @@ def weights_of(pipeline: Any, folder: Path, **options: Any) -> np.ndarray:
     return np.concatenate([w.ravel() for w in train(pipeline, folder, **options)[1].weights])
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [pytest.param("float32", 1e-5, marks=pytest.mark.slow), ("float64", 1e-10)]
+)
 def test_one_chunk_or_many_give_the_same_weights(dtype, tolerance, samples, make_store, pipeline, tmp_path):
     results = []
     for chunk_rows in (200, 64, 23):
@@ -118,6 +120,7 @@ def test_a_run_made_anew_in_the_same_place_is_another(samples, make_store, pipel
     assert np.array_equal(expected, weights_of(pipeline(store.path, training={"seed": 1}), tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_resuming_equals_no_interruption(samples, make_store, pipeline, tmp_path):
     """Bit for bit, the history included, wherever the run is cut."""
     store = make_store(samples)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choices import slow_but
 from command import Altmin, foreign, write_pipeline
 from training_runs import train
 
@@ -46,7 +47,7 @@ def settings(store: Path, **training: Any) -> Any:
     )
 
 
-@pytest.fixture(params=["shuffled", "as it is"])
+@pytest.fixture(params=slow_but(["shuffled"], ["shuffled", "as it is"]))
 def store(request: Any, tmp_path: Path) -> Path:
     """Of whole chunks a step, or of parts of all chunks; the last one is shorter."""
     place = tmp_path / "s.zarr"
