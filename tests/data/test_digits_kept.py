@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from choices import slow_but
 from command import foreign, refused, write_pipeline
 from in_order import ingest
 from written_files import csv, every_file, frame, npz, parquet
@@ -59,7 +60,7 @@ def test_ingest_keeps_all_digits_where_it_is_told_to(write, altmin, tmp_path):
     np.testing.assert_array_equal(store.y[:], Y)
 
 
-@pytest.mark.parametrize("write", [npz, csv, parquet])
+@pytest.mark.parametrize("write", slow_but([csv], [npz, csv, parquet]))
 def test_a_run_in_float64_ingests_its_sources_in_float64(write, altmin, tmp_path):
     source, _ = write(tmp_path, X, Y)
     settings = {"validation": source, "scale": 3.0, "shuffle": False}
@@ -160,7 +161,7 @@ def test_targets_with_an_offset_are_fitted_to_float64(altmin, tmp_path):
     assert dtype == np.float64
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", slow_but(["float64"], ["float32", "float64"]))
 def test_standardized_targets_with_an_offset_keep_it_in_predictions(dtype, altmin, tmp_path):
     error, stored = error_of(altmin, fit_line(tmp_path, dtype, standardize=True), tmp_path)
     assert error < (1e-4 if dtype == "float32" else 1e-8)

@@ -44,9 +44,14 @@ def test_labels_of_any_type_and_their_probabilities():
     assert (fitted.classes_[probabilities.argmax(axis=1)] == fitted.predict(X)).all()
 
 
-def test_pipeline_search_and_validation():
+@pytest.mark.slow
+def test_validation_of_a_pipeline():
     pipeline = make_pipeline(StandardScaler(), classifier())
     assert cross_val_score(pipeline, X, LABELS, cv=3).mean() > 0.85
+
+
+def test_search_over_a_pipeline():
+    pipeline = make_pipeline(StandardScaler(), classifier())
     search = GridSearchCV(
         pipeline,
         {"altminclassifier__hidden_layer_sizes": [(1,), (8,)], "altminclassifier__ridge": np.array([0.005])},

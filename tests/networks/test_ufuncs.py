@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from choices import slow_but
 
 import altmin_dask
 from altmin_dask.networks.activations import negated
@@ -140,7 +141,7 @@ def test_the_source_is_read():
     assert {"add", "subtract", "multiply", "divide"} <= found["in place"]
 
 
-@pytest.mark.parametrize("name", elementwise())
+@pytest.mark.parametrize("name", slow_but(used()["with out"] | used()["in place"], elementwise()))
 def test_no_layout_is_wrong(name):
     assert not wrong(getattr(np, name))
 

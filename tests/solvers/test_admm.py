@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from choices import taking_turns
 from sklearn.linear_model import Ridge
 from zoo import solve_layer
 
@@ -182,8 +183,7 @@ def test_rho_may_move_at_any_time(groups, changes):
         np.testing.assert_allclose(solved.weights[0], before, atol=3e-8)
 
 
-@pytest.mark.parametrize("groups", [1, 3])
-@pytest.mark.parametrize("kind", ["l1", "multipliers"])
+@pytest.mark.parametrize(("groups", "kind"), taking_turns([1, 3], ["l1", "multipliers"]))
 def test_balanced_rho_comes_to_rest_and_the_solution_is_that_of_the_convex_programme(kind, groups):
     """Softmax regression, whose z is no linear function of W."""
     cvxpy = pytest.importorskip("cvxpy")

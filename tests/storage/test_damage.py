@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from choices import slow_but
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_order import ingest
@@ -46,7 +47,7 @@ def read(path: Path, name: str, chunk: int) -> np.ndarray:
     return view.pieces[0].read()
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "zstd"])
+@pytest.fixture(scope="module", params=slow_but([True], [False, True]), ids=["plain", "zstd"])
 def store(request, tmp_path_factory) -> Path:
     return write(tmp_path_factory.mktemp("damage") / "s.zarr", request.param)
 
