@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from choices import slow_but
 from models import make_model
 from training_runs import train
 
@@ -203,11 +202,7 @@ def left_over(run: RunFolder) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "window",
-    slow_but(
-        ["the state is written"],
-        ["the model is written", "the state is written", "the settings are in place"],
-    ),
+    "window", ["the model is written", "the state is written", "the settings are in place"]
 )
 def test_a_cut_in_the_first_record(window, wanted, store, tmp_path, monkeypatch):
     """There is no model yet, or the right one."""
