@@ -177,6 +177,7 @@ def test_what_cannot_be_used_is_refused_by_its_name(call, words):
         call()
 
 
+@pytest.mark.slow
 def test_samples_are_held_out():
     held_out = {"early_stopping": True, "validation_fraction": 0.2}
     some = [classifier(**held_out, random_state=seed).fit(X, NAMES) for seed in range(4)]

@@ -162,7 +162,8 @@ def test_a_resumed_run_has_not_lost_the_time_before(name, store, pipeline, tmp_p
 
 
 @pytest.mark.usefixtures("slow_chunks")
-@pytest.mark.parametrize("max_staleness", slow_but([7], [0, 1, 7]))
+@pytest.mark.parametrize("max_staleness", [0, 1, 7])
+@pytest.mark.slow
 def test_the_limit_of_cpu_seconds_holds(max_staleness, store, pipeline, tmp_path, monkeypatch):
     """By the process's own clock; groups that are under way when it is reached are not thrown away."""
     watch = OwnClock(monkeypatch.setattr)
