@@ -36,6 +36,13 @@ def column(values, labels=(0, 1)):
         ),
         (["$1.50", "$2.50", "-$3"], "looks like numbers in the column 'a'"),
         (["1,5", "2,5", "3"], "looks like numbers in the column 'a'.*decimal=…"),
+        (["−1.5", "−2.5", "3"], "looks like numbers in the column 'a', as '−1.5', '−2.5' in 2 rows"),
+        (["'1.5'", "'2'", "'3'"], "looks like numbers in the column 'a'"),
+        (
+            [f"{number / 2} kg" for number in range(12)],
+            "numbers with 'kg' behind them in the column 'a', as .* in 12 rows: .*; write plain numbers",
+        ),
+        ([*map(str, range(20)), "١٢"], "numbers in the column 'a', but '١٢' in 1 row"),
         (
             ["01/13/2024", "02/14/2024"],
             "dates or times in the column 'a', but '01/13/2024', '02/14/2024' in 2 rows",
@@ -76,6 +83,7 @@ def test_what_text_looks_like_is_told(values, words, tmp_path):
         ["Q1/24", "Q2/24"],
         ["0x10", "0x11"],
         ["1_000", "2_000"],
+        ["7a", "7b", "8a", "12c"],
     ],
 )
 def test_other_text_is_not(values, tmp_path):

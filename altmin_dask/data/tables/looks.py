@@ -29,8 +29,10 @@ _DATE_LIKE = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _NUMBER_LIKE = re.compile(
-    r"\(?[-+]?[$€£¥]?\s?[-+]?(?:\d{1,3}(?:[,.' \u00a0\u202f]\d{3})+|\d+)(?:[.,]\d+)?\s?[%$€£¥]?\)?", re.ASCII
+    r"['\"]?\(?[-+−]?[$€£¥]?\s?[-+−]?(?:\d{1,3}(?:[,.' \u00a0\u202f]\d{3})+|\d+)(?:[.,]\d+)?\s?[%$€£¥]?\)?['\"]?",
+    re.ASCII,
 )
+_WITH_UNIT = re.compile(r"[-+−]?\d+(?:[.,]\d+)?\s?(?P<unit>[^\W\d_]{1,4}|°[CFK]?)")
 
 
 def warn_of_looks(column: str, counts: Counter[str], name: str, *, written: bool, stacklevel: int) -> None:
@@ -50,7 +52,7 @@ def warn_of_looks(column: str, counts: Counter[str], name: str, *, written: bool
         As of `warnings.warn`, for who calls this.
     """
     told = _of_truth(counts) or _of_dates(counts) or _of_words(counts) if written else _of_dates(counts)
-    for sentence in (told or _of_numbers(counts), _of_spelling(counts)):
+    for sentence in (told or _of_numbers(counts) or _of_units(counts), _of_spelling(counts)):
         if sentence is not None:
             warnings.warn(
                 f"{name} has {sentence.format(column=repr(column))}", AltMinWarning, stacklevel=stacklevel + 1
@@ -167,6 +169,23 @@ def _of_numbers(counts: Counter[str]) -> str | None:
         "its values are taken for text, one category each; write plain numbers in the table, or say how they are "
         "written by --csv thousands=… or decimal=… (data.csv of a pipeline)"
     )
+
+
+def _of_units(counts: Counter[str]) -> str | None:
+    """Numbers with the same unit behind them."""
+    units: defaultdict[str, list[str]] = defaultdict(list)
+    for value in counts:
+        if found := _WITH_UNIT.fullmatch(value):
+            units[found["unit"]].append(value)
+    for unit, values in units.items():
+        if len(values) > MANY_NUMBERS and _most(values, counts):
+            shown = {value: counts[value] for value in values}
+            return (
+                f"numbers with {unit!r} behind them in the column {{column}}, as {_listed(shown)} in "
+                f"{_rows(sum(shown.values()))}: all its values are taken for text, one category each; write plain "
+                "numbers in the table"
+            )
+    return None
 
 
 def _of_spelling(counts: Counter[str]) -> str | None:

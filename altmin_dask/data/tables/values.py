@@ -25,7 +25,7 @@ def is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return "_" not in text  # which only Python takes for one
+    return "_" not in text and text.isascii()  # or only Python takes it for one
 
 
 def numbers(values: pd.Series[Any], where: str) -> Array:
