@@ -88,7 +88,7 @@ def test_the_command_says_no_more_than_new_samples_do(how, altmin, tmp_path):
     np.savez(tmp_path / "new.npz", x=NEW, y=quadrant(NEW))
     assert altmin("ingest", "sorted.npz", "s.zarr", "--chunk-rows", 200, *words).code == 0
     training = {"schedule": schedule, "max_sweeps": 12, "evaluation_rows": 600}
-    network = {"hidden_layer_sizes": [16], "dtype": "float32"}
+    network = {"hidden_layer_sizes": [16], "activation": "sigmoid", "dtype": "float32"}
     write_pipeline(tmp_path / "p.toml", "s.zarr", "classifier", training=training, network=network)
     assert altmin("train", "p.toml", "--run", "run").code == 0
     told = read_records(RunFolder(tmp_path / "run"))[-1].nested_accuracy
