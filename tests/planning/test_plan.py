@@ -69,7 +69,7 @@ def test_measured_peaks_lie_within_half_of_the_projection_and_all_of_it(memory, 
 
 @pytest.mark.slow
 def test_measured_peaks_of_all_cases(memory):
-    """None is above its plan, ever; which peaks meet is chance, so that the highest of a few runs is what is planned."""
+    """None is above its plan. Which peaks meet is chance, so that the highest of a few runs is what is planned."""
     ratios = {name: [memory.compare(name)["ratio"]] for name in memory.CASES}
     for name, found in ratios.items():
         while max(found) < 0.5 and len(found) < 4:
