@@ -30,7 +30,6 @@ from altmin_dask.training.ending import ended_by
 from altmin_dask.training.problem import Problem, build_problem
 from altmin_dask.training.record import Record
 from altmin_dask.training.result import Result
-from altmin_dask.training.scales import warn_of_scales
 from altmin_dask.training.stores import open_stores
 from altmin_dask.training.trainer import Trainer
 from altmin_dask.types import Weights
@@ -117,7 +116,7 @@ def train(
     with _claimed(pipeline, run, resume), _opened(pipeline, run, scheduler, sharing) as executor:
         plan = plan or _checked_plan(pipeline, run, executor)
         publisher = Publisher(executor, plan, log)
-        problem = _open_problem(pipeline, run, executor, plan, log)
+        problem = _open_problem(pipeline, run, executor, plan, log, stream)
         context = RunContext(pipeline, problem, run, executor, stream, publisher.usage)
         return _told(context, Callbacks([publisher, *callbacks]), initial, log, measured=measured)
 
@@ -193,8 +192,6 @@ def _told(
 ) -> list[Record]:
     """Train, with all callbacks told of the start and of the end, whatever it is."""
     page = context.run.report / "performance.html"
-    if context.stream is None or context.stream.state is None:  # once is enough
-        warn_of_scales(context.problem.train.store, sequences=context.pipeline.network.recurrent)
     trainer: Trainer | None = None
     try:
         trainer = Trainer(context, callbacks, initial)
@@ -243,14 +240,19 @@ def _checked_plan(pipeline: Pipeline, run: RunFolder, executor: Executor | None 
 
 
 def _open_problem(
-    pipeline: Pipeline, run: RunFolder, executor: Executor, plan: Plan, log: Callable[[str], object]
+    pipeline: Pipeline,
+    run: RunFolder,
+    executor: Executor,
+    plan: Plan,
+    log: Callable[[str], object],
+    stream: Stream | None,
 ) -> Problem:
     """Open the stores, or make them, check that everything fits together, and write down what follows from it."""
     data = pipeline.data
     chunk_rows = plan.work.chunk_rows if data.chunk_rows == "auto" else data.chunk_rows
     train, validation = open_stores(pipeline, run.data, chunk_rows, plan.source)
     begun = run.manifest.resolved() if run.started else None
-    problem = build_problem(pipeline, train, validation, executor, plan.place, begun)
+    problem = build_problem(pipeline, train, validation, executor, plan.place, begun, stream=stream, log=log)
     _describe(pipeline, run, problem, executor, plan.place, log)
     _tell_of_idle_workers(problem, plan.place, log)
     return problem

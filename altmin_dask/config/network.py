@@ -100,6 +100,11 @@ class NetworkTable(Table):
     """How many classes a classifier tells apart; by default one more than the largest label for training."""
     dtype: Literal["float32", "float64"] = "float32"
     """In which is computed, and in which raw sources are ingested; a store has a dtype of its own (ingest --dtype)."""
+    standardize: Literal["auto", "none", "inputs", "targets", "both"] = "auto"
+    """What is shifted and divided by its mean and deviation as training reads it. The model has that in its weights: it
+    reads samples as they are, and losses are in their units. "auto" takes inputs whose columns are of very different
+    scale or lie far from 0, which pixels do not, and targets that are far from 0 or 1 in size. Not for auto-encoders,
+    which give back what they read: see data.standardize."""
     initialization: Literal["auto", "random", "whitened", "layerwise"] = "auto"
     """Glorot or He by activation; or a first layer whitened, and an output bias set, from the first samples; or every
     hidden layer trained by itself as a shallow auto-encoder of what is below. "auto" whitens auto-encoders of one
@@ -121,6 +126,15 @@ class NetworkTable(Table):
             for name in ("hidden_layer_sizes", "head_layer_sizes", "recurrent_initialization"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"network.layers names all hidden layers; leave network.{name} out")
+        if self.standardize not in ("auto", "none") and self.target == "inputs":
+            raise ValueError(
+                "network.standardize is for networks with targets, and an auto-encoder gives back what it reads; leave "
+                "it out, and see data.standardize"
+            )
+        if self.standardize in ("targets", "both") and self.target == "labels":
+            raise ValueError(
+                f"network.standardize = {self.standardize!r}: labels are no numbers to standardize; write 'inputs'"
+            )
         if self.recurrent:
             if self.initialization in ("whitened", "layerwise"):
                 raise ValueError(

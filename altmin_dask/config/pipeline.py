@@ -102,6 +102,8 @@ class TrainingPipeline(Table):
         """The settings that decide what is computed: all but where it runs, when it stops and what it leaves."""
         settings: dict[str, Any] = self.model_dump(mode="json", exclude={"cluster", "output"})
         settings["solver"]["ridge"] = self.ridge  # its defaults by kind are younger than some runs
+        if self.network.standardize == "auto":  # so is this; what it came to is known of every run
+            del settings["network"]["standardize"]
         for limit in ("max_sweeps", "max_cpu_seconds", "n_iter_no_change", "tol"):
             settings["training"].pop(limit)
         return settings

@@ -47,8 +47,7 @@ def warn_if_falling(name: str, ending: Ending | None, records: Sequence[Record])
         return
     warnings.warn(
         f"{name} has not converged: the loss still fell by {share:.0%} in the last quarter of "
-        f"{counted_as(records[-1].sweep, 'sweep')}, all that max_sweeps allows; give a larger max_sweeps, and "
-        "standardize X (StandardScaler) if its features differ in scale",
+        f"{counted_as(records[-1].sweep, 'sweep')}, all that max_sweeps allows; give a larger max_sweeps",
         NotConvergedWarning,
         stacklevel=2,
     )

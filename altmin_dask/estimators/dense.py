@@ -42,7 +42,7 @@ class DenseEstimator(AltMinEstimator):
     )
 
     def _network(self) -> dict[str, Any]:
-        return {"initialization": self.initialization, "layers": self.layers}
+        return {**super()._network(), "initialization": self.initialization, "layers": self.layers}
 
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         """Samples of any shape: scikit-learn checks them as rows."""

@@ -249,6 +249,19 @@ class Parameters:
 
 
 @parametrized
+class InputParameters:
+    """What is told about samples where something else than they are is predicted."""
+
+    standardize: str = parameter(
+        "What is shifted and divided by its mean and deviation while training goes on: "
+        f"{choices(NetworkTable, 'standardize')}. `coefs_`, predictions and losses are those for samples as they are. "
+        "'auto' takes features of very different scale or far from 0, which pixels are not, and real targets far from "
+        "0 or 1 in size. `partial_fit` never does it.",
+        default="auto",
+    )
+
+
+@parametrized
 class OutputParameters:
     """What is told about real outputs."""
 

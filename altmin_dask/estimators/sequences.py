@@ -189,6 +189,7 @@ class RecurrentEstimator(AltMinEstimator):
 
     def _network(self) -> dict[str, Any]:
         return {
+            **super()._network(),
             "head_layer_sizes": widths(self.head_layer_sizes),
             "recurrent_initialization": self.recurrent_initialization,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -13,9 +14,11 @@ from dask.layers import ArrayValuesDep
 
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution.timing import activity
+from altmin_dask.networks.standardization import Scale, Standardization
 from altmin_dask.storage.zarr_chunks import ChunkView, Part, RowBlock
 from altmin_dask.types import Array
 
+AS_THEY_ARE = Standardization()
 TARGET_ARRAYS = "y", "sample_weight"
 """Arrays of a store that say what the output is compared with, and how much that counts."""
 
@@ -30,10 +33,13 @@ class Samples:
         Where x and y are.
     target : {"inputs", "labels", "real"}
         What the output is compared with: x itself, integer labels, or real targets.
+    standard : Standardization
+        What x and y are shifted and divided by when they are read.
     """
 
     store: SampleStore
     target: str
+    standard: Standardization = AS_THEY_ARE
 
     def arrays(
         self, chunks: tuple[int, ...], token: str, part: Part | None = None, cut: int = 1
@@ -42,10 +48,14 @@ class Samples:
 
         Targets and their weights are left out where the output is compared with the samples themselves.
         """
-        return chunk_arrays(self.store, self.names, chunks, token, part, cut)
+        return chunk_arrays(self.store, self.names, chunks, token, part, cut, self.standard)
+
+    def read(self, block: RowBlock) -> Array:
+        """A block of a `view`, now."""
+        return _read(block, self.standard.inputs)
 
     def view(self, chunks: tuple[int, ...], part: Part | None = None, cut: int = 1) -> ChunkView:
-        """The samples themselves."""
+        """The samples themselves, as they are in the store."""
         return view_of(self.store, "x", chunks, part, cut)
 
     @property
@@ -62,11 +72,13 @@ def chunk_arrays(
     token: str,
     part: Part | None = None,
     cut: int = 1,
+    standard: Standardization = AS_THEY_ARE,
 ) -> dict[str, da.Array]:
     """Arrays of a store by their names, lazily, of the chunks named: a task reads one of each, or a piece, once."""
     found = {}
     for name in names:
-        found[name] = lazy(view_of(store, name, chunks, part, cut), f"altmin_read_{name}-{token}")
+        view = view_of(store, name, chunks, part, cut)
+        found[name] = lazy(view, f"altmin_read_{name}-{token}", standard.of(name))
     return found
 
 
@@ -78,16 +90,17 @@ def view_of(
     return ChunkView.select(location, array.shape, store.chunk_rows, array.dtype, chunks, part, cut)
 
 
-def lazy(view: ChunkView, name: str) -> da.Array:
-    """A view as a Dask array; the name must say which generation of the values is meant."""
+def lazy(view: ChunkView, name: str, scale: Scale | None = None) -> da.Array:
+    """A view as a Dask array, scaled if so; the name must say which generation of the values is meant."""
+    dtype = view.dtype if scale is None else np.dtype(scale.dtype)
     return da.blockwise(
-        _read,
+        partial(_read, scale=scale),
         "ij",
         PerBlock(view.chunks, view.pieces),
         "ij",
         name=name,
-        dtype=view.dtype,
-        meta=np.empty((0, 0), view.dtype),
+        dtype=dtype,
+        meta=np.empty((0, 0), dtype),
         align_arrays=False,
     )
 
@@ -112,9 +125,10 @@ class PerBlock(ArrayValuesDep):
         return "altmin", self.mark
 
 
-def _read(block: RowBlock) -> Array:
+def _read(block: RowBlock, scale: Scale | None = None) -> Array:
     with activity("read"):
-        return block.read()
+        rows = block.read()
+        return rows if scale is None else scale.apply(rows)
 
 
 _marks = count()

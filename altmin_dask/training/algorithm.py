@@ -60,7 +60,10 @@ class Algorithm(Protocol[S]):
         """The state was committed in a file: what it has taken the place of can go."""
 
     def publish(self) -> str:
-        """Give the file of `weights`, when nothing is pending and, if need be, all is committed."""
+        """Give the file of `weights`, as they are for samples as these are (`Problem.fold`).
+
+        It is asked for when nothing is pending and, if need be, all is committed.
+        """
 
     @property
     def weights(self) -> Weights:

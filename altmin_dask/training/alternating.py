@@ -191,7 +191,11 @@ class AlternatingMinimization:
 
     def publish(self) -> str:
         """The file of the weights to evaluate."""
-        return self.weights_file
+        context = self.context
+        if not context.problem.standardized:
+            return self.weights_file
+        name = f"{context.key}-{context.checkpoint.records:08d}-folded"
+        return context.weight_store.publish(context.problem.fold(self.weights), name, 1)
 
     @property
     def tentative(self) -> bool:

@@ -70,6 +70,8 @@ class Settings:
         Where a sequence has targets; None where samples are no sequences.
     outputs : int
         Units of the last layer: of a classifier, its classes.
+    standardize : {"none", "inputs", "targets", "both"}, or None
+        What is standardized within the network; None before samples have been looked at.
     mu : float, tuple of float, Geometric or None
         μ of all layers, of each, or by pass; None is the limit of exact constraints.
     rho : tuple of float or None
@@ -103,6 +105,7 @@ class Settings:
     loss: str
     loss_at: str | None
     outputs: int
+    standardize: str | None
     mu: float | tuple[float, ...] | Geometric | None
     rho: tuple[float, ...] | None
     ridge: float
@@ -127,7 +130,15 @@ class Settings:
 
 PLACES = {
     "data": ("chunk_rows",),
-    "network": ("activation", "output_activation", "loss", "loss_at", "initialization", "outputs"),
+    "network": (
+        "activation",
+        "output_activation",
+        "loss",
+        "loss_at",
+        "initialization",
+        "outputs",
+        "standardize",
+    ),
     "solver": ("mu", "rho", "ridge", "proximal", "output_damping"),
     "training": (
         "schedule",
@@ -149,6 +160,7 @@ def resolve(
     chunk_rows: int,
     *,
     shuffled: bool = True,
+    standardize: str | None = None,
     place: Resources | None = None,
     begun: Mapping[str, Any] | None = None,
 ) -> Settings:
@@ -164,6 +176,8 @@ def resolve(
         Samples for training, and those in a chunk.
     shuffled : bool
         Whether chunks are all alike (`SampleStore.shuffled`).
+    standardize : str, optional
+        What is standardized within the network, if that is known.
     place, begun : Resources, mapping, optional
         Where tasks will run; what was resolved when a run began that goes on: its groups stay.
 
@@ -189,6 +203,7 @@ def resolve(
         loss=network.loss.name,
         loss_at=None if network.sequence_steps is None else "every" if network.every else "last",
         outputs=network.sizes[-1],
+        standardize=standardize,
         mu=mu,
         rho=_initial_rho(pipeline, network, mu),
         ridge=pipeline.ridge,

@@ -8,7 +8,6 @@ from itertools import islice
 
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution import task_graphs
-from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.networks.activations import IDENTITY
 from altmin_dask.networks.initialization import Directions, whitened_weights
@@ -72,7 +71,8 @@ def given_weights(weights: Weights) -> Initial:
                 f"the weights to begin with have the shapes {[w.shape for w in weights]}, "
                 f"and the network's are {list(context.network.shapes)}"
             )
-        return tuple(w.astype(context.problem.task_context.dtype) for w in weights)
+        begun = context.problem.train.standard.unfold(weights)
+        return tuple(w.astype(context.problem.task_context.dtype) for w in begun)
 
     return initial
 
@@ -133,7 +133,7 @@ def _train(context: RunContext, task_context: TaskContext, layer: int) -> Weight
     }
     pipeline, store = pipeline.model_copy(update=tables), problem.train.store
     samples, settings = (
-        Samples(store, "inputs"),
+        replace(problem.train, target="inputs"),
         resolve(pipeline, task_context.network, store.rows, store.chunk_rows),
     )
     own = RunContext(

@@ -274,7 +274,7 @@ class KFACTraining:
 
     def publish(self) -> str:
         """The file of the weights to evaluate."""
-        return self.files.put(self.weights, "mean")
+        return self.files.put(self.context.problem.fold(self.weights), "mean")
 
     def _begin(self, action: KFACStep, cursor: int) -> InFlightGroup:
         """Send out a group."""

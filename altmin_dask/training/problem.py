@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from altmin_dask.config import Pipeline
@@ -13,9 +13,10 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.resources import Resources
-from altmin_dask.execution.samples import Samples
+from altmin_dask.execution.samples import AS_THEY_ARE, Samples
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.preparation import Preparation
+from altmin_dask.solvers.kfac import Stream
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.training.build_network import DatasetSpec, make_network
 from altmin_dask.training.checks import (
@@ -30,6 +31,8 @@ from altmin_dask.training.checks import (
 from altmin_dask.training.defaults import Settings, resolve
 from altmin_dask.training.labels import find_classes
 from altmin_dask.training.ranges import ranges_of
+from altmin_dask.training.standardizing import Deciding
+from altmin_dask.types import Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +44,7 @@ class Problem:
     task_context : TaskContext
         The network and how its z is updated: what every task has to know.
     train, validation : Samples, Samples or None
-        The stores.
+        The stores; samples for training as they are trained on, which may be standardized.
     scale : float
         What raw samples were divided by before they came into the training store.
     preparation : Preparation or None
@@ -57,6 +60,25 @@ class Problem:
     preparation: Preparation | None
     settings: Settings
 
+    @property
+    def judging(self) -> Samples:
+        """The samples that decide which model is kept, as they are: those that the model reads, too."""
+        return self.validation or self.given
+
+    @property
+    def given(self) -> Samples:
+        """The samples for training, as they are."""
+        return replace(self.train, standard=AS_THEY_ARE)
+
+    @property
+    def standardized(self) -> bool:
+        """Whether weights are trained for other samples than those that are given."""
+        return self.train.standard.name != AS_THEY_ARE.name
+
+    def fold(self, weights: Weights) -> Weights:
+        """Weights of the network that reads samples as they are, from those that are trained."""
+        return self.train.standard.fold(weights) if self.standardized else weights
+
 
 def build_problem(
     pipeline: Pipeline,
@@ -65,11 +87,15 @@ def build_problem(
     executor: Executor,
     place: Resources | None = None,
     begun: Mapping[str, Any] | None = None,
+    *,
+    stream: Stream | None = None,
+    log: Callable[[str], object] = print,
 ) -> Problem:
     """Check the data and make the network that fits them.
 
     Stores that `ingest` wrote carry their ranges; those of other programs are read through once, out of core. `place`
-    and `begun` are those of `altmin_dask.training.defaults.resolve`.
+    and `begun` are those of `altmin_dask.training.defaults.resolve`; `stream` and `log` those of
+    `altmin_dask.training.standardizing.Deciding`.
 
     Raises
     ------
@@ -102,9 +128,12 @@ def build_problem(
         raise ConfigError(
             f"solver.mu has {len(pipeline.solver.mu)} values for {len(network.widths)} layers; give one for each"
         )
+    standard = Deciding(pipeline, network, train, stream, log if begun is None else _silent).standardization(
+        begun
+    )
     return Problem(
         TaskContext(network, target, settings.dtype, _newton_settings(pipeline.solver), labels=labels),
-        Samples(train, target),
+        Samples(train, target, standard),
         None if validation is None else Samples(validation, target),
         train.scale,
         train.preparation if classes is None else classes.named(train.preparation),
@@ -114,10 +143,15 @@ def build_problem(
             train.rows,
             train.chunk_rows,
             shuffled=train.shuffled,
+            standardize=standard.name,
             place=place,
             begun=begun,
         ),
     )
+
+
+def _silent(line: str) -> None:
+    """Of what was told when the run began."""
 
 
 def _newton_settings(solver: SolverTable) -> NewtonSettings:

@@ -155,6 +155,6 @@ def write_result(
 
 def _measured(context: RunContext) -> Evaluation:
     """The model in the run folder, on all samples of the store that decides."""
-    samples = context.problem.validation or context.problem.train
+    samples = context.problem.judging
     weights = str(context.run.weights)
     return context.evaluate(samples, all_rows(samples.store), weights, context.measuring.measure)

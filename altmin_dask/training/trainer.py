@@ -318,7 +318,7 @@ class Trainer:
     def _measured(self) -> tuple[Evaluation, Evaluation | None]:
         """Quality on training samples, and on all for validation."""
         problem, file = self.problem, self.algorithm.publish()
-        nested = self.context.evaluate(problem.train, self.evaluated, file)
+        nested = self.context.evaluate(problem.given, self.evaluated, file)
         if problem.validation is None:
             return nested, None
         every = all_rows(problem.validation.store)
@@ -334,7 +334,7 @@ class Trainer:
             model = Model(
                 self.pipeline.network.kind,
                 problem.task_context.network,
-                self.algorithm.weights,
+                problem.fold(self.algorithm.weights),
                 problem.train.store.sample_shape,
                 problem.scale,
                 problem.preparation,
@@ -348,9 +348,10 @@ class Trainer:
         checkpoint.records += 1
 
     def _ridge(self) -> float:
-        """λ Σ ‖W̃_i‖² of the weights that are evaluated."""
+        """λ Σ ‖W̃_i‖² of the weights that are evaluated, in the unit of their loss."""
         penalize_bias = self.pipeline.solver.penalize_bias
-        return float(ridge_term(self.algorithm.weights, self.context.settings.ridge, penalize_bias))
+        ridge = ridge_term(self.algorithm.weights, self.context.settings.ridge, penalize_bias)
+        return float(ridge) * self.problem.train.standard.loss_unit
 
     def _check(self, loss: float, ridge: float) -> None:
         """Refuse a loss that is not finite, or far beyond the best and the first.
@@ -400,7 +401,7 @@ class Trainer:
                 max_sweeps=self.context.settings.max_sweeps,
                 group=self.group + 1,
                 groups=self.algorithm.group_count,
-                relaxed_objective=self.algorithm.objective,
+                relaxed_objective=self.algorithm.objective * self.problem.train.standard.loss_unit,
                 nested_loss=self.last.nested_loss if self.last else None,
                 validation_loss=self.last.validation_loss if self.last else None,
                 cpu_seconds=checkpoint.cpu_seconds,

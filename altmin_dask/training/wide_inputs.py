@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from altmin_dask.execution.timing import activity
 from altmin_dask.solvers.kronecker import Forms
 from altmin_dask.solvers.row_space import RowSpace
 from altmin_dask.training.context import RunContext
@@ -28,8 +27,7 @@ def row_space(context: RunContext, group: RowGroup | None = None) -> RowSpace:
     train = context.problem.train
     group = group or all_rows(train.store)
     view = train.view(group.chunks, group.part)
-    with activity("read"):
-        chunks = [block.read() for block in view.pieces]
+    chunks = [train.read(block) for block in view.pieces]
     return RowSpace(chunks, context.problem.task_context.dtype)
 
 

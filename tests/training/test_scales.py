@@ -1,20 +1,23 @@
-"""Columns that are far larger than others are told of, from arrays and from the command line, and no others."""
+"""Columns that are far off others, by the rule; and who is told of them."""
 
 from __future__ import annotations
 
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.preprocessing import StandardScaler
 
-from altmin_dask import AltMinClassifier, AltMinRecurrentClassifier, AltMinRegressor
+from altmin_dask import AltMinAutoencoder, AltMinRecurrentRegressor, AltMinRegressor
 from altmin_dask.errors import AltMinWarning
-from altmin_dask.training.scales import far_off
+from altmin_dask.training.scales import Scales
 
 RNG = np.random.default_rng(0)
+
+
+def far_off(x: np.ndarray) -> int | None:
+    return Scales.of(x).far_off
 
 
 @pytest.mark.parametrize(
@@ -30,9 +33,25 @@ RNG = np.random.default_rng(0)
 )
 def test_the_rule_on_tables_as_they_are(load, raw):
     x = load(return_X_y=True)[0]
-    found = far_off(x)
+    scales = Scales.of(x)
+    found = None if scales.far_off is None else (scales.far_off, scales.deviation.max(), scales.small)
     assert found == (None if raw is None else pytest.approx(raw, rel=0.01))
     assert far_off(StandardScaler().fit_transform(x)) is None
+
+
+def test_the_order_of_rows_is_none_of_it():
+    x = load_wine().data
+    one, other = Scales.of(x), Scales.of(x[RNG.permutation(len(x))])
+    for name in ("mean", "size", "deviation", "varies"):
+        assert (getattr(one, name) == getattr(other, name)).all()
+
+
+def test_numbers_far_from_0_are_far_off():
+    x = RNG.normal(size=(500, 4))
+    assert far_off(x + np.array([0, 0, 5, 0])) is None
+    assert far_off(x + np.array([0, 0, -20, 0])) == 2
+    assert far_off(x + 100) is not None
+    assert far_off(x[:, :1] + 100) == 0
 
 
 def test_rare_values_and_constants_are_no_scale():
@@ -42,7 +61,23 @@ def test_rare_values_and_constants_are_no_scale():
     assert far_off(np.ones((100, 3))) is None
     assert far_off(RNG.normal(size=(1000, 2)) * [1, 100]) is not None
     assert far_off(RNG.normal(size=(1000, 4)) * [1, 100, 100, 100]) is not None  # the one may be what matters
-    assert far_off(RNG.normal(size=(10, 3)) * [1, 1, 1e4]) is None  # of too few rows
+
+
+QUICK = {"hidden_layer_sizes": 5, "max_sweeps": 1, "random_state": 0}
+
+
+def test_of_too_few_rows_nothing_is_known():
+    AltMinAutoencoder(**QUICK).fit(RNG.normal(size=(10, 3)) * [1, 1, 1e4])
+
+
+def test_a_stream_is_told_of_once():
+    x = RNG.normal(size=(60, 3)) * [1, 1, 50]
+    stream = AltMinRegressor(5, random_state=0)
+    with pytest.warns(AltMinWarning, match="column 2 of x .* a StandardScaler in front"):
+        stream.partial_fit(x, x[:, 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stream.partial_fit(x, x[:, 0])
 
 
 def test_sequences_have_the_columns_of_a_step():
@@ -50,34 +85,8 @@ def test_sequences_have_the_columns_of_a_step():
     x = RNG.normal(size=(60, 5, 3))
     lengths = RNG.integers(1, 6, 60)
     x[np.arange(5) >= lengths[:, None]] = 1e3
-    quick = {"hidden_layer_sizes": 5, "max_sweeps": 1, "random_state": 0}
-    y = np.arange(60) % 2
-    AltMinRecurrentClassifier(**quick).fit(x, y, lengths=lengths)
+    y = RNG.normal(size=60)
+    quick = {name: value for name, value in QUICK.items() if name != "max_sweeps"}
+    AltMinRecurrentRegressor(**quick).partial_fit(x, y, lengths=lengths)
     with pytest.warns(AltMinWarning, match="column 2 of x"):
-        AltMinRecurrentClassifier(**quick).fit(x * [1, 1, 50], y, lengths=lengths)
-
-
-def test_estimators_and_the_command_line_tell_of_it(altmin, tmp_path):
-    x, y = load_wine(return_X_y=True)
-    quick = {"hidden_layer_sizes": 5, "max_sweeps": 1, "random_state": 0}
-    with pytest.warns(AltMinWarning, match=r"column 12 of x .* deviation of 314, and others 0\.228"):
-        AltMinClassifier(**quick).fit(x, y)
-    stream = AltMinRegressor(5, random_state=0)
-    with pytest.warns(AltMinWarning, match="a StandardScaler in front"):
-        stream.partial_fit(x, y)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # once is enough
-        stream.partial_fit(x, y)
-    frame = pd.DataFrame(x, columns=[f"c{i}" for i in range(12)] + ["proline"]).assign(y=y)
-    frame.to_csv(tmp_path / "wine.csv", index=False)
-    pipeline = tmp_path / "p.toml"
-    words = '[data]\ntrain = "wine.csv"\n{}\n[network]\nkind = "classifier"\n[training]\nmax_sweeps = 1\n'
-    pipeline.write_text(words.format("") + "[output]\nreport = false\n")
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        told = altmin("train", pipeline, "--run", "run")
-    assert told.code == 0
-    assert "altmin: warning: column 'proline' of x" in told.err
-    assert "data.standardize = true" in told.err
-    pipeline.write_text(words.format("standardize = true") + "[output]\nreport = false\n")
-    assert altmin("train", pipeline, "--run", "other").code == 0
+        AltMinRecurrentRegressor(**quick).partial_fit(x * [1, 1, 50], y, lengths=lengths)

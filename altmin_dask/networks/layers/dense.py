@@ -61,6 +61,10 @@ class Dense(Layer):
         return self.in_steps == 1
 
     @property
+    def scalable(self) -> int | None:
+        return self.in_features
+
+    @property
     def out_shape(self) -> tuple[int, ...]:
         return (self.steps, self.width) if self.reads == "each" else (self.width,)
 

@@ -139,6 +139,11 @@ class Layer(ABC):
         return False
 
     @property
+    def scalable(self) -> int | None:
+        """How many numbers each row of ã begins with that are read as they are; None where rows have different ones."""
+        return None
+
+    @property
     def out_shape(self) -> tuple[int, ...]:
         """Shape of the values of one sample, as it is told to the layer above: `size` numbers."""
         return (self.units,) if self.steps == 1 else (self.steps, self.units)

@@ -64,6 +64,10 @@ class Recurrent(Layer):
         return self.in_steps
 
     @property
+    def scalable(self) -> int | None:
+        return self.in_features
+
+    @property
     def out_shape(self) -> tuple[int, ...]:
         return self.steps, self.width
 
