@@ -6,7 +6,6 @@ import json
 import warnings
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
