@@ -86,7 +86,11 @@ def pipeline_of(spec: Spec, stores: Path) -> Pipeline:
                 "train": str(store_path(stores, spec["part"], "train", rows)),
                 "validation": str(store_path(stores, spec["part"], "held-out", rows)),
             },
-            "network": {**TASKS[spec["task"]].network, "initialization": spec["start"]},
+            "network": {
+                **TASKS[spec["task"]].network,
+                "initialization": spec["start"],
+                "standardize": "none",  # all read the same numbers
+            },
             "solver": {"ridge": setting["ridge"]} if "ridge" in setting else {},
             "training": {
                 **training,

@@ -103,8 +103,9 @@ class NetworkTable(Table):
     standardize: Literal["auto", "none", "inputs", "targets", "both"] = "auto"
     """What is shifted and divided by its mean and deviation as training reads it. The model has that in its weights: it
     reads samples as they are, and losses are in their units. "auto" takes inputs whose columns are of very different
-    scale or lie far from 0, which pixels do not, and targets that are far from 0 or 1 in size. Not for auto-encoders,
-    which give back what they read: see data.standardize."""
+    scale or lie far from 0, which pixels do not, and targets that are far from 0 or 1 in size. Of auto-encoders, which
+    give back what they read, all are divided by the same number, if outputs are the identity: see also
+    data.standardize."""
     initialization: Literal["auto", "random", "whitened", "layerwise"] = "auto"
     """Glorot or He by activation; or a first layer whitened, and an output bias set, from the first samples; or every
     hidden layer trained by itself as a shallow auto-encoder of what is below. "auto" whitens auto-encoders of one
@@ -128,8 +129,8 @@ class NetworkTable(Table):
                     raise ValueError(f"network.layers names all hidden layers; leave network.{name} out")
         if self.standardize not in ("auto", "none") and self.target == "inputs":
             raise ValueError(
-                "network.standardize is for networks with targets, and an auto-encoder gives back what it reads; leave "
-                "it out, and see data.standardize"
+                f"network.standardize = {self.standardize!r} is for networks with targets, and an auto-encoder gives "
+                "back what it reads; write 'auto' or 'none', and see data.standardize"
             )
         if self.standardize in ("targets", "both") and self.target == "labels":
             raise ValueError(

@@ -59,7 +59,6 @@ USES: Mapping[str, Uses] = MappingProxyType(
         "data.min_frequency": _TABLES,
         "data.dates": _TABLES,
         "data.csv": Uses(only="csv files"),
-        "network.standardize": Uses(kinds=_TARGETS),
         "network.classes": Uses(kinds=_LABELS),
         "network.head_layer_sizes": Uses(kinds=_RECURRENT),
         "network.steps": Uses(kinds=_RECURRENT),

@@ -45,7 +45,7 @@ from altmin_dask.estimators.input import (
     split,
     store_at,
 )
-from altmin_dask.estimators.parameters import InputParameters, Parameters
+from altmin_dask.estimators.parameters import Parameters
 from altmin_dask.estimators.preparing import like_the_model, prepared_as
 from altmin_dask.estimators.recent import everything, joined, recent
 from altmin_dask.estimators.samples import Inputs, is_frame, of_location, of_table
@@ -71,8 +71,8 @@ SPARSE = {"accept_sparse": "csr"}
 class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type: ignore[misc]
     """Everything but what is trained on what; use one of the estimators.
 
-    Samples in memory are taken as they are, or standardized within the network, if it has targets. Of a sample store or
-    table the model keeps how raw samples were prepared, and prepares others in the same way.
+    Samples are taken as they are, and may be standardized within the network. Of a sample store or table the model
+    keeps how raw samples were prepared, and prepares others in the same way.
     """
 
     _given_lengths: Any = None  # of sequences, while they are trained on
@@ -410,7 +410,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
 
     def _network(self) -> dict[str, Any]:
         """More of the table `[network]`."""
-        return {"standardize": self.standardize} if isinstance(self, InputParameters) else {}
+        return {"standardize": self.standardize}
 
     def _targets(self, y: RowReader, begun: bool) -> RowReader:
         """Targets as the store is to hold them; learns what there is to know of them, unless that has begun."""

@@ -14,7 +14,7 @@ from altmin_dask.errors import DataError
 from altmin_dask.estimators.dense import DenseEstimator
 from altmin_dask.estimators.explained import refuse_one_hot
 from altmin_dask.estimators.input import is_lazy, plain_text
-from altmin_dask.estimators.parameters import InputParameters, parameter, parametrized
+from altmin_dask.estimators.parameters import parameter, parametrized
 from altmin_dask.estimators.scoring import in_memory, lazy_accuracy
 from altmin_dask.estimators.targets import (
     announced,
@@ -26,7 +26,7 @@ from altmin_dask.estimators.targets import (
 
 
 @parametrized
-class AltMinClassifier(ClassifierMixin, DenseEstimator, InputParameters):  # type: ignore[misc]
+class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
     """Classifier of softmax outputs trained by alternating minimisation, out of core where the samples are.
 
     Parameters

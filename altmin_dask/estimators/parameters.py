@@ -215,6 +215,13 @@ class Parameters:
     max_staleness: int = parameter(
         "How many groups may be under way at once (K-FAC); above 0 results depend on timing.", default=0
     )
+    standardize: str = parameter(
+        "What is shifted and divided by its mean and deviation while training goes on: "
+        f"{choices(NetworkTable, 'standardize')}. `coefs_`, predictions and losses are those for samples as they are. "
+        "'auto' takes features of very different scale or far from 0, which pixels are not, and real targets far from "
+        "0 or 1 in size; of auto-encoders all features by the same number. `partial_fit` never does it.",
+        default="auto",
+    )
     dtype: str = parameter(
         f"In which is computed, and what samples and targets are read in: 'auto', {choices(NetworkTable, 'dtype')}; "
         "'auto' is float32 for samples of float32, and float64 elsewhere, as in scikit-learn; `partial_fit` goes on in "
@@ -246,19 +253,6 @@ class Parameters:
         default=None,
     )
     verbose: bool = parameter("Print a line for every record.", default=False)
-
-
-@parametrized
-class InputParameters:
-    """What is told about samples where something else than they are is predicted."""
-
-    standardize: str = parameter(
-        "What is shifted and divided by its mean and deviation while training goes on: "
-        f"{choices(NetworkTable, 'standardize')}. `coefs_`, predictions and losses are those for samples as they are. "
-        "'auto' takes features of very different scale or far from 0, which pixels are not, and real targets far from "
-        "0 or 1 in size. `partial_fit` never does it.",
-        default="auto",
-    )
 
 
 @parametrized

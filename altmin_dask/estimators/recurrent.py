@@ -13,7 +13,7 @@ from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.input import check_numbers
-from altmin_dask.estimators.parameters import InputParameters, OutputParameters, parameter, parametrized
+from altmin_dask.estimators.parameters import OutputParameters, parameter, parametrized
 from altmin_dask.estimators.scoring import check_labels_alike
 from altmin_dask.estimators.sequences import RecurrentEstimator
 from altmin_dask.estimators.targets import (
@@ -27,7 +27,7 @@ from altmin_dask.estimators.targets import (
 
 
 @parametrized
-class AltMinRecurrentClassifier(ClassifierMixin, RecurrentEstimator, InputParameters):  # type: ignore[misc]
+class AltMinRecurrentClassifier(ClassifierMixin, RecurrentEstimator):  # type: ignore[misc]
     """Classifier of sequences, or of every step of them, by a recurrent network trained by alternating minimisation.
 
     Parameters
@@ -158,7 +158,7 @@ class AltMinRecurrentClassifier(ClassifierMixin, RecurrentEstimator, InputParame
 
 
 @parametrized
-class AltMinRecurrentRegressor(RegressorMixin, RecurrentEstimator, InputParameters, OutputParameters):  # type: ignore[misc]
+class AltMinRecurrentRegressor(RegressorMixin, RecurrentEstimator, OutputParameters):  # type: ignore[misc]
     """Regressor of sequences, or of every step of them, by a recurrent network trained by alternating minimisation.
 
     Parameters

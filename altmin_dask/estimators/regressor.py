@@ -13,13 +13,13 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.dense import DenseEstimator
 from altmin_dask.estimators.input import check_numbers, is_lazy
-from altmin_dask.estimators.parameters import InputParameters, LossParameters, parametrized
+from altmin_dask.estimators.parameters import LossParameters, parametrized
 from altmin_dask.estimators.scoring import in_memory, lazy_r2
 from altmin_dask.estimators.targets import as_floats
 
 
 @parametrized
-class AltMinRegressor(RegressorMixin, DenseEstimator, InputParameters, LossParameters):  # type: ignore[misc]
+class AltMinRegressor(RegressorMixin, DenseEstimator, LossParameters):  # type: ignore[misc]
     """Regressor of one or several outputs trained by alternating minimisation, out of core where the samples are.
 
     Targets are taken as they are, as samples are.

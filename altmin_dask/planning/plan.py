@@ -50,6 +50,7 @@ from altmin_dask.table_options import for_like
 from altmin_dask.training.build_network import DatasetSpec, make_network
 from altmin_dask.training.defaults import group_rows, piece_rows, resolve
 from altmin_dask.training.labels import find_classes
+from altmin_dask.training.standardizing import bytes_beside
 from altmin_dask.training.stores import undivided
 
 
@@ -266,7 +267,7 @@ def _workload(
         itemsize=np.dtype(settings.dtype).itemsize,
         rows=train.outline.rows,
         chunk_rows=train.chunk_rows,
-        x_bytes=train.x_bytes + _standardized_bytes(pipeline, train),
+        x_bytes=train.x_bytes + (0 if train.raw else bytes_beside(settings, train.source)),
         y_bytes=0 if target == "inputs" else train.y_bytes,
         row_bytes=8 if train.shuffled else 0,
         group_rows=_group_rows(pipeline, network, train.outline.rows, place),
@@ -290,18 +291,6 @@ def _workload(
         workers=place.workers,
         threads=place.threads,
         in_process=place.in_process,
-    )
-
-
-def _standardized_bytes(pipeline: Pipeline, train: _Data) -> int:
-    """What a row takes beside what is stored of it, where it may be standardized as it is read: into larger numbers."""
-    settings, dtype = pipeline.network, np.dtype(pipeline.network.dtype)
-    if settings.standardize == "none" or settings.target == "inputs" or train.raw:
-        return 0
-    return (
-        dtype.itemsize * math.prod(train.outline.sample_shape)
-        if train.source.x_dtype.itemsize < dtype.itemsize
-        else 0
     )
 
 

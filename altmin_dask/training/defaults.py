@@ -70,8 +70,6 @@ class Settings:
         Where a sequence has targets; None where samples are no sequences.
     outputs : int
         Units of the last layer: of a classifier, its classes.
-    standardize : {"none", "inputs", "targets", "both"}, or None
-        What is standardized within the network; None before samples have been looked at.
     mu : float, tuple of float, Geometric or None
         μ of all layers, of each, or by pass; None is the limit of exact constraints.
     rho : tuple of float or None
@@ -96,6 +94,8 @@ class Settings:
         Sample visits per sample after which training ends.
     evaluation_rows : int
         About how many training rows a record's nested loss is taken over.
+    standardize : {"none", "inputs", "targets", "both"}, or None
+        What is standardized within the network; None before samples have been looked at.
     """
 
     schedule: str
@@ -105,7 +105,6 @@ class Settings:
     loss: str
     loss_at: str | None
     outputs: int
-    standardize: str | None
     mu: float | tuple[float, ...] | Geometric | None
     rho: tuple[float, ...] | None
     ridge: float
@@ -118,6 +117,7 @@ class Settings:
     model_every: int | None
     max_sweeps: float
     evaluation_rows: int
+    standardize: str | None = None
 
     def mu_in_pass(self, layers: int, number: int) -> tuple[float, ...] | None:
         """μ_1 … μ_L of a pass; None for the limit of exact constraints."""
@@ -160,7 +160,6 @@ def resolve(
     chunk_rows: int,
     *,
     shuffled: bool = True,
-    standardize: str | None = None,
     place: Resources | None = None,
     begun: Mapping[str, Any] | None = None,
 ) -> Settings:
@@ -176,8 +175,6 @@ def resolve(
         Samples for training, and those in a chunk.
     shuffled : bool
         Whether chunks are all alike (`SampleStore.shuffled`).
-    standardize : str, optional
-        What is standardized within the network, if that is known.
     place, begun : Resources, mapping, optional
         Where tasks will run; what was resolved when a run began that goes on: its groups stay.
 
@@ -203,7 +200,6 @@ def resolve(
         loss=network.loss.name,
         loss_at=None if network.sequence_steps is None else "every" if network.every else "last",
         outputs=network.sizes[-1],
-        standardize=standardize,
         mu=mu,
         rho=_initial_rho(pipeline, network, mu),
         ridge=pipeline.ridge,

@@ -15,6 +15,7 @@ from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import AS_THEY_ARE, Samples
 from altmin_dask.execution.tasks import TaskContext
+from altmin_dask.networks.network import Network
 from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.kfac import Stream
 from altmin_dask.solvers.newton_settings import NewtonSettings
@@ -120,6 +121,26 @@ def build_problem(
             check_targets(network, target, store, ranges, labels)
             check_digits(store, settings.dtype, computed_with(store, target), ranges)
     warn_of_constants(train, target, summary)
+    _check_fits(pipeline, network, train, validation)
+    log = log if begun is None else _silent
+    standard = Deciding(pipeline, network, train, stream, log).standardization(begun)
+    found = resolve(
+        pipeline, network, train.rows, train.chunk_rows, shuffled=train.shuffled, place=place, begun=begun
+    )
+    return Problem(
+        TaskContext(network, target, settings.dtype, _newton_settings(pipeline.solver), labels=labels),
+        Samples(train, target, standard),
+        None if validation is None else Samples(validation, target),
+        train.scale,
+        train.preparation if classes is None else classes.named(train.preparation),
+        replace(found, standardize=standard.name),
+    )
+
+
+def _check_fits(
+    pipeline: Pipeline, network: Network, train: SampleStore, validation: SampleStore | None
+) -> None:
+    """Refuse settings that do not fit samples and network, and samples for validation that do not fit the others."""
     if train.weights is not None:
         _check_weighted(pipeline)
     if validation is not None:
@@ -128,26 +149,6 @@ def build_problem(
         raise ConfigError(
             f"solver.mu has {len(pipeline.solver.mu)} values for {len(network.widths)} layers; give one for each"
         )
-    standard = Deciding(pipeline, network, train, stream, log if begun is None else _silent).standardization(
-        begun
-    )
-    return Problem(
-        TaskContext(network, target, settings.dtype, _newton_settings(pipeline.solver), labels=labels),
-        Samples(train, target, standard),
-        None if validation is None else Samples(validation, target),
-        train.scale,
-        train.preparation if classes is None else classes.named(train.preparation),
-        resolve(
-            pipeline,
-            network,
-            train.rows,
-            train.chunk_rows,
-            shuffled=train.shuffled,
-            standardize=standard.name,
-            place=place,
-            begun=begun,
-        ),
-    )
 
 
 def _silent(line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import zarr
@@ -82,15 +83,24 @@ class Scales:
         """The column of the largest deviation, or mean, if it is far off; None where all are alike."""
         if not self.varies.any():
             return None
-        largest = int(np.argmax(np.where(self.varies, self.deviation, 0)))
-        if self.deviation[largest] > UNLIKE * self.small:
-            return largest
+        if self.unlike:
+            return int(np.argmax(np.where(self.varies, self.deviation, 0)))
         largest = int(np.argmax(np.where(self.varies, np.abs(self.mean), 0)))
         return largest if self.is_away(largest) else None
+
+    @property
+    def unlike(self) -> bool:
+        """Whether a column deviates far more than others."""
+        return bool(self.varies.any() and self.deviation[self.varies].max() > UNLIKE * self.small)
 
     def is_away(self, column: int) -> bool:
         """Whether the numbers of a column lie far from 0, for their size."""
         return bool(abs(self.mean[column]) > AWAY * self.typical)
+
+    @property
+    def away(self) -> bool:
+        """Whether the numbers of any column do."""
+        return any(map(self.is_away, np.flatnonzero(self.varies).tolist()))
 
 
 def off_the_usual(rows: Array) -> Array:
@@ -127,7 +137,7 @@ def scales_of(store: SampleStore, name: str, *, steps: bool) -> Scales | None:
     return Scales.of(rows, known) if len(rows) else None
 
 
-def _rows(store: SampleStore, array: zarr.Array, count: int, *, steps: bool) -> Iterator[Array]:
+def _rows(store: SampleStore, array: zarr.Array[Any], count: int, *, steps: bool) -> Iterator[Array]:
     """So many rows of an array, from all over it: the numbers of a sample, or of a step, a row each."""
     blocks = 1 if count == store.rows else min(_BLOCKS, count)
     size = count // blocks

@@ -10,12 +10,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from altmin_dask.config import Pipeline
+from altmin_dask.config import NetworkTable, Pipeline
 from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.data.source import Source
 from altmin_dask.errors import AltMinWarning, ConfigError
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.standardization import Scale, Standardization
@@ -29,6 +31,13 @@ Iris by default: 0.96 right; 0.92 and 0.33 of a tenth and a hundredth of its num
 from 0 to 16, of size 5.2: 0.963, and 0.980 of a tenth of them."""
 _LEAST, _MOST = 1e-30, 1e30
 """Sizes beyond these are not divided by: in float32 weights would be 0 or ∞."""
+
+
+def bytes_beside(settings: NetworkTable, source: Source) -> int:
+    """What a sample of a store takes beside what is stored of it, where it may be read into larger numbers."""
+    size = np.dtype(settings.dtype).itemsize
+    larger = settings.standardize != "none" and source.x_dtype.itemsize < size
+    return size * prod(source.x_shape) if larger else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +79,11 @@ class Deciding:
         if begun is not None and begun.get("standardize") in (None, "none"):
             wanted = "none"
         first = self.network.layers[0]
-        return Standardization(
-            self._inputs(wanted), self._targets(wanted), first.scalable or first.inputs - 1
-        )
+        columns = first.scalable or first.inputs - 1
+        if self.pipeline.network.target == "inputs":
+            scale = None if wanted == "none" else self._of_autoencoder()
+            return Standardization(scale, scale, columns)
+        return Standardization(self._inputs(wanted), self._targets(wanted), columns)
 
     def _check(self, wanted: str) -> None:
         """Refuse what cannot be."""
@@ -100,51 +111,78 @@ class Deciding:
 
     @property
     def _real(self) -> bool:
-        """Whether outputs are numbers of any size."""
+        """Whether outputs are numbers of any size, by the square of whose error they are judged."""
         loss = self.network.loss
-        real = self.pipeline.network.target == "real"
-        return real and loss.name == "squared" and loss.output_activation == "identity"
+        return loss.name == "squared" and loss.output_activation == "identity"
 
-    def _inputs(self, wanted: str) -> Scale | None:
-        """What inputs are shifted and divided by."""
-        if wanted in ("none", "targets"):
-            return None
-        scales = scales_of(
+    @property
+    def _scales(self) -> Scales | None:
+        """Of the inputs."""
+        return scales_of(
             self.store, "x", steps=self.network.layers[0].scalable not in (None, self.store.features)
         )
+
+    def _of_autoencoder(self) -> Scale | None:
+        """What samples that are to be given back are shifted and divided by, all by the same number."""
+        scales, dtype = self._scales, self.pipeline.network.dtype
         if scales is None:
             return None
-        return self._inputs_by_rule(scales) if wanted == "auto" else self._each(scales)
+        column, size, away = scales.far_off, scales.typical, scales.away
+        if column is not None and (scales.unlike or self.stream is not None):
+            self._warn(scales, column)
+        able = self._real and not self.pipeline.keeps_z and self.stream is None
+        if not able or not (away or self._is_odd(size)):
+            return None
+        self.log(
+            f"samples are {'shifted and ' if away else ''}divided by {size:.3g} within the network "
+            f"(network.standardize), which is how far numbers of x in {self.store.title} deviate"
+        )
+        if away and self.network.layers[0].scalable is not None:
+            return Scale(
+                np.where(np.isfinite(scales.mean), scales.mean, 0.0), np.full(len(scales.mean), size), dtype
+            )
+        return Scale.common(size, dtype)
 
-    def _inputs_by_rule(self, scales: Scales) -> Scale | None:
-        """Each column by its own numbers if one is far off; or all by the same, if all are large or small."""
-        settings, column = self.pipeline.network, scales.far_off
-        able = settings.target != "inputs" and self.stream is None
-        if column is None:
-            size = scales.typical
-            if not able or SMALL <= size <= LARGE or not _LEAST <= size <= _MOST:
-                return None
-            self.log(
-                f"inputs are divided by {size:.3g} within the network (network.standardize), which is how far numbers of "
-                f"x in {self.store.title} deviate"
-            )
-            return Scale.common(size, settings.dtype)
-        image = len(self.store.sample_shape) > 1 and not settings.recurrent
-        if able and not image and self.network.layers[0].scalable is not None:
-            self.log(
-                "inputs are standardized within the network (network.standardize): "
-                f"{self._described(scales, column)}"
-            )
-            return self._each(scales)
-        if self.stream is None or self.stream.state is None:  # once is enough
+    @staticmethod
+    def _is_odd(size: float) -> bool:
+        """Whether numbers that deviate so far as a whole are divided by that."""
+        return _LEAST <= size <= _MOST and not SMALL <= size <= LARGE
+
+    def _warn(self, scales: Scales, column: int) -> None:
+        """Tell of a column that is far off, once in a stream."""
+        if self.stream is None or self.stream.state is None:
             warnings.warn(
-                f"{self._described(scales, column)}: from numbers of such different scale little is learnt; standardize "
-                "them (data.standardize = true, `altmin ingest --standardize`, or a StandardScaler in front of an "
-                "estimator)",
+                f"{self._described(scales, column)}: from numbers of such different scale little is learnt; "
+                "standardize them (data.standardize = true, `altmin ingest --standardize`, or a StandardScaler in "
+                "front of an estimator)",
                 AltMinWarning,
                 stacklevel=6,
             )
-        return None
+
+    def _inputs(self, wanted: str) -> Scale | None:
+        """What inputs are shifted and divided by: each column by its own, or all by the same number."""
+        scales = None if wanted in ("none", "targets") else self._scales
+        if scales is None:
+            return None
+        if wanted != "auto":
+            return self._each(scales)
+        settings, column, size = self.pipeline.network, scales.far_off, scales.typical
+        if column is None:
+            if self.stream is not None or not self._is_odd(size):
+                return None
+            self.log(
+                f"inputs are divided by {size:.3g} within the network (network.standardize), which is how far numbers "
+                f"of x in {self.store.title} deviate"
+            )
+            return Scale.common(size, settings.dtype)
+        image = len(self.store.sample_shape) > 1 and not settings.recurrent
+        if image or self.network.layers[0].scalable is None or self.stream is not None:
+            self._warn(scales, column)
+            return None
+        self.log(
+            f"inputs are standardized within the network (network.standardize): {self._described(scales, column)}"
+        )
+        return self._each(scales)
 
     def _each(self, scales: Scales) -> Scale:
         """What makes all that is measured of mean 0 and size 1, and a constant 0."""
@@ -156,7 +194,7 @@ class Deciding:
     def _targets(self, wanted: str) -> Scale | None:
         """What targets are shifted and divided by, all of them by the same number."""
         settings = self.pipeline.network
-        if wanted in ("none", "inputs") or not self._real:
+        if wanted in ("none", "inputs") or settings.target != "real" or not self._real:
             return None
         if wanted == "auto" and (self.pipeline.keeps_z or self.stream is not None):
             return None

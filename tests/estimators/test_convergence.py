@@ -39,10 +39,15 @@ def test_a_limit_that_came_too_early():
         AltMinClassifier(10, max_sweeps=5, random_state=0).fit(SCALED, Y)
 
 
-@pytest.mark.filterwarnings("ignore:column 23 of x")
-def test_raw_samples_that_have_to_be_standardized():
-    with pytest.warns(AltMinWarning, match="of 30 sweeps, .* standardize X"):
-        AltMinClassifier(random_state=0).fit(*load_breast_cancer(return_X_y=True))
+def test_raw_samples_that_nobody_standardizes():
+    raw = load_breast_cancer(return_X_y=True)
+    with pytest.warns(AltMinWarning, match=r"of 30 sweeps, .* give a larger max_sweeps$"):
+        AltMinClassifier(standardize="none", random_state=0).fit(*raw)
+
+
+def test_fits_by_default_of_raw_samples(told):
+    AltMinClassifier(20, random_state=0).fit(*load_breast_cancer(return_X_y=True))
+    assert not [each for each in told if issubclass(each.category, ConvergenceWarning)]
 
 
 def test_fits_by_default_of_what_is_standardized(told):

@@ -22,6 +22,8 @@ from altmin_dask.storage.run import RunFolder
 ROWS, FEATURES, HIDDEN, OUTPUTS = 960, 40, 12, 8
 # whole chunks: zarr pads the last one on disk
 SIZES = {"x": ROWS * FEATURES * 8, "y": ROWS * OUTPUTS * 8, "z": ROWS * (HIDDEN + OUTPUTS) * 8}
+NETWORK = {"kind": "regressor", "hidden_layer_sizes": (HIDDEN,), "standardize": "none"}
+"""Whose samples nobody looks at before the first sweep."""
 
 
 class Traffic:
@@ -98,7 +100,7 @@ def test_a_sweep_reads_x_y_and_z_once_and_writes_z_once(
         folder.mkdir()
         settings = pipeline(
             store.path,
-            network={"kind": "regressor", "hidden_layer_sizes": (HIDDEN,)},
+            network=NETWORK,
             training={**training, "max_sweeps": sweeps, "evaluation_rows": 1},
             solver={"penalty": penalty, "mu": 0.1},
         )
@@ -130,7 +132,7 @@ def test_increments_read_x_and_y_once(place, group_chunks, store, pipeline, monk
     def moved(folder: Path, sweeps: float) -> tuple[Counter[tuple[str, str]], int]:
         settings = pipeline(
             store.path,
-            network={"kind": "regressor", "hidden_layer_sizes": (HIDDEN,)},
+            network=NETWORK,
             training={
                 "schedule": "kfac",
                 "group_chunks": group_chunks,
