@@ -128,9 +128,9 @@ class Deciding:
         if scales is None:
             return None
         column, size, away = scales.far_off, scales.typical, scales.away
-        if column is not None and (scales.unlike or self.stream is not None):
-            self._warn(scales, column)
         able = self._real and not self.pipeline.keeps_z and self.stream is None
+        if column is not None and (scales.unlike or (self._real and not able)):
+            self._warn(scales, column)
         if not able or not (away or self._is_odd(size)):
             return None
         self.log(

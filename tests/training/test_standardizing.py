@@ -85,6 +85,24 @@ def test_units_change_no_regressor(unit, seed):
     assert score(in_other_units(x, seed), unit * (y + 1000)) == pytest.approx(want, abs=0.01)
 
 
+@pytest.mark.parametrize("form", [{}, {"activation": "relu"}, {"hidden_layer_sizes": (6, 3, 6)}])
+@pytest.mark.parametrize("units", slow_but([(1.0, 1e4)], [(1e-3, 0.0), (1e3, 0.0), (1.0, 1e4), (1e-3, 1e3)]))
+def test_units_change_no_autoencoder(form, units):
+    """All columns are divided by the same number: errors of large ones count as much more as they did."""
+    how: dict[str, Any] = {"hidden_layer_sizes": 3, "random_state": 0, "max_sweeps": 40, **form}
+    x = RNG.normal(size=(400, 3)) @ RNG.normal(size=(3, 6)) + 0.1 * RNG.normal(size=(400, 6))
+    other = units[0] * (x + units[1])
+    plain, found = AltMinAutoencoder(**how).fit(x), AltMinAutoencoder(**how).fit(other)
+    assert plain.score(x) > 0.95
+    assert found.score(other) == pytest.approx(plain.score(x), abs=0.01)
+    back = found.inverse_transform(found.transform(other))
+    half = 0.5 * np.square(back - other).sum(axis=1).mean()
+    kept = min(found.history_, key=lambda record: record["regularized_loss"])
+    assert kept["nested_loss"] == pytest.approx(half, rel=1e-6)
+    if units[0] < 1e3:  # which is not needed for
+        assert AltMinAutoencoder(**how, standardize="none").fit(other).score(other) < plain.score(x) - 0.02
+
+
 def test_what_is_alike_is_trained_as_it_is():
     """To the bit: standardized tables, pixels in [0, 1], and iris."""
     for x, y in (
