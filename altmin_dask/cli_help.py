@@ -58,6 +58,20 @@ GAP = 2
 """Columns between what something is called and what is said of it."""
 
 
+def _setting_of(option: str) -> str:
+    """The setting that is called as an option that there is not; nothing where none is."""
+    from altmin_dask.config import Pipeline
+    from altmin_dask.config.messages import ELSEWHERE, nearest
+
+    key = option.rpartition(".")[2].replace("-", "_")
+    found = nearest(key, Pipeline)
+    setting = found.removeprefix("; did you mean ").removesuffix("?")
+    if setting == found:  # what is said of learning rates
+        return found
+    exact = key in ELSEWHERE or setting.rpartition(".")[2] == key
+    return f"; that is a setting: write --set {setting}=VALUE" if exact else ""
+
+
 def _call(parameter: Any) -> str:
     """How a parameter is written: an argument by its name, an option with the value it takes."""
     if parameter.param_type_name == "argument":
@@ -90,7 +104,17 @@ def _write_examples(formatter: Any, name: str) -> None:
 
 
 class Command(TyperCommand):
-    """A command whose help ends with examples."""
+    """A command whose help ends with examples, and which knows settings that are written as options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words behind the command; what could be an option says which setting may have been meant."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # of Click, or of Typer's copy of it
+            option = getattr(error, "option_name", "").lstrip("-")
+            if option and any(each.name == "overrides" for each in self.params):
+                error.message += _setting_of(option)  # type: ignore[attr-defined]
+            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Every argument as it is called."""

@@ -67,3 +67,23 @@ def test_examples_run_in_their_order(altmin, tmp_path):
                 assert Path("runs/digits_autoencoder").is_dir()
             done = altmin(command, *words)
             assert (done.code, done.err) == (0, ""), example
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--epochs", "write --set training.max_sweeps=VALUE"),
+        ("--max-sweeps", "write --set training.max_sweeps=VALUE"),
+        ("--network.kind", "write --set network.kind=VALUE"),
+        ("--lr", "there is no learning rate"),
+        ("--ressume", "--resume"),
+    ],
+)
+def test_settings_that_are_written_as_options(word, said, altmin):
+    for command in ("train", "plan"):
+        told = altmin(command, "p.toml", word, "3")
+        if (command, word) != ("plan", "--ressume"):
+            assert said in told.err
+        assert told.code == 2
+    assert "setting" not in altmin("evaluate", "run", "digits", word, "3").err
+    assert "write" not in altmin("train", "p.toml", "--version").err
