@@ -6,6 +6,8 @@ each carries the exit code with which the command line ends.
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -99,6 +101,26 @@ class AltMinWarning(UserWarning):
 
 class RepairWarning(AltMinWarning):
     """Pre-activations were lost or altered, and were made anew."""
+
+
+def warn(message: str, category: type[AltMinWarning] = AltMinWarning) -> None:
+    """Warn, at the line of the caller's own code that led here: outside of this package, and of what calls it back.
+
+    Parameters
+    ----------
+    message : str
+        A sentence.
+    category : type
+        Of the warning.
+    """
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THEIRS:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level + 1)
+
+
+_NOT_THEIRS = ("altmin_dask", "sklearn", "contextlib", "functools", "joblib")
+"""Packages whose lines are not those of a user."""
 
 
 def did_you_mean(word: object, names: Iterable[str], *, more: str = "") -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from altmin_dask.data.formats.synthetic import Synthetic
 from altmin_dask.data.formats.tables import TableFormat
 from altmin_dask.data.formats.zarr import ZarrFormat
 from altmin_dask.data.source import Source
-from altmin_dask.errors import AltMinWarning, DataError, MissingError, did_you_mean
+from altmin_dask.errors import DataError, MissingError, did_you_mean, warn
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.what import is_run, meant, what_is
 from altmin_dask.storage.zarr_groups import is_zarr_folder
@@ -200,8 +199,6 @@ def _check_only(found: SourceFormat, others: list[SourceFormat], wanted: SourceS
     assert wanted.folder is not None
     if passed := sorted(file.name for file in wanted.folder.iterdir() if file.suffix.lower() in _OTHERS):
         several = f" and {len(passed) - 1} more" if len(passed) > 1 else ""
-        warnings.warn(
-            f"{passed[0]}{several} in {wanted.path} may hold samples, too, and is not read: only {found.known_as} is",
-            AltMinWarning,
-            stacklevel=4,
+        warn(
+            f"{passed[0]}{several} in {wanted.path} may hold samples, too, and is not read: only {found.known_as} is"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -30,7 +29,7 @@ from altmin_dask.data.shuffling import ArraySize, Shuffle
 from altmin_dask.data.source import Source
 from altmin_dask.data.streams import regrouped
 from altmin_dask.data.summaries import Summary, summarise
-from altmin_dask.errors import AltMinWarning
+from altmin_dask.errors import warn
 from altmin_dask.storage.checksums import storage_options
 from altmin_dask.storage.locations import for_zarr, is_url
 from altmin_dask.storage.ownership import KEY
@@ -260,10 +259,8 @@ def _lost(converted: dict[str, Conversion], before: tuple[str, ...]) -> dict[str
     fine = {name: what for name in ("x", "y") if name in converted and (what := converted[name].blurred())}
     for name, what in fine.items():
         if converted[name].dtype == np.float32:
-            warnings.warn(
-                f"{what}: take float64 (ingest --dtype float64, network.dtype, dtype of estimators), or standardize",
-                AltMinWarning,
-                stacklevel=4,
+            warn(
+                f"{what}: take float64 (ingest --dtype float64, network.dtype, dtype of estimators), or standardize"
             )
     kept: list[str] = [name for name in fine if converted[name].dtype != np.float32]
     return {key: names for key, names in (("rounded", rounded), ("fine", kept)) if names}

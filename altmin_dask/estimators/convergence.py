@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from altmin_dask.errors import AltMinWarning
+from altmin_dask.errors import AltMinWarning, warn
 from altmin_dask.format import counted_as
 from altmin_dask.training.ending import Ending
 from altmin_dask.training.record import Record
@@ -45,11 +44,10 @@ def warn_if_falling(name: str, ending: Ending | None, records: Sequence[Record])
     """
     if ending is None or ending.reason != "max_sweeps" or (share := gained(records)) <= FALLING:
         return
-    warnings.warn(
+    warn(
         f"{name} has not converged: the loss still fell by {share:.0%} in the last quarter of "
         f"{counted_as(records[-1].sweep, 'sweep')}, all that max_sweeps allows; give a larger max_sweeps",
         NotConvergedWarning,
-        stacklevel=2,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from altmin_dask.data.conversion import blurred
-from altmin_dask.errors import AltMinWarning, MissingError
+from altmin_dask.errors import MissingError, warn
 from altmin_dask.export.files import place_for
 from altmin_dask.export.outputs import output_onnx
 from altmin_dask.preparation import Scaling
@@ -176,4 +175,4 @@ def _warn_of_float32(model: Model) -> None:
             continue
         shift, scale = np.array(scaling.shift), np.array(scaling.scale)
         if what := blurred(shift - scale, shift + scale, name):
-            warnings.warn(f"{what}, of which the ONNX file is made", AltMinWarning, stacklevel=3)
+            warn(f"{what}, of which the ONNX file is made")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -11,7 +10,7 @@ from typing import ClassVar
 import dask.array as da
 import numpy as np
 
-from altmin_dask.errors import ChunkError, RepairWarning, RunError
+from altmin_dask.errors import ChunkError, RepairWarning, RunError, warn
 from altmin_dask.execution import task_graphs
 from altmin_dask.execution.task_graphs import Step
 from altmin_dask.execution.timing import activity
@@ -294,11 +293,10 @@ class AlternatingMinimization:
         group = next((number for number, each in enumerate(self.groups) if error.chunk in each.chunks), None)
         if group is None or self.latent.location(int(state.generations[group])) != error.location:
             raise error
-        warnings.warn(
+        warn(
             f"chunk {error.chunk} of z in {error.location} {error.reason}; "
             "it is made anew by a forward pass, so the run may differ from one without the damage",
             RepairWarning,
-            stacklevel=2,
         )
         state.stale = True  # from now on, until the sums are those of the new z
         self.committed(self.context.commit(state))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Collection
 from math import prod
 from typing import Any
@@ -16,7 +15,7 @@ from altmin_dask.data.labels import NONE, listed, whole_labels
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.summaries import Summary
 from altmin_dask.data.zarr_reader import read_zarr
-from altmin_dask.errors import AltMinWarning, DataError
+from altmin_dask.errors import DataError, warn
 from altmin_dask.networks.activations import Activation, get_activation
 from altmin_dask.networks.network import Network
 from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
@@ -98,11 +97,7 @@ def warn_of_constants(store: SampleStore, target: str, ranges: Summary) -> None:
     if target == "real" and ranges.y_min is not None and ranges.y_min == ranges.y_max:
         found.append(f"y of {store.title} is {ranges.y_min:g} everywhere")
     if found:
-        warnings.warn(
-            f"{' and '.join(found)}; there is nothing to learn from that, look at how the samples were made",
-            AltMinWarning,
-            stacklevel=3,
-        )
+        warn(f"{' and '.join(found)}; there is nothing to learn from that, look at how the samples were made")
 
 
 def check_no_dates(store: SampleStore, target: str) -> None:
@@ -291,11 +286,9 @@ def check_digits(
     if dtype == "float64":
         rounded = [name for name in store.attributes.get("rounded", ()) if name in names]
         if rounded:
-            warnings.warn(
+            warn(
                 f"{' and '.join(rounded)} of {store.title} had more digits before it was ingested as float32, and the "
-                "network computes in float64; ingest it again with --dtype float64",
-                AltMinWarning,
-                stacklevel=3,
+                "network computes in float64; ingest it again with --dtype float64"
             )
         return
     for name in names:
@@ -304,9 +297,7 @@ def check_digits(
             _, low, high = known[name]
             what = blurred(np.array(low), np.array(high), f"{name} of {store.title}")
         if what is not None:
-            warnings.warn(
+            warn(
                 f"{what} that lie closer together than float32 tells apart, in which the network computes; set "
-                "network.dtype (dtype of estimators) to float64, or standardize",
-                AltMinWarning,
-                stacklevel=3,
+                "network.dtype (dtype of estimators) to float64, or standardize"
             )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 
 from altmin_dask.config import NetworkTable
 from altmin_dask.data.labels import NONE, listed, whole_labels
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.summaries import Summary
-from altmin_dask.errors import AltMinWarning, ConfigError, DataError
+from altmin_dask.errors import ConfigError, DataError, warn
 from altmin_dask.preparation import Preparation
 
 _FEW = 20
@@ -107,11 +106,9 @@ def _counted(labels: tuple[int, ...], wish: int | None, y: RowReader) -> Classes
             f"number the classes 0 … {wish - 1}"
         )
     if y.shape[0] > _FEW and len(y.shape) == 1 and 2 * count > y.shape[0]:
-        warnings.warn(
+        warn(
             f"{y.label} has {count} different labels in {y.shape[0]} rows; if these are numbers rather than classes, "
-            "train a regressor",
-            AltMinWarning,
-            stacklevel=4,
+            "train a regressor"
         )
     return Classes(count, None if labels == tuple(range(count)) else labels)
 

@@ -7,7 +7,6 @@ they are: to divide each by its own deviation would only make noise of those tha
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -18,7 +17,7 @@ import numpy as np
 from altmin_dask.config import NetworkTable, Pipeline
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
-from altmin_dask.errors import AltMinWarning, ConfigError
+from altmin_dask.errors import ConfigError, warn
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.standardization import Scale, Standardization
 from altmin_dask.solvers.kfac import Stream
@@ -151,12 +150,10 @@ class Deciding:
     def _warn(self, scales: Scales, column: int) -> None:
         """Tell of a column that is far off, once in a stream."""
         if self.stream is None or self.stream.state is None:
-            warnings.warn(
+            warn(
                 f"{self._described(scales, column)}: from numbers of such different scale little is learnt; "
                 "standardize them (data.standardize = true, `altmin ingest --standardize`, or a StandardScaler in "
-                "front of an estimator)",
-                AltMinWarning,
-                stacklevel=6,
+                "front of an estimator)"
             )
 
     def _inputs(self, wanted: str) -> Scale | None:

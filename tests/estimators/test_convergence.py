@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import scale
 
-from altmin_dask import AltMinClassifier
+from altmin_dask import AltMinAutoencoder, AltMinClassifier
 from altmin_dask.errors import AltMinWarning
 from altmin_dask.estimators.convergence import FALLING, NotConvergedWarning, gained, warn_if_falling
 from altmin_dask.training.ending import nothing_improved, seconds_are_spent, sweeps_are_done
@@ -94,3 +95,16 @@ def test_next_to_nothing_may_go_on_falling():
     """As the loss of targets without noise does."""
     assert gained(history(1.0, 0.02, 0.009, 0.004, 0.001)) == 0
     assert gained(history(1.0, 0.2, 0.09, 0.04, 0.02)) > FALLING
+
+
+def test_warnings_are_at_the_line_that_led_to_them():
+    """Whatever calls back in between."""
+    x, y = load_breast_cancer(return_X_y=True)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        AltMinClassifier(standardize="none", random_state=0).fit(x, y)
+        AltMinAutoencoder(2, max_sweeps=1, random_state=0).fit(x)
+        cross_val_score(AltMinClassifier(2, max_sweeps=2, random_state=0), x, y, cv=2)
+    own = [each for each in found if issubclass(each.category, AltMinWarning)]
+    assert len(own) == 5  # of scale, too
+    assert {each.filename for each in own} == {__file__}

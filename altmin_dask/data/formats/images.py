@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from altmin_dask.data.formats.base import SourceOptions, SourceSpec
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import Source
 from altmin_dask.data.streams import sliced
-from altmin_dask.errors import AltMinWarning, DataError, MissingError
+from altmin_dask.errors import DataError, MissingError, warn
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.remote import reason
@@ -195,17 +194,11 @@ def _tell(name: str, modes: Counter[str], files: int) -> None:
     """Tell of images that are not read as they are."""
     coloured, transparent = modes["RGB"], sum(modes[mode] for mode in _TRANSPARENT)
     if 0 < coloured < files:
-        warnings.warn(
-            f"{name} has {files - coloured} grey images beside {coloured} coloured ones: all are read in colour",
-            AltMinWarning,
-            stacklevel=4,
+        warn(
+            f"{name} has {files - coloured} grey images beside {coloured} coloured ones: all are read in colour"
         )
     if transparent:
-        warnings.warn(
-            f"{name} has {transparent} images with transparency, which is left out",
-            AltMinWarning,
-            stacklevel=4,
-        )
+        warn(f"{name} has {transparent} images with transparency, which is left out")
 
 
 def _pixels(file: Path, mode: str) -> Array:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from altmin_dask.data.tables.encoding import Findings, encoded, missing_values, unknown_values
 from altmin_dask.data.tables.parts import Largest, Table, first_missing, readable
 from altmin_dask.data.tables.targets import are_text
-from altmin_dask.errors import AltMinWarning, DataError
+from altmin_dask.errors import DataError, warn
 from altmin_dask.preparation import Preparation
 from altmin_dask.types import Array
 
@@ -46,11 +45,11 @@ def prepared_rows(frame: pd.DataFrame, how: Preparation, name: str = "the table"
     """
     findings = Findings()
     rows = encoded(frame, how, name, findings)
-    _tell(findings, how, name, stacklevel=4)
+    _tell(findings, how, name)
     return rows if how.x is None else how.x.apply(rows)
 
 
-def _tell(findings: Findings, how: Preparation, name: str, stacklevel: int) -> None:
+def _tell(findings: Findings, how: Preparation, name: str) -> None:
     """Refuse what rows have that those for training had not, or tell what becomes zeros."""
     for column, count in findings.missing.items():
         raise missing_values(name, column, count)
@@ -58,11 +57,7 @@ def _tell(findings: Findings, how: Preparation, name: str, stacklevel: int) -> N
         return
     if how.unknown == "error":
         raise unknown_values(name, findings)
-    warnings.warn(
-        f"{name} has {findings.told()}, which the data for training had not: all zeros stand for them",
-        AltMinWarning,
-        stacklevel=stacklevel,
-    )
+    warn(f"{name} has {findings.told()}, which the data for training had not: all zeros stand for them")
 
 
 def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> tuple[int, bool, Largest]:
@@ -89,7 +84,7 @@ def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> 
         column = next(iter(findings.missing))
         there = first_missing(table, name, [column], text_of(how))
         raise missing_values(name, column, findings.missing[column], there=there)
-    _tell(findings, how, name, stacklevel=6)
+    _tell(findings, how, name)
     if 0 < no_target < rows:
         raise DataError(
             f"{name} has no value in the target {', '.join(map(repr, targets))} in {no_target} "

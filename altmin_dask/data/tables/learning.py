@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from altmin_dask.data.tables.looks import check_names, warn_of_looks, warn_of_na
 from altmin_dask.data.tables.median import medians
 from altmin_dask.data.tables.parts import Table, first_missing, readable
 from altmin_dask.data.tables.survey import Survey
-from altmin_dask.errors import AltMinWarning, ConfigError, DataError
+from altmin_dask.errors import ConfigError, DataError, warn
 from altmin_dask.preparation import Column, Preparation
 from altmin_dask.table_options import ALL, TableOptions
 from altmin_dask.types import Array
@@ -55,9 +54,9 @@ def learn(
         check_names(table, name, survey)
     for column in (*inputs, *targets):
         if survey.kinds[column] == "text":
-            warn_of_looks(column, survey.counts[column], name, written=table.written, stacklevel=4)
+            warn_of_looks(column, survey.counts[column], name, written=table.written)
             if column in inputs:
-                warn_of_names(column, survey.counts[column], name, stacklevel=4)
+                warn_of_names(column, survey.counts[column], name)
     kind, classes = survey.kinds[targets[0]] if targets else None, None
     if kind == "text":
         classes = tuple(sorted(survey.counts[targets[0]]))
@@ -181,11 +180,7 @@ def _with_medians(
 
 def _warn_of_empty(columns: Sequence[Column], name: str) -> None:
     if empty := [column.name for column in columns if column.empty]:
-        warnings.warn(
-            f"{name} has no value at all in {_listed(empty)}, of which only is left that it is missing",
-            AltMinWarning,
-            stacklevel=4,
-        )
+        warn(f"{name} has no value at all in {_listed(empty)}, of which only is left that it is missing")
 
 
 def _listed(names: Sequence[str]) -> str:

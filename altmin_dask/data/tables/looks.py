@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
@@ -13,7 +12,7 @@ from altmin_dask.data.tables.kinds import undated
 from altmin_dask.data.tables.parts import Table, readable
 from altmin_dask.data.tables.survey import Survey
 from altmin_dask.data.tables.values import is_number
-from altmin_dask.errors import AltMinWarning, DataError
+from altmin_dask.errors import DataError, warn
 
 MANY_NUMBERS = 10
 """Different numbers in a column of text from which on they are not likely to be names (chosen, not measured)."""
@@ -35,7 +34,7 @@ _NUMBER_LIKE = re.compile(
 _WITH_UNIT = re.compile(r"[-+−]?\d+(?:[.,]\d+)?\s?(?P<unit>[^\W\d_]{1,4}|°[CFK]?)")
 
 
-def warn_of_looks(column: str, counts: Counter[str], name: str, *, written: bool, stacklevel: int) -> None:
+def warn_of_looks(column: str, counts: Counter[str], name: str, *, written: bool) -> None:
     """Tell of a column of text whose values look like dates, numbers or truth values, or like one another.
 
     Parameters
@@ -48,33 +47,27 @@ def warn_of_looks(column: str, counts: Counter[str], name: str, *, written: bool
         What messages call the table.
     written : bool
         Whether all values of the table are text, from which numbers were made where that was possible.
-    stacklevel : int
-        As of `warnings.warn`, for who calls this.
     """
     told = _of_truth(counts) or _of_dates(counts) or _of_words(counts) if written else _of_dates(counts)
     for sentence in (told or _of_numbers(counts) or _of_units(counts), _of_spelling(counts)):
         if sentence is not None:
-            warnings.warn(
-                f"{name} has {sentence.format(column=repr(column))}", AltMinWarning, stacklevel=stacklevel + 1
-            )
+            warn(f"{name} has {sentence.format(column=repr(column))}")
 
 
-def warn_of_names(column: str, counts: Counter[str], name: str, *, stacklevel: int) -> None:
+def warn_of_names(column: str, counts: Counter[str], name: str) -> None:
     """Tell of a column of text that has another value in nearly every row: it says nothing of rows that are new.
 
     Parameters
     ----------
-    column, counts, name, stacklevel : str, Counter, str, int
+    column, counts, name : str, Counter, str
         As of `warn_of_looks`.
     """
     rows = sum(counts.values())
     if len(counts) > max(MANY_NAMES, NAMES_SHARE * rows):
-        warnings.warn(
+        warn(
             f"{name} has {len(counts)} different values in {_rows(rows)} of the column {column!r}, which tell rows "
             "apart and say nothing of new ones; leave it out by --x NAME,NAME,… (data.x of a pipeline), which "
-            "predictions can keep (altmin predict --keep)",
-            AltMinWarning,
-            stacklevel=stacklevel + 1,
+            "predictions can keep (altmin predict --keep)"
         )
 
 
@@ -99,11 +92,9 @@ def check_names(table: Table, name: str, survey: Survey) -> None:
         )
     if not all(map(survey.counts.get, survey.columns)) or 2 * len(own) <= len(survey.columns):
         return
-    warnings.warn(
+    warn(
         f"{name} has {own[0]!r} among the values of the column {own[0]!r}; if its first line is a row and not names, "
-        "say so by --csv header=false (data.csv of a pipeline)",
-        AltMinWarning,
-        stacklevel=4,
+        "say so by --csv header=false (data.csv of a pipeline)"
     )
 
 
