@@ -102,10 +102,10 @@ class NetworkTable(Table):
     """In which is computed, and in which raw sources are ingested; a store has a dtype of its own (ingest --dtype)."""
     standardize: Literal["auto", "none", "inputs", "targets", "both"] = "auto"
     """What is shifted and divided by its mean and deviation as training reads it. The model has that in its weights: it
-    reads samples as they are, and losses are in their units. "auto" takes inputs whose columns are of very different
-    scale or lie far from 0, which pixels do not, and targets that are far from 0 or 1 in size. Of auto-encoders, which
-    give back what they read, all are divided by the same number, if outputs are the identity: see also
-    data.standardize."""
+    reads samples as they are, and losses are in their units; ridge and mu go by what is standardized. "auto" takes
+    inputs whose columns are of very different scale or lie far from 0, which pixels do not, and targets that are far
+    from 0 or 1 in size. Of auto-encoders, which give back what they read, all are divided by the same number, if
+    outputs are the identity: see also data.standardize."""
     initialization: Literal["auto", "random", "whitened", "layerwise"] = "auto"
     """Glorot or He by activation; or a first layer whitened, and an output bias set, from the first samples; or every
     hidden layer trained by itself as a shallow auto-encoder of what is below. "auto" whitens auto-encoders of one

@@ -219,7 +219,8 @@ class Parameters:
         "What is shifted and divided by its mean and deviation while training goes on: "
         f"{choices(NetworkTable, 'standardize')}. `coefs_`, predictions and losses are those for samples as they are. "
         "'auto' takes features of very different scale or far from 0, which pixels are not, and real targets far from "
-        "0 or 1 in size; of auto-encoders all features by the same number. `partial_fit` never does it.",
+        "0 or 1 in size; of auto-encoders all features by the same number. `ridge` and `mu` go by what is "
+        "standardized. `partial_fit` never does it.",
         default="auto",
     )
     dtype: str = parameter(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from altmin_dask.errors import DataError
@@ -54,6 +54,11 @@ class Metrics:
     shortened: float | None = None
     gradient_norm: float | None = None
     samples_in_sum: int | None = None
+
+    def in_unit(self, unit: float) -> Metrics:
+        """The same with F, which is a loss, times a number."""
+        parts = {name: getattr(self, name) for name in ("relaxed_objective", "ridge_term")}
+        return replace(self, **{name: unit * value for name, value in parts.items() if value is not None})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,11 +97,6 @@ class Deciding:
                 f"network.standardize = {wanted!r} is for the squared loss of identity outputs, and these are "
                 f"{loss.name} and {loss.output_activation}; write 'inputs', or leave it out"
             )
-        if wanted in ("targets", "both") and self.pipeline.keeps_z:
-            raise ConfigError(
-                f"network.standardize = {wanted!r} is for schedule = 'kfac': where z persists, μ goes by the unit of "
-                "the loss; write 'inputs', or standardize the samples (data.standardize)"
-            )
         if self.stream is not None:
             raise ConfigError(
                 "samples that come little by little are not standardized by what is still to come; leave standardize "
@@ -127,7 +122,7 @@ class Deciding:
         if scales is None:
             return None
         column, size, away = scales.far_off, scales.typical, scales.away
-        able = self._real and not self.pipeline.keeps_z and self.stream is None
+        able = self._real and self.stream is None
         if column is not None and (scales.unlike or (self._real and not able)):
             self._warn(scales, column)
         if not able or not (away or self._is_odd(size)):
@@ -193,10 +188,12 @@ class Deciding:
         settings = self.pipeline.network
         if wanted in ("none", "inputs") or settings.target != "real" or not self._real:
             return None
-        if wanted == "auto" and (self.pipeline.keeps_z or self.stream is not None):
-            return None
         scales = scales_of(self.store, "y", steps=self.network.loss.steps is not None)
         if scales is None or not scales.varies.any():
+            return None
+        if scales.unlike:
+            self._warn_of_targets(scales)
+        if wanted == "auto" and self.stream is not None:
             return None
         size = float(np.sqrt(np.square(scales.deviation).mean()))
         mean = float(np.abs(scales.mean).max())
@@ -211,6 +208,17 @@ class Deciding:
                 f"{size:.3g}"
             )
         return Scale(scales.mean, np.full(len(scales.mean), size), settings.dtype)
+
+    def _warn_of_targets(self, scales: Scales) -> None:
+        """Tell of targets whose errors hardly count beside those of others, once in a stream."""
+        if self.stream is None or self.stream.state is None:
+            least, most = scales.deviation[scales.varies].min(), scales.deviation.max()
+            warn(
+                f"y in {self.store.title} has columns with standard deviations from {least:.3g} to {most:.3g}: beside "
+                "the errors of large ones those of small ones hardly count; if all are to be learnt, standardize them "
+                "(data.standardize = true, `altmin ingest --standardize`, or TransformedTargetRegressor of "
+                "scikit-learn)"
+            )
 
     def _described(self, scales: Scales, column: int) -> str:
         """What is unlike about a column that is far off."""

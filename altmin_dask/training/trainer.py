@@ -308,7 +308,7 @@ class Trainer:
             nested_accuracy=nested.accuracy if labels else None,
             validation_accuracy=measured.get("accuracy"),
             validation_r2=measured.get("r2"),
-            **vars(self.algorithm.metrics),
+            **vars(self.algorithm.metrics.in_unit(problem.train.standard.loss_unit)),
         )
         self._judge(record)
         self.last = record

@@ -196,7 +196,7 @@ def test_a_run_that_is_gone_on_with_is_one_that_was_not_cut(form, tmp_path, altm
     run("cut", 2.0)
     cut = run("cut", 4.0, "--resume")
     resolved = cut.manifest.resolved()["standardize"]
-    assert resolved == ("both" if form in ("kfac", "staleness") else "inputs")
+    assert resolved == "both"
     if form != "staleness":
         for w, v in zip(Model.load(whole.model).weights, Model.load(cut.model).weights, strict=True):
             assert (w == v).all()
@@ -207,6 +207,29 @@ def test_a_run_that_is_gone_on_with_is_one_that_was_not_cut(form, tmp_path, altm
     if form == "batch":
         objectives = [r["relaxed_objective"] for r in records if r["relaxed_objective"] is not None]
         assert all(b <= a * (1 + 1e-9) for a, b in pairwise(objectives))
+
+
+@pytest.mark.parametrize("how", [{"penalty": "l1"}, {"penalty": "multipliers"}, {"schedule": "windows"}])
+@pytest.mark.parametrize("unit", slow_but([1e3], [1e-3, 1e3]))
+def test_where_z_is_kept_units_change_nothing_either(how, unit):
+    x = RNG.normal(size=(300, 4))
+    y = x[:, 0] + x[:, 1] ** 2
+    y /= y.std()
+    plain = AltMinRegressor(20, random_state=0, max_sweeps=20, **how).fit(x, y)
+    found = AltMinRegressor(20, random_state=0, max_sweeps=20, **how).fit(1e4 * x, unit * y)
+    assert plain.score(x, y) > 0.85
+    assert found.score(1e4 * x, unit * y) == pytest.approx(plain.score(x, y), abs=0.02)
+    for mine in found.history_:
+        if mine["relaxed_objective"] is not None:
+            assert mine["relaxed_objective"] < 2 * unit**2
+
+
+def test_targets_of_which_some_hardly_count_are_told_of():
+    x = RNG.normal(size=(100, 3))
+    with pytest.warns(
+        AltMinWarning, match=r"y in the given arrays has columns with standard deviations from .* to "
+    ):
+        AltMinRegressor(4, **QUICK).fit(x, x[:, :2] * [1.0, 1e-3])
 
 
 def test_losses_are_in_the_units_of_targets():
@@ -303,7 +326,6 @@ def test_columns_of_words_and_rare_values_are_left_alone(tmp_path):
     [
         (partial(AltMinClassifier, standardize="targets"), "labels are no numbers to standardize"),
         (partial(AltMinRegressor, standardize="both", output_activation="softplus"), "of identity outputs"),
-        (partial(AltMinRegressor, standardize="targets", penalty="l1"), "is for schedule = 'kfac'"),
         (partial(AltMinRegressor, standardize="all"), "standardize"),
         (partial(AltMinRegressor, standardize=True), "standardize"),
         (partial(AltMinAutoencoder, settings={"network.standardize": "inputs"}), "gives back what it reads"),
