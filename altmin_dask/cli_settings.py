@@ -74,5 +74,13 @@ def _shown(found: list[Setting], width: int) -> Iterator[Text]:
         lines = [setting.allowed, *setting.meaning.splitlines(), f"Used by: {setting.used_by}"]
         lines += [f"In Python: {setting.in_python}"] if setting.in_python else []
         for line in lines:
-            yield Text(fill(line.replace("`", ""), width, initial_indent=_INDENT, subsequent_indent=_INDENT))
+            yield Text(
+                fill(
+                    line.replace("`", ""),
+                    width,
+                    break_on_hyphens=False,
+                    initial_indent=_INDENT,
+                    subsequent_indent=_INDENT,
+                )
+            )
         yield Text()

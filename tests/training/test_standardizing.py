@@ -219,9 +219,9 @@ def test_where_z_is_kept_units_change_nothing_either(how, unit):
     found = AltMinRegressor(20, random_state=0, max_sweeps=20, **how).fit(1e4 * x, unit * y)
     assert plain.score(x, y) > 0.85
     assert found.score(1e4 * x, unit * y) == pytest.approx(plain.score(x, y), abs=0.02)
-    for mine in found.history_:
-        if mine["relaxed_objective"] is not None:
-            assert mine["relaxed_objective"] < 2 * unit**2
+    objectives = [r["relaxed_objective"] for r in found.history_ if r["relaxed_objective"] is not None]
+    assert 1e-3 * unit**2 < min(objectives)  # in the units of targets, as losses are
+    assert max(objectives) < 10 * unit**2
 
 
 def test_targets_of_which_some_hardly_count_are_told_of():
