@@ -22,6 +22,7 @@ from altmin_dask.data.formats.zarr import ZarrFormat
 from altmin_dask.data.source import Source
 from altmin_dask.errors import DataError, MissingError, did_you_mean, warn
 from altmin_dask.preparation import Preparation
+from altmin_dask.storage.destination import OF_SAMPLES
 from altmin_dask.storage.what import is_run, meant, what_is
 from altmin_dask.storage.zarr_groups import is_zarr_folder
 from altmin_dask.table_options import TableOptions
@@ -42,24 +43,6 @@ FORMATS: tuple[SourceFormat, ...] = (
     ImageFormat(),
 )
 """The first that matches reads; a folder that several match is refused."""
-_OTHERS = (
-    *(".npz", ".npy", ".h5", ".hdf5", ".mat", ".nc"),
-    *(
-        ".xlsx",
-        ".xls",
-        ".ods",
-        ".jsonl",
-        ".ndjson",
-        ".feather",
-        ".arrow",
-        ".orc",
-        ".avro",
-        ".sas7bdat",
-        ".dta",
-        ".sav",
-    ),
-)
-"""Endings of files of samples that are passed over in a folder of others."""
 
 
 def open_source(
@@ -197,7 +180,7 @@ def _check_only(found: SourceFormat, others: list[SourceFormat], wanted: SourceS
             "belong to the samples elsewhere"
         )
     assert wanted.folder is not None
-    if passed := sorted(file.name for file in wanted.folder.iterdir() if file.suffix.lower() in _OTHERS):
+    if passed := sorted(file.name for file in wanted.folder.iterdir() if file.suffix.lower() in OF_SAMPLES):
         several = f" and {len(passed) - 1} more" if len(passed) > 1 else ""
         warn(
             f"{passed[0]}{several} in {wanted.path} may hold samples, too, and is not read: only {found.known_as} is"

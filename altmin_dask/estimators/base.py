@@ -6,6 +6,7 @@ import functools
 import math
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -68,11 +69,10 @@ SPARSE = {"accept_sparse": "csr"}
 """Sparse rows stay so, and are made dense a block at a time."""
 
 
-class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type: ignore[misc]
+class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # type: ignore[misc]
     """Everything but what is trained on what; use one of the estimators.
 
-    Samples are taken as they are, and may be standardized within the network. Of a sample store or table the model
-    keeps how raw samples were prepared, and prepares others in the same way.
+    Of a sample store or table the model keeps how raw samples were prepared, and prepares others in the same way.
     """
 
     _given_lengths: Any = None  # of sequences, while they are trained on
@@ -413,16 +413,16 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters):  # type:
         return {"standardize": self.standardize}
 
     def _targets(self, y: RowReader, begun: bool) -> RowReader:
-        """Targets as the store is to hold them; learns what there is to know of them, unless that has begun."""
-        raise NotImplementedError
+        """Targets, if there are any, as the store is to hold them; learns of them, unless that has begun."""
+        return y
 
+    @abstractmethod
     def _shape(self, model: Model) -> tuple[int, ...]:
         """Shape of a sample as it was given, whatever was done before it came into a store."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _score_of(self, store: SampleStore) -> float:
         """Score on a store that training wrote."""
-        raise NotImplementedError
 
     def _saved(self) -> dict[str, Any]:
         """What is learnt besides the model, as JSON values."""

@@ -151,9 +151,8 @@ def _of_run(kind: type[E_], folder: Path) -> E_:
     _take(estimator, replace(model, sample_shape=_shape_of(model)), learnt)
     more = estimator._from_model()
     more["lengths"] = model.lengths
-    with suppress(
-        AltMinError, OSError, KeyError
-    ):  # of a run from before models said so; samples may be no more
+    # of a run from before models said so; samples may be no more
+    with suppress(AltMinError, OSError, KeyError):
         more["lengths"] |= "lengths" in SampleStore.open(run.manifest.stores()["train"]).sequence_arrays
     estimator._restore(more)
     return estimator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
@@ -161,9 +162,9 @@ class RecurrentEstimator(AltMinEstimator):
         weights = None if sample_weight is None else self._weights(sample_weight, len(x))
         return Source(GIVEN, shaped(array_source(x).x, shape[1:]), sliced(values, "y"), weights=weights)
 
+    @abstractmethod
     def _at_every_step(self, shape: tuple[int, ...], steps: int) -> bool:
         """Whether targets of a shape, (rows, …), are one for every step."""
-        raise NotImplementedError
 
     def _with_targets(self, source: Source, begun: bool) -> Source:
         """The source with samples of shape (steps, features), and their lengths beside them."""

@@ -13,45 +13,15 @@ from altmin_dask.storage.ownership import Layout
 from altmin_dask.storage.remote import explained_errors
 from altmin_dask.storage.zarr_groups import ROOTS
 
+OF_SAMPLES = (
+    *(".npz", ".npy", ".h5", ".hdf5", ".mat", ".nc", ".xlsx", ".xls", ".ods", ".jsonl", ".ndjson"),
+    *(".feather", ".arrow", ".ipc", ".orc", ".avro", ".sas7bdat", ".dta", ".sav"),
+)
+"""Endings of files that may hold samples, beside those of text and parquet."""
 _FILES = (
-    ".csv",
-    ".tsv",
-    ".txt",
-    ".json",
-    ".jsonl",
-    ".parquet",
-    ".pq",
-    ".npy",
-    ".npz",
-    ".h5",
-    ".hdf5",
-    ".xlsx",
-    ".gz",
-    ".bz2",
-    ".xz",
-    ".zst",
-    ".zip",
-    ".tar",
-    ".feather",
-    ".arrow",
-    ".ipc",
-    ".orc",
-    ".avro",
-    ".xls",
-    ".ods",
-    ".mat",
-    ".nc",
-    ".pkl",
-    ".pickle",
-    ".pt",
-    ".onnx",
-    ".safetensors",
-    ".html",
-    ".md",
-    ".xml",
-    ".yaml",
-    ".toml",
-    ".db",
+    *OF_SAMPLES,
+    *(".csv", ".tsv", ".txt", ".json", ".parquet", ".pq", ".gz", ".bz2", ".xz", ".zst", ".zip", ".tar"),
+    *(".pkl", ".pickle", ".pt", ".onnx", ".safetensors", ".html", ".md", ".xml", ".yaml", ".toml", ".db"),
     ".sqlite",
 )
 """Endings of what whoever opens it would take for a file of another kind."""
