@@ -350,7 +350,7 @@ def export(
     ] = False,
 ) -> None:
     """Write the trained network for other programs."""
-    from altmin_dask.export import writer_for
+    from altmin_dask.export import described, writer_for
     from altmin_dask.hints import check_run_first
     from altmin_dask.inference import model_of
     from altmin_dask.storage.locations import local_path
@@ -359,7 +359,7 @@ def export(
     check_run_first("export", run, file)
     model, path = model_of(RunFolder(local_path(run))), local_path(file)
     writer_for(path, overwrite=overwrite)(model, path)
-    typer.echo(f"{path}: {'-'.join(map(str, model.network.sizes))} {model.kind}")
+    typer.echo(f"{path}: {described(model)}")
 
 
 @app.command(cls=Command)

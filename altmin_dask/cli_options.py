@@ -54,7 +54,9 @@ YOption = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME,…", help="The array of targets, or the columns of a table; by default y."),
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command wrote before.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a file that is there, or a store of this command's.")
+]
 SchedulerOption = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Run on the Dask scheduler at this address.")
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from command import refused, write_pipeline
 from distributed import LocalCluster
 
 from altmin_dask import inference
@@ -293,3 +294,20 @@ def test_threads_know_themselves():
     with open_executor(ClusterTable()) as everything:
         assert "thread" in everything.description
         assert everything.cpu_seconds() > 0
+
+
+def test_pictures_of_another_shape_are_refused(altmin, tmp_path):
+    """Though they have as many numbers."""
+    rng = np.random.default_rng(0)
+    for name, shape in {"train": (8, 4), "other": (4, 8), "flat": (32,), "more": (8, 4, 1)}.items():
+        np.savez(tmp_path / f"{name}.npz", x=rng.random((30, *shape)), y=np.arange(30) % 2)
+    write_pipeline(tmp_path / "p.toml", "train.npz", "classifier", training={"schedule": "auto"})
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    words = "samples of shape (4, 8), and those for training"
+    refused(altmin("evaluate", "run", "other.npz"), words)
+    refused(altmin("predict", "run", "other.npz", "out.csv"), words)
+    for fine in ("flat", "more", "train"):
+        assert altmin("evaluate", "run", f"{fine}.npz").code == 0
+        assert altmin("predict", "run", f"{fine}.npz", f"{fine}.csv").code == 0
+    with pytest.raises(DataError, match="samples of shape"):
+        Model.load(tmp_path / "run").predict(rng.random((3, 4, 8)))

@@ -36,7 +36,7 @@ ELSEWHERE = {
     "units": "network.hidden_layer_sizes",
 }
 """Settings by what other libraries call them."""
-_NO_RATE = "; there is no learning rate: the length of a step follows from a model of the loss"
+NO_RATE = "; there is no learning rate: the length of a step follows from a model of the loss"
 DEFAULT = "default"
 """The word for what a setting is if nobody says anything."""
 
@@ -100,7 +100,7 @@ def nearest(key: str, pipeline: type[BaseModel]) -> str:
     if key in places or key in ELSEWHERE:
         return f"; did you mean {places.get(key) or ELSEWHERE[key]}?"
     if key == "lr" or "learning_rate" in key:
-        return _NO_RATE
+        return NO_RATE
     close = did_you_mean(key, places)
     return re.sub(r"mean (\w+)\?$", lambda found: f"mean {places[found[1]]}?", close)
 

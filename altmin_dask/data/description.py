@@ -61,7 +61,10 @@ def described(source: Source, store: SampleStore, *, standardize: bool) -> Itera
     if not standardize and spread and max(spread.values()) > _APART * min(spread.values()):
         names = max(spread, key=spread.__getitem__), min(spread, key=spread.__getitem__)
         ratio = spread[names[0]] / spread[names[1]]
-        yield Text(f"{names[0]} is {number(ratio)} times as wide as {names[1]}: ingest with --standardize")
+        yield Text(
+            f"{names[0]} is {number(ratio)} times as wide as {names[1]}: ingest with --standardize for auto-encoders; "
+            "classifiers and regressors standardize it themselves"
+        )
 
 
 def _of_columns(columns: tuple[ColumnReport, ...]) -> Table:

@@ -20,7 +20,7 @@ import numpy as np
 
 from altmin_dask.config import KINDS, NetworkTable, SolverTable, TrainingTable
 from altmin_dask.config.catalogue import catalogue
-from altmin_dask.config.messages import either
+from altmin_dask.config.messages import ELSEWHERE, NO_RATE, either
 from altmin_dask.config.pipeline import RIDGE_OF_Z
 from altmin_dask.config.uses import PARAMETERS
 from altmin_dask.errors import did_you_mean
@@ -91,11 +91,23 @@ def _refuse_unknown(cls: Any) -> None:
     def __init__(self: Any, *args: Any, **given: Any) -> None:
         for name in given:
             if name not in names:
-                more = did_you_mean(name, names) or "; help() of it describes those that it has"
+                more = (
+                    _elsewhere(name)
+                    or did_you_mean(name, names)
+                    or "; help() of it describes those that it has"
+                )
                 raise TypeError(f"{type(self).__name__} has no parameter {name!r}{more}")
         init(self, *args, **given)
 
     cls.__init__ = __init__
+
+
+def _elsewhere(name: str) -> str:
+    """The parameter that others call so; nothing where none is."""
+    if "learning_rate" in name or name == "lr":
+        return NO_RATE
+    own = {setting: parameter for parameter, setting in PARAMETERS.items()}.get(ELSEWHERE.get(name, ""))
+    return "" if own is None else f"; here it is {own}"
 
 
 def _described(cls: Any) -> str:

@@ -22,7 +22,7 @@ from altmin_dask.estimators.targets import as_floats
 class AltMinRegressor(RegressorMixin, DenseEstimator, LossParameters):  # type: ignore[misc]
     """Regressor of one or several outputs trained by alternating minimisation, out of core where the samples are.
 
-    Targets are taken as they are, as samples are.
+    Targets and predictions are in whatever unit you have (`standardize`).
 
     Parameters
     ----------

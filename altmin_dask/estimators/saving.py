@@ -113,7 +113,7 @@ def load(kind: type[E_], path: str | os.PathLike[str]) -> E_:
         if content["version"] > VERSION:
             raise DataError(f"{folder} was saved by a later version of altmin-dask; install that version")
         if content["estimator"] != kind.__name__ or model.kind != kind._kind:
-            raise DataError(f"{folder} holds a {content['estimator']}; load it as one")
+            raise DataError(f"{folder} holds an {content['estimator']}; load it as one")
         estimator = kind(**{name: _tupled(value) for name, value in content["parameters"].items()})
         _take(estimator, model, content["learnt"])
         if content["feature_names"] is not None:

@@ -85,7 +85,8 @@ class RecurrentEstimator(AltMinEstimator):
             if lengths is not None:
                 raise DataError("lengths are those of the sequences in the list; leave them out")
             return padded(X, self.steps or steps)
-        if lengths is None and self._has_lengths and are_sequences(X):
+        unlike = are_sequences(X) and len({np.shape(row)[1] for row in X}) > 1
+        if lengths is None and are_sequences(X) and (self._has_lengths or unlike):
             return padded(X, self.steps or steps)
         return X if hasattr(X, "ndim") else np.asarray(X), lengths
 

@@ -71,7 +71,7 @@ def pipeline_of(
         },
         "solver": {name: getattr(parameters, name) for name in _SOLVER},
         "training": {**{name: getattr(parameters, name) for name in _TRAINING}, "seed": seed},
-        "cluster": {"workers": parameters.workers or (1 if train.n_chunks == 1 else None)},
+        "cluster": {"workers": _workers(parameters, train)},
         "output": {"title": type(parameters).__name__},
     }
     for name, value in (parameters.settings or {}).items():
@@ -93,6 +93,11 @@ def pipeline_of(
             f"schedule = {pipeline.schedule!r} does not; use fit, or penalty='l2', schedule='kfac'"
         )
     return pipeline
+
+
+def _workers(parameters: Parameters, train: SampleStore) -> int | None:
+    """Threads of this process: one will do for one chunk."""
+    return 1 if parameters.workers is None and train.n_chunks == 1 else parameters.workers
 
 
 def widths(sizes: int | tuple[int, ...]) -> tuple[int, ...]:

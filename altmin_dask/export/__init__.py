@@ -10,10 +10,12 @@ from typing import Any
 from altmin_dask.errors import ConfigError, ExistsError
 from altmin_dask.export.onnx import write_onnx
 from altmin_dask.export.torch import sequential, state_dict, write_pt2, write_safetensors
+from altmin_dask.storage.model import Model
 from altmin_dask.storage.writable import check_folder_of
 
 __all__ = [
     "WRITERS",
+    "described",
     "sequential",
     "state_dict",
     "write_onnx",
@@ -24,6 +26,13 @@ __all__ = [
 
 WRITERS = {".onnx": write_onnx, ".safetensors": write_safetensors, ".pt": write_pt2, ".pt2": write_pt2}
 """What writes a model, by the ending of the file."""
+
+
+def described(model: Model) -> str:
+    """What an exported network is, and what the numbers in a row of its input are, in order, where they have names."""
+    names = [] if model.preparation is None else model.preparation.names
+    reads = f"; reads, in this order: {', '.join(names)}" if names else ""
+    return f"{'-'.join(map(str, model.network.sizes))} {model.kind}{reads}"
 
 
 def writer_for(file: Path, *, overwrite: bool) -> Callable[[Any, Path], Any]:

@@ -82,7 +82,8 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
         Where to write; an exported model that is there is replaced.
     classes : sequence, optional
         Names of the classes, if the model does not have them, kept as JSON in the file's metadata ``classes``, beside
-        what is done to raw samples, ``scale`` and ``preparation``.
+        the names of the numbers in a row of ``x``, ``inputs``, and what is done to raw samples, ``scale`` and
+        ``preparation``.
 
     Raises
     ------
@@ -145,6 +146,7 @@ def _content_of(model: Model, classes: Sequence[Any] | None) -> Any:
     more = {"scale": json.dumps(model.scale)}
     if how is not None:
         more["preparation"] = json.dumps(how.to_json())
+        more["inputs"] = json.dumps(how.names)
     if classes is not None:
         more["classes"] = json.dumps(list(classes))
     helper.set_model_props(content, more)

@@ -5,8 +5,8 @@ With x̂ = (x − m) / s, number by number, and outputs that approximate ŷ = (y
     W_1 x̂ + b_1  =  (W_1 / s) x + (b_1 − W_1 (m / s)),        y ≈ t (W_L a + b_L) + n:
 
 a network that was trained on x̂ and ŷ is one that reads x and gives y, with other weights of its first and last layers.
-So training may have numbers of one size, whatever units they are given in, and nobody else has to know. Of targets all
-have the same t, so that the squared loss is t² times that of ŷ, whose minimum does not move.
+So training may have numbers of one size, whatever units they are given in, and nobody else has to know. Where all
+targets have the same t the squared loss is t² times that of ŷ, whose minimum does not move.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Standardization:
     Attributes
     ----------
     inputs, targets : Scale or None
-        Of inputs, and of outputs, all by the same number; None leaves them as they are.
+        Of inputs, and of outputs; None leaves them as they are.
     columns : int
         How many numbers the first layer's weights act on, besides the 1 and the layer's own values: k, if inputs have k
         scales.
@@ -77,8 +77,8 @@ class Standardization:
 
     @property
     def loss_unit(self) -> float:
-        """The squared loss of targets as they are, over that of standardized ones: t²."""
-        return 1.0 if self.targets is None else float(self.targets.scale[0] ** 2)
+        """The squared loss of targets as they are, over that of standardized ones: t², or the mean of it."""
+        return 1.0 if self.targets is None else float(np.square(self.targets.scale).mean())
 
     def of(self, array: str) -> Scale | None:
         """That of an array of a store."""

@@ -56,6 +56,8 @@ def resolved(
         more["cluster.workers"] = place.threads if place.in_process else place.workers
         limit = place.memory_limit
         more["cluster.memory_limit"] = "none" if limit is None else format_bytes(limit)
+    if settings.standardize is None:
+        more["network.standardize"] = "by the samples, when a run begins"
     for key, value in more.items():
         table, name = key.split(".")
         if said[table][name] in (None, "auto"):

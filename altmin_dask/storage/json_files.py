@@ -44,4 +44,5 @@ def differences(theirs: Any, ours: Any, place: str = "") -> list[str]:
         for key in sorted({*theirs, *ours}):
             found += differences(theirs.get(key), ours.get(key), f"{place}.{key}" if place else key)
         return found
-    return [] if theirs == ours else [f"{place}: {theirs} there, {ours} here"]
+    there, here = ("left out" if value is None else value for value in (theirs, ours))
+    return [] if theirs == ours else [f"{place}: {there} there, {here} here"]

@@ -153,6 +153,28 @@ class Model:
                 "there are of every sequence, here too"
             )
 
+    def check_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        """Refuse samples of another shape than those for training, though they may have as many numbers.
+
+        Parameters
+        ----------
+        name : str
+            What the samples are called.
+        shape : tuple of int
+            Of one; flat ones are taken for any shape.
+
+        Raises
+        ------
+        DataError
+            If it is another one.
+        """
+        mine, theirs = (tuple(n for n in each if n != 1) for each in (self.sample_shape, shape))
+        if self.network.sequence_steps is None and min(len(mine), len(theirs)) > 1 and mine != theirs:
+            raise DataError(
+                f"{name} has samples of shape {shape}, and those for training had {self.sample_shape}; give samples of "
+                "that shape"
+            )
+
     def _numbers(self, x: Any) -> Array:
         how = self.preparation
         if hasattr(x, "columns") and how is not None and how.columns:
@@ -172,6 +194,7 @@ class Model:
                 raise DataError(
                     f"x has shape {values.shape}; the network reads {self.network.sizes[0]} values"
                 )
+        self.check_shape("x", values.shape[1:])
         return values
 
     def save(self, folder: Path) -> None:
@@ -219,6 +242,8 @@ class Model:
         except FileNotFoundError as error:
             missing = error.filename or "its file of weights"
             raise MissingError(f"{folder} holds no trained model: {missing} is missing") from None
+        except NotADirectoryError:
+            raise MissingError(f"{folder} holds no trained model: it is no folder") from None
         except (OSError, ValueError, SafetensorError) as error:
             raise DataError(f"the model in {folder} is damaged: {error}") from None
         try:

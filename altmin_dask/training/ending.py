@@ -13,6 +13,8 @@ from altmin_dask.training.record import Record
 Reason = Literal[
     "no_improvement", "max_sweeps", "max_cpu_seconds", "settled", "interrupted", "diverged", "failed"
 ]
+LIMITS: tuple[Reason, ...] = ("no_improvement", "max_sweeps", "max_cpu_seconds", "settled")
+"""What ends training that is done."""
 RISEN = 1.01
 """A validation loss of so many times the best one has risen since."""
 

@@ -18,6 +18,7 @@ from altmin_dask.config import NetworkTable, Pipeline
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
 from altmin_dask.errors import ConfigError, warn
+from altmin_dask.networks.activations import get_activation
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.standardization import Scale, Standardization
 from altmin_dask.solvers.kfac import Stream
@@ -28,6 +29,10 @@ SMALL, LARGE = 0.15, 3.0
 
 Iris by default: 0.96 right; 0.92 and 0.33 of a tenth and a hundredth of its numbers; 0.89 of ten times them. Digits
 from 0 to 16, of size 5.2: 0.963, and 0.980 of a tenth of them."""
+UNSEEN = 0.02
+"""Samples that deviate less are too much alike for outputs that reach from 0 to 1; pixels deviate by 0.3 and more."""
+CONSTANT = 1e-3
+"""A constant target is divided by this share of itself: what a network is off by is as little then."""
 _LEAST, _MOST = 1e-30, 1e30
 """Sizes beyond these are not divided by: in float32 weights would be 0 or ∞."""
 
@@ -123,6 +128,7 @@ class Deciding:
             return None
         column, size, away = scales.far_off, scales.typical, scales.away
         able = self._real and self.stream is None
+        self._warn_of_reach(size)
         if column is not None and (scales.unlike or (self._real and not able)):
             self._warn(scales, column)
         if not able or not (away or self._is_odd(size)):
@@ -136,6 +142,16 @@ class Deciding:
                 np.where(np.isfinite(scales.mean), scales.mean, 0.0), np.full(len(scales.mean), size), dtype
             )
         return Scale.common(size, dtype)
+
+    def _warn_of_reach(self, size: float) -> None:
+        """Tell of samples that hardly differ, for what outputs reach."""
+        output = get_activation(self.network.loss.output_activation)
+        if size < UNSEEN and np.isfinite(output.low) and np.isfinite(output.high):
+            warn(
+                f"numbers of x in {self.store.title} deviate by {size:.3g}, and {output.name} outputs reach from "
+                f"{output.low:g} to {output.high:g}: nothing is learnt of differences so small; divide them by less "
+                "(data.scale), or choose the output_activation identity"
+            )
 
     @staticmethod
     def _is_odd(size: float) -> bool:
@@ -189,14 +205,16 @@ class Deciding:
         if wanted in ("none", "inputs") or settings.target != "real" or not self._real:
             return None
         scales = scales_of(self.store, "y", steps=self.network.loss.steps is not None)
-        if scales is None or not scales.varies.any():
+        if scales is None:
+            return None
+        if wanted == "auto" and self.stream is not None:
+            if scales.unlike:
+                self._warn_of_targets(scales)
             return None
         if scales.unlike:
-            self._warn_of_targets(scales)
-        if wanted == "auto" and self.stream is not None:
-            return None
-        size = float(np.sqrt(np.square(scales.deviation).mean()))
+            return self._each_target(scales, wanted)
         mean = float(np.abs(scales.mean).max())
+        size = float(np.sqrt(np.square(scales.deviation).mean())) if scales.varies.any() else CONSTANT * mean
         if not (np.isfinite(mean) and _LEAST <= size <= _MOST):
             return None
         if wanted == "auto":
@@ -208,6 +226,17 @@ class Deciding:
                 f"{size:.3g}"
             )
         return Scale(scales.mean, np.full(len(scales.mean), size), settings.dtype)
+
+    def _each_target(self, scales: Scales, wanted: str) -> Scale:
+        """What targets of unlike size are shifted and divided by: each by its own, so that small ones count."""
+        size = np.where(scales.varies, scales.deviation, np.maximum(CONSTANT * np.abs(scales.mean), _LEAST))
+        if wanted == "auto":
+            low, high = scales.deviation[scales.varies].min(), scales.deviation.max()
+            self.log(
+                f"each target is standardized within the network (network.standardize), so that all count alike: y in "
+                f"{self.store.title} has standard deviations from {low:.3g} to {high:.3g}"
+            )
+        return Scale(scales.mean, np.clip(size, _LEAST, _MOST), self.pipeline.network.dtype)
 
     def _warn_of_targets(self, scales: Scales) -> None:
         """Tell of targets whose errors hardly count beside those of others, once in a stream."""

@@ -23,6 +23,7 @@ from altmin_dask.training.callbacks import Callback
 from altmin_dask.training.checkpoint import Checkpoint
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.ending import (
+    LIMITS,
     Ending,
     nothing_improved,
     seconds_are_spent,
@@ -65,6 +66,7 @@ class Trainer:
         self.pipeline, self.problem, self.run = context.pipeline, context.problem, context.run
         self.algorithm: Algorithm[Any] = ALGORITHMS[context.settings.schedule](context)
         self.ended: Ending | None = None
+        self.acted = False
         self.kept_record = -1
         self.kept_quality: Evaluation | None = None
         self.known: Result | None = None
@@ -115,6 +117,8 @@ class Trainer:
         """
         if self.kept_record < 0:
             return None
+        if self.known is not None and not self.acted and ending == self.known.stopped:
+            return self.known  # of a run that was done before
         records = read_records(self.run, whole=True)
         found = self.kept_record, self.kept_quality, self.known
         with explained_faults(str(self.run.path)), single_threaded_blas():
@@ -222,12 +226,14 @@ class Trainer:
                 if visits:
                     self.group = getattr(action, "group", 0)
                     self._show()
-                acted = True
+                acted = self.acted = True
                 if not (algorithm.commits_every_step or self._commit_is_due()):
                     continue
                 self._commit()
             check_interrupted()
         self._drain()
+        if not self.acted and self.known is not None and self.known.stopped.reason in LIMITS:
+            self.ended = self.known.stopped  # long before another limit, which is met as well
         if recorded_at != checkpoint.visits:
             self._record()
         elif acted or self._spent_uncommitted():  # the limit that was met holds for whoever resumes

@@ -380,3 +380,24 @@ def test_weights_of_samples_in_every_metric(altmin: Altmin, tmp_path):
     assert weighted.pop("per_class") == [pytest.approx(each) for each in repeated.pop("per_class")]
     assert weighted.pop("confusion_matrix") == repeated.pop("confusion_matrix")
     assert weighted == pytest.approx(repeated)
+
+
+def test_a_run_that_is_done_stays_as_it_ended(samples, make_store, pipeline, tmp_path):
+    """Whoever resumes it with a limit that it was past long ago changes nothing."""
+    store = make_store(samples)
+
+    def run(sweeps: float, **more: Any) -> RunFolder:
+        training = {"schedule": "kfac", "max_sweeps": sweeps}
+        settings = pipeline(store.path, training=training, solver={"mu": "auto"})
+        runs.train(settings, RunFolder(tmp_path / "run"), log=lambda line: None, **more)
+        return RunFolder(tmp_path / "run")
+
+    def ended(run: RunFolder) -> str:
+        return str(json.loads((run.path / "result.json").read_text())["stopped"]["text"])
+
+    done = run(3.0)
+    before = {name: (done.path / name).read_bytes() for name in ("result.json", "history.jsonl")}
+    assert ended(done) == "3 sweeps are done"
+    again = run(1.0, resume=True)
+    assert before == {name: (again.path / name).read_bytes() for name in before}
+    assert ended(run(4.0, resume=True)) == "4 sweeps are done"

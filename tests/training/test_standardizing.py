@@ -224,12 +224,33 @@ def test_where_z_is_kept_units_change_nothing_either(how, unit):
     assert max(objectives) < 10 * unit**2
 
 
-def test_targets_of_which_some_hardly_count_are_told_of():
-    x = RNG.normal(size=(100, 3))
+@pytest.mark.parametrize("how", ["auto", "both", "targets"])
+def test_targets_of_unlike_size_count_alike(how):
+    x = RNG.normal(size=(200, 3))
+    y = np.column_stack([1e6 * x[:, 0], 5 + 1e-3 * x[:, 1], np.full(200, 3.0)])
+    model = AltMinRegressor(8, standardize=how, random_state=0).fit(x, y)
+    errors = np.square(model.predict(x) - y).mean(axis=0)
+    assert (errors[:2] < 0.01 * y[:, :2].var(axis=0)).all()
+    assert np.abs(model.predict(x)[:, 2] - 3).max() < 1e-3
     with pytest.warns(
         AltMinWarning, match=r"y in the given arrays has columns with standard deviations from .* to "
     ):
-        AltMinRegressor(4, **QUICK).fit(x, x[:, :2] * [1.0, 1e-3])
+        AltMinRegressor(4, random_state=0).partial_fit(x, y)
+
+
+@pytest.mark.parametrize("value", [100.0, 7e6, 1e-6])
+def test_a_constant_target_is_given_back(value):
+    x = RNG.normal(size=(100, 3))
+    with pytest.warns(AltMinWarning, match="there is nothing to learn from that"):
+        model = AltMinRegressor(4, **QUICK).fit(x, np.full(100, value))
+    np.testing.assert_allclose(model.predict(x), value, rtol=1e-4)
+
+
+def test_samples_too_much_alike_for_the_outputs_are_told_of():
+    x = np.abs(RNG.normal(size=(100, 3))) * 1e-4
+    how: dict[str, Any] = {"hidden_layer_sizes": 2, "random_state": 0, "max_sweeps": 2}
+    with pytest.warns(AltMinWarning, match=r"deviate by .* and sigmoid outputs reach from 0 to 1"):
+        AltMinAutoencoder(**how, output_activation="sigmoid").fit(x)
 
 
 def test_losses_are_in_the_units_of_targets():
