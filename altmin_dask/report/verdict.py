@@ -86,7 +86,7 @@ def judge(records: Sequence[Record], result: Result | None) -> Verdict:
         kept.metrics,
         _sentence(result.stopped.text),
         _sentence(result.next),
-        *_fitting(records, at),
+        *_fitting(records, at, kept.samples),
         exact=True,
         unit=kept.unit,
     )
@@ -117,7 +117,7 @@ def _recorded(record: Record) -> tuple[float, str, None, float, dict[str, Any]]:
     return record.sweep, "validation" if judged else "training", None, loss, metrics
 
 
-def _fitting(records: Sequence[Record], kept: int) -> tuple[str, str]:
+def _fitting(records: Sequence[Record], kept: int, samples: int | None = None) -> tuple[str, str]:
     """Whether a network fits its training samples at the cost of others."""
     best, last = records[kept], records[-1]
     if best.validation_loss is None or last.validation_loss is None:
@@ -125,7 +125,7 @@ def _fitting(records: Sequence[Record], kept: int) -> tuple[str, str]:
             "unknown",
             "Whether it over-fits cannot be told: there are no validation samples (data.validation).",
         )
-    if overfits(best, last):
+    if overfits(best, last, samples):
         risen, fallen = (
             last.validation_loss / best.validation_loss - 1,
             1 - last.nested_loss / best.nested_loss,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,8 +16,11 @@ Reason = Literal[
 ]
 LIMITS: tuple[Reason, ...] = ("no_improvement", "max_sweeps", "max_cpu_seconds", "settled")
 """What ends training that is done."""
-RISEN = 1.01
-"""A validation loss of so many times the best one has risen since."""
+RISEN, NOISE = 0.01, 0.25
+"""A validation loss that is higher than the best one by more than this share has risen since; of n samples by more than
+NOISE / √n: so much a mean of few may move by itself (chosen)."""
+LATE = 0.9
+"""A model that is kept from the last tenth of the sweeps was still becoming better."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def ended_by(error: BaseException) -> Ending:
     return Ending("diverged" if diverged else "failed", text)
 
 
-def next_step(ending: Ending, records: Sequence[Record], kept: int) -> str:
+def next_step(ending: Ending, records: Sequence[Record], kept: int, samples: int | None = None) -> str:
     """What to do next, as a sentence.
 
     Parameters
@@ -76,6 +80,8 @@ def next_step(ending: Ending, records: Sequence[Record], kept: int) -> str:
         The whole history.
     kept : int
         Which of them is of the model that is kept.
+    samples : int, optional
+        How many decided that.
     """
     match ending.reason:
         case "interrupted":
@@ -84,21 +90,22 @@ def next_step(ending: Ending, records: Sequence[Record], kept: int) -> str:
             return "Mend what the message names, and go on with --resume."
         case "diverged":
             return "Try a larger solver.mu, solver.ridge or solver.proximal in a new run."
-    if overfits(records[kept], records[-1]):
+    if overfits(records[kept], records[-1], samples):
         return (
             "The validation loss has risen while the training loss fell, which is over-fitting: try a larger "
             "solver.ridge, fewer units or more samples."
         )
     limit = ending.reason
     if limit in ("max_sweeps", "max_cpu_seconds"):
-        if kept == len(records) - 1:
+        if kept == len(records) - 1 or records[kept].sweep >= LATE * records[-1].sweep:
             return f"The loss was still falling: go on with --resume and a larger training.{limit}."
         return "The best model came earlier: more sweeps are not likely to help, other settings may."
     return "Going on would change little: evaluate the model on samples that training has not seen."
 
 
-def overfits(best: Record, last: Record) -> bool:
-    """Whether validation has become worse since the kept model, and training better."""
+def overfits(best: Record, last: Record, samples: int | None = None) -> bool:
+    """Whether validation, by so many samples, has become worse since the kept model, and training better."""
     if best.validation_loss is None or last.validation_loss is None:
         return False
-    return last.validation_loss > RISEN * best.validation_loss and last.nested_loss < best.nested_loss
+    risen = max(RISEN, NOISE / math.sqrt(samples) if samples else 0.0)
+    return last.validation_loss > (1 + risen) * best.validation_loss and last.nested_loss < best.nested_loss

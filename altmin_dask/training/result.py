@@ -148,7 +148,7 @@ def write_result(
         )
         kept = Kept.of(context, sweep, quality if quality is not None and enough else _measured(context))
     resolved = context.run.manifest.settings()
-    result = Result(kept, ending, next_step(ending, records, record), resolved)
+    result = Result(kept, ending, next_step(ending, records, record, kept.samples), resolved)
     context.run.write_result(result.to_json())
     return result
 

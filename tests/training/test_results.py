@@ -298,6 +298,11 @@ def test_what_to_do_next():
     worse = [record(0, 3, 3), record(1, 1, 2), record(2, 2, 1)]
     for ending in (sweeps_are_done(2), nothing_improved(1)):
         assert "over-fitting" in next_step(ending, worse, 1)
+    few = [record(0, 3, 3), record(1, 1, 2), record(2, 1.04, 1)]
+    assert "over-fitting" in next_step(nothing_improved(1), few, 1, 100)
+    assert "over-fitting" not in next_step(nothing_improved(1), few, 1, 6)
+    late = [*falling, record(93, 0.5, 0.5), record(100, 0.501, 0.6)]
+    assert "still falling" in next_step(sweeps_are_done(100), late, 3)
     flat = [record(0, 3, 3), record(1, 1, 1), record(2, 1.001, 1.1)]
     assert "came earlier" in next_step(sweeps_are_done(2), flat, 1)
     assert "evaluate the model" in next_step(nothing_improved(1), flat, 1)

@@ -228,7 +228,7 @@ class CsvFile:
         if len(names) == 1 and (other := next((sign for sign in _OTHERS if sign in names[0]), None)):
             raise DataError(
                 f"{self.path} has {_OTHERS[other]} between its columns; write it with commas, or say so by --csv "
-                "sep=…"
+                "sep=… (data.csv.sep of a pipeline)"
             )
         if (
             len(names) == 1
@@ -238,7 +238,8 @@ class CsvFile:
         ):
             raise DataError(
                 f"{self.path} has a single column, {names[0]!r}, with {sign!r} in every line; write it with commas "
-                f"between its columns, or say by --csv sep={sign} that this is between them (sep=, if it is not)"
+                f"between its columns, or say by --csv sep={sign} (data.csv.sep of a pipeline) that this is between "
+                "them (sep=, if it is not)"
             )
         words = len(names[0].split())
         if (
@@ -249,8 +250,8 @@ class CsvFile:
         ):
             raise DataError(
                 f"{self.path} has a single column, {names[0]!r}, whose lines have {words} words each; "
-                "write it with commas between its columns, or say by --csv sep=… what is between them (sep=, if that "
-                "is right)"
+                "write it with commas between its columns, or say by --csv sep=… (data.csv.sep of a pipeline) what "
+                "is between them (sep=, if that is right)"
             )
         given = self._options.pop("names", None)
         if given is not None or not self._header:
