@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
-import zarr
 
 from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.execution.samples import view_of
+from altmin_dask.networks.workspace import strips
 from altmin_dask.types import Array
 
 UNLIKE = 10.0
@@ -23,7 +24,7 @@ AWAY = 8.0
 _SMALL = 0.1
 _LEAST_ROWS, _ROWS = 20, 4096
 """Deviations of fewer rows say little, and more need not be looked at."""
-_VALUES = 4_000_000
+_VALUES = 1_000_000
 """Nor more values, as far as there are enough rows."""
 _BLOCKS = 32
 """Rows are looked at in so many places: those of a sorted store are not all alike."""
@@ -58,13 +59,8 @@ class Scales:
     @classmethod
     def of(cls, rows: Array, measured: Array | None = None) -> Scales:
         """Of some rows (n, k), in whatever order."""
-        rows = np.sort(
-            np.asarray(rows, np.float64), axis=0
-        )  # sums are rounded alike in any order of the rows then
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean, deviation = rows.mean(axis=0), rows.std(axis=0)
-            varies = deviation > _CONSTANT * np.maximum(np.abs(rows[0]), np.abs(rows[-1]))
-            size = np.maximum(deviation, off_the_usual(rows))
+        found = [_of_columns(rows[:, columns]) for columns in strips(rows.shape[1], len(rows))]
+        mean, deviation, varies, size = (np.concatenate(each) for each in zip(*found, strict=True))
         known = np.full(rows.shape[1], True) if measured is None else measured
         return cls(mean, size, deviation, varies, known)
 
@@ -103,6 +99,15 @@ class Scales:
         return any(map(self.is_away, np.flatnonzero(self.varies).tolist()))
 
 
+def _of_columns(rows: Array) -> tuple[Array, Array, Array, Array]:
+    """Mean, deviation, whether it varies, and size of some columns; rounded alike in any order of the rows."""
+    rows = np.sort(np.asarray(rows, np.float64), axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+        varies = deviation > _CONSTANT * np.maximum(np.abs(rows[0]), np.abs(rows[-1]))
+        return mean, deviation, varies, np.maximum(deviation, off_the_usual(rows))
+
+
 def off_the_usual(rows: Array) -> Array:
     """How far the other numbers of a column are off the one that more than half are, if there is one; else 0.
 
@@ -130,26 +135,34 @@ def scales_of(store: SampleStore, name: str, *, steps: bool) -> Scales | None:
     count = min(store.rows, _ROWS, max(_LEAST_ROWS, _VALUES // store.features))
     if count < _LEAST_ROWS:
         return None
-    rows = np.concatenate(list(_rows(store, store.arrays[name], count, steps=steps)))
+    rows = np.concatenate(list(_rows(store, name, count, steps=steps)))
     rows = rows[np.isfinite(rows).all(axis=1)]  # targets may be missing
     how = store.preparation if name == "x" and not steps else None
     known = None if how is None or len(how.names) != rows.shape[1] else np.array(how.measured)
     return Scales.of(rows, known) if len(rows) else None
 
 
-def _rows(store: SampleStore, array: zarr.Array[Any], count: int, *, steps: bool) -> Iterator[Array]:
+def _rows(store: SampleStore, name: str, count: int, *, steps: bool) -> Iterator[Array]:
     """So many rows of an array, from all over it: the numbers of a sample, or of a step, a row each."""
     blocks = 1 if count == store.rows else min(_BLOCKS, count)
     size = count // blocks
-    lengths = store.sequence_arrays.get("lengths") if steps else None
     for first in np.linspace(0, store.rows - size, blocks).astype(int).tolist():
-        place = slice(first, first + size)
-        values = np.asarray(array[place], np.float64)
+        values = _read(store, name, first, first + size)
         if not steps:
-            yield values.reshape(size, -1)
+            yield values
             continue
-        rows = values.reshape(*values.shape[:2], -1)
-        if lengths is None:
+        rows = values.reshape(size, store.arrays[name].shape[1], -1)
+        if "lengths" not in store.sequence_arrays:
             yield rows.reshape(-1, rows.shape[2])
         else:  # without what only fills them up
-            yield rows[np.arange(rows.shape[1]) < np.asarray(lengths[place])[:, None]]
+            yield rows[np.arange(rows.shape[1]) < _read(store, "lengths", first, first + size)]
+
+
+def _read(store: SampleStore, name: str, start: int, stop: int) -> Array:
+    """Some rows of an array of a store, (rows, columns), as tasks read them: damaged chunks are named."""
+    parts, n = [], store.chunk_rows
+    for chunk in range(start // n, math.ceil(stop / n)):
+        (whole,) = view_of(store, name, (chunk,)).pieces
+        first, last = max(start - chunk * n, 0), min(stop - chunk * n, whole.last)
+        parts.append(replace(whole, first=first, last=last).read())
+    return np.concatenate(parts)
