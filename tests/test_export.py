@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 from command import write_pipeline
 from safetensors import safe_open
@@ -171,3 +172,19 @@ def test_a_run_is_exported(kind, trained, altmin, tmp_path):
         assert message in outcome.err
     assert altmin("export", run, "net.onnx", "--overwrite").code == 0
     assert "it is not a run folder; name a run folder" in altmin("export", tmp_path, "other.onnx").err
+
+
+def test_inputs_have_names_in_their_order(altmin, tmp_path):
+    """As the numbers stand in a row, with those of words, dates and missing values."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"city": rng.choice(["Bern", "Rome"], 60), "age": rng.normal(40, 9, 60)})
+    table.loc[3, "age"] = np.nan
+    table.assign(y=rng.normal(size=60)).to_csv(tmp_path / "t.csv", index=False)
+    data = {"y": "y", "missing": "mean"}
+    write_pipeline(tmp_path / "p.toml", "t.csv", "regressor", data=data, training={"schedule": "auto"})
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    told = altmin("export", "run", "m.onnx")
+    names = ["city=Bern", "city=Rome", "age", "age is missing"]
+    assert told.out.endswith(f"regressor; reads, in this order: {', '.join(names)}\n")
+    about = {entry.key: entry.value for entry in onnx.load(tmp_path / "m.onnx").metadata_props}
+    assert json.loads(about["inputs"]) == names

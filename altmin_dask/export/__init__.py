@@ -24,6 +24,8 @@ __all__ = [
     "writer_for",
 ]
 
+SHOWN = 30
+"""Inputs that are named one by one."""
 WRITERS = {".onnx": write_onnx, ".safetensors": write_safetensors, ".pt": write_pt2, ".pt2": write_pt2}
 """What writes a model, by the ending of the file."""
 
@@ -31,7 +33,8 @@ WRITERS = {".onnx": write_onnx, ".safetensors": write_safetensors, ".pt": write_
 def described(model: Model) -> str:
     """What an exported network is, and what the numbers in a row of its input are, in order, where they have names."""
     names = [] if model.preparation is None else model.preparation.names
-    reads = f"; reads, in this order: {', '.join(names)}" if names else ""
+    more = f" and {len(names) - SHOWN} more (`inputs` in an ONNX file)" if len(names) > SHOWN else ""
+    reads = f"; reads, in this order: {', '.join(names[:SHOWN])}{more}" if names else ""
     return f"{'-'.join(map(str, model.network.sizes))} {model.kind}{reads}"
 
 
