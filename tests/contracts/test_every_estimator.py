@@ -180,7 +180,7 @@ def test_saved_estimators_are_the_same(case, fitted, tmp_path):
         case.kind.load(tmp_path / "mine")
     for other in CASES:
         if other is not case:
-            with pytest.raises(DataError, match=f"holds a {case.kind.__name__}"):
+            with pytest.raises(DataError, match=f"holds an {case.kind.__name__}"):
                 other.kind.load(tmp_path / "saved")
 
 

@@ -288,7 +288,7 @@ def test_who_may_use_a_folder(tmp_path):
         run.check(PIPELINE, resume=False)
     other = {"solver": {"mu": 0.2, "ridge": 1}, "network": {"sizes": [3]}}
     with pytest.raises(
-        ConfigError, match=r"solver.mu: 0.1 there, 0.2 here; solver.ridge: None there, 1 here"
+        ConfigError, match=r"solver.mu: 0.1 there, 0.2 here; solver.ridge: left out there, 1 here"
     ):
         run.check(other, resume=True)
 

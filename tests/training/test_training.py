@@ -292,7 +292,8 @@ def test_residuals_far_below_the_samples_are_not_rounding(schedule, make_store, 
     store = make_store(x, chunk_rows=30, shuffle=False)
     basis = np.linalg.svd(x, full_matrices=False)[2][:2]
     start = (np.c_[basis / 1e6, np.zeros(2)], np.c_[1e6 * basis.T, np.zeros(3)])
-    network = {"hidden_layer_sizes": (2,), "activation": "identity", "output_activation": "identity"}
+    network: dict[str, Any] = {"hidden_layer_sizes": (2,), "activation": "identity"}
+    network |= {"output_activation": "identity", "standardize": "none"}
     settings = pipeline(
         store.path,
         network=network,
