@@ -26,7 +26,7 @@ _LEAST_ROWS, _ROWS = 20, 4096
 """Deviations of fewer rows say little, and more need not be looked at."""
 _VALUES = 1_000_000
 """Nor more values, as far as there are enough rows."""
-_BLOCKS = 32
+_BLOCKS = 16
 """Rows are looked at in so many places: those of a sorted store are not all alike."""
 _CONSTANT = 1e-12
 """A deviation of less than this share of the largest number is what rounding leaves of a constant."""
