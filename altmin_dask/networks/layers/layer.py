@@ -243,7 +243,7 @@ class Layer(ABC):
         """The transpose of ``below ↦ image``: `back`, (n, size), to `out`, (n, in_size), contiguous and returned."""
 
     def carry(self, w: Array, slope: Array, u: Array, out: Array, block: Block) -> None:
-        """Solve δ = u + image of the layer's own changes φ'(z) δ, step by step, into `out`; only of `recurrent` layers.
+        """Solve δ = u + image of the layer's own changes φ'(z) δ, step by step, into `out`: u if it is not recurrent.
 
         Parameters
         ----------
@@ -254,7 +254,7 @@ class Layer(ABC):
         u : ndarray, (n, size)
             What the step is before it is carried; may be `out` itself.
         """
-        raise NotImplementedError
+        np.copyto(out, u)
 
     def carry_back(self, w: Array, slope: Array, back: Array, block: Block) -> None:
         """The transpose of ``u ↦ φ'(z) δ``, (n, size), in place: of `carry`, or without it of ``u ↦ φ'(z) u``."""
