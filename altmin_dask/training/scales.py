@@ -30,8 +30,6 @@ _BLOCKS = 16
 """Rows are looked at in so many places: those of a sorted store are not all alike."""
 _CONSTANT = 1e-12
 """A deviation of less than this share of the largest number is what rounding leaves of a constant."""
-_LEAST, _MOST = 1e-30, 1e30
-"""Sizes beyond these are not divided by: in float32 weights would be 0 or ∞."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +118,7 @@ def off_the_usual(rows: Array) -> Array:
     return np.where(2 * others < len(rows), off, 0.0)
 
 
-def scales_of(store: SampleStore, name: str, *, steps: bool) -> Scales | None:
+def scales_of(store: SampleStore, name: str, columns: int) -> Scales | None:
     """What some rows of a store, the same ones however it is chunked, tell of the columns of an array; None of too few.
 
     Parameters
@@ -129,31 +127,27 @@ def scales_of(store: SampleStore, name: str, *, steps: bool) -> Scales | None:
         Where the samples are.
     name : {"x", "y"}
         Which array.
-    steps : bool
-        Whether it has the same columns for every step of a sequence.
+    columns : int
+        Numbers in a row that has a scale each: those of a sample, or of every step of a sequence.
     """
     count = min(store.rows, _ROWS, max(_LEAST_ROWS, _VALUES // store.features))
     if count < _LEAST_ROWS:
         return None
-    rows = np.concatenate(list(_rows(store, name, count, steps=steps)))
+    rows = np.concatenate(list(_rows(store, name, count, columns)))
     rows = rows[np.isfinite(rows).all(axis=1)]  # targets may be missing
-    how = store.preparation if name == "x" and not steps else None
-    known = None if how is None or len(how.names) != rows.shape[1] else np.array(how.measured)
+    how = store.preparation if name == "x" else None
+    known = None if how is None or len(how.names) != columns else np.array(how.measured)
     return Scales.of(rows, known) if len(rows) else None
 
 
-def _rows(store: SampleStore, name: str, count: int, *, steps: bool) -> Iterator[Array]:
-    """So many rows of an array, from all over it: the numbers of a sample, or of a step, a row each."""
+def _rows(store: SampleStore, name: str, count: int, columns: int) -> Iterator[Array]:
+    """So many samples of an array, from all over it: the numbers of each, or of each of its steps, a row."""
     blocks = 1 if count == store.rows else min(_BLOCKS, count)
     size = count // blocks
     for first in np.linspace(0, store.rows - size, blocks).astype(int).tolist():
-        values = _read(store, name, first, first + size)
-        if not steps:
-            yield values
-            continue
-        rows = values.reshape(size, store.arrays[name].shape[1], -1)
+        rows = _read(store, name, first, first + size).reshape(size, -1, columns)
         if "lengths" not in store.sequence_arrays:
-            yield rows.reshape(-1, rows.shape[2])
+            yield rows.reshape(-1, columns)
         else:  # without what only fills them up
             yield rows[np.arange(rows.shape[1]) < _read(store, "lengths", first, first + size)]
 

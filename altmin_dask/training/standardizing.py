@@ -117,9 +117,7 @@ class Deciding:
     @property
     def _scales(self) -> Scales | None:
         """Of the inputs."""
-        return scales_of(
-            self.store, "x", steps=self.network.layers[0].scalable not in (None, self.store.features)
-        )
+        return scales_of(self.store, "x", self.network.layers[0].scalable or self.store.features)
 
     def _of_autoencoder(self) -> Scale | None:
         """What samples that are to be given back are shifted and divided by, all by the same number."""
@@ -204,7 +202,7 @@ class Deciding:
         settings = self.pipeline.network
         if wanted in ("none", "inputs") or settings.target != "real" or not self._real:
             return None
-        scales = scales_of(self.store, "y", steps=self.network.loss.steps is not None)
+        scales = scales_of(self.store, "y", self.network.widths[-1] // (self.network.loss.steps or 1))
         if scales is None:
             return None
         if wanted == "auto" and self.stream is not None:

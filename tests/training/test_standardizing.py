@@ -301,6 +301,23 @@ def test_sequences_are_standardized_by_step():
     assert steps.score(x, np.where(there[:, :, None], every, 0), lengths=lengths) > 0.9
 
 
+def test_sequences_in_one_row_are_standardized_by_step_as_well(tmp_path):
+    x = RNG.normal(size=(200, 6, 3))
+    y = (x[:, :, 0].sum(axis=1) > 0).astype(int)
+    other = x * np.array([1e-3, 1.0, 1e4]) + np.array([0.0, 3.0, -2e5])
+    found = []
+    for name, given in {"steps": other, "row": other.reshape(200, -1)}.items():
+        network = {"kind": "recurrent_classifier", "hidden_layer_sizes": (8,), "dtype": "float64", "steps": 6}
+        store = foreign(tmp_path / f"{name}.zarr", given, y, chunk_rows=100)
+        pipeline = training_pipeline(
+            {"data": {"train": str(store)}, "network": network, "training": {"max_sweeps": 5.0}}
+        )
+        train(pipeline, RunFolder(tmp_path / name), **SILENT)
+        found.append(Model.load(tmp_path / name).weights)
+    for w, v in zip(*found, strict=True):
+        assert (w == v).all()
+
+
 def test_fewer_rows_than_features():
     x = RNG.normal(size=(60, 300))
     y = (x[:, :5].sum(axis=1) > 0).astype(int)
