@@ -234,8 +234,7 @@ def _checked_plan(pipeline: Pipeline, run: RunFolder, executor: Executor | None 
     place = planned_resources(pipeline.cluster) if executor is None else executor.resources()
     plan = make_plan(pipeline, run.data, place, run.manifest.resolved() if run.started else None)
     plan.check()
-    if plan.place.in_process:
-        return_freed_arrays()
+    return_freed_arrays()
     return plan
 
 

@@ -108,11 +108,12 @@ def project(work: Workload) -> Projection:
     tasks.append(evaluate_task(work, work.chunk_rows, work.rows))
     if work.validation_chunk_rows:
         tasks.append(evaluate_task(work, work.validation_chunk_rows, work.validation_rows))
-    if work.whitened:
-        tasks.append(moments_task(work))
     # threads live on between tasks of one kind and of another, and so do their scratch arrays
     living = {k: v for task in tasks for k, v in task.scratch.items()}
     scratch = [sum({**living, **task.scratch}.values()) for task in tasks]
+    if work.whitened:  # before all others
+        tasks.append(moments_task(work))
+        scratch.append(sum(tasks[-1].scratch.values()))
     weights = work.itemsize * sum(d * k for d, k in work.shapes)
     thread = THREAD_ALLOWANCE + BLAS_PANEL_ROWS * DOUBLE * max(map(max, work.shapes))
     # updates in the cache, one read twice by threads that begin together, and its file mapped meanwhile
@@ -124,8 +125,8 @@ def project(work: Workload) -> Projection:
             busy * task.held + work.threads * (own + thread) + task.row * _waiting(task.chunks, work) + shared
         )
     resident, solving = kfac_trainer(work) if work.kfac else trainer(work)
-    # graphs are made there, and a scheduler may be, too
-    worker, client = max(steps), 3 * ALLOWANCE + resident + solving
+    # graphs are made there, and a scheduler may be, too; of a chunk, as it is kept and as it is, some rows are looked at
+    worker, client = max(steps), 3 * ALLOWANCE + resident + solving + 2 * work.chunk_rows * work.x_bytes
     if work.in_process:
         # threads that wait for the W-update have their scratch arrays, and where they are one with it, or groups are
         # under way meanwhile, what they were at

@@ -131,11 +131,17 @@ def not_comparable(every: Sequence[Facts]) -> list[str]:
 
 
 def same_samples(one: Facts, other: Facts) -> bool:
-    """Whether two runs were measured on the same values, as far as checksums of chunks tell."""
+    """Whether two runs were measured on the same values, as far as checksums of chunks tell.
+
+    Runs that were trained for targets are judged by these: other columns of the same samples, or columns that were
+    made otherwise, do not make losses of the same targets less comparable.
+    """
     role = "validation" if one.verdict.on == "validation" else "train"
     prints = [(facts.run.manifest.read().get("fingerprints") or {}).get(role) for facts in (one, other)]
     if all(prints):
-        return prints[0] == prints[1]
+        targets = one.model.kind != "autoencoder" and all("y" in each for each in prints)
+        judged = "y" if targets else "x"
+        return prints[0][judged] == prints[1][judged]
     stores = [facts.run.manifest.stores().get(role) for facts in (one, other)]
     return stores[0] is not None and stores[0] == stores[1]
 

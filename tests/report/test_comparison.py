@@ -37,6 +37,14 @@ def judged(
     return run
 
 
+def with_targets(path: Path, x: str = "00000001", y: str = "00000003") -> RunFolder:
+    """A classifier's run whose validation samples and targets have checksums."""
+    run = make_run(path, "classifier", stores={"train": "t.zarr", "validation": "v.zarr"})
+    prints = {"train": {"x": x, "y": y}, "validation": {"x": x, "y": y}}
+    run.manifest.write(run.manifest.pipeline(), {}, fingerprints=prints)
+    return run
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> list[RunFolder]:
     return [judged(tmp_path / "a"), judged(tmp_path / "b", FALLS, ridge=7.5)]
@@ -69,6 +77,12 @@ def test_what_cannot_be_compared(tmp_path):
     kinds, samples = not_comparable([every[0], Facts.of(alone)])
     assert "of different kinds" in kinds
     assert "some on those that they were trained on" in samples
+
+
+def test_other_columns_of_the_same_targets_can_be_compared(tmp_path):
+    same = with_targets(tmp_path / "a"), with_targets(tmp_path / "b", x="00000002")
+    assert not_comparable([Facts.of(run) for run in same]) == []
+    assert not_comparable([Facts.of(same[0]), Facts.of(with_targets(tmp_path / "c", y="00000004"))])
 
 
 def test_the_best_of_each_number(pair):

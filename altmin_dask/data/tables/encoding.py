@@ -177,7 +177,8 @@ def missing_values(
         Where the first rows are.
     """
     advice = (
-        "the samples for training had none: leave such rows out, or train with a value to fill in (ingest --missing)"
+        f"the samples for training had none: leave such rows out, or train again with something to fill in "
+        f"(data.missing of the pipeline, or altmin ingest --missing {column}=mean)"
         if trained
         else f"fill them in, by --missing {column}=mean (median, constant; data.missing of a pipeline) or in the "
         "table, or leave the column out"
