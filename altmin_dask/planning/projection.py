@@ -125,7 +125,7 @@ def project(work: Workload) -> Projection:
             busy * task.held + work.threads * (own + thread) + task.row * _waiting(task.chunks, work) + shared
         )
     resident, solving = kfac_trainer(work) if work.kfac else trainer(work)
-    # graphs are made there, and a scheduler may be, too; of a chunk, as it is kept and as it is, some rows are looked at
+    # graphs are made there, and a scheduler may be, too; a chunk is read for its scales, as it is kept and as it is
     worker, client = max(steps), 3 * ALLOWANCE + resident + solving + 2 * work.chunk_rows * work.x_bytes
     if work.in_process:
         # threads that wait for the W-update have their scratch arrays, and where they are one with it, or groups are

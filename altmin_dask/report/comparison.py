@@ -137,11 +137,12 @@ def same_samples(one: Facts, other: Facts) -> bool:
     made otherwise, do not make losses of the same targets less comparable.
     """
     role = "validation" if one.verdict.on == "validation" else "train"
-    prints = [(facts.run.manifest.read().get("fingerprints") or {}).get(role) for facts in (one, other)]
-    if all(prints):
-        targets = one.model.kind != "autoencoder" and all("y" in each for each in prints)
-        judged = "y" if targets else "x"
-        return prints[0][judged] == prints[1][judged]
+    mine, theirs = (
+        (facts.run.manifest.read().get("fingerprints") or {}).get(role, {}) for facts in (one, other)
+    )
+    if mine and theirs:
+        judged = "y" if one.model.kind != "autoencoder" and "y" in mine else "x"
+        return bool(mine[judged] == theirs.get(judged))
     stores = [facts.run.manifest.stores().get(role) for facts in (one, other)]
     return stores[0] is not None and stores[0] == stores[1]
 
