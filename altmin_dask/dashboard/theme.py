@@ -136,7 +136,7 @@ WIDGET = """
 .bk-input, .bk-btn, .bk-btn-default {
   color: var(--altmin-ink); background-color: var(--altmin-paper); border-color: var(--altmin-muted);
 }
-select.bk-input {
+select:not([multiple]).bk-input.bk-input {
   background-image: linear-gradient(45deg, transparent 50%, var(--altmin-ink) 50%),
     linear-gradient(135deg, var(--altmin-ink) 50%, transparent 50%);
   background-size: 5px 5px, 5px 5px; background-repeat: no-repeat;

@@ -28,6 +28,8 @@ WORDS = {
     "wait": "waited for workers",
 }
 """What people call an activity."""
+WITHOUT_Z = WORDS | {"newton": "computes gradients"}
+"""The same where z is the forward pass."""
 STYLE = (
     TEXT
     + """
@@ -66,11 +68,12 @@ def time_shares(state: RunState | None, *, alone: bool) -> str:
     # what workers say comes a moment later than the time in which they did it
     whole = max(state.thread_seconds, busy)
     keys, bar = "", ""
+    words = WITHOUT_Z if state.records and state.records[-1].relaxed_objective is None else WORDS
     for name, spent in work.items():
         colour = f"var(--altmin-activity{WORK.index(name)})"
-        bar += f'<i style="width:{100 * spent / whole:.2f}%;background:{colour}" title="{WORDS[name]}"></i>'
+        bar += f'<i style="width:{100 * spent / whole:.2f}%;background:{colour}" title="{words[name]}"></i>'
         chip = f'<span class="chip" style="background:{colour}"></span>'
-        keys += f'<span class="key">{chip}{WORDS[name]} {_percent(spent / whole)}</span>'
+        keys += f'<span class="key">{chip}{words[name]} {_percent(spent / whole)}</span>'
     if state.thread_seconds:
         idle = "idle" if alone else "idle, or busy with other runs,"
         shares = f"busy {_percent(busy / whole)}, {idle} {_percent(1 - busy / whole)}"
