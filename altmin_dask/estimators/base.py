@@ -49,7 +49,7 @@ from altmin_dask.estimators.input import (
 from altmin_dask.estimators.parameters import Parameters
 from altmin_dask.estimators.preparing import like_the_model, prepared_as
 from altmin_dask.estimators.recent import everything, joined, recent
-from altmin_dask.estimators.samples import Inputs, is_frame, of_location, of_table
+from altmin_dask.estimators.samples import Inputs, check_fits, is_frame, of_location, of_table
 from altmin_dask.estimators.settings import SHARING, chunk_rows_of, pipeline_of, place_of, share_held_out
 from altmin_dask.estimators.watch import CallbackSupportMixin, FitCallbacks, Stop, with_callbacks
 from altmin_dask.estimators.weighting import weighted
@@ -386,25 +386,18 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
         how, named = model.preparation, hasattr(self, "feature_names_in_")
         if isinstance(X, str | os.PathLike):
             samples = of_location(as_name(X), model)
-            self._check_width(samples.shape)
+            check_fits(self, samples.shape)
             return samples
         if how is not None and how.columns and not named and is_frame(X):
             return of_table(X, how)
         if is_lazy(X):
             rows = in_whole_rows(X)
             self._learn_features(X, prod(rows.shape[1:]), reset=False)
+            model.check_shape("X", rows.shape[1:])
             return Inputs(rows)
         self._check_numbers(X)
+        model.check_shape("X", getattr(X, "shape", ())[1:])
         return Inputs(validated(self, as_rows(X), dtype=FLOATS, reset=False, **SPARSE))
-
-    def _check_width(self, shape: tuple[int, ...]) -> None:
-        """Refuse samples of another size than those that were fitted."""
-        values = prod(shape)
-        if values != self.n_features_in_:
-            raise DataError(
-                f"X has {values} features, but {type(self).__name__} is expecting {self.n_features_in_} features as "
-                "input"
-            )
 
     # what kinds of estimators say
 

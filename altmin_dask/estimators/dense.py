@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 import dask.array as da
@@ -54,7 +53,7 @@ class DenseEstimator(AltMinEstimator):
         return replace(source, x=shaped(source.x, X.shape[1:])) if getattr(X, "ndim", 2) > 2 else source
 
     def _shape(self, model: Model) -> tuple[int, ...]:
-        return (prod(model.sample_shape),)
+        return model.sample_shape
 
     def _predict(self, X: Any, forward: Forward) -> Any:
         """Outputs for samples of any kind: lazy for what is lazy."""

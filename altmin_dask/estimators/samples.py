@@ -191,3 +191,20 @@ def _rows_of(frame: Any, how: Preparation) -> Array:
 def is_frame(X: Any) -> bool:
     """Whether samples have named columns."""
     return hasattr(X, "columns") and hasattr(X, "dtypes") and not isinstance(X, str | os.PathLike)
+
+
+def check_fits(estimator: Any, shape: tuple[int, ...]) -> None:
+    """Refuse samples of another size, or shape, than those that an estimator was fitted to.
+
+    Raises
+    ------
+    DataError
+        If they are.
+    """
+    values = prod(shape)
+    if values != estimator.n_features_in_:
+        raise DataError(
+            f"X has {values} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} features "
+            "as input"
+        )
+    estimator.model_.check_shape("X", shape)

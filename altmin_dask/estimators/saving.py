@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -148,7 +147,7 @@ def _of_run(kind: type[E_], folder: Path) -> E_:
         "n_iter_": max(1, math.ceil(records[-1].sweep)) if records else 1,
         "n_features_in_": network.sizes[0],
     }
-    _take(estimator, replace(model, sample_shape=_shape_of(model)), learnt)
+    _take(estimator, model, learnt)
     more = estimator._from_model()
     more["lengths"] = model.lengths
     # of a run from before models said so; samples may be no more
@@ -156,12 +155,6 @@ def _of_run(kind: type[E_], folder: Path) -> E_:
         more["lengths"] |= "lengths" in SampleStore.open(run.manifest.stores()["train"]).sequence_arrays
     estimator._restore(more)
     return estimator
-
-
-def _shape_of(model: Model) -> tuple[int, ...]:
-    return (
-        model.sample_shape if model.network.sequence_steps is not None else (math.prod(model.sample_shape),)
-    )
 
 
 def _take(estimator: Saveable, model: Model, learnt: Mapping[str, Any]) -> None:

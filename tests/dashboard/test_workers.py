@@ -48,10 +48,12 @@ def test_shares_are_of_the_time_of_threads_and_waiting_is_none_of_it():
     assert time_shares(state_of({"wait": 1.0}, 4.0), alone=True) == time_shares(None, alone=True) == ""
 
 
-@pytest.mark.parametrize("objective, said", [(None, "computes gradients"), (0.5, "improves z")])
+@pytest.mark.parametrize(("objective", "said"), [(None, "computes gradients"), (0.5, "improves z")])
 def test_what_a_step_computes_goes_by_its_right_name(objective, said):
     state = state_of(SECONDS, 40.0)
-    state.records = [Record(sweep=1.0, cpu_seconds=2.0, wall_seconds=3.0, relaxed_objective=objective, nested_loss=0.4)]
+    state.records = [
+        Record(sweep=1.0, cpu_seconds=2.0, wall_seconds=3.0, relaxed_objective=objective, nested_loss=0.4)
+    ]
     assert f"{said} 15 %" in time_shares(state, alone=True)
 
 

@@ -187,3 +187,16 @@ def test_weights_of_a_score_may_be_a_column(kind):
         fitted.score(X, LABELS, np.stack([weights, weights], axis=1))
     with pytest.raises(DataError, match="sample_weight has dtype complex128; give numbers"):
         fitted.fit(da.from_array(X, chunks=100), LABELS, weights * 1j)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_pictures_of_another_shape_are_refused_and_flat_ones_are_not(lazy):
+    """They have as many numbers, in other places."""
+    x = np.random.default_rng(0).random((30, 4, 6))
+    fitted = AltMinRegressor((3,), max_sweeps=2, random_state=0).fit(x, x.sum((1, 2)))
+    for same in (x, x.reshape(30, 24), x[..., None]):
+        given = da.from_array(same, chunks=(10, *same.shape[1:])) if lazy else same
+        np.testing.assert_array_equal(np.asarray(fitted.predict(given)), fitted.predict(x))
+    turned = x.transpose(0, 2, 1)
+    with pytest.raises(DataError, match=r"samples of shape \(6, 4\), and those for training had \(4, 6\)"):
+        fitted.predict(da.from_array(turned, chunks=(10, 6, 4)) if lazy else turned)
