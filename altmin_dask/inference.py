@@ -18,6 +18,7 @@ import zarr
 from altmin_dask.config import KINDS
 from altmin_dask.data.checks import check_finite, check_whole
 from altmin_dask.data.find import find_like
+from altmin_dask.data.formats.base import NamesError
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, ExistsError, MissingError, RunError
 from altmin_dask.execution.blas import single_threaded_blas
@@ -105,7 +106,7 @@ def opened(
         )
         store = None
         for names in [] if x or y else _own_names(run, source, targets=targets):
-            with suppress(MissingError):
+            with suppress(MissingError, NamesError):
                 store = store or find(x=names[0], y=names[1])
         yield store or find(x=x, y=y)
 

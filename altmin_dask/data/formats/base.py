@@ -77,6 +77,10 @@ class SourceSpec:
             raise DataError(f"{self.base} has no parts to choose from; leave out :{self.split}")
 
 
+class NamesError(DataError):
+    """Arrays were named where there are none to choose from."""
+
+
 @dataclass(frozen=True)
 class SourceOptions:
     """What else a user may say of samples; a format refuses what means nothing to it.
@@ -101,11 +105,11 @@ class SourceOptions:
 
         Raises
         ------
-        DataError
+        NamesError
             If some are.
         """
         if self.x is not None or self.y is not None:
-            raise DataError(f"{where} leaves no arrays to choose from; leave out the names given for x and y")
+            raise NamesError(f"{where} leaves no arrays to choose from; leave out the names given for x and y")
 
 
 class SourceFormat(Protocol):
