@@ -50,7 +50,15 @@ from altmin_dask.estimators.parameters import Parameters
 from altmin_dask.estimators.preparing import like_the_model, prepared_as
 from altmin_dask.estimators.recent import everything, joined, recent
 from altmin_dask.estimators.samples import Inputs, check_fits, is_frame, of_location, of_table
-from altmin_dask.estimators.settings import SHARING, chunk_rows_of, pipeline_of, place_of, share_held_out
+from altmin_dask.estimators.settings import (
+    SHARING,
+    chunk_rows_of,
+    dtype_of,
+    for_mean_weight,
+    pipeline_of,
+    place_of,
+    share_held_out,
+)
 from altmin_dask.estimators.watch import CallbackSupportMixin, FitCallbacks, Stop, with_callbacks
 from altmin_dask.estimators.weighting import weighted
 from altmin_dask.preparation import Preparation
@@ -200,10 +208,11 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
             )
             network = {
                 "kind": self._kind,
-                "dtype": self._dtype(train.x.dtype, begun=begun),
+                "dtype": dtype_of(self, train.x.dtype, begun=begun),
                 **self._network(),
             }
             pipeline = pipeline_of(self, network, train, validation, seed=seed, partial=partial)
+            pipeline = for_mean_weight(pipeline, self.__dict__.pop("_mean_weight"))
             run = RunFolder(Path(home) / "run")
             learnt = functools.partial(self._learnt, run)
             initial = self.model_.weights if begun or (self.warm_start and hasattr(self, "model_")) else None
@@ -296,11 +305,12 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
             self._streamed_rows = raw.rows + (self._streamed_rows if begun else 0)
             source = joined(self._recent if begun else None, source)
             self._given_weights = None if source.weights is None else everything(source.weights)
-        source = weighted(source, getattr(self, "class_weight", None), getattr(self, "classes_", None))
+        classes = getattr(self, "classes_", None)
+        source, self._mean_weight = weighted(source, getattr(self, "class_weight", None), classes)
         if given is not None and not held_out and self.chunk_rows is None and source is raw:
             return given, None
         source = replace(source, preparation=None)
-        dtype = self._dtype(source.x_dtype, begun=begun)
+        dtype = dtype_of(self, source.x_dtype, begun=begun)
         settings: dict[str, Any] = {"chunk_rows": chunk_rows_of(self, source), "dtype": dtype, "seed": seed}
 
         def write(source: Source, place: Path, shuffle: bool = not partial) -> SampleStore:
@@ -369,14 +379,6 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-
-    def _dtype(self, given: np.dtype[Any], *, begun: bool) -> str:
-        """In which is computed: that of the model that is gone on with, or else of the samples."""
-        if self.dtype != "auto":
-            return self.dtype
-        if begun:
-            return str(self.model_.weights[0].dtype)
-        return "float32" if given == np.float32 else "float64"
 
     def _opened(self, X: Any) -> Inputs:
         """Samples to predict for, of whatever kind, that fit the model."""

@@ -95,6 +95,14 @@ def pipeline_of(
     return pipeline
 
 
+def for_mean_weight(pipeline: Pipeline, mean: float) -> Pipeline:
+    """The settings for samples whose weights have been divided by their mean: the ridge is, too."""
+    if mean == 1:
+        return pipeline
+    solver = pipeline.solver.model_copy(update={"ridge": pipeline.ridge / mean})
+    return pipeline.model_copy(update={"solver": solver})
+
+
 def _workers(parameters: Parameters, train: SampleStore) -> int | None:
     """Threads of this process: one will do for one chunk."""
     return 1 if parameters.workers is None and train.n_chunks == 1 else parameters.workers
@@ -111,6 +119,15 @@ def chunk_rows_of(parameters: Parameters, source: Source) -> int | None:
     if parameters.chunk_rows is not None or source.rows * prod(source.x_shape) > SMALL:
         return parameters.chunk_rows
     return min(source.rows, DEFAULTS.group_rows)
+
+
+def dtype_of(estimator: Any, given: np.dtype[Any], *, begun: bool) -> str:
+    """In which is computed: that of the model that is gone on with, or else of the samples."""
+    if estimator.dtype != "auto":
+        return str(estimator.dtype)
+    if begun:
+        return str(estimator.model_.weights[0].dtype)
+    return "float32" if given == np.float32 else "float64"
 
 
 def share_held_out(parameters: Parameters) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command import write_pipeline
 from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
 
 from altmin_dask import AltMinClassifier, AltMinRegressor, Model
 from altmin_dask.errors import ConfigError, DataError
@@ -103,13 +104,28 @@ def test_regressor_of_weights_and_of_repetitions_agree_where_training_converges(
     y = x @ [1.0, -2.0, 0.5] + rng.normal(size=80)
     w = rng.integers(0, 4, 80)
     settings: dict[str, Any] = {"tol": 0.0, "max_sweeps": 40, "random_state": 0, "ridge": 0.5}
-    one = AltMinRegressor(3, "identity", **settings).fit(x, y, sample_weight=7.0 * w)
-    # ridge is for the sum over samples, with mean weight 1
-    other = AltMinRegressor(3, "identity", **settings).set_params(ridge=0.5 * w.sum() / 80)
-    other.fit(x.repeat(w, axis=0), y.repeat(w, axis=0))
+    one = AltMinRegressor(3, "identity", **settings).fit(x, y, sample_weight=w)
+    other = AltMinRegressor(3, "identity", **settings).fit(x.repeat(w, axis=0), y.repeat(w, axis=0))
     plain = AltMinRegressor(3, "identity", **settings).fit(x, y)
     np.testing.assert_allclose(one.predict(x), other.predict(x), atol=0.02)
     assert np.abs(one.predict(x) - plain.predict(x)).max() > 0.5
+
+
+def test_a_linear_classifier_of_weights_is_that_of_repetitions_and_of_scikit_learn():
+    """All three have one minimum: Σ w ℓ + λ‖W‖², whatever the weights are on average."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(60, 3)), rng.integers(1, 6, 60)
+    y = x[:, 0] + rng.normal(size=60) > 0
+    settings: dict[str, Any] = {"max_sweeps": 300, "tol": 0.0, "n_iter_no_change": None, "random_state": 0}
+    one = AltMinClassifier((), **settings, ridge=0.5).fit(x, y, sample_weight=w)
+    other = AltMinClassifier((), **settings, ridge=0.5).fit(x.repeat(w, axis=0), y.repeat(w))
+    np.testing.assert_allclose(one.predict_proba(x), other.predict_proba(x), atol=1e-5)
+    fewer = AltMinClassifier((), **settings, ridge=0.05).fit(x, y, sample_weight=0.1 * w)
+    np.testing.assert_allclose(fewer.predict_proba(x), one.predict_proba(x), atol=1e-5)
+    # of two outputs: λ(‖v‖² + ‖v‖²) = λ‖u‖²/2 for u = 2v, and biases are held, too
+    biased = np.column_stack([x, np.ones(60)])
+    theirs = LogisticRegression(C=1 / 0.5, fit_intercept=False, tol=1e-10).fit(biased, y, sample_weight=w)
+    np.testing.assert_allclose(one.predict_proba(x), theirs.predict_proba(biased), atol=1e-5)
 
 
 @pytest.mark.slow
