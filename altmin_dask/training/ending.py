@@ -96,6 +96,11 @@ def next_step(ending: Ending, records: Sequence[Record], kept: int, samples: int
             "solver.ridge, fewer units or more samples."
         )
     limit = ending.reason
+    if kept == 0 and len(records) > 1:
+        return (
+            "Training has not become better than the weights that it began with: try a larger training.max_sweeps, and "
+            "samples in other units (data.standardize)."
+        )
     if limit in ("max_sweeps", "max_cpu_seconds"):
         if kept == len(records) - 1 or records[kept].sweep >= LATE * records[-1].sweep:
             return f"The loss was still falling: go on with --resume and a larger training.{limit}."

@@ -20,8 +20,9 @@ UNLIKE = 10.0
 Pixels of digits have 2.6 times, of MNIST 1.3, iris 4. Of four standardized columns of which three are made 3, 10, 30
 and 100 times as large a classifier by default gets 0.99, 0.96, 0.84 and 0.72 right. Diabetes as it was measured has 66
 times (R² of −0.27 in place of 0.45), wine 1,400 (accuracy 0.52, 0.92), breast cancer 92,000."""
-AWAY = 8.0
-"""So is one with a mean of so many times the size of all: iris has 5.5 times, pixels of digits 2."""
+AWAY = 4.0
+"""So is one with a mean of so many times the size of all: iris has 5.5 times, pixels of digits 2. After 10 sweeps iris
+has an accuracy of 0.73 as it comes and of 0.93 standardized, after 30 sweeps of 0.96 either way."""
 _SMALL = 0.1
 _LEAST_ROWS, _ROWS = 20, 4096
 """Deviations of fewer rows say little, and more need not be looked at."""

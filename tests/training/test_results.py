@@ -305,6 +305,7 @@ def test_what_to_do_next():
     assert "still falling" in next_step(sweeps_are_done(100), late, 3)
     flat = [record(0, 3, 3), record(1, 1, 1), record(2, 1.001, 1.1)]
     assert "came earlier" in next_step(sweeps_are_done(2), flat, 1)
+    assert "not become better than the weights that it began with" in next_step(sweeps_are_done(2), flat, 0)
     assert "evaluate the model" in next_step(nothing_improved(1), flat, 1)
     assert "--resume" in next_step(Ending("interrupted", ""), falling, 2)
     assert (sweeps_are_done(1).text, sweeps_are_done(2).text) == ("1 sweep is done", "2 sweeps are done")

@@ -25,7 +25,7 @@ def far_off(x: np.ndarray) -> int | None:
     [
         (load_wine, (12, 314, 0.228)),
         (load_breast_cancer, (23, 569, 0.00616)),
-        (load_iris, None),
+        (load_iris, (0, 1.76, 0.434)),
         (load_digits, None),
         (load_diabetes, None),
         (lambda **k: load_diabetes(scaled=False, **k), (4, 34.6, 0.522)),
@@ -48,7 +48,8 @@ def test_the_order_of_rows_is_none_of_it():
 
 def test_numbers_far_from_0_are_far_off():
     x = RNG.normal(size=(500, 4))
-    assert far_off(x + np.array([0, 0, 5, 0])) is None
+    assert far_off(x + np.array([0, 0, 3, 0])) is None
+    assert far_off(x + np.array([0, 0, 5, 0])) == 2
     assert far_off(x + np.array([0, 0, -20, 0])) == 2
     assert far_off(x + 100) is not None
     assert far_off(x[:, :1] + 100) == 0

@@ -105,11 +105,18 @@ def test_units_change_no_autoencoder(form, units):
         assert AltMinAutoencoder(**how, standardize="none").fit(other).score(other) < plain.score(x) - 0.02
 
 
+def test_few_sweeps_are_enough_for_iris_as_it_comes():
+    """Its columns are up to 5.5 times as far from 0 as they deviate."""
+    x, y = load_iris(return_X_y=True)
+    for seed in range(3):
+        assert AltMinClassifier(16, random_state=seed, max_sweeps=5).fit(x, y).score(x, y) > 0.8
+
+
 def test_what_is_alike_is_trained_as_it_is():
-    """To the bit: standardized tables, pixels in [0, 1], and iris."""
+    """To the bit: standardized tables, pixels in [0, 1], and flowers that are not far from 0 for their size."""
     for x, y in (
         (load_digits().data / 16, load_digits().target),
-        (load_iris().data, load_iris().target),
+        (load_iris().data - [3, 0, 0, 0], load_iris().target),
         (StandardScaler().fit_transform(load_wine().data), load_wine().target),
     ):
         found, plain = (
