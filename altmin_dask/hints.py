@@ -74,8 +74,13 @@ def check_source_first(command: str, source: str, dest: str, *before: str) -> No
     Raises
     ------
     ConfigError
-        If samples are in the second place, and in the first is nothing, or a store where the second cannot be one.
+        If samples are in the second place, and in the first is nothing, or a store where the second cannot be one; or
+        if what is written would be gone with the command.
     """
+    if dest.startswith("memory://"):
+        raise ConfigError(
+            f"{dest} is memory of this command, and gone when it ends; name a folder, or a URL of an object store"
+        )
     first, second = Path(source), Path(dest)
     if not is_data(second) or first == second:
         return

@@ -18,7 +18,7 @@ from numpy.lib import format as npy_format
 
 from altmin_dask.data.open import own_columns, read_columns
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
+from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError, warn
 from altmin_dask.execution.executor import Executor
 from altmin_dask.inference import (
     PREDICTIONS,
@@ -96,7 +96,13 @@ def write_predictions(
     names = _columns(model, kept, location, proba=proba) if kind.table else []
     with new_file(final, replace=replace) as hidden:
         write_arrays(run, store, hidden, executor)
-        written = Predictions(zarr.open_group(hidden, mode="r"), model, store.chunk_rows, proba, names, rows)
+        group = zarr.open_group(hidden, mode="r")
+        if ROW in group and not kind.table:
+            warn(
+                f"{dest} has the order of {store.title}, whose rows were shuffled: which row of its source each one is "
+                "stands in its array row, and beside the predictions in a .csv, a .parquet file or a zarr store"
+            )
+        written = Predictions(group, model, store.chunk_rows, proba, names, rows)
         kind.write(written, hidden / final.name)
     return final
 

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from command import LABELS, X, refused, write_pipeline
 
+from altmin_dask.errors import AltMinWarning
+
 NAMES = np.array(["no", "maybe", "yes"])
 
 
@@ -54,3 +56,20 @@ def test_targets_that_are_called_otherwise(altmin, tmp_path):
     refused(altmin("evaluate", "run", "both.csv", "--y", "gone"), "has no column 'gone'")
     refused(altmin("evaluate", "run", "both.csv", "--y", "kind,y"), "cannot be the targets, which are 1")
     refused(altmin("evaluate", "run", "both.csv", "--x", "a", "--y", "kind"), "leave out the choice of a")
+
+
+def test_an_order_that_a_file_cannot_tell_is_told(altmin, tmp_path):
+    """The rows of a store were shuffled; a .npy file has no place for their numbers."""
+    np.savez("t.npz", x=X, y=LABELS)
+    write_pipeline(tmp_path / "p.toml", "t.npz", "classifier")
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    assert altmin("ingest", "t.npz", "t.zarr", "--chunk-rows", "10", "--dtype", "float64").code == 0
+    with pytest.warns(AltMinWarning, match=r"of_store.npy has the order of \S*t.zarr"):
+        assert altmin("predict", "run", "t.zarr", "of_store.npy").code == 0
+    assert altmin("predict", "run", "t.zarr", "of_store.csv").code == 0
+    assert altmin("predict", "run", "t.npz", "p.npy").code == 0
+    found = pd.read_csv("of_store.csv")
+    np.testing.assert_array_equal(np.load("of_store.npy"), found["label"])
+    np.testing.assert_array_equal(np.load("p.npy")[found["row"]], found["label"])
+    refused(altmin("ingest", "t.npz", "memory://t.zarr"), "gone when it ends")
+    refused(altmin("predict", "run", "t.npz", "memory://p.zarr"), "gone when it ends")
