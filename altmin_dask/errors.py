@@ -35,16 +35,18 @@ class ChunkError(DataError):
         Number of the chunk along the rows.
     reason : str
         What is wrong with it.
+    remedy : str
+        What to do.
     """
 
-    def __init__(self, location: str, chunk: int, reason: str) -> None:
-        super().__init__(location, chunk, reason)  # so that it can be pickled
-        self.location, self.chunk, self.reason = location, chunk, reason
+    def __init__(
+        self, location: str, chunk: int, reason: str, remedy: str = "put it back, or `altmin ingest` it again"
+    ) -> None:
+        super().__init__(location, chunk, reason, remedy)  # so that it can be pickled
+        self.location, self.chunk, self.reason, self.remedy = location, chunk, reason, remedy
 
     def __str__(self) -> str:
-        return (
-            f"chunk {self.chunk} of {self.location} {self.reason}; put it back, or `altmin ingest` it again"
-        )
+        return f"chunk {self.chunk} of {self.location} {self.reason}; {self.remedy}"
 
 
 class ConfigError(AltMinError, ValueError):

@@ -11,6 +11,7 @@ from distributed import Client
 
 from altmin_dask.config import Pipeline
 from altmin_dask.dashboard.publisher import Publisher
+from altmin_dask.errors import ChunkError
 from altmin_dask.execution.allocator import return_freed_arrays
 from altmin_dask.execution.connect import open_executor, planned_resources
 from altmin_dask.execution.executor import Executor
@@ -113,12 +114,27 @@ def train(
     """
     run.check(pipeline.identity(), resume)
     plan = None if scheduler is not None else _checked_plan(pipeline, run)
-    with _claimed(pipeline, run, resume), _opened(pipeline, run, scheduler, sharing) as executor:
+    with (
+        _remade(run),
+        _claimed(pipeline, run, resume),
+        _opened(pipeline, run, scheduler, sharing) as executor,
+    ):
         plan = plan or _checked_plan(pipeline, run, executor)
         publisher = Publisher(executor, plan, log)
         problem = _open_problem(pipeline, run, executor, plan, log, stream)
         context = RunContext(pipeline, problem, run, executor, stream, publisher.usage)
         return _told(context, Callbacks([publisher, *callbacks]), initial, log, measured=measured)
+
+
+@contextmanager
+def _remade(run: RunFolder) -> Iterator[None]:
+    """Say of samples that the run has made for itself how they are made again."""
+    try:
+        yield
+    except ChunkError as error:
+        if Path(error.location).is_relative_to(run.data.absolute()):
+            error.remedy = f"remove {run.data}: --resume makes its samples again, the same ones, and goes on"
+        raise
 
 
 @contextmanager

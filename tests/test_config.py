@@ -221,3 +221,25 @@ def test_shares_as_one_writes_them_elsewhere(text, message, tmp_path):
     file.write_text('[data]\ntrain = "digits:train"\n[network]\nkind = "autoencoder"\n')
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_pipeline(file, [f"data.validation={text}"])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("y = species  # the kind", "text needs quotes: y = 'species'"),
+        ("train = ../a/b.csv", "text needs quotes: train = '../a/b.csv'"),
+        ("shuffle = True", "write it in small letters: shuffle = true"),
+        ("y = [species]", r"column 6\)$"),
+    ],
+)
+def test_words_without_quotes(line, said, tmp_path):
+    file = tmp_path / "p.toml"
+    file.write_text(f"[data]\n{line}\n")
+    with pytest.raises(ConfigError, match=rf"is not valid TOML: Invalid value \(at line 2, .*{said}"):
+        load_pipeline(file)
+
+
+def test_a_mark_that_editors_put_in_front_is_no_part_of_a_pipeline(tmp_path):
+    file = tmp_path / "p.toml"
+    file.write_text('[data]\ntrain = "digits:train"\n[network]\nkind = "autoencoder"\n', encoding="utf-8-sig")
+    assert load_pipeline(file).data.train == "digits:train"

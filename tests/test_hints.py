@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -303,3 +304,26 @@ def test_a_run_that_is_elsewhere(altmin, trained, tmp_path):
 def test_predictions_that_no_file_is_written_for(altmin, trained):
     message = "give a name that ends in .csv, .parquet, .pq, .npy, or in .zarr for a store"
     refused(altmin("predict", trained / "classifier", trained / "samples.zarr", "p.xlsx"), message)
+
+
+def test_damaged_files_of_a_run_are_made_again_as_is_said(altmin, tmp_path):
+    """Its own samples, and the last state: with the same weights in the end as without the damage."""
+    np.savez("t.npz", x=X, y=LABELS)
+    write_pipeline(
+        tmp_path / "p.toml", "t.npz", "classifier", data={"chunk_rows": 20}, training={"schedule": "kfac"}
+    )
+    for run in ("whole", "broken"):
+        assert altmin("train", "p.toml", "--run", run, "--set", "training.max_sweeps=3").code == 0
+    resume = ("train", "p.toml", "--resume", "--set", "training.max_sweeps=5", "--run")
+    assert altmin(*resume, "whole").code == 0
+
+    (tmp_path / "broken/data/train.zarr/x/c/1/0").unlink()
+    refused(altmin(*resume, "broken"), "is missing; remove broken/data: --resume makes its samples again")
+    shutil.rmtree(tmp_path / "broken" / "data")
+    *_, last = sorted((tmp_path / "broken" / "state").iterdir())
+    last.write_bytes(last.read_bytes()[:100])
+    refused(altmin(*resume, "broken"), "; remove it, and --resume goes on from the one before, 0")
+    last.unlink()
+    assert altmin(*resume, "broken").code == 0
+    weights = [(tmp_path / run / "model" / "weights.safetensors").read_bytes() for run in ("whole", "broken")]
+    assert weights[0] == weights[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,16 +47,32 @@ def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
     """
     file = Path(file)
     try:
-        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8-sig")  # editors on Windows put a mark in front
+        settings = tomllib.loads(text)
     except OSError as error:
         raise _not_read(file, error) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         if is_data(file):
             raise ConfigError(_not_a_pipeline(file)) from None
-        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+        raise ConfigError(f"{file} is not valid TOML: {error}{_unquoted(file, error)}") from None
     for override in overrides:
         _apply(settings, override)
     return make_pipeline(settings, f"{file}: ")
+
+
+def _unquoted(file: Path, error: ValueError) -> str:
+    """What to write in place of a word without quotes, if one is at fault; often nothing."""
+    where = re.search(r"Invalid value \(at line (\d+)", str(error))
+    if where is None:
+        return ""
+    line = file.read_text(encoding="utf-8-sig").splitlines()[int(where[1]) - 1]
+    found = re.match(r"\s*([\w.-]+)\s*=\s*([A-Za-z_./~][^\"'#\[\]{}]*?)\s*(#.*)?$", line)
+    if found is None:
+        return ""
+    key, word = found[1], found[2]
+    if word.lower() in ("true", "false"):
+        return f"; write it in small letters: {key} = {word.lower()}"
+    return f"; text needs quotes: {key} = {word!r}"
 
 
 def _not_read(file: Path, error: OSError) -> AltMinError:

@@ -341,7 +341,11 @@ class RunFolder:
 
     def damaged(self, error: Exception) -> DataError:
         """What to say of the last commit if it cannot be read."""
-        return DataError(f"the state {self._states()[-1]} is damaged: {error}; start again in another --run")
+        *before, last = self._states()
+        other = "start again in another --run"
+        if before and not self.manifest.read().get("z"):  # which would be of the last one
+            other = f"remove it, and --resume goes on from the one before, {before[-1].name}; or {other}"
+        return DataError(f"the state {last} is damaged: {error}; {other}")
 
     def roll_back(self, history_bytes: int, model: int) -> None:
         """Bring history and model back to where they were at a commit.
