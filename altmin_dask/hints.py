@@ -77,7 +77,7 @@ def check_source_first(command: str, source: str, dest: str, *before: str) -> No
         If samples are in the second place, and in the first is nothing, or a store where the second cannot be one; or
         if what is written would be gone with the command.
     """
-    if dest.startswith("memory://"):
+    if command == "ingest" and dest.startswith("memory://"):
         raise ConfigError(
             f"{dest} is memory of this command, and gone when it ends; name a folder, or a URL of an object store"
         )

@@ -20,7 +20,7 @@ from altmin_dask.data.checks import check_finite, check_whole
 from altmin_dask.data.find import find_like
 from altmin_dask.data.formats.base import NamesError
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import ConfigError, ExistsError, MissingError, RunError
+from altmin_dask.errors import ConfigError, ExistsError, MissingError, RunError, warn
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.pieces import total
@@ -45,7 +45,7 @@ from altmin_dask.storage.weights import read_weights
 from altmin_dask.storage.what import is_run, not_a_run
 from altmin_dask.storage.zarr_chunks import ChunkView, RowBlock
 from altmin_dask.training.build_network import fitted
-from altmin_dask.training.checks import check_digits, check_targets, computed_with
+from altmin_dask.training.checks import check_digits, check_targets, computed_with, without_targets
 from altmin_dask.training.measuring import Measuring
 from altmin_dask.training.ranges import ranges_of
 from altmin_dask.types import Array
@@ -112,7 +112,7 @@ def opened(
 
 
 def model_of(run: RunFolder) -> Model:
-    """The model of a run.
+    """The model of a run; if that is still to be trained on, this is told.
 
     Raises
     ------
@@ -121,7 +121,13 @@ def model_of(run: RunFolder) -> Model:
     """
     if not (is_run(run.path) or run.model.is_dir()):
         raise MissingError(not_a_run(run.path))
-    return Model.load(run.model)
+    model = Model.load(run.model)
+    if run.claimed and run.result() is None:
+        warn(
+            f"training of {run.path} has not come to its end: its model is the best one so far, and --resume of altmin "
+            "train goes on"
+        )
+    return model
 
 
 def _own_names(run: RunFolder, source: str, *, targets: bool) -> list[tuple[str | None, str | None]]:
@@ -146,6 +152,8 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
         If the run goes on and replaces its model meanwhile, in a folder that may only be read here.
     """
     model = Model.load(run.model)
+    if store.y is None and KINDS[model.kind].target != "inputs":
+        raise without_targets(store)
     check_alike(store.title, store.scale, store.preparation, model, targets=True)
     model.check_lengths(store.title, store.sequence_arrays)
     model.check_shape(store.title, store.sample_shape)

@@ -327,3 +327,34 @@ def test_damaged_files_of_a_run_are_made_again_as_is_said(altmin, tmp_path):
     assert altmin(*resume, "broken").code == 0
     weights = [(tmp_path / run / "model" / "weights.safetensors").read_bytes() for run in ("whole", "broken")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.filterwarnings("always::altmin_dask.errors.AltMinWarning")
+def test_a_run_that_is_not_at_its_end_is_told_of(altmin, trained, tmp_path):
+    """Whoever exports or evaluates it may not know that it was killed, or still goes on."""
+    run, said = tmp_path / "run", "run has not come to its end: its model is the best one so far"
+    shutil.copytree(trained / "autoencoder", run)
+    words = ("evaluate", run, trained / "samples.zarr"), ("export", run, "w.safetensors", "--overwrite")
+    assert [altmin(*each).err for each in words] == ["", ""]
+    RunFolder(run).remove_result()
+    for each in words:
+        done = altmin(*each)
+        assert done.code == 0
+        assert said in done.err
+
+
+def test_a_run_folder_is_no_samples_and_samples_without_targets_are_called_so(altmin, trained, tmp_path):
+    run = trained / "classifier"
+    refused(altmin("evaluate", run, trained / "autoencoder"), "is a run folder and holds no samples")
+    foreign(tmp_path / "plain.zarr", X)
+    refused(altmin("evaluate", run, "plain.zarr"), "has no targets y")
+
+
+def test_a_limit_that_is_behind_is_not_what_is_done(altmin, tmp_path):
+    np.savez("t.npz", x=X)
+    write_pipeline(tmp_path / "p.toml", "t.npz")
+    assert altmin("train", "p.toml", "--run", "run", "--set", "training.max_sweeps=4").code == 0
+    RunFolder(Path("run")).remove_result()  # as of a run that was killed
+    done = altmin("train", "p.toml", "--run", "run", "--resume", "--set", "training.max_sweeps=2")
+    assert (done.code, done.err) == (0, "")
+    assert "4 sweeps are done" in done.out

@@ -75,4 +75,3 @@ def test_an_order_that_a_file_cannot_tell_is_told(altmin, tmp_path):
     np.testing.assert_array_equal(np.load("of_store.npy"), found["label"])
     np.testing.assert_array_equal(np.load("p.npy")[found["row"]], found["label"])
     refused(altmin("ingest", "t.npz", "memory://t.zarr"), "gone when it ends")
-    refused(altmin("predict", "run", "t.npz", "memory://p.zarr"), "gone when it ends")

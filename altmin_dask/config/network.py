@@ -79,8 +79,12 @@ class NetworkTable(Table):
     """Units of each hidden layer, from the inputs on; of recurrent networks, of the recurrent layers. One number is a
     single layer."""
     layers: Annotated[tuple[Layer, ...], Field(strict=False)] | None = None
-    """All hidden layers, one table for each, in place of hidden_layer_sizes; what a kind of layer can be told is
-    declared beside it (`altmin_dask.networks.layers`)."""
+    """All hidden layers, one table for each, in place of hidden_layer_sizes: `{ kind = "dense", units = 64 }`, of
+    sequences with `reads` = "all", "each" (every step by itself) or "last"; `{ kind = "convolution", channels = 8,
+    kernel_size = 3, stride = 1, padding = 0 }`, of which the last three are numbers or pairs of them, and may be left
+    out, over pictures (height, width) or (height, width, channels), without pooling; `{ kind = "recurrent",
+    units = 64 }`, with `recurrent_init` = "auto", "orthogonal" or "identity". Each takes an `activation` of its own.
+    Messages count them from 0."""
     activation: (
         Annotated[
             Annotated[ActivationName, Tag(ONE)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from altmin_dask.data.formats.adding_problem import Adding
@@ -107,6 +108,8 @@ def is_table(spec: str | os.PathLike[str]) -> bool:
 
 
 def _open(wanted: SourceSpec, options: SourceOptions) -> Source:
+    if wanted.folder is not None and is_run(wanted.folder):  # the pictures of its report are no samples
+        raise _without_samples(wanted.folder)
     matching = (kind for kind in FORMATS if kind.matches(wanted))
     if found := next(matching, None):
         if wanted.folder is not None and not is_zarr_folder(wanted.folder):  # which may have very many files
@@ -127,11 +130,15 @@ def _open(wanted: SourceSpec, options: SourceOptions) -> Source:
         raise MissingError(f"there is no file or folder {wanted.path}{near or '; check the path'}")
     *others, last = (kind.known_as for kind in FORMATS)
     here = wanted.name if wanted.path is None else what_is(wanted.path)
-    if wanted.folder is not None and (is_run(wanted.folder) or not any(wanted.folder.iterdir())):
-        raise DataError(
-            f"{here} and holds no samples; name a file of samples, a zarr store, or a folder of them"
-        )
+    if wanted.folder is not None and not any(wanted.folder.iterdir()):
+        raise _without_samples(wanted.folder)
     raise DataError(f"{here}, not a kind of data that can be read; give {', '.join(others)}, or {last}")
+
+
+def _without_samples(folder: Path) -> DataError:
+    return DataError(
+        f"{what_is(folder)} and holds no samples; name a file of samples, a zarr store, or a folder of them"
+    )
 
 
 def _word_meant(name: str, words: Sequence[str]) -> str:

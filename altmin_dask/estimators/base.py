@@ -66,6 +66,7 @@ from altmin_dask.solvers.kfac import REJECTED, Stream
 from altmin_dask.storage.locations import as_name
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.storage.writable import check_folder_of
 from altmin_dask.training.algorithms import restore
 from altmin_dask.training.kfac_training import KFACTrainingState
 from altmin_dask.training.record import read_records
@@ -201,6 +202,8 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
         seed = self._seed() + (0 if streamed is None else streamed.kfac_state.steps)
         # its arrays change with every step, of which the last may be one that fails
         remembered = None if streamed is None else deepcopy(streamed.kfac_state)
+        if self.temporary_folder:
+            check_folder_of(Path(self.temporary_folder) / "altmin")
         location = self.temporary_folder or dask.config.get("temporary-directory", None)
         with tempfile.TemporaryDirectory(prefix="altmin-", dir=location) as home:
             train, validation = self._stores(

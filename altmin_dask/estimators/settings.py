@@ -74,7 +74,10 @@ def pipeline_of(
         "cluster": {"workers": _workers(parameters, train)},
         "output": {"title": type(parameters).__name__},
     }
-    for name, value in (parameters.settings or {}).items():
+    given: Any = parameters.settings or {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"settings = {given!r}: give a dict of settings by their names, or None")
+    for name, value in given.items():
         table, dot, key = name.partition(".")
         if not dot or table in ("data", "output"):
             raise ConfigError(

@@ -116,6 +116,13 @@ def check_no_dates(store: SampleStore, target: str) -> None:
         )
 
 
+def without_targets(store: SampleStore) -> DataError:
+    """What is said of samples that are to have targets."""
+    return DataError(
+        f"{store.title} has no targets y; name them by --y NAME (data.y of a pipeline), and ingest a store again"
+    )
+
+
 def check_targets(
     network: Network,
     target: str,
@@ -135,9 +142,7 @@ def check_targets(
         _check_reach(network, "x", store, ranges.x_min, ranges.x_max)
         return
     if store.y is None or ranges.y_min is None or ranges.y_max is None:
-        raise DataError(
-            f"{store.title} has no targets y; name them by --y NAME (data.y of a pipeline), and ingest a store again"
-        )
+        raise without_targets(store)
     columns = prod(store.y.shape[1:])
     if target == "labels":
         steps = network.loss.steps or 1

@@ -39,6 +39,10 @@ from altmin_dask.types import Weights
 
 DIVERGED = 10.0
 """A loss, its ridge included, that is this multiple of the best one, and higher than the first, is divergence."""
+_REMEDY = "try a larger solver.mu, solver.ridge or solver.proximal"
+_TOO_LARGE = (
+    "no step was taken yet, so samples or targets are too large, or too small: divide them (data.scale)"
+)
 MOST_RETRIES = 3
 """How often training goes back to a commit that it has not got beyond meanwhile."""
 COMMIT_SECONDS = 2.0
@@ -259,7 +263,8 @@ class Trainer:
         if self.algorithm.converged:
             return settled()
         if checkpoint.visits + self.algorithm.pending_samples >= self.context.settings.max_sweeps * self.rows:
-            return sweeps_are_done(self.context.settings.max_sweeps)
+            done = checkpoint.visits / self.rows  # more, where the limit is another one than before
+            return sweeps_are_done(max(self.context.settings.max_sweeps, math.floor(done)))
         return None
 
     def _drain(self) -> None:
@@ -381,7 +386,7 @@ class Trainer:
         kept = "" if checkpoint.best is None else f"; the model is the best till then, with {best[0]:.6g}"
         raise RunError(
             f"the nested loss diverged: it is {loss:.6g} after {checkpoint.visits / self.rows:.3g} sweeps{kept}; "
-            "try a larger solver.mu, solver.ridge or solver.proximal"
+            f"{_REMEDY if checkpoint.visits else _TOO_LARGE}"
         )
 
     def _wait(self, waiting: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRecurrentClassifier, AltMinRegressor
-from altmin_dask.errors import AltMinWarning, DataError, StorageError
+from altmin_dask.errors import AltMinWarning, ConfigError, DataError, MissingError, RunError, StorageError
 
 RNG = np.random.default_rng(5)
 X = RNG.random((30, 4))
@@ -124,3 +124,13 @@ def test_the_name_of_a_column_is_no_target(tmp_path):
         DataError, match=r"y is 'age'; where that is a column of .*, `altmin ingest .* --y age`"
     ):
         ESTIMATORS["classifier"].fit(tmp_path / "t.csv", "age")
+
+
+def test_parameters_of_the_wrong_kind_are_refused_in_a_sentence(tmp_path):
+    x = np.random.default_rng(0).random((30, 3))
+    with pytest.raises(ConfigError, match=r"settings = \['a'\]: give a dict"):
+        AltMinRegressor(3, settings=["a"]).fit(x, x[:, 0])
+    with pytest.raises(MissingError, match=r"there is no folder .*gone; make it first"):
+        AltMinRegressor(3, temporary_folder=tmp_path / "gone").fit(x, x[:, 0])
+    with pytest.raises(RunError, match="no step was taken yet, so samples or targets are too large"):
+        AltMinRegressor(3).fit(1e300 * x, 1e300 * x[:, 0])
