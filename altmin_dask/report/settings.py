@@ -43,6 +43,8 @@ def all_settings(
     for name, value in resolved.items():
         table, _, key = name.partition(".")
         shown.setdefault(table, {})[key] = f"{setting(value)} (by default)"
+    if tables.get("network", {}).get("layers"):
+        shown["network"].pop("hidden_layer_sizes", None)  # they are in place of these
     if where:
         shown["cluster"] = {"in place of this table": where}
     return [(table, list(entries.items())) for table, entries in shown.items()]

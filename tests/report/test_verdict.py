@@ -87,3 +87,11 @@ def test_what_was_changed_goes_first(tmp_path):
         "network.hidden_layer_sizes",
     ]
     assert ("solver.mine", "3") in changed_settings({"solver": {"mine": 3}})  # of another version
+
+
+def test_widths_that_layers_replace_are_no_setting_of_a_run():
+    layers = [{"kind": "dense", "units": 4}]
+    network = dict(all_settings({"network": {"layers": layers, "hidden_layer_sizes": [100]}}, {}, ""))[
+        "network"
+    ]
+    assert [key for key, _ in network] == ["layers"]
