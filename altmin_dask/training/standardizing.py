@@ -28,7 +28,7 @@ SMALL, LARGE = 0.15, 3.0
 """Sizes of inputs that are left as they are where all columns are alike: those of pixels in [0, 1] are 0.3 and 0.6.
 
 Iris by default: 0.96 right; 0.92 and 0.33 of a tenth and a hundredth of its numbers; 0.89 of ten times them. Digits
-from 0 to 16, of size 5.2: 0.963, and 0.980 of a tenth of them."""
+from 0 to 16, of size 5.6: 0.963, and 0.980 of a tenth of them."""
 UNSEEN = 0.02
 """Samples that deviate less are too much alike for outputs that reach from 0 to 1; pixels deviate by 0.3 and more."""
 CONSTANT = 1e-3

@@ -106,7 +106,7 @@ def test_units_change_no_autoencoder(form, units):
 
 
 def test_few_sweeps_are_enough_for_iris_as_it_comes():
-    """Its columns are up to 5.5 times as far from 0 as they deviate."""
+    """Its columns are up to 7 times as far from 0 as they deviate."""
     x, y = load_iris(return_X_y=True)
     for seed in range(3):
         assert AltMinClassifier(16, random_state=seed, max_sweeps=5).fit(x, y).score(x, y) > 0.8
@@ -116,8 +116,10 @@ def test_what_is_alike_is_trained_as_it_is():
     """To the bit: standardized tables, pixels in [0, 1], and flowers that are not far from 0 for their size."""
     for x, y in (
         (load_digits().data / 16, load_digits().target),
-        (load_iris().data - [3, 0, 0, 0], load_iris().target),
+        (load_iris().data - [4, 2, 2, 0], load_iris().target),
         (StandardScaler().fit_transform(load_wine().data), load_wine().target),
+        # of pixels that are hardly ever black, which are 30 off then
+        (StandardScaler().fit_transform(load_digits().data), load_digits().target),
     ):
         found, plain = (
             AltMinClassifier(8, standardize=how, random_state=0, max_sweeps=2).fit(x, y)
