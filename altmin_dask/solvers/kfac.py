@@ -307,16 +307,26 @@ class KFACState:
         coefficients : ndarray, (2,)
             (α, β).
         """
-        alpha, beta = (weights[0].dtype.type(value) for value in coefficients)
-        moved = tuple(
-            _moved(w, alpha, d, beta, old) for w, d, old in zip(weights, direction, previous, strict=True)
-        )
-        if not all(np.isfinite(w).all() for w in moved):
+        moved = moved_by(weights, direction, previous, coefficients)
+        if not are_finite(moved):
             return self.reject_step()
         self.previous_weights = weights
         self.steps += 1
         self.rejections = 0
         return moved
+
+
+def moved_by(weights: Weights, direction: Weights, previous: Weights, coefficients: Array) -> Weights:
+    """W̃ + α D + β (W̃ − W̃_previous), as `KFACState.move` has it."""
+    alpha, beta = (weights[0].dtype.type(value) for value in coefficients)
+    return tuple(
+        _moved(w, alpha, d, beta, old) for w, d, old in zip(weights, direction, previous, strict=True)
+    )
+
+
+def are_finite(weights: Weights) -> bool:
+    """Whether all numbers are."""
+    return all(np.isfinite(w).all() for w in weights)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,7 @@ from altmin_dask.execution import task_graphs
 from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.pieces import Cut, total
 from altmin_dask.execution.timing import activity
-from altmin_dask.solvers.kfac import (
-    KFACSettings,
-    KFACState,
-)
+from altmin_dask.solvers.kfac import KFACSettings, KFACState, are_finite, moved_by
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.preconditioner import PreconditionerCache
 from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule
@@ -38,6 +35,9 @@ KEPT_FILES = 4
 EVALUATIONS_IN_A_STEP = 3.0
 """So many rows are evaluated in the time in which one is part of a step (784-300-784: 13 and 40 µs; 784-256-256-10: 6
 and 19; deep nets more)."""
+TRIED_STEPS, SHARES = 3, (1.0, 0.25, 0.0625)
+"""In the first steps, of which there may be few in all, a group's loss is looked at before W is moved, and a share of
+the step is taken if the whole one would raise it: its model may be far off where nothing is learnt yet (row 83)."""
 MAX_REJECTIONS = 20
 """After so many steps taken back in a row, training has diverged."""
 
@@ -329,8 +329,31 @@ class KFACTraining:
         coefficients = preconditioner.step_coefficients(
             self._quadratic_model(group, direction), state.weights, direction, group.previous_weights
         )
+        if kfac_state.steps < TRIED_STEPS and not self.max_staleness:
+            coefficients = self._tried(group, sums, direction, coefficients)
         state.weights = kfac_state.move(state.weights, direction, group.previous_weights, coefficients)
         self._check()
+
+    def _tried(
+        self, group: InFlightGroup, sums: KroneckerSums, direction: Weights, coefficients: Array
+    ) -> Array:
+        """α and β, or the largest share of both that does not raise the group's own loss; the least if all do."""
+        weights, previous = self.state.weights, group.previous_weights
+        loss = float(sums.totals[1] / sums.totals[0]) + group.ridge
+        for share in SHARES:
+            shorter: Array = share * coefficients
+            if self._loss(group, moved_by(weights, direction, previous, shorter)) <= loss:
+                break
+        return shorter
+
+    def _loss(self, group: InFlightGroup, weights: Weights) -> float:
+        """A group's mean loss by some weights, with their ridge."""
+        if not are_finite(weights):
+            return math.inf
+        found = self.context.evaluate(
+            self.context.problem.train, group.group, self.files.put(weights, "mean")
+        )
+        return found.mean_loss + ridge_term(weights, self.settings.ridge, self.settings.penalize_bias)
 
     def _did_harm(self, group: InFlightGroup, sums: KroneckerSums) -> bool:
         """Whether a group's loss is due to the weights: by the mean of the weights it would be far lower.
@@ -339,11 +362,8 @@ class KFACTraining:
         """
         if not sums.is_finite:
             return True
-        settings, average = self.settings, self.state.kfac_state.average
-        mean = self.files.put(average, "mean")
-        before = self.context.evaluate(self.context.problem.train, group.group, mean)
-        ridge = ridge_term(average, settings.ridge, settings.penalize_bias)
-        return self.state.kfac_state.did_harm(sums, group.ridge, before.mean_loss + ridge)
+        kfac_state = self.state.kfac_state
+        return kfac_state.did_harm(sums, group.ridge, self._loss(group, kfac_state.average))
 
     def _rows(self, group: InFlightGroup) -> int:
         return group.group.rows(self.context.problem.train.store)
