@@ -109,7 +109,9 @@ class SourceOptions:
             If some are.
         """
         if self.x is not None or self.y is not None:
-            raise NamesError(f"{where} leaves no arrays to choose from; leave out the names given for x and y")
+            raise NamesError(
+                f"{where} leaves no arrays to choose from; leave out the names given for x and y"
+            )
 
 
 class SourceFormat(Protocol):
