@@ -193,10 +193,11 @@ def predict_store(
 
     The destination is a zarr group with ``prediction`` (rows, outputs), for classifiers the class probabilities
     with their ``label`` (rows,) beside them; of networks with an output at every step (rows, steps, outputs) and
-    (rows, steps). Of labels that were whole numbers ``label`` has these, of text the places of the classes in the
-    attribute ``classes``. Predictions have the dtype of the model, but what was standardized gets its own units again,
-    which need float64; names of classes or columns are attributes. Where samples were shuffled, ``row`` says which
-    row of the source each one was. It appears when it is complete.
+    (rows, steps). Of labels that were whole numbers ``label`` has these; of text, truth values and whole numbers that
+    were written otherwise (``01``) the places of the classes in the attribute ``classes``. Predictions have the dtype
+    of the model, but what was standardized gets its own units again, which need float64; names of classes or columns
+    are attributes. Where samples were shuffled, ``row`` says which row of the source each one was. It appears when it
+    is complete.
 
     Raises
     ------
@@ -241,6 +242,7 @@ def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Exe
     check_seen(executor, store.path, SAMPLES_SHARED)
     check_seen(executor, folder.parent, "write to a folder that all workers share")
     check_digits(store, str(model.weights[0].dtype), computed_with(store, "inputs"))
+    named = model.preparation is not None and model.preparation.spelled  # as text is, by places
     with _held_weights(run) as weights:
         step = _step(model, network, store, "inputs", weights)
         done = step.rows(
@@ -249,7 +251,7 @@ def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Exe
             own=_made(folder, model, network, store),
             title=store.path,
             scaling=model.output_scaling,
-            labels=model.labels,
+            labels=None if named else model.labels,
         )
         executor.compute(done)
     _copy_row_numbers(store, folder)

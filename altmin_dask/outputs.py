@@ -244,7 +244,7 @@ class Predictions:
         """Outputs, and labels by the names that classes have, of some rows after the other."""
         classes = classes_of(self.model)
         arrays = {name: self.array(name) for name in ("prediction", "label", ROW) if name in self.group}
-        text = np.array(classes) if classes and isinstance(classes[0], str) else None
+        text = np.array(classes) if classes and isinstance(classes[0], str | bool) else None
         for start in range(0, arrays["prediction"].shape[0], self.chunk_rows):
             found = {
                 name: np.asarray(array[start : start + self.chunk_rows]) for name, array in arrays.items()

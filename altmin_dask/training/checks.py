@@ -18,6 +18,7 @@ from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import DataError, warn
 from altmin_dask.networks.activations import Activation, get_activation
 from altmin_dask.networks.network import Network
+from altmin_dask.preparation import Preparation
 from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
 
 ROUNDING = 4
@@ -77,7 +78,7 @@ def check_alike(train: SampleStore, validation: SampleStore) -> None:
             f"{train.title} has x divided by {train.scale:g}, and {validation.title} by {validation.scale:g}; name the "
             "raw data as data.validation, or ingest it alike"
         )
-    if train.preparation != validation.preparation:
+    if (train.preparation or Preparation()) != (validation.preparation or Preparation()):
         raise DataError(
             f"{validation.title} was prepared otherwise than {train.title}; name the raw data as data.validation"
         )

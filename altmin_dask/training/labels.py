@@ -9,7 +9,7 @@ from altmin_dask.data.labels import NONE, listed, whole_labels
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.summaries import Summary
 from altmin_dask.errors import ConfigError, DataError, warn
-from altmin_dask.preparation import Preparation
+from altmin_dask.preparation import TRUTH, Preparation
 
 _FEW = 20
 """Rows up to which nearly as many labels may well be classes (as scikit-learn has it)."""
@@ -30,12 +30,16 @@ class Classes:
     count: int
     labels: tuple[int, ...] | None = None
 
-    def named(self, preparation: Preparation | None) -> Preparation | None:
-        """The preparation of samples with what their labels are called."""
-        if self.labels is None:
+    def named(self, preparation: Preparation | None, *, truth: bool = False) -> Preparation | None:
+        """The preparation of samples with what their labels are called; `truth` if they are no numbers in the store."""
+        how = preparation or Preparation()
+        if truth:
+            how = replace(how, spelled=TRUTH)
+        if self.labels is None and not how.spelled:
             return preparation
-        names = tuple(map(str, self.labels))
-        return replace(preparation or Preparation(), classes=names, labels=self.labels)
+        labels = tuple(range(self.count)) if self.labels is None else self.labels
+        spelled = dict(how.spelled)
+        return replace(how, classes=tuple(spelled.get(each, str(each)) for each in labels), labels=labels)
 
 
 def find_classes(

@@ -114,6 +114,7 @@ def build_problem(
     classes = find_classes(settings, store_source(train).y, outline.classes, summary)
     network = make_network(settings, outline.with_classes(classes))
     labels = None if classes is None else classes.labels
+    truth = train.y is not None and train.y.dtype.kind == "b"
     for store in (train, validation):
         if store is not None:
             ranges = summary if store is train else ranges_of(store, executor)
@@ -132,7 +133,7 @@ def build_problem(
         Samples(train, target, standard),
         None if validation is None else Samples(validation, target),
         train.scale,
-        train.preparation if classes is None else classes.named(train.preparation),
+        train.preparation if classes is None else classes.named(train.preparation, truth=truth),
         replace(found, standardize=standard.name),
     )
 

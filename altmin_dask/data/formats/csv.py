@@ -78,10 +78,13 @@ class CsvTable:
         for file in self._files:
             yield from file.read(columns, dtype=dict.fromkeys(text, "str"))
 
-    def as_written(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    def as_written(self, columns: Sequence[str], first: int | None = None) -> Iterator[pd.DataFrame]:
         """Read them as text, missing values, too."""
+        some = {} if len(columns) == len(self.names) else {"usecols": list(columns)}
         for file in self._files:
-            yield from file.read(columns, dtype="str", keep_default_na=False, na_values=None)
+            yield from file.read(
+                columns, dtype="str", keep_default_na=False, na_values=None, nrows=first, **some
+            )
 
     def where(self, rows: Sequence[int]) -> str:
         """By their lines, as an editor counts them."""

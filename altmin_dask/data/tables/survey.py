@@ -95,6 +95,10 @@ class Survey:
         place = self._place[column]
         return float(self._low[place]), float(self._high[place])
 
+    def is_truth(self, column: str) -> bool:
+        """Whether all values are truth values."""
+        return bool(self._bits[self._place[column]] == BOOLEAN)
+
     def _joined(self, written: bool) -> dict[str, str]:
         """What the columns hold over all parts."""
         kinds = {
