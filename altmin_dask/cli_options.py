@@ -123,6 +123,11 @@ ChunkRowsOption = Annotated[
 ]
 
 
+def joined(names: list[str] | None) -> str | None:
+    """Names that were given one by one as one gives them together."""
+    return ",".join(names) if names else None
+
+
 def scheduler_at(address: str | None, file: str | None) -> str | None:
     """The address of the scheduler that is named by it, or by a file; None where none is."""
     if file is None:

@@ -66,7 +66,13 @@ PREDICTIONS = Layout(
 
 @contextmanager
 def opened(
-    run: RunFolder, source: str, x: str | None = None, y: str | None = None, *, targets: bool = True
+    run: RunFolder,
+    source: str,
+    x: str | None = None,
+    y: str | None = None,
+    *,
+    targets: bool = True,
+    csv: Mapping[str, Any] | None = None,
 ) -> Iterator[SampleStore]:
     """Samples as a store, prepared as those that a run's model was trained on; one that is made of a source goes again.
 
@@ -81,6 +87,8 @@ def opened(
         in the source, too.
     targets : bool
         Whether targets are read, if the model has any.
+    csv : mapping, optional
+        How csv files are read, if otherwise than those for training.
 
     Raises
     ------
@@ -102,6 +110,7 @@ def opened(
             model.preparation,
             dtype,
             targets=targets,
+            csv=csv,
             chunk_rows=run.manifest.shapes().get("chunk_rows") if run.claimed else None,
         )
         store = None

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.sample_arrays import ROW
+from altmin_dask.table_options import TableOptions
 from altmin_dask.types import Array
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def write_predictions(
     source: str | None = None,
     proba: bool = False,
     keep: Sequence[str] = (),
+    csv: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a model's outputs for every sample of a store, in its order, as the ending of the destination says.
@@ -75,6 +77,8 @@ def write_predictions(
         Write the probabilities of classes, too.
     keep : sequence of str
         Columns of the source that go along, as they are written there.
+    csv : mapping, optional
+        How the source is read, if it is csv and otherwise than that for training.
 
     Raises
     ------
@@ -86,13 +90,13 @@ def write_predictions(
         If the samples do not fit the model, or the source has no such columns.
     """
     source = store.path if source is None else source
-    check_output(run, source, dest, proba=proba, keep=keep, overwrite=overwrite)
+    check_output(run, source, dest, proba=proba, keep=keep, csv=csv, overwrite=overwrite)
     location, model = locate(dest), Model.load(run.model)
     kind = FILES.get(Path(location).suffix.lower())
     if kind is None:
         return predict_store(run, store, dest, executor, overwrite=overwrite)
     final, replace = _check_file(location, kind, (store.path, locate(source)), overwrite=overwrite)
-    kept, rows = _beside(source, keep, model) if kind.table else ([], None)
+    kept, rows = _beside(source, keep, model, csv) if kind.table else ([], None)
     names = _columns(model, kept, location, proba=proba) if kind.table else []
     with new_file(final, replace=replace) as hidden:
         write_arrays(run, store, hidden, executor)
@@ -108,6 +112,7 @@ def check_output(
     *,
     proba: bool = False,
     keep: Sequence[str] = (),
+    csv: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Refuse what `write_predictions` would, before samples are read; arguments and errors as there."""
@@ -127,18 +132,18 @@ def check_output(
         return
     _check_file(location, kind, (locate(source),), overwrite=overwrite)
     if kind.table:
-        _columns(model, _beside(source, keep, model)[0], location, proba=proba)
+        _columns(model, _beside(source, keep, model, csv)[0], location, proba=proba)
 
 
 def _beside(
-    source: str, keep: Sequence[str], model: Model
+    source: str, keep: Sequence[str], model: Model, csv: Mapping[str, Any] | None
 ) -> tuple[list[str], Iterator[pd.DataFrame] | None]:
     """The columns of a source that go in front of predictions: those to keep, or what it has of its own."""
     wanted = keep or own_columns(source)
     if not wanted:
         return [], None
-    how = model.preparation
-    return read_columns(source, wanted, None if how is None else how.csv)
+    known = {} if model.preparation is None else model.preparation.csv
+    return read_columns(source, wanted, TableOptions.of(csv=csv).csv or known)
 
 
 def _check_file(

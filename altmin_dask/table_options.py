@@ -157,6 +157,8 @@ def _csv(given: Mapping[str, Any]) -> dict[str, Any]:
         key = _ALIASES.get(name, name)
         if key not in CSV:
             meant = did_you_mean(name, (*CSV, *_ALIASES))
+            for alias, known in _ALIASES.items():  # which are not in the list
+                meant = meant.replace(f" {alias}?", f" {known}?")
             raise ConfigError(f"csv has no option {name!r}; it has {', '.join(sorted(CSV))}{meant}")
         if key in _LISTS:
             found[key] = value.split(",") if isinstance(value, str) else [str(each) for each in value]
