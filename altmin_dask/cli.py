@@ -25,6 +25,7 @@ from altmin_dask.cli_options import (
     ChunkRowsOption,
     CsvOption,
     DatesOption,
+    DropOption,
     DtypeOption,
     HandleUnknownOption,
     JsonOption,
@@ -105,6 +106,7 @@ def ingest_command(
     min_frequency: MinFrequencyOption = None,
     dates: DatesOption = None,
     csv: CsvOption = None,
+    drop: DropOption = None,
     like: LikeOption = None,
     shuffle: ShuffleOption = True,
     seed: SeedOption = 0,
@@ -121,14 +123,8 @@ def ingest_command(
 
     check_source_first("ingest", source, dest)
     console = Console(stderr=True)
-    tables = table_settings(
-        words_of(missing, "--missing", alone=ALL),
-        handle_unknown,
-        max_categories,
-        min_frequency,
-        dates,
-        words_of(csv, "--csv"),
-    )
+    fills, read = words_of(missing, "--missing", alone=ALL), words_of(csv, "--csv")
+    tables = table_settings(fills, handle_unknown, max_categories, min_frequency, dates, read, joined(drop))
     names: dict[str, Any] = {"x": joined(x), "y": joined(y)}
     if like is None:
         opened = open_source(source, **names, **tables)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from altmin_dask.cli_options import CsvOption
+from altmin_dask.cli_options import CsvOption, DropOption, joined
 from altmin_dask.errors import AltMinError, ConfigError, DataError, ExistsError, did_you_mean
 from altmin_dask.table_options import TableOptions, words_of
 
@@ -66,6 +66,7 @@ def init_command(
     x: Annotated[str | None, typer.Option(help="Name of its array of samples, or of columns.")] = None,
     y: Annotated[str | None, typer.Option(help="Name of its array of targets, or of columns.")] = None,
     csv: CsvOption = None,
+    drop: DropOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Write a commented pipeline that runs as it is."""
@@ -86,8 +87,8 @@ def init_command(
     file = file or Path(f"{kind}.toml")
     if data is None and (x or y):
         raise ConfigError("--x and --y name arrays or columns of --data SOURCE; give that, too")
-    if data is None and csv:
-        raise ConfigError("--csv says how --data SOURCE is read; give that, too")
+    if data is None and (csv or drop):
+        raise ConfigError("--csv and --drop are for --data SOURCE; give that, too")
     if os.path.lexists(file) and not overwrite:
         raise ExistsError(f"{file} exists already; name another file, or --overwrite to replace it")
     check_folder_of(file)
@@ -98,7 +99,7 @@ def init_command(
             kind,
             data,
             {name: value for name, value in (("x", x), ("y", y)) if value},
-            TableOptions.of(csv=words_of(csv, "--csv")).csv,
+            {"csv": dict(TableOptions.of(csv=words_of(csv, "--csv")).csv), "drop": joined(drop)},
         )
     )
     given = {**given, "network": {"kind": kind, **given["network"]}}
@@ -112,13 +113,13 @@ def init_command(
         typer.echo(f"  altmin {line}")
 
 
-def _for(kind: str, spec: str, names: dict[str, Any], csv: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _for(kind: str, spec: str, names: dict[str, Any], tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Settings that fit some samples, of which headers are read, and tables gone through."""
     from altmin_dask.data.find import is_ready
     from altmin_dask.data.open import is_table, open_source
 
     filled: dict[str, Any] = {"missing": "median"} if is_table(spec) else {}
-    filled |= {"csv": dict(csv)} if csv else {}
+    filled |= {name: value for name, value in tables.items() if value}
     source = open_source(spec, **names, **filled)
     _check(kind, spec, source)
     data: dict[str, Any] = {"train": spec, **_validation(spec, names, source), **names, **filled}

@@ -100,6 +100,10 @@ CsvOption = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="How csv is read: sep, decimal, header, encoding, na_values, …"),
 ]
+DropOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME,…", help="Columns of a table to leave out, such as one that numbers rows."),
+]
 LikeOption = Annotated[
     str | None, typer.Option(metavar="STORE", help="Prepare samples exactly as those of this store are.")
 ]

@@ -66,7 +66,8 @@ def test_init(files, altmin):
     assert load_pipeline("p.toml").data.csv == GERMAN
     assert altmin("train", "p.toml", "--run", "run", "training.max_sweeps=1", "output.report=false").code == 0
     refused(
-        altmin("init", "classifier", "q.toml", *WORDS), "--csv says how --data SOURCE is read; give that, too"
+        altmin("init", "classifier", "q.toml", *WORDS),
+        "--csv and --drop are for --data SOURCE; give that, too",
     )
     refused(
         altmin("init", "classifier", "q.toml", "--data", "g.csv", "--csv", "sep"), "--csv sep says nothing"

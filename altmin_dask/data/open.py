@@ -81,8 +81,8 @@ def open_source(
     like : Preparation, optional
         Of the samples that these are to go with: the same columns, values and classes.
     **tables
-        Of tables ``missing``, ``handle_unknown``, ``max_categories``, ``min_frequency``, ``dates`` and ``csv``, as
-        `altmin_dask.table_options.TableOptions` has them; one word for ``missing`` is for all columns.
+        Of tables ``missing``, ``handle_unknown``, ``max_categories``, ``min_frequency``, ``dates``, ``csv`` and
+        ``drop``, as `altmin_dask.table_options.TableOptions` has them; one word for ``missing`` is for all columns.
 
     Raises
     ------
@@ -114,8 +114,8 @@ def _open(wanted: SourceSpec, options: SourceOptions) -> Source:
         if not isinstance(found, TableFormat) and options.tables.ask_for_something:
             raise DataError(
                 f"{wanted.name} is no table; missing values, categories, dates and csv are of tables: leave missing, "
-                "handle_unknown, max_categories, min_frequency, dates and csv out (columns of a store were prepared "
-                "when it was ingested)"
+                "handle_unknown, max_categories, min_frequency, dates, csv and drop out (columns of a store were "
+                "prepared when it was ingested)"
             )
         return found.open(wanted, options)
     if wanted.path is not None and not wanted.path.exists():

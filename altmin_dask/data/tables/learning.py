@@ -10,7 +10,7 @@ import numpy as np
 
 from altmin_dask.data.source import ColumnReport
 from altmin_dask.data.tables.encoding import encoded, missing_values
-from altmin_dask.data.tables.looks import check_names, warn_of_looks, warn_of_names
+from altmin_dask.data.tables.looks import check_names, warn_of_looks, warn_of_names, warn_of_numbering
 from altmin_dask.data.tables.median import medians
 from altmin_dask.data.tables.parts import Table, first_missing, readable
 from altmin_dask.data.tables.spelling import spelling, warn_of_codes
@@ -51,6 +51,7 @@ def learn(
     columns = [_column(survey, column, options, name) for column in inputs]
     columns = _with_medians(table, name, columns, survey, options)
     _warn_of_empty(columns, name)
+    warn_of_numbering(inputs, survey, name)
     if table.written:
         check_names(table, name, survey)
         warn_of_codes(table, name, [column for column in inputs if survey.kinds[column] == "integers"])

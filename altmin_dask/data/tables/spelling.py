@@ -11,6 +11,7 @@ from altmin_dask.data.tables.parts import Table, readable
 from altmin_dask.data.tables.survey import Survey
 from altmin_dask.errors import warn
 from altmin_dask.preparation import TRUTH
+from altmin_dask.table_options import left_out
 
 _FIRST = 1000
 """Rows in which codes are looked for: a column of them shows one soon, and text is slow to read (chosen)."""
@@ -83,7 +84,7 @@ def warn_of_codes(table: Table, name: str, columns: Sequence[str]) -> None:
         warn(
             f"{name} has whole numbers that begin with 0 in the column{'s' * (len(codes) > 1)} "
             f"{listed([*codes])} ({found[codes[0]][0]}, …), which become numbers like others; if they are codes, put a "
-            "letter before them in the table, and each is a category"
+            f"letter before them in the table, and each is a category, or {left_out(codes[0])}"
         )
 
 
