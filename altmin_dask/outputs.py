@@ -30,7 +30,7 @@ from altmin_dask.inference import (
     write_arrays,
 )
 from altmin_dask.storage.atomic import new_file, remove_killed
-from altmin_dask.storage.destination import is_called_a_file
+from altmin_dask.storage.endings import is_called_a_file
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -41,6 +41,8 @@ from altmin_dask.types import Array
 if TYPE_CHECKING:
     import pandas as pd
 
+_LABEL = "label"
+"""The column of the classes that are predicted."""
 _HEAD = 1 << 16
 """Bytes at the beginning of a file that tell whether it is text."""
 
@@ -198,18 +200,26 @@ def _columns(model: Model, kept: Sequence[str], location: str, *, proba: bool) -
             "or a zarr store"
         )
     if (classes := classes_of(model)) is not None:
-        names = ["label", *(map(str, classes) if proba else ())]
+        names = [_LABEL, *(map(str, classes) if proba else ())]
     elif model.network.shapes[-1][0] == 1:
         names = ["prediction"]
     else:
         known = names_of(model).get("columns") or range(model.network.shapes[-1][0])
         names = [f"prediction_{name}" for name in known]
     if twice := [name for name, times in Counter([*kept, *names]).items() if times > 1]:
-        raise ConfigError(
-            f"{location} would have two columns {twice[0]!r}: of predictions, a class, one to keep, or the names of "
-            "images; leave that out of --keep, or leave out --proba"
-        )
+        raise ConfigError(f"{location} would have two columns {twice[0]!r}: {_both(twice[0], kept, names)}")
     return names
+
+
+def _both(twice: str, kept: Sequence[str], names: Sequence[str]) -> str:
+    """What would be called the same, and what to do: a column of the source, what is predicted, or a class."""
+    predicted = "the class that is predicted" if names[0] == _LABEL else "what is predicted"
+    probability = f"the probability of the class {twice!r}"
+    if twice not in kept:
+        return f"{predicted}, and {probability}; leave out --proba, or write a .npy file or a zarr store"
+    if names[0] == _LABEL and twice in names[1:]:
+        return f"that of the source, and {probability}; leave out --proba, or that column of --keep"
+    return f"that of the source, and {predicted}; leave it out of --keep, or rename it in the source"
 
 
 @dataclass(frozen=True)

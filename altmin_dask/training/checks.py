@@ -12,6 +12,7 @@ import numpy as np
 from altmin_dask.data.checks import WHOLE, check_lengths, whole_refused
 from altmin_dask.data.conversion import blurred
 from altmin_dask.data.labels import NONE, listed, whole_labels
+from altmin_dask.data.open import how_to_name_targets
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.summaries import Summary
 from altmin_dask.data.zarr_reader import read_zarr
@@ -136,8 +137,14 @@ def check_targets(
         _check_reach(network, "x", store, ranges.x_min, ranges.x_max)
         return
     if store.y is None or ranges.y_min is None or ranges.y_max is None:
+        known = () if store.preparation is None else store.preparation.targets
+        if known:  # of samples for training, which these were prepared like
+            raise DataError(
+                f"{store.title} has no values of {listed(known)}, the target of the samples for training; give it that "
+                "column, and a value in each row"
+            )
         raise DataError(
-            f"{store.title} has no targets y; name them by --y NAME (data.y of a pipeline), and ingest a store again"
+            f"{store.title} has no targets y; {how_to_name_targets(store.title, labels=target == 'labels')}"
         )
     columns = prod(store.y.shape[1:])
     if target == "labels":
