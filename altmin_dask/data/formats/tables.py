@@ -301,7 +301,10 @@ def _source(
 
     x = RowReader(f"x of {name}", (rows, len(how.names)), np.dtype(np.float64), blocks(0))
     if not targets:
-        return Source(name, x, preparation=how, columns=tuple(about), reading_bytes=reading)
+        return Source(
+            name, x, preparation=how, columns=tuple(about), reading_bytes=reading, where=table.where
+        )
     shape = (rows,) if len(targets) == 1 else (rows, len(targets))
     y = RowReader(f"y of {name}", shape, np.dtype(np.int64 if are_labels(how) else np.float64), blocks(1))
-    return Source(name, x, y, preparation=how, columns=tuple(about), reading_bytes=reading)
+    found = Source(name, x, y, preparation=how, columns=tuple(about), reading_bytes=reading)
+    return replace(found, where=table.where)
