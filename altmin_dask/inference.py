@@ -46,6 +46,7 @@ from altmin_dask.storage.what import is_run, not_a_run
 from altmin_dask.storage.zarr_chunks import ChunkView, RowBlock
 from altmin_dask.training.build_network import fitted
 from altmin_dask.training.checks import check_digits, check_targets, computed_with
+from altmin_dask.training.labels import warn_of_absent
 from altmin_dask.training.measuring import Measuring
 from altmin_dask.training.ranges import ranges_of
 from altmin_dask.types import Array
@@ -175,9 +176,10 @@ def measuring_of(model: Model, store: SampleStore) -> Measuring:
 
 
 def described(run: str, source: str, model: Model, store: SampleStore, quality: Evaluation) -> dict[str, Any]:
-    """What `evaluate_store` found of a run on a source, as one JSON object."""
+    """What `evaluate_store` found of a run on a source, as one JSON object; classes that are not there are told."""
     measuring = measuring_of(model, store)
     metrics = measuring.metrics(quality)
+    warn_of_absent([each["class"] for each in metrics.get("per_class", ()) if not each["support"]], source)
     return {
         "run": run,
         "source": source,
