@@ -19,11 +19,13 @@ from rich.console import Console
 
 from altmin_dask import __version__
 from altmin_dask.cli_help import Command, Commands
+from altmin_dask.cli_inference import evaluate_command, predict_command
 from altmin_dask.cli_init import init_command
 from altmin_dask.cli_options import (
     ChunkRowsOption,
     CsvOption,
     DatesOption,
+    DropOption,
     DtypeOption,
     HandleUnknownOption,
     JsonOption,
@@ -47,6 +49,7 @@ from altmin_dask.cli_options import (
     StandardizeOption,
     XOption,
     YOption,
+    joined,
     scheduler_at,
 )
 from altmin_dask.cli_settings import settings_command
@@ -103,6 +106,7 @@ def ingest_command(
     min_frequency: MinFrequencyOption = None,
     dates: DatesOption = None,
     csv: CsvOption = None,
+    drop: DropOption = None,
     like: LikeOption = None,
     shuffle: ShuffleOption = True,
     seed: SeedOption = 0,
@@ -119,15 +123,9 @@ def ingest_command(
 
     check_source_first("ingest", source, dest)
     console = Console(stderr=True)
-    tables = table_settings(
-        words_of(missing, "--missing", alone=ALL),
-        handle_unknown,
-        max_categories,
-        min_frequency,
-        dates,
-        words_of(csv, "--csv"),
-    )
-    names: dict[str, Any] = {"x": _joined(x), "y": _joined(y)}
+    fills, read = words_of(missing, "--missing", alone=ALL), words_of(csv, "--csv")
+    tables = table_settings(fills, handle_unknown, max_categories, min_frequency, dates, read, joined(drop))
+    names: dict[str, Any] = {"x": joined(x), "y": joined(y)}
     if like is None:
         opened = open_source(source, **names, **tables)
     else:
@@ -225,89 +223,8 @@ def train(
     tell_commands(console, following(loaded, folder))
 
 
-@app.command(cls=Command)
-def evaluate(
-    run: RunArgument,
-    source: SourceArgument,
-    x: XOption = None,
-    y: YOption = None,
-    as_json: JsonOption = False,
-    scheduler: SchedulerOption = None,
-    scheduler_file: SchedulerFileOption = None,
-) -> None:
-    """Measure the trained network on samples with targets."""
-    from altmin_dask.config import ClusterTable
-    from altmin_dask.display import Heartbeat
-    from altmin_dask.execution.connect import open_executor
-    from altmin_dask.hints import check_run_first
-    from altmin_dask.inference import described, evaluate_store, opened
-    from altmin_dask.report.result_table import quality_tables
-    from altmin_dask.storage.locations import local_path
-    from altmin_dask.storage.model import Model
-    from altmin_dask.storage.run import RunFolder
-
-    check_run_first("evaluate", run, source)
-    folder, where = RunFolder(local_path(run)), scheduler_at(scheduler, scheduler_file)
-    with (
-        Heartbeat(Console(stderr=True), f"evaluate on {source}"),
-        opened(folder, source, _joined(x), _joined(y)) as store,
-        open_executor(ClusterTable(), where) as executor,
-    ):
-        quality = evaluate_store(folder, store, executor)
-        result = described(run, source, Model.load(folder.model), store, quality)
-    if as_json:
-        typer.echo(json.dumps(result, allow_nan=False))
-    else:
-        for part in quality_tables(result):
-            Console().print(part)
-
-
-@app.command(cls=Command)
-def predict(
-    run: RunArgument,
-    source: SourceArgument,
-    dest: Annotated[
-        str,
-        typer.Argument(
-            metavar="DEST", help="What to write: a .csv, .parquet or .npy file, or else a zarr store."
-        ),
-    ],
-    proba: Annotated[
-        bool,
-        typer.Option("--proba", help="Write the probability of every class, too; a zarr store has them."),
-    ] = False,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME,…", help="Columns of a table to carry over into a .csv or .parquet file."),
-    ] = None,
-    x: XOption = None,
-    y: YOption = None,
-    overwrite: OverwriteOption = False,
-    scheduler: SchedulerOption = None,
-    scheduler_file: SchedulerFileOption = None,
-) -> None:
-    """Write the trained network's outputs for every sample, in the order of the source."""
-    from altmin_dask.config import ClusterTable
-    from altmin_dask.display import Heartbeat
-    from altmin_dask.execution.connect import open_executor
-    from altmin_dask.hints import check_run_first, check_source_first
-    from altmin_dask.inference import opened
-    from altmin_dask.outputs import check_output, write_predictions
-    from altmin_dask.storage.locations import local_path
-    from altmin_dask.storage.run import RunFolder
-
-    check_run_first("predict", run, source, dest)
-    check_source_first("predict", source, dest, run)
-    folder, where = RunFolder(local_path(run)), scheduler_at(scheduler, scheduler_file)
-    wishes: dict[str, Any] = {"proba": proba, "keep": keep or (), "overwrite": overwrite}
-    check_output(folder, source, dest, **wishes)
-    with (
-        Heartbeat(Console(stderr=True), f"predict for {source}"),
-        opened(folder, source, _joined(x), _joined(y), targets=False) as store,
-        open_executor(ClusterTable(), where) as executor,
-    ):
-        written = write_predictions(folder, store, dest, executor, source=source, **wishes)
-    typer.echo(f"{written}: predictions for {store.rows} samples")
+app.command("evaluate", cls=Command)(evaluate_command)
+app.command("predict", cls=Command)(predict_command)
 
 
 @app.command(cls=Command)
@@ -380,11 +297,6 @@ def dashboard(
 
     how: dict[str, Any] = {"prefix": prefix, "origins": allow_websocket_origin or ()}
     serve(RunFolder(local_path(run)), address, port, typer.echo, **how)
-
-
-def _joined(names: list[str] | None) -> str | None:
-    """Names that were given one by one as one gives them together."""
-    return ",".join(names) if names else None
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from altmin_dask.cli_options import CsvOption, DropOption, joined
 from altmin_dask.errors import AltMinError, ConfigError, DataError, ExistsError, did_you_mean
+from altmin_dask.table_options import TableOptions, words_of
 
 if TYPE_CHECKING:
     from altmin_dask.data.source import Source
@@ -62,6 +65,8 @@ def init_command(
     ] = None,
     x: Annotated[str | None, typer.Option(help="Name of its array of samples, or of columns.")] = None,
     y: Annotated[str | None, typer.Option(help="Name of its array of targets, or of columns.")] = None,
+    csv: CsvOption = None,
+    drop: DropOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Write a commented pipeline that runs as it is."""
@@ -82,13 +87,20 @@ def init_command(
     file = file or Path(f"{kind}.toml")
     if data is None and (x or y):
         raise ConfigError("--x and --y name arrays or columns of --data SOURCE; give that, too")
+    if data is None and (csv or drop):
+        raise ConfigError("--csv and --drop are for --data SOURCE; give that, too")
     if os.path.lexists(file) and not overwrite:
         raise ExistsError(f"{file} exists already; name another file, or --overwrite to replace it")
     check_folder_of(file)
     given = (
         _EXAMPLES[kind]
         if data is None
-        else _for(kind, data, {name: value for name, value in (("x", x), ("y", y)) if value})
+        else _for(
+            kind,
+            data,
+            {name: value for name, value in (("x", x), ("y", y)) if value},
+            {"csv": dict(TableOptions.of(csv=words_of(csv, "--csv")).csv), "drop": joined(drop)},
+        )
     )
     given = {**given, "network": {"kind": kind, **given["network"]}}
     pipeline = make_pipeline(given)
@@ -101,12 +113,13 @@ def init_command(
         typer.echo(f"  altmin {line}")
 
 
-def _for(kind: str, spec: str, names: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _for(kind: str, spec: str, names: dict[str, Any], tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Settings that fit some samples, of which headers are read, and tables gone through."""
     from altmin_dask.data.find import is_ready
     from altmin_dask.data.open import is_table, open_source
 
     filled: dict[str, Any] = {"missing": "median"} if is_table(spec) else {}
+    filled |= {name: value for name, value in tables.items() if value}
     source = open_source(spec, **names, **filled)
     _check(kind, spec, source)
     data: dict[str, Any] = {"train": spec, **_validation(spec, names, source), **names, **filled}

@@ -100,6 +100,10 @@ CsvOption = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="How csv is read: sep, decimal, header, encoding, na_values, …"),
 ]
+DropOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME,…", help="Columns of a table to leave out, such as one that numbers rows."),
+]
 LikeOption = Annotated[
     str | None, typer.Option(metavar="STORE", help="Prepare samples exactly as those of this store are.")
 ]
@@ -121,6 +125,11 @@ DtypeOption = Annotated[
 ChunkRowsOption = Annotated[
     int | None, typer.Option(metavar="N", help="Rows in a chunk; by default about 8 MiB.")
 ]
+
+
+def joined(names: list[str] | None) -> str | None:
+    """Names that were given one by one as one gives them together."""
+    return ",".join(names) if names else None
 
 
 def scheduler_at(address: str | None, file: str | None) -> str | None:

@@ -46,6 +46,7 @@ from altmin_dask.storage.what import is_run, not_a_run
 from altmin_dask.storage.zarr_chunks import ChunkView, RowBlock
 from altmin_dask.training.build_network import fitted
 from altmin_dask.training.checks import check_digits, check_targets, computed_with, without_targets
+from altmin_dask.training.labels import warn_of_absent
 from altmin_dask.training.measuring import Measuring
 from altmin_dask.training.ranges import ranges_of
 from altmin_dask.types import Array
@@ -66,7 +67,13 @@ PREDICTIONS = Layout(
 
 @contextmanager
 def opened(
-    run: RunFolder, source: str, x: str | None = None, y: str | None = None, *, targets: bool = True
+    run: RunFolder,
+    source: str,
+    x: str | None = None,
+    y: str | None = None,
+    *,
+    targets: bool = True,
+    csv: Mapping[str, Any] | None = None,
 ) -> Iterator[SampleStore]:
     """Samples as a store, prepared as those that a run's model was trained on; one that is made of a source goes again.
 
@@ -81,6 +88,8 @@ def opened(
         in the source, too.
     targets : bool
         Whether targets are read, if the model has any.
+    csv : mapping, optional
+        How csv files are read, if otherwise than those for training.
 
     Raises
     ------
@@ -102,6 +111,7 @@ def opened(
             model.preparation,
             dtype,
             targets=targets,
+            csv=csv,
             chunk_rows=run.manifest.shapes().get("chunk_rows") if run.claimed else None,
         )
         store = None
@@ -153,7 +163,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     """
     model = Model.load(run.model)
     if store.y is None and KINDS[model.kind].target != "inputs":
-        raise without_targets(store)
+        raise without_targets(store, KINDS[model.kind].target)
     check_alike(store.title, store.scale, store.preparation, model, targets=True)
     model.check_lengths(store.title, store.sequence_arrays)
     model.check_shape(store.title, store.sample_shape)
@@ -174,9 +184,10 @@ def measuring_of(model: Model, store: SampleStore) -> Measuring:
 
 
 def described(run: str, source: str, model: Model, store: SampleStore, quality: Evaluation) -> dict[str, Any]:
-    """What `evaluate_store` found of a run on a source, as one JSON object."""
+    """What `evaluate_store` found of a run on a source, as one JSON object; classes that are not there are told."""
     measuring = measuring_of(model, store)
     metrics = measuring.metrics(quality)
+    warn_of_absent([each["class"] for each in metrics.get("per_class", ()) if not each["support"]], source)
     return {
         "run": run,
         "source": source,
@@ -201,10 +212,11 @@ def predict_store(
 
     The destination is a zarr group with ``prediction`` (rows, outputs), for classifiers the class probabilities
     with their ``label`` (rows,) beside them; of networks with an output at every step (rows, steps, outputs) and
-    (rows, steps). Of labels that were whole numbers ``label`` has these, of text the places of the classes in the
-    attribute ``classes``. Predictions have the dtype of the model, but what was standardized gets its own units again,
-    which need float64; names of classes or columns are attributes. Where samples were shuffled, ``row`` says which
-    row of the source each one was. It appears when it is complete.
+    (rows, steps). Of labels that were whole numbers ``label`` has these; of text, truth values and whole numbers that
+    were written otherwise (``01``) the places of the classes in the attribute ``classes``. Predictions have the dtype
+    of the model, but what was standardized gets its own units again, which need float64; names of classes or columns
+    are attributes. Where samples were shuffled, ``row`` says which row of the source each one was. It appears when it
+    is complete.
 
     Raises
     ------
@@ -249,6 +261,7 @@ def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Exe
     check_seen(executor, store.path, SAMPLES_SHARED)
     check_seen(executor, folder.parent, "write to a folder that all workers share")
     check_digits(store, str(model.weights[0].dtype), computed_with(store, "inputs"))
+    named = model.preparation is not None and model.preparation.spelled  # as text is, by places
     with _held_weights(run) as weights:
         step = _step(model, network, store, "inputs", weights)
         done = step.rows(
@@ -257,7 +270,7 @@ def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Exe
             own=_made(folder, model, network, store),
             title=store.path,
             scaling=model.output_scaling,
-            labels=model.labels,
+            labels=None if named else model.labels,
         )
         executor.compute(done)
     _copy_row_numbers(store, folder)

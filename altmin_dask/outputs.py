@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +30,19 @@ from altmin_dask.inference import (
     write_arrays,
 )
 from altmin_dask.storage.atomic import new_file, remove_killed
-from altmin_dask.storage.destination import is_called_a_file
+from altmin_dask.storage.endings import is_called_a_file
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.sample_arrays import ROW
+from altmin_dask.table_options import TableOptions
 from altmin_dask.types import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_LABEL = "label"
+"""The column of the classes that are predicted."""
 _HEAD = 1 << 16
 """Bytes at the beginning of a file that tell whether it is text."""
 
@@ -53,6 +56,7 @@ def write_predictions(
     source: str | None = None,
     proba: bool = False,
     keep: Sequence[str] = (),
+    csv: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a model's outputs for every sample of a store, in its order, as the ending of the destination says.
@@ -75,6 +79,8 @@ def write_predictions(
         Write the probabilities of classes, too.
     keep : sequence of str
         Columns of the source that go along, as they are written there.
+    csv : mapping, optional
+        How the source is read, if it is csv and otherwise than that for training.
 
     Raises
     ------
@@ -86,13 +92,13 @@ def write_predictions(
         If the samples do not fit the model, or the source has no such columns.
     """
     source = store.path if source is None else source
-    check_output(run, source, dest, proba=proba, keep=keep, overwrite=overwrite)
+    check_output(run, source, dest, proba=proba, keep=keep, csv=csv, overwrite=overwrite)
     location, model = locate(dest), Model.load(run.model)
     kind = FILES.get(Path(location).suffix.lower())
     if kind is None:
         return predict_store(run, store, dest, executor, overwrite=overwrite)
     final, replace = _check_file(location, kind, (store.path, locate(source)), overwrite=overwrite)
-    kept, rows = _beside(source, keep, model) if kind.table else ([], None)
+    kept, rows = _beside(source, keep, model, csv) if kind.table else ([], None)
     names = _columns(model, kept, location, proba=proba) if kind.table else []
     with new_file(final, replace=replace) as hidden:
         write_arrays(run, store, hidden, executor)
@@ -114,6 +120,7 @@ def check_output(
     *,
     proba: bool = False,
     keep: Sequence[str] = (),
+    csv: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Refuse what `write_predictions` would, before samples are read; arguments and errors as there."""
@@ -133,18 +140,18 @@ def check_output(
         return
     _check_file(location, kind, (locate(source),), overwrite=overwrite)
     if kind.table:
-        _columns(model, _beside(source, keep, model)[0], location, proba=proba)
+        _columns(model, _beside(source, keep, model, csv)[0], location, proba=proba)
 
 
 def _beside(
-    source: str, keep: Sequence[str], model: Model
+    source: str, keep: Sequence[str], model: Model, csv: Mapping[str, Any] | None
 ) -> tuple[list[str], Iterator[pd.DataFrame] | None]:
     """The columns of a source that go in front of predictions: those to keep, or what it has of its own."""
     wanted = keep or own_columns(source)
     if not wanted:
         return [], None
-    how = model.preparation
-    return read_columns(source, wanted, None if how is None else how.csv)
+    known = {} if model.preparation is None else model.preparation.csv
+    return read_columns(source, wanted, TableOptions.of(csv=csv).csv or known)
 
 
 def _check_file(
@@ -199,18 +206,26 @@ def _columns(model: Model, kept: Sequence[str], location: str, *, proba: bool) -
             "or a zarr store"
         )
     if (classes := classes_of(model)) is not None:
-        names = ["label", *(map(str, classes) if proba else ())]
+        names = [_LABEL, *(map(str, classes) if proba else ())]
     elif model.network.shapes[-1][0] == 1:
         names = ["prediction"]
     else:
         known = names_of(model).get("columns") or range(model.network.shapes[-1][0])
         names = [f"prediction_{name}" for name in known]
     if twice := [name for name, times in Counter([*kept, *names]).items() if times > 1]:
-        raise ConfigError(
-            f"{location} would have two columns {twice[0]!r}: of predictions, a class, one to keep, or the names of "
-            "images; leave that out of --keep, or leave out --proba"
-        )
+        raise ConfigError(f"{location} would have two columns {twice[0]!r}: {_both(twice[0], kept, names)}")
     return names
+
+
+def _both(twice: str, kept: Sequence[str], names: Sequence[str]) -> str:
+    """What would be called the same, and what to do: a column of the source, what is predicted, or a class."""
+    predicted = "the class that is predicted" if names[0] == _LABEL else "what is predicted"
+    probability = f"the probability of the class {twice!r}"
+    if twice not in kept:
+        return f"{predicted}, and {probability}; leave out --proba, or write a .npy file or a zarr store"
+    if names[0] == _LABEL and twice in names[1:]:
+        return f"that of the source, and {probability}; leave out --proba, or that column of --keep"
+    return f"that of the source, and {predicted}; leave it out of --keep, or rename it in the source"
 
 
 @dataclass(frozen=True)
@@ -250,7 +265,7 @@ class Predictions:
         """Outputs, and labels by the names that classes have, of some rows after the other."""
         classes = classes_of(self.model)
         arrays = {name: self.array(name) for name in ("prediction", "label", ROW) if name in self.group}
-        text = np.array(classes) if classes and isinstance(classes[0], str) else None
+        text = np.array(classes) if classes and isinstance(classes[0], str | bool) else None
         for start in range(0, arrays["prediction"].shape[0], self.chunk_rows):
             found = {
                 name: np.asarray(array[start : start + self.chunk_rows]) for name, array in arrays.items()

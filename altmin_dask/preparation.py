@@ -11,6 +11,8 @@ import numpy as np
 from altmin_dask.types import Array
 
 CYCLES = ("month", "weekday", "hour")
+TRUTH = ((0, "False"), (1, "True"))
+"""How truth values are spelled, which stores have as 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,9 @@ class Preparation:
         What becomes of a value of text that was not there, as `altmin_dask.table_options.TableOptions` has it.
     csv : mapping
         Options by which the csv files were read, which others are read by, too.
+    spelled : tuple of (int, str)
+        How whole numbers of a target were written, where that is otherwise than numbers are: ``01``, or truth values.
+        What a classifier gives back is called so.
     """
 
     columns: tuple[Column, ...] = ()
@@ -156,22 +161,25 @@ class Preparation:
     target: str | None = field(default=None, compare=False)
     unknown: str = field(default="ignore", compare=False)
     csv: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+    spelled: tuple[tuple[int, str], ...] = field(default=(), compare=False)
 
     @property
     def inputs(self) -> Preparation:
         """The same without what is of targets."""
-        return replace(self, targets=(), classes=None, y=None, labels=None)
+        return replace(self, targets=(), classes=None, y=None, labels=None, spelled=())
 
     @property
     def called(self) -> tuple[Any, ...] | None:
-        """What classes are called, text or numbers; None if they are 0 … K − 1, or there are none."""
+        """What classes are called, text, truth values or numbers; None if they are 0 … K − 1, or there are none."""
+        if self.spelled and self.classes is not None:
+            return as_spelled(self.classes)
         return self.classes if self.labels is None else self.labels
 
     @property
     def stored(self) -> Preparation | None:
         """What a store of such samples records, whose labels are the numbers that were given; None for nothing."""
         own = self if self.labels is None else replace(self, labels=None, classes=None)
-        return None if own == Preparation() else own
+        return None if own == Preparation() and not own.spelled else own
 
     @property
     def names(self) -> list[str]:
@@ -218,6 +226,7 @@ class Preparation:
             content.get("target"),
             content.get("unknown", "ignore"),
             dict(content.get("csv", {})),
+            tuple((int(label), str(text)) for label, text in content.get("spelled", ())),
         )
 
 
@@ -226,3 +235,8 @@ _SCALING = ("shift", "scale")
 
 def _tuple(values: Any) -> tuple[str, ...] | None:
     return None if values is None else tuple(values)
+
+
+def as_spelled(names: tuple[str, ...]) -> tuple[Any, ...]:
+    """What numbers are called that were written as such names: truth values, or text."""
+    return (False, True) if names == tuple(name for _, name in TRUTH) else names

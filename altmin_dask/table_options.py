@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from shlex import quote
 from typing import Any
 
 from altmin_dask.errors import ConfigError, did_you_mean
@@ -18,7 +19,7 @@ MAX_CATEGORIES = 256
 
 Chosen, not measured: a quarter of what was refused before there were infrequent values.
 """
-TABLE_SETTINGS = ("missing", "handle_unknown", "max_categories", "min_frequency", "dates", "csv")
+TABLE_SETTINGS = ("missing", "handle_unknown", "max_categories", "min_frequency", "dates", "csv", "drop")
 """What `TableOptions.of` takes, by the names that `open_source` and the table ``[data]`` have for it."""
 _ALIASES = {"separator": "sep", "delimiter": "sep"}
 _WHOLE = ("skiprows",)
@@ -50,6 +51,8 @@ class TableOptions:
         Whether dates are days since 1970-01-01 alone, or have sine and cosine of month, weekday and hour beside them.
     csv : mapping
         Options of `pandas.read_csv`, by its names.
+    drop : str or None
+        Columns that are no inputs, with commas in between, where all others are.
     """
 
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -58,6 +61,7 @@ class TableOptions:
     min_frequency: float | None = None
     dates: str = DATES[0]
     csv: Mapping[str, Any] = field(default_factory=dict)
+    drop: str | None = None
 
     def __post_init__(self) -> None:
         for column, word in self.missing.items():
@@ -89,6 +93,7 @@ class TableOptions:
         min_frequency: float | None = None,
         dates: str | None = None,
         csv: Mapping[str, Any] | None = None,
+        drop: str | None = None,
     ) -> TableOptions:
         """Make options of what was given; what was not has its default.
 
@@ -103,6 +108,7 @@ class TableOptions:
             "max_categories": max_categories,
             "min_frequency": min_frequency,
             "dates": dates,
+            "drop": drop or None,
         }
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return cls(words, csv=_csv(csv or {}), **chosen)
@@ -150,6 +156,11 @@ def words_of(given: list[str] | None, option: str, *, alone: str | None = None) 
     return found
 
 
+def left_out(column: str) -> str:
+    """How to leave a column out, to put behind what is wrong with it."""
+    return f"leave it out by --drop {quote(column)} (data.drop of a pipeline)"
+
+
 def _csv(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of csv, of which those from a command line are text."""
     found: dict[str, Any] = {}
@@ -157,6 +168,8 @@ def _csv(given: Mapping[str, Any]) -> dict[str, Any]:
         key = _ALIASES.get(name, name)
         if key not in CSV:
             meant = did_you_mean(name, (*CSV, *_ALIASES))
+            for alias, known in _ALIASES.items():  # which are not in the list
+                meant = meant.replace(f" {alias}?", f" {known}?")
             raise ConfigError(f"csv has no option {name!r}; it has {', '.join(sorted(CSV))}{meant}")
         if key in _LISTS:
             found[key] = value.split(",") if isinstance(value, str) else [str(each) for each in value]

@@ -126,7 +126,7 @@ def test_later_overrides_win_and_tables_are_completed(file):
             "data.missing=meen",
             "data.missing is 'meen'; write mean, median, constant or refuse, or constant:VALUE; did",
         ),
-        ("data.csv.seperator=;", "; did you mean separator?"),
+        ("data.csv.seperator=;", "; did you mean sep?"),
         ('network.layers=[{kind="dens", units=3}]', "; did you mean dense?"),
         ('network.layers=[{kind="dense", unit=3}]', "; did you mean units?"),
         (

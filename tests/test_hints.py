@@ -163,7 +163,7 @@ MISTAKES = {
     "missing targets": (["train", "p.toml", "data.train=nan.csv", "data.y=c"], "(line 4)"),
     "infinite": (
         ["ingest", "inf.csv", "n.zarr"],
-        "row 3 of inf.csv has NaN or infinity in x as float32, in the column 'd'",
+        "inf.csv has numbers up to 1e+39 in x, in the column 'd' (line 5), which float32 does not hold; repair",
     ),
     "missing to evaluate": (["evaluate", "{run}", "nan.csv"], "in 2 rows (lines 3 and 6)"),
 }

@@ -45,7 +45,7 @@ def test_targets_that_are_called_otherwise(altmin, tmp_path):
     write_pipeline(tmp_path / "p.toml", "t.csv", "classifier")
     assert altmin("train", "p.toml", "--run", "run").code == 0
     new.assign(kind=NAMES[LABELS]).to_csv("kind.csv", index=False)
-    new.assign(kind=NAMES[LABELS], y=NAMES[0]).to_csv("both.csv", index=False)
+    new.assign(kind=NAMES[LABELS], y=NAMES[(LABELS + 1) % 3]).to_csv("both.csv", index=False)
     refused(altmin("evaluate", "run", "kind.csv"), "name the column of its own by --y NAME")
     told = [altmin("evaluate", "run", file, "--y", "kind", "--json") for file in ("kind.csv", "both.csv")]
     assert [each.code for each in told] == [0, 0]

@@ -194,12 +194,23 @@ def test_files_of_a_folder_in_their_order(altmin, home, stores, tmp_path):
 def test_what_cannot_be_written(altmin, home, tmp_path):
     new = home / "new.csv"
     np.savez("x.npz", x=X)
-    TABLE.assign(label=1).to_csv("l.csv", index=False)
+    TABLE.assign(label=1, no=1, prediction=1).to_csv("l.csv", index=False)
     before = files_below(tmp_path)
     for words, sentence in (
         (["text", new, "p.csv", "--keep", "gone"], "has no column 'gone'; it has a, b"),
         (["text", new, "p.csv", "--keep", "id,id"], "is named twice"),
-        (["text", "l.csv", "p.csv", "--keep", "label"], "would have two columns 'label'"),
+        (
+            ["text", "l.csv", "p.csv", "--keep", "label"],
+            "columns 'label': that of the source, and the class that is predicted; leave it out of --keep, or rename",
+        ),
+        (
+            ["text", "l.csv", "p.csv", "--keep", "no", "--proba"],
+            "columns 'no': that of the source, and the probability of the class 'no'; leave out --proba, or that ",
+        ),
+        (
+            ["regressor", "l.csv", "p.csv", "--keep", "prediction"],
+            "columns 'prediction': that of the source, and what is predicted; leave it out of --keep",
+        ),
         (
             ["text", new, "p.npy", "--keep", "id"],
             "has no place for columns to keep; write a .csv or .parquet",
@@ -212,6 +223,17 @@ def test_what_cannot_be_written(altmin, home, tmp_path):
     ):
         refused(altmin("predict", home / words[0], *words[1:]), sentence)
         assert files_below(tmp_path) == before
+
+
+def test_a_class_called_label(altmin, tmp_path):
+    TABLE.assign(y=np.array(["label", "other"])[LABELS % 2]).to_csv("t.csv", index=False)
+    write_pipeline(tmp_path / "p.toml", "t.csv", "classifier")
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    refused(
+        altmin("predict", "run", "t.csv", "p.csv", "--proba"),
+        "the class that is predicted, and the probability of the class 'label'; leave out --proba, or write a .npy ",
+    )
+    assert altmin("predict", "run", "t.csv", "p.csv").code == 0
 
 
 def test_it_is_refused_before_samples_are_read(altmin, home, tmp_path, monkeypatch):

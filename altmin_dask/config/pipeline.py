@@ -104,6 +104,8 @@ class TrainingPipeline(Table):
         settings["solver"]["ridge"] = self.ridge  # its defaults by kind are younger than some runs
         if self.network.standardize == "auto":  # so is this; what it came to is known of every run
             del settings["network"]["standardize"]
+        if self.data.drop is None:  # and this
+            del settings["data"]["drop"]
         for limit in ("max_sweeps", "max_cpu_seconds", "n_iter_no_change", "tol"):
             settings["training"].pop(limit)
         return settings

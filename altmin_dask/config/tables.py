@@ -77,6 +77,9 @@ class DataTable(Table):
     """"days" (the default), or "cyclic": with sine and cosine of month, weekday and hour beside them."""
     csv: dict[str, str | bool | int | list[str]] | None = None
     """How csv files are read, by names of `pandas.read_csv`: sep, decimal, header, encoding, na_values, …"""
+    drop: str | None = None
+    """Columns of raw tables that are left out, with commas in between, such as one that numbers the rows; predictions
+    need none of them, and can keep them."""
 
     @model_validator(mode="after")
     def _tables_are_known(self) -> DataTable:

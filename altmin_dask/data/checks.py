@@ -5,7 +5,7 @@ Whatever names rows says so by `_rows`, so that what is known of where a row cam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,22 @@ from altmin_dask.data.source import Source
 from altmin_dask.errors import DataError
 from altmin_dask.types import Array
 
+_NAMED = 3
+"""Rows that are named."""
 WHOLE = 2**53
 """The first whole number whose neighbours float64 does not hold."""
 
 
 def check_finite(
-    x: Array, y: Array | None, first_row: int, name: str, x_name: str = "x", columns: Sequence[str] = ()
+    x: Array,
+    y: Array | None,
+    first_row: int,
+    name: str,
+    x_name: str = "x",
+    columns: Sequence[str] = (),
+    *,
+    where: Callable[[Sequence[int]], str] | None = None,
+    largest: float | None = None,
 ) -> None:
     """Refuse samples with NaN or infinity.
 
@@ -34,6 +44,10 @@ def check_finite(
         What the data, and the array x in it, are called in the message.
     columns : sequence of str
         What columns of x are called, if they have names.
+    where : callable, optional
+        Says where rows of the data are, if somebody who looks at it counts them otherwise.
+    largest : float, optional
+        The largest number before it was rounded to the dtype of x, if all were finite then: what is not is too large.
 
     Raises
     ------
@@ -50,9 +64,18 @@ def check_finite(
             if columns
             else ""
         )
+        if where is None:
+            begin, place = _rows(bad, name), ""
+        else:
+            begin = f"{name} has"
+            place = f" ({where(bad[:_NAMED].tolist())}{', and more' * (len(bad) > _NAMED)})"
+        if largest is not None:
+            raise DataError(
+                f"{begin} numbers up to {largest:g} in {what}{there}{place}, which {values.dtype} does not hold; "
+                "repair, divide or standardize them, or keep them by --dtype float64 (network.dtype of a pipeline)"
+            )
         raise DataError(
-            f"{_rows(bad, name)} NaN or infinity in {what} as {values.dtype}{there}; remove or repair them and ingest "
-            "again"
+            f"{begin} NaN or infinity in {what} as {values.dtype}{there}{place}; remove or repair them"
         )
 
 

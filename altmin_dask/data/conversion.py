@@ -68,6 +68,13 @@ class Conversion:
                 self.rounded = self.rounded or not np.array_equal(kept[strip], exact)
         return out
 
+    def too_large(self) -> float | None:
+        """The largest number so far, if all were finite, and the dtype does not hold it; else None."""
+        if self._low is None or self._high is None:
+            return None
+        largest = float(np.maximum(np.abs(self._low), np.abs(self._high)).max()) / self.scale  # of NaN: NaN
+        return largest if float(np.finfo(self.dtype).max) < largest < np.inf else None
+
     def blurred(self) -> str | None:
         """Say where float32 tells the numbers of a column badly apart; None if it does so nowhere."""
         if self._low is None or self._high is None:

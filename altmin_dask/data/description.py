@@ -112,10 +112,10 @@ def _is_sorted(store: SampleStore) -> bool:
 
 def _of_classes(counts: Counter[int], store: SampleStore) -> Table:
     how = store.preparation
-    names = None if how is None else how.classes
+    names = {} if how is None else dict(how.spelled if how.classes is None else enumerate(how.classes))
     table = Table("class", "samples", title="Classes", title_justify="left")
     for value in sorted(counts)[:_SHOWN]:
-        table.add_row(Text(str(value) if names is None else names[value]), str(counts[value]))
+        table.add_row(Text(names.get(value, str(value))), str(counts[value]))
     if len(counts) > _SHOWN:
         table.add_row(
             f"{len(counts) - _SHOWN} more", str(sum(counts[value] for value in sorted(counts)[_SHOWN:]))

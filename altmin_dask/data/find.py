@@ -101,6 +101,7 @@ def find_like(
     x: str | None = None,
     y: str | None = None,
     targets: bool = True,
+    csv: Mapping[str, Any] | None = None,
     chunk_rows: int | None = None,
 ) -> SampleStore:
     """Open samples for a model: a store as it is, or a source that is ingested into `data`, prepared like others.
@@ -117,6 +118,8 @@ def find_like(
         Names of arrays or columns.
     targets : bool
         Whether there have to be targets; or else they are left out, whatever they are.
+    csv : mapping, optional
+        How csv files are read, instead of as those for training.
     chunk_rows : int, optional
         Of a store that is made; sums are rounded alike where chunks are.
 
@@ -127,18 +130,11 @@ def find_like(
     """
     stored = None if like is None else like.stored
     if is_ready(spec, x, y):
+        if csv:
+            raise ConfigError(f"{spec} is a store, and --csv is for csv files; leave it out")
         return SampleStore.open(locate(spec))
     known = stored or Preparation()
-    if targets:
-        source = open_source(spec, x=x, y=y, like=known)
-        if source.y is None and known.targets:
-            raise DataError(
-                f"{spec} has no targets: no values of {', '.join(map(repr, known.targets))}, which they are called in "
-                "the samples for training; name the column of its own by --y NAME"
-            )
-    else:
-        source = open_source(spec, x=x, y=None if is_table(spec) else y, like=known.inputs)
-        source = replace(source, y=None, preparation=None)
+    source = _opened_like(spec, x, y, known, {"csv": csv} if csv else {}, targets=targets)
     source, left = prepared_like(source, scale, known)
     return ingest(
         source,
@@ -149,6 +145,22 @@ def find_like(
         shuffle=False,  # predictions have the order of the samples
         on_the_way=True,
     )
+
+
+def _opened_like(
+    spec: str, x: str | None, y: str | None, known: Preparation, tables: Mapping[str, Any], *, targets: bool
+) -> Source:
+    """A raw source, as `find_like` has it; `tables` say how csv files are read."""
+    if not targets:
+        found = open_source(spec, x=x, y=None if is_table(spec) else y, like=known.inputs, **tables)
+        return replace(found, y=None, preparation=None)
+    source = open_source(spec, x=x, y=y, like=known, **tables)
+    if source.y is None and known.targets:
+        raise DataError(
+            f"{spec} has no targets: no values of {', '.join(map(repr, known.targets))}, which they are called in "
+            "the samples for training; name the column of its own by --y NAME"
+        )
+    return source
 
 
 def open_like(

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
 from altmin_dask.data.source import Source
 from altmin_dask.data.store_writer import Form, write_store
 from altmin_dask.errors import ConfigError, ExistsError
+from altmin_dask.preparation import TRUTH, Preparation
 from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.destination import check_destination
 from altmin_dask.storage.locations import for_zarr, is_url, locate
@@ -102,6 +104,8 @@ def _checked(source: Source, scale: float, chunk_rows: int | None, dtype: str, s
         raise ConfigError(f"dtype is {dtype}; samples are stored as float32 or float64")
     if standardize and scale != 1:
         raise ConfigError(f"scale is {scale}, which standardize finds by itself; leave one of them out")
+    if source.y is not None and source.y.dtype.kind == "b":  # of which a store makes 0 and 1
+        source = replace(source, preparation=replace(source.preparation or Preparation(), spelled=TRUTH))
     return padded_with_zeros(source)
 
 

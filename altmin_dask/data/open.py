@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,9 @@ from altmin_dask.data.formats.synthetic import Synthetic
 from altmin_dask.data.formats.tables import TableFormat
 from altmin_dask.data.formats.zarr import ZarrFormat
 from altmin_dask.data.source import Source
-from altmin_dask.errors import DataError, MissingError, did_you_mean, warn
+from altmin_dask.errors import AltMinError, DataError, MissingError, did_you_mean, warn
 from altmin_dask.preparation import Preparation
-from altmin_dask.storage.destination import OF_SAMPLES
+from altmin_dask.storage.endings import OF_SAMPLES, is_called_a_file
 from altmin_dask.storage.what import is_run, meant, what_is
 from altmin_dask.storage.zarr_groups import is_zarr_folder
 from altmin_dask.table_options import TableOptions
@@ -82,8 +83,8 @@ def open_source(
     like : Preparation, optional
         Of the samples that these are to go with: the same columns, values and classes.
     **tables
-        Of tables ``missing``, ``handle_unknown``, ``max_categories``, ``min_frequency``, ``dates`` and ``csv``, as
-        `altmin_dask.table_options.TableOptions` has them; one word for ``missing`` is for all columns.
+        Of tables ``missing``, ``handle_unknown``, ``max_categories``, ``min_frequency``, ``dates``, ``csv`` and
+        ``drop``, as `altmin_dask.table_options.TableOptions` has them; one word for ``missing`` is for all columns.
 
     Raises
     ------
@@ -114,11 +115,12 @@ def _open(wanted: SourceSpec, options: SourceOptions) -> Source:
     if found := next(matching, None):
         if wanted.folder is not None and not is_zarr_folder(wanted.folder):  # which may have very many files
             _check_only(found, list(matching), wanted)
-        if not isinstance(found, TableFormat) and options.tables.ask_for_something:
+        url_of_a_file = wanted.path is None and is_called_a_file(wanted.base)  # which `open` says better
+        if not isinstance(found, TableFormat) and options.tables.ask_for_something and not url_of_a_file:
             raise DataError(
                 f"{wanted.name} is no table; missing values, categories, dates and csv are of tables: leave missing, "
-                "handle_unknown, max_categories, min_frequency, dates and csv out (columns of a store were prepared "
-                "when it was ingested)"
+                "handle_unknown, max_categories, min_frequency, dates, csv and drop out (columns of a store were "
+                "prepared when it was ingested)"
             )
         return found.open(wanted, options)
     if wanted.path is not None and not wanted.path.exists():
@@ -166,6 +168,22 @@ def read_columns(
     if not isinstance(found, TableFormat | ImageFormat):
         raise DataError(f"{spec} is no table; columns are kept of csv and parquet files")
     return found.columns(wanted, chosen, csv)
+
+
+def how_to_name_targets(spec: str, *, labels: bool) -> str:
+    """What to do where samples have no targets, labels or numbers, by what kind of data they are."""
+    found = None
+    with suppress(AltMinError):  # of what is no name of a source, but of a part of one
+        _, found = _matching(spec)
+    if isinstance(found, ImageFormat):
+        return (
+            "put the images of each class into a folder of its own, which is called as the class"
+            if labels
+            else "numbers to fit go with images in arrays only: give x and y in a .npz file"
+        )
+    if isinstance(found, TableFormat):
+        return "name them by data.y, or ingest it with --y NAME"
+    return "name them by --y NAME (data.y of a pipeline), and ingest a store again"
 
 
 def own_columns(spec: str) -> list[str]:

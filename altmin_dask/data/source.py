@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
@@ -68,6 +68,8 @@ class Source:
         Whether the preparation was carried out already: of a store that `ingest` wrote.
     reading_bytes : int
         What is held while blocks are read, beside the blocks: of a table, its parts.
+    where : callable or None
+        ``where(rows)`` says where rows are, counted from 0, for who looks at what is read: on which lines of a file.
 
     Raises
     ------
@@ -86,6 +88,7 @@ class Source:
     columns: tuple[ColumnReport, ...] = ()
     stored: bool = False
     reading_bytes: int = 0
+    where: Callable[[Sequence[int]], str] | None = None
 
     def __post_init__(self) -> None:
         if len(self.x.shape) < 2:

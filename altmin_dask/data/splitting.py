@@ -84,7 +84,20 @@ def _divided(source: Source, masks: Masks, held: bool, size: int) -> Source:
         {name: _part(reader, masks, held, size) for name, reader in source.arrays.items()},
         source.preparation,
     )
-    return replace(part, scale=source.scale, rounded=source.rounded, reading_bytes=source.reading_bytes)
+    where = source.where
+
+    def found(rows: Sequence[int]) -> str:
+        assert where is not None
+        mask = np.concatenate(list(masks()))  # of a message only
+        return where(np.flatnonzero(mask == held)[list(rows)].tolist())
+
+    return replace(
+        part,
+        scale=source.scale,
+        rounded=source.rounded,
+        reading_bytes=source.reading_bytes,
+        where=None if where is None else found,
+    )
 
 
 def _part(reader: RowReader, masks: Masks, held: bool, size: int) -> RowReader:

@@ -229,7 +229,7 @@ class _Transfer:
             chunks=(form.chunk_rows, *reader.shape[1:]),
             **storage_options(conversion.dtype, compress=form.compress),
         )
-        check = _check(source, name)
+        check = _check(source, name, conversion)
         return cls(name, labels, reader.blocks(form.chunk_rows), conversion, check, stored, source.name)
 
     def take(self, first_row: int) -> Array:
@@ -242,7 +242,7 @@ class _Transfer:
         return self.conversion(raw)
 
 
-def _check(source: Source, name: str) -> Callable[[Array, int], None]:
+def _check(source: Source, name: str, conversion: Conversion) -> Callable[[Array, int], None]:
     """What the values of an array have to be."""
     if name == "lengths":
         return lambda values, row: check_lengths(values, source.x_shape[0], row, source.name)
@@ -250,7 +250,12 @@ def _check(source: Source, name: str) -> Callable[[Array, int], None]:
         return lambda values, row: check_weights(values, row, source.name)
     how = source.preparation
     columns = how.names if name == "x" and how is not None and how.columns else ()
-    return lambda values, row: check_finite(values, None, row, source.name, name, columns)
+
+    def finite(values: Array, row: int) -> None:
+        largest = conversion.too_large() if values.dtype.kind == "f" else None
+        check_finite(values, None, row, source.name, name, columns, where=source.where, largest=largest)
+
+    return finite
 
 
 def _lost(converted: dict[str, Conversion], before: tuple[str, ...]) -> dict[str, list[str]]:

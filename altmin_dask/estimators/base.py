@@ -24,11 +24,12 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from altmin_dask import runs
+from altmin_dask.config import KINDS
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.readers import RowReader, unmasked
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source, array_source
-from altmin_dask.data.streams import mapped, sliced
+from altmin_dask.data.streams import sliced
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import saving
 from altmin_dask.estimators.explained import nothing_kept, refuse_sequences, told, validated
@@ -49,7 +50,7 @@ from altmin_dask.estimators.input import (
 from altmin_dask.estimators.parameters import Parameters
 from altmin_dask.estimators.preparing import like_the_model, prepared_as
 from altmin_dask.estimators.recent import everything, joined, recent
-from altmin_dask.estimators.samples import Inputs, check_fits, is_frame, of_location, of_table
+from altmin_dask.estimators.samples import Inputs, check_fits, is_frame, named, of_location, of_table
 from altmin_dask.estimators.settings import (
     SHARING,
     chunk_rows_of,
@@ -365,14 +366,10 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
             raise DataError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None, and {source.name} holds none"
             )
-        how = source.preparation
-        names = None if how is None or how.classes is None else np.array(how.classes)
-        if names is None:
-            y = self._targets(source.y, begun)
-        else:
-            y = self._targets(mapped(source.y, names.__getitem__, names.dtype), begun)
-            if np.array_equal(self.classes_, names):  # numbered so already
-                y = source.y
+        called = named(source.y, source.preparation, spelled=KINDS[self._kind].target == "labels")
+        y = self._targets(called.y, begun)
+        if called.places is not None and np.array_equal(self.classes_, called.places):  # numbered so already
+            y = source.y
         return source if y is source.y else replace(source, y=y)
 
     def _learn_features(self, X: Any, features: int, *, reset: bool) -> None:
@@ -436,11 +433,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
     def _class_names(self, outputs: int) -> Array:
         """Names of classes that the model of a run knows, or their numbers."""
         how = self.model_.preparation
-        numbers = None if how is None else how.labels  # whole numbers other than 0 … K − 1
-        if numbers is not None:
-            return np.array(numbers)
-        names = None if how is None else how.classes
-        return np.arange(outputs) if names is None else np.array(names)
+        return np.arange(outputs) if how is None or how.called is None else np.array(how.called)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -17,6 +17,7 @@ from dask.delayed import delayed
 
 from altmin_dask.data.checks import check_finite
 from altmin_dask.data.find import is_store
+from altmin_dask.data.labels import numbered
 from altmin_dask.data.open import open_source
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
@@ -25,7 +26,7 @@ from altmin_dask.data.tables.checking import prepared_rows
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.forward import Forward
 from altmin_dask.estimators.input import as_lazy
-from altmin_dask.preparation import Preparation
+from altmin_dask.preparation import Preparation, as_spelled
 from altmin_dask.storage.alike import check_alike
 from altmin_dask.storage.locations import locate
 from altmin_dask.storage.model import Model
@@ -113,7 +114,7 @@ def of_location(name: str, model: Model) -> Inputs:
         store = SampleStore.open(name)
         if store.attributes:
             check_alike(store.title, store.scale, store.preparation, model)
-        return Inputs(as_lazy(store.x), bool(store.attributes), beside_of(store), targets_of(store))
+        return Inputs(as_lazy(store.x), bool(store.attributes), beside_of(store), targets_of(store, model))
     how = model.preparation
     source = open_source(name, like=how if how is not None and how.columns else None)
     if how is None or not how.columns:
@@ -122,7 +123,7 @@ def of_location(name: str, model: Model) -> Inputs:
         key: _everything(reader) if key == "lengths" else reader
         for key, reader in source.sequence_arrays.items()
     }
-    return Inputs(source.x, False, beside, _named(source.y, source.preparation))
+    return Inputs(source.x, False, beside, _as_classes(source.y, source.preparation, model))
 
 
 def beside_of(store: SampleStore) -> dict[str, Any]:
@@ -138,8 +139,8 @@ def _scaled_as(own: Preparation | None, how: Preparation | None) -> Preparation 
     return own if how is None else replace(own or Preparation(), x=how.x)
 
 
-def targets_of(store: SampleStore) -> RowReader | None:
-    """Targets of a store in their own units and names."""
+def targets_of(store: SampleStore, model: Model) -> RowReader | None:
+    """Targets of a store in their own units, or as the classes of a model are called."""
     from altmin_dask.data.zarr_reader import read_zarr
 
     if store.y is None:
@@ -147,14 +148,46 @@ def targets_of(store: SampleStore) -> RowReader | None:
     y, how = read_zarr(store.y, f"y of {store.path}"), store.preparation
     if how is not None and how.y is not None:
         return mapped(y, how.y.undo, np.float64)
-    return _named(y, how)
+    return _as_classes(y, how, model)
 
 
-def _named(y: RowReader | None, how: Preparation | None) -> RowReader | None:
-    if y is None or how is None or how.classes is None:
-        return y
-    names = np.array(how.classes)
-    return mapped(y, names.__getitem__, names.dtype)
+def _as_classes(y: RowReader | None, how: Preparation | None, model: Model) -> RowReader | None:
+    theirs = None if model.preparation is None else model.preparation.called
+    return (
+        None
+        if y is None
+        else named(y, how, spelled=theirs is not None and isinstance(theirs[0], str | bool)).y
+    )
+
+
+@dataclass(frozen=True)
+class Named:
+    """Targets by their names, where they have some.
+
+    Attributes
+    ----------
+    y : RowReader
+        Names, or numbers where there are none.
+    places : ndarray or None
+        The name of each of 0 … K − 1, where these were the numbers.
+    """
+
+    y: RowReader
+    places: Array | None = None
+
+
+def named(y: RowReader, how: Preparation | None, *, spelled: bool) -> Named:
+    """Targets as they were before they were numbered; where they are `spelled` otherwise than numbers, labels, too."""
+    if how is None or (how.classes is None and not (spelled and how.spelled)):
+        return Named(y)
+    if how.classes is None:
+        labels: tuple[int, ...] | None = tuple(label for label, _ in how.spelled)
+        names = np.array(as_spelled(tuple(text for _, text in how.spelled)))
+    else:
+        labels, names = how.labels, np.array(how.called)
+    if labels is None or labels == tuple(range(len(labels))):
+        return Named(mapped(y, lambda block: names[block.astype(np.intp)], names.dtype), names)
+    return Named(mapped(y, lambda block: names[numbered(block, labels)], names.dtype))
 
 
 def of_table(X: Any, how: Preparation) -> Inputs:

@@ -12,6 +12,7 @@ from zarr.errors import NodeNotFoundError
 from zarr.storage import ZipStore
 
 from altmin_dask.errors import AltMinError, DataError, MissingError
+from altmin_dask.storage.endings import is_called_a_file
 from altmin_dask.storage.locations import filesystem_of, for_zarr, is_url
 from altmin_dask.storage.remote import explained_errors, reason
 
@@ -57,6 +58,14 @@ def array_names(node: zarr.Group) -> list[str]:
         return []
 
 
+def _only_zarr(location: str) -> DataError:
+    """What is said of a file of another kind at a URL."""
+    return DataError(
+        f"{location} is called a file of another kind, and only zarr stores are read from URLs; copy it to this "
+        "machine first, and give its path"
+    )
+
+
 def open_zarr(location: str) -> zarr.Group | zarr.Array[Any]:
     """Open a zarr group or array to read, at a path or URL that went through `locate`.
 
@@ -81,6 +90,8 @@ def open_zarr(location: str) -> zarr.Group | zarr.Array[Any]:
                 store: Any = ZipStore(location, mode="r") if packed else for_zarr(location)
                 return zarr.open(store, mode="r", use_consolidated=False)
             except NodeNotFoundError as error:
+                if remote and is_called_a_file(location):
+                    raise _only_zarr(location) from error
                 if remote:
                     raise MissingError(f"there is no zarr store at {location}; check the URL") from error
                 raise DataError(f"{location} is not a zarr store; make one with `altmin ingest`") from error

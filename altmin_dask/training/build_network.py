@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from altmin_dask.config import NetworkTable
 from altmin_dask.data.checks import is_labels
+from altmin_dask.data.open import how_to_name_targets
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.summaries import Summary
 from altmin_dask.errors import ConfigError, DataError
@@ -90,8 +91,8 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
         outputs = prod(samples.sample_shape)
     elif samples.y_shape is None:
         raise DataError(
-            f"{samples.name} has no targets y, which a {settings.kind} needs; name them by data.y, or ingest it with "
-            "--y NAME"
+            f"{samples.name} has no targets y, which a {settings.kind} needs; "
+            f"{how_to_name_targets(samples.name, labels=target == 'labels')}"
         )
     elif target == "labels":
         if base.target != "labels":

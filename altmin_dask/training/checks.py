@@ -12,12 +12,14 @@ import numpy as np
 from altmin_dask.data.checks import WHOLE, check_lengths, whole_refused
 from altmin_dask.data.conversion import blurred
 from altmin_dask.data.labels import NONE, listed, whole_labels
+from altmin_dask.data.open import how_to_name_targets
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.summaries import Summary
 from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import DataError, warn
 from altmin_dask.networks.activations import Activation, get_activation
 from altmin_dask.networks.network import Network
+from altmin_dask.preparation import Preparation
 from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
 
 ROUNDING = 4
@@ -77,7 +79,7 @@ def check_alike(train: SampleStore, validation: SampleStore) -> None:
             f"{train.title} has x divided by {train.scale:g}, and {validation.title} by {validation.scale:g}; name the "
             "raw data as data.validation, or ingest it alike"
         )
-    if train.preparation != validation.preparation:
+    if (train.preparation or Preparation()) != (validation.preparation or Preparation()):
         raise DataError(
             f"{validation.title} was prepared otherwise than {train.title}; name the raw data as data.validation"
         )
@@ -116,10 +118,16 @@ def check_no_dates(store: SampleStore, target: str) -> None:
         )
 
 
-def without_targets(store: SampleStore) -> DataError:
+def without_targets(store: SampleStore, target: str) -> DataError:
     """What is said of samples that are to have targets."""
+    known = () if store.preparation is None else store.preparation.targets
+    if known:  # of samples for training, which these were prepared like
+        return DataError(
+            f"{store.title} has no values of {listed(known)}, the target of the samples for training; give it that "
+            "column, and a value in each row"
+        )
     return DataError(
-        f"{store.title} has no targets y; name them by --y NAME (data.y of a pipeline), and ingest a store again"
+        f"{store.title} has no targets y; {how_to_name_targets(store.title, labels=target == 'labels')}"
     )
 
 
@@ -142,7 +150,7 @@ def check_targets(
         _check_reach(network, "x", store, ranges.x_min, ranges.x_max)
         return
     if store.y is None or ranges.y_min is None or ranges.y_max is None:
-        raise without_targets(store)
+        raise without_targets(store, target)
     columns = prod(store.y.shape[1:])
     if target == "labels":
         steps = network.loss.steps or 1

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from altmin_dask.config import NetworkTable
 from altmin_dask.data.labels import NONE, listed, whole_labels
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.summaries import Summary
 from altmin_dask.errors import ConfigError, DataError, warn
-from altmin_dask.preparation import Preparation
+from altmin_dask.preparation import TRUTH, Preparation
 
 _FEW = 20
 """Rows up to which nearly as many labels may well be classes (as scikit-learn has it)."""
@@ -30,12 +32,16 @@ class Classes:
     count: int
     labels: tuple[int, ...] | None = None
 
-    def named(self, preparation: Preparation | None) -> Preparation | None:
-        """The preparation of samples with what their labels are called."""
-        if self.labels is None:
+    def named(self, preparation: Preparation | None, *, truth: bool = False) -> Preparation | None:
+        """The preparation of samples with what their labels are called; `truth` if they are no numbers in the store."""
+        how = preparation or Preparation()
+        if truth:
+            how = replace(how, spelled=TRUTH)
+        if self.labels is None and not how.spelled:
             return preparation
-        names = tuple(map(str, self.labels))
-        return replace(preparation or Preparation(), classes=names, labels=self.labels)
+        labels = tuple(range(self.count)) if self.labels is None else self.labels
+        spelled = dict(how.spelled)
+        return replace(how, classes=tuple(spelled.get(each, str(each)) for each in labels), labels=labels)
 
 
 def find_classes(
@@ -96,6 +102,31 @@ def find_classes(
     if names is not None:
         return Classes(len(names))
     return _counted(labels, wish, y)
+
+
+def warn_of_absent(absent: Sequence[Any], name: str) -> None:
+    """Tell of classes that samples have none of: how good a model is at them is not measured there.
+
+    Parameters
+    ----------
+    absent : sequence
+        What they are called; of none nothing is told.
+    name : str
+        What messages call the samples.
+    """
+    if absent:
+        classes = f"the class{'es' * (len(absent) > 1)} {listed(absent)}"
+        warn(
+            f"{name} has no samples of {classes}: what is measured there says nothing of them, and balanced accuracy "
+            "is of the others"
+        )
+
+
+def absent_classes(y: RowReader, classes: Classes, called: Sequence[Any] | None) -> list[Any]:
+    """What those classes are called that some labels, which are read through, have none of."""
+    labels = tuple(range(classes.count)) if classes.labels is None else classes.labels
+    there = set(whole_labels(y))
+    return [name for label, name in zip(labels, called or labels, strict=True) if label not in there]
 
 
 def _counted(labels: tuple[int, ...], wish: int | None, y: RowReader) -> Classes:

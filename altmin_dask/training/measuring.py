@@ -47,7 +47,7 @@ class Measuring:
         steps = network.loss.steps or 1
         size = network.widths[-1] // steps
         if target == "labels":
-            names = how.classes if how.labels is None else how.labels
+            names = how.called
             return cls(LabelMeasure(size, store.rows * steps), names, None, network.loss.unit)
         if target == "inputs":
             units = np.full(size, scale) * (1.0 if how.x is None else np.array(how.x.scale))

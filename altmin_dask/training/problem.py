@@ -30,7 +30,7 @@ from altmin_dask.training.checks import (
     warn_of_constants,
 )
 from altmin_dask.training.defaults import Settings, resolve
-from altmin_dask.training.labels import find_classes
+from altmin_dask.training.labels import absent_classes, find_classes, warn_of_absent
 from altmin_dask.training.ranges import ranges_of
 from altmin_dask.training.standardizing import Deciding
 from altmin_dask.types import Weights
@@ -114,6 +114,7 @@ def build_problem(
     classes = find_classes(settings, store_source(train).y, outline.classes, summary)
     network = make_network(settings, outline.with_classes(classes))
     labels = None if classes is None else classes.labels
+    truth = train.y is not None and train.y.dtype.kind == "b"
     for store in (train, validation):
         if store is not None:
             ranges = summary if store is train else ranges_of(store, executor)
@@ -121,6 +122,11 @@ def build_problem(
             check_targets(network, target, store, ranges, labels)
             check_digits(store, settings.dtype, computed_with(store, target), ranges)
     warn_of_constants(train, target, summary)
+    known = train.preparation if classes is None else classes.named(train.preparation, truth=truth)
+    if classes is not None and validation is not None and begun is None and pipeline.data.share is None:
+        y = store_source(validation).y
+        assert y is not None  # or it had been refused
+        warn_of_absent(absent_classes(y, classes, None if known is None else known.called), validation.title)
     _check_fits(pipeline, network, train, validation)
     log = log if begun is None else _silent
     standard = Deciding(pipeline, network, train, stream, log).standardization(begun)
@@ -132,7 +138,7 @@ def build_problem(
         Samples(train, target, standard),
         None if validation is None else Samples(validation, target),
         train.scale,
-        train.preparation if classes is None else classes.named(train.preparation),
+        known,
         replace(found, standardize=standard.name),
     )
 

@@ -131,7 +131,7 @@ def test_quoted_text_has_lines_of_its_own_wherever_a_block_ends(tmp_path, monkey
         (
             "a;b;y\n1;2;0\n",
             {},
-            "has semicolons between its columns; write it with commas, or say so by --csv sep",
+            "has semicolons between its columns; write it with commas, or say so by --csv 'sep=;'",
         ),
         ("a,b\n1,2\n", {"sep": ";"}, "has commas between its columns"),
         (

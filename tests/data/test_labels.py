@@ -245,6 +245,7 @@ def test_labels_that_were_not_there_are_refused(known, others, sentence, altmin,
     refused(altmin("train", "q.toml", "--run", "other"), sentence)
 
 
+@pytest.mark.filterwarnings("ignore:v.npz has no samples of the classes 1 and 3. what is measured there")
 def test_validation_may_have_fewer_classes_and_other_numbers_for_them(altmin, tmp_path):
     np.savez(tmp_path / "t.npz", x=X, y=LABELS + 1)
     np.savez(tmp_path / "v.npz", x=X, y=np.full(60, 2.0))

@@ -162,7 +162,7 @@ def test_an_interruption_leaves_what_was_there(tmp_path, error, overwrite):
 def test_ctrl_c_during_a_write_leaves_nothing(tmp_path, monkeypatch):
     """The write that is under way goes on after the signal; it must not put the folder back."""
 
-    def interrupted(x, y, first_row, *names):
+    def interrupted(x, y, first_row, *names, **more):
         if first_row == 10:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)

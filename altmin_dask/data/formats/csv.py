@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fsspec.implementations.local import LocalFileSystem
@@ -78,10 +79,13 @@ class CsvTable:
         for file in self._files:
             yield from file.read(columns, dtype=dict.fromkeys(text, "str"))
 
-    def as_written(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    def as_written(self, columns: Sequence[str], first: int | None = None) -> Iterator[pd.DataFrame]:
         """Read them as text, missing values, too."""
+        some = {} if len(columns) == len(self.names) else {"usecols": list(columns)}
         for file in self._files:
-            yield from file.read(columns, dtype="str", keep_default_na=False, na_values=None)
+            yield from file.read(
+                columns, dtype="str", keep_default_na=False, na_values=None, nrows=first, **some
+            )
 
     def where(self, rows: Sequence[int]) -> str:
         """By their lines, as an editor counts them."""
@@ -226,10 +230,7 @@ class CsvFile:
             raise DataError(f"{self.path} is empty; its first line names the columns")
         names = lines[0]
         if len(names) == 1 and (other := next((sign for sign in _OTHERS if sign in names[0]), None)):
-            raise DataError(
-                f"{self.path} has {_OTHERS[other]} between its columns; write it with commas, or say so by --csv "
-                "sep=… (data.csv.sep of a pipeline)"
-            )
+            raise self._separated_by(other)
         if (
             len(names) == 1
             and len(lines) == 2
@@ -265,6 +266,20 @@ class CsvFile:
                 "without (index=False in pandas), leave it out by --csv index_col=0, or name it"
             )
         return tuple(names), index
+
+    def _separated_by(self, other: str) -> DataError:
+        """What is said of a single column with another sign in its name that is between columns."""
+        option = "sep=tab" if other == "\t" else f"sep={other}"
+        read = self._options["sep"]
+        known = f"{self.path} has {_OTHERS[other]} between its columns"
+        if self._sep_given:
+            return DataError(
+                f"{known}, and is read with {_OTHERS.get(read, repr(read))}, as --csv says or the samples for training "
+                f"were; say so by --csv {quote(option)} (data.csv.sep of a pipeline)"
+            )
+        return DataError(
+            f"{known}; write it with commas, or say so by --csv {quote(option)} (data.csv.sep of a pipeline)"
+        )
 
     def _named(self, given: Sequence[str] | None, fields: int) -> list[str]:
         """The names that are given for the columns, or their numbers."""

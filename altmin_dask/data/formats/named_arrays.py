@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+import numpy as np
+
 from altmin_dask.data.labels import TEXT, listed, text_labels
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import Source
-from altmin_dask.data.streams import shaped
+from altmin_dask.data.streams import mapped, shaped
 from altmin_dask.errors import DataError, MissingError
-from altmin_dask.preparation import Preparation
+from altmin_dask.preparation import TRUTH, Preparation
 from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
+from altmin_dask.types import Array
 
 
 def source_of(
@@ -60,6 +63,11 @@ def with_labels(source: Source, like: Preparation | None) -> Source:
         source = replace(source, y=shaped(source.y, ()))
     assert source.y is not None
     if source.y.dtype.kind not in TEXT:
+        truth = source.y.dtype.kind == "b"
+        if known is not None and truth and known == tuple(text for _, text in TRUTH):
+            return replace(
+                source, y=mapped(source.y, _as_numbers, np.int64), preparation=Preparation(classes=known)
+            )
         if known is not None:
             raise DataError(
                 f"{source.y.label} has numbers, and the samples for training had text ({listed(known)}); give such "
@@ -68,6 +76,10 @@ def with_labels(source: Source, like: Preparation | None) -> Source:
         return source
     y, classes = text_labels(source.y, known)
     return replace(source, y=y, preparation=Preparation(classes=classes))
+
+
+def _as_numbers(block: Array) -> Array:
+    return block.astype(np.int64)
 
 
 def no_array(where: str, name: str, names: Iterable[str]) -> MissingError:

@@ -67,7 +67,7 @@ class ParquetTable:
         """Read them, with the types of Arrow: whole numbers stay whole beside missing ones."""
         return self._read(columns)
 
-    def as_written(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    def as_written(self, columns: Sequence[str], first: int | None = None) -> Iterator[pd.DataFrame]:
         """The same."""
         return self._read(columns)
 

@@ -209,8 +209,12 @@ def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[s
                 f"out the choice of {options.x}"
             )
     else:
-        targets = _listed(options.y, names) if options.y else (["y"] if "y" in names else [])
-        inputs = _listed(options.x, names) if options.x else [each for each in names if each not in targets]
+        dropped = _dropped(names, options, name)
+        targets = _listed(options.y, names) if options.y else [each for each in names if each == "y"]
+        if not options.y:
+            targets = [each for each in targets if each not in dropped]
+        left_out = dropped.union(targets)
+        inputs = _listed(options.x, names) if options.x else [each for each in names if each not in left_out]
     there = set(names)
     if missing := [column for column in (*inputs, *targets) if column not in there]:
         raise DataError(f"{name} has no column {missing[0]!r}; it has {', '.join(names)}")
@@ -221,6 +225,32 @@ def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[s
     if not inputs:
         raise DataError(f"{name} has no columns but its targets; an input needs at least one")
     return inputs, targets
+
+
+def _dropped(names: list[str], options: SourceOptions, name: str) -> set[str]:
+    """The columns that are left out.
+
+    Raises
+    ------
+    DataError
+        If one is not there.
+    ConfigError
+        If one is named as a target, or the inputs are named, too.
+    """
+    if options.tables.drop is None:
+        return set()
+    dropped = _listed(options.tables.drop, names)
+    if missing := [column for column in dropped if column not in names]:
+        raise DataError(f"{name} has no column {missing[0]!r} to drop; it has {', '.join(names)}")
+    if options.x:
+        raise ConfigError(
+            f"x names the inputs of {name}, and all other columns are left out anyway; leave out drop, or x"
+        )
+    if both := [column for column in dropped if options.y and column in _listed(options.y, names)]:
+        raise ConfigError(
+            f"the column {both[0]!r} of {name} is named as a target, and dropped; do one of both"
+        )
+    return set(dropped)
 
 
 def _targets_like(like: Preparation, options: SourceOptions, names: list[str], name: str) -> list[str]:
@@ -271,7 +301,10 @@ def _source(
 
     x = RowReader(f"x of {name}", (rows, len(how.names)), np.dtype(np.float64), blocks(0))
     if not targets:
-        return Source(name, x, preparation=how, columns=tuple(about), reading_bytes=reading)
+        return Source(
+            name, x, preparation=how, columns=tuple(about), reading_bytes=reading, where=table.where
+        )
     shape = (rows,) if len(targets) == 1 else (rows, len(targets))
     y = RowReader(f"y of {name}", shape, np.dtype(np.int64 if are_labels(how) else np.float64), blocks(1))
-    return Source(name, x, y, preparation=how, columns=tuple(about), reading_bytes=reading)
+    found = Source(name, x, y, preparation=how, columns=tuple(about), reading_bytes=reading)
+    return replace(found, where=table.where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from altmin_dask.data.labels import listed
 from altmin_dask.data.tables.encoding import Findings, encoded, missing_values, unknown_values
 from altmin_dask.data.tables.parts import Largest, Table, first_missing, readable
 from altmin_dask.data.tables.targets import are_text
@@ -67,14 +68,17 @@ def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> 
     ------
     DataError
         If there are none, or they have something that the samples for training had not; what becomes zeros is told in a
-        warning.
+        warning, as are columns without any value.
     """
     findings, rows, no_target, largest = Findings(), 0, 0, Largest()
     inputs = [column.name for column in how.columns]
+    # of those that have something to fill in, though no sample for training lacked a value
+    empty = [c.name for c in how.columns if c.fill is not None and not (c.indicator or c.empty)]
     for part in readable(name, table.parts([*inputs, *targets], text=text_of(how))):
         if not len(part):
             continue
         encoded(part, how, name, findings)
+        empty = [column for column in empty if part[column].isna().all()]
         no_target += int(part[list(targets)].isna().any(axis=1).sum()) if targets else 0
         rows += len(part)
         largest.add(part)
@@ -85,6 +89,12 @@ def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> 
         there = first_missing(table, name, [column], text_of(how))
         raise missing_values(name, column, findings.missing[column], there=there)
     _tell(findings, how, name)
+    if empty:
+        columns = f"the column{'s' * (len(empty) > 1)} {listed(empty)}"
+        warn(
+            f"{name} has no value at all in {columns}, which the data for training had in every row: what fills in "
+            "missing values stands for all of them"
+        )
     if 0 < no_target < rows:
         raise DataError(
             f"{name} has no value in the target {', '.join(map(repr, targets))} in {no_target} "

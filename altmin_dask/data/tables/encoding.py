@@ -181,7 +181,7 @@ def missing_values(
         f"(data.missing of the pipeline, or altmin ingest --missing {column}=mean)"
         if trained
         else f"fill them in, by --missing {column}=mean (median, constant; data.missing of a pipeline) or in the "
-        "table, or leave the column out"
+        "table, or leave the column out by --drop"
     )
     count = f"{rows} row{'s' if rows > 1 else ''}{there and f' ({there})'}"
     more = (

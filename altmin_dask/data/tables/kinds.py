@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from altmin_dask.errors import DataError
+from altmin_dask.table_options import left_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,8 +84,8 @@ def _of_objects(values: pd.Series[Any], where: str) -> int:
 def unusable(where: str, column: str, what: str) -> DataError:
     """What is said of a column that cannot become numbers."""
     return DataError(
-        f"{where} has {what} in the column {column!r}; give numbers, text, dates or lists of numbers, or leave it out "
-        "by --x NAME,NAME,…"
+        f"{where} has {what} in the column {column!r}; give numbers, text, dates or lists of numbers, or "
+        f"{left_out(column)}"
     )
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from altmin_dask.data.source import ColumnReport
 from altmin_dask.data.tables.encoding import encoded, missing_values
-from altmin_dask.data.tables.looks import check_names, warn_of_looks, warn_of_names
+from altmin_dask.data.tables.looks import check_names, warn_of_looks, warn_of_names, warn_of_numbering
 from altmin_dask.data.tables.median import medians
 from altmin_dask.data.tables.parts import Table, first_missing, readable
+from altmin_dask.data.tables.spelling import spelling, warn_of_codes
 from altmin_dask.data.tables.survey import Survey
 from altmin_dask.errors import ConfigError, DataError, warn
 from altmin_dask.preparation import Column, Preparation
@@ -50,8 +51,10 @@ def learn(
     columns = [_column(survey, column, options, name) for column in inputs]
     columns = _with_medians(table, name, columns, survey, options)
     _warn_of_empty(columns, name)
+    warn_of_numbering(inputs, survey, name)
     if table.written:
         check_names(table, name, survey)
+        warn_of_codes(table, name, [column for column in inputs if survey.kinds[column] == "integers"])
     for column in (*inputs, *targets):
         if survey.kinds[column] == "text":
             warn_of_looks(column, survey.counts[column], name, written=table.written)
@@ -60,6 +63,7 @@ def learn(
     kind, classes = survey.kinds[targets[0]] if targets else None, None
     if kind == "text":
         classes = tuple(sorted(survey.counts[targets[0]]))
+    whole = kind == "integers" and len(targets) == 1
     how = Preparation(
         tuple(columns),
         tuple(targets),
@@ -67,6 +71,7 @@ def learn(
         target="numbers" if len(targets) > 1 else kind,
         unknown=options.handle_unknown,
         csv=dict(options.csv),
+        spelled=spelling(table, name, survey, targets[0]) if whole else (),
     )
     return how, survey
 

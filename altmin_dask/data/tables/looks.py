@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from altmin_dask.data.tables.parts import Table, readable
 from altmin_dask.data.tables.survey import Survey
 from altmin_dask.data.tables.values import is_number
 from altmin_dask.errors import DataError, warn
+from altmin_dask.table_options import left_out
 
 MANY_NUMBERS = 10
 """Different numbers in a column of text from which on they are not likely to be names (chosen, not measured)."""
@@ -66,9 +67,30 @@ def warn_of_names(column: str, counts: Counter[str], name: str) -> None:
     if len(counts) > max(MANY_NAMES, NAMES_SHARE * rows):
         warn(
             f"{name} has {len(counts)} different values in {_rows(rows)} of the column {column!r}, which tell rows "
-            "apart and say nothing of new ones; leave it out by --x NAME,NAME,… (data.x of a pipeline), which "
-            "predictions can keep (altmin predict --keep)"
+            f"apart and say nothing of new ones; {_unless_kept(column)}"
         )
+
+
+def warn_of_numbering(columns: Sequence[str], survey: Survey, name: str) -> None:
+    """Tell of an input that numbers the rows, as an index or a customer's number does.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        The inputs.
+    survey, name : Survey, str
+        What is known of them, and what messages call the table.
+    """
+    for column in columns:
+        if survey.numbers_rows(column):
+            warn(
+                f"{name} has another number in each row of the column {column!r}, which is likely to number the rows, "
+                f"and says nothing of new ones then; {_unless_kept(column)}"
+            )
+
+
+def _unless_kept(column: str) -> str:
+    return f"{left_out(column)}, which predictions can keep (altmin predict --keep)"
 
 
 def check_names(table: Table, name: str, survey: Survey) -> None:

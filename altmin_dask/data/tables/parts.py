@@ -42,8 +42,11 @@ class Table(Protocol):
         """Some columns, a part after the other; those in `text` as they are written, where all values are text."""
         ...
 
-    def as_written(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-        """Some columns with values as they stand there: not made numbers, nor cut to those of NumPy."""
+    def as_written(self, columns: Sequence[str], first: int | None = None) -> Iterator[pd.DataFrame]:
+        """Some columns with values as they stand there: not made numbers, nor cut to those of NumPy.
+
+        Where all values are text, and only the `first` rows are wanted, no more are read.
+        """
         ...
 
     def where(self, rows: Sequence[int]) -> str:
@@ -65,7 +68,7 @@ class DaskTable:
         for part in self._frame[list(columns)].to_delayed():
             yield part.compute(scheduler="sync")
 
-    def as_written(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    def as_written(self, columns: Sequence[str], first: int | None = None) -> Iterator[pd.DataFrame]:
         """The same."""
         return self.parts(columns)
 

@@ -23,10 +23,12 @@ from altmin_dask.data.tables.kinds import (
     joined,
     kind_of,
 )
+from altmin_dask.data.tables.numbering import Numbering
 from altmin_dask.data.tables.parts import Largest, Table, readable
 from altmin_dask.data.tables.sums import ExactSums
 from altmin_dask.data.tables.values import days, texts
 from altmin_dask.errors import DataError
+from altmin_dask.table_options import left_out
 from altmin_dask.types import Array
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class Survey:
         self.counts: dict[str, Counter[str]] = {}
         self.sizes: dict[str, int] = {}
         self.largest = Largest()
+        self._numbering = Numbering(self.columns)
         self._place = {column: place for place, column in enumerate(self.columns)}
         for part in readable(name, table.parts(self.columns)):
             self._add(part)
@@ -95,6 +98,15 @@ class Survey:
         place = self._place[column]
         return float(self._low[place]), float(self._high[place])
 
+    def numbers_rows(self, column: str) -> bool:
+        """Whether a column of whole numbers has one for each row, which says nothing of others."""
+        place = self._place[column]
+        return bool(self._bits[place] == WHOLE) and self._numbering.counts(place)
+
+    def is_truth(self, column: str) -> bool:
+        """Whether all values are truth values."""
+        return bool(self._bits[self._place[column]] == BOOLEAN)
+
     def _joined(self, written: bool) -> dict[str, str]:
         """What the columns hold over all parts."""
         kinds = {
@@ -104,8 +116,7 @@ class Survey:
         for column, kind in kinds.items():
             if kind == "mixed":
                 raise DataError(
-                    f"{self._name} has values of different kinds in the column {column!r}; leave it out by --x "
-                    "NAME,NAME,…"
+                    f"{self._name} has values of different kinds in the column {column!r}; {left_out(column)}"
                 )
         return kinds
 
@@ -133,7 +144,8 @@ class Survey:
         self._measure(places, values)
 
     def _measure(self, places: Any, values: Array) -> None:
-        """Take note of the sums and ranges of numbers, (rows, columns)."""
+        """Take note of the sums and ranges of numbers, (rows, columns), and of those that count rows."""
+        self._numbering.add(places, values)
         low = values.min(axis=0)
         if np.isnan(low).any():
             self._sums.add(places, np.where(np.isnan(values), 0, values))
@@ -198,5 +210,5 @@ class Survey:
             if len(counts) > MOST:
                 raise DataError(
                     f"{self._name} has more than {MOST} values in the column {column!r}, which tell rows apart rather "
-                    "than kinds of them; leave it out by --x NAME,NAME,…"
+                    f"than kinds of them; {left_out(column)}"
                 )
