@@ -66,8 +66,7 @@ def write_predictions(
     the class was called for training, and with `proba` a column for every class; of others ``prediction``, or
     ``prediction_NAME`` for each of several numbers. ``.npy`` is one array: labels, or with `proba` probabilities, or
     numbers. Any other ending is that of a zarr store (`altmin_dask.inference.predict_store`), which has both. The
-    numbers are those of such a store,
-    which is written beside the destination first, and read chunk by chunk. The file appears when it is complete.
+    numbers are those of such a store, which is written beside the destination first. The file appears when complete.
 
     Parameters
     ----------
@@ -104,13 +103,18 @@ def write_predictions(
         write_arrays(run, store, hidden, executor)
         group = zarr.open_group(hidden, mode="r")
         if ROW in group and not kind.table:
-            warn(
-                f"{dest} has the order of {store.title}, whose rows were shuffled: which row of its source each one is "
-                "stands in its array row, and beside the predictions in a .csv, a .parquet file or a zarr store"
-            )
+            _warn_of_order(dest, store)
         written = Predictions(group, model, store.chunk_rows, proba, names, rows)
         kind.write(written, hidden / final.name)
     return final
+
+
+def _warn_of_order(dest: str | os.PathLike[str], store: SampleStore) -> None:
+    """Tell that a file has the rows in an order that it has no place to tell."""
+    warn(
+        f"{dest} has the order of {store.title}, whose rows were shuffled: which row of its source each one is "
+        "stands in its array row, and beside the predictions in a .csv, a .parquet file or a zarr store"
+    )
 
 
 def check_output(

@@ -99,8 +99,8 @@ def train(
     Raises
     ------
     AltMinError
-        If a setting, the data, the run folder or the scheduler cannot be used, or training could not go on. The
-        folder is as before unless a state has been committed in it.
+        If something cannot be used, or training could not go on. The folder is as before unless a state has been
+        committed in it.
 
     Examples
     --------
@@ -114,11 +114,7 @@ def train(
     """
     run.check(pipeline.identity(), resume)
     plan = None if scheduler is not None else _checked_plan(pipeline, run)
-    with (
-        _remade(run),
-        _claimed(pipeline, run, resume),
-        _opened(pipeline, run, scheduler, sharing) as executor,
-    ):
+    with _claimed(pipeline, run, resume), _opened(pipeline, run, scheduler, sharing) as executor:
         plan = plan or _checked_plan(pipeline, run, executor)
         publisher = Publisher(executor, plan, log)
         problem = _open_problem(pipeline, run, executor, plan, log, stream)
@@ -152,7 +148,7 @@ def _opened(
 def _claimed(pipeline: Pipeline, run: RunFolder, resume: bool) -> Iterator[None]:
     """Hold the run folder, with its manifest in it; a run that never began leaves nothing."""
     identity, made = pipeline.identity(), missing_folders(run.path)
-    with _removing(made), run.locked():
+    with _removing(made), run.locked(), _remade(run):
         run.check(identity, resume)  # again, now that nobody else can claim it
         begun = run.claimed
         if not begun:

@@ -74,10 +74,7 @@ def pipeline_of(
         "cluster": {"workers": _workers(parameters, train)},
         "output": {"title": type(parameters).__name__},
     }
-    given: Any = parameters.settings or {}
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"settings = {given!r}: give a dict of settings by their names, or None")
-    for name, value in given.items():
+    for name, value in _more(parameters.settings):
         table, dot, key = name.partition(".")
         if not dot or table in ("data", "output"):
             raise ConfigError(
@@ -96,6 +93,13 @@ def pipeline_of(
             f"schedule = {pipeline.schedule!r} does not; use fit, or penalty='l2', schedule='kfac'"
         )
     return pipeline
+
+
+def _more(settings: Any) -> list[tuple[str, Any]]:
+    """Settings by their whole names, of a dict or None."""
+    if settings is None or isinstance(settings, Mapping):
+        return list((settings or {}).items())
+    raise ConfigError(f"settings = {settings!r}: give a dict of settings by their names, or None")
 
 
 def for_mean_weight(pipeline: Pipeline, mean: float) -> Pipeline:

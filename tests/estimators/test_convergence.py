@@ -41,9 +41,8 @@ def test_a_limit_that_came_too_early():
 
 
 def test_raw_samples_that_nobody_standardizes():
-    raw = load_breast_cancer(return_X_y=True)
     with pytest.warns(AltMinWarning, match=r"of 30 sweeps, .* give a larger max_sweeps$"):
-        AltMinClassifier(standardize="none", random_state=0).fit(*raw)
+        AltMinClassifier(standardize="none", random_state=0).fit(X, Y)
 
 
 def test_fits_by_default_of_raw_samples(told):
@@ -99,10 +98,10 @@ def test_next_to_nothing_may_go_on_falling():
 
 def test_warnings_are_at_the_line_that_led_to_them():
     """Whatever calls back in between."""
-    x, y = load_breast_cancer(return_X_y=True)
+    x = load_breast_cancer().data
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        AltMinClassifier(standardize="none", random_state=0).fit(x, y)
+        AltMinClassifier(standardize="none", random_state=0).fit(X, Y)
         AltMinAutoencoder(2, max_sweeps=1, random_state=0).fit(x)
         cross_val_score(AltMinAutoencoder(2, max_sweeps=1, random_state=0), x, cv=2)
     own = [(each.category, each.filename) for each in found if issubclass(each.category, AltMinWarning)]

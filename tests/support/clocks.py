@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training.context import RunContext
 from altmin_dask.training.trainer import Trainer
 
 STATED = ("cpu_seconds", "wall_seconds", "records")
@@ -38,7 +37,7 @@ class OwnClock:
         self.begun = self.off = self.paused = (0.0, 0.0)
         self.evaluating = False
         patch(Trainer, "begin", self._beginning(Trainer.begin))
-        patch(RunContext, "evaluate", self._evaluating(RunContext.evaluate))
+        patch(Trainer, "_evaluate", self._evaluating(Trainer._evaluate))
         patch(Trainer, "train", self._ending(Trainer.train))
         patch(RunFolder, "commit", self._committing(RunFolder.commit))
 

@@ -112,7 +112,7 @@ def test_weights_that_grow_are_divergence(ridge, samples, make_store, pipeline, 
     )
     settings = pipeline(
         make_store(samples).path,
-        network={"activation": "relu", "output_activation": "identity"},
+        network={"activation": "relu", "output_activation": "identity", "standardize": "none"},
         solver={"ridge": ridge},
         training={"schedule": "batch", "max_sweeps": 20.0},
     )
