@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from choices import slow_but, taking_turns
 from command import start, write_pipeline
+from sklearn.datasets import load_digits
 from training_runs import train
 
-from altmin_dask import runs
+from altmin_dask import AltMinClassifier, runs
 from altmin_dask.errors import RunError
 from altmin_dask.networks.losses import Squared
 from altmin_dask.networks.mean_loss import Targets
@@ -265,3 +266,17 @@ def test_reports_and_predictions_work_without_z(altmin, store, tmp_path):
     shown = json.loads(altmin("evaluate", "run", store.path, "--json").out)
     assert shown["samples"] == 200
     assert altmin("predict", "run", store.path, "out.zarr").code == 0
+
+
+def test_a_first_step_that_would_raise_the_loss_is_shortened(monkeypatch):
+    """Digits as they come, at random weights: the model of the loss promises far too much (row 83 of LOG.md)."""
+    x, y = load_digits(return_X_y=True)
+
+    def losses() -> list[float]:
+        model = AltMinClassifier(random_state=28, max_sweeps=2, workers=1).fit(x, y)
+        return [record["regularized_loss"] for record in model.history_]
+
+    first, *others = losses()
+    assert max(others) < 0.5 * first
+    monkeypatch.setattr("altmin_dask.training.kfac_training.TRIED_STEPS", 0)
+    assert losses()[1] > 5 * first

@@ -150,7 +150,7 @@ def test_a_wide_autoencoder_is_whitened_by_rows(monkeypatch):
     matrices(monkeypatch)
     dense = losses()
     assert by_rows[0] == pytest.approx(dense[0], rel=1e-6)
-    assert by_rows[1] == pytest.approx(dense[1], rel=0.01)  # later steps are those of other roundings
+    assert by_rows[1] == pytest.approx(dense[1], rel=0.05)  # later steps are those of other roundings
 
 
 def test_what_is_as_wide_as_it_gets_fits_and_what_does_not_is_told_what_helps(
