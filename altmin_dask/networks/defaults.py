@@ -31,8 +31,8 @@ class Defaults:
     proximal_share: float = 0.1  # row 24
     output_damping: float | None = None
     group_rows: int = 2000
-    model_every: int = 4
-    model_rows: int = 500
+    model_every: int = 8
+    model_rows: int = 300
 
 
 DEFAULTS = Defaults()

@@ -40,8 +40,9 @@ from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kronecker import MATRICES, Forms, KroneckerSums
 from altmin_dask.types import Array, Weights
 
-CURVATURE_EVERY, CURVATURE_EARLY = 4, (1, 2, 3, 5)
-"""Curvature costs a backward pass (row 6 of benchmarks/LOG.md): it is measured in every fourth step, and in these."""
+CURVATURE_EVERY, CURVATURE_EARLY = 8, (1, 2, 3, 5)
+"""Curvature costs a backward pass, and factors that are made anew (rows 6 and 86 of benchmarks/LOG.md): it is measured
+in every eighth step, and in these."""
 CURVATURE_DECAY = 0.8
 """Share of the running means that stays when curvature is measured again."""
 AVERAGED_PART = 8

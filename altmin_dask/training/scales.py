@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.execution.allocator import return_free_heaps
 from altmin_dask.execution.samples import view_of
 from altmin_dask.networks.workspace import strips
 from altmin_dask.types import Array
@@ -151,7 +150,6 @@ def _rows(store: SampleStore, name: str, count: int, columns: int) -> Iterator[A
     size = count // blocks
     for first in np.linspace(0, store.rows - size, blocks).astype(int).tolist():
         rows = _read(store, name, first, first + size).reshape(size, -1, columns)
-        return_free_heaps()  # chunks are read by threads of zarr, each of which would keep the last one's memory
         if "lengths" not in store.sequence_arrays:
             yield rows.reshape(-1, columns)
         else:  # without what only fills them up

@@ -253,7 +253,7 @@ class Deciding:
         names = [] if how is None else how.names
         name = repr(names[column]) if len(names) == len(scales.mean) else str(column)
         mean, deviation = scales.mean[column], scales.deviation[column]
-        away = f"a mean of {mean:.3g} and " if scales.is_away(column) and not scales.unlike else ""
+        away = f"a mean of {mean:.3g} and " if scales.is_away(column) else ""
         return (
             f"column {name} of x in {self.store.title} has {away}a standard deviation of {deviation:.3g}, and others "
             f"{small:.3g}"

@@ -51,7 +51,7 @@ def test_the_steps_that_are_timed_train_and_hold_all_that_the_client_does(monkey
     assert calls.count("__init__") == 2  # curvature is factorised once a cycle, inside what is timed
     # by a clock that ticks when it is read: four parts, nothing between them
     assert steps == [Parts(1.0, 1.0, 1.0, 1.0)] * len(steps)
-    assert next(ticks) == 5 * (8 + len(steps))
+    assert next(ticks) == 5 * (2 * CURVATURE_EVERY + len(steps))
 
 
 def test_the_step_is_the_kernel_and_the_client():

@@ -103,7 +103,9 @@ def test_no_temporary_folder_is_told(capsys):
     out = capsys.readouterr().out
     assert out.startswith("4-3-1 regressor, 30 samples in 1 chunk of 30, ")
     assert "altmin-" not in out
-    with pytest.warns(AltMinWarning, match=r"column 3 of x in the given arrays has a standard deviation"):
+    with pytest.warns(
+        AltMinWarning, match=r"column 3 of x in the given arrays has a mean of \S+ and a standard deviation"
+    ):
         AltMinAutoencoder(hidden_layer_sizes=(3,), max_sweeps=1).fit(X * [1, 1, 1, 1e3])
     with pytest.raises(DataError, match=r"^x of the given arrays runs from "):
         AltMinAutoencoder(hidden_layer_sizes=(3,), output_activation="sigmoid").fit(X * 9)

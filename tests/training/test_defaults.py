@@ -72,7 +72,7 @@ def test_kfac_steps():
     settings = resolved("classifier", 10_000, 300)
     assert (settings.schedule, settings.mu, settings.mu_in_pass(3, 5)) == ("kfac", None, None)
     assert settings.group_chunks == math.ceil(2000 / 300)
-    assert settings.model_every == 4
+    assert settings.model_every == 2100 // 300
     assert settings.max_sweeps == math.ceil(300 / math.ceil(34 / 7))
     assert settings.proximal == pytest.approx(0.1 * (8 * 13 + 7 * 9 + 4 * 8) / (2100 * 4))
     assert settings.activation == ("relu", "relu")
