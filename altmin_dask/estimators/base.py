@@ -385,12 +385,12 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
         if isinstance(X, Inputs):
             return X
         model = self._fitted
-        how, named = model.preparation, hasattr(self, "feature_names_in_")
+        how, has_names = model.preparation, hasattr(self, "feature_names_in_")
         if isinstance(X, str | os.PathLike):
             samples = of_location(as_name(X), model)
             check_fits(self, samples.shape)
             return samples
-        if how is not None and how.columns and not named and is_frame(X):
+        if how is not None and how.columns and not has_names and is_frame(X):
             return of_table(X, how)
         if is_lazy(X):
             rows = in_whole_rows(X)
