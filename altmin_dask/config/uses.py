@@ -69,6 +69,7 @@ USES: Mapping[str, Uses] = MappingProxyType(
         "solver.balancing": Uses(schedules=_Z, only='solver.penalty = "l1" or "multipliers"'),
         "solver.residual_tol": Uses(schedules=_Z, only='solver.penalty = "l1" or "multipliers"'),
         "solver.output_damping": Uses(schedules=("kfac",)),
+        "solver.weight_decay": Uses(schedules=("kfac",)),
         "solver.newton_steps": _Z_UPDATE,
         "solver.cg_iterations": _Z_UPDATE,
         "solver.cg_tolerance": _Z_UPDATE,

@@ -19,6 +19,8 @@ class Defaults:
         ρ of K-FAC steps relative to a mean diagonal, for one unknown per target number.
     output_damping : float or None
         σ of K-FAC steps; None for that of the loss.
+    decay_share : float
+        δ of K-FAC steps for one unknown per target number.
     group_rows : int
         About how many samples a K-FAC step is made from.
     model_every, model_rows : int
@@ -30,6 +32,7 @@ class Defaults:
     dual_rho: float | None = None
     proximal_share: float = 0.1  # row 24
     output_damping: float | None = None
+    decay_share: float = 0.15  # row 87
     group_rows: int = 2000
     model_every: int = 8
     model_rows: int = 300
@@ -43,6 +46,7 @@ SEQUENCES = Defaults(
     mu_elsewhere=10.0,
     dual_rho=10.0,
     proximal_share=0.2,  # row 42, as are the groups
+    decay_share=0.0,
     output_damping=0.03,  # row 41: that the steps of a sequence hang together is not in the factors
     group_rows=1000,
     model_every=8,

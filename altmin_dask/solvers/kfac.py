@@ -23,6 +23,12 @@ model of the nested loss (Martens & Grosse 2015, section 7), measured on a part 
 derivatives. What is evaluated and kept is a running mean of the weights (Polyak & Juditsky 1992), with those after the
 last step in it as long as there are few.
 
+Hidden layers decay besides (Loshchilov & Hutter 2019; with K-FAC Zhang et al. 2019, "Three mechanisms of weight decay
+regularization"): W̃_i ← (1 − αδ) W̃_i + …. A ridge is divided by the same curvature as the gradient is, so it holds what
+samples say little about; a decay is not, and comes to rest where the gradient is δ S̄_i W̃_i Ḡ_i, that of
+½ δ ⟨W̃_i, S̄_i W̃_i Ḡ_i⟩: what samples say much about is held as well, in the metric of the Gauss–Newton matrix. The last
+layer is left out, so that a linear model is that of its loss and ridge.
+
 ρ_i relative to Ḡ_i's mean diagonal is, unless given, a tenth of the unknowns for each target number of a group: the
 fewer numbers determine a weight, the more of what a group says about it is noise.
 """
@@ -48,6 +54,8 @@ CURVATURE_DECAY = 0.8
 AVERAGED_PART = 8
 """At first the mean of the weights reaches back over an eighth of the steps; with a long memory the first seconds are
 lost (row 4)."""
+MOST_DECAY = 0.2
+"""δ by default, at most: beyond it even the smallest tables learn slowly (row 87)."""
 LOSS_SHARE = 0.1
 """Share of the running mean of the loss, and of its variance, that is new in a step."""
 REJECTED, STANDARD_ERRORS = 2.0, 6
@@ -74,6 +82,8 @@ class KFACSettings:
         Share of the mean weights that stays in a step (row 4).
     ridge : float
         λ / N for N samples altogether.
+    weight_decay : float
+        δ (row 87).
     penalize_bias : bool
         Whether the ridge also holds biases.
     """
@@ -82,6 +92,7 @@ class KFACSettings:
     output_damping: float
     averaging: float = 0.95
     ridge: float = 0.0
+    weight_decay: float = 0.0
     penalize_bias: bool = True
 
 
@@ -89,6 +100,13 @@ def default_input_damping(network: Network, rows: int) -> float:
     """A share of the unknowns per target number of a group of `rows` samples."""
     unknowns = sum(d * k for d, k in network.shapes)
     return network.defaults.proximal_share * unknowns / (rows * network.widths[-1])
+
+
+def default_weight_decay(network: Network, samples: int) -> float:
+    """δ: it grows with the root of the unknowns per target number of all `samples`."""
+    unknowns = sum(d * k for d, k in network.shapes)
+    per_number = unknowns / (samples * network.widths[-1])
+    return min(network.defaults.decay_share * math.sqrt(per_number), MOST_DECAY)
 
 
 def default_output_damping(network: Network) -> float:
@@ -296,8 +314,15 @@ class KFACState:
         # with the factors that are made anew now, and not in between (row 67)
         self.damping_scale = max(1.0, DAMPING_FADE ** since_curvature(self.steps) * self.damping_scale)
 
-    def move(self, weights: Weights, direction: Weights, previous: Weights, coefficients: Array) -> Weights:
-        """W̃ + α D + β (W̃ − W̃_previous).
+    def move(
+        self,
+        weights: Weights,
+        direction: Weights,
+        previous: Weights,
+        coefficients: Array,
+        weight_decay: float = 0.0,
+    ) -> Weights:
+        """W̃ + α (D − δ W̃) + β (W̃ − W̃_previous), the last layer without its δ.
 
         A step that is not finite is not made: it counts as one taken back.
 
@@ -307,8 +332,10 @@ class KFACState:
             W̃, D, and the weights before those that D was found with.
         coefficients : ndarray, (2,)
             (α, β).
+        weight_decay : float
+            δ.
         """
-        moved = moved_by(weights, direction, previous, coefficients)
+        moved = moved_by(weights, direction, previous, coefficients, weight_decay)
         if not are_finite(moved):
             return self.reject_step()
         self.previous_weights = weights
@@ -317,11 +344,18 @@ class KFACState:
         return moved
 
 
-def moved_by(weights: Weights, direction: Weights, previous: Weights, coefficients: Array) -> Weights:
-    """W̃ + α D + β (W̃ − W̃_previous), as `KFACState.move` has it."""
-    alpha, beta = (weights[0].dtype.type(value) for value in coefficients)
+def moved_by(
+    weights: Weights, direction: Weights, previous: Weights, coefficients: Array, weight_decay: float = 0.0
+) -> Weights:
+    """What `KFACState.move` moves the weights to."""
+    scalar = weights[0].dtype.type
+    alpha, beta = (scalar(value) for value in coefficients)
+    # a longer step is one that curvature allows, which is not what decays go by
+    hidden = scalar(1 - weight_decay * min(max(float(coefficients[0]), 0.0), 1.0))
+    keep = [hidden] * (len(weights) - 1) + [scalar(1)]
     return tuple(
-        _moved(w, alpha, d, beta, old) for w, d, old in zip(weights, direction, previous, strict=True)
+        _moved(w, some, alpha, d, beta, old)
+        for w, some, d, old in zip(weights, keep, direction, previous, strict=True)
     )
 
 
@@ -345,6 +379,10 @@ class Stream:
     rows: int
     state: KFACState | None = None
 
+    def samples(self, network: Network) -> int:
+        """Those that the ridge is shared by: all that have been, and as many at least as a group has."""
+        return max(self.rows, network.defaults.group_rows)
+
 
 _ARRAYS = ("input_factors", "output_factors", "previous_weights", "average")
 
@@ -354,13 +392,14 @@ def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return np.zeros(shape, dtype if len(shape) == 2 else np.float64)
 
 
-def _moved(w: Array, alpha: Any, d: Array, beta: Any, old: Array) -> Array:
-    """W̃ + α D + β (W̃ − W̃_previous), with one array besides the result."""
+def _moved(w: Array, keep: Any, alpha: Any, d: Array, beta: Any, old: Array) -> Array:
+    """(1 − αδ) W̃ + α D + β (W̃ − W̃_previous), with one array besides the result."""
     result: Array = alpha * d
-    result += w
-    repeated = w - old
-    repeated *= beta
-    result += repeated
+    term = keep * w
+    result += term
+    np.subtract(w, old, out=term)
+    term *= beta
+    result += term
     return result
 
 

@@ -126,10 +126,8 @@ class RunContext:
 
     @property
     def samples_in_all(self) -> int:
-        """Samples that the ridge is shared by: of a stream all that have been, and as many at least as a group has."""
-        if self.stream is None:
-            return self.rows
-        return max(self.stream.rows, self.network.defaults.group_rows)
+        """Samples that the ridge is shared by: those of the run, or of the stream it is part of."""
+        return self.rows if self.stream is None else self.stream.samples(self.network)
 
     @property
     def rows_of_a_record(self) -> int:

@@ -17,7 +17,7 @@ from altmin_dask.config import MuSchedule, Pipeline
 from altmin_dask.execution.pieces import pieces_of
 from altmin_dask.execution.resources import Resources
 from altmin_dask.networks.network import Network
-from altmin_dask.solvers.kfac import default_input_damping, default_output_damping
+from altmin_dask.solvers.kfac import default_input_damping, default_output_damping, default_weight_decay
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric, mu_at
 from altmin_dask.training.grouping import SPREAD
@@ -80,6 +80,8 @@ class Settings:
         ρ of the steps relative to the mean diagonal of a Gram matrix.
     output_damping : float or None
         σ of K-FAC steps.
+    weight_decay : float or None
+        δ of K-FAC steps.
     chunk_rows : int
         Rows in a chunk.
     group_chunks : int
@@ -110,6 +112,7 @@ class Settings:
     ridge: float
     proximal: float
     output_damping: float | None
+    weight_decay: float | None
     chunk_rows: int
     group_chunks: int
     first_window: int | None
@@ -139,7 +142,7 @@ PLACES = {
         "outputs",
         "standardize",
     ),
-    "solver": ("mu", "rho", "ridge", "proximal", "output_damping"),
+    "solver": ("mu", "rho", "ridge", "proximal", "output_damping", "weight_decay"),
     "training": (
         "schedule",
         "group_chunks",
@@ -159,6 +162,7 @@ def resolve(
     rows: int,
     chunk_rows: int,
     *,
+    samples: int | None = None,
     shuffled: bool = True,
     place: Resources | None = None,
     begun: Mapping[str, Any] | None = None,
@@ -173,6 +177,8 @@ def resolve(
         That fits the data.
     rows, chunk_rows : int
         Samples for training, and those in a chunk.
+    samples : int, optional
+        Samples that the ridge is shared by, of a stream all that have been; `rows` by default.
     shuffled : bool
         Whether chunks are all alike (`SampleStore.shuffled`).
     place, begun : Resources, mapping, optional
@@ -205,6 +211,7 @@ def resolve(
         ridge=pipeline.ridge,
         proximal=_proximal(pipeline, network, in_group),
         output_damping=(solver.output_damping or default_output_damping(network)) if kfac else None,
+        weight_decay=_weight_decay(pipeline, network, samples or rows) if kfac else None,
         chunk_rows=chunk_rows,
         group_chunks=groups_of,
         first_window=_first_window(pipeline, network, groups_of, chunk_rows, shuffled),
@@ -289,6 +296,11 @@ def _proximal(pipeline: Pipeline, network: Network, group_rows: int) -> float:
     if given is None:
         return default_input_damping(network, group_rows) if pipeline.uses_kfac else 0.0
     return given
+
+
+def _weight_decay(pipeline: Pipeline, network: Network, samples: int) -> float:
+    given = pipeline.solver.weight_decay
+    return default_weight_decay(network, samples) if given is None else given
 
 
 def _first_window(

@@ -151,6 +151,7 @@ class KFACTraining:
         self.context = context
         pipeline, settings = context.pipeline, context.settings
         assert settings.output_damping is not None
+        assert settings.weight_decay is not None
         assert settings.model_every is not None
         self.groups = groups_of(context.problem.train.store, settings.group_chunks, pipeline.training.seed)
         self.settings = KFACSettings(
@@ -158,6 +159,7 @@ class KFACTraining:
             settings.output_damping,
             pipeline.training.averaging,
             settings.ridge / context.samples_in_all,
+            settings.weight_decay,
             pipeline.solver.penalize_bias,
         )
         assert settings.pieces is not None
@@ -331,7 +333,9 @@ class KFACTraining:
         )
         if kfac_state.steps < TRIED_STEPS and not self.max_staleness:
             coefficients = self._tried(group, sums, direction, coefficients)
-        state.weights = kfac_state.move(state.weights, direction, group.previous_weights, coefficients)
+        state.weights = kfac_state.move(
+            state.weights, direction, group.previous_weights, coefficients, settings.weight_decay
+        )
         self._check()
 
     def _tried(
@@ -342,7 +346,8 @@ class KFACTraining:
         loss = float(sums.totals[1] / sums.totals[0]) + group.ridge
         for share in SHARES:
             shorter: Array = share * coefficients
-            if self._loss(group, moved_by(weights, direction, previous, shorter)) <= loss:
+            moved = moved_by(weights, direction, previous, shorter, self.settings.weight_decay)
+            if self._loss(group, moved) <= loss:
                 break
         return shorter
 

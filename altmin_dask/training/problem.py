@@ -131,7 +131,14 @@ def build_problem(
     log = log if begun is None else _silent
     standard = Deciding(pipeline, network, train, stream, log).standardization(begun)
     found = resolve(
-        pipeline, network, train.rows, train.chunk_rows, shuffled=train.shuffled, place=place, begun=begun
+        pipeline,
+        network,
+        train.rows,
+        train.chunk_rows,
+        samples=None if stream is None else stream.samples(network),
+        shuffled=train.shuffled,
+        place=place,
+        begun=begun,
     )
     return Problem(
         TaskContext(network, target, settings.dtype, _newton_settings(pipeline.solver), labels=labels),

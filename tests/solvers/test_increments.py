@@ -248,6 +248,40 @@ def test_without_a_step_before_only_the_direction_counts():
     assert beta == 0
 
 
+def test_a_step_with_its_decay():
+    _, weights, *_ = problem()
+    random = np.random.default_rng(3)
+    direction, before = (tuple(random.normal(size=w.shape) for w in weights) for _ in range(2))
+    for alpha, decayed in ((0.5, 0.5), (3.0, 1.0), (-2.0, 0.0)):
+        moved = KFACState.start(weights).move(weights, direction, before, np.array([alpha, 0.3]), 0.1)
+        for layer, (found, w, d, old) in enumerate(zip(moved, weights, direction, before, strict=True)):
+            share = 0.1 * decayed * (layer < len(weights) - 1)
+            assert np.allclose(found, (1 - share) * w + alpha * d + 0.3 * (w - old), rtol=1e-12, atol=1e-14)
+
+
+def test_decay_comes_to_rest_where_the_gradient_is_that_of_the_weights_kronecker_norm():
+    """½ δ ⟨W̃, (S̄ + σI) W̃ (Ḡ + ρI)⟩, whose gradient is found by differences."""
+    network, weights, x, y = problem()
+    memory, sums, preconditioner = measured(network, weights, x, y, KFACSettings(0.1, 0.03))
+
+    def norm(layer, w):
+        gram, s = symmetric(memory.input_factors[layer]), symmetric(memory.output_factors[layer])
+        right = gram + preconditioner.rho[layer] * np.eye(len(gram))
+        return 0.05 * np.vdot(w, (s + 0.03 * np.eye(len(s))) @ w @ right)
+
+    for layer, w in enumerate(weights):
+        for place in np.ndindex(w.shape):
+            unit = np.zeros_like(w)
+            unit[place] = 1e-5
+            slope = (norm(layer, w + unit) - norm(layer, w - unit)) / 2e-5
+            sums.negative_gradient[layer][place] = len(x) * slope
+    direction = preconditioner.direction(sums, weights)
+    moved = memory.move(weights, direction, weights, np.array([1.0, 0.0]), 0.1)
+    for found, w in zip(moved[:-1], weights, strict=False):
+        assert np.allclose(found, w, rtol=1e-6, atol=1e-8)
+    assert not np.allclose(moved[-1], weights[-1], rtol=1e-3)
+
+
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
 def test_steps_lower_the_loss(loss):
     network, weights, x, y = problem(loss, rows=200)

@@ -62,7 +62,9 @@ def test_nothing_is_left_open(kind, penalty, schedule):
     missing = {name for name, value in values.items() if value is None}
     allowed = {"standardize"}  # samples have to be looked at
     allowed |= {"loss_at"} if not kind.startswith("recurrent") else set()
-    allowed |= {"mu", "rho", "first_window"} if kfac else {"output_damping", "model_every", "pieces"}
+    allowed |= (
+        {"mu", "rho", "first_window"} if kfac else {"output_damping", "weight_decay", "model_every", "pieces"}
+    )
     allowed |= {"rho"} if penalty == "l2" else set()
     allowed |= {"first_window"} if settings.schedule != "windows" else set()
     assert missing == allowed
@@ -81,6 +83,15 @@ def test_kfac_steps():
     sequences = resolved("recurrent_classifier", 10_000, 300)
     assert (sequences.group_chunks, sequences.model_every, sequences.output_damping) == (4, 8, 0.03)
     assert sequences.loss_at == "last"
+
+
+@pytest.mark.parametrize(("rows", "decay"), [(10_000, 0.15 * math.sqrt(199 / 40_000)), (10, 0.2)])
+def test_weight_decay_goes_by_the_unknowns_for_each_target_number(rows, decay):
+    assert resolved("classifier", rows).weight_decay == pytest.approx(decay)
+    assert resolved("classifier", rows, solver={"weight_decay": 0.0}).weight_decay == 0.0
+    assert resolved("recurrent_classifier", rows).weight_decay == 0.0
+    stream = resolve(pipeline_of("classifier"), NETWORKS["classifier"], 10, 10, samples=rows)
+    assert stream.weight_decay == pytest.approx(decay)
 
 
 def test_a_group_has_rows_of_every_class():

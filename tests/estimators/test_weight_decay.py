@@ -1,0 +1,65 @@
+"""What `solver.weight_decay` does for tables with noise, and that it leaves linear models alone."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss, r2_score
+
+from altmin_dask import AltMinClassifier, AltMinRegressor
+
+ROWS, TEST = 4000, 4000
+
+
+@cache
+def table():
+    """Samples, and a function of them that is no sum of functions of a column each."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(ROWS + TEST, 12))
+    f = np.tanh(x @ random.normal(size=(12, 8))) @ random.normal(size=8) + x[:, 0] * x[:, 1]
+    return x, f / f.std()
+
+
+def without(estimator, **parameters):
+    return estimator((64, 32), random_state=0, settings={"solver.weight_decay": 0.0}, **parameters)
+
+
+def test_probabilities_of_noisy_labels_are_better():
+    x, f = table()
+    chance = 1 / (1 + np.exp(-2 * f))
+    y = (np.random.default_rng(1).random(len(x)) < chance).astype(int)
+    new = slice(ROWS, None)
+    losses = [
+        log_loss(y[new], each.fit(x[:ROWS], y[:ROWS]).predict_proba(x[new]))
+        for each in (AltMinClassifier((64, 32), random_state=0), without(AltMinClassifier))
+    ]
+    best = log_loss(y[new], np.stack([1 - chance, chance], 1)[new])
+    # what is lost beside the true probabilities
+    assert losses[0] - best < 0.75 * (losses[1] - best)
+
+
+def test_noisy_targets_are_fitted_less():
+    x, f = table()
+    y = f + np.random.default_rng(2).normal(size=len(x))
+    new = slice(ROWS, None)
+    scores = [
+        r2_score(f[new], each.fit(x[:ROWS], y[:ROWS]).predict(x[new]))
+        for each in (AltMinRegressor((64, 32), random_state=0), without(AltMinRegressor))
+    ]
+    assert 1 - scores[0] < 0.75 * (1 - scores[1])
+
+
+@pytest.mark.parametrize("estimator", [AltMinClassifier, AltMinRegressor])
+def test_linear_models_do_not_decay(estimator):
+    x, f = table()
+    y = f if estimator is AltMinRegressor else (f > 0).astype(int)
+    fits = [
+        estimator((), random_state=0, max_sweeps=5, settings={"solver.weight_decay": decay}).fit(
+            x[:500], y[:500]
+        )
+        for decay in (0.0, 0.5)
+    ]
+    assert np.array_equal(fits[0].coefs_[0], fits[1].coefs_[0])
+    assert fits[0].intercepts_[0] == pytest.approx(fits[1].intercepts_[0], rel=0, abs=0)
