@@ -128,7 +128,7 @@ def _train(context: RunContext, task_context: TaskContext, layer: int) -> Weight
     tables = {
         "training": pipeline.training.model_copy(update=training),
         "solver": pipeline.solver.model_copy(
-            update={"mu": "auto", "penalty": "l2", "ridge": problem.settings.ridge}
+            update={"mu": "auto", "penalty": "l2", "ridge": problem.settings.ridge, "weight_decay": 0.0}
         ),
     }
     pipeline, store = pipeline.model_copy(update=tables), problem.train.store

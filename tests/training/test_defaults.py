@@ -90,6 +90,7 @@ def test_weight_decay_goes_by_the_unknowns_for_each_target_number(rows, decay):
     assert resolved("classifier", rows).weight_decay == pytest.approx(decay)
     assert resolved("classifier", rows, solver={"weight_decay": 0.0}).weight_decay == 0.0
     assert resolved("recurrent_classifier", rows).weight_decay == 0.0
+    assert resolved("autoencoder", rows).weight_decay == 0.0
     stream = resolve(pipeline_of("classifier"), NETWORKS["classifier"], 10, 10, samples=rows)
     assert stream.weight_decay == pytest.approx(decay)
 
