@@ -129,6 +129,7 @@ PARAMETERS: Mapping[str, str] = MappingProxyType(
         "mu": "solver.mu",
         "ridge": "solver.ridge",
         "proximal": "solver.proximal",
+        "weight_decay": "solver.weight_decay",
         "schedule": "training.schedule",
         "max_sweeps": "training.max_sweeps",
         "n_iter_no_change": "training.n_iter_no_change",

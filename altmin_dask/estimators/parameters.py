@@ -186,6 +186,12 @@ class Parameters:
         "ρ of the steps relative to the mean diagonal of a Gram matrix; None follows from the network and the group.",
         default=None,
     )
+    weight_decay: float | None = parameter(
+        "δ of K-FAC steps: α δ of all weights but the last layer's is taken from them in a step, against noise that is "
+        "fitted. None follows from how many unknowns there are for each target number, and is 0 for auto-encoders and "
+        "sequences.",
+        default=None,
+    )
     schedule: str = parameter(
         f"How sweeps over the chunks go: {choices(TrainingTable, 'schedule')}; "
         "'auto' are K-FAC steps for 'l2', and windows elsewhere.",

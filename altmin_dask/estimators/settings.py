@@ -29,7 +29,7 @@ SHARING = (
 """What to do where workers do not see the folder that a fit takes place in."""
 _log = logging.getLogger("altmin_dask")
 
-_SOLVER = ("penalty", "mu", "ridge", "proximal")
+_SOLVER = ("penalty", "mu", "ridge", "proximal", "weight_decay")
 _TRAINING = ("schedule", "max_sweeps", "n_iter_no_change", "tol", "group_chunks", "max_staleness")
 
 

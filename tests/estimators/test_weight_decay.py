@@ -1,4 +1,4 @@
-"""What `solver.weight_decay` does for tables with noise, and that it leaves linear models alone."""
+"""What `weight_decay` does for tables with noise, and that it leaves linear models alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def table():
 
 
 def without(estimator, **parameters):
-    return estimator((64, 32), random_state=0, settings={"solver.weight_decay": 0.0}, **parameters)
+    return estimator((64, 32), random_state=0, weight_decay=0.0, **parameters)
 
 
 def test_probabilities_of_noisy_labels_are_better():
@@ -56,9 +56,7 @@ def test_linear_models_do_not_decay(estimator):
     x, f = table()
     y = f if estimator is AltMinRegressor else (f > 0).astype(int)
     fits = [
-        estimator((), random_state=0, max_sweeps=5, settings={"solver.weight_decay": decay}).fit(
-            x[:500], y[:500]
-        )
+        estimator((), random_state=0, max_sweeps=5, weight_decay=decay).fit(x[:500], y[:500])
         for decay in (0.0, 0.5)
     ]
     assert np.array_equal(fits[0].coefs_[0], fits[1].coefs_[0])
