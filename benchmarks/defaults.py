@@ -5,7 +5,8 @@ Three sets that need no download: scikit-learn's digits (softmax), breast cancer
 for validation: they end a run and say which model it keeps, and which setting is the best; the test is looked at once,
 by the defaults and by that setting. The grid is ρ a fifth, once and five times the rule's, σ a tenth, once and ten
 times its default, and μ = 10 instead of exact constraints. The best setting by the test itself, of which nobody could
-know, is printed as a bound. The default σ of cross entropies was chosen on digits and breast cancer (LOG 33, 34).
+know, is printed as a bound. The default σ of cross entropies was chosen on MNIST, digits and breast cancer (LOG 33, 34
+and 88).
 
     python benchmarks/defaults.py [--seeds 3]
 """
@@ -31,9 +32,10 @@ from altmin_dask import runs
 from altmin_dask.config import Pipeline
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.source import array_source
-from altmin_dask.networks.defaults import DEFAULTS
-from altmin_dask.networks.losses import get_loss
+from altmin_dask.networks.builders import dense_network
+from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import evaluate_chunk
+from altmin_dask.solvers.kfac import default_input_damping, default_output_damping
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.types import Batch
@@ -48,9 +50,9 @@ SETS = {
 }
 
 
-def grid(unknowns: int, numbers: int, sigma: float) -> dict[str, dict[str, Any]]:
+def grid(network: Network, rows: int) -> dict[str, dict[str, Any]]:
     """Settings by name, the defaults first."""
-    rho = DEFAULTS.proximal_share * unknowns / numbers
+    rho, sigma = default_input_damping(network, rows), default_output_damping(network, rows)
     found: dict[str, dict[str, Any]] = {"defaults": {}}
     for a, b in product((0.2, 1, 5), (0.1, 1, 10)):
         if (a, b) != (1, 1):
@@ -77,9 +79,9 @@ def losses_of(name: str, seed: int, home: Path) -> Iterator[tuple[str, float, fl
     for split, arrays in data.items():
         ingest(array_source(*prepared(*arrays)), home / f"{split}.zarr")
     outputs = int(y.max()) + 1 if kind == "classifier" else 1
-    sigma = get_loss("cross_entropy" if kind == "classifier" else "squared").output_damping
-    unknowns = 100 * (x.shape[1] + 1) + outputs * 101
-    for number, (setting, solver) in enumerate(grid(unknowns, len(train_x) * outputs, sigma).items()):
+    loss = "cross_entropy" if kind == "classifier" else "squared"
+    network = dense_network([x.shape[1], 100, outputs], "relu", loss)
+    for number, (setting, solver) in enumerate(grid(network, len(train_x)).items()):
         pipeline = Pipeline.model_validate(
             {
                 "data": {split: str(home / f"{split}.zarr") for split in data},

@@ -15,10 +15,10 @@ class Defaults:
         μ of the layers that ask for these defaults, and of a network's others, where z persists.
     dual_rho : float or None
         ρ that L1 and multipliers begin with; None for that of the loss.
-    proximal_share : float
-        ρ of K-FAC steps relative to a mean diagonal, for one unknown per target number.
+    proximal_share : float or None
+        ρ of K-FAC steps relative to a mean diagonal, for one unknown per target number; None for that of the loss.
     output_damping : float or None
-        σ of K-FAC steps; None for that of the loss.
+        σ of K-FAC steps; None for that of the loss, or less.
     decay_share : float
         δ of K-FAC steps for one unknown per target number.
     group_rows : int
@@ -30,7 +30,7 @@ class Defaults:
     mu: float = 0.03  # DESIGN section 5: the smaller, the faster, until relaxed and nested loss part
     mu_elsewhere: float = 0.03
     dual_rho: float | None = None
-    proximal_share: float = 0.1  # row 24
+    proximal_share: float | None = None
     output_damping: float | None = None
     decay_share: float = 0.15  # row 87
     group_rows: int = 2000

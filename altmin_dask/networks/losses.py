@@ -120,6 +120,10 @@ class Loss(Protocol):
         """σ of K-FAC steps in units of its curvature, unless told otherwise."""
 
     @property
+    def proximal_share(self) -> float:
+        """ρ of K-FAC steps relative to a mean diagonal, for one unknown per target number, unless told otherwise."""
+
+    @property
     def dual_rho(self) -> float:
         """ρ that L1 and multipliers begin with, unless told otherwise: too little against its curvature diverges."""
 
@@ -164,6 +168,7 @@ class Squared:
     name: str = "squared"
     unit: str = "½ Σ (output − target)²"
     output_damping: float = 0.03
+    proximal_share: float = 0.1  # row 24
     elementwise: bool = True
 
     @property
@@ -220,6 +225,7 @@ class BinaryCrossEntropy:
     output_activation: str = "sigmoid"
     target: str = "real"
     output_damping: float = 0.003  # its curvature fades as samples are fitted
+    proximal_share: float = 0.1
     dual_rho: float = 0.03
     elementwise: bool = True
 
@@ -261,7 +267,8 @@ class CrossEntropy:
     unit: str = "cross-entropy in nats"
     output_activation: str = "softmax"
     target: str = "labels"
-    output_damping: float = 0.003
+    output_damping: float = 0.0005  # row 88, as is the share
+    proximal_share: float = 0.2
     dual_rho: float = 0.03
     elementwise: bool = False
 

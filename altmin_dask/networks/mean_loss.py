@@ -73,6 +73,11 @@ class MeanLoss:
         return self.base.output_damping
 
     @property
+    def proximal_share(self) -> float:
+        """As of ℓ."""
+        return self.base.proximal_share
+
+    @property
     def dual_rho(self) -> float:
         """As of ℓ."""
         return self.base.dual_rho

@@ -29,8 +29,9 @@ samples say little about; a decay is not, and comes to rest where the gradient i
 ½ δ ⟨W̃_i, S̄_i W̃_i Ḡ_i⟩: what samples say much about is held as well, in the metric of the Gauss–Newton matrix. The last
 layer is left out, so that a linear model is that of its loss and ridge.
 
-ρ_i relative to Ḡ_i's mean diagonal is, unless given, a tenth of the unknowns for each target number of a group: the
-fewer numbers determine a weight, the more of what a group says about it is noise.
+ρ_i relative to Ḡ_i's mean diagonal is, unless given, a tenth of the unknowns for each target number of a group (of
+labels a fifth): the fewer numbers determine a weight, the more of what a group says about it is noise. σ is less than
+the loss's own for the same reason where numbers are many.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ CURVATURE_DECAY = 0.8
 AVERAGED_PART = 8
 """At first the mean of the weights reaches back over an eighth of the steps; with a long memory the first seconds are
 lost (row 4)."""
+FULLY_DAMPED = 1.2
+"""Unknowns for each target number of a group from which on σ is all that the loss says (row 88)."""
 MOST_DECAY = 0.2
 """δ by default, at most: beyond it even the smallest tables learn slowly (row 87)."""
 LOSS_SHARE = 0.1
@@ -97,22 +100,28 @@ class KFACSettings:
 
 
 def default_input_damping(network: Network, rows: int) -> float:
-    """A share of the unknowns per target number of a group of `rows` samples."""
-    unknowns = sum(d * k for d, k in network.shapes)
-    return network.defaults.proximal_share * unknowns / (rows * network.widths[-1])
+    """A share of the unknowns per target number of a group of `rows` samples, by the layers or the loss."""
+    given = network.defaults.proximal_share
+    share = network.loss.proximal_share if given is None else given
+    return share * unknowns_per_number(network, rows)
 
 
 def default_weight_decay(network: Network, samples: int) -> float:
     """δ: it grows with the root of the unknowns per target number of all `samples`."""
-    unknowns = sum(d * k for d, k in network.shapes)
-    per_number = unknowns / (samples * network.widths[-1])
-    return min(network.defaults.decay_share * math.sqrt(per_number), MOST_DECAY)
+    return min(network.defaults.decay_share * math.sqrt(unknowns_per_number(network, samples)), MOST_DECAY)
 
 
-def default_output_damping(network: Network) -> float:
-    """σ, by the layers or the loss."""
+def default_output_damping(network: Network, rows: int) -> float:
+    """σ, by the layers, or the loss: less where each weight is told by many numbers of a group of `rows` samples."""
     given = network.defaults.output_damping
-    return network.loss.output_damping if given is None else given
+    if given is not None:
+        return given
+    return network.loss.output_damping * min(1.0, unknowns_per_number(network, rows) / FULLY_DAMPED)
+
+
+def unknowns_per_number(network: Network, samples: int) -> float:
+    """How many weights there are for each target number of so many samples."""
+    return sum(d * k for d, k in network.shapes) / (samples * network.widths[-1])
 
 
 def curvature_due(step: int) -> bool:

@@ -210,7 +210,7 @@ def resolve(
         rho=_initial_rho(pipeline, network, mu),
         ridge=pipeline.ridge,
         proximal=_proximal(pipeline, network, in_group),
-        output_damping=(solver.output_damping or default_output_damping(network)) if kfac else None,
+        output_damping=_output_damping(pipeline, network, in_group) if kfac else None,
         weight_decay=_weight_decay(pipeline, network, samples or rows) if kfac else None,
         chunk_rows=chunk_rows,
         group_chunks=groups_of,
@@ -296,6 +296,10 @@ def _proximal(pipeline: Pipeline, network: Network, group_rows: int) -> float:
     if given is None:
         return default_input_damping(network, group_rows) if pipeline.uses_kfac else 0.0
     return given
+
+
+def _output_damping(pipeline: Pipeline, network: Network, group_rows: int) -> float:
+    return pipeline.solver.output_damping or default_output_damping(network, group_rows)
 
 
 def _weight_decay(pipeline: Pipeline, network: Network, samples: int) -> float:

@@ -76,9 +76,11 @@ def test_kfac_steps():
     assert settings.group_chunks == math.ceil(2000 / 300)
     assert settings.model_every == 2100 // 300
     assert settings.max_sweeps == math.ceil(300 / math.ceil(34 / 7))
-    assert settings.proximal == pytest.approx(0.1 * (8 * 13 + 7 * 9 + 4 * 8) / (2100 * 4))
+    assert settings.proximal == pytest.approx(0.2 * 199 / (2100 * 4))
+    assert settings.output_damping == pytest.approx(0.0005 * 199 / (2100 * 4) / 1.2)
     assert settings.activation == ("relu", "relu")
     small = resolved("classifier", 300, 100)
+    assert resolved("classifier", 30, 100).output_damping == 0.0005  # 1.7 unknowns for each number
     assert (small.group_chunks, small.model_every, small.max_sweeps) == (20, 1, 300)
     sequences = resolved("recurrent_classifier", 10_000, 300)
     assert (sequences.group_chunks, sequences.model_every, sequences.output_damping) == (4, 8, 0.03)
