@@ -302,7 +302,7 @@ def dashboard(
 def main() -> None:
     """Run the command line: whatever goes wrong ends in one sentence and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half-written goes then, too
-    warnings.showwarning = _warn
+    warnings.showwarning = partial(_warn, set())
     logging.getLogger("distributed.client").addFilter(_is_critical)
     try:
         app(prog_name="altmin")
@@ -341,6 +341,7 @@ def _is_critical(record: logging.LogRecord) -> bool:
 
 
 def _warn(
+    said: set[str],
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -348,8 +349,11 @@ def _warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Show our own warnings as a sentence, those of libraries as Python does."""
+    """Show our own warnings as a sentence, once in a command, those of libraries as Python does."""
     if issubclass(category, AltMinWarning):
+        if str(message) in said:
+            return
+        said.add(str(message))
         typer.echo(f"altmin: warning: {message}", err=True)
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))

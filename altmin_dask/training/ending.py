@@ -93,7 +93,7 @@ def next_step(ending: Ending, records: Sequence[Record], kept: int, samples: int
     if overfits(records[kept], records[-1], samples):
         return (
             "The validation loss has risen while the training loss fell, which is over-fitting: try a larger "
-            "solver.ridge, fewer units or more samples."
+            "solver.ridge or solver.weight_decay, fewer units or more samples."
         )
     limit = ending.reason
     if kept == 0 and len(records) > 1:

@@ -96,6 +96,15 @@ def test_columns_are_left_out_of_training_and_predictions(altmin):
     np.testing.assert_array_equal(pd.read_csv("k.csv")["id"], MIXED)
 
 
+def test_init_tells_once(altmin):
+    FRAME.assign(id=MIXED).to_csv("t.csv", index=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", AltMinWarning)
+        done = altmin("init", "classifier", "p.toml", "--data", "t.csv")
+    assert done.code == 0
+    assert done.err.count("altmin: warning: ") == done.err.count("has another number in each row") == 1
+
+
 def test_init_writes_it(altmin):
     FRAME.assign(id=MIXED).to_csv("t.csv", index=False)
     assert altmin("init", "classifier", "p.toml", "--data", "t.csv", "--drop", "id", "--drop", "a").code == 0
