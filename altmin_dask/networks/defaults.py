@@ -18,7 +18,7 @@ class Defaults:
     proximal_share : float or None
         ρ of K-FAC steps relative to a mean diagonal, for one unknown per target number; None for that of the loss.
     output_damping : float or None
-        σ of K-FAC steps; None for that of the loss, or less.
+        σ of K-FAC steps; None for that of the loss.
     decay_share : float
         δ of K-FAC steps for one unknown per target number.
     group_rows : int

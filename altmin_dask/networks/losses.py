@@ -267,8 +267,8 @@ class CrossEntropy:
     unit: str = "cross-entropy in nats"
     output_activation: str = "softmax"
     target: str = "labels"
-    output_damping: float = 0.0005  # row 88, as is the share
-    proximal_share: float = 0.2
+    output_damping: float = 0.003
+    proximal_share: float = 0.2  # row 88
     dual_rho: float = 0.03
     elementwise: bool = False
 

@@ -30,8 +30,7 @@ samples say little about; a decay is not, and comes to rest where the gradient i
 layer is left out, so that a linear model is that of its loss and ridge.
 
 ρ_i relative to Ḡ_i's mean diagonal is, unless given, a tenth of the unknowns for each target number of a group (of
-labels a fifth): the fewer numbers determine a weight, the more of what a group says about it is noise. σ is less than
-the loss's own for the same reason where numbers are many.
+labels a fifth): the fewer numbers determine a weight, the more of what a group says about it is noise.
 """
 
 from __future__ import annotations
@@ -55,8 +54,6 @@ CURVATURE_DECAY = 0.8
 AVERAGED_PART = 8
 """At first the mean of the weights reaches back over an eighth of the steps; with a long memory the first seconds are
 lost (row 4)."""
-FULLY_DAMPED = 1.2
-"""Unknowns for each target number of a group from which on σ is all that the loss says (row 88)."""
 MOST_DECAY = 0.2
 """δ by default, at most: beyond it even the smallest tables learn slowly (row 87)."""
 LOSS_SHARE = 0.1
@@ -111,12 +108,10 @@ def default_weight_decay(network: Network, samples: int) -> float:
     return min(network.defaults.decay_share * math.sqrt(unknowns_per_number(network, samples)), MOST_DECAY)
 
 
-def default_output_damping(network: Network, rows: int) -> float:
-    """σ, by the layers, or the loss: less where each weight is told by many numbers of a group of `rows` samples."""
+def default_output_damping(network: Network) -> float:
+    """σ, by the layers or the loss."""
     given = network.defaults.output_damping
-    if given is not None:
-        return given
-    return network.loss.output_damping * min(1.0, unknowns_per_number(network, rows) / FULLY_DAMPED)
+    return network.loss.output_damping if given is None else given
 
 
 def unknowns_per_number(network: Network, samples: int) -> float:

@@ -17,7 +17,12 @@ from altmin_dask.config import MuSchedule, Pipeline
 from altmin_dask.execution.pieces import pieces_of
 from altmin_dask.execution.resources import Resources
 from altmin_dask.networks.network import Network
-from altmin_dask.solvers.kfac import default_input_damping, default_output_damping, default_weight_decay
+from altmin_dask.solvers.kfac import (
+    default_input_damping,
+    default_output_damping,
+    default_weight_decay,
+    unknowns_per_number,
+)
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric, mu_at
 from altmin_dask.training.grouping import SPREAD
@@ -44,6 +49,11 @@ ROWS_PER_CLASS = 2
 is taken back by the next group (row 67)."""
 EVALUATED_ALONE, EVALUATED_BESIDE = 10_000, 2_500
 """Training rows of a record, about: where they decide when training stops, and where validation samples do."""
+FULL_OF_INPUTS, LEAST_OF_INPUTS = 1.2, 0.1
+"""Unknowns for each number of a group from which on σ of an auto-encoder by squared error is all that the loss says,
+and its least share (row 88 of benchmarks/LOG.md)."""
+FULL_OF_LABELS, LEAST_OF_LABELS = 0.2, 1 / 6
+"""Unknowns for each number of a group up to which σ of a classifier is all that the loss says, and its least share."""
 MODEL_ROWS = 8192
 """The model along a K-FAC step is measured on so many samples of a group at most: its noise is small then (row 43)."""
 
@@ -299,7 +309,16 @@ def _proximal(pipeline: Pipeline, network: Network, group_rows: int) -> float:
 
 
 def _output_damping(pipeline: Pipeline, network: Network, group_rows: int) -> float:
-    return pipeline.solver.output_damping or default_output_damping(network, group_rows)
+    """What the loss says, or a share of it, by how many unknowns there are for each number of a group (row 88)."""
+    if given := pipeline.solver.output_damping:
+        return given
+    sigma, share = default_output_damping(network), 1.0
+    each = unknowns_per_number(network, group_rows)
+    if network.defaults.output_damping is None and network.loss.name == "cross_entropy":
+        share = max(LEAST_OF_LABELS, FULL_OF_LABELS / each)  # a large ρ holds steps as well
+    elif pipeline.network.target == "inputs" and network.loss.name == "squared":
+        share = max(LEAST_OF_INPUTS, each / FULL_OF_INPUTS)
+    return sigma * min(share, 1.0)
 
 
 def _weight_decay(pipeline: Pipeline, network: Network, samples: int) -> float:

@@ -77,10 +77,9 @@ def test_kfac_steps():
     assert settings.model_every == 2100 // 300
     assert settings.max_sweeps == math.ceil(300 / math.ceil(34 / 7))
     assert settings.proximal == pytest.approx(0.2 * 199 / (2100 * 4))
-    assert settings.output_damping == pytest.approx(0.0005 * 199 / (2100 * 4) / 1.2)
+    assert settings.output_damping == 0.003
     assert settings.activation == ("relu", "relu")
     small = resolved("classifier", 300, 100)
-    assert resolved("classifier", 30, 100).output_damping == 0.0005  # 1.7 unknowns for each number
     assert (small.group_chunks, small.model_every, small.max_sweeps) == (20, 1, 300)
     sequences = resolved("recurrent_classifier", 10_000, 300)
     assert (sequences.group_chunks, sequences.model_every, sequences.output_damping) == (4, 8, 0.03)
@@ -95,6 +94,23 @@ def test_weight_decay_goes_by_the_unknowns_for_each_target_number(rows, decay):
     assert resolved("autoencoder", rows).weight_decay == 0.0
     stream = resolve(pipeline_of("classifier"), NETWORKS["classifier"], 10, 10, samples=rows)
     assert stream.weight_decay == pytest.approx(decay)
+
+
+@pytest.mark.parametrize(("rows", "share"), [(10, 1 / 6), (100, 0.2 / (199 / 400)), (1000, 1.0)])
+def test_output_damping_of_labels_is_less_where_numbers_are_few(rows, share):
+    settings = resolve(pipeline_of("classifier"), NETWORKS["classifier"], rows, 2000)
+    assert settings.output_damping == pytest.approx(0.003 * share)
+
+
+def test_output_damping_of_auto_encoders_is_less_where_numbers_are_many():
+    unknowns, inputs = 5 * 12 + 11 * 6, 11
+    for rows, share in ((2, 1.0), (40, unknowns / (40 * inputs) / 1.2), (2000, 0.1)):
+        network = dense_network([inputs, 5, inputs], "relu", "squared")
+        settings = resolve(pipeline_of("autoencoder"), network, rows, 2000)
+        assert settings.output_damping == pytest.approx(0.03 * share)
+        assert resolve(pipeline_of("regressor"), network, rows, 2000).output_damping == 0.03
+    given = resolve(pipeline_of("autoencoder", solver={"output_damping": 0.5}), network, 2000, 2000)
+    assert given.output_damping == 0.5
 
 
 def test_a_group_has_rows_of_every_class():
