@@ -70,7 +70,7 @@ class SolverTable(Table):
     output_damping: Positive | None = None
     """σ of K-FAC steps, in units of the loss's curvature; by default 0.03 for squared error and recurrent networks,
     and 0.003 for the cross entropies of chains. With n unknowns for each target number of a group, classes have 0.2 / n
-    of it (down to a sixth), and auto-encoders by squared error n / 1.2 (down to a tenth)."""
+    of it (down to a sixth), and auto-encoders of one hidden layer by squared error a third."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     """δ of K-FAC steps: α δ of all weights but the last layer's is taken from them in a step, whatever their curvature,
     which the ridge goes by. It is held against noise that is fitted: less of it is learnt, and accuracies, scores and

@@ -49,9 +49,8 @@ ROWS_PER_CLASS = 2
 is taken back by the next group (row 67)."""
 EVALUATED_ALONE, EVALUATED_BESIDE = 10_000, 2_500
 """Training rows of a record, about: where they decide when training stops, and where validation samples do."""
-FULL_OF_INPUTS, LEAST_OF_INPUTS = 1.2, 0.1
-"""Unknowns for each number of a group from which on σ of an auto-encoder by squared error is all that the loss says,
-and its least share (row 88 of benchmarks/LOG.md)."""
+SHALLOW_OF_INPUTS = 1 / 3
+"""Share of the loss's σ that auto-encoders of one hidden layer have by squared error (row 88 of benchmarks/LOG.md)."""
 FULL_OF_LABELS, LEAST_OF_LABELS = 0.2, 1 / 6
 """Unknowns for each number of a group up to which σ of a classifier is all that the loss says, and its least share."""
 MODEL_ROWS = 8192
@@ -309,7 +308,7 @@ def _proximal(pipeline: Pipeline, network: Network, group_rows: int) -> float:
 
 
 def _output_damping(pipeline: Pipeline, network: Network, group_rows: int) -> float:
-    """What the loss says, or a share of it, by how many unknowns there are for each number of a group (row 88)."""
+    """What the loss says, or a share of it (row 88)."""
     if given := pipeline.solver.output_damping:
         return given
     sigma, share = default_output_damping(network), 1.0
@@ -317,7 +316,7 @@ def _output_damping(pipeline: Pipeline, network: Network, group_rows: int) -> fl
     if network.defaults.output_damping is None and network.loss.name == "cross_entropy":
         share = max(LEAST_OF_LABELS, FULL_OF_LABELS / each)  # a large ρ holds steps as well
     elif pipeline.network.target == "inputs" and network.loss.name == "squared":
-        share = max(LEAST_OF_INPUTS, each / FULL_OF_INPUTS)
+        share = SHALLOW_OF_INPUTS if len(network.shapes) <= 2 else 1.0
     return sigma * min(share, 1.0)
 
 

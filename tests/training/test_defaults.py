@@ -102,15 +102,13 @@ def test_output_damping_of_labels_is_less_where_numbers_are_few(rows, share):
     assert settings.output_damping == pytest.approx(0.003 * share)
 
 
-def test_output_damping_of_auto_encoders_is_less_where_numbers_are_many():
-    unknowns, inputs = 5 * 12 + 11 * 6, 11
-    for rows, share in ((2, 1.0), (40, unknowns / (40 * inputs) / 1.2), (2000, 0.1)):
-        network = dense_network([inputs, 5, inputs], "relu", "squared")
-        settings = resolve(pipeline_of("autoencoder"), network, rows, 2000)
-        assert settings.output_damping == pytest.approx(0.03 * share)
-        assert resolve(pipeline_of("regressor"), network, rows, 2000).output_damping == 0.03
-    given = resolve(pipeline_of("autoencoder", solver={"output_damping": 0.5}), network, 2000, 2000)
-    assert given.output_damping == 0.5
+def test_output_damping_of_auto_encoders_of_one_hidden_layer_is_less():
+    for sizes, sigma in (([9, 5, 9], 0.01), ([9, 6, 3, 9], 0.03)):
+        network = dense_network(sizes, "relu", "squared")
+        assert resolve(pipeline_of("autoencoder"), network, 500, 100).output_damping == pytest.approx(sigma)
+        assert resolve(pipeline_of("regressor"), network, 500, 100).output_damping == 0.03
+        given = pipeline_of("autoencoder", solver={"output_damping": 0.5})
+        assert resolve(given, network, 500, 100).output_damping == 0.5
 
 
 def test_a_group_has_rows_of_every_class():
