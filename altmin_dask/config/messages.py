@@ -20,7 +20,6 @@ NOTHING = ("none", "null")
 """Words for no value behind ``--set``, as TOML has none; in quotes they are text."""
 ELSEWHERE = {
     "alpha": "solver.ridge",
-    "weight_decay": "solver.ridge",
     "l2": "solver.ridge",
     "epochs": "training.max_sweeps",
     "max_epochs": "training.max_sweeps",

@@ -69,7 +69,7 @@ class SolverTable(Table):
     each target number of a group, a fifth for classes and recurrent networks."""
     output_damping: Positive | None = None
     """σ of K-FAC steps, in units of the loss's curvature; by default 0.03 for squared error and recurrent networks,
-    and 0.003 for the cross entropies of chains. With n unknowns for each target number of a group, classes have 0.2 / n
+    and 0.003 for the cross entropies of chains. With n unknowns for each target number of a group, classes have 1.5 / n
     of it (down to a sixth), and auto-encoders of one hidden layer by squared error a third."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     """δ of K-FAC steps: α δ of all weights but the last layer's is taken from them in a step, whatever their curvature,

@@ -51,7 +51,7 @@ EVALUATED_ALONE, EVALUATED_BESIDE = 10_000, 2_500
 """Training rows of a record, about: where they decide when training stops, and where validation samples do."""
 SHALLOW_OF_INPUTS = 1 / 3
 """Share of the loss's σ that auto-encoders of one hidden layer have by squared error (row 88 of benchmarks/LOG.md)."""
-FULL_OF_LABELS, LEAST_OF_LABELS = 0.2, 1 / 6
+FULL_OF_LABELS, LEAST_OF_LABELS = 1.5, 1 / 6
 """Unknowns for each number of a group up to which σ of a classifier is all that the loss says, and its least share."""
 MODEL_ROWS = 8192
 """The model along a K-FAC step is measured on so many samples of a group at most: its noise is small then (row 43)."""
@@ -180,14 +180,10 @@ def resolve(
 
     Parameters
     ----------
-    pipeline : Pipeline
-        What was asked for.
-    network : Network
-        That fits the data.
-    rows, chunk_rows : int
-        Samples for training, and those in a chunk.
-    samples : int, optional
-        Samples that the ridge is shared by, of a stream all that have been; `rows` by default.
+    pipeline, network : Pipeline, Network
+        What was asked for, and what fits the data.
+    rows, chunk_rows, samples : int
+        Samples for training, in a chunk, and that the ridge is shared by (of a stream all; otherwise `rows`).
     shuffled : bool
         Whether chunks are all alike (`SampleStore.shuffled`).
     place, begun : Resources, mapping, optional
@@ -202,11 +198,10 @@ def resolve(
     >>> settings.schedule, settings.mu, settings.group_chunks, settings.max_sweeps
     ('kfac', None, 2, 300)
     """
-    solver, kfac = pipeline.solver, pipeline.uses_kfac
+    kfac = pipeline.uses_kfac
     groups_of = (begun or {}).get("group_chunks") or group_chunks(pipeline, network, rows, chunk_rows, place)
     in_group = min(groups_of * chunk_rows, rows)
-    groups = math.ceil(math.ceil(rows / chunk_rows) / groups_of)
-    mu = None if not pipeline.keeps_z and solver.mu == "auto" else finite_mu(pipeline, network)
+    mu = None if not pipeline.keeps_z and pipeline.solver.mu == "auto" else finite_mu(pipeline, network)
     return Settings(
         schedule=pipeline.schedule,
         initialization=pipeline.network.start,
@@ -219,14 +214,14 @@ def resolve(
         rho=_initial_rho(pipeline, network, mu),
         ridge=pipeline.ridge,
         proximal=_proximal(pipeline, network, in_group),
-        output_damping=_output_damping(pipeline, network, in_group) if kfac else None,
-        weight_decay=_weight_decay(pipeline, network, samples or rows) if kfac else None,
+        output_damping=_output_damping(pipeline, network, in_group),
+        weight_decay=_weight_decay(pipeline, network, samples or rows),
         chunk_rows=chunk_rows,
         group_chunks=groups_of,
         first_window=_first_window(pipeline, network, groups_of, chunk_rows, shuffled),
         pieces=pieces_of(min(chunk_rows, rows), piece_rows(network)) if kfac else None,
         model_every=model_every(in_group, network) if kfac else None,
-        max_sweeps=_max_sweeps(pipeline, groups),
+        max_sweeps=_max_sweeps(pipeline, math.ceil(math.ceil(rows / chunk_rows) / groups_of)),
         evaluation_rows=pipeline.training.evaluation_rows or _evaluation_rows(pipeline),
     )
 
@@ -307,8 +302,10 @@ def _proximal(pipeline: Pipeline, network: Network, group_rows: int) -> float:
     return given
 
 
-def _output_damping(pipeline: Pipeline, network: Network, group_rows: int) -> float:
-    """What the loss says, or a share of it (row 88)."""
+def _output_damping(pipeline: Pipeline, network: Network, group_rows: int) -> float | None:
+    """What the loss says, or a share of it (row 88); None where z persists."""
+    if not pipeline.uses_kfac:
+        return None
     if given := pipeline.solver.output_damping:
         return given
     sigma, share = default_output_damping(network), 1.0
@@ -320,9 +317,10 @@ def _output_damping(pipeline: Pipeline, network: Network, group_rows: int) -> fl
     return sigma * min(share, 1.0)
 
 
-def _weight_decay(pipeline: Pipeline, network: Network, samples: int) -> float:
-    given = pipeline.solver.weight_decay
-    if given is not None:
+def _weight_decay(pipeline: Pipeline, network: Network, samples: int) -> float | None:
+    """None where z persists."""
+    given = pipeline.solver.weight_decay if pipeline.uses_kfac else None
+    if given is not None or not pipeline.uses_kfac:
         return given
     # what is its own target has no noise that could be fitted (row 87)
     return 0.0 if pipeline.network.target == "inputs" else default_weight_decay(network, samples)

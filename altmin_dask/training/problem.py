@@ -130,7 +130,27 @@ def build_problem(
     _check_fits(pipeline, network, train, validation)
     log = log if begun is None else _silent
     standard = Deciding(pipeline, network, train, stream, log).standardization(begun)
-    found = resolve(
+    found = _resolved(pipeline, network, train, stream, place, begun)
+    return Problem(
+        TaskContext(network, target, settings.dtype, _newton_settings(pipeline.solver), labels=labels),
+        Samples(train, target, standard),
+        None if validation is None else Samples(validation, target),
+        train.scale,
+        known,
+        replace(found, standardize=standard.name),
+    )
+
+
+def _resolved(
+    pipeline: Pipeline,
+    network: Network,
+    train: SampleStore,
+    stream: Stream | None,
+    place: Resources | None,
+    begun: Mapping[str, Any] | None,
+) -> Settings:
+    """What the samples leave of settings that were left open."""
+    return resolve(
         pipeline,
         network,
         train.rows,
@@ -139,14 +159,6 @@ def build_problem(
         shuffled=train.shuffled,
         place=place,
         begun=begun,
-    )
-    return Problem(
-        TaskContext(network, target, settings.dtype, _newton_settings(pipeline.solver), labels=labels),
-        Samples(train, target, standard),
-        None if validation is None else Samples(validation, target),
-        train.scale,
-        known,
-        replace(found, standardize=standard.name),
     )
 
 
