@@ -53,8 +53,8 @@ class SampleStore:
     attributes : dict
         What `ingest` recorded: version, source, scale, sample_shape, summary, complete; ``shuffled``, by which seed, or
         None; ``rounded``, the names of arrays of float32 whose source had more digits; ``fine``, of those of float64
-        that float32 would tell badly apart; ``on_the_way``, if it was made of what somebody named, in a folder that may
-        soon be gone. Empty for a store that another program wrote.
+        that float32 would tell badly apart; ``mean_weight``, by which weights were divided; ``on_the_way``, if it was
+        made of what somebody named, in a folder that may soon be gone. Empty for a store that another program wrote.
 
     Examples
     --------
@@ -161,6 +161,11 @@ class SampleStore:
     def scale(self) -> float:
         """What raw samples were divided by before they were stored."""
         return float(self.attributes.get("scale", 1.0))
+
+    @property
+    def mean_weight(self) -> float:
+        """What weights of samples were divided by before they were stored: so many samples does one count as."""
+        return float(self.attributes.get("mean_weight", 1.0))
 
     @property
     def rounded(self) -> tuple[str, ...]:

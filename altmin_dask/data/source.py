@@ -70,6 +70,8 @@ class Source:
         What is held while blocks are read, beside the blocks: of a table, its parts.
     where : callable or None
         ``where(rows)`` says where rows are, counted from 0, for who looks at what is read: on which lines of a file.
+    mean_weight : float
+        What the weights have been divided by, so that their mean is 1.
 
     Raises
     ------
@@ -89,6 +91,7 @@ class Source:
     stored: bool = False
     reading_bytes: int = 0
     where: Callable[[Sequence[int]], str] | None = None
+    mean_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if len(self.x.shape) < 2:

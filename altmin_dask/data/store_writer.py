@@ -67,6 +67,7 @@ def write_store(
         "sample_shape": list(source.x_shape),
         "shuffled": form.seed,
         **({"on_the_way": True} if form.on_the_way else {}),
+        **({} if source.mean_weight == 1 else {"mean_weight": source.mean_weight}),
         "complete": False,
     }
     if preparation is not None:

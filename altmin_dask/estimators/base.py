@@ -55,7 +55,6 @@ from altmin_dask.estimators.settings import (
     SHARING,
     chunk_rows_of,
     dtype_of,
-    for_mean_weight,
     pipeline_of,
     place_of,
     share_held_out,
@@ -216,7 +215,6 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
                 **self._network(),
             }
             pipeline = pipeline_of(self, network, train, validation, seed=seed, partial=partial)
-            pipeline = for_mean_weight(pipeline, self.__dict__.pop("_mean_weight"))
             run = RunFolder(Path(home) / "run")
             learnt = functools.partial(self._learnt, run)
             initial = self.model_.weights if begun or (self.warm_start and hasattr(self, "model_")) else None
@@ -310,7 +308,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
             source = joined(self._recent if begun else None, source)
             self._given_weights = None if source.weights is None else everything(source.weights)
         classes = getattr(self, "classes_", None)
-        source, self._mean_weight = weighted(source, getattr(self, "class_weight", None), classes)
+        source = weighted(source, getattr(self, "class_weight", None), classes)
         if given is not None and not held_out and self.chunk_rows is None and source is raw:
             return given, None
         source = replace(source, preparation=None)

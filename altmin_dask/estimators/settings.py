@@ -102,14 +102,6 @@ def _more(settings: Any) -> list[tuple[str, Any]]:
     raise ConfigError(f"settings = {settings!r}: give a dict of settings by their names, or None")
 
 
-def for_mean_weight(pipeline: Pipeline, mean: float) -> Pipeline:
-    """The settings for samples whose weights have been divided by their mean: the ridge is, too."""
-    if mean == 1:
-        return pipeline
-    solver = pipeline.solver.model_copy(update={"ridge": pipeline.ridge / mean})
-    return pipeline.model_copy(update={"solver": solver})
-
-
 def _workers(parameters: Parameters, train: SampleStore) -> int | None:
     """Threads of this process: one will do for one chunk."""
     return 1 if parameters.workers is None and train.n_chunks == 1 else parameters.workers

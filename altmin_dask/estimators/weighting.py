@@ -16,8 +16,8 @@ from altmin_dask.types import Array
 _BLOCK = 1 << 16
 
 
-def weighted(source: Source, class_weight: Any = None, classes: Array | None = None) -> tuple[Source, float]:
-    """Samples with their weights divided by the mean, and that mean, which the ridge is to be divided by, too.
+def weighted(source: Source, class_weight: Any = None, classes: Array | None = None) -> Source:
+    """Samples with their weights divided by the mean, which is kept beside them.
 
     So Σ w ℓ + λ‖W‖² is what is minimised, a row of weight 2 counting as two rows, and curvature and its damping have
     the size that they have without weights.
@@ -39,7 +39,7 @@ def weighted(source: Source, class_weight: Any = None, classes: Array | None = N
         If `class_weight` cannot be used.
     """
     if source.weights is None and class_weight is None:
-        return source, 1.0
+        return source
     labels = source.y if class_weight is not None else None
     count = 1 if labels is None or classes is None else len(classes)
     sums = np.zeros(count)
@@ -59,7 +59,7 @@ def weighted(source: Source, class_weight: Any = None, classes: Array | None = N
         return (factors[y] * w / mean for y, w in pairs)
 
     reader = RowReader("sample_weight", (source.rows,), np.dtype(np.float64), blocks)
-    return replace(source, weights=reader), mean
+    return replace(source, weights=reader, mean_weight=mean)
 
 
 def _pairs(

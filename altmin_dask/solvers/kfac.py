@@ -103,7 +103,7 @@ def default_input_damping(network: Network, rows: int) -> float:
     return share * unknowns_per_number(network, rows)
 
 
-def default_weight_decay(network: Network, samples: int) -> float:
+def default_weight_decay(network: Network, samples: float) -> float:
     """δ: it grows with the root of the unknowns per target number of all `samples`."""
     return min(network.defaults.decay_share * math.sqrt(unknowns_per_number(network, samples)), MOST_DECAY)
 
@@ -114,7 +114,7 @@ def default_output_damping(network: Network) -> float:
     return network.loss.output_damping if given is None else given
 
 
-def unknowns_per_number(network: Network, samples: int) -> float:
+def unknowns_per_number(network: Network, samples: float) -> float:
     """How many weights there are for each target number of so many samples."""
     return sum(d * k for d, k in network.shapes) / (samples * network.widths[-1])
 

@@ -33,7 +33,7 @@ from altmin_dask.storage.weights import WeightStore
 from altmin_dask.training.checkpoint import AlgorithmState, Checkpoint
 from altmin_dask.training.grouping import RowGroup, evaluated
 from altmin_dask.training.measuring import Measuring
-from altmin_dask.training.problem import Problem
+from altmin_dask.training.problem import Problem, samples_in_all
 from altmin_dask.training.progress import Usage
 from altmin_dask.types import Array
 
@@ -125,9 +125,9 @@ class RunContext:
         return Measuring.of(kind, self.network, store, problem.scale, problem.preparation)
 
     @property
-    def samples_in_all(self) -> int:
-        """Samples that the ridge is shared by: those of the run, or of the stream it is part of."""
-        return self.rows if self.stream is None else self.stream.samples(self.network)
+    def samples_in_all(self) -> float:
+        """Samples that the ridge is shared by: those of the run, or of the stream it is part of, by their weights."""
+        return samples_in_all(self.problem.train.store, self.network, self.stream)
 
     @property
     def rows_of_a_record(self) -> int:

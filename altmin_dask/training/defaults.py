@@ -171,7 +171,7 @@ def resolve(
     rows: int,
     chunk_rows: int,
     *,
-    samples: int | None = None,
+    samples: float | None = None,
     shuffled: bool = True,
     place: Resources | None = None,
     begun: Mapping[str, Any] | None = None,
@@ -182,8 +182,8 @@ def resolve(
     ----------
     pipeline, network : Pipeline, Network
         What was asked for, and what fits the data.
-    rows, chunk_rows, samples : int
-        Samples for training, in a chunk, and that the ridge is shared by (of a stream all; otherwise `rows`).
+    rows, chunk_rows, samples : int, int, float
+        Samples for training, in a chunk, and that the ridge is shared by; by default `rows`.
     shuffled : bool
         Whether chunks are all alike (`SampleStore.shuffled`).
     place, begun : Resources, mapping, optional
@@ -317,7 +317,7 @@ def _output_damping(pipeline: Pipeline, network: Network, group_rows: int) -> fl
     return sigma * min(share, 1.0)
 
 
-def _weight_decay(pipeline: Pipeline, network: Network, samples: int) -> float | None:
+def _weight_decay(pipeline: Pipeline, network: Network, samples: float) -> float | None:
     """None where z persists."""
     given = pipeline.solver.weight_decay if pipeline.uses_kfac else None
     if given is not None or not pipeline.uses_kfac:

@@ -141,6 +141,11 @@ def build_problem(
     )
 
 
+def samples_in_all(train: SampleStore, network: Network, stream: Stream | None) -> float:
+    """Samples that the ridge is shared by: those there are, or have been in a stream, each as its weight says."""
+    return (train.rows if stream is None else stream.samples(network)) * train.mean_weight
+
+
 def _resolved(
     pipeline: Pipeline,
     network: Network,
@@ -155,7 +160,7 @@ def _resolved(
         network,
         train.rows,
         train.chunk_rows,
-        samples=None if stream is None else stream.samples(network),
+        samples=samples_in_all(train, network, stream),
         shuffled=train.shuffled,
         place=place,
         begun=begun,

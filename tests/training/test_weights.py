@@ -13,13 +13,20 @@ from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
 from altmin_dask import AltMinClassifier, AltMinRegressor, Model
+from altmin_dask.data.ingest import ingest
+from altmin_dask.data.source import array_source
+from altmin_dask.data.streams import sliced
 from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.estimators.input import split
+from altmin_dask.estimators.weighting import weighted
 from altmin_dask.networks.builders import dense_network, recurrent_layers, stacked_network
 from altmin_dask.networks.losses import get_loss
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import evaluate_chunk, moments_chunk
 from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
+from altmin_dask.solvers.kfac import Stream
 from altmin_dask.solvers.newton_settings import NewtonSettings
+from altmin_dask.training.problem import samples_in_all
 from altmin_dask.types import Batch
 
 LOSSES = ["squared", "binary_cross_entropy", "cross_entropy"]
@@ -97,6 +104,19 @@ def test_a_model_is_evaluated_by_the_weights_of_a_store(altmin, tmp_path):
     assert found["accuracy"] == pytest.approx(np.average(right, weights=w), rel=1e-6)
 
 
+def test_a_store_knows_how_many_samples_its_weights_stand_for(tmp_path):
+    x, w = np.random.default_rng(0).normal(size=(100, 3)), np.arange(100.0)
+    source = weighted(replace(array_source(x, x[:, 0]), weights=sliced(w, "sample_weight")))
+    network = dense_network([3, 4, 1], "relu", "squared")
+    stream = Stream(5000)
+    for each, rows in ((source, 100), (split(source, 0.3, 0)[0], 70)):
+        store = ingest(each, tmp_path / f"{rows}.zarr")
+        assert samples_in_all(store, network, None) == pytest.approx(rows * w.mean())
+        assert samples_in_all(store, network, stream) == pytest.approx(5000 * w.mean())
+    plain = ingest(array_source(x, x[:, 0]), tmp_path / "plain.zarr")
+    assert (plain.mean_weight, samples_in_all(plain, network, None)) == (1.0, 100)
+
+
 @pytest.mark.slow
 def test_regressor_of_weights_and_of_repetitions_agree_where_training_converges():
     rng = np.random.default_rng(0)
@@ -104,7 +124,7 @@ def test_regressor_of_weights_and_of_repetitions_agree_where_training_converges(
     y = x @ [1.0, -2.0, 0.5] + rng.normal(size=80)
     w = rng.integers(0, 4, 80)
     settings: dict[str, Any] = {"tol": 0.0, "max_sweeps": 40, "random_state": 0, "ridge": 0.5}
-    settings["weight_decay"] = 0.05  # by default it goes by the rows that there are
+    settings["weight_decay"] = 0.0  # which comes to rest by the noise of curvature, drawn by row, too
     one = AltMinRegressor(3, "identity", **settings).fit(x, y, sample_weight=w)
     other = AltMinRegressor(3, "identity", **settings).fit(x.repeat(w, axis=0), y.repeat(w, axis=0))
     plain = AltMinRegressor(3, "identity", **settings).fit(x, y)
