@@ -52,7 +52,7 @@ SETS = {
 
 def grid(network: Network, rows: int) -> dict[str, dict[str, Any]]:
     """Settings by name, the defaults first."""
-    rho, sigma = default_input_damping(network, rows), default_output_damping(network)
+    rho, sigma = default_input_damping(network, rows), default_output_damping(network, rows)
     found: dict[str, dict[str, Any]] = {"defaults": {}}
     for a, b in product((0.2, 1, 5), (0.1, 1, 10)):
         if (a, b) != (1, 1):

@@ -76,7 +76,9 @@ class Stepper:
         self, network: Network, x: np.ndarray, y: np.ndarray | None, every: int, clock: Callable[[], float]
     ) -> None:
         self.network, self.x, self.y, self.every, self.clock = network, x, y, every, clock
-        self.settings = KFACSettings(default_input_damping(network, len(x)), default_output_damping(network))
+        self.settings = KFACSettings(
+            default_input_damping(network, len(x)), default_output_damping(network, len(x))
+        )
         self.weights = network.initial_weights(0)
         self.memory = KFACState.start(self.weights)
         self.preconditioners = PreconditionerCache(self.settings)

@@ -6,6 +6,7 @@ row, and return one value, gradient or curvature a row; nothing is averaged here
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -120,6 +121,10 @@ class Loss(Protocol):
         """σ of K-FAC steps in units of its curvature, unless told otherwise."""
 
     @property
+    def damped_unknowns(self) -> float:
+        """Unknowns for each target number of a group up to which σ is that; beyond it is less, where ρ is large."""
+
+    @property
     def proximal_share(self) -> float:
         """ρ of K-FAC steps relative to a mean diagonal, for one unknown per target number, unless told otherwise."""
 
@@ -168,6 +173,7 @@ class Squared:
     name: str = "squared"
     unit: str = "½ Σ (output − target)²"
     output_damping: float = 0.03
+    damped_unknowns: float = math.inf
     proximal_share: float = 0.1  # row 24
     elementwise: bool = True
 
@@ -225,6 +231,7 @@ class BinaryCrossEntropy:
     output_activation: str = "sigmoid"
     target: str = "real"
     output_damping: float = 0.003  # its curvature fades as samples are fitted
+    damped_unknowns: float = math.inf
     proximal_share: float = 0.1
     dual_rho: float = 0.03
     elementwise: bool = True
@@ -268,7 +275,8 @@ class CrossEntropy:
     output_activation: str = "softmax"
     target: str = "labels"
     output_damping: float = 0.003
-    proximal_share: float = 0.2  # row 88
+    damped_unknowns: float = 1.5  # row 88, as is the share
+    proximal_share: float = 0.2
     dual_rho: float = 0.03
     elementwise: bool = False
 

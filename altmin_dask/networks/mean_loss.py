@@ -73,6 +73,11 @@ class MeanLoss:
         return self.base.output_damping
 
     @property
+    def damped_unknowns(self) -> float:
+        """As of ℓ."""
+        return self.base.damped_unknowns
+
+    @property
     def proximal_share(self) -> float:
         """As of ℓ."""
         return self.base.proximal_share

@@ -54,6 +54,8 @@ CURVATURE_DECAY = 0.8
 AVERAGED_PART = 8
 """At first the mean of the weights reaches back over an eighth of the steps; with a long memory the first seconds are
 lost (row 4)."""
+LEAST_DAMPING = 1 / 6
+"""Share of the loss's σ that is always there (row 88)."""
 MOST_DECAY = 0.2
 """δ by default, at most: beyond it even the smallest tables learn slowly (row 87)."""
 LOSS_SHARE = 0.1
@@ -108,10 +110,13 @@ def default_weight_decay(network: Network, samples: float) -> float:
     return min(network.defaults.decay_share * math.sqrt(unknowns_per_number(network, samples)), MOST_DECAY)
 
 
-def default_output_damping(network: Network) -> float:
-    """σ, by the layers or the loss."""
-    given = network.defaults.output_damping
-    return network.loss.output_damping if given is None else given
+def default_output_damping(network: Network, rows: int) -> float:
+    """σ, by the layers, or by the loss and the unknowns per target number of a group of `rows` samples."""
+    given, loss = network.defaults.output_damping, network.loss
+    if given is not None:
+        return given
+    share = loss.damped_unknowns / unknowns_per_number(network, rows)
+    return loss.output_damping * min(1.0, max(LEAST_DAMPING, share))
 
 
 def unknowns_per_number(network: Network, samples: float) -> float:

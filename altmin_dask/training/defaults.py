@@ -21,7 +21,6 @@ from altmin_dask.solvers.kfac import (
     default_input_damping,
     default_output_damping,
     default_weight_decay,
-    unknowns_per_number,
 )
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric, mu_at
@@ -51,8 +50,6 @@ EVALUATED_ALONE, EVALUATED_BESIDE = 10_000, 2_500
 """Training rows of a record, about: where they decide when training stops, and where validation samples do."""
 SHALLOW_OF_INPUTS = 1 / 3
 """Share of the loss's σ that auto-encoders of one hidden layer have by squared error (row 88 of benchmarks/LOG.md)."""
-FULL_OF_LABELS, LEAST_OF_LABELS = 1.5, 1 / 6
-"""Unknowns for each number of a group up to which σ of a classifier is all that the loss says, and its least share."""
 MODEL_ROWS = 8192
 """The model along a K-FAC step is measured on so many samples of a group at most: its noise is small then (row 43)."""
 
@@ -303,24 +300,21 @@ def _proximal(pipeline: Pipeline, network: Network, group_rows: int) -> float:
 
 
 def _output_damping(pipeline: Pipeline, network: Network, group_rows: int) -> float | None:
-    """What the loss says, or a share of it (row 88); None where z persists."""
+    """None where z persists."""
     if not pipeline.uses_kfac:
         return None
-    if given := pipeline.solver.output_damping:
-        return given
-    sigma, share = default_output_damping(network), 1.0
-    each = unknowns_per_number(network, group_rows)
-    if network.defaults.output_damping is None and network.loss.name == "cross_entropy":
-        share = max(LEAST_OF_LABELS, FULL_OF_LABELS / each)  # a large ρ holds steps as well
-    elif pipeline.network.target == "inputs" and network.loss.name == "squared":
-        share = SHALLOW_OF_INPUTS if len(network.shapes) <= 2 else 1.0
-    return sigma * min(share, 1.0)
+    shallow = (
+        pipeline.network.target == "inputs" and network.loss.name == "squared" and len(network.shapes) <= 2
+    )
+    share = SHALLOW_OF_INPUTS if shallow else 1.0
+    return pipeline.solver.output_damping or share * default_output_damping(network, group_rows)
 
 
 def _weight_decay(pipeline: Pipeline, network: Network, samples: float) -> float | None:
     """None where z persists."""
-    given = pipeline.solver.weight_decay if pipeline.uses_kfac else None
-    if given is not None or not pipeline.uses_kfac:
+    if not pipeline.uses_kfac:
+        return None
+    if (given := pipeline.solver.weight_decay) is not None:
         return given
     # what is its own target has no noise that could be fitted (row 87)
     return 0.0 if pipeline.network.target == "inputs" else default_weight_decay(network, samples)
