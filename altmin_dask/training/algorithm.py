@@ -28,6 +28,8 @@ class Algorithm(Protocol[S]):
         What its state is.
     commits_every_step : bool
         Whether every action has to be committed, as it leaves more than the state (z).
+    remedy : str
+        Settings to try when training diverges, as words: 'a larger …'.
     groups : tuple of RowGroup
         What is visited in one step each; every row is in one.
     state : AlgorithmState
@@ -36,6 +38,7 @@ class Algorithm(Protocol[S]):
 
     state_type: ClassVar[type[AlgorithmState]]
     commits_every_step: ClassVar[bool]
+    remedy: ClassVar[str]
     groups: tuple[RowGroup, ...]
     state: S
 

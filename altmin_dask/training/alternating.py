@@ -43,6 +43,7 @@ class AlternatingMinimization:
 
     state_type: ClassVar[type[AlgorithmState]] = AlternatingState
     commits_every_step: ClassVar[bool] = True  # z has changed
+    remedy: ClassVar[str] = "a larger solver.mu, solver.ridge or solver.proximal"
     state: AlternatingState
 
     def __init__(self, context: RunContext) -> None:

@@ -89,7 +89,7 @@ def next_step(ending: Ending, records: Sequence[Record], kept: int, samples: int
         case "failed":
             return "Mend what the message names, and go on with --resume."
         case "diverged":
-            return "Try a larger solver.mu, solver.ridge or solver.proximal in a new run."
+            return "Try what the message names in a new run, or samples in other units (data.standardize)."
     if overfits(records[kept], records[-1], samples):
         return (
             "The validation loss has risen while the training loss fell, which is over-fitting: try a larger "

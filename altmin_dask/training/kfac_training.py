@@ -145,6 +145,7 @@ class KFACTraining:
 
     state_type: ClassVar[type[AlgorithmState]] = KFACTrainingState
     commits_every_step: ClassVar[bool] = False
+    remedy: ClassVar[str] = "a larger solver.proximal, solver.output_damping or solver.ridge"
     state: KFACTrainingState
 
     def __init__(self, context: RunContext) -> None:
@@ -410,5 +411,5 @@ class KFACTraining:
         if rejections > MAX_REJECTIONS:
             raise RunError(
                 f"the nested loss diverged: {rejections} steps in a row were taken back; "
-                "try a larger solver.proximal or solver.output_damping, or scale the samples"
+                f"try {self.remedy}, or samples in other units (data.standardize)"
             )

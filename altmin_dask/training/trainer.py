@@ -39,7 +39,6 @@ from altmin_dask.types import Weights
 
 DIVERGED = 10.0
 """A loss, its ridge included, that is this multiple of the best one, and higher than the first, is divergence."""
-_REMEDY = "try a larger solver.mu, solver.ridge or solver.proximal"
 _TOO_LARGE = (
     "no step was taken yet, so samples or targets are too large, or too small: divide them (data.scale)"
 )
@@ -386,7 +385,7 @@ class Trainer:
         kept = "" if checkpoint.best is None else f"; the model is the best till then, with {best[0]:.6g}"
         raise RunError(
             f"the nested loss diverged: it is {loss:.6g} after {checkpoint.visits / self.rows:.3g} sweeps{kept}; "
-            f"{_REMEDY if checkpoint.visits else _TOO_LARGE}"
+            f"{f'try {self.algorithm.remedy}' if checkpoint.visits else _TOO_LARGE}"
         )
 
     def _wait(self, waiting: str) -> None:
