@@ -57,9 +57,10 @@ def whitened_weights(
     """Initial weights from the first two moments of some samples.
 
     The first layer is W_1 = s √(d_1/r) Q Λ^(−1/2) Uᵀ with b_1 = −W_1 x̄, where Λ and U are the r ≤ d_1 leading
-    eigenpairs of the samples' covariance and Q has random orthonormal columns: z_1 has mean 0, standard deviation
-    s = `SPREAD`, and for r = d_1 no correlations. The last layer is 0 but for its bias φ_L⁻¹(mean target). Layers
-    between are those of `Network.initial_weights`, as is the whole network if the samples do not vary.
+    eigenpairs of the samples' covariance, each with its sign by a random vector, and Q has random orthonormal columns:
+    z_1 has mean 0, standard deviation s = `SPREAD`, and for r = d_1 no correlations. The last layer is 0 but for its
+    bias φ_L⁻¹(mean target). Layers between are those of `Network.initial_weights`, as is the whole network if the
+    samples do not vary.
 
     Parameters
     ----------
@@ -86,7 +87,9 @@ def whitened_weights(
     if not network.activations or not rank:
         return tuple(weights)
     mix = np.linalg.qr(rng.standard_normal((width, rank)))[0]
-    first = (mix * (SPREAD * np.sqrt(width / rank / values))) @ directions.vectors.T
+    # eigenvectors are what they are up to their signs, which differ between processors, and would be another start
+    signs = np.sign(rng.standard_normal(len(directions.mean)) @ directions.vectors)
+    first = (mix * (signs * SPREAD * np.sqrt(width / rank / values))) @ directions.vectors.T
     weights[0] = np.column_stack([first, -first @ directions.mean]).astype(dtype)
     weights[-1][:, :-1] = 0
     return tuple(weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from zoo import ACTIVATIONS, augmented
@@ -78,6 +80,15 @@ def test_seeds():
     a, b, c = (whitened_weights(chain, directions(data()), np.zeros(2), seed)[0] for seed in (1, 1, 2))
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)
+
+
+def test_signs_of_eigenvectors_make_no_other_start():
+    """They are of the processor's kernels: on each there would be another, as good as of another seed."""
+    chain = dense_network([9, 4, 2], "tanh")
+    found = directions(data())
+    flipped = replace(found, vectors=found.vectors * [1, -1, -1, 1])
+    a, b = (whitened_weights(chain, each, np.zeros(2), 1) for each in (found, flipped))
+    assert all(map(np.array_equal, a, b))
 
 
 @pytest.mark.parametrize(("rank", "most"), [(9, 4), (9, 9), (3, 9)])
