@@ -27,6 +27,8 @@ ONE_THREAD = {
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
 }
 """Of the environment of a process that is to use one core."""
+CHOSEN_KERNELS = "OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"
+"""Of the environment: what has libraries use other kernels than they would choose, which is half the speed at worst."""
 PACKAGES = "altmin-dask", "numpy", "scipy", "dask", "distributed", "zarr", "torch", "scikit-learn"
 SLACK = 0.3
 """Cores that the background of an idle machine may take."""
@@ -60,6 +62,7 @@ def machine(*libraries: str) -> dict[str, Any]:
     ]
     if "torch" in loaded:
         blas.append("torch: " + _torch_blas(loaded["torch"]))
+    blas.extend(f"{name}={os.environ[name]}" for name in CHOSEN_KERNELS if os.environ.get(name))
     versions = {}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):

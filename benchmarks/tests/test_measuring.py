@@ -67,6 +67,13 @@ def test_a_machine_is_described():
     assert isinstance(said["dirty"], bool)
 
 
+def test_kernels_that_the_environment_chose_are_named(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    assert not any("CORETYPE" in line for line in measuring.machine()["blas"])
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    assert "OPENBLAS_CORETYPE=Haswell" in measuring.machine()["blas"]
+
+
 def test_a_median_has_its_range():
     assert measuring.spread([3.0, 1.0, 2.0]) == "2 [1–3]"
     assert measuring.spread([2.0], "{:.1f} s".format) == "2.0 s"
