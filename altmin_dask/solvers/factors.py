@@ -1,4 +1,7 @@
-"""The two factors of a layer's curvature, damped and factorised: each solves for its side of a direction.
+"""The two factors of a layer's curvature, damped: each solves for its side of a direction.
+
+What is asked of one matrix in step after step is multiplied by its inverse, made in float64: triangular solves have a
+quarter to a half of a product's rate (row 91 of benchmarks/LOG.md).
 
 A factor is kept in one of two forms, which the shape of its array tells (`altmin_dask.solvers.kronecker.Forms`).
 """
@@ -9,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from altmin_dask.solvers.linalg import cholesky, cholesky_solve
+from altmin_dask.solvers.linalg import cholesky, cholesky_inverse, cholesky_solve
 from altmin_dask.solvers.row_space import RowSpace
 from altmin_dask.types import Array
 
@@ -35,14 +38,15 @@ class DenseInput:
 
     def __init__(self, lower: Array, damping: float) -> None:
         self.rho = damping * float(np.trace(lower)) / len(lower)
-        self.factor = damped_cholesky(lower, self.rho)
+        self.inverse = damped_inverse(lower, self.rho)
 
     def solve(self, negative: Array, n: float, ridge: float, w: Array) -> Array:
         """(negative / n − 2 ridge W̃) (Ḡ + ρI)⁻¹."""
         d = negative / n
         if ridge:
             d -= w.dtype.type(2 * ridge) * w
-        return cholesky_solve(self.factor, d.T, overwrite=True).T
+        product: Array = d @ self.inverse
+        return product
 
 
 class WeightedRows:
@@ -78,11 +82,12 @@ class DenseOutput:
     """Of the lower triangle of S̄."""
 
     def __init__(self, lower: Array, damping: float) -> None:
-        self.factor = damped_cholesky(lower, damping)
+        self.inverse = damped_inverse(lower, damping)
 
     def solve(self, d: Array) -> Array:
         """(S̄ + σI)⁻¹ D."""
-        return np.ascontiguousarray(cholesky_solve(self.factor, d))
+        product: Array = self.inverse @ d
+        return product
 
 
 class DiagonalOutput:
@@ -110,10 +115,10 @@ def output_factor(mean: Array, damping: float) -> OutputFactor:
     return DenseOutput(mean, damping) if mean.ndim == 2 else DiagonalOutput(mean, damping)
 
 
-def damped_cholesky(lower: Array, damping: float) -> Array:
-    """Cholesky factor of a mean given by its lower triangle, made in float64, kept in the mean's own dtype."""
+def damped_inverse(lower: Array, damping: float) -> Array:
+    """Inverse of a mean given by its lower triangle and of its damping, kept in the mean's own dtype."""
     factor, _ = damped_factor(lower.astype(np.float64), damping, float(np.finfo(lower.dtype).eps))
-    return factor.astype(lower.dtype)
+    return cholesky_inverse(factor, lower.dtype)
 
 
 def damped_factor(matrix: Array, damping: float, eps: float) -> tuple[Array, float]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import cython_blas, cython_lapack, eigh
 
 from altmin_dask.types import Array
@@ -60,7 +61,9 @@ def _routine(module: Any, name: str) -> dict[str, Callable[..., None]]:
 
 
 _GEMM, _SYRK = (_routine(cython_blas, name) for name in ("gemm", "syrk"))
-_POTRF, _POTRS = (_routine(cython_lapack, name) for name in ("potrf", "potrs"))
+_POTRF, _POTRI, _POTRS = (_routine(cython_lapack, name) for name in ("potrf", "potri", "potrs"))
+STRIP = 256
+"""Columns that are mirrored at a time."""
 
 
 def add_product(total: Array, factor: float, left: Array, right: Array) -> None:
@@ -121,6 +124,19 @@ def cholesky_solve(factor: Array, right: Array, *, overwrite: bool = False) -> A
     failed = ctypes.c_int()
     _POTRS[factor.dtype.char](b"L", len(factor), columns, factor, rows, found, rows, failed)
     return found
+
+
+def cholesky_inverse(factor: Array, dtype: npt.DTypeLike) -> Array:
+    """(L Lᵀ)⁻¹, (k, k), in a dtype, for an L of `cholesky`, which is overwritten."""
+    rows, failed = max(1, len(factor)), ctypes.c_int()
+    _POTRI[factor.dtype.char](b"L", len(factor), factor, rows, failed)
+    inverse = factor.astype(dtype, order="F", copy=False)
+    for start in range(0, len(inverse), STRIP):
+        stop = min(start + STRIP, len(inverse))
+        own = np.tril(inverse[start:stop, start:stop])
+        inverse[start:stop, start:stop] = own + np.tril(own, -1).T
+        inverse[start:stop, stop:] = inverse[stop:, start:stop].T
+    return inverse
 
 
 def eigen(matrix: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.linalg import blas, lapack
 
-from altmin_dask.solvers.linalg import add_gram, add_product, cholesky, cholesky_solve
+from altmin_dask.solvers.linalg import add_gram, add_product, cholesky, cholesky_inverse, cholesky_solve
 
 KINDS = "f", "d"
 SHAPES = [(7, 3, 5), (130, 30, 78), (1, 1, 1), (33, 1, 4), (5, 4, 1)]
@@ -75,6 +75,20 @@ def test_factors_and_solutions_are_those_of_scipy(kind, k):
         assert np.array_equal(right, kept)
         assert np.array_equal(cholesky_solve(factor, right, overwrite=True), expected)
     assert cholesky(-matrix) is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k", [1, 2, 100, 300, 512])
+def test_an_inverse_is_that_of_all_of_the_matrix(k, dtype):
+    """More than a strip, and just so many; rounded once where it is kept in less."""
+    matrix = definite("d", k)
+    factor = cholesky(matrix)
+    factor[np.triu_indices(k, 1)] = np.nan  # what is there is no part of it
+    inverse = cholesky_inverse(factor, dtype)
+    assert inverse.dtype == dtype
+    assert np.array_equal(inverse, inverse.T)
+    rounding = np.finfo(dtype).eps + 8 * k * np.finfo("d").eps * np.linalg.cond(matrix)
+    np.testing.assert_allclose(inverse, np.linalg.inv(matrix), rtol=0, atol=rounding * np.abs(inverse).max())
 
 
 def test_other_threads_go_on_meanwhile():
