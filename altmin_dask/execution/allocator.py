@@ -1,12 +1,16 @@
-"""Freed arrays go back to the system at once, so that memory in use is memory that is needed."""
+"""Memory that is free: large arrays go back to the system, smaller ones stay for the next."""
 
 from __future__ import annotations
 
 import ctypes
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from typing import Any
 
-_M_MMAP_THRESHOLD = -3
-_LARGE = 8 << 20
+import zarr
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+LARGE = 8 << 20
+"""From so many bytes on, arrays are returned as soon as they are freed."""
 
 
 def return_freed_arrays() -> None:
@@ -14,12 +18,29 @@ def return_freed_arrays() -> None:
 
     By default its threshold moves up, to 32 MiB, after the first large array that is freed. From then on arrays come
     from heaps, one for every thread, where what lives in between keeps the rest from going back: peaks would differ
-    by chance from run to run. Dask's workers behave in this way already, as their nannies set
-    MALLOC_TRIM_THRESHOLD_, which holds that threshold still as well. From 1 MiB on it would cost a fifth more CPU time,
-    in page faults; from 8 MiB on it costs nothing that can be measured. Other C libraries are left alone.
+    by chance from run to run. From 1 MiB on it would cost a fifth more CPU time, in page faults; from 8 MiB on it costs
+    nothing that can be measured.
+
+    What is free at the end of a heap stays there, up to twice that, for the next chunk to be decoded into. As soon as
+    the threshold above is given it would be returned from 128 KiB on (in Dask's workers, by their nannies'
+    MALLOC_TRIM_THRESHOLD_, from 64 KiB on), and a page that comes back is a fault, and made zero, in every step: a
+    sixth to a fifth of all CPU time (row 92 of benchmarks/LOG.md). Other C libraries are left alone.
     """
     with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(_M_MMAP_THRESHOLD, LARGE)
+        set_option(_M_TRIM_THRESHOLD, 2 * LARGE)
+
+
+def decoding_on(threads: int) -> AbstractContextManager[Any]:
+    """Have zarr read chunks on so many threads, unless its own settings say how many.
+
+    A thread that computes waits for one that reads, and each keeps a chunk's memory in its heap. By default there
+    are some more of them than cores.
+    """
+    given = zarr.config.get("threading.max_workers", None)
+    within: AbstractContextManager[Any] = zarr.config.set({"threading.max_workers": given or threads})
+    return within
 
 
 def return_free_heaps() -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+from altmin_dask.execution.allocator import decoding_on, return_freed_arrays
+
 
 def dask_setup(worker: Any) -> None:
-    """Leave Ctrl-C, and what else ends all processes of a terminal or a service, to the process that trains.
+    """Keep memory as a process that trains does, and leave signals to that one.
 
-    The signal goes to every process of the group. A worker that ended by it could not finish the step in flight, and
-    its nanny starts no other. It ends when the process that started it does.
+    Ctrl-C, and what else ends all processes of a terminal or a service, goes to every process of the group. A worker
+    that ended by it could not finish the step in flight, and its nanny starts no other. It ends when the process that
+    started it does.
     """
+    return_freed_arrays()
+    decoding_on(worker.state.nthreads)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

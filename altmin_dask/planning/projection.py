@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from altmin_dask.execution.allocator import LARGE
 from altmin_dask.execution.pieces import branch
 from altmin_dask.execution.resources import Resources
 from altmin_dask.planning.kfac_memory import (
@@ -115,7 +116,7 @@ def project(work: Workload) -> Projection:
         tasks.append(moments_task(work))
         scratch.append(sum(tasks[-1].scratch.values()))
     weights = work.itemsize * sum(d * k for d, k in work.shapes)
-    thread = THREAD_ALLOWANCE + BLAS_PANEL_ROWS * DOUBLE * max(map(max, work.shapes))
+    thread = _thread(work)
     # updates in the cache, one read twice by threads that begin together, and its file mapped meanwhile
     shared = ALLOWANCE + (readings + work.threads) * weights + kept
     steps = []
@@ -152,6 +153,12 @@ def project(work: Workload) -> Projection:
         task_statistics=statistics,
         group_statistics=group * statistics,
     )
+
+
+def _thread(work: Workload) -> int:
+    """What each thread has whatever it does, and the one that reads for it: the memory of a chunk, for the next."""
+    packed = BLAS_PANEL_ROWS * DOUBLE * max(map(max, work.shapes))
+    return THREAD_ALLOWANCE + packed + min(work.chunk_rows * work.x_bytes, LARGE)
 
 
 def _persistent(work: Workload) -> list[Task]:
