@@ -101,7 +101,7 @@ class NetworkTable(Table):
     loss: LossName | None = None
     """What is minimised; by default cross_entropy for classifiers, and squared, which is ½ ‖ŷ − y‖², elsewhere."""
     classes: Annotated[int, Field(ge=2)] | None = None
-    """How many classes a classifier tells apart; by default one more than the largest label for training."""
+    """How many classes a classifier tells apart; by default as many as there are different labels for training."""
     dtype: Literal["float32", "float64"] = "float32"
     """In which is computed, and in which raw sources are ingested; a store has a dtype of its own (ingest --dtype)."""
     standardize: Literal["auto", "none", "inputs", "targets", "both"] = "auto"

@@ -52,7 +52,8 @@ class DataTable(Table):
     shuffle: bool = True
     """Whether rows of raw sources are brought into a random order, which the seed decides (`ingest`)."""
     chunk_rows: Count | Literal["auto"] | None = None
-    """Rows in a chunk of stores made from raw sources; by default about 8 MiB of x, wherever the run takes place.
+    """Rows in a chunk of stores made from raw sources; by default about 8 MiB of x, wherever the run takes place,
+    or less where there would be fewer than eight chunks of 512 rows and more.
 
     "auto" makes tasks of about a second, but chunks small enough for the workers' memory, and for all threads to have
     some. What is computed then depends on the machine.
@@ -132,7 +133,7 @@ class TrainingTable(Table):
     """"auto" are K-FAC steps, and windows for L1 and multipliers."""
     group_chunks: Count | None = None
     """Chunks that are visited between two solves for W; by default 1, and for K-FAC steps as many as hold about 2,000
-    samples, or more on many workers. A chunk is shared by several tasks where it keeps more of them busy."""
+    samples, one at least, or more on many workers. A chunk is shared by several tasks where it keeps more of them busy."""
     first_window: Count | None = None
     """Groups in the first window; by default about 10 samples for each unknown of a row of W."""
     window_passes: Count = 4

@@ -39,7 +39,7 @@ history_ : list of dict
 loss_curve_ : list of float
     The loss of the samples trained on, from every record.
 best_loss_ : float
-    The loss by which the model was chosen.
+    Lowest loss of the samples held out; without any, of those trained on, without the ridge.
 best_validation_score_ : float or None
     Score of the samples held out, with `early_stopping`.
 n_iter_ : int
@@ -188,8 +188,8 @@ class Parameters:
     )
     weight_decay: float | None = parameter(
         "δ of K-FAC steps: α δ of all weights but the last layer's is taken from them in a step, against noise that is "
-        "fitted. None follows from how many unknowns there are for each target number, and is 0 for auto-encoders and "
-        "sequences.",
+        "fitted. None is 0.15 times the root of how many unknowns there are for each target number, at most 0.2, and 0 "
+        "for auto-encoders and sequences.",
         default=None,
     )
     schedule: str = parameter(
@@ -211,8 +211,8 @@ class Parameters:
         "Share of samples held out if `early_stopping`: a number above 0 and below 1.", default=0.1
     )
     n_iter_no_change: int | None = parameter(
-        "Training stops when the loss has not improved by `tol` (relatively) in so many records, about one a sweep; "
-        "None never stops it.",
+        "Training stops when the loss has not improved by `tol` (relatively) in so many records; None never stops it. "
+        "Records are a sweep apart, or eight steps where a sweep has fewer, and closer at first.",
         default=10,
     )
     tol: float = parameter("Relative improvement of the best loss that counts.", default=1e-3)
@@ -227,7 +227,7 @@ class Parameters:
     )
     group_chunks: int | None = parameter(
         "Chunks that make a step; None is as many as hold about 2,000 samples (or 1,000 sequences) for K-FAC steps, "
-        "more on many workers, and 1 elsewhere.",
+        "one at least, more on many workers, and 1 elsewhere.",
         default=None,
     )
     max_staleness: int = parameter(
