@@ -197,6 +197,8 @@ def train(
     from altmin_dask import runs
     from altmin_dask.config import load_pipeline
     from altmin_dask.display import display, logged, say, tell_commands
+    from altmin_dask.execution.allocator import own_process
+    from altmin_dask.execution.connect import planned_resources
     from altmin_dask.execution.faults import BY_RESUME
     from altmin_dask.hints import following, resuming
     from altmin_dask.report.writer import ReportWriter
@@ -208,6 +210,7 @@ def train(
     loaded = load_pipeline(pipeline, replaced)
     folder = RunFolder(local_path(run) if run else runs.default_run(loaded, pipeline, resume))
     log, again = partial(say, console), resuming(pipeline, folder, replaced, scheduler, scheduler_file)
+    own_process(planned_resources(loaded.cluster).threads)
     try:
         with display(console) as shown, logged(log):
             callbacks = [shown, *([ReportWriter(log)] if loaded.output.report else [])]

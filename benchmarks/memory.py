@@ -180,7 +180,10 @@ def measure(case: Case, folder: Path) -> dict[str, int]:
 
     from altmin_dask import runs
     from altmin_dask.config import Pipeline
+    from altmin_dask.execution.allocator import own_process
     from altmin_dask.storage.run import RunFolder
+
+    own_process(case.threads)  # as `altmin train` does
 
     def train(name: str) -> None:
         pipeline = Pipeline.model_validate(case.pipeline(folder / f"{name}.zarr"))

@@ -216,7 +216,13 @@ def store_source(store: SampleStore) -> Source:
     """The samples of a store, to be read once more."""
     readers = {name: read_zarr(array, f"{name} of {store.title}") for name, array in store.arrays.items()}
     source = Source.of(store.path, readers, store.preparation)
-    return replace(source, scale=store.scale, rounded=store.rounded, stored=bool(store.attributes))
+    return replace(
+        source,
+        scale=store.scale,
+        rounded=store.rounded,
+        stored=bool(store.attributes),
+        mean_weight=store.mean_weight,
+    )
 
 
 def check_made_so(store: SampleStore, given: Mapping[str, Any]) -> None:

@@ -383,7 +383,10 @@ def read_from(store: SampleStore, source: Source) -> Source:
     found = store_source(store)
     arrays = {name: replace(reader, label=source.arrays[name].label) for name, reader in found.arrays.items()}
     return replace(
-        Source.of(source.name, arrays, found.preparation), scale=found.scale, rounded=found.rounded
+        Source.of(source.name, arrays, found.preparation),
+        scale=found.scale,
+        rounded=found.rounded,
+        mean_weight=found.mean_weight,
     )
 
 

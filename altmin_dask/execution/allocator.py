@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import AbstractContextManager, suppress
-from typing import Any
+import os
+from contextlib import suppress
 
 import zarr
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 LARGE = 8 << 20
 """From so many bytes on, arrays are returned as soon as they are freed."""
+_OPTIONS = (
+    ("MALLOC_MMAP_THRESHOLD_", _M_MMAP_THRESHOLD, LARGE),
+    ("MALLOC_TRIM_THRESHOLD_", _M_TRIM_THRESHOLD, 2 * LARGE),
+)
 
 
-def return_freed_arrays() -> None:
+def return_freed_arrays(*, ours: bool = False) -> None:
     """Tell glibc to map arrays of 8 MiB and more one by one, and to unmap them when they are freed.
 
     By default its threshold moves up, to 32 MiB, after the first large array that is freed. From then on arrays come
@@ -24,23 +28,26 @@ def return_freed_arrays() -> None:
     What is free at the end of a heap stays there, up to twice that, for the next chunk to be decoded into. As soon as
     the threshold above is given it would be returned from 128 KiB on (in Dask's workers, by their nannies'
     MALLOC_TRIM_THRESHOLD_, from 64 KiB on), and a page that comes back is a fault, and made zero, in every step: a
-    sixth to a fifth of all CPU time (row 92 of benchmarks/LOG.md). Other C libraries are left alone.
+    sixth to a fifth of all CPU time (row 92 of benchmarks/LOG.md). Other C libraries are left alone, and so is what
+    glibc's own variables in the environment say, but in processes that are `ours`.
     """
     with suppress(OSError, AttributeError, TypeError):
         set_option = ctypes.CDLL(None).mallopt
-        set_option(_M_MMAP_THRESHOLD, LARGE)
-        set_option(_M_TRIM_THRESHOLD, 2 * LARGE)
+        for variable, option, size in _OPTIONS:
+            if ours or variable not in os.environ:
+                set_option(option, size)
 
 
-def decoding_on(threads: int) -> AbstractContextManager[Any]:
-    """Have zarr read chunks on so many threads, unless its own settings say how many.
+def own_process(threads: int) -> None:
+    """Let a process that does nothing but train, on so many threads, keep as much memory as each of them needs.
 
-    A thread that computes waits for one that reads, and each keeps a chunk's memory in its heap. By default there
-    are some more of them than cores.
+    A thread that computes waits for one that reads a chunk, and both keep it in their heaps. Of those that read zarr
+    has by default some more than there are cores. How many there are is settled by the first chunk that is read, for as
+    long as the process lives, so it is nothing to be changed in somebody else's.
     """
-    given = zarr.config.get("threading.max_workers", None)
-    within: AbstractContextManager[Any] = zarr.config.set({"threading.max_workers": given or threads})
-    return within
+    return_freed_arrays(ours=True)
+    if zarr.config.get("threading.max_workers", None) is None:
+        zarr.config.set({"threading.max_workers": threads})
 
 
 def return_free_heaps() -> None:

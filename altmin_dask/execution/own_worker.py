@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from altmin_dask.execution.allocator import decoding_on, return_freed_arrays
+from altmin_dask.execution.allocator import own_process
 
 
 def dask_setup(worker: Any) -> None:
@@ -15,7 +15,6 @@ def dask_setup(worker: Any) -> None:
     that ended by it could not finish the step in flight, and its nanny starts no other. It ends when the process that
     started it does.
     """
-    return_freed_arrays()
-    decoding_on(worker.state.nthreads)
+    own_process(worker.state.nthreads)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -17,7 +17,6 @@ from dask.base import persist
 from dask.core import flatten
 
 from altmin_dask.config import ClusterTable
-from altmin_dask.execution.allocator import decoding_on
 from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.pool import Pool
 from altmin_dask.execution.resources import Resources, parsed_limit
@@ -143,8 +142,7 @@ def open_threads(settings: ClusterTable) -> Iterator[Threads]:
     """Threads as `kind = "threads"` asks for, which end with it."""
     threads = _threads(settings)
     try:
-        with decoding_on(threads.workers):
-            yield threads
+        yield threads
     finally:
         threads.rest()
 

@@ -87,7 +87,8 @@ def whitened_weights(
     if not network.activations or not rank:
         return tuple(weights)
     mix = np.linalg.qr(rng.standard_normal((width, rank)))[0]
-    # eigenvectors are what they are up to their signs, which differ between processors, and would be another start
+    # eigenvectors are what they are up to their signs (and to turns where eigenvalues are equal, which is rare), which
+    # differ between processors, and would be another start
     signs = np.sign(rng.standard_normal(len(directions.mean)) @ directions.vectors)
     first = (mix * (signs * SPREAD * np.sqrt(width / rank / values))) @ directions.vectors.T
     weights[0] = np.column_stack([first, -first @ directions.mean]).astype(dtype)

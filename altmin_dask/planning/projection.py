@@ -156,7 +156,10 @@ def project(work: Workload) -> Projection:
 
 
 def _thread(work: Workload) -> int:
-    """What each thread has whatever it does, and the one that reads for it: the memory of a chunk, for the next."""
+    """What each thread has whatever it does, and the one that reads for it: the memory of a chunk, for the next.
+
+    Heaps may keep twice `allocator.LARGE` each; of what they do, this is what was measured (row 92).
+    """
     packed = BLAS_PANEL_ROWS * DOUBLE * max(map(max, work.shapes))
     return THREAD_ALLOWANCE + packed + min(work.chunk_rows * work.x_bytes, LARGE)
 

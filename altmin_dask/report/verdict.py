@@ -141,8 +141,8 @@ def _fitting(records: Sequence[Record], kept: int, samples: int | None = None) -
         return (
             "far",
             f"It fits its training samples far better than others: the validation loss of the kept model is {factor} "
-            "the training loss, though it has not risen. More ridge, fewer units or more samples may bring them "
-            "together.",
+            "the training loss, though it has not risen. More ridge or weight decay, fewer units or more samples may "
+            "bring them together.",
         )
     return (
         "good",

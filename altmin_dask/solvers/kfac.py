@@ -24,10 +24,11 @@ derivatives. What is evaluated and kept is a running mean of the weights (Polyak
 last step in it as long as there are few.
 
 Hidden layers decay besides (Loshchilov & Hutter 2019; with K-FAC Zhang et al. 2019, "Three mechanisms of weight decay
-regularization"): W̃_i ← (1 − αδ) W̃_i + …. A ridge is divided by the same curvature as the gradient is, so it holds what
-samples say little about; a decay is not, and comes to rest where the gradient is δ S̄_i W̃_i Ḡ_i, that of
-½ δ ⟨W̃_i, S̄_i W̃_i Ḡ_i⟩: what samples say much about is held as well, in the metric of the Gauss–Newton matrix. The last
-layer is left out, so that a linear model is that of its loss and ridge.
+regularization"), biases included: W̃_i ← (1 − αδ) W̃_i + …, where α counts as 1 at most, and as 0 if negative. A ridge
+is divided by the same curvature as the gradient is, so it holds what samples say little about; a decay is not, and
+comes to rest where the gradient is δ S̄_i W̃_i Ḡ_i, that of ½ δ ⟨W̃_i, S̄_i W̃_i Ḡ_i⟩: what samples say much about is
+held as well, in the metric of the Gauss–Newton matrix. The last layer is left out, so that a linear model is that of
+its loss and ridge.
 
 ρ_i relative to Ḡ_i's mean diagonal is, unless given, a tenth of the unknowns for each target number of a group (of
 labels a fifth): the fewer numbers determine a weight, the more of what a group says about it is noise.
@@ -331,7 +332,7 @@ class KFACState:
         coefficients: Array,
         weight_decay: float = 0.0,
     ) -> Weights:
-        """W̃ + α (D − δ W̃) + β (W̃ − W̃_previous), the last layer without its δ.
+        """W̃ + α (D − δ W̃) + β (W̃ − W̃_previous), the last layer without its δ; beside δ α is in [0, 1].
 
         A step that is not finite is not made: it counts as one taken back.
 

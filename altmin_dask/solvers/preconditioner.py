@@ -24,7 +24,7 @@ Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 class KroneckerPreconditioner:
-    """(S̄_i + σI) and (Ḡ_i + ρ_i I) of all layers, factorised.
+    """(S̄_i + σI) and (Ḡ_i + ρ_i I) of all layers, to be solved with.
 
     Parameters
     ----------

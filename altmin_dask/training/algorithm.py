@@ -28,8 +28,6 @@ class Algorithm(Protocol[S]):
         What its state is.
     commits_every_step : bool
         Whether every action has to be committed, as it leaves more than the state (z).
-    remedy : str
-        Settings to try when training diverges, as words: 'a larger …'.
     groups : tuple of RowGroup
         What is visited in one step each; every row is in one.
     state : AlgorithmState
@@ -38,7 +36,6 @@ class Algorithm(Protocol[S]):
 
     state_type: ClassVar[type[AlgorithmState]]
     commits_every_step: ClassVar[bool]
-    remedy: ClassVar[str]
     groups: tuple[RowGroup, ...]
     state: S
 
@@ -67,6 +64,10 @@ class Algorithm(Protocol[S]):
 
         It is asked for when nothing is pending and, if need be, all is committed.
         """
+
+    @property
+    def remedy(self) -> str:
+        """Settings to try when training diverges, as words: "a larger …"."""
 
     @property
     def weights(self) -> Weights:

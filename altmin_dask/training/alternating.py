@@ -43,7 +43,6 @@ class AlternatingMinimization:
 
     state_type: ClassVar[type[AlgorithmState]] = AlternatingState
     commits_every_step: ClassVar[bool] = True  # z has changed
-    remedy: ClassVar[str] = "a larger solver.mu, solver.ridge or solver.proximal"
     state: AlternatingState
 
     def __init__(self, context: RunContext) -> None:
@@ -64,6 +63,11 @@ class AlternatingMinimization:
         self.weights_file = ""
         self.superseded: int | None = None
         """The group whose z before the last step can go as soon as the step is committed."""
+
+    @property
+    def remedy(self) -> str:
+        """Settings to try when training diverges."""
+        return "a larger solver.mu, solver.ridge or solver.proximal"
 
     @property
     def weights(self) -> Weights:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from altmin_dask.config import MuSchedule, Pipeline
@@ -160,6 +160,7 @@ PLACES = {
     ),
 }
 """Under which table of a pipeline each of `Settings` is shown."""
+_DAMPING = "proximal", "output_damping", "weight_decay"
 
 
 def resolve(
@@ -184,7 +185,7 @@ def resolve(
     shuffled : bool
         Whether chunks are all alike (`SampleStore.shuffled`).
     place, begun : Resources, mapping, optional
-        Where tasks will run; what was resolved when a run began that goes on: its groups stay.
+        Where tasks will run; what was resolved when a run began that goes on: its groups and damping stay.
 
     Examples
     --------
@@ -199,7 +200,7 @@ def resolve(
     groups_of = (begun or {}).get("group_chunks") or group_chunks(pipeline, network, rows, chunk_rows, place)
     in_group = min(groups_of * chunk_rows, rows)
     mu = None if not pipeline.keeps_z and pipeline.solver.mu == "auto" else finite_mu(pipeline, network)
-    return Settings(
+    found = Settings(
         schedule=pipeline.schedule,
         initialization=pipeline.network.start,
         activation=tuple(activation.name for activation in network.activations),
@@ -221,6 +222,16 @@ def resolve(
         max_sweeps=_max_sweeps(pipeline, math.ceil(math.ceil(rows / chunk_rows) / groups_of)),
         evaluation_rows=pipeline.training.evaluation_rows or _evaluation_rows(pipeline),
     )
+    return replace(found, **_as_it_began(pipeline, begun or {}))
+
+
+def _as_it_began(pipeline: Pipeline, begun: Mapping[str, Any]) -> dict[str, Any]:
+    """How steps are damped in a run that goes on, where it is left open: by the rules of when it began."""
+    if not pipeline.uses_kfac or "proximal" not in begun:
+        return {}
+    known = {"weight_decay": 0.0, **begun}  # which is younger than some runs
+    left_open = (name for name in _DAMPING if getattr(pipeline.solver, name) is None)
+    return {name: known[name] for name in left_open if known.get(name) is not None}
 
 
 def _evaluation_rows(pipeline: Pipeline) -> int:

@@ -69,7 +69,9 @@ def ended_by(error: BaseException) -> Ending:
     return Ending("diverged" if diverged else "failed", text)
 
 
-def next_step(ending: Ending, records: Sequence[Record], kept: int, samples: int | None = None) -> str:
+def next_step(
+    ending: Ending, records: Sequence[Record], kept: int, samples: int | None = None, *, decays: bool = True
+) -> str:
     """What to do next, as a sentence.
 
     Parameters
@@ -82,6 +84,8 @@ def next_step(ending: Ending, records: Sequence[Record], kept: int, samples: int
         Which of them is of the model that is kept.
     samples : int, optional
         How many decided that.
+    decays : bool
+        Whether the schedule knows a weight decay.
     """
     match ending.reason:
         case "interrupted":
@@ -93,7 +97,7 @@ def next_step(ending: Ending, records: Sequence[Record], kept: int, samples: int
     if overfits(records[kept], records[-1], samples):
         return (
             "The validation loss has risen while the training loss fell, which is over-fitting: try a larger "
-            "solver.ridge or solver.weight_decay, fewer units or more samples."
+            f"solver.ridge{' or solver.weight_decay' if decays else ''}, fewer units or more samples."
         )
     limit = ending.reason
     if kept == 0 and len(records) > 1:

@@ -30,8 +30,9 @@ from altmin_dask.types import Array, Weights
 
 WORTH_THREADS = 2e7
 """Products of numbers in a solve from which on it is worth beginning threads for it."""
-KEPT_FILES = 4
-"""Files of weights that stay beside a new one: those before it, the step, the mean."""
+KEPT_FILES = 6
+"""Files of weights that stay beside a new one, for each step that is remembered: those before it, the step, the mean
+twice at most, and in the first steps those that are tried."""
 EVALUATIONS_IN_A_STEP = 3.0
 """So many rows are evaluated in the time in which one is part of a step (784-300-784: 13 and 40 µs; 784-256-256-10: 6
 and 19; deep nets more)."""
@@ -145,7 +146,6 @@ class KFACTraining:
 
     state_type: ClassVar[type[AlgorithmState]] = KFACTrainingState
     commits_every_step: ClassVar[bool] = False
-    remedy: ClassVar[str] = "a larger solver.proximal, solver.output_damping or solver.ridge"
     state: KFACTrainingState
 
     def __init__(self, context: RunContext) -> None:
@@ -174,6 +174,12 @@ class KFACTraining:
         self.in_flight: list[InFlightGroup] = []
         self.left_out: Weights | None = None
         """Weights that a last step led to, which are in no mean as they give no finite loss."""
+
+    @property
+    def remedy(self) -> str:
+        """Settings to try when training diverges."""
+        mu = "" if self.mu is None else "solver.mu, "
+        return f"a larger {mu}solver.proximal, solver.output_damping or solver.ridge"
 
     @property
     def weights(self) -> Weights:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from altmin_dask.config import Pipeline
 from altmin_dask.config.solver import SolverTable
 from altmin_dask.data.find import store_source
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import ConfigError
+from altmin_dask.errors import ConfigError, warn
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import AS_THEY_ARE, Samples
@@ -34,6 +36,9 @@ from altmin_dask.training.labels import absent_classes, find_classes, warn_of_ab
 from altmin_dask.training.ranges import ranges_of
 from altmin_dask.training.standardizing import Deciding
 from altmin_dask.types import Weights
+
+USUAL_WEIGHT, LOOKED_AT = 10.0, 16
+"""Weights of samples that are less or more than so many times 1 on average, over so many chunks, are warned of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,11 +178,27 @@ def _check_fits(
     """Refuse settings that do not fit samples and network, and samples for validation that do not fit the others."""
     if train.weights is not None:
         _check_weighted(pipeline)
+        _warn_of_weights(train)
     if validation is not None:
         check_alike(train, validation)
     if isinstance(pipeline.solver.mu, tuple) and len(pipeline.solver.mu) != len(network.widths):
         raise ConfigError(
             f"solver.mu has {len(pipeline.solver.mu)} values for {len(network.widths)} layers; give one for each"
+        )
+
+
+def _warn_of_weights(train: SampleStore) -> None:
+    """Tell of weights that are not 1 on average, by some chunks, unless they were divided by what they are."""
+    assert train.weights is not None
+    some = np.linspace(0, train.n_chunks - 1, min(train.n_chunks, LOOKED_AT)).astype(int)
+    parts = [
+        np.asarray(train.weights[chunk * train.chunk_rows : (chunk + 1) * train.chunk_rows]) for chunk in some
+    ]
+    mean = float(np.concatenate(parts).mean(dtype=np.float64))
+    if not 1 / USUAL_WEIGHT <= mean <= USUAL_WEIGHT:
+        warn(
+            f"weights of the samples in {train.title} are {mean:.3g} on average, and steps are damped as if they were "
+            "about 1: divide them, and solver.ridge, by that"
         )
 
 

@@ -148,7 +148,12 @@ def write_result(
         )
         kept = Kept.of(context, sweep, quality if quality is not None and enough else _measured(context))
     resolved = context.run.manifest.settings()
-    result = Result(kept, ending, next_step(ending, records, record, kept.samples), resolved)
+    result = Result(
+        kept,
+        ending,
+        next_step(ending, records, record, kept.samples, decays=context.settings.weight_decay is not None),
+        resolved,
+    )
     context.run.write_result(result.to_json())
     return result
 

@@ -370,7 +370,7 @@ class Trainer:
         higher loss in the end, and is no divergence.
         """
         checkpoint, here = self.checkpoint, [float(loss), ridge]
-        rows = self.algorithm.samples_in_sum or self.rows
+        rows = (self.algorithm.samples_in_sum or self.rows) * self.problem.train.store.mean_weight
 
         def regularized(mark: list[float]) -> float:
             return mark[0] + mark[1] / rows

@@ -47,6 +47,20 @@ def resolved(kind: str, rows: int = 1000, chunk_rows: int = 100, **tables: dict[
     return resolve(pipeline_of(kind, **tables), NETWORKS[kind], rows, chunk_rows)
 
 
+def test_a_run_that_goes_on_is_damped_as_it_began():
+    """Also one that is older than a rule; what is given counts."""
+    network, now = NETWORKS["classifier"], resolved("classifier")
+    assert now.weight_decay > 0
+    begun = {**now.to_dict(), "proximal": 0.7, "output_damping": 0.2}
+    del begun["weight_decay"]
+    found = resolve(pipeline_of("classifier"), network, 1000, 100, begun=begun)
+    assert (found.proximal, found.output_damping, found.weight_decay) == (0.7, 0.2, 0.0)
+    given = pipeline_of("classifier", solver={"proximal": 0.3, "weight_decay": 0.1})
+    found = resolve(given, network, 1000, 100, begun=begun)
+    assert (found.proximal, found.output_damping, found.weight_decay) == (0.3, 0.2, 0.1)
+    assert resolve(pipeline_of("classifier"), network, 1000, 100, begun=now.to_dict()) == now
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("schedule", ["auto", *ALGORITHMS])

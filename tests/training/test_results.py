@@ -298,6 +298,8 @@ def test_what_to_do_next():
     worse = [record(0, 3, 3), record(1, 1, 2), record(2, 2, 1)]
     for ending in (sweeps_are_done(2), nothing_improved(1)):
         assert "over-fitting" in next_step(ending, worse, 1)
+    assert "weight_decay" in next_step(nothing_improved(1), worse, 1)
+    assert "weight_decay" not in next_step(nothing_improved(1), worse, 1, decays=False)
     few = [record(0, 3, 3), record(1, 1, 2), record(2, 1.04, 1)]
     assert "over-fitting" in next_step(nothing_improved(1), few, 1, 100)
     assert "over-fitting" not in next_step(nothing_improved(1), few, 1, 6)

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 from command import write_pipeline
@@ -17,7 +18,7 @@ from altmin_dask.data.ingest import ingest
 from altmin_dask.data.source import array_source
 from altmin_dask.data.streams import sliced
 from altmin_dask.errors import ConfigError, DataError
-from altmin_dask.estimators.input import split
+from altmin_dask.estimators.input import read_from, split
 from altmin_dask.estimators.weighting import weighted
 from altmin_dask.networks.builders import dense_network, recurrent_layers, stacked_network
 from altmin_dask.networks.losses import get_loss
@@ -113,8 +114,50 @@ def test_a_store_knows_how_many_samples_its_weights_stand_for(tmp_path):
         store = ingest(each, tmp_path / f"{rows}.zarr")
         assert samples_in_all(store, network, None) == pytest.approx(rows * w.mean())
         assert samples_in_all(store, network, stream) == pytest.approx(5000 * w.mean())
+    again = ingest(read_from(store, source), tmp_path / "again.zarr")
+    assert again.mean_weight == store.mean_weight
     plain = ingest(array_source(x, x[:, 0]), tmp_path / "plain.zarr")
     assert (plain.mean_weight, samples_in_all(plain, network, None)) == (1.0, 100)
+
+
+def test_weights_of_lazy_samples_are_those_of_samples_in_memory():
+    """Held out ones included, for which all are written on the way."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(200, 4)), rng.uniform(1, 5, size=200)
+    y = (x[:, 0] + 0.5 * rng.normal(size=200) > 0).astype(int)
+    models = [
+        AltMinClassifier(
+            5, ridge=20.0, early_stopping=True, max_sweeps=4, random_state=0, dtype="float64", chunk_rows=200
+        ).fit(*each, sample_weight=w)
+        for each in ((x, y), (da.from_array(x, chunks=100), da.from_array(y, chunks=100)))
+    ]
+    ridges = [m.history_[-1]["regularized_loss"] - m.history_[-1]["nested_loss"] for m in models]
+    squares = [sum(float((c**2).sum()) for c in (*m.coefs_, *m.intercepts_)) for m in models]
+    shares = [ridge / square for ridge, square in zip(ridges, squares, strict=True)]
+    assert shares[1] == pytest.approx(shares[0], rel=0.2)  # 3 if weights were forgotten
+
+
+def test_shrinkage_of_few_samples_by_weight_is_no_divergence():
+    """The ridge is shared by the sum of the weights, as it is in training, where a loss is judged."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 3))
+    y = x @ [1.0, -2.0, 0.5]
+    model = AltMinRegressor((), ridge=1e-2, max_sweeps=30, warm_start=True, random_state=0).fit(x, y)
+    assert model.score(x, y) > 0.99
+    model.fit(x, y, sample_weight=np.full(100, 1e-5))
+    assert np.abs(model.coefs_[0]).max() < 1.5
+
+
+@pytest.mark.filterwarnings("default::altmin_dask.errors.AltMinWarning")
+def test_weights_of_a_file_that_are_far_from_1_are_told_of(altmin, tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 3)), np.arange(60) % 2
+    write_pipeline(tmp_path / "p.toml", "a.npz", "classifier", training={"schedule": "kfac", "max_sweeps": 1})
+    for size in (1e-4, 5.0):
+        np.savez(tmp_path / "a.npz", x=x, y=y, sample_weight=np.full(60, size))
+        done = altmin("train", "p.toml", "--run", f"run{size}")
+        assert done.code == 0, done.err
+        assert ("a.npz are 0.0001 on average" in " ".join(done.err.split())) == (size < 1)
 
 
 @pytest.mark.slow
