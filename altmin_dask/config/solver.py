@@ -68,15 +68,17 @@ class SolverTable(Table):
     """ρ relative to the mean diagonal of a Gram matrix; by default 0, and for K-FAC steps a tenth of the unknowns for
     each target number of a group, a fifth for classes and recurrent networks."""
     output_damping: Positive | None = None
-    """σ of K-FAC steps, in units of the loss's curvature; by default 0.03 for squared error and recurrent networks,
-    and 0.003 for the cross entropies of chains. With n unknowns for each target number of a group, classes have 1.5 / n
-    of it (down to a sixth), and auto-encoders of one hidden layer by squared error a third."""
+    """σ of K-FAC steps, in units of the loss's curvature; by default 0.03 for squared error and recurrent networks, and
+    0.003 for the cross entropies of chains. With n unknowns for each target number of a group, classes have 1.5 / n of
+    it (down to a sixth), and auto-encoders of one hidden layer by squared error a third. Of regressors by squared error
+    it falls as the loss does."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     """δ of K-FAC steps: α δ of all weights and biases but the last layer's is taken from them in a step (α counts as 1
     at most), whatever their curvature, which the ridge goes by. It is held against noise that is fitted: less of it is
     learnt, and accuracies, scores and losses of new samples are better; targets without any may be learnt a little less
     exactly. 0 is none. By default 0.15 times the root of how many unknowns there are for each target number of all
-    samples, at most 0.2, and 0 for auto-encoders and recurrent networks."""
+    samples, at most 0.2; of squared error 0.6 times it, at most 0.8, which falls as the loss does; and 0 for
+    auto-encoders and recurrent networks."""
     newton_steps: Count = 1
     """Newton steps of z in a visit."""
     cg_iterations: Count = 2

@@ -19,8 +19,8 @@ class Defaults:
         ρ of K-FAC steps relative to a mean diagonal, for one unknown per target number; None for that of the loss.
     output_damping : float or None
         σ of K-FAC steps; None for that of the loss.
-    decay_share : float
-        δ of K-FAC steps for one unknown per target number.
+    decay_share : float or None
+        δ of K-FAC steps for one unknown per target number; None for that of the loss.
     group_rows : int
         About how many samples a K-FAC step is made from.
     model_every, model_rows : int
@@ -32,7 +32,7 @@ class Defaults:
     dual_rho: float | None = None
     proximal_share: float | None = None
     output_damping: float | None = None
-    decay_share: float = 0.15  # row 87
+    decay_share: float | None = None
     group_rows: int = 2000
     model_every: int = 8
     model_rows: int = 300

@@ -129,6 +129,18 @@ class Loss(Protocol):
         """ρ of K-FAC steps relative to a mean diagonal, for one unknown per target number, unless told otherwise."""
 
     @property
+    def decay_share(self) -> float:
+        """δ of K-FAC steps for one unknown per target number, unless told otherwise; it grows with their root."""
+
+    @property
+    def most_decay(self) -> float:
+        """δ by default, at most: beyond it even the smallest tables learn slowly."""
+
+    @property
+    def damped_by_loss(self) -> bool:
+        """Whether σ and δ fall as the loss does: where its unit is that of the noise, what is left of it is."""
+
+    @property
     def dual_rho(self) -> float:
         """ρ that L1 and multipliers begin with, unless told otherwise: too little against its curvature diverges."""
 
@@ -175,6 +187,9 @@ class Squared:
     output_damping: float = 0.03
     damped_unknowns: float = math.inf
     proximal_share: float = 0.1  # row 24
+    decay_share: float = 0.6  # row 93, as are the other two
+    most_decay: float = 0.8
+    damped_by_loss: bool = True
     elementwise: bool = True
 
     @property
@@ -233,6 +248,9 @@ class BinaryCrossEntropy:
     output_damping: float = 0.003  # its curvature fades as samples are fitted
     damped_unknowns: float = math.inf
     proximal_share: float = 0.1
+    decay_share: float = 0.15
+    most_decay: float = 0.2
+    damped_by_loss: bool = False
     dual_rho: float = 0.03
     elementwise: bool = True
 
@@ -277,6 +295,9 @@ class CrossEntropy:
     output_damping: float = 0.003
     damped_unknowns: float = 1.5  # row 88, as is the share
     proximal_share: float = 0.2
+    decay_share: float = 0.15  # row 87, as is the most
+    most_decay: float = 0.2
+    damped_by_loss: bool = False
     dual_rho: float = 0.03
     elementwise: bool = False
 

@@ -83,6 +83,21 @@ class MeanLoss:
         return self.base.proximal_share
 
     @property
+    def decay_share(self) -> float:
+        """As of ℓ."""
+        return self.base.decay_share
+
+    @property
+    def most_decay(self) -> float:
+        """As of ℓ."""
+        return self.base.most_decay
+
+    @property
+    def damped_by_loss(self) -> bool:
+        """As of ℓ."""
+        return self.base.damped_by_loss
+
+    @property
     def dual_rho(self) -> float:
         """As of ℓ."""
         return self.base.dual_rho

@@ -30,6 +30,10 @@ comes to rest where the gradient is δ S̄_i W̃_i Ḡ_i, that of ½ δ ⟨W̃_i
 held as well, in the metric of the Gauss–Newton matrix. The last layer is left out, so that a linear model is that of
 its loss and ridge.
 
+Where the loss is the squared error of targets, σ and δ are those of the beginning, times the share of the first loss
+that is left: what is left in the end is noise, and where there is none neither is wanted (as Levenberg–Marquardt by the
+residual: Yamashita & Fukushima 2001, "On the rate of convergence of the Levenberg–Marquardt method").
+
 ρ_i relative to Ḡ_i's mean diagonal is, unless given, a tenth of the unknowns for each target number of a group (of
 labels a fifth): the fewer numbers determine a weight, the more of what a group says about it is noise.
 """
@@ -57,8 +61,8 @@ AVERAGED_PART = 8
 lost (row 4)."""
 LEAST_DAMPING = 1 / 6
 """Share of the loss's σ that is always there (row 88)."""
-MOST_DECAY = 0.2
-"""δ by default, at most: beyond it even the smallest tables learn slowly (row 87)."""
+LEAST_LEFT = 1e-3
+"""Share of σ and δ that is always there, where they fall with the loss."""
 LOSS_SHARE = 0.1
 """Share of the running mean of the loss, and of its variance, that is new in a step."""
 REJECTED, STANDARD_ERRORS = 2.0, 6
@@ -87,6 +91,8 @@ class KFACSettings:
         λ / N for N samples altogether.
     weight_decay : float
         δ (row 87).
+    by_loss : bool
+        Whether σ and δ are those of the beginning, and fall with the loss (row 93).
     penalize_bias : bool
         Whether the ridge also holds biases.
     """
@@ -96,7 +102,12 @@ class KFACSettings:
     averaging: float = 0.95
     ridge: float = 0.0
     weight_decay: float = 0.0
+    by_loss: bool = False
     penalize_bias: bool = True
+
+    def left(self, state: KFACState) -> float:
+        """Share of σ and δ that is left."""
+        return state.left if self.by_loss else 1.0
 
 
 def default_input_damping(network: Network, rows: int) -> float:
@@ -108,7 +119,9 @@ def default_input_damping(network: Network, rows: int) -> float:
 
 def default_weight_decay(network: Network, samples: float) -> float:
     """δ: it grows with the root of the unknowns per target number of all `samples`."""
-    return min(network.defaults.decay_share * math.sqrt(unknowns_per_number(network, samples)), MOST_DECAY)
+    given, loss = network.defaults.decay_share, network.loss
+    share = loss.decay_share if given is None else given
+    return min(share * math.sqrt(unknowns_per_number(network, samples)), loss.most_decay)
 
 
 def default_output_damping(network: Network, rows: int) -> float:
@@ -153,6 +166,9 @@ class KFACState:
         Running mean of the loss before each step, the ridge included; NaN at first.
     loss_variance_ema : float
         Running mean of its variance over samples. That of a group whose loss has exploded would excuse it (row 45).
+    first_loss, left : float
+        The loss of the first group, NaN in runs that did not look at it; and which share of it the running mean was
+        when curvature was measured last.
     gradient : float
         Norm of the gradient by the last group that was not refused, before its step; NaN at first.
     """
@@ -167,6 +183,8 @@ class KFACState:
     damping_scale: float = 1.0
     loss_ema: float = math.nan
     loss_variance_ema: float = 0.0
+    first_loss: float = math.nan
+    left: float = 1.0
     gradient: float = math.nan
 
     @classmethod
@@ -300,7 +318,8 @@ class KFACState:
         n, loss, squares = (float(total) for total in sums.totals)
         variance = max(squares / n - (loss / n) ** 2, 0.0)
         if math.isnan(self.loss_ema):
-            self.loss_ema, self.loss_variance_ema = loss / n + ridge, variance
+            self.first_loss = self.loss_ema = loss / n + ridge
+            self.loss_variance_ema = variance
         else:
             keep = 1 - LOSS_SHARE
             self.loss_ema = keep * self.loss_ema + LOSS_SHARE * (loss / n + ridge)
@@ -321,6 +340,8 @@ class KFACState:
         for mean, total in zip(self.output_factors, sums.output_factors, strict=True):
             _average(mean, total, keep, rows=n)
         self.curvature_updates += 1
+        if self.first_loss > 0:
+            self.left = min(1.0, max(LEAST_LEFT, self.loss_ema / self.first_loss))
         # with the factors that are made anew now, and not in between (row 67)
         self.damping_scale = max(1.0, DAMPING_FADE ** since_curvature(self.steps) * self.damping_scale)
 

@@ -331,6 +331,11 @@ def _weight_decay(pipeline: Pipeline, network: Network, samples: float) -> float
     return 0.0 if pipeline.network.target == "inputs" else default_weight_decay(network, samples)
 
 
+def damped_by_loss(pipeline: Pipeline, network: Network) -> bool:
+    """Whether σ and δ of K-FAC steps fall with the loss: with that of real targets that are no inputs."""
+    return pipeline.network.target != "inputs" and network.loss.damped_by_loss
+
+
 def _first_window(
     pipeline: Pipeline, network: Network, groups_of: int, chunk_rows: int, shuffled: bool
 ) -> int | None:

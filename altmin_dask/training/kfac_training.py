@@ -23,6 +23,7 @@ from altmin_dask.storage.model import layer_tensors, layers_of
 from altmin_dask.training.algorithm import Initial
 from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
+from altmin_dask.training.defaults import damped_by_loss
 from altmin_dask.training.grouping import RowGroup, groups_of
 from altmin_dask.training.record import Metrics
 from altmin_dask.training.wide_inputs import forms_of, row_numbers, row_space
@@ -161,6 +162,7 @@ class KFACTraining:
             pipeline.training.averaging,
             settings.ridge / context.samples_in_all,
             settings.weight_decay,
+            damped_by_loss(pipeline, context.network),
             pipeline.solver.penalize_bias,
         )
         assert settings.pieces is not None
@@ -341,7 +343,7 @@ class KFACTraining:
         if kfac_state.steps < TRIED_STEPS and not self.max_staleness:
             coefficients = self._tried(group, sums, direction, coefficients)
         state.weights = kfac_state.move(
-            state.weights, direction, group.previous_weights, coefficients, settings.weight_decay
+            state.weights, direction, group.previous_weights, coefficients, self._decay
         )
         self._check()
 
@@ -353,10 +355,15 @@ class KFACTraining:
         loss = float(sums.totals[1] / sums.totals[0]) + group.ridge
         for share in SHARES:
             shorter: Array = share * coefficients
-            moved = moved_by(weights, direction, previous, shorter, self.settings.weight_decay)
+            moved = moved_by(weights, direction, previous, shorter, self._decay)
             if self._loss(group, moved) <= loss:
                 break
         return shorter
+
+    @property
+    def _decay(self) -> float:
+        """δ of the moment."""
+        return self.settings.left(self.state.kfac_state) * self.settings.weight_decay
 
     def _loss(self, group: InFlightGroup, weights: Weights) -> float:
         """A group's mean loss by some weights, with their ridge."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from zoo import NETWORKS, augmented, make_case, targets
@@ -15,6 +17,7 @@ from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
 from altmin_dask.solvers.kfac import (
     DAMPING_FADE,
     DAMPING_GROWTH,
+    LOSS_SHARE,
     KFACSettings,
     KFACState,
     curvature_due,
@@ -210,6 +213,25 @@ def test_the_direction_solves_the_kronecker_system(output_damping, penalize_bias
         pull = ascent.negative_gradient[layer] / len(x) - 0.02 * held
         dense = np.linalg.solve(np.kron(left, right), pull.ravel()).reshape(pull.shape)
         assert np.allclose(d, dense, rtol=1e-9, atol=1e-12)
+
+
+def test_sigma_is_what_is_left_of_the_loss():
+    """As of when curvature was measured last, so that a run that goes on has the same; older states know of none."""
+    network, weights, x, y = problem()
+    settings = KFACSettings(0.1, 0.03, by_loss=True)
+    state, sums, first = measured(network, weights, x, y, settings)
+    assert (state.left, first.sigma) == (1.0, 0.03)
+    state.loss_ema = 0.2 * state.first_loss
+    assert KroneckerPreconditioner(state, settings).sigma == 0.03
+    state.update_averages(sums, weights, 0.95)
+    assert state.left == pytest.approx(0.2 + 0.8 * LOSS_SHARE)
+    assert KroneckerPreconditioner(state, settings).sigma == pytest.approx(0.03 * state.left)
+    assert KroneckerPreconditioner(state, replace(settings, by_loss=False)).sigma == 0.03
+    tensors, scalars = dict(state.tensors()), state.scalars()
+    assert KFACState.restore(tensors, scalars).left == state.left
+    older = KFACState.restore(tensors, {k: v for k, v in scalars.items() if k not in ("first_loss", "left")})
+    older.update_averages(sums, weights, 0.95)
+    assert older.left == 1.0
 
 
 def test_the_lengths_minimise_the_model():
