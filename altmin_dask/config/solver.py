@@ -71,7 +71,7 @@ class SolverTable(Table):
     """σ of K-FAC steps, in units of the loss's curvature; by default 0.03 for squared error and recurrent networks, and
     0.003 for the cross entropies of chains. With n unknowns for each target number of a group, classes have 1.5 / n of
     it (down to a sixth), and auto-encoders of one hidden layer by squared error a third. Of regressors by squared error
-    it falls as the loss does."""
+    what it is, given or not, falls as the loss does."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     """δ of K-FAC steps: α δ of all weights and biases but the last layer's is taken from them in a step (α counts as 1
     at most), whatever their curvature, which the ridge goes by. It is held against noise that is fitted: less of it is
