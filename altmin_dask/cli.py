@@ -196,7 +196,7 @@ def train(
     """Train the network of a pipeline and report on it."""
     from altmin_dask import runs
     from altmin_dask.config import load_pipeline
-    from altmin_dask.display import display, logged, say, tell_commands
+    from altmin_dask.display import display, logged, tell_commands
     from altmin_dask.execution.allocator import own_process
     from altmin_dask.execution.connect import planned_resources
     from altmin_dask.execution.faults import BY_RESUME
@@ -209,12 +209,12 @@ def train(
     replaced = [*(settings or ()), *(overrides or ())]
     loaded = load_pipeline(pipeline, replaced)
     folder = RunFolder(local_path(run) if run else runs.default_run(loaded, pipeline, resume))
-    log, again = partial(say, console), resuming(pipeline, folder, replaced, scheduler, scheduler_file)
+    again = resuming(pipeline, folder, replaced, scheduler, scheduler_file)
     own_process(planned_resources(loaded.cluster).threads)
     try:
-        with display(console) as shown, logged(log):
-            callbacks = [shown, *([ReportWriter(log)] if loaded.output.report else [])]
-            runs.train(loaded, folder, callbacks, resume=resume, scheduler=where, log=log)
+        with display(console) as shown, logged(shown.say):
+            callbacks = [shown, *([ReportWriter(shown.say)] if loaded.output.report else [])]
+            runs.train(loaded, folder, callbacks, resume=resume, scheduler=where, log=shown.say)
     except KeyboardInterrupt:
         if not folder.started:
             raise

@@ -31,6 +31,9 @@ WAIT = "wait"
 """What the process that trains does while others work."""
 SILENT_SECONDS = 30.0
 """There is a line at least so often where the output is no terminal."""
+FURTHER, SOON_SECONDS = 1.05, 5.0
+"""A record has a line if it is further than the last one with a line by this factor, or later by so many seconds: of
+hundreds of short sweeps nobody reads all."""
 
 
 def shares(seconds: Mapping[str, float]) -> list[str]:
@@ -129,7 +132,7 @@ def counted(console: Console, what: str, total: int) -> Iterator[Callable[[int, 
 
 
 class Lines(Callback):
-    """A plain line per record and every half minute, and a table at the end.
+    """A plain line per record (of short sweeps fewer and fewer) and every half minute, and a table at the end.
 
     The lines of the half minute come while it is used in a `with` block, which may begin before the data are there.
     """
@@ -138,7 +141,10 @@ class Lines(Callback):
         self.console = console
         self.context: RunContext | None = None
         self.columns: Sequence[Column] = ()
-        self.headed = False
+        self.printed: tuple[float, float] | None = None
+        """Sweep of the last record that had a line, and the moment."""
+        self.left_out: Record | None = None
+        """The record since then that had none."""
         self.heartbeat = Heartbeat(console, "the data are made ready")
 
     def __enter__(self) -> Self:
@@ -176,15 +182,33 @@ class Lines(Callback):
         return [f"no better for {min(records, limit)} of {counted_as(limit, 'record')}"]
 
     def on_record(self, record: Record) -> None:
-        """Print the record, under a header where it is the first."""
-        if not self.headed:
+        """Print the record, under a header where it is the first, unless it is hardly further than the last one."""
+        now = time.monotonic()
+        if self.printed is None:
             say(self.console, header_of(self.columns))
-            self.headed = True
+        elif record.sweep < FURTHER * self.printed[0] and now < self.printed[1] + SOON_SECONDS:
+            self.left_out = record
+            return
+        self._print(record, now)
+
+    def say(self, line: str) -> None:
+        """Print something else, below the last record."""
+        self._catch_up()
+        say(self.console, line)
+
+    def _catch_up(self) -> None:
+        """Print the last record, if it had no line."""
+        if self.left_out is not None:
+            self._print(self.left_out, time.monotonic())
+
+    def _print(self, record: Record, now: float) -> None:
         say(self.console, line_of(self.columns, record))
+        self.printed, self.left_out = (record.sweep, now), None
         self.heartbeat.said()
 
     def on_end(self, outcome: Outcome) -> None:
-        """Print what came of it: the model that is kept, and then how training went."""
+        """Print the last record, and what came of it: the model that is kept, and then how training went."""
+        self._catch_up()
         if outcome.result is not None:
             self.console.print(result_table(outcome.result))
         if outcome.error is None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import re
 from io import StringIO
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from command import LABELS, STAMP, X, start, told_records, write_pipeline
 from rich.console import Console
 
-from altmin_dask import runs
+from altmin_dask import display, runs
 from altmin_dask.config import make_pipeline
 from altmin_dask.dashboard.publisher import Publisher
-from altmin_dask.display import Live, shares
+from altmin_dask.display import Lines, Live, shares
 from altmin_dask.planning.projection import ALLOWANCE, BASELINE
-from altmin_dask.record_lines import sweeps
+from altmin_dask.record_lines import Column, sweeps
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training.callbacks import Callback
+from altmin_dask.training.callbacks import Callback, Outcome
+from altmin_dask.training.record import Record
 
 
 class Watched(Live):
@@ -96,6 +98,35 @@ def test_one_line_a_record_and_no_empty_column(kind, tables, names, altmin, tmp_
     assert len(table) == len(records) + 1
     assert max(map(len, table)) <= 80
     assert "\x1b" not in done.out
+
+
+def test_of_many_short_sweeps_there_are_fewer_and_fewer_lines_and_always_the_last():
+    file = StringIO()
+    shown = Lines(Console(file=file, width=80))
+    shown.columns = [Column("sweep", 6, lambda record: sweeps(record.sweep))]
+    for sweep in range(99):
+        shown.on_record(Record(sweep=float(sweep)))
+    shown.say("something else")
+    shown.on_record(Record(sweep=99.0))
+    shown.on_end(Outcome("stopped", (), RuntimeError()))
+    header, *lines = [line[STAMP:].strip() for line in file.getvalue().splitlines()]
+    told = [float(line) for line in lines if line != "something else"]
+    assert header == "sweep"
+    assert told[:20] == list(range(20))
+    assert all(later >= 1.05 * earlier for earlier, later in pairwise(told[:-2]))
+    assert len(told) < 60
+    assert lines[-3:] == ["98.000", "something else", "99.000"]
+
+
+def test_records_that_take_long_have_a_line_each(monkeypatch):
+    file, now = StringIO(), [0.0]
+    shown = Lines(Console(file=file, width=80))
+    shown.columns = [Column("sweep", 6, lambda record: sweeps(record.sweep))]
+    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    for sweep in range(100, 110):
+        now[0] += display.SOON_SECONDS
+        shown.on_record(Record(sweep=float(sweep)))
+    assert len(file.getvalue().splitlines()) == 1 + 10
 
 
 @pytest.mark.parametrize("value", [0, 0.001, 0.125, 12.5, 99.9994, 99.9996, 300, 999.99, 1000, 9999.5])
