@@ -49,6 +49,7 @@ import numpy as np
 
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kronecker import MATRICES, Forms, KroneckerSums
+from altmin_dask.solvers.linalg import between
 from altmin_dask.types import Array, Weights
 
 CURVATURE_EVERY, CURVATURE_EARLY = 8, (1, 2, 3, 5)
@@ -91,8 +92,8 @@ class KFACSettings:
         λ / N for N samples altogether.
     weight_decay : float
         δ (row 87).
-    by_loss : bool
-        Whether σ and δ are those of the beginning, and fall with the loss (row 93).
+    damping_fall, decay_fall : float
+        σ and δ are those of the beginning, and fall with these powers of what is left of the loss (rows 93 and 97).
     penalize_bias : bool
         Whether the ridge also holds biases.
     """
@@ -102,12 +103,17 @@ class KFACSettings:
     averaging: float = 0.95
     ridge: float = 0.0
     weight_decay: float = 0.0
-    by_loss: bool = False
+    damping_fall: float = 0.0
+    decay_fall: float = 0.0
     penalize_bias: bool = True
 
-    def left(self, state: KFACState) -> float:
-        """Share of σ and δ that is left."""
-        return state.left if self.by_loss else 1.0
+    def sigma(self, state: KFACState) -> float:
+        """σ of the moment."""
+        return self.output_damping * state.left**self.damping_fall
+
+    def delta(self, state: KFACState) -> float:
+        """δ of the moment."""
+        return self.weight_decay * state.left**self.decay_fall
 
 
 def default_input_damping(network: Network, rows: int) -> float:
@@ -280,7 +286,7 @@ class KFACState:
         """The mean with these weights in it, too: in the first steps they are most of it."""
         keep = min(averaging, 1 - 1 / (1 + self.steps / AVERAGED_PART))
         share = weights[0].dtype.type(1 - keep)
-        return tuple(_between(mean, w, share) for mean, w in zip(self.average, weights, strict=True))
+        return tuple(between(mean, w, share) for mean, w in zip(self.average, weights, strict=True))
 
     @property
     def young(self) -> bool:
@@ -431,14 +437,6 @@ def _moved(w: Array, keep: Any, alpha: Any, d: Array, beta: Any, old: Array) -> 
     np.subtract(w, old, out=term)
     term *= beta
     result += term
-    return result
-
-
-def _between(mean: Array, w: Array, share: Any) -> Array:
-    """The mean, and a share of the way from it to W̃, with no array besides the result."""
-    result: Array = w - mean
-    result *= share
-    result += mean
     return result
 
 

@@ -156,3 +156,11 @@ def _rows(array: Array, like: Array) -> Array:
     apart, near = array.strides
     fits = near == array.itemsize and apart >= near * array.shape[1] and apart % near == 0
     return array if fits or array.size == 0 else np.ascontiguousarray(array)
+
+
+def between(first: Array, second: Array, share: Any) -> Array:
+    """A share of the way from the first to the second, with no array besides the result."""
+    result: Array = second - first
+    result *= share
+    result += first
+    return result

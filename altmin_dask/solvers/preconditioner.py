@@ -43,7 +43,7 @@ class KroneckerPreconditioner:
     ) -> None:
         self.each = each
         self.settings, scale = settings, state.damping_scale
-        self.sigma = scale * settings.left(state) * settings.output_damping
+        self.sigma = scale * settings.sigma(state)
         damping = scale * settings.input_damping
         make = [
             *(partial(input_factor, g, damping, space) for g in state.input_factors),

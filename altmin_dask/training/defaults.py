@@ -21,6 +21,7 @@ from altmin_dask.solvers.kfac import (
     default_input_damping,
     default_output_damping,
     default_weight_decay,
+    unknowns_per_number,
 )
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric, mu_at
@@ -48,8 +49,14 @@ ROWS_PER_CLASS = 2
 is taken back by the next group (row 67)."""
 EVALUATED_ALONE, EVALUATED_BESIDE = 10_000, 2_500
 """Training rows of a record, about: where they decide when training stops, and where validation samples do."""
-SHALLOW_OF_INPUTS = 1 / 3
-"""Share of the loss's σ that auto-encoders of one hidden layer have by squared error (row 88 of benchmarks/LOG.md)."""
+SHALLOW_OF_INPUTS, DEEP_OF_INPUTS = 1 / 3, 10 / 3
+"""Of the loss's σ auto-encoders by squared error begin with so much, of one hidden layer and of more (rows 88 and 97 of
+benchmarks/LOG.md)."""
+FALL_OF_INPUTS, FALL_OF_TARGETS = (0.5, 0.0), (1.0, 1.0)
+"""With which powers of what is left of squared errors σ and δ fall: of auto-encoders, of regressors (rows 97, 93)."""
+DECAY_OF_INPUTS, MOST_DECAY_OF_INPUTS = 0.05, 0.2
+"""δ of auto-encoders for one unknown per target number, and at most (row 97): inputs have no noise that could be
+fitted, but a start that is better forgotten."""
 MODEL_ROWS = 8192
 """The model along a K-FAC step is measured on so many samples of a group at most: its noise is small then (row 43)."""
 
@@ -88,6 +95,8 @@ class Settings:
         σ of K-FAC steps.
     weight_decay : float or None
         δ of K-FAC steps.
+    falls : tuple of float, (2,), or None
+        With which powers of what is left of the loss σ and δ fall.
     chunk_rows : int
         Rows in a chunk.
     group_chunks : int
@@ -119,6 +128,7 @@ class Settings:
     proximal: float
     output_damping: float | None
     weight_decay: float | None
+    falls: tuple[float, float] | None
     chunk_rows: int
     group_chunks: int
     first_window: int | None
@@ -148,7 +158,7 @@ PLACES = {
         "outputs",
         "standardize",
     ),
-    "solver": ("mu", "rho", "ridge", "proximal", "output_damping", "weight_decay"),
+    "solver": ("mu", "rho", "ridge", "proximal", "output_damping", "weight_decay", "falls"),
     "training": (
         "schedule",
         "group_chunks",
@@ -180,10 +190,8 @@ def resolve(
     ----------
     pipeline, network : Pipeline, Network
         What was asked for, and what fits the data.
-    rows, chunk_rows, samples : int, int, float
-        Samples for training, in a chunk, and that the ridge is shared by; by default `rows`.
-    shuffled : bool
-        Whether chunks are all alike (`SampleStore.shuffled`).
+    rows, chunk_rows, samples, shuffled : int, int, float, bool
+        Samples for training, in a chunk, and that the ridge is shared by (by default `rows`); whether chunks are alike.
     place, begun : Resources, mapping, optional
         Where tasks will run; what was resolved when a run began that goes on: its groups and damping stay.
 
@@ -214,6 +222,7 @@ def resolve(
         proximal=_proximal(pipeline, network, in_group),
         output_damping=_output_damping(pipeline, network, in_group),
         weight_decay=_weight_decay(pipeline, network, samples or rows),
+        falls=_falls(pipeline, network),
         chunk_rows=chunk_rows,
         group_chunks=groups_of,
         first_window=_first_window(pipeline, network, groups_of, chunk_rows, shuffled),
@@ -222,16 +231,19 @@ def resolve(
         max_sweeps=_max_sweeps(pipeline, math.ceil(math.ceil(rows / chunk_rows) / groups_of)),
         evaluation_rows=pipeline.training.evaluation_rows or _evaluation_rows(pipeline),
     )
-    return replace(found, **_as_it_began(pipeline, begun or {}))
+    return replace(found, **_as_it_began(pipeline, found, begun or {}))
 
 
-def _as_it_began(pipeline: Pipeline, begun: Mapping[str, Any]) -> dict[str, Any]:
+def _as_it_began(pipeline: Pipeline, found: Settings, begun: Mapping[str, Any]) -> dict[str, Any]:
     """How steps are damped in a run that goes on, where it is left open: by the rules of when it began."""
     if not pipeline.uses_kfac or "proximal" not in begun:
         return {}
-    known = {"weight_decay": 0.0, **begun}  # which is younger than some runs
+    # decay is younger than some runs, and that auto-encoders' damping falls than others
+    falls = found.falls if found.falls == FALL_OF_TARGETS else (0.0, 0.0)
+    known = {"weight_decay": 0.0, "falls": falls, **begun}
     left_open = (name for name in _DAMPING if getattr(pipeline.solver, name) is None)
-    return {name: known[name] for name in left_open if known.get(name) is not None}
+    kept = {name: known[name] for name in left_open if known.get(name) is not None}
+    return {"falls": tuple(known["falls"]), **kept}
 
 
 def _evaluation_rows(pipeline: Pipeline) -> int:
@@ -314,10 +326,9 @@ def _output_damping(pipeline: Pipeline, network: Network, group_rows: int) -> fl
     """None where z persists."""
     if not pipeline.uses_kfac:
         return None
-    shallow = (
-        pipeline.network.target == "inputs" and network.loss.name == "squared" and len(network.shapes) <= 2
-    )
-    share = SHALLOW_OF_INPUTS if shallow else 1.0
+    share = 1.0
+    if pipeline.network.target == "inputs" and network.loss.damped_by_loss:
+        share = SHALLOW_OF_INPUTS if len(network.shapes) <= 2 else DEEP_OF_INPUTS
     return pipeline.solver.output_damping or share * default_output_damping(network, group_rows)
 
 
@@ -327,13 +338,19 @@ def _weight_decay(pipeline: Pipeline, network: Network, samples: float) -> float
         return None
     if (given := pipeline.solver.weight_decay) is not None:
         return given
-    # what is its own target has no noise that could be fitted (row 87)
-    return 0.0 if pipeline.network.target == "inputs" else default_weight_decay(network, samples)
+    if pipeline.network.target == "inputs":
+        share = DECAY_OF_INPUTS * math.sqrt(unknowns_per_number(network, samples))
+        return min(share, MOST_DECAY_OF_INPUTS)
+    return default_weight_decay(network, samples)
 
 
-def damped_by_loss(pipeline: Pipeline, network: Network) -> bool:
-    """Whether σ and δ of K-FAC steps fall with the loss: with that of real targets that are no inputs."""
-    return pipeline.network.target != "inputs" and network.loss.damped_by_loss
+def _falls(pipeline: Pipeline, network: Network) -> tuple[float, float] | None:
+    """None where z persists; nought where the loss does not say how much noise there is."""
+    if not pipeline.uses_kfac:
+        return None
+    if not network.loss.damped_by_loss:
+        return 0.0, 0.0
+    return FALL_OF_INPUTS if pipeline.network.target == "inputs" else FALL_OF_TARGETS
 
 
 def _first_window(

@@ -23,7 +23,6 @@ from altmin_dask.storage.model import layer_tensors, layers_of
 from altmin_dask.training.algorithm import Initial
 from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
-from altmin_dask.training.defaults import damped_by_loss
 from altmin_dask.training.grouping import RowGroup, groups_of
 from altmin_dask.training.record import Metrics
 from altmin_dask.training.wide_inputs import forms_of, row_numbers, row_space
@@ -154,6 +153,7 @@ class KFACTraining:
         pipeline, settings = context.pipeline, context.settings
         assert settings.output_damping is not None
         assert settings.weight_decay is not None
+        assert settings.falls is not None
         assert settings.model_every is not None
         self.groups = groups_of(context.problem.train.store, settings.group_chunks, pipeline.training.seed)
         self.settings = KFACSettings(
@@ -162,7 +162,7 @@ class KFACTraining:
             pipeline.training.averaging,
             settings.ridge / context.samples_in_all,
             settings.weight_decay,
-            damped_by_loss(pipeline, context.network),
+            *settings.falls,
             pipeline.solver.penalize_bias,
         )
         assert settings.pieces is not None
@@ -363,7 +363,7 @@ class KFACTraining:
     @property
     def _decay(self) -> float:
         """δ of the moment."""
-        return self.settings.left(self.state.kfac_state) * self.settings.weight_decay
+        return self.settings.delta(self.state.kfac_state)
 
     def _loss(self, group: InFlightGroup, weights: Weights) -> float:
         """A group's mean loss by some weights, with their ridge."""

@@ -61,6 +61,29 @@ def test_a_run_that_goes_on_is_damped_as_it_began():
     assert resolve(pipeline_of("classifier"), network, 1000, 100, begun=now.to_dict()) == now
 
 
+@pytest.mark.parametrize(
+    ("kind", "now", "older"),
+    [
+        ("autoencoder", (0.5, 0.0), (0.0, 0.0)),
+        ("regressor", (1.0, 1.0), (1.0, 1.0)),
+        ("classifier", (0.0, 0.0), (0.0, 0.0)),
+    ],
+)
+def test_damping_falls_in_a_run_that_goes_on_as_it_did_when_it_began(kind, now, older):
+    network = dense_network([9, 5, 9], "relu", "cross_entropy" if kind == "classifier" else "squared")
+
+    def falls(begun=None):
+        settings = resolve(pipeline_of(kind), network, 1000, 100, begun=begun)
+        return settings, settings.falls
+
+    settings, found = falls()
+    assert found == now
+    begun = settings.to_dict()
+    assert falls(begun) == (settings, now)
+    del begun["falls"]
+    assert falls(begun)[1] == older
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("schedule", ["auto", *ALGORITHMS])
@@ -77,7 +100,9 @@ def test_nothing_is_left_open(kind, penalty, schedule):
     allowed = {"standardize"}  # samples have to be looked at
     allowed |= {"loss_at"} if not kind.startswith("recurrent") else set()
     allowed |= (
-        {"mu", "rho", "first_window"} if kfac else {"output_damping", "weight_decay", "model_every", "pieces"}
+        {"mu", "rho", "first_window"}
+        if kfac
+        else {"output_damping", "weight_decay", "falls", "model_every", "pieces"}
     )
     allowed |= {"rho"} if penalty == "l2" else set()
     allowed |= {"first_window"} if settings.schedule != "windows" else set()
@@ -105,9 +130,17 @@ def test_weight_decay_goes_by_the_unknowns_for_each_target_number(rows, decay):
     assert resolved("classifier", rows).weight_decay == pytest.approx(decay)
     assert resolved("classifier", rows, solver={"weight_decay": 0.0}).weight_decay == 0.0
     assert resolved("recurrent_classifier", rows).weight_decay == 0.0
-    assert resolved("autoencoder", rows).weight_decay == 0.0
     stream = resolve(pipeline_of("classifier"), NETWORKS["classifier"], 10, 10, samples=rows)
     assert stream.weight_decay == pytest.approx(decay)
+
+
+@pytest.mark.parametrize(
+    ("rows", "decay"), [(10_000, 0.05 * math.sqrt(104 / 90_000)), (1, 0.05 * math.sqrt(104 / 9))]
+)
+def test_weight_decay_of_auto_encoders(rows, decay):
+    network = dense_network([9, 5, 9], "sigmoid", "squared")
+    settings = resolve(pipeline_of("autoencoder"), network, rows, 100)
+    assert settings.weight_decay == pytest.approx(decay)
 
 
 @pytest.mark.parametrize(("rows", "share"), [(4, 1 / 6), (20, 1.5 / (199 / 80)), (40, 1.0)])
@@ -117,7 +150,7 @@ def test_output_damping_of_labels_is_less_where_numbers_are_few(rows, share):
 
 
 def test_output_damping_of_auto_encoders_of_one_hidden_layer_is_less():
-    for sizes, sigma in (([9, 5, 9], 0.01), ([9, 6, 3, 9], 0.03)):
+    for sizes, sigma in (([9, 5, 9], 0.01), ([9, 6, 3, 9], 0.1)):
         network = dense_network(sizes, "relu", "squared")
         assert resolve(pipeline_of("autoencoder"), network, 500, 100).output_damping == pytest.approx(sigma)
         assert resolve(pipeline_of("regressor"), network, 500, 100).output_damping == 0.03
