@@ -70,15 +70,16 @@ class SolverTable(Table):
     output_damping: Positive | None = None
     """σ of K-FAC steps, in units of the loss's curvature; by default 0.03 for squared error and recurrent networks, and
     0.003 for the cross entropies of chains. With n unknowns for each target number of a group, classes have 1.5 / n of
-    it (down to a sixth), and auto-encoders of one hidden layer by squared error a third. Of regressors by squared error
-    what it is, given or not, falls as the loss does."""
+    it (down to a sixth). Auto-encoders by squared error begin with 0.01 where they have one hidden layer and with 0.1
+    where they have more. By squared error what it is, given or not, falls: of regressors as the loss does, of
+    auto-encoders as its root."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     """δ of K-FAC steps: α δ of all weights and biases but the last layer's is taken from them in a step (α counts as 1
     at most), whatever their curvature, which the ridge goes by. It is held against noise that is fitted: less of it is
     learnt, and accuracies, scores and losses of new samples are better; targets without any may be learnt a little less
     exactly. 0 is none. By default 0.15 times the root of how many unknowns there are for each target number of all
-    samples, at most 0.2; of squared error 0.6 times it, at most 0.8, which falls as the loss does; and 0 for
-    auto-encoders and recurrent networks."""
+    samples, at most 0.2; of squared error 0.6 times it, at most 0.8, which falls as the loss does; of auto-encoders
+    0.05 times it, at most 0.2, so that their start is forgotten; and 0 for recurrent networks."""
     newton_steps: Count = 1
     """Newton steps of z in a visit."""
     cg_iterations: Count = 2
