@@ -40,6 +40,7 @@ def main() -> None:
         queue=options.queue,
         account=options.account,
         walltime=options.walltime,
+        worker_extra_args=["--preload", "altmin_dask.worker"],  # memory stays for the next chunk
         interface=options.interface,
         local_directory="/tmp",
     ) as cluster:

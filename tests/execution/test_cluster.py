@@ -7,6 +7,8 @@ import ipaddress
 import json
 import math
 import os
+import platform
+import resource
 import signal
 import subprocess
 import sys
@@ -404,3 +406,35 @@ def test_latency_is_measured_once_and_rounded(cluster_address, monkeypatch):
 
 def _cancelled(self: Cluster) -> float:
     raise CancelledError
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_workers_that_load_ours_keep_memory(tmp_path):
+    """As Dask's nannies have it, each array is returned as it is freed."""
+    size, times = 4 << 20, 50
+    pages = size // resource.getpagesize() * times
+
+    def taken() -> tuple[int, Any]:
+        import resource
+
+        import zarr
+
+        bytearray(size)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(times):
+            bytearray(size)
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        return faults, zarr.config.get("threading.max_workers", None)
+
+    with processes(tmp_path / "cluster", MALLOC_TRIM_THRESHOLD_="65536") as running:
+        running.scheduler()
+        running.worker("plain")
+        running.worker("ours", "--preload", "altmin_dask.worker")
+        with Client(running.address) as client:
+            client.wait_for_workers(2, timeout=60)
+            names = {address: each["name"] for address, each in client.scheduler_info()["workers"].items()}
+            found = {names[each]: of for each, of in client.run(taken).items()}
+    assert found["plain"][0] > 0.9 * pages
+    assert found["ours"][0] < 0.1 * pages
+    assert (found["plain"][1], found["ours"][1]) == (None, 1)
