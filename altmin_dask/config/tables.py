@@ -53,7 +53,7 @@ class DataTable(Table):
     """Whether rows of raw sources are brought into a random order, which the seed decides (`ingest`)."""
     chunk_rows: Count | Literal["auto"] | None = None
     """Rows in a chunk of stores made from raw sources; by default about 8 MiB of x, wherever the run takes place,
-    or less where there would be fewer than eight chunks of 512 rows and more.
+    or less, from 512 rows on, so that there are eight.
 
     "auto" makes tasks of about a second, but chunks small enough for the workers' memory, and for all threads to have
     some. What is computed then depends on the machine.
@@ -133,7 +133,7 @@ class TrainingTable(Table):
     """"auto" are K-FAC steps, and windows for L1 and multipliers."""
     group_chunks: Count | None = None
     """Chunks that are visited between two solves for W; by default 1, and for K-FAC steps as many as hold about 2,000
-    samples, one at least, or more on many workers. A chunk is shared by several tasks where it keeps more of them
+    samples (1,000 sequences), one at least, or more on many workers. A chunk is shared by several tasks where it keeps more of them
     busy."""
     first_window: Count | None = None
     """Groups in the first window; by default about 10 samples for each unknown of a row of W."""
@@ -151,7 +151,7 @@ class TrainingTable(Table):
     """Processor seconds of training, on all processes, after which it ends; by default there is no limit."""
     n_iter_no_change: Count | None = 10
     """Training stops when the nested loss (of the validation samples, or if there are none with the ridge) has not
-    improved by `tol` in so many records; as many as there are records never do."""
+    improved by `tol` in so many records; as many as there are records never do, nor (behind --set) none."""
     tol: NonNegative = 1e-3
     """Relative improvement of the best loss that counts."""
     seed: Annotated[int, Field(ge=0)] = 0
