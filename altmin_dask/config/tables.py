@@ -133,8 +133,8 @@ class TrainingTable(Table):
     """"auto" are K-FAC steps, and windows for L1 and multipliers."""
     group_chunks: Count | None = None
     """Chunks that are visited between two solves for W; by default 1, and for K-FAC steps as many as hold about 2,000
-    samples (1,000 sequences), one at least, or more on many workers. A chunk is shared by several tasks where it keeps more of them
-    busy."""
+    samples (1,000 sequences), one at least, or more on many workers. A chunk is shared by several tasks where it keeps
+    more of them busy."""
     first_window: Count | None = None
     """Groups in the first window; by default about 10 samples for each unknown of a row of W."""
     window_passes: Count = 4

@@ -189,7 +189,7 @@ class Parameters:
     weight_decay: float | None = parameter(
         "δ of K-FAC steps: α δ of all weights but the last layer's is taken from them in a step, against noise that is "
         "fitted. None is 0.15 times the root of how many unknowns there are for each target number, at most 0.2 (of "
-        "squared error 0.6 and 0.8, and it falls as the loss does; of auto-encoders 0.05 and 0.2), and 0 for sequences.",
+        "squared error 0.6 and 0.8, and it falls as the loss does; of auto-encoders 0.05, 0.2), and 0 for sequences.",
         default=None,
     )
     schedule: str = parameter(
