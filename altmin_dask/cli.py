@@ -212,9 +212,9 @@ def train(
     again = resuming(pipeline, folder, replaced, scheduler, scheduler_file)
     own_process(planned_resources(loaded.cluster).threads)
     try:
-        with display(console) as shown, logged(shown.say):
-            callbacks = [shown, *([ReportWriter(shown.say)] if loaded.output.report else [])]
-            runs.train(loaded, folder, callbacks, resume=resume, scheduler=where, log=shown.say)
+        with display(console) as shown, logged(shown.tell):
+            callbacks = [shown, *([ReportWriter(shown.tell)] if loaded.output.report else [])]
+            runs.train(loaded, folder, callbacks, resume=resume, scheduler=where, log=shown.tell)
     except KeyboardInterrupt:
         if not folder.started:
             raise

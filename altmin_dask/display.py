@@ -33,7 +33,7 @@ SILENT_SECONDS = 30.0
 """There is a line at least so often where the output is no terminal."""
 FURTHER, SOON_SECONDS = 1.05, 5.0
 """A record has a line if it is further than the last one with a line by this factor, or later by so many seconds: of
-hundreds of short sweeps nobody reads all."""
+many short sweeps nobody reads all."""
 
 
 def shares(seconds: Mapping[str, float]) -> list[str]:
@@ -191,7 +191,7 @@ class Lines(Callback):
             return
         self._print(record, now)
 
-    def say(self, line: str) -> None:
+    def tell(self, line: str) -> None:
         """Print something else, below the last record."""
         self._catch_up()
         say(self.console, line)

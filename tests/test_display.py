@@ -6,6 +6,7 @@ import json
 import re
 from io import StringIO
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_of_many_short_sweeps_there_are_fewer_and_fewer_lines_and_always_the_las
     shown.columns = [Column("sweep", 6, lambda record: sweeps(record.sweep))]
     for sweep in range(99):
         shown.on_record(Record(sweep=float(sweep)))
-    shown.say("something else")
+    shown.tell("something else")
     shown.on_record(Record(sweep=99.0))
     shown.on_end(Outcome("stopped", (), RuntimeError()))
     header, *lines = [line[STAMP:].strip() for line in file.getvalue().splitlines()]
@@ -122,7 +123,7 @@ def test_records_that_take_long_have_a_line_each(monkeypatch):
     file, now = StringIO(), [0.0]
     shown = Lines(Console(file=file, width=80))
     shown.columns = [Column("sweep", 6, lambda record: sweeps(record.sweep))]
-    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: now[0]))
     for sweep in range(100, 110):
         now[0] += display.SOON_SECONDS
         shown.on_record(Record(sweep=float(sweep)))

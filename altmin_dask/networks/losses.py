@@ -138,7 +138,7 @@ class Loss(Protocol):
 
     @property
     def damped_by_loss(self) -> bool:
-        """Whether σ and δ fall as the loss does: where its unit is that of the noise, what is left of it is."""
+        """Whether damping may go by what is left of the loss: where its unit is that of the noise, that is noise."""
 
     @property
     def dual_rho(self) -> float:

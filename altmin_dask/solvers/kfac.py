@@ -30,9 +30,10 @@ comes to rest where the gradient is δ S̄_i W̃_i Ḡ_i, that of ½ δ ⟨W̃_i
 held as well, in the metric of the Gauss–Newton matrix. The last layer is left out, so that a linear model is that of
 its loss and ridge.
 
-Where the loss is the squared error of targets, σ and δ are those of the beginning, times the share of the first loss
-that is left: what is left in the end is noise, and where there is none neither is wanted (as Levenberg–Marquardt by the
-residual: Yamashita & Fukushima 2001, "On the rate of convergence of the Levenberg–Marquardt method").
+Where the loss is a squared error, σ and δ are those of the beginning, times powers of the share of the first loss that
+is left: of targets the first, as what is left in the end is noise, and where there is none neither is wanted (as
+Levenberg–Marquardt by the residual: Yamashita & Fukushima 2001, "On the rate of convergence of the Levenberg–Marquardt
+method"); of an auto-encoder's inputs σ times the root, while δ, which is small there, stays.
 
 ρ_i relative to Ḡ_i's mean diagonal is, unless given, a tenth of the unknowns for each target number of a group (of
 labels a fifth): the fewer numbers determine a weight, the more of what a group says about it is noise.
@@ -63,7 +64,7 @@ lost (row 4)."""
 LEAST_DAMPING = 1 / 6
 """Share of the loss's σ that is always there (row 88)."""
 LEAST_LEFT = 1e-3
-"""Share of σ and δ that is always there, where they fall with the loss."""
+"""What is left of the loss counts as so much at least."""
 LOSS_SHARE = 0.1
 """Share of the running mean of the loss, and of its variance, that is new in a step."""
 REJECTED, STANDARD_ERRORS = 2.0, 6
@@ -92,7 +93,7 @@ class KFACSettings:
         λ / N for N samples altogether.
     weight_decay : float
         δ (row 87).
-    damping_fall, decay_fall : float
+    damping_power, decay_power : float
         σ and δ are those of the beginning, and fall with these powers of what is left of the loss (rows 93 and 97).
     penalize_bias : bool
         Whether the ridge also holds biases.
@@ -103,17 +104,17 @@ class KFACSettings:
     averaging: float = 0.95
     ridge: float = 0.0
     weight_decay: float = 0.0
-    damping_fall: float = 0.0
-    decay_fall: float = 0.0
+    damping_power: float = 0.0
+    decay_power: float = 0.0
     penalize_bias: bool = True
 
     def sigma(self, state: KFACState) -> float:
         """σ of the moment."""
-        return self.output_damping * state.left**self.damping_fall
+        return self.output_damping * state.left**self.damping_power
 
     def delta(self, state: KFACState) -> float:
         """δ of the moment."""
-        return self.weight_decay * state.left**self.decay_fall
+        return self.weight_decay * state.left**self.decay_power
 
 
 def default_input_damping(network: Network, rows: int) -> float:
@@ -324,8 +325,9 @@ class KFACState:
         n, loss, squares = (float(total) for total in sums.totals)
         variance = max(squares / n - (loss / n) ** 2, 0.0)
         if math.isnan(self.loss_ema):
-            self.first_loss = self.loss_ema = loss / n + ridge
-            self.loss_variance_ema = variance
+            self.loss_ema, self.loss_variance_ema = loss / n + ridge, variance
+            if math.isnan(self.first_loss):  # of a stream, that of its first rows
+                self.first_loss = self.loss_ema
         else:
             keep = 1 - LOSS_SHARE
             self.loss_ema = keep * self.loss_ema + LOSS_SHARE * (loss / n + ridge)

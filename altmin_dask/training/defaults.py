@@ -52,7 +52,7 @@ EVALUATED_ALONE, EVALUATED_BESIDE = 10_000, 2_500
 SHALLOW_OF_INPUTS, DEEP_OF_INPUTS = 1 / 3, 10 / 3
 """Of the loss's σ auto-encoders by squared error begin with so much, of one hidden layer and of more (rows 88 and 97 of
 benchmarks/LOG.md)."""
-FALL_OF_INPUTS, FALL_OF_TARGETS = (0.5, 0.0), (1.0, 1.0)
+POWERS_OF_INPUTS, POWERS_OF_TARGETS = (0.5, 0.0), (1.0, 1.0)
 """With which powers of what is left of squared errors σ and δ fall: of auto-encoders, of regressors (rows 97, 93)."""
 DECAY_OF_INPUTS, MOST_DECAY_OF_INPUTS = 0.05, 0.2
 """δ of auto-encoders for one unknown per target number, and at most (row 97): inputs have no noise that could be
@@ -95,7 +95,7 @@ class Settings:
         σ of K-FAC steps.
     weight_decay : float or None
         δ of K-FAC steps.
-    falls : tuple of float, (2,), or None
+    loss_powers : tuple of float, (2,), or None
         With which powers of what is left of the loss σ and δ fall.
     chunk_rows : int
         Rows in a chunk.
@@ -128,7 +128,7 @@ class Settings:
     proximal: float
     output_damping: float | None
     weight_decay: float | None
-    falls: tuple[float, float] | None
+    loss_powers: tuple[float, float] | None
     chunk_rows: int
     group_chunks: int
     first_window: int | None
@@ -158,7 +158,7 @@ PLACES = {
         "outputs",
         "standardize",
     ),
-    "solver": ("mu", "rho", "ridge", "proximal", "output_damping", "weight_decay", "falls"),
+    "solver": ("mu", "rho", "ridge", "proximal", "output_damping", "weight_decay", "loss_powers"),
     "training": (
         "schedule",
         "group_chunks",
@@ -222,7 +222,7 @@ def resolve(
         proximal=_proximal(pipeline, network, in_group),
         output_damping=_output_damping(pipeline, network, in_group),
         weight_decay=_weight_decay(pipeline, network, samples or rows),
-        falls=_falls(pipeline, network),
+        loss_powers=_loss_powers(pipeline, network),
         chunk_rows=chunk_rows,
         group_chunks=groups_of,
         first_window=_first_window(pipeline, network, groups_of, chunk_rows, shuffled),
@@ -239,11 +239,11 @@ def _as_it_began(pipeline: Pipeline, found: Settings, begun: Mapping[str, Any]) 
     if not pipeline.uses_kfac or "proximal" not in begun:
         return {}
     # decay is younger than some runs, and that auto-encoders' damping falls than others
-    falls = found.falls if found.falls == FALL_OF_TARGETS else (0.0, 0.0)
-    known = {"weight_decay": 0.0, "falls": falls, **begun}
+    powers = (0.0, 0.0) if pipeline.network.target == "inputs" else found.loss_powers
+    known = {"weight_decay": 0.0, "loss_powers": powers, **begun}
     left_open = (name for name in _DAMPING if getattr(pipeline.solver, name) is None)
     kept = {name: known[name] for name in left_open if known.get(name) is not None}
-    return {"falls": tuple(known["falls"]), **kept}
+    return {"loss_powers": tuple(known["loss_powers"]), **kept}
 
 
 def _evaluation_rows(pipeline: Pipeline) -> int:
@@ -328,7 +328,9 @@ def _output_damping(pipeline: Pipeline, network: Network, group_rows: int) -> fl
         return None
     share = 1.0
     if pipeline.network.target == "inputs" and network.loss.damped_by_loss:
-        share = SHALLOW_OF_INPUTS if len(network.shapes) <= 2 else DEEP_OF_INPUTS
+        # of a start layer by layer little is left to fall from
+        deep = 1.0 if pipeline.network.start == "layerwise" else DEEP_OF_INPUTS
+        share = SHALLOW_OF_INPUTS if len(network.shapes) <= 2 else deep
     return pipeline.solver.output_damping or share * default_output_damping(network, group_rows)
 
 
@@ -344,13 +346,13 @@ def _weight_decay(pipeline: Pipeline, network: Network, samples: float) -> float
     return default_weight_decay(network, samples)
 
 
-def _falls(pipeline: Pipeline, network: Network) -> tuple[float, float] | None:
+def _loss_powers(pipeline: Pipeline, network: Network) -> tuple[float, float] | None:
     """None where z persists; nought where the loss does not say how much noise there is."""
     if not pipeline.uses_kfac:
         return None
     if not network.loss.damped_by_loss:
         return 0.0, 0.0
-    return FALL_OF_INPUTS if pipeline.network.target == "inputs" else FALL_OF_TARGETS
+    return POWERS_OF_INPUTS if pipeline.network.target == "inputs" else POWERS_OF_TARGETS
 
 
 def _first_window(

@@ -153,17 +153,19 @@ class KFACTraining:
         pipeline, settings = context.pipeline, context.settings
         assert settings.output_damping is not None
         assert settings.weight_decay is not None
-        assert settings.falls is not None
+        assert settings.loss_powers is not None
         assert settings.model_every is not None
         self.groups = groups_of(context.problem.train.store, settings.group_chunks, pipeline.training.seed)
+        damping_power, decay_power = settings.loss_powers
         self.settings = KFACSettings(
             settings.proximal,
             settings.output_damping,
-            pipeline.training.averaging,
-            settings.ridge / context.samples_in_all,
-            settings.weight_decay,
-            *settings.falls,
-            pipeline.solver.penalize_bias,
+            averaging=pipeline.training.averaging,
+            ridge=settings.ridge / context.samples_in_all,
+            weight_decay=settings.weight_decay,
+            damping_power=damping_power,
+            decay_power=decay_power,
+            penalize_bias=pipeline.solver.penalize_bias,
         )
         assert settings.pieces is not None
         self.model_every, self.cut = settings.model_every, Cut(settings.pieces)

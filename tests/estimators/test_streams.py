@@ -87,3 +87,16 @@ def test_a_window_of_the_last_rows_is_remembered():
     with pytest.raises(ValueError, match="not all among the classes"):
         stream.partial_fit(X[:1], [11])
     assert stream._streamed_rows == 400
+
+
+def test_damping_of_a_stream_falls_from_call_to_call():
+    """By the loss of its first rows: each call began anew, so damping never fell, however well rows were known."""
+    stream = AltMinRegressor(20, random_state=0)
+    lefts, firsts = [], []
+    for _ in range(12):
+        stream.partial_fit(X[:600], X[:600] @ np.linspace(-1, 1, 64))
+        state = stream._streamed.kfac_state
+        lefts.append(state.left)
+        firsts.append(state.first_loss)
+    assert len(set(firsts)) == 1
+    assert lefts[-1] < 0.2 < lefts[0]

@@ -61,7 +61,7 @@ def test_targets_without_noise_are_learnt_more_exactly_as_the_loss_falls(monkeyp
         return 1 - r2_score(f[new], model.predict(x[new]))
 
     falling = error()
-    monkeypatch.setattr("altmin_dask.training.defaults.FALL_OF_TARGETS", (0.0, 0.0))
+    monkeypatch.setattr("altmin_dask.training.defaults.POWERS_OF_TARGETS", (0.0, 0.0))
     assert falling < 0.65 * min(error(), error(weight_decay=0.2))
 
 

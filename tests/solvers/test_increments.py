@@ -218,7 +218,7 @@ def test_the_direction_solves_the_kronecker_system(output_damping, penalize_bias
 def test_sigma_is_what_is_left_of_the_loss():
     """As of when curvature was measured last, so that a run that goes on has the same; older states know of none."""
     network, weights, x, y = problem()
-    settings = KFACSettings(0.1, 0.03, weight_decay=0.2, damping_fall=1.0, decay_fall=0.5)
+    settings = KFACSettings(0.1, 0.03, weight_decay=0.2, damping_power=1.0, decay_power=0.5)
     state, sums, first = measured(network, weights, x, y, settings)
     assert (state.left, first.sigma) == (1.0, 0.03)
     state.loss_ema = 0.2 * state.first_loss
@@ -227,7 +227,7 @@ def test_sigma_is_what_is_left_of_the_loss():
     assert state.left == pytest.approx(0.2 + 0.8 * LOSS_SHARE)
     assert KroneckerPreconditioner(state, settings).sigma == pytest.approx(0.03 * state.left)
     assert settings.delta(state) == pytest.approx(0.2 * state.left**0.5)
-    assert KroneckerPreconditioner(state, replace(settings, damping_fall=0.0)).sigma == 0.03
+    assert KroneckerPreconditioner(state, replace(settings, damping_power=0.0)).sigma == 0.03
     tensors, scalars = dict(state.tensors()), state.scalars()
     assert KFACState.restore(tensors, scalars).left == state.left
     older = KFACState.restore(tensors, {k: v for k, v in scalars.items() if k not in ("first_loss", "left")})

@@ -193,6 +193,7 @@ def test_slurm_job_script(tmp_path):
         "#SBATCH --mem=6G",
         "--nworkers 3",
         "--nthreads 1",
+        "--preload altmin_dask.worker",
         "--memory-limit 2.00GiB",
     ):
         assert line in done.stdout, done.stdout

@@ -72,16 +72,16 @@ def test_a_run_that_goes_on_is_damped_as_it_began():
 def test_damping_falls_in_a_run_that_goes_on_as_it_did_when_it_began(kind, now, older):
     network = dense_network([9, 5, 9], "relu", "cross_entropy" if kind == "classifier" else "squared")
 
-    def falls(begun=None):
+    def powers(begun=None):
         settings = resolve(pipeline_of(kind), network, 1000, 100, begun=begun)
-        return settings, settings.falls
+        return settings, settings.loss_powers
 
-    settings, found = falls()
+    settings, found = powers()
     assert found == now
     begun = settings.to_dict()
-    assert falls(begun) == (settings, now)
-    del begun["falls"]
-    assert falls(begun)[1] == older
+    assert powers(begun) == (settings, now)
+    del begun["loss_powers"]
+    assert powers(begun)[1] == older
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -102,7 +102,7 @@ def test_nothing_is_left_open(kind, penalty, schedule):
     allowed |= (
         {"mu", "rho", "first_window"}
         if kfac
-        else {"output_damping", "weight_decay", "falls", "model_every", "pieces"}
+        else {"output_damping", "weight_decay", "loss_powers", "model_every", "pieces"}
     )
     allowed |= {"rho"} if penalty == "l2" else set()
     allowed |= {"first_window"} if settings.schedule != "windows" else set()
@@ -134,13 +134,25 @@ def test_weight_decay_goes_by_the_unknowns_for_each_target_number(rows, decay):
     assert stream.weight_decay == pytest.approx(decay)
 
 
-@pytest.mark.parametrize(
-    ("rows", "decay"), [(10_000, 0.05 * math.sqrt(104 / 90_000)), (1, 0.05 * math.sqrt(104 / 9))]
-)
+@pytest.mark.parametrize(("rows", "decay"), [(10_000, 0.05 * math.sqrt(104 / 90_000)), (1, 0.2)])
 def test_weight_decay_of_auto_encoders(rows, decay):
-    network = dense_network([9, 5, 9], "sigmoid", "squared")
+    network = (
+        dense_network([9, 5, 9], "sigmoid", "squared")
+        if rows > 1
+        else dense_network([9, 9, 9, 9], "tanh", "squared")
+    )
     settings = resolve(pipeline_of("autoencoder"), network, rows, 100)
     assert settings.weight_decay == pytest.approx(decay)
+    entropy = dense_network(network.sizes, "sigmoid", "binary_cross_entropy")
+    other = resolve(pipeline_of("autoencoder"), entropy, rows, 100)
+    assert (other.weight_decay, other.output_damping, other.loss_powers) == (
+        settings.weight_decay,
+        0.003,
+        (0.0, 0.0),
+    )
+    given = pipeline_of("autoencoder", solver={"weight_decay": 0.0, "output_damping": 0.5})
+    found = resolve(given, network, rows, 100)
+    assert (found.weight_decay, found.output_damping, found.loss_powers) == (0.0, 0.5, (0.5, 0.0))
 
 
 @pytest.mark.parametrize(("rows", "share"), [(4, 1 / 6), (20, 1.5 / (199 / 80)), (40, 1.0)])
@@ -149,7 +161,7 @@ def test_output_damping_of_labels_is_less_where_numbers_are_few(rows, share):
     assert settings.output_damping == pytest.approx(0.003 * share)
 
 
-def test_output_damping_of_auto_encoders_of_one_hidden_layer_is_less():
+def test_output_damping_of_auto_encoders_goes_by_their_depth():
     for sizes, sigma in (([9, 5, 9], 0.01), ([9, 6, 3, 9], 0.1)):
         network = dense_network(sizes, "relu", "squared")
         assert resolve(pipeline_of("autoencoder"), network, 500, 100).output_damping == pytest.approx(sigma)
