@@ -31,7 +31,7 @@ from altmin_dask.training.record import Record
 
 ROOT = Path(__file__).parents[1]
 TRAINING, VALIDATION, RELAXED, QUIET = "#0072b2", "#d55e00", "#009e73", "#667080"
-COMMITS = {"autoencoder": "7436be5f0f", "classifier": "7436be5f0f"}
+COMMITS = {"autoencoder": "63dc0ebdf7", "classifier": "7436be5f0f"}
 """Whose comparison with first-order methods is drawn: benchmarks/results/COMMIT/TASK.jsonl."""
 OTHERS = {"adam": "Adam", "adam-cosine": "Adam, cosine decay", "sgd": "SGD"}
 
