@@ -194,7 +194,9 @@ def test_what_workers_do_comes_back_to_the_terminal_and_the_run_folder(client, t
 def test_a_scheduler_that_knows_of_no_page_stops_nothing(client, tmp_path, monkeypatch):
     monkeypatch.setattr("altmin_dask.dashboard.publisher._installed", lambda client: None)
     with (
-        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=1, processes=False, dashboard_address=":0", scheduler_kwargs={"dashboard": False}
+        ) as cluster,
         Client(cluster, set_as_default=False) as bare,
     ):
         train(pipeline(max_sweeps=1.0), tmp_path / "run", bare)
@@ -228,7 +230,9 @@ def test_a_performance_report_is_part_of_the_report(client, tmp_path):
 @pytest.mark.slow
 def test_without_a_dashboard_training_goes_on(tmp_path):
     with (
-        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=1, processes=False, dashboard_address=":0", scheduler_kwargs={"dashboard": False}
+        ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         lines = train(pipeline(max_sweeps=1.0), tmp_path / "run", client)
