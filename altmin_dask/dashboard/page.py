@@ -106,7 +106,7 @@ class View:
         ]
         self.accuracy = LinePanel("Accuracy against sweeps", "sweeps", ACCURACIES, share=True)
         self.residuals = LinePanel("Relative residual of each layer", "sweeps")
-        self.mu = LinePanel("Penalty μ of each layer", "sweeps")
+        self.mu = LinePanel("Penalty of each layer: μ, or ρ of multipliers", "sweeps")
         self.activities, self.memory = (
             Div(stylesheets=[workers.STYLE], sizing_mode="stretch_width", name=f"altmin-{name}")
             for name in ("workers", "memory")
