@@ -93,8 +93,8 @@ def test_damping_of_a_stream_falls_from_call_to_call():
     """By the loss of its first rows: each call began anew, so damping never fell, however well rows were known."""
     stream = AltMinRegressor(20, random_state=0)
     lefts, firsts = [], []
-    for _ in range(12):
-        stream.partial_fit(X[:600], X[:600] @ np.linspace(-1, 1, 64))
+    for _ in range(6):
+        stream.partial_fit(X[:300], X[:300] @ np.linspace(-1, 1, 64))
         state = stream._streamed.kfac_state
         lefts.append(state.left)
         firsts.append(state.first_loss)

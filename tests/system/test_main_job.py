@@ -26,8 +26,8 @@ def test_both_forms_end_where_the_files_say(seed, altmin, tmp_path):
     kept, default = (
         json.loads(altmin("evaluate", name, "digits:test", "--json").out)["loss"] for name in (MAIN, DEFAULT)
     )
-    assert default < kept < 0.081
-    assert default < 0.077
+    assert default < 0.0755
+    assert default < kept < 1.02 * 0.0780  # what the default form came to when this one was made the main job
     last = json.loads((tmp_path / MAIN / "history.jsonl").read_text().splitlines()[-1])
     assert max(last["relative_residuals"]) < 1e-3
     assert last["relaxed_objective"] == pytest.approx(last["nested_loss"] + last["ridge_term"], rel=0.01)
