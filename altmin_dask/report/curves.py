@@ -87,7 +87,9 @@ def residual_columns(records: Sequence[Record]) -> tuple[Array, str]:
 def penalty(records: Sequence[Record], kept: int, theme: Theme) -> Figure:
     """μ of every layer, which of multipliers is ρ."""
     lines = layer_lines(layer_columns(r.mu for r in records), theme)
-    return _over_sweeps(records, kept, lines, theme, log_scale, number, "Penalty of each layer: μ, or ρ of multipliers")
+    return _over_sweeps(
+        records, kept, lines, theme, log_scale, number, "Penalty of each layer: μ, or ρ of multipliers"
+    )
 
 
 def has_penalty(records: Sequence[Record]) -> bool:
