@@ -113,7 +113,10 @@ ShuffleOption = Annotated[
 SeedOption = Annotated[int, typer.Option(metavar="N", min=0, help="Decides that order.")]
 ScaleOption = Annotated[float, typer.Option(metavar="DIVISOR", help="Divide samples by this.")]
 StandardizeOption = Annotated[
-    bool, typer.Option("--standardize", help="Bring every number, and real targets, to mean 0, variance 1.")
+    bool,
+    typer.Option(
+        "--standardize", help="Bring numbers, and targets that are not all whole, to mean 0, variance 1."
+    ),
 ]
 DtypeOption = Annotated[
     str,

@@ -35,7 +35,7 @@ from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.sample_arrays import ROW
-from altmin_dask.table_options import TableOptions
+from altmin_dask.table_options import TableOptions, csv_like
 from altmin_dask.types import Array
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def write_predictions(
     keep : sequence of str
         Columns of the source that go along, as they are written there.
     csv : mapping, optional
-        How the source is read, if it is csv and otherwise than that for training.
+        How the source is read, where it is csv and otherwise than that for training.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def _beside(
     if not wanted:
         return [], None
     known = {} if model.preparation is None else model.preparation.csv
-    return read_columns(source, wanted, TableOptions.of(csv=csv).csv or known)
+    return read_columns(source, wanted, csv_like(known, TableOptions.of(csv=csv).csv))
 
 
 def _check_file(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import Any
@@ -27,6 +27,11 @@ _TEXT = ("sep", "decimal", "thousands", "encoding", "quotechar", "comment", "com
 _LISTS = ("names", "na_values")
 CSV = (*_TEXT, *_LISTS, *_WHOLE, "header")
 """Options of `pandas.read_csv` that can be given."""
+_SIGNS = ("sep", "decimal", "thousands", "quotechar", "comment")
+"""Those that are a single character."""
+_TAKEN_BACK = ("thousands", "comment", "index_col", "names", "na_values")
+"""Those that no value turns off: an empty one does."""
+_POINT = "."
 _WORDS = {"true": True, "false": False}
 
 
@@ -135,6 +140,41 @@ def for_like(tables: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in tables.items() if name == "csv"}
 
 
+def csv_like(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """How csv files are read that are written like others, but for what is said of them.
+
+    A sign that means something now has no meaning of before beside it; and names that stood for a header that was not
+    there do not replace one that is.
+
+    Parameters
+    ----------
+    known, given : mapping
+        Options for the others, and those that are said, as `TableOptions` has them; empty ones turn others off.
+
+    Returns
+    -------
+    dict
+        Options of `pandas.read_csv`.
+
+    Raises
+    ------
+    ConfigError
+        If thousands and decimals have the same sign: pandas would take 1.5 for 15.
+    """
+    signs = [given[name] for name in _SIGNS if name in given]
+    kept = {name: value for name, value in known.items() if name not in _SIGNS or value not in signs}
+    if given.get("header") and known.get("header") is False:
+        kept.pop("names", None)
+    found = {name: value for name, value in {**kept, **given}.items() if value != ""}
+    if found.get("thousands") == (decimal := found.get("decimal", _POINT)):
+        if "thousands" in given:
+            raise ConfigError(
+                f"csv has {decimal!r} for thousands and for decimals; say which sign the other has"
+            )
+        del found["thousands"]  # of before, when the decimal sign was what is between columns now
+    return found
+
+
 def words_of(given: list[str] | None, option: str, *, alone: str | None = None) -> dict[str, str]:
     """``KEY=VALUE`` words of the command line as a mapping; a word without a key is of the key `alone`.
 
@@ -171,8 +211,10 @@ def _csv(given: Mapping[str, Any]) -> dict[str, Any]:
             for alias, known in _ALIASES.items():  # which are not in the list
                 meant = meant.replace(f" {alias}?", f" {known}?")
             raise ConfigError(f"csv has no option {name!r}; it has {', '.join(sorted(CSV))}{meant}")
-        if key in _LISTS:
-            found[key] = value.split(",") if isinstance(value, str) else [str(each) for each in value]
+        if value == "" and key in _TAKEN_BACK:
+            found[key] = value
+        elif key in _LISTS:
+            found[key] = _several(key, value)
         elif key == "header":
             header = _WORDS.get(value.lower()) if isinstance(value, str) else value
             if not isinstance(header, bool):
@@ -184,10 +226,19 @@ def _csv(given: Mapping[str, Any]) -> dict[str, Any]:
             found[key] = int(value)
         else:
             found[key] = {"\\t": "\t", "tab": "\t"}.get(str(value), str(value))
-    for key in ("sep", "decimal", "thousands", "quotechar", "comment"):
-        if key in found and len(found[key]) != 1:
+    for key in _SIGNS:
+        if key in found and len(found[key]) != 1 and not (key in _TAKEN_BACK and found[key] == ""):
             raise ConfigError(f"csv {key} is {found[key]!r}; write a single character")
     return found
+
+
+def _several(key: str, value: Any) -> list[str]:
+    """Values of an option as text; one alone may be a number."""
+    if isinstance(value, Mapping):
+        raise ConfigError(f"csv {key} is {value!r}; write a list of values, which is for all columns")
+    if isinstance(value, str):
+        return value.split(",")
+    return [str(each) for each in (value if isinstance(value, Collection) else [value])]
 
 
 def _either(words: tuple[str, ...]) -> str:

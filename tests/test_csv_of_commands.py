@@ -54,6 +54,8 @@ def test_what_is_between_columns_is_named(files, altmin):
         "t.csv has commas between its columns, and is read with semicolons, as --csv says or the samples for training "
         "were; say so by --csv sep=, (data.csv.sep of a pipeline)",
     )
+    # what is said is said on top of what was for training
+    assert altmin("predict", "run", "g.csv", "p.csv", "--keep", "y", "--csv", "na_values=?").code == 0
     for sign, option in (("\t", "sep=tab"), ("|", "'sep=|'"), (";", "'sep=;'")):
         TABLE.to_csv("o.csv", index=False, sep=sign)
         refused(

@@ -151,6 +151,11 @@ class NetworkTable(Table):
                     "network.hidden_layer_sizes is empty; give a recurrent network one layer or more"
                 )
             return self
+        if self.initialization == "whitened" and self._begins_recurrent:
+            raise ValueError(
+                "network.initialization = 'whitened' is for a first layer whose inputs are the samples, and a "
+                "recurrent one reads its own values, too; write 'random'"
+            )
         for name in ("head_layer_sizes", "steps", "loss_at", "recurrent_initialization"):
             if getattr(self, name):
                 raise ValueError(f"network.{name} is for recurrent networks; network.kind is {self.kind!r}")
@@ -178,7 +183,13 @@ class NetworkTable(Table):
         """The initialization, "auto" resolved."""
         if self.initialization != "auto":
             return self.initialization
-        return "whitened" if self.kind == "autoencoder" and self.hidden_layers == 1 else "random"
+        chain = self.kind == "autoencoder" and not self._begins_recurrent
+        return "whitened" if chain and self.hidden_layers == 1 else "random"
+
+    @property
+    def _begins_recurrent(self) -> bool:
+        first = self.layers[0].layer if self.layers else None
+        return self.recurrent or (first is not None and first.recurrent)
 
     @property
     def hidden_layers(self) -> int:

@@ -48,7 +48,8 @@ class DataTable(Table):
     """What raw sources are divided by. With a store, which has been scaled already, it has to be what that was divided
     by; so it is with `standardize` and `chunk_rows`."""
     standardize: bool = False
-    """Whether every number of raw sources, and real targets, are brought to mean 0 and variance 1 instead."""
+    """Whether every number of raw sources is brought to mean 0 and variance 1 instead, and targets unless all of them
+    are whole: those may be labels."""
     shuffle: bool = True
     """Whether rows of raw sources are brought into a random order, which the seed decides (`ingest`)."""
     chunk_rows: Count | Literal["auto"] | None = None

@@ -203,7 +203,8 @@ DIFFERENCES: Mapping[str, tuple[Difference, ...]] = MappingProxyType(
             Difference(
                 None,
                 tuple(KINDS),
-                "the same, but 2,000 rows of data of at most 1,048,576 numbers, so that a step is one task",
+                "the same, but 2,000 rows of data of at most 1,048,576 numbers, so that a step is one task; "
+                'no "auto"',
             ),
         ),
         "cluster.workers": (

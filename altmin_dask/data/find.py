@@ -119,7 +119,7 @@ def find_like(
     targets : bool
         Whether there have to be targets; or else they are left out, whatever they are.
     csv : mapping, optional
-        How csv files are read, instead of as those for training.
+        How csv files are read, where otherwise than those for training.
     chunk_rows : int, optional
         Of a store that is made; sums are rounded alike where chunks are.
 
@@ -153,7 +153,7 @@ def _opened_like(
     """A raw source, as `find_like` has it; `tables` say how csv files are read."""
     if not targets:
         found = open_source(spec, x=x, y=None if is_table(spec) else y, like=known.inputs, **tables)
-        return replace(found, y=None, preparation=None)
+        return replace(found, y=None, preparation=found.preparation if found.stored else None)
     source = open_source(spec, x=x, y=y, like=known, **tables)
     if source.y is None and known.targets:
         raise DataError(
@@ -215,14 +215,7 @@ def open_like(
 def store_source(store: SampleStore) -> Source:
     """The samples of a store, to be read once more."""
     readers = {name: read_zarr(array, f"{name} of {store.title}") for name, array in store.arrays.items()}
-    source = Source.of(store.path, readers, store.preparation)
-    return replace(
-        source,
-        scale=store.scale,
-        rounded=store.rounded,
-        stored=bool(store.attributes),
-        mean_weight=store.mean_weight,
-    )
+    return store.noted(Source.of(store.path, readers, store.preparation))
 
 
 def check_made_so(store: SampleStore, given: Mapping[str, Any]) -> None:

@@ -62,7 +62,7 @@ def ingest(
     dtype : {"float32", "float64"}
         Of x, and of real y; labels become int64. Dropped digits are recorded, with a warning if need be.
     standardize : bool
-        Bring numbers of x, and real ones of y, to mean 0 and variance 1, by reading twice; models undo it.
+        Bring numbers of x, and y unless all of it is whole, to mean 0 and variance 1, by reading twice; models undo it.
     shuffle, seed : bool, int
         Bring rows into an order that the seed decides, so that every chunk is like all; ``row`` tells where each one
         was. More than some 32 MiB goes to the disk once more.

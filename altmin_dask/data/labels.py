@@ -78,9 +78,9 @@ def text_labels(y: RowReader, known: Sequence[str] | None) -> tuple[RowReader, t
     Raises
     ------
     DataError
-        If there are others than `known`, or empty ones.
+        If there are others than `known`, empty ones, or bytes that are no text.
     """
-    text = mapped(y, _as_text, "U")
+    text = mapped(y, lambda block: _as_text(block, y.label), "U")
     found = tuple(map(str, distinct(text)))
     if "" in found:
         raise DataError(f"{y.label} has labels that are empty; leave such rows out, or give them a name")
@@ -125,9 +125,15 @@ def listed(values: Sequence[object]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _as_text(block: Array) -> Array:
+def _as_text(block: Array, label: str) -> Array:
     if block.dtype.kind == "S":
-        return np.char.decode(block, "utf-8")
+        try:
+            return np.char.decode(block, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{label} has the label {error.object!r}, which is no text in UTF-8; write labels as text "
+                "(numpy.char.decode, with the encoding that they have)"
+            ) from None
     return (
         block.astype(object).astype(str) if block.dtype.kind == "T" else block
     )  # which has no width of its own

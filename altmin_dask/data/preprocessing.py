@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import repeat
 from math import prod
 
 import numpy as np
@@ -49,17 +50,23 @@ def padded_with_zeros(source: Source) -> Source:
 def standardized(source: Source) -> Source:
     """A source of mean 0 and variance 1 in every number of x, and of y where that is real; it is read through once.
 
-    What is constant is only shifted; what stands for the value of a column is left as it is. It is recorded on top of
-    what was done before.
+    What is constant is only shifted; what stands for the value of a column is left as it is, and so are targets that
+    are all whole numbers, in whatever dtype: they may be labels. Behind the ends of sequences nothing counts. It is
+    recorded on top of what was done before.
     """
     known = source.preparation or Preparation()
-    x = _scaling(source.x)
+    lengths = source.sequence_arrays.get("lengths")
+    x, _ = _scaling(source.x, lengths)
     if known.columns:
         keep = ~np.array(known.measured)
         x = Scaling(
             tuple(np.where(keep, 0.0, x.shift).tolist()), tuple(np.where(keep, 1.0, x.scale).tolist())
         )
-    y = _scaling(source.y) if source.y is not None and source.y.dtype.kind == "f" else None
+    y = None
+    if source.y is not None and source.y.dtype.kind == "f":
+        every = source.y.shape[1:2] == source.x_shape[:1]
+        found, whole = _scaling(source.y, lengths if every else None)
+        y = None if whole else found
     scaled = prepared(replace(source, preparation=Preparation(x=x, y=y)))
     both = replace(known, x=_then(known.x, x), y=_then(known.y, y))
     return replace(scaled, preparation=both)
@@ -104,7 +111,7 @@ def prepared_like(source: Source, scale: float, like: Preparation) -> tuple[Sour
         If they are not raw, of another size, or have labels of another kind.
     """
     how = source.preparation or Preparation()
-    if source.stored:
+    if source.stored and _was_scaled(source):
         what = difference(source.scale, how.inputs, scale, like.inputs)
         if what is None and source.y is not None and (how.y, how.classes) != (like.y, like.classes):
             what = "targets that were prepared otherwise"
@@ -113,6 +120,8 @@ def prepared_like(source: Source, scale: float, like: Preparation) -> tuple[Sour
         return source, 1.0
     if source.scale != 1 or (replace(how, targets=like.targets) != like and (how.x or how.y) is not None):
         raise DataError(f"{source.name} has been scaled already; name the raw data")
+    if source.stored and (what := difference(1.0, how.inputs, 1.0, replace(like.inputs, x=None))) is not None:
+        raise DataError(f"{source.name} was prepared otherwise than the samples for training: it has {what}")
     if source.y is not None and how.classes != like.classes:
         kinds = ["text" if classes else "numbers" for classes in (how.classes, like.classes)]
         raise DataError(
@@ -129,6 +138,12 @@ def prepared_like(source: Source, scale: float, like: Preparation) -> tuple[Sour
 
         source = replace(source, x=mapped(reader, divide, np.float64), scale=scale)
     return prepared(replace(source, preparation=like.stored)), left
+
+
+def _was_scaled(source: Source) -> bool:
+    """Whether numbers were divided or scaled before."""
+    how = source.preparation or Preparation()
+    return source.scale != 1 or how.x is not None or how.y is not None
 
 
 def prepared(source: Source) -> Source:
@@ -165,18 +180,31 @@ def _scaled(reader: RowReader, scaling: Scaling) -> RowReader:
     return mapped(reader, apply, np.float64)
 
 
-def _scaling(reader: RowReader) -> Scaling:
-    """Mean and standard deviation of every number of a row, by blocks (Chan, Golub, LeVeque 1983)."""
+def _scaling(reader: RowReader, lengths: RowReader | None = None) -> tuple[Scaling, bool]:
+    """Mean and standard deviation of every number of a row, by blocks (Chan, Golub, LeVeque 1983).
+
+    Of sequences with `lengths` those of the steps that are there; and whether all numbers are whole.
+    """
     size = max(1, prod(reader.shape[1:]))
-    mean, squares, seen = np.zeros(size), np.zeros(size), 0
-    for block in reader.blocks(max(1, _BLOCK_BYTES // (8 * size))):
-        rows = np.asarray(block, np.float64).reshape(len(block), size)
-        own = rows.mean(axis=0)
-        squares += np.square(rows - own).sum(axis=0) + np.square(own - mean) * (
-            seen * len(rows) / (seen + len(rows))
-        )
-        mean += (own - mean) * (len(rows) / (seen + len(rows)))
-        seen += len(rows)
-    deviation = np.sqrt(squares / seen)
+    mean, squares, seen, whole = np.zeros(size), np.zeros(size), np.zeros(size), True
+    rows = max(1, _BLOCK_BYTES // (8 * size))
+    ends = repeat(None) if lengths is None else lengths.blocks(rows)
+    for block, end in zip(reader.blocks(rows), ends, strict=False):
+        values = np.asarray(block, np.float64).reshape(len(block), size)
+        if end is None:
+            count, own = np.full(size, len(values)), values.mean(axis=0)
+            off = values - own
+        else:
+            there = np.repeat(np.arange(block.shape[1]) < end[:, None], size // block.shape[1], axis=1)
+            values = np.where(there, values, 0.0)
+            count = there.sum(axis=0)
+            own = values.sum(axis=0) / np.maximum(count, 1)
+            off = np.where(there, values - own, 0.0)
+        whole = whole and bool((values == np.floor(values)).all())
+        both = np.maximum(seen + count, 1)
+        squares += np.square(off).sum(axis=0) + np.square(own - mean) * (seen * count / both)
+        mean += (own - mean) * (count / both)
+        seen += count
+    deviation = np.sqrt(squares / np.maximum(seen, 1))
     constant = deviation <= _CONSTANT * np.maximum(np.abs(mean), _CONSTANT)
-    return Scaling(tuple(mean.tolist()), tuple(np.where(constant, 1.0, deviation).tolist()))
+    return Scaling(tuple(mean.tolist()), tuple(np.where(constant, 1.0, deviation).tolist())), whole

@@ -82,6 +82,12 @@ def read_memory(array: Array, label: str) -> RowReader:
     DataError
         If the dtype is not numeric, or there are no rows.
     """
+    if array.dtype.hasobject and array.dtype.kind != "T":
+        raise DataError(
+            f"{label} holds Python objects: text, values of several kinds, or what is no array; give an array of "
+            "numbers (numpy.asarray(values, float), toarray() of a sparse one), and labels that are text by their "
+            "places (numpy.unique(labels, return_inverse=True))"
+        )
     check_array(array.shape, array.dtype, label)
     native = array.dtype.newbyteorder("=")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import zarr
 from altmin_dask.data.checks import check_shapes
 from altmin_dask.data.source import Source
 from altmin_dask.data.summaries import Summary
-from altmin_dask.data.zarr_reader import read_zarr
+from altmin_dask.data.zarr_reader import missing_marks, read_zarr
 from altmin_dask.errors import DataError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import locate
@@ -186,6 +186,16 @@ class SampleStore:
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{self.path} has a damaged record of its preparation: {error!r}") from None
 
+    def noted(self, source: Source) -> Source:
+        """Samples of this store, with what is recorded of what was done to their numbers."""
+        return replace(
+            source,
+            scale=self.scale,
+            rounded=self.rounded,
+            stored=bool(self.attributes),
+            mean_weight=self.mean_weight,
+        )
+
     @property
     def shuffled(self) -> bool:
         """Whether `ingest` brought the rows into a random order, so that every chunk is like all."""
@@ -239,6 +249,12 @@ def _check_layout(store: SampleStore) -> None:
     readers = {name: read_zarr(array, f"{name} of {store.path}") for name, array in store.arrays.items()}
     # a source has the same demands on dtypes and shapes
     check_shapes(Source.of(store.path, readers))
+    for name, array in store.arrays.items():
+        if (marks := missing_marks(array)).size:  # of which a task knows nothing
+            raise DataError(
+                f"{name} of {store.path} may have missing values, for which {marks[0]:g} stands; `altmin ingest` it "
+                "into a new store, which tells whether it has"
+            )
     for name, array in store.arrays.items():
         if any(chunk < size for chunk, size in zip(array.chunks[1:], array.shape[1:], strict=True)):
             raise DataError(

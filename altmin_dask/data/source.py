@@ -182,7 +182,9 @@ def array_source(
     y: ArrayLike | None = None,
     *,
     name: str = "the given arrays",
-    **sequence_arrays: ArrayLike | None,
+    lengths: ArrayLike | None = None,
+    states: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> Source:
     """Make a source of arrays in memory.
 
@@ -194,8 +196,10 @@ def array_source(
         Targets ``(rows,)`` or ``(rows, …)``.
     name : str
         What messages call it.
-    **sequence_arrays : array_like
-        ``lengths`` and ``states`` of sequences, as in `Source`.
+    lengths, states : array_like, optional
+        Of sequences, as in `Source`.
+    sample_weight : array_like, optional
+        How much every sample counts, (rows,).
 
     Raises
     ------
@@ -210,10 +214,10 @@ def array_source(
     >>> source.rows, source.x_shape, source.y_dtype
     (10, (28, 28), dtype('int64'))
     """
-    targets = None if y is None else read_memory(np.asarray(unmasked(y, f"y of {name}")), f"y of {name}")
-    others = {
+    given = {"x": x, "y": y, "lengths": lengths, "states": states, WEIGHTS: sample_weight}
+    readers = {
         key: read_memory(np.asarray(unmasked(values, f"{key} of {name}")), f"{key} of {name}")
-        for key, values in sequence_arrays.items()
+        for key, values in given.items()
         if values is not None
     }
-    return Source(name, read_memory(np.asarray(unmasked(x, f"x of {name}")), f"x of {name}"), targets, others)
+    return Source.of(name, readers)

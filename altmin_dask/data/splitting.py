@@ -95,6 +95,7 @@ def _divided(source: Source, masks: Masks, held: bool, size: int) -> Source:
         part,
         scale=source.scale,
         rounded=source.rounded,
+        stored=source.stored,
         mean_weight=source.mean_weight,
         reading_bytes=source.reading_bytes,
         where=None if where is None else found,

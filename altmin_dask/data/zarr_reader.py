@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import math
+import struct
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,14 @@ import zarr
 from zarr.storage import LocalStore
 
 from altmin_dask.data.readers import RowReader, check_array, readable
-from altmin_dask.errors import ChunkError
+from altmin_dask.errors import ChunkError, DataError
 from altmin_dask.storage.checksums import damage, is_missing
 from altmin_dask.storage.remote import explained_errors
 from altmin_dask.types import Array
 
 _PIECE = 1 << 20  # bytes that are read at once, where chunks are smaller and may be far away
+_XARRAY = "_ARRAY_DIMENSIONS"
+"""The attribute by which xarray knows its arrays of format 2."""
 
 
 def read_zarr(array: zarr.Array[Any], label: str, *, text: bool = False) -> RowReader:
@@ -28,10 +32,13 @@ def read_zarr(array: zarr.Array[Any], label: str, *, text: bool = False) -> RowR
     ChunkError
         While it is read: if a chunk is damaged, or one that carries our fill value is missing.
     DataError
-        If the dtype is not numeric, or there are no rows.
+        If the dtype is not numeric, there are no rows, or other numbers are meant than are there; while it is read: if
+        values are missing.
     """
     check_array(array.shape, array.dtype, label, text=text)
+    _check_unpacked(array, label)
     native = array.dtype if array.dtype.kind == "T" else array.dtype.newbyteorder("=")
+    marks = missing_marks(array)
 
     per_chunk, chunk_bytes = array.chunks[0], math.prod(array.chunks) * array.dtype.itemsize
     # zarr holds all chunks of a slice at once: one, or several that are small and may be far away
@@ -48,6 +55,12 @@ def read_zarr(array: zarr.Array[Any], label: str, *, text: bool = False) -> RowR
         for first in range(math.ceil(start / per_chunk) * per_chunk, stop, per_chunk):
             if is_missing(array, values[first - start : first - start + per_chunk]):
                 raise ChunkError(label, first // per_chunk, "is missing")
+        if marks.size and (missing := np.isin(values, marks)).any():
+            row = start + int(missing.reshape(len(values), -1).any(axis=1).argmax())
+            raise DataError(
+                f"{label} has missing values, for which {values[missing][0]:g} stands, in row {row} and maybe others; "
+                "fill them in, or leave such rows out (xarray shows them as NaN), and write it again"
+            )
         return values
 
     def block(start: int, stop: int) -> Array:
@@ -78,3 +91,51 @@ def _damaged_chunk(array: zarr.Array[Any], label: str, start: int, stop: int) ->
             if found := damage(error):
                 return ChunkError(label, chunk, found)
     return None
+
+
+def missing_marks(array: zarr.Array[Any]) -> Array:
+    """The numbers in an array that stand for missing values, as the conventions for climate and forecast data have it.
+
+    xarray keeps such a number of format 2 as the array's fill value, and of format 3 as an attribute, where floats are
+    in Base64; NaN is one of which everything that looks at values tells. A fill value of 0 is that of any array.
+    """
+    if array.dtype.kind not in "iuf":
+        return np.empty(0)
+    given = [array.attrs[name] for name in ("_FillValue", "missing_value") if name in array.attrs]
+    if array.metadata.zarr_format == 2 and _XARRAY in array.attrs and array.fill_value:
+        given.append(array.fill_value)
+    marks = [_number(each) for value in given for each in (value if isinstance(value, list) else [value])]
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            found = np.array(marks, array.dtype)
+        return found[np.isfinite(found)]
+    held = np.iinfo(array.dtype)
+    return np.array(
+        [int(each) for each in marks if held.min <= each <= held.max and each == int(each)], array.dtype
+    )
+
+
+def _number(value: Any) -> float:
+    """A number of an attribute; NaN if it is none."""
+    with suppress(TypeError, ValueError):
+        return value if isinstance(value, int) else float(value)
+    with suppress(TypeError, ValueError, struct.error):
+        return float(struct.unpack("<d", base64.b64decode(value, validate=True))[0])
+    return math.nan
+
+
+def _check_unpacked(array: zarr.Array[Any], label: str) -> None:
+    """Refuse numbers that others are to be computed from.
+
+    Raises
+    ------
+    DataError
+        If they are to be multiplied or shifted first.
+    """
+    packing = {name: array.attrs[name] for name in ("scale_factor", "add_offset") if name in array.attrs}
+    if packing.get("scale_factor", 1) != 1 or packing.get("add_offset", 0) != 0:
+        said = " and ".join(f"{name} {value}" for name, value in packing.items())
+        raise DataError(
+            f"{label} is packed (with {said}), and other numbers are meant than are there; open it with xarray, which "
+            "unpacks it, and write that without packing, or give its values to an estimator"
+        )

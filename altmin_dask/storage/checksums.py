@@ -61,7 +61,7 @@ def damage(error: BaseException) -> str | None:
 def is_missing(array: zarr.Array[Any], values: Array) -> bool:
     """Whether a chunk that was read is not there at all; False for arrays whose fill value means a value."""
     floats = values.dtype.kind == "f"
-    if values.dtype.kind not in "if" or not values.size:
+    if values.dtype.kind not in "if" or not values.size or array.fill_value is None:
         return False
     fill = absent(values.dtype)
     if not np.array_equal(array.fill_value, fill, equal_nan=floats):

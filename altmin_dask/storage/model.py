@@ -80,10 +80,17 @@ class Model:
 
     @property
     def output_scaling(self) -> Scaling | None:
-        """What gives outputs the units of the raw data."""
-        if self.preparation is None:
+        """What gives outputs the units of the raw data; None where they have these, and of classifiers."""
+        if self.kind.endswith("classifier"):
             return None
-        return self.preparation.x if self.kind == "autoencoder" else self.preparation.y
+        how = self.preparation or Preparation()
+        if self.kind != "autoencoder":
+            return how.y
+        if self.scale == 1:
+            return how.x
+        size = self.network.sizes[0]
+        divided = Scaling((0.0,) * size, (self.scale,) * size)
+        return divided if how.x is None else divided.then(how.x)
 
     @property
     def prepares(self) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from sample_files import IDX_CODES, X, Y, whole, write_idx
 
 from altmin_dask.data.open import open_source
+from altmin_dask.data.source import array_source
 from altmin_dask.errors import DataError, MissingError
 
 # --- npz
@@ -206,3 +207,31 @@ def test_idx_of_another_kind(tmp_path):
     (tmp_path / "train-images-idx3-ubyte").write_bytes(b"<html>")
     with pytest.raises(DataError, match="does not begin like an idx file; download or write it again"):
         open_source(tmp_path)
+
+
+def test_arrays_of_a_part_go_with_it(tmp_path):
+    """`lengths_train` was left out, and what fills sequences up was trained on."""
+    arrays = {
+        "x": np.zeros((9, 4, 2)),
+        "y": np.arange(9) % 2,
+        "lengths": np.full(9, 2),
+        "sample_weight": np.ones(9),
+    }
+    train = {f"{name}_train": values for name, values in arrays.items()}
+    np.savez(tmp_path / "s.npz", **train, **{f"{name}_test": values[:3] for name, values in arrays.items()})
+    for source in (
+        open_source(f"{tmp_path}/s.npz:train"),
+        open_source(tmp_path / "s.npz", x="x_train", y="y_train"),
+    ):
+        assert list(source.arrays) == ["x", "y", "lengths", "sample_weight"]
+        assert source.rows == 9
+    assert open_source(f"{tmp_path}/s.npz:test").arrays["lengths"].shape == (3,)
+
+
+def test_arrays_in_memory_have_the_names_they_have(tmp_path):
+    """Weights of sequences were dropped, and a name that nobody reads was stored."""
+    x = np.zeros((6, 3, 2))
+    assert list(array_source(x, np.zeros(6), sample_weight=np.ones(6)).arrays) == ["x", "y", "sample_weight"]
+    assert list(array_source(x[:, 0], sample_weight=np.ones(6)).arrays) == ["x", "sample_weight"]
+    with pytest.raises(TypeError, match="length"):
+        array_source(x, np.zeros(6), length=np.ones(6, int))

@@ -7,18 +7,21 @@ import gzip
 import io
 import lzma
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 from choices import slow_but
-from command import refused
+from command import refused, write_pipeline
 
 from altmin_dask.data.formats import csv
 from altmin_dask.data.open import open_source, read_columns
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import DataError
+from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.storage.model import Model
+from altmin_dask.table_options import TableOptions
 
 
 def rows_of(source):
@@ -133,6 +136,7 @@ def test_quoted_text_has_lines_of_its_own_wherever_a_block_ends(tmp_path, monkey
             {},
             "has semicolons between its columns; write it with commas, or say so by --csv 'sep=;'",
         ),
+        ("a~b~y\n1~2~0\n", {}, "with '~' in every line.* or say by --csv 'sep=~' "),
         ("a,b\n1,2\n", {"sep": ";"}, "has commas between its columns"),
         (
             "1,2\n3,4\n",
@@ -150,6 +154,90 @@ def test_what_options_would_help_is_said(content, given, words, tmp_path):
     (tmp_path / "t.csv").write_text(content)
     with pytest.raises(DataError, match=words):
         open_source(tmp_path / "t.csv", csv=given)
+
+
+@pytest.mark.parametrize(
+    ("content", "given"),
+    [
+        ("1,2,0\n3,4,1\n", {}),
+        ("5,red,0\n3,blue,1\n", {}),
+        ("red,2.5,u\nblue,3,v\n", {}),
+        ("red;2,5;u\nblue;3;v\n", {"sep": ";", "decimal": ","}),
+        ("2024-01-01,red,u\n2024-01-02,blue,v\n", {}),
+    ],
+)
+def test_names_do_not_replace_what_may_be_a_row(content, given, tmp_path):
+    """It was passed over, as the names of columns that others were given for."""
+    (tmp_path / "t.csv").write_text(content)
+    given = {**given, "names": "a,b,y"}
+    with pytest.raises(
+        DataError, match="which names=a,b,y would stand in place of; say by --csv header=false"
+    ):
+        open_source(tmp_path / "t.csv", csv=given)
+    for header, rows in (("false", 2), ("true", 1)):
+        assert open_source(tmp_path / "t.csv", csv={**given, "header": header}).rows == rows
+
+
+def test_numbers_are_known_by_their_decimal_sign(tmp_path):
+    (tmp_path / "t.csv").write_text("2,5;red\n3,5;blue\n4;red\n")
+    with pytest.raises(DataError, match="begins with 2,5, red, which are no names of columns"):
+        open_source(tmp_path / "t.csv", csv={"sep": ";", "decimal": ","})
+
+
+@pytest.mark.parametrize(
+    ("content", "trained", "given", "x"),
+    [
+        (
+            "a,b,y\n?,2.5,0\n1,3,1\n",
+            {"na_values": "?", "sep": ";", "decimal": ","},
+            {"sep": ","},
+            [[2, 2.5], [1, 3]],
+        ),
+        ("a,b,y\n1.5,2,0\n", {"decimal": ",", "thousands": ".", "sep": ";"}, {"sep": ","}, [[1.5, 2]]),
+        ("a;b;y\n1.5;2;0\n", {"decimal": ",", "thousands": ".", "sep": ";"}, {"decimal": "."}, [[1.5, 2]]),
+        ("a;b;y\n1,500.5;2;0\n", {"decimal": ",", "sep": ";"}, {"thousands": ","}, [[1500.5, 2]]),
+        ("b,a,y\n2,1,0\n", {"header": False, "names": "a,b,y"}, {"header": True}, [[1, 2]]),
+        ("1,2,0\n", {"names": "a,b,y"}, {"header": False}, [[1, 2]]),
+        ("p,q,r\n1,2,0\n", {"names": "a,b,y", "sep": ";"}, {"sep": ","}, [[1, 2]]),
+        (
+            "a,b,y\n1,2,0\n",
+            {"index_col": "0", "na_values": "1"},
+            {"index_col": "", "na_values": ""},
+            [[1, 2]],
+        ),
+        ("a#b#y\n1#2#0\n", {"comment": "#"}, {"sep": "#"}, [[1, 2]]),
+    ],
+)
+def test_what_is_said_of_other_files_is_said_on_top(content, trained, given, x, tmp_path):
+    """Of how those for training are read; one option more made all of them be forgotten."""
+    (tmp_path / "plain.csv").write_text("a,b,y\n2,7,0\n2,9,1\n,9,1\n")
+    how = replace(
+        open_source(tmp_path / "plain.csv", missing="median").preparation,
+        csv=TableOptions.of(csv=trained).csv,
+    )
+    (tmp_path / "n.csv").write_text(content)
+    found, _ = rows_of(open_source(tmp_path / "n.csv", like=how, csv=given))
+    assert [[row[0], row[2]] for row in found] == x
+
+
+def test_a_single_marker_may_be_a_number(altmin, tmp_path):
+    """From a pipeline, or by --set, it is one."""
+    assert TableOptions.of(csv={"na_values": -999, "names": 5}).csv == {"na_values": ["-999"], "names": ["5"]}
+    with pytest.raises(
+        ConfigError, match=r"na_values is \{.*; write a list of values, which is for all columns"
+    ):
+        TableOptions.of(csv={"na_values": {"a": -999}})
+    (tmp_path / "t.csv").write_text("a,y\n" + "1,0.5\n-999,2.5\n3,1.5\n" * 5)
+    write_pipeline(tmp_path / "p.toml", "t.csv", "regressor", data={"y": "y", "missing": "mean"})
+    assert altmin("train", "p.toml", "--run", "run", "--set", "data.csv.na_values=-999").code == 0
+    assert Model.load("run").preparation.names == ["a", "a is missing"]
+
+
+def test_one_sign_is_not_both_of_thousands_and_decimals(tmp_path):
+    """1.5 was 15."""
+    (tmp_path / "t.csv").write_text("a,y\n1.5,0\n")
+    with pytest.raises(ConfigError, match=r"csv has '.' for thousands and for decimals; say which sign"):
+        open_source(tmp_path / "t.csv", csv={"thousands": "."})
 
 
 def test_letters_of_another_encoding_are_refused(altmin, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.execution.threads import Threads
 from altmin_dask.export.onnx import write_onnx
+from altmin_dask.export.torch import write_safetensors
 from altmin_dask.networks.builders import recurrent_network
 from altmin_dask.runs import train
 from altmin_dask.storage.model import Model
@@ -312,13 +314,21 @@ def test_foreign_float64_that_float32_blurs_is_said(tmp_path):
         build_problem(make_pipeline(pipeline), store, None, Threads(1))
 
 
-def test_onnx_files_say_what_float32_does_to_units(tmp_path):
+def test_exported_files_say_what_float32_does_to_units(tmp_path):
     np.savez(tmp_path / "a.npz", x=RNG.random((60, 3)), y=Y)
     run = RunFolder(tmp_path / "run")
     data = {"train": str(tmp_path / "a.npz"), "standardize": True}
     train(make_pipeline({**LINEAR, "data": data}), run, log=lambda line: None)
-    with pytest.warns(AltMinWarning, match="float32"):
-        write_onnx(Model.load(run.model), tmp_path / "m.onnx")
+    model = Model.load(run.model)
+    with pytest.warns(AltMinWarning, match="float32.* of which the ONNX file is made"):
+        write_onnx(model, tmp_path / "m.onnx")
+    double, single = (
+        replace(model, weights=tuple(w.astype(dtype) for w in model.weights))
+        for dtype in (np.float64, np.float32)
+    )
+    write_safetensors(double, tmp_path / "m.safetensors")  # which loses nothing
+    with pytest.warns(AltMinWarning, match="float32.* of which the module is made"):
+        write_safetensors(single, tmp_path / "m.safetensors")
 
 
 def test_ranges_are_found_in_one_pass(tmp_path, monkeypatch):

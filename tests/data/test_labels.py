@@ -322,6 +322,17 @@ def test_classes_that_are_announced_are_taken_as_they_are():
         find(np.array([3, 7, 3]), 3)
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+def test_there_are_as_many_classes_as_names(classes, altmin, tmp_path):
+    """More were trained on, and had no names where predictions and reports wanted them; fewer were not heeded."""
+    source = write(tmp_path / "d", "npz", TEXT[LABELS])
+    write_pipeline(tmp_path / "p.toml", source, "classifier", network={"classes": classes})
+    names = " and ".join(", ".join(map(repr, TEXT.tolist())).rsplit(", ", 1))
+    words = f"t.npz has 3 classes by their names: {names}; leave it out"
+    refused(altmin("train", "p.toml", "--run", "run"), words)
+    assert altmin("train", "p.toml", "--run", "run", "--set", "network.classes=3").code == 0
+
+
 def test_nearly_as_many_labels_as_samples_are_doubted():
     with pytest.warns(AltMinWarning, match="has 40 different labels in 60 rows; if these are numbers"):
         assert find(np.arange(60) % 40 + 5).count == 40
@@ -408,3 +419,12 @@ def test_text_in_zarr_of_every_kind(zarr_format, tmp_path):
         source = open_source(tmp_path / f"{number}.zarr")
         assert source.preparation.classes == tuple(TEXT.tolist())
         np.testing.assert_array_equal(np.concatenate([y for _, y in source.blocks(7)]), LABELS)
+
+
+def test_labels_that_are_no_text_in_utf_8_are_refused(tmp_path):
+    y = np.char.encode(TEXT, "latin-1")[LABELS]
+    source = write(tmp_path, "npz", y)
+    with pytest.raises(
+        DataError, match=r"y.* has the label b'\\xf1and\\xfa', which is no text in UTF-8; write labels"
+    ):
+        open_source(source)

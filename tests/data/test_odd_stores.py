@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
+import re
+import struct
 
 import numpy as np
 import pytest
@@ -80,3 +83,68 @@ def test_zip_stores_are_read(altmin, tmp_path):
     assert x.tolist() == [[0, 1], [2, 3], [4, 5]]
     assert y.tolist() == [0, 1, 2]
     assert altmin("ingest", "--no-shuffle", "s.zip", "t.zarr").code == 0
+
+
+def written_by_xarray(path, zarr_format, values, fill=None, **attributes):
+    """x as xarray lays it out: of format 2 the fill value says what is missing, of format 3 an attribute."""
+    group = zarr.create_group(path, zarr_format=zarr_format)
+    if zarr_format == 2:
+        options = {"fill_value": fill, "attributes": {"_ARRAY_DIMENSIONS": ["row", "column"], **attributes}}
+    else:
+        packed = isinstance(fill, float)
+        said = base64.standard_b64encode(struct.pack("<d", fill)).decode() if packed else fill
+        options = {"dimension_names": ["row", "column"], "attributes": {"_FillValue": said, **attributes}}
+    array = group.create_array("x", shape=values.shape, chunks=(2, 2), dtype=values.dtype, **options)
+    array[:] = values
+    group.create_array("y", data=np.arange(len(values)), chunks=(2,))
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("fill", [-9999, -9999.0, 1e20])
+@pytest.mark.parametrize("place", [(0, 0), (4, 1)])
+def test_numbers_that_stand_for_missing_values_are_refused(place, fill, zarr_format, tmp_path):
+    values = np.arange(10).reshape(5, 2).astype(np.int16 if isinstance(fill, int) else np.float32)
+    written_by_xarray(tmp_path / "whole.zarr", zarr_format, values, fill)
+    values[place] = fill
+    written_by_xarray(tmp_path / "s.zarr", zarr_format, values, fill)
+    said = f"missing values, for which {fill:g} stands"
+    with pytest.raises(DataError, match=re.escape(f"has {said}, in row {place[0]} and maybe others")):
+        list(open_source(tmp_path / "s.zarr").blocks(3))
+    # tasks read a store as it is, and look for no such numbers
+    with pytest.raises(DataError, match=re.escape(f"may have {said}; `altmin ingest` it into a new store")):
+        SampleStore.open(tmp_path / "whole.zarr")
+    assert len(next(open_source(tmp_path / "whole.zarr").blocks(5))[0]) == 5
+
+
+@pytest.mark.parametrize(
+    ("zarr_format", "fill", "attributes"),
+    [
+        (2, float("nan"), {}),
+        (3, float("nan"), {}),
+        (2, 0.0, {}),
+        (3, 1e300, {}),
+        (2, None, {"missing_value": "none"}),
+    ],
+)
+def test_other_fill_values_are_no_numbers_of_an_array(zarr_format, fill, attributes, tmp_path):
+    """NaN is what xarray writes of itself, and zarr 0; others are refused as NaN, or infinite, where they are there."""
+    written_by_xarray(tmp_path / "s.zarr", zarr_format, np.zeros((5, 2), np.float32), fill, **attributes)
+    assert len(next(open_source(tmp_path / "s.zarr").blocks(5))[0]) == 5
+    assert SampleStore.open(tmp_path / "s.zarr").rows == 5
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(
+    "packing", [{"scale_factor": 0.1, "add_offset": 20.0}, {"add_offset": 1}, {"scale_factor": 2}]
+)
+def test_packed_numbers_are_refused(packing, zarr_format, tmp_path):
+    attributes = {"scale_factor": 1.0, "add_offset": 0.0}
+    for name, how in (("s.zarr", attributes | packing), ("plain.zarr", attributes)):
+        written_by_xarray(tmp_path / name, zarr_format, np.ones((5, 2), np.int16), 0, **how)
+    for read in (open_source, SampleStore.open):
+        with pytest.raises(
+            DataError, match=r"is packed .*, and other numbers are meant than are there; open it with"
+        ):
+            read(tmp_path / "s.zarr")
+    values = np.ones((5, 2), np.int16)
+    np.testing.assert_array_equal(next(open_source(tmp_path / "plain.zarr").blocks(5))[0], values)

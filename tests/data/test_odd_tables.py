@@ -8,6 +8,8 @@ from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from command import refused, write_pipeline
 from PIL import Image
@@ -86,7 +88,7 @@ def test_a_field_too_many_is_noticed_wherever_a_block_begins(tmp_path, monkeypat
             rows_of(open_source(tmp_path / "t.csv"))
 
 
-@pytest.mark.parametrize("header", ["0,1,y", "nan,inf,y", "2019,2020,y", '"a, b","q ""r""",y'])
+@pytest.mark.parametrize("header", ["0,1,y", "nan,inf,y", "2019,2020,y", "1_0,٣,y", '"a, b","q ""r""",y'])
 def test_odd_names_are_names(header, tmp_path):
     assert rows_of(open_source(folder_of(tmp_path, f"{header}\n1,2,0\n"))) == ([[1, 2]], [0])
 
@@ -267,3 +269,90 @@ def test_dates_are_no_classes(altmin, tmp_path):
     (tmp_path / "t.csv").write_text("a,when\n" + lines)
     write_pipeline(tmp_path / "p.toml", "t.csv", "classifier", data={"y": "when"})
     refused(altmin("train", "p.toml", "--run", "run"), "targets of t.csv are dates, which are no classes")
+
+
+@pytest.mark.parametrize("dtype", ["double", "float", "halffloat", "dictionary"])
+def test_nan_in_parquet_is_a_missing_value(dtype, tmp_path):
+    """As polars, Spark and DuckDB write it; it counted as 0 in means, and was filled in without being told."""
+    nan = float("nan")
+    a = pa.array(np.array([10, nan, 20, nan]), pa.float64())
+    a = (
+        a.dictionary_encode()
+        if dtype == "dictionary"
+        else a.cast(getattr(pa, {"double": "float64", "float": "float32", "halffloat": "float16"}[dtype])())
+    )
+    table = pa.table({"a": a, "b": [1.0, 2.0, 3.0, 4.0], "y": [0, 1, 0, 1]})
+    pq.write_table(table, tmp_path / "n.parquet")
+    for missing in ("mean", "median"):
+        source = open_source(tmp_path / "n.parquet", missing=missing)
+        assert source.preparation.columns[0].fill == 15
+        assert source.columns[0].missing == 2
+        assert rows_of(source)[0] == [[10, 0, 1], [15, 1, 2], [20, 0, 3], [15, 1, 4]]
+    (tmp_path / "t.csv").write_text("a,b,y\n1,1,0\n2,2,1\n")
+    like = open_source(tmp_path / "t.csv").preparation
+    with pytest.raises(DataError, match=r"has missing values in the column 'a', in 2 rows \(rows 1 and 3"):
+        open_source(tmp_path / "n.parquet", like=like)
+
+
+def test_columns_are_quoted_in_what_is_to_be_typed(tmp_path):
+    (tmp_path / "t.csv").write_text("petal length (cm),y\n1,0\n,1\n")
+    words = r"by --missing 'petal length \(cm\)=mean' \(median"
+    with pytest.raises(DataError, match=words):
+        open_source(tmp_path / "t.csv")
+    (tmp_path / "l.csv").write_text("petal length (cm),y\n1,0\n2,1\n")
+    like = open_source(tmp_path / "l.csv").preparation
+    with pytest.raises(DataError, match=r"altmin ingest --missing 'petal length \(cm\)=mean'\)"):
+        rows_of(open_source(tmp_path / "t.csv", like=like))
+
+
+def test_a_constant_that_training_never_filled_in_is_told(tmp_path):
+    """No place stands for it, so such rows have zeros there, as those with any other new value."""
+    (tmp_path / "t.csv").write_text("a,town,y\n1,Ulm,0\n2,Bonn,1\n")
+    (tmp_path / "n.csv").write_text("a,town\n1,\n2,Ulm\n")
+    known = {
+        how: open_source(tmp_path / "t.csv", missing="constant", handle_unknown=how).preparation
+        for how in ("ignore", "error")
+    }
+    with pytest.warns(AltMinWarning, match="in the column 'town' of 1 row"):
+        open_source(tmp_path / "n.csv", like=known["ignore"])
+    with pytest.raises(DataError, match="in the column 'town' of 1 row, which the data for training had not"):
+        open_source(tmp_path / "n.csv", like=known["error"])
+
+
+def test_values_of_a_column_that_was_empty_are_told(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,y\n1,,0\n2,,1\n")
+    (tmp_path / "n.csv").write_text("a,b\n1,7\n2,\n3,8\n")
+    with pytest.warns(AltMinWarning, match="no value at all in the column 'b'"):
+        like = open_source(tmp_path / "t.csv", missing="mean").preparation
+    with pytest.warns(AltMinWarning, match="'7.0' in the column 'b' of 2 rows"):
+        open_source(tmp_path / "n.csv", like=like)
+
+
+@pytest.mark.parametrize(
+    "log", ["_delta_log/00000000000000000000.json", "metadata/v1.metadata.json", ".hoodie/hoodie.properties"]
+)
+@pytest.mark.parametrize("part", ["", "k=1", "data"])
+def test_tables_with_a_log_are_refused(part, log, tmp_path):
+    """Rows that the log says were removed are in files that are still there, and were read."""
+    for name in (log, f"./{part}/1.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / log).write_text("")
+    pd.DataFrame({"a": [1.5, 2], "y": [0, 1]}).to_parquet(tmp_path / part / "1.parquet")
+    with pytest.raises(
+        DataError, match=r"is a table of (Delta Lake|Iceberg|Hudi), whose files also have rows"
+    ):
+        open_source(tmp_path / part)
+    assert open_source(tmp_path / part / "1.parquet").rows == 2  # if that is what is meant
+
+
+@pytest.mark.parametrize("names", [("a.csv", "a.csv.gz"), ("a.csv.gz", "A.csv.zip")])
+def test_a_file_that_is_there_twice_is_refused(names, tmp_path):
+    """Packed and not: its rows were double, and some of them held out."""
+    frame = pd.DataFrame({"a": [1.5, 2], "y": [0, 1]})
+    for name in names:
+        frame.to_csv(tmp_path / name, index=False)
+    with pytest.raises(DataError, match=r"\.csv.* beside a\.csv\.gz.*; keep one of them"):
+        open_source(tmp_path)
+    (tmp_path / names[0]).rename(tmp_path / "b.csv")
+    pd.DataFrame({"a": [1.5, 2], "y": [0, 1]}).to_csv(tmp_path / "b.csv", index=False)
+    assert open_source(tmp_path).rows == 4

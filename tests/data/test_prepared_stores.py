@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 
 import numpy as np
@@ -12,13 +13,16 @@ from choices import slow_but
 from command import LABELS, files_below, foreign, refused, write_pipeline
 from in_order import ingest
 
+from altmin_dask import runs
+from altmin_dask.config import training_pipeline
 from altmin_dask.data.open import open_source
-from altmin_dask.data.preprocessing import standardized
+from altmin_dask.data.preprocessing import prepared_like, standardized
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import DataError
 from altmin_dask.preparation import Scaling
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.run import RunFolder
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (60, 6), dtype=np.uint8)
 
@@ -244,13 +248,22 @@ def test_a_store_that_is_like_another_stays_as_it_is(name, altmin, table):
 @pytest.mark.parametrize(
     ("store", "like", "what"),
     [
-        ("plain", "standard", "has been prepared already, and has numbers that were not standardized"),
+        ("other", "standard", "has the columns b, a, t=u, t=v and not a, t=u, t=v, b"),
         ("standard", "plain", "has been prepared already, and has numbers that were standardized"),
         ("other", "plain", "has the columns b, a, t=u, t=v and not a, t=u, t=v, b"),
     ],
 )
 def test_a_store_that_is_unlike_another_is_refused(store, like, what, altmin, table):
     refused(altmin("ingest", f"{store}.zarr", "again.zarr", "--like", f"{like}.zarr"), what)
+
+
+def test_a_store_whose_numbers_are_raw_is_prepared_as_another(altmin, table):
+    words = ["--like", "standard.zarr", "--dtype", "float64", "--no-shuffle"]
+    assert altmin("ingest", "plain.zarr", "again.zarr", *words).code == 0
+    wanted, found = SampleStore.open("standard.zarr"), SampleStore.open("again.zarr")
+    np.testing.assert_allclose(found.x[:], wanted.x[:], rtol=1e-12, atol=1e-15)
+    np.testing.assert_array_equal(found.y[:], wanted.y[:])
+    assert found.preparation == wanted.preparation
 
 
 def test_columns_that_are_named_beside_like_are_heeded(altmin, table):
@@ -283,3 +296,121 @@ def test_a_model_is_evaluated_on_the_targets_that_are_named(names, accuracy, alt
     done = altmin("evaluate", "r", "t.csv", "--json", *names)
     assert json.loads(done.out)["accuracy"] == accuracy
     refused(altmin("predict", "r", "t.csv", "out.csv", "--x", "a"), "leave out the choice of a")
+
+
+@pytest.mark.parametrize("shares", [(1, 2), (1, 3)])
+def test_labels_are_left_alone_whatever_dtype_they_have(shares, altmin, tmp_path):
+    """Half of them 1 became −1 and 1, whose probabilities were 'undone'; a third of them was refused."""
+    y = (np.arange(60) % shares[1] < shares[0]).astype(float)
+    np.savez(tmp_path / "t.npz", x=PIXELS[:, :3] / 3.0, y=y)
+    write_pipeline(tmp_path / "p.toml", "t.npz", "classifier", data={"standardize": True})
+    assert altmin("train", "p.toml", "--run", "r").code == 0
+    model = Model.load(tmp_path / "r" / "model")
+    assert model.preparation is not None
+    assert model.preparation.x is not None
+    assert model.labels is None
+    assert model.output_scaling is None
+    np.testing.assert_allclose(model.predict(PIXELS[:, :3] / 3.0).sum(axis=1), 1, rtol=1e-5)
+    store = ingest(open_source(tmp_path / "t.npz"), tmp_path / "s.zarr", standardize=True)
+    np.testing.assert_array_equal(store.y[:], y)
+
+
+def test_labels_that_were_standardized_are_refused(altmin, tmp_path):
+    store = ingest(array_source(PIXELS, LABELS + 0.5), tmp_path / "s.zarr", standardize=True)
+    assert store.preparation.y is not None
+    write_pipeline(tmp_path / "p.toml", "s.zarr", "classifier")
+    refused(altmin("train", "p.toml"), "s.zarr was standardized, and a classifier needs labels as they were")
+
+
+def test_labels_that_lost_digits_are_refused(altmin, tmp_path):
+    """Codes of eight digits, as numbers: two of them became one in float32."""
+    y = np.array([61091000.0, 84713010.0, 84713011.0])[np.arange(60) % 3]
+    np.savez(tmp_path / "t.npz", x=PIXELS, y=y)
+    write_pipeline(tmp_path / "p.toml", "t.npz", "classifier", data={"scale": 255})
+    refused(
+        altmin("train", "p.toml", "network.dtype=float32"),
+        "has labels with more digits than float32 keeps; give them as integers or text",
+    )
+    assert altmin("train", "p.toml", "--run", "r").code == 0
+    assert Model.load(tmp_path / "r" / "model").labels == (61091000, 84713010, 84713011)
+
+
+def test_a_packed_store_knows_what_was_done_to_it(tmp_path):
+    """A store in a zip file was taken for raw arrays, and prepared once more."""
+    x = np.random.default_rng(0).normal(5, 3, (60, 4))
+    store = ingest(array_source(x, x[:, 0] / 7), tmp_path / "s.zarr", standardize=True)
+    shutil.make_archive(str(tmp_path / "s"), "zip", store.path)
+    plain, packed = (open_source(tmp_path / name) for name in ("s.zarr", "s.zip"))
+    assert packed.stored
+    assert packed.preparation == plain.preparation
+    again, left = prepared_like(packed, 1.0, plain.preparation)
+    assert left == 1
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in again.blocks(20)]), store.x[:])
+
+
+def test_what_is_held_out_of_a_store_is_prepared_as_the_rest(tmp_path):
+    """With targets of another name: it was standardized twice, which of the rest was done once."""
+    x = np.random.default_rng(0).normal(5, 3, (400, 4))
+    store = ingest(array_source(x, x[:, 0]), tmp_path / "s.zarr", standardize=True)
+    group = zarr.open_group(store.path)
+    group.create_array("z", data=store.x[:, 1] * 2.5, chunks=store.y.chunks)
+    table = {"train": store.path, "y": "z", "validation": 0.2}
+    pipeline = training_pipeline(
+        {
+            "data": table,
+            "network": {"kind": "regressor", "hidden_layer_sizes": [4]},
+            "training": {"max_sweeps": 1},
+        }
+    )
+    runs.train(pipeline, RunFolder(tmp_path / "r"))
+    for part in ("train", "validation"):
+        rows = SampleStore.open(tmp_path / "r" / "data" / f"{part}.zarr")
+        np.testing.assert_allclose(rows.x[:].mean(axis=0), 0, atol=0.25)
+        np.testing.assert_allclose(rows.x[:].std(axis=0), 1, atol=0.25)
+        np.testing.assert_allclose(rows.y[:], 2.5 * rows.x[:, 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("store", ["standard.zarr", "scaled.zarr"])
+def test_targets_of_another_name_in_a_prepared_store(store, altmin, stores):
+    """Trained, evaluated and predicted with a share held out, and by the store itself."""
+    samples = SampleStore.open(stores / store)
+    zarr.open_group(samples.path).create_array("z", data=samples.x[:, 1] * 2.5, chunks=samples.y.chunks)
+    table = {"y": "z", "validation": 0.2}
+    write_pipeline(stores / "p.toml", store, "regressor", data=table)
+    assert altmin("train", "p.toml", "--run", "r").code == 0
+    assert altmin("evaluate", "r", store, "--y", "z").code == 0
+    assert altmin("predict", "r", store, "o.csv").code == 0
+
+
+def test_a_raw_store_for_validation_is_prepared_as_the_other(tmp_path):
+    """Both with targets of another name, of which the first is standardized on the way."""
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        x = rng.normal(5, 3, (90, 4))
+        store = ingest(array_source(x), tmp_path / f"{name}.zarr")
+        zarr.open_group(store.path).create_array("z", data=x[:, 1] * 2.5, chunks=(store.chunk_rows,))
+    how = standardized(open_source(tmp_path / "a.zarr", y="z")).preparation
+    found, left = prepared_like(open_source(tmp_path / "b.zarr", y="z"), 1.0, how)
+    (x, y), *_ = found.blocks(90)
+    assert left == 1
+    np.testing.assert_allclose(how.x.undo(x), SampleStore.open(tmp_path / "b.zarr").x[:], rtol=1e-6)
+    np.testing.assert_allclose(how.y.undo(y), how.x.undo(x)[:, 1] * 2.5, rtol=1e-5)
+
+
+def test_padding_does_not_count(tmp_path):
+    """Means and deviations are of the steps that are there."""
+    rng = np.random.default_rng(0)
+    x, y, lengths = rng.normal(2, 3, (200, 6, 2)), rng.normal(-1, 2, (200, 6, 1)), rng.integers(1, 6, 200)
+    there = np.arange(6) < lengths[:, None]
+    source = array_source(
+        np.where(there[:, :, None], x, -999), np.where(there[:, :, None], y, np.nan), lengths=lengths
+    )
+    how = ingest(source, tmp_path / "s.zarr", standardize=True).preparation
+    for scaling, values in ((how.x, x), (how.y, y)):
+        shift, scale = (np.array(part).reshape(6, -1) for part in (scaling.shift, scaling.scale))
+        for step in range(5):
+            some = values[there[:, step], step]
+            np.testing.assert_allclose(shift[step], some.mean(axis=0), rtol=1e-10)
+            np.testing.assert_allclose(scale[step], some.std(axis=0), rtol=1e-10)
+        assert (shift[5] == 0).all()
+        assert (scale[5] == 1).all()

@@ -7,11 +7,13 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_files import X, Y, whole, write_idx, write_zarr
+from scipy.sparse import csr_array
 
 from altmin_dask.data.open import open_source
 from altmin_dask.data.source import Source, array_source
@@ -217,11 +219,29 @@ def test_x_and_y_of_different_lengths(tmp_path):
         open_source(tmp_path / "data.npz")
 
 
-@pytest.mark.parametrize("kind", ["npz", "npy", "memory"])
+@pytest.mark.parametrize("kind", ["npz", "npy"])
 def test_objects_are_never_unpickled(tmp_path, kind):
     objects = np.full((2, 2), Explosive(), dtype=object)
     with pytest.raises(DataError, match="holds pickled Python objects, which are never loaded"):
         open_as(kind, tmp_path, objects)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.array([["a", 1.5], ["b", 2]], object),
+        pd.DataFrame({"a": ["u", "v"], "b": [1, 2]}),
+        csr_array(np.eye(3)),
+    ],
+    ids=["objects", "frame", "sparse"],
+)
+def test_objects_in_memory_are_not_said_to_be_in_a_file(x):
+    with pytest.raises(
+        DataError, match=r"x of the given arrays holds Python objects: .*; give an array of numbers"
+    ):
+        array_source(x)
+    with pytest.raises(DataError, match=r"y of the given arrays holds Python objects: .* by their places"):
+        array_source(np.eye(3), np.array(["a", "b", "a"], object))
 
 
 @pytest.mark.parametrize("dtype", ["<f4", "|O"])

@@ -134,6 +134,34 @@ def test_remedies_that_are_told_do_help(tmp_path):
     assert words.preparation.names == ["a b=blue car", "a b=red car"]
 
 
+@pytest.mark.parametrize("count", [3, 30])
+def test_numbers_with_another_decimal_sign_are_told_of(count, tmp_path):
+    """Few of them were a category each in silence, and many an error of ours."""
+    values = [f"{number}.5" for number in range(count)]
+    with pytest.warns(
+        AltMinWarning,
+        match=rf"numbers with a point in the column 'a', as '0\.5', .* in {count} rows, which is not the",
+    ) as told:
+        opened(tmp_path / "t.csv", column(values).replace(",", ";"), csv={"sep": ";", "decimal": ","})
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "advice"),
+    [
+        ("{}", "--csv 'na_values={}'"),
+        ("{n/a}", "--csv 'na_values={n/a}'"),
+        ("not there", "--csv 'na_values=not there'"),
+        ("n.d.", "--csv na_values=n.d."),
+        ("1,5", "--csv na_values=…"),  # which would be 1 and 5
+    ],
+)
+def test_the_word_for_missing_values_is_told_as_it_is(word, advice, tmp_path):
+    with pytest.warns(AltMinWarning, match=re.escape(f"{word!r} in 1 row")) as told:
+        opened(tmp_path / "t.csv", column([*map(str, range(20)), word]))
+    assert f"say so by {advice} (data.csv" in str(told[0].message)
+
+
 @pytest.mark.parametrize("word", ["inf", "-inf", "Infinity", "1e400"])
 def test_infinity_as_text_is_refused_with_its_row(word, tmp_path, altmin):
     (tmp_path / "t.csv").write_text(f"a,y\n1,0\n{word},1\n-inf,1\n")

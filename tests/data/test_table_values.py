@@ -146,11 +146,7 @@ def test_tables_of_a_pipeline_take_the_same(table, altmin, tmp_path):
     assert len(how.names) == 2 + 8 + 3
     frame.drop(columns="y").head(9).to_csv("n.csv", index=False, sep=";", decimal=",")
     assert altmin("predict", "r", "n.csv", "p.csv", "--keep", "kind").code == 0
-    assert (
-        pd.read_csv("p.csv")["kind"].tolist() == frame.kind.head(9).where(frame.kind.notna(), np.nan).tolist()
-        or True
-    )
-    assert len(pd.read_csv("p.csv")) == 9
+    assert pd.read_csv("p.csv")["kind"].fillna("").tolist() == frame.kind.head(9).fillna("").tolist()
     refused(altmin("train", file, "--run", "q", "data.missing=refuse"), "missing values in the column")
     refused(altmin("train", file, "--run", "q", "data.missing=zero"), "missing is 'zero'")
     store = tmp_path / "r" / "data" / "train.zarr"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import dask.array as da
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from command import foreign, refused, write_pipeline
 from in_order import ingest
@@ -13,6 +17,7 @@ from written_files import every_file
 from altmin_dask.config import make_pipeline
 from altmin_dask.data.open import open_source
 from altmin_dask.data.source import array_source
+from altmin_dask.data.tables.checking import prepared_rows
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import (
     AltMinAutoencoder,
@@ -21,6 +26,7 @@ from altmin_dask.estimators import (
     AltMinRegressor,
 )
 from altmin_dask.execution.threads import Threads
+from altmin_dask.preparation import Column, Preparation
 from altmin_dask.training.problem import build_problem
 
 # of dask with the newest pandas
@@ -103,3 +109,39 @@ def test_estimators_refuse_whole_targets_that_float64_rounds(lazy):
     AltMinClassifier(2, max_sweeps=1).fit(
         x, 2**60 * (np.arange(60) % 2)
     )  # names of classes are not computed with
+
+
+@pytest.mark.parametrize("scale", [0, 2])
+@pytest.mark.parametrize("column", ["a", "y", "lists"])
+def test_whole_decimals_that_float64_rounds_are_refused(column, scale, tmp_path):
+    """As identifiers come from databases; a decimal that is rounded to 16 digits is none of them."""
+    kept = ["1", None, str(2**60), "-2"]
+    for value, refuse in ((str(TOO_LARGE), True), (str(-TOO_LARGE), True), ("9007199254740993.25", False)):
+        if scale == 0 and not refuse:
+            continue
+        kind = pa.decimal128(38, scale)
+        values = [Decimal(each or 0) if each or column != "a" else None for each in [*kept, value]]
+        table = {"a": [1.0, 2, 3, 4, 5], "y": [0.5, 1, 2, 3, 4]}
+        if column == "lists":
+            table["a"] = pa.array([[each, each] for each in values], pa.list_(kind))
+        else:
+            table[column] = pa.array(values, kind)
+        pq.write_table(pa.table(table), tmp_path / "t.parquet")
+        if refuse:
+            with pytest.raises(DataError, match=f"the whole number {value}, and float64 tells"):
+                list(open_source(tmp_path / "t.parquet", missing="constant").blocks(5))
+        else:
+            list(open_source(tmp_path / "t.parquet", missing="constant").blocks(5))
+    (tmp_path / "t.csv").write_text("a,y\n9007199254740993.0,0\n")
+    assert open_source(tmp_path / "t.csv").rows == 1
+
+
+def test_whole_numbers_beside_decimals_in_objects_are_refused():
+    frame = pd.DataFrame({"a": pd.Series([0.5, TOO_LARGE], dtype=object)})
+    how = Preparation((Column("a"),))
+    with pytest.raises(DataError, match=f"{TOO_LARGE}"):
+        prepared_rows(frame, how)
+    assert prepared_rows(frame.assign(a=pd.Series([0.5, 2**60], dtype=object)), how).tolist() == [
+        [0.5],
+        [2**60],
+    ]

@@ -18,6 +18,7 @@ from altmin_dask.data.formats.tables import TableFormat
 from altmin_dask.data.tables.columns import same_columns
 from altmin_dask.data.tables.kinds import undated
 from altmin_dask.data.tables.parts import Table, numbered
+from altmin_dask.data.tables.values import is_number
 from altmin_dask.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,7 +45,22 @@ class CsvFormat(TableFormat):
     endings = tuple(kind + packed for kind in (".csv", ".tsv") for packed in ("", *_PACKED))
 
     def table(self, files: list[Path], folder: Path, csv: Mapping[str, Any]) -> Table:
-        """Open them; columns are matched by name."""
+        """Open them; columns are matched by name.
+
+        Raises
+        ------
+        DataError
+            If one is there twice, packed in some way or not: its rows would be.
+        """
+        found: dict[str, Path] = {}
+        for file in files:
+            name = file.name.lower()
+            name = name.removesuffix(next((packed for packed in _PACKED if name.endswith(packed)), ""))
+            if (other := found.setdefault(name, file)) is not file:
+                raise DataError(
+                    f"{folder} has {other.name} beside {file.name}, and all rows of both would be read; keep one of "
+                    "them, or call them otherwise if they are not the same table"
+                )
         return CsvTable(files, csv)
 
 
@@ -239,8 +255,8 @@ class CsvFile:
         ):
             raise DataError(
                 f"{self.path} has a single column, {names[0]!r}, with {sign!r} in every line; write it with commas "
-                f"between its columns, or say by --csv sep={sign} (data.csv.sep of a pipeline) that this is between "
-                "them (sep=, if it is not)"
+                f"between its columns, or say by --csv {quote(f'sep={sign}')} (data.csv.sep of a pipeline) that this "
+                "is between them (sep=, if it is not)"
             )
         words = len(names[0].split())
         if (
@@ -256,6 +272,7 @@ class CsvFile:
             )
         given = self._options.pop("names", None)
         if given is not None or not self._header:
+            self._check_replaced(given, lines)
             names = self._named(given, len(names))
         else:
             self._check_header(names, lines)
@@ -291,8 +308,18 @@ class CsvFile:
             )
         return list(given)
 
+    def _check_replaced(self, given: Sequence[str] | None, lines: Sequence[Sequence[str]]) -> None:
+        """Refuse names in place of a first line that may well be a row, as any number in it tells."""
+        if given is None or self._header_given or not (_numbers(self._plain(lines[0])) or _has_date(*lines)):
+            return
+        raise DataError(
+            f"{self.path} begins with {', '.join(lines[0][:5])}, which names={','.join(given[:5])} would stand in "
+            "place of; say by --csv header=false (data.csv.header of a pipeline) that this is a row, or by header=true "
+            "that these are names"
+        )
+
     def _check_header(self, names: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-        if not self._header_given and (_are_data(names) or (len(lines) == 2 and _has_date(*lines))):
+        if not self._header_given and (_are_data(self._plain(names)) or _has_date(*lines)):
             raise DataError(
                 f"{self.path} begins with {', '.join(names[:5])}, which are no names of columns; add a first line of "
                 "names, or say by --csv header=false that there is none (header=true, if these are names)"
@@ -301,6 +328,10 @@ class CsvFile:
             raise DataError(
                 f"{self.path} has {len(lines[1])} fields in a line, but names for {len(names)}; name all of them"
             )
+
+    def _plain(self, fields: Sequence[str]) -> list[str]:
+        """Fields with numbers as Python writes them, whatever the decimal sign is."""
+        return [field.replace(self._options.get("decimal", "."), ".") for field in fields]
 
     def _with_index(self, names: list[str]) -> tuple[list[str], int | None]:
         """Which column is left out, as it names the rows; it may have no name."""
@@ -317,24 +348,22 @@ class CsvFile:
 
 def _are_data(names: Sequence[str]) -> bool:
     """Whether a first line is a row of a table without names: a decimal, or whole numbers that do not count columns."""
-    numbers = [name for name in names if _is_number(name)]
+    numbers = _numbers(names)
     if any(not name.strip().isdecimal() for name in numbers):
         return True
-    return len(numbers) == len(names) and [int(name) for name in names] != list(range(len(names)))
+    return len(numbers) == len(names) and [int(name) for name in numbers] != list(range(len(names)))
 
 
-def _has_date(names: Sequence[str], row: Sequence[str]) -> bool:
-    """Whether a column of dates is called by a date."""
+def _numbers(fields: Sequence[str]) -> list[str]:
+    """Those that are numbers; `nan` and `inf` may well be names."""
+    return [field for field in fields if is_number(field) and math.isfinite(float(field))]
+
+
+def _has_date(names: Sequence[str], row: Sequence[str] = ()) -> bool:
+    """Whether a column of dates is called by a date; there may be no row."""
     return any(not undated([name, value]) for name, value in zip(names, row, strict=False))
 
 
 def _rare_sign(name: str, row: str) -> str | None:
     """What is as often in the first line as in the second, and seldom anywhere but between columns."""
     return next((sign for sign in _RARE if 0 < name.count(sign) == row.count(sign)), None)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))  # `nan` and `inf` may well be names
-    except ValueError:
-        return False

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +16,36 @@ from altmin_dask.data.formats.base import SourceOptions, SourceSpec
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import Source
 from altmin_dask.data.streams import sliced
-from altmin_dask.errors import DataError, MissingError, warn
+from altmin_dask.errors import AltMinError, DataError, MissingError, warn
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.remote import reason
+from altmin_dask.storage.zarr_groups import is_zarr_folder
 from altmin_dask.types import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_OTHERS = (
+    *(
+        ".gif",
+        ".heic",
+        ".heif",
+        ".avif",
+        ".jfif",
+        ".jpe",
+        ".jp2",
+        ".jxl",
+        ".pgm",
+        ".ppm",
+        ".pbm",
+        ".tga",
+        ".svg",
+    ),
+    *(".dng", ".cr2", ".nef", ".arw", ".dcm"),
+)
+"""Endings of images that are not read."""
 FILE = "file"
 """The column of predictions that says which image a row is of."""
 _NAMES = 10_000
@@ -30,7 +53,7 @@ _NAMES = 10_000
 _MODES = {"1": "L", "LA": "L"} | dict.fromkeys(("P", "CMYK", "PA", "RGBA", "YCbCr", "HSV", "RGBX"), "RGB")
 """What images of Pillow's other modes are read as."""
 _TRANSPARENT = ("LA", "PA", "RGBA")
-"""Modes with a channel that is left out."""
+"""Modes with a channel that is left out; images of others may have a colour that is transparent."""
 _DEEP = {
     "I;16": np.uint16,
     "I;16L": np.uint16,
@@ -85,10 +108,12 @@ def _names_of(folder: Path) -> Iterator[pd.DataFrame]:
 
 
 def images_of(folder: Path) -> dict[str, list[Path]]:
-    """The images of every class, in order; of those that lie in the folder itself, the class is ""."""
-    found = {"": _images(folder)}
-    found |= {sub.name: _images(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
-    return {name: files for name, files in found.items() if files}
+    """The images of every class, in order; of those that lie in the folder itself, the class is "".
+
+    What is hidden is no image of the user's, as copies of editors and systems are.
+    """
+    found = {sub.name: _files(sub, ENDINGS) for sub in _classes(folder)}
+    return {name: files for name, files in {"": _files(folder, ENDINGS), **found}.items() if files}
 
 
 def read_images(name: str, folder: Path, like: Preparation | None = None) -> Source:
@@ -108,17 +133,19 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
     Raises
     ------
     DataError
-        If sizes or depths differ, a file is no image, or there is a class that was not there.
+        If sizes or depths differ, a file is no image, there is a class that was not there, or images lie below classes.
     MissingError
         If Pillow is not installed.
 
     Warns
     -----
     AltMinWarning
-        If some are grey beside coloured ones, or transparency is left out.
+        If some are grey beside coloured ones, transparency or all frames but the first are left out, or there are files
+        of other kinds of images.
     """
     found = images_of(folder)
     _check_classes(name, found)
+    _check_below(name, folder)
     files = [file for some in found.values() for file in some]
     shape, mode = _common(name, files)
 
@@ -143,70 +170,116 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
     )
 
 
+@dataclass(frozen=True)
+class _Header:
+    """What a file says of its image before any pixel is read.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Height and width.
+    mode : str
+        What it is read as: "RGB", "L", or a grey mode of more than 8 bits.
+    transparent, several : bool
+        Whether transparency, or frames or pages behind the first one, are left out.
+    """
+
+    shape: tuple[int, int]
+    mode: str
+    transparent: bool
+    several: bool
+
+
 def _common(name: str, files: list[Path]) -> tuple[tuple[int, ...], str]:
     """The shape and the mode that all images are read with."""
-    shape, mode, _ = _header(files[0])
-    modes: Counter[str] = Counter()
+    first = _header(files[0])
+    counts: Counter[str] = Counter()
     for file in files:
-        other, its, written = _header(file)
-        modes.update({its, written})
-        if other != shape:
+        header = _header(file)
+        counts["coloured"] += header.mode == "RGB"
+        counts["transparent"] += header.transparent
+        counts["several"] += header.several
+        if header.shape != first.shape:
+            (height, width), (its_height, its_width) = first.shape, header.shape
             raise DataError(
-                f"{file} has {other[1]}×{other[0]} pixels and {files[0].name} has {shape[1]}×{shape[0]}; "
+                f"{file} has {its_width}×{its_height} pixels and {files[0].name} has {width}×{height}; "
                 "bring all images to the same size"
             )
-        if its != mode and (its in _DEEP or mode in _DEEP):
+        if header.mode != first.mode and (header.mode in _DEEP or first.mode in _DEEP):
             raise DataError(
-                f"{file} has pixels of the kind {its!r} and {files[0].name} of {mode!r}; bring all images to the "
-                "same depth"
+                f"{file} has pixels of the kind {header.mode!r} and {files[0].name} of {first.mode!r}; bring all "
+                "images to the same depth"
             )
-    _tell(name, modes, len(files))
-    return ((*shape, 3), "RGB") if modes["RGB"] else (shape, mode)
+    _tell(name, counts, len(files))
+    return ((*first.shape, 3), "RGB") if counts["coloured"] else (first.shape, first.mode)
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS and file.is_file())
+def _classes(folder: Path) -> list[Path]:
+    """The folders in it that may have images."""
+    return [
+        sub
+        for sub in sorted(folder.iterdir())
+        if sub.is_dir() and sub.name[0] != "." and not is_zarr_folder(sub)
+    ]
 
 
-def _opened(file: Path) -> Any:
+def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in endings and file.name[0] != "." and file.is_file()
+    )
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """An image; whatever Pillow says of it, also later where it was cut short, names the file."""
     try:
         from PIL import Image
     except ImportError:
         raise MissingError(f"{file} cannot be read; `pip install 'altmin-dask[images]'`") from None
     try:
-        return Image.open(file)
+        with Image.open(file) as image:
+            yield image
+    except AltMinError:
+        raise
     except Exception as error:
         raise DataError(f"{file} cannot be read as an image: {reason(error)}") from error
 
 
-def _header(file: Path) -> tuple[tuple[int, ...], str, str]:
-    """Height and width, what it is read as ("RGB", "L", or a grey mode of more than 8 bits), and its own mode."""
+def _header(file: Path) -> _Header:
     with _opened(file) as image:
         mode = _MODES.get(image.mode, image.mode)
         if mode not in ("RGB", "L", *_DEEP):
             raise DataError(
                 f"{file} has pixels of the kind {mode!r}, which cannot be used; save it in RGB or grey"
             )
-        return (image.height, image.width), mode, image.mode
+        transparent = image.mode in _TRANSPARENT or "transparency" in image.info
+        # what cameras write behind a JPEG (MPO) is a preview of it
+        several = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+        return _Header((image.height, image.width), mode, transparent, several)
 
 
-def _tell(name: str, modes: Counter[str], files: int) -> None:
+def _tell(name: str, counts: Counter[str], files: int) -> None:
     """Tell of images that are not read as they are."""
-    coloured, transparent = modes["RGB"], sum(modes[mode] for mode in _TRANSPARENT)
+    coloured = counts["coloured"]
     if 0 < coloured < files:
         warn(
             f"{name} has {files - coloured} grey images beside {coloured} coloured ones: all are read in colour"
         )
-    if transparent:
-        warn(f"{name} has {transparent} images with transparency, which is left out")
+    if counts["transparent"]:
+        warn(f"{name} has {counts['transparent']} images with transparency, which is left out")
+    if counts["several"]:
+        warn(
+            f"{name} has {counts['several']} files with several frames or pages, of which only the first is read; save "
+            "each as a file if they are samples"
+        )
 
 
 def _pixels(file: Path, mode: str) -> Array:
     with _opened(file) as image:
-        try:
-            return np.asarray(image if image.mode == mode else image.convert(mode), _DEEP.get(mode, np.uint8))
-        except Exception as error:  # a file that was cut short is noticed here
-            raise DataError(f"{file} cannot be read as an image: {reason(error)}") from error
+        image.info.pop("transparency", None)  # which is told of already, and of which Pillow warns here
+        return np.asarray(image if image.mode == mode else image.convert(mode), _DEEP.get(mode, np.uint8))
 
 
 def _check_classes(name: str, found: dict[str, list[Path]]) -> None:
@@ -215,4 +288,25 @@ def _check_classes(name: str, found: dict[str, list[Path]]) -> None:
         raise DataError(
             f"{name} has images beside folders of images ({next(filter(None, found))}, …), which are classes; move the "
             "former into one, or elsewhere"
+        )
+
+
+def _check_below(name: str, folder: Path) -> None:
+    """Refuse images that lie deeper than those of classes, and tell of images of other kinds: none of them is read."""
+    others = _files(folder, _OTHERS)
+    for sub in _classes(folder):
+        for place, inside, _ in os.walk(sub):
+            here = Path(place)
+            # stores may have very many files
+            inside[:] = sorted(each for each in inside if each[0] != "." and not is_zarr_folder(here / each))
+            others += _files(here, _OTHERS)
+            if here != sub and (deeper := _files(here, ENDINGS)):
+                raise DataError(
+                    f"{name} has images in folders below those of its classes ({deeper[0].relative_to(folder)}, …), "
+                    "which would not be read; move them into the folder of their class, or elsewhere"
+                )
+    if others:
+        warn(
+            f"{name} has {len(others)} files of images that are not read ({others[0].relative_to(folder)}, …), as "
+            f"their names do not end in {', '.join(ENDINGS)}; save them so, or move them elsewhere"
         )

@@ -27,6 +27,8 @@ def source_of(
 ) -> Source:
     """Make a source of the arrays `x` and `y`, with those beside them that belong to every sample.
 
+    Beside ``x_train`` these may be ``lengths_train`` and so on.
+
     Labels that are text become integers, as `with_labels` has it.
 
     Parameters
@@ -44,8 +46,12 @@ def source_of(
         Of the samples that these are to go with.
     """
     arrays = {"x": read(x, False)} | ({} if y is None else {"y": read(y, True)})
-    beside = (key for key in (*SEQUENCE_ARRAYS, WEIGHTS) if has(key) and key not in (x, y))
-    return with_labels(Source.of(name, arrays | {key: read(key, False) for key in beside}), like)
+    part = x.removeprefix("x") if x.startswith("x_") else ""
+    for key in (*SEQUENCE_ARRAYS, WEIGHTS):
+        called = key + part if has(key + part) else key
+        if has(called) and called not in (x, y):
+            arrays[key] = read(called, False)
+    return with_labels(Source.of(name, arrays), like)
 
 
 def with_labels(source: Source, like: Preparation | None) -> Source:

@@ -117,11 +117,22 @@ def _columns(schema: pa.Schema) -> list[str]:
 
 
 def _plain(batch: pa.RecordBatch) -> pa.Table:
-    """A table whose dictionaries are the values that they stand for."""
+    """A table whose dictionaries are the values that they stand for, and that has no value where it says NaN.
+
+    Many programs write that for a missing value, and pandas does not take it for one in types of Arrow.
+    """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     table = pa.Table.from_batches([batch])
     for place, column in enumerate(table.schema):
+        written = values = table.column(place)
         if pa.types.is_dictionary(column.type):
-            table = table.set_column(place, column.name, table.column(place).cast(column.type.value_type))
+            values = values.cast(column.type.value_type)
+        if pa.types.is_floating(values.type):
+            nan = pc.is_nan(values.cast(pa.float32()) if pa.types.is_float16(values.type) else values)
+            if pc.any(nan).as_py():
+                values = pc.if_else(nan, pa.scalar(None, values.type), values)
+        if values is not written:
+            table = table.set_column(place, column.name, values)
     return table

@@ -30,11 +30,18 @@ from altmin_dask.errors import AltMinError, ConfigError, DataError, MissingError
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.zarr_groups import is_zarr_folder
-from altmin_dask.table_options import TableOptions
+from altmin_dask.table_options import TableOptions, csv_like
 from altmin_dask.types import Array
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_LOGS = {
+    "_delta_log/*.json": ("Delta Lake", "deltalake"),
+    "metadata/*.metadata.json": ("Iceberg", "pyiceberg"),
+    ".hoodie/hoodie.properties": ("Hudi", "Spark"),
+}
+"""What lies beside the files of tables that others than these files know the rows of, and what reads them."""
 
 
 class TableFormat(ABC):
@@ -125,13 +132,32 @@ class TableFormat(ABC):
         known = {} if options.like is None else options.like.csv
         files = self.files(path)
         if path.is_dir():
+            _check_no_log(path)
             self._check_below(path, files)
+        csv = csv_like(known, options.tables.csv)
         try:
-            return self.table(files, path, options.tables.csv or known)
+            return self.table(files, path, csv)
         except AltMinError:
             raise
         except Exception as error:  # whatever pandas and pyarrow raise of a damaged file
             raise unreadable(str(path), error) from error
+
+
+def _check_no_log(folder: Path) -> None:
+    """Refuse files of which a log says what is still to be read: beside them, or above, where they are a part.
+
+    Raises
+    ------
+    DataError
+        If there is one.
+    """
+    for place in (folder, folder.absolute().parent):
+        for log, (kind, library) in _LOGS.items():
+            if any(place.glob(log)):
+                raise DataError(
+                    f"{place} is a table of {kind}, whose files also have rows that were removed or replaced; read it "
+                    f"with {library}, and write what that gives as .parquet, or give it to an estimator"
+                )
 
 
 def table_source(name: str, frame: Any, options: SourceOptions) -> Source:

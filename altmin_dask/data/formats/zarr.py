@@ -12,7 +12,7 @@ from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
 from altmin_dask.data.zarr_reader import read_zarr
-from altmin_dask.storage.sample_arrays import SAMPLES
+from altmin_dask.storage.ownership import own_attributes
 from altmin_dask.storage.zarr_groups import is_zarr_file, is_zarr_folder, member, open_zarr
 
 
@@ -42,7 +42,7 @@ class ZarrFormat:
 
         x = options.x or "x"
         y = options.y or ("y" if "y" in node and x != "y" else None)
-        if x != "x" or not SAMPLES.marked(location):
+        if x != "x" or "sample_shape" not in own_attributes({"attributes": node.attrs.asdict()}):
             return source_of(spec.name, node.__contains__, read, x, y, options.like)
         store = SampleStore.open(spec.base if spec.path is None else spec.path)
         how = store.preparation
@@ -50,4 +50,4 @@ class ZarrFormat:
             how = replace(how, targets=(), classes=None, y=None)
         like = None if how is not None and how.classes is not None else options.like
         source = source_of(spec.name, node.__contains__, read, x, y, like)
-        return replace(source, preparation=how, scale=store.scale, rounded=store.rounded, stored=True)
+        return store.noted(replace(source, preparation=how))

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,10 +126,12 @@ def _encode(
 ) -> None:
     """Write the numbers of a column."""
     values = part[column.name]
+    missing, out = out[:, -1], out[:, :-1] if column.indicator else out
     if column.indicator:
-        out[:, -1] = values.isna()
-        out = out[:, :-1]
+        missing[:] = values.isna()
     if column.empty:
+        if len(there := values.dropna()):
+            _note_unknown({str(there.iloc[0]): len(there)}, column.name, unknown, where, findings)
         return
     if column.size is not None:
         out[:] = lists(values, column.size, where)
@@ -136,6 +139,8 @@ def _encode(
         out[:] = _one_hot(values, column, unknown, where, findings)
     else:
         found = days(values, where) if column.date else numbers(values, where)
+        if column.indicator:
+            missing[:] = np.isnan(found)  # of Arrow's types, too, which tell NaN from a missing value
         _fill(found, column, np.isnan(found), where, findings)
         out[:, 0] = found
         if column.cyclic:
@@ -176,11 +181,12 @@ def missing_values(
     there : str
         Where the first rows are.
     """
+    fill = quote(f"{column}=mean")
     advice = (
         f"the samples for training had none: leave such rows out, or train again with something to fill in "
-        f"(data.missing of the pipeline, or altmin ingest --missing {column}=mean)"
+        f"(data.missing of the pipeline, or altmin ingest --missing {fill})"
         if trained
-        else f"fill them in, by --missing {column}=mean (median, constant; data.missing of a pipeline) or in the "
+        else f"fill them in, by --missing {fill} (median, constant; data.missing of a pipeline) or in the "
         "table, or leave the column out by --drop"
     )
     count = f"{rows} row{'s' if rows > 1 else ''}{there and f' ({there})'}"
@@ -206,9 +212,13 @@ def _one_hot(
 
     filled = -1 if column.fill is None else place_of(str(column.fill))
     places = np.array([*map(place_of, distinct), filled])  # of which a missing one, −1, takes the last
-    if new := np.flatnonzero(places[:-1] < 0).tolist():
-        _note_unknown(codes, distinct, new, column.name, unknown, where, findings)
     missing = codes < 0
+    counts = np.bincount(codes[~missing], minlength=len(distinct))
+    new = {distinct[code]: int(counts[code]) for code in np.flatnonzero(places[:-1] < 0)}
+    if missing.any() and column.fill is not None and filled < 0:
+        new[str(column.fill)] = int(missing.sum())
+    if new:
+        _note_unknown(new, column.name, unknown, where, findings)
     if missing.any() and column.fill is None:
         if findings is None:
             raise missing_values(where, column.name, int(missing.sum()))
@@ -221,18 +231,11 @@ def _one_hot(
 
 
 def _note_unknown(
-    codes: Array,
-    distinct: list[str],
-    new: list[int],
-    column: str,
-    unknown: str,
-    where: str,
-    findings: Findings | None,
+    new: dict[str, int], column: str, unknown: str, where: str, findings: Findings | None
 ) -> None:
-    counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
+    """Take note of values that training had not, by how many rows have them."""
     own = Findings() if findings is None else findings
-    for code in new:
-        own.unknown[column][distinct[code]] += int(counts[code])
+    own.unknown[column].update(new)
     if findings is None and unknown == "error":
         raise unknown_values(where, own)
 

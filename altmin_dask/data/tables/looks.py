@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from shlex import quote
 
 import numpy as np
 
@@ -158,15 +159,23 @@ def _of_dates(counts: Counter[str]) -> str | None:
 
 
 def _of_words(counts: Counter[str]) -> str | None:
-    """Numbers, but for some words, which may well stand for missing values."""
+    """Numbers, but for some words, which may well stand for missing values; or numbers of another decimal sign."""
     words = {value: rows for value, rows in counts.items() if not is_number(value)}
     rows = sum(words.values())
+    if not words:  # and yet pandas made none of them
+        return (
+            f"numbers with a point in the column {{column}}, as {_listed(counts)} in {_rows(sum(counts.values()))}, "
+            "which is not the decimal sign that was said: all its values are taken for text, one category each; write "
+            "all numbers of the table with one sign, and say which it is by --csv decimal=… (data.csv of a pipeline)"
+        )
     if len(counts) - len(words) <= MANY_NUMBERS or 2 * rows > sum(counts.values()):
         return None
+    # commas would be between several
+    word = next((quote(f"na_values={word}") for word in _first(words) if "," not in word), "na_values=…")
     return (
         f"numbers in the column {{column}}, but {_listed(words)} in {_rows(rows)}: all its values are taken for text, "
-        f"one category each; if those stand for missing values, say so by --csv na_values={_first(words)[0]} "
-        "(data.csv of a pipeline)"
+        f"one category each; if those stand for missing values, say so by --csv {_escaped(word)} (data.csv of a "
+        "pipeline)"
     )
 
 
@@ -226,8 +235,12 @@ def _first(counts: dict[str, int]) -> list[str]:
 
 def _listed(counts: dict[str, int]) -> str:
     more = ", …" if len(counts) > _SHOWN else ""
-    # braces would be taken for places to fill in
-    return (", ".join(map(repr, _first(counts))) + more).replace("{", "{{").replace("}", "}}")
+    return _escaped(", ".join(map(repr, _first(counts))) + more)
+
+
+def _escaped(text: str) -> str:
+    """Text whose braces are not taken for places to fill in."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _rows(count: int) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from altmin_dask.data.checks import WHOLE as TOO_LARGE
 from altmin_dask.data.checks import check_whole, whole_refused
-from altmin_dask.data.tables.kinds import DAY, EMPTY, LIST, MOMENT, NUMBERS, WHOLE, kind_of, moments
+from altmin_dask.data.tables.kinds import DAY, DECIMAL, EMPTY, LIST, MOMENT, NUMBERS, WHOLE, kind_of, moments
 from altmin_dask.errors import DataError
 from altmin_dask.types import Array
 
@@ -51,7 +51,24 @@ def numbers(values: pd.Series[Any], where: str) -> Array:
         large = [each for each in map(int, values.dropna()) if abs(each) >= TOO_LARGE]
         if large:
             raise whole_refused(f"the column {values.name!r} of {where}", large[0])
-    return values.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    found = values.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    if kind == DECIMAL and not types.is_float_dtype(values.dtype):
+        _check_kept(values.array, found, f"the column {values.name!r} of {where}")
+    return found
+
+
+def _check_kept(values: Any, found: Array, label: str) -> None:
+    """Refuse whole numbers among decimals, (n,), that are others in float64.
+
+    Raises
+    ------
+    DataError
+        Naming the first one.
+    """
+    for place in np.flatnonzero(np.isfinite(found) & (np.abs(found) >= TOO_LARGE)):
+        value = values[place]
+        if int(value) == value and int(value) != int(found[place]):
+            raise whole_refused(label, int(value))
 
 
 def days(values: pd.Series[Any], where: str) -> Array:
@@ -114,7 +131,9 @@ def lists(values: pd.Series[Any], size: int | None, where: str) -> Array:
     except ValueError:  # of lists in lists that differ
         rows = np.array(None, object)
     if rows.ndim == 2 and rows.dtype.kind == "O" and all(isinstance(each, Decimal) for each in rows.flat):
+        exact = rows.ravel()
         rows = rows.astype(np.float64)
+        _check_kept(exact, rows.ravel(), f"the column {values.name!r} of {where}")
     if rows.ndim != 2 or rows.dtype.kind not in "biuf" or not rows.shape[1]:
         raise DataError(
             f"{where} has lists in the column {values.name!r} that are not of numbers; give lists of numbers"

@@ -1,0 +1,97 @@
+"""Folders of images that nobody prepared: what is not read, or not as it is, is refused or told of with counts."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from altmin_dask.data.open import open_source
+from altmin_dask.errors import AltMinWarning, DataError
+
+
+def saved(path, image=None, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image or Image.new("L", (3, 2), 7)).save(path, **options)
+    return path
+
+
+def test_images_below_classes_are_refused(tmp_path):
+    """Half of a class was passed over; where it has nothing else, all of it was."""
+    saved(tmp_path / "cats" / "a.png")
+    saved(tmp_path / "dogs" / "b.png")
+    deeper = saved(tmp_path / "dogs" / "more" / "of" / "c.JPG")
+    with pytest.raises(DataError, match=r"in folders below those of its classes \(dogs/more/of/c\.JPG, …\)"):
+        open_source(tmp_path)
+    deeper.unlink()
+    assert open_source(tmp_path).preparation.classes == ("cats", "dogs")
+
+
+def test_what_is_hidden_is_no_image(tmp_path):
+    """Copies of notebooks were a class, and the files that macOS leaves beside others were damaged images."""
+    saved(tmp_path / "cats" / "a.png")
+    saved(tmp_path / "dogs" / "b.png")
+    saved(tmp_path / ".ipynb_checkpoints" / "c.png")
+    saved(tmp_path / "dogs" / ".thumbnails" / "b.png")
+    (tmp_path / "dogs" / "._b.png").write_bytes(b"\0\5\x16\7")
+    source = open_source(tmp_path)
+    assert (source.preparation.classes, source.rows) == (("cats", "dogs"), 2)
+
+
+def test_images_of_kinds_that_are_not_read_are_told_of(tmp_path):
+    saved(tmp_path / "cats" / "a.png")
+    saved(tmp_path / "dogs" / "b.gif")
+    for name in ("cats/c.HEIC", "cats/d.jfif", "cats/notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.warns(
+        AltMinWarning, match=r"has 3 files of images that are not read \(cats/c\.HEIC, …\)"
+    ) as told:
+        assert open_source(tmp_path).rows == 1
+    assert len(told) == 1
+
+
+def test_a_colour_that_is_transparent_is_told_of(tmp_path):
+    grey, red = Image.new("L", (3, 2), 7), Image.new("RGB", (3, 2), (200, 10, 0))
+    palette = red.quantize(4)
+    for folder, images in (
+        ("grey", [(grey, 7), (grey, None)]),
+        ("red", [(red, (200, 10, 0)), (red, None), (palette, 0), (palette, b"\0\x80")]),
+    ):
+        count = sum(colour is not None for _, colour in images)
+        for number, (image, colour) in enumerate(images):
+            saved(
+                tmp_path / folder / f"{number}.png",
+                image,
+                **({} if colour is None else {"transparency": colour}),
+            )
+        with pytest.warns(
+            AltMinWarning, match=f"has {count} images with transparency, which is left out"
+        ) as told:
+            x = np.concatenate([x for x, _ in open_source(tmp_path / folder).blocks(2)])
+        assert len(told) == 1  # none of Pillow's
+        assert (x == (7 if folder == "grey" else [200, 10, 0])).all()
+
+
+@pytest.mark.parametrize("ending", ["tiff", "webp", "png"])
+def test_frames_behind_the_first_one_are_told_of(ending, tmp_path):
+    frames = [Image.new("RGB", (3, 2), (60 * number, 0, 0)) for number in range(3)]
+    saved(tmp_path / f"a.{ending}", frames[0], save_all=True, append_images=frames[1:])
+    saved(tmp_path / f"b.{ending}", frames[1])
+    with pytest.warns(
+        AltMinWarning, match="has 1 files with several frames or pages, of which only the first"
+    ) as told:
+        x, _ = next(open_source(tmp_path).blocks(2))
+    assert len(told) == 1
+    assert x.shape == (2, 2, 3, 3)
+
+
+def test_the_preview_of_a_camera_is_no_frame(tmp_path):
+    image = Image.new("RGB", (3, 2))
+    saved(tmp_path / "a.jpg", image, format="MPO", save_all=True, append_images=[image])
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert (opened.format, opened.n_frames) == ("MPO", 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_source(tmp_path).rows == 1
