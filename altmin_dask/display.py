@@ -13,6 +13,7 @@ from typing import Self
 
 from dask.utils import format_bytes
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -122,7 +123,7 @@ def counted(console: Console, what: str, total: int) -> Iterator[Callable[[int, 
         Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
         Heartbeat(console, what) as heartbeat,
     ):
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(escape(what), total=total)
 
         def told(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
@@ -235,7 +236,7 @@ class Live(Lines):
         self.bar = Bar(
             BarColumn(20),
             TaskProgressColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=console,
             transient=True,
         )
@@ -303,9 +304,9 @@ def display(console: Console) -> Lines:
 
 def table(title: str, rows: list[tuple[str, str]]) -> Table:
     """Make a two-column table for the terminal."""
-    made = Table(title=title, show_header=False, title_justify="left")
+    made = Table(title=escape(title), show_header=False, title_justify="left")
     made.add_column(style="dim")
     made.add_column(justify="right")
     for label, value in rows:
-        made.add_row(label, value)
+        made.add_row(escape(label), escape(value))
     return made

@@ -13,7 +13,7 @@ from shlex import join
 from altmin_dask.config import Pipeline
 from altmin_dask.errors import ConfigError
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.what import DATA, is_data, is_run, what_is
+from altmin_dask.storage.what import DATA, is_data, is_run, meant, what_is
 from altmin_dask.storage.zarr_groups import is_zarr_folder
 
 
@@ -74,8 +74,8 @@ def check_source_first(command: str, source: str, dest: str, *before: str) -> No
     Raises
     ------
     ConfigError
-        If samples are in the second place, and in the first is nothing, or a store where the second cannot be one; or
-        if what is written would be gone with the command.
+        If samples are in the second place, and in the first is nothing (but no slip), or a store where the second
+        cannot be one; or if what is written would be gone with the command.
     """
     if command == "ingest" and dest.startswith("memory://"):
         raise ConfigError(
@@ -84,7 +84,9 @@ def check_source_first(command: str, source: str, dest: str, *before: str) -> No
     first, second = Path(source), Path(dest)
     if not is_data(second) or first == second:
         return
-    if not first.exists() and first.suffix in (".zarr", *DATA):
+    # another name that was meant is told where the source is opened
+    slip = meant(first) not in ("", f"; did you mean {second}?")
+    if not first.exists() and first.suffix in (".zarr", *DATA) and not slip:
         raise _swapped(dest, command, *before, dest, source)
     if second.is_file() and is_zarr_folder(first):
         raise _swapped(dest, command, *before, dest, source)

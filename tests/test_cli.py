@@ -25,7 +25,9 @@ from command import LABELS, RNG, Outcome, X, files_below, refused, start, told_r
 
 import altmin_dask
 from altmin_dask import cli
+from altmin_dask.config.loading import load_pipeline
 from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.runs import default_run
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.algorithms import restore
 
@@ -154,6 +156,18 @@ def test_runs_are_numbered_and_the_newest_is_resumed(altmin, tmp_path):
     assert altmin("train", "job.toml", "training.max_sweeps=3", "--resume").code == 0
     assert len(RunFolder(Path("runs/job")).records()) == 3
     assert len(RunFolder(Path("runs/job-2")).records()) == 4
+
+
+def test_runs_that_were_removed_leave_the_newest_where_it_is(monkeypatch, tmp_path):
+    """Where one was missing, the one before it was resumed, and the next new one took its place."""
+    monkeypatch.chdir(tmp_path)
+    pipeline = load_pipeline(write_pipeline(tmp_path / "job.toml", "a.npz"))
+    file = Path("job.toml")
+    assert [default_run(pipeline, file, resume) for resume in (True, False)] == [Path("runs/job")] * 2
+    for name in ("job", "job-3", "job-10", "job-01", "job-1", "job-11x", "jobs-20", "a-job-30"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert default_run(pipeline, file, resume=True) == Path("runs/job-10")
+    assert default_run(pipeline, file, resume=False) == Path("runs/job-11")
 
 
 def test_everything_on_a_cluster(altmin, tmp_path, cluster_address):

@@ -9,6 +9,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from command import LABELS, STAMP, X, start, told_records, write_pipeline
 from rich.console import Console
@@ -212,3 +213,18 @@ def test_the_first_command_stays_within_its_plan(tmp_path):
     assert (process.returncode, err) == (0, ""), out
     usage = json.loads((tmp_path / "run" / "progress.json").read_text())["progress"]["usage"]
     assert 0.5 * usage["planned_memory"] < usage["memory"][0][1] <= usage["planned_memory"]
+
+
+def test_names_of_users_are_no_markup(altmin, tmp_path):
+    """Units in brackets were left out, and what closes none ended the plan."""
+    names = ["flow [l/min]", "x [/s]"]
+    pd.DataFrame(X[:, :2], columns=names).assign(y=X[:, 2]).to_csv(tmp_path / "[b] t.csv", index=False)
+    write_pipeline(tmp_path / "[b] p.toml", "[b] t.csv", "regressor", data={"y": "y", "drop": names[1]})
+    done = altmin("plan", "[b] p.toml", "--set", f"data.missing.{names[0]}=mean")
+    assert (done.code, done.err) == (0, "")
+    for words in ("Plan of [b] p.toml", f"{names[0]} mean", names[1], "[b] t.csv"):
+        assert words in done.out
+    file = StringIO()
+    with display.counted(Console(file=file, force_terminal=True, width=80), "ingest [/s] [b] t.csv", 10):
+        pass
+    assert "ingest [/s] [b] t.csv" in file.getvalue()

@@ -121,6 +121,14 @@ MISTAKES = {
     "export swapped": (["export", "m.onnx", "{run}"], "write `altmin export {run} m.onnx`"),
     "ingest swapped": (["ingest", "new.zarr", "d.csv"], "write `altmin ingest d.csv new.zarr`"),
     "ingest swapped onto a store": (["ingest", "s.zarr", "d.csv"], "write `altmin ingest d.csv s.zarr`"),
+    "ingest with a slip over a store": (
+        ["ingest", "nna.csv", "s.zarr", "--overwrite"],
+        "nna.csv; did you mean nan.csv?",
+    ),
+    "predict with a slip over a file": (
+        ["predict", "{run}", "noi.csv", "d.csv", "--overwrite"],
+        "noi.csv; did you mean noy.csv?",
+    ),
     "ingest nothing": (["ingest", "empty", "n.zarr"], "empty is an empty folder and holds no samples"),
     "ingest a folder of something": (
         ["ingest", "sub", "n.zarr"],

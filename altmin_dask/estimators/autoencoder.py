@@ -21,7 +21,7 @@ from altmin_dask.estimators.base import FLOATS, GIVEN, SPARSE
 from altmin_dask.estimators.containers import lazy_stays_lazy
 from altmin_dask.estimators.dense import DenseEstimator
 from altmin_dask.estimators.explained import validated
-from altmin_dask.estimators.input import as_dask, as_rows, is_lazy, known, read_sparse
+from altmin_dask.estimators.input import as_dask, as_rows, check_order, is_lazy, known, read_sparse
 from altmin_dask.estimators.parameters import LossParameters, parameter, parametrized
 from altmin_dask.estimators.samples import Inputs
 from altmin_dask.estimators.scoring import lazy_r2
@@ -84,7 +84,7 @@ class AltMinAutoencoder(
             Samples (rows, features). What is lazy is written, block by block, to a store that is there while training
             goes on; a sample store itself is trained on where it is.
         y : None
-            Ignored.
+            Ignored, but for that it is refused beside a store whose rows are shuffled.
 
         Returns
         -------
@@ -99,6 +99,7 @@ class AltMinAutoencoder(
         RunError
             If training diverges.
         """
+        check_order(X, y, "y")  # which goes on to what stands behind it in a pipeline
         return self._fit(X, None)
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
@@ -107,6 +108,7 @@ class AltMinAutoencoder(
         Curvature, mean weights and the last 256 samples, of which a step is made where a call brings fewer, are
         remembered from call to call, though not by `save`. Nothing is held out.
         """
+        check_order(X, y, "y")
         return self._fit(X, None, partial=True)
 
     def transform(self, X: Any) -> Any:

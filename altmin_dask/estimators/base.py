@@ -50,7 +50,7 @@ from altmin_dask.estimators.input import (
 from altmin_dask.estimators.parameters import Parameters
 from altmin_dask.estimators.preparing import like_the_model, prepared_as
 from altmin_dask.estimators.recent import everything, joined, recent
-from altmin_dask.estimators.samples import Inputs, check_fits, is_frame, named, of_location, of_table
+from altmin_dask.estimators.samples import Inputs, as_table, check_fits, named, of_location
 from altmin_dask.estimators.settings import (
     SHARING,
     chunk_rows_of,
@@ -198,7 +198,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
         begun = partial and hasattr(self, "model_")
         streamed: KFACTrainingState | None = getattr(self, "_streamed", None) if begun else None
         if streamed is None:
-            self._recent, self._streamed_rows = None, 0
+            self._recent, self._streamed_rows = None, getattr(self, "_trained_rows", 0) if begun else 0
         seed = self._seed() + (0 if streamed is None else streamed.kfac_state.steps)
         # its arrays change with every step, of which the last may be one that fails
         remembered = None if streamed is None else deepcopy(streamed.kfac_state)
@@ -217,7 +217,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
             pipeline = pipeline_of(self, network, train, validation, seed=seed, partial=partial)
             run = RunFolder(Path(home) / "run")
             learnt = functools.partial(self._learnt, run)
-            initial = self.model_.weights if begun or (self.warm_start and hasattr(self, "model_")) else None
+            initial = self.model_.weights if self._goes_on(begun) else None
             watch = FitCallbacks(self, learnt, X, y, callbacks=not partial)
             with suppress(Stop), nothing_kept():
                 runs.train(
@@ -227,6 +227,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
                     scheduler=place_of(self.scheduler, train),
                     initial=initial if streamed is None else streamed.weights,
                     stream=Stream(self._streamed_rows, remembered) if partial else None,
+                    first_loss=math.nan if initial is None else getattr(self, "_first_loss", math.nan),
                     log=told(run) if self.verbose else lambda line: None,
                     sharing=SHARING,
                     measured=False,
@@ -238,10 +239,16 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
             else:
                 for name in ("_streamed", "_streamed_rows", "_recent"):
                     self.__dict__.pop(name, None)
+                # more training goes on from here, whose damping is by what the loss was before all of it
+                self._trained_rows, self._first_loss = train.rows, watch.first_loss
             for name, value in found.items():
                 setattr(self, name, value)
             self.best_validation_score_ = None if validation is None else self._score_of(validation)
             watch.ended()
+
+    def _goes_on(self, begun: bool) -> bool:
+        """Whether training begins with the model that is there."""
+        return begun or (self.warm_start and hasattr(self, "model_"))
 
     def _learnt(self, run: RunFolder) -> dict[str, Any]:
         """Fitted attributes as they would be if training ended now."""
@@ -285,7 +292,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
         self, X: Any, y: Any, sample_weight: Any, home: Path, seed: int, *, partial: bool, begun: bool
     ) -> tuple[SampleStore, SampleStore | None]:
         """The samples as stores: the user's own, if it will do, or new ones."""
-        known = self.model_ if begun or (self.warm_start and hasattr(self, "model_")) else None
+        known = self.model_ if self._goes_on(begun) else None
         store = given = None
         held_out = self.early_stopping and not partial
         if is_lazy(X):
@@ -383,13 +390,12 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
         if isinstance(X, Inputs):
             return X
         model = self._fitted
-        how, has_names = model.preparation, hasattr(self, "feature_names_in_")
         if isinstance(X, str | os.PathLike):
             samples = of_location(as_name(X), model)
             check_fits(self, samples.shape)
             return samples
-        if how is not None and how.columns and not has_names and is_frame(X):
-            return of_table(X, how)
+        if (table := as_table(self, X)) is not None:
+            return table
         if is_lazy(X):
             rows = in_whole_rows(X)
             self._learn_features(X, prod(rows.shape[1:]), reset=False)

@@ -71,8 +71,8 @@ class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
         y : array_like, dask array or series, zarr.Array
             Labels (rows,). None only if X is the path of a store or file that holds them too.
         sample_weight : as y, optional
-            Weights (rows,): 2 counts as the sample twice, 0 as none. Only their ratios matter. They need K-FAC steps
-            at ``mu="auto"``, which is the default.
+            Weights (rows,): 2 counts as the sample twice, 0 as none; what they sum to is how many samples stand beside
+            the ridge. They need K-FAC steps at ``mu="auto"``, which is the default.
 
         Returns
         -------

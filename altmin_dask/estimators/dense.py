@@ -68,7 +68,7 @@ class DenseEstimator(AltMinEstimator):
             if samples.y is None:
                 raise DataError("there are no targets y to compare predictions with; give them")
             y = whole(samples.y)
-        return targets_like(y, predicted.shape[0], predicted.chunks[0]), predicted
+        return targets_like(y, predicted), predicted
 
     def _forward(self, first: int = 0, last: int | None = None, **options: Any) -> Forward:
         """Layers `first` + 1 … `last`, or all of them."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
 from numbers import Integral
+from shlex import join
 from typing import Any
 
 import dask.array as da
@@ -39,6 +40,8 @@ from altmin_dask.storage.zarr_groups import open_zarr
 from altmin_dask.types import Array
 
 _MOMENTS = {"M": "dates", "m": "durations"}
+_SHUFFLED = "altmin_shuffled"
+"""How layers of dask graphs are called that read the rows of a store as `ingest` has shuffled them."""
 AT_ONCE = 32 << 20
 """Bytes of a dask array that are computed at once while it is written to a store; one block at least."""
 
@@ -65,29 +68,30 @@ def check_numbers(X: Any, name: str) -> None:
         if X.dtype.kind in "iu":
             check_whole(X.tocoo().data, name)
         return
-    if not hasattr(X, "columns") and getattr(getattr(X, "dtype", None), "kind", "") in _MOMENTS:
-        raise DataError(f"{name} has {_MOMENTS[X.dtype.kind]}; make numbers of them")
     frame = hasattr(X, "columns") and hasattr(X, "dtypes")
     columns = list(X.columns) if frame else []
     if twice := [column for column, times in Counter(columns).items() if times > 1]:
         raise DataError(f"{name} has more than one column {twice[0]!r}; give each a name of its own")
-    for column, dtype in zip(columns, X.dtypes if frame else [], strict=False):
-        if getattr(dtype, "kind", "") in _MOMENTS:  # of pandas
-            raise DataError(
-                f"{name} has {_MOMENTS[dtype.kind]} in the column {column!r}; make numbers of them, or name a csv or "
-                "parquet file, of which dates become days"
-            )
-    for values in [X[column] for column in columns] if frame else [X]:
+    for column, values in [(column, X[column]) for column in columns] if frame else [(None, X)]:
+        _refuse_moments(getattr(getattr(values, "dtype", None), "kind", ""), name, column)
         try:
             given = np.asarray(values)
         except (TypeError, ValueError):  # of what scikit-learn says it better
             continue
+        _refuse_moments(given.dtype.kind, name, column)  # of polars
         if given.dtype.kind != "O":
             check_whole(given, name)
             continue
         for value in given.ravel():
             if isinstance(value, Integral) and not -WHOLE < int(value) < WHOLE:
                 raise whole_refused(name, int(value))
+
+
+def _refuse_moments(kind: str, name: str, column: object) -> None:
+    if kind in _MOMENTS:
+        place = "" if column is None else f" in the column {column!r}"
+        more = "; make numbers of them, or name a csv or parquet file, of which dates become days"
+        raise DataError(f"{name} has {_MOMENTS[kind]}{place}{more}")
 
 
 def outline(X: Any, features: int) -> Any:
@@ -114,7 +118,7 @@ def as_dask(X: Any) -> da.Array:
         if not is_store(name):
             raise DataError(f"{name} is not a zarr store; `altmin ingest` it into one first")
         node = open_zarr(locate(name))
-        X = node if isinstance(node, zarr.Array) else SampleStore.open(name).x
+        X = as_lazy(node) if isinstance(node, zarr.Array) else rows_of(SampleStore.open(name))
     x = in_whole_rows(X)
     return x if x.ndim == 2 else x.reshape(x.shape[0], prod(x.shape[1:]))
 
@@ -157,8 +161,9 @@ def open_samples(X: Any, y: Any, sample_weight: Any = None, like: Preparation | 
         If something cannot be read, or they do not belong together.
     """
     if isinstance(X, str | os.PathLike) and isinstance(y, str):
+        command = ["altmin", "ingest", as_name(X), "samples.zarr", "--y", y]
         raise DataError(
-            f"y is {y!r}; where that is a column of {as_name(X)}, `altmin ingest {as_name(X)} samples.zarr --y {y}` "
+            f"y is {y!r}; where that is a column of {as_name(X)}, `{join(command)}` "
             "makes a store of both (and fills in missing values by --missing), whose path is X; else give an array"
         )
     if isinstance(X, str | os.PathLike):
@@ -184,16 +189,23 @@ def check_order(X: Any, values: Any, name: str) -> None:
     Raises
     ------
     DataError
-        Unless they are an array of zarr, which may well be beside it.
+        Unless they are an array of zarr, which may well be beside it, or made of such a store, too.
     """
-    if values is None or isinstance(values, zarr.Array):
+    if values is None or isinstance(values, zarr.Array) or _made_of_shuffled(values):
         return
     store = store_at(X)
-    if store is not None and store.shuffled:
+    if (store is not None and store.shuffled) or _made_of_shuffled(X):
+        which = "the store that X is made of" if store is None else as_name(X)
         raise DataError(
-            f"the rows of {as_name(X)} were shuffled when it was made, and {name} is given beside it; ingest both "
+            f"the rows of {which} were shuffled when it was made, and {name} is given beside it; ingest both "
             "together, or with --no-shuffle (the store's array `row` says which row is where)"
         )
+
+
+def _made_of_shuffled(values: Any) -> bool:
+    """Whether a transformer, or a prediction, has made them of a store that is shuffled."""
+    layers = getattr(values.dask, "layers", {}) if isinstance(values, da.Array) else {}
+    return any(str(name).startswith(_SHUFFLED) for name in layers)
 
 
 def open_weights(sample_weight: Any) -> RowReader:
@@ -316,22 +328,51 @@ def plain_text(values: Any) -> Any:
     return values
 
 
-def targets_like(y: Any, rows: int, chunks: tuple[int, ...]) -> da.Array:
-    """Targets as a dask array in the blocks of lazy samples of known length."""
+def targets_like(y: Any, predicted: da.Array) -> da.Array:
+    """Targets as a dask array of the shape and in the blocks of lazy predictions of known length.
+
+    Raises
+    ------
+    DataError
+        If they have another shape, but for a last axis of length 1.
+    """
     if isinstance(y, zarr.Array):
         y = as_lazy(y)
     elif is_dask_collection(y):
         y = known(_of_collection(y, "y", labels=True))
     elif not isinstance(y, da.Array):
-        y = da.from_array(np.asarray(y), chunks=-1)
-    if y.shape[0] != rows:
-        raise DataError(f"X has {rows} rows and y has {y.shape[0]}; give those that belong together")
-    return y.rechunk({0: chunks})
+        y = da.from_array(np.asarray(unmasked(y, "y")), chunks=-1)
+    if y.shape[0] != predicted.shape[0]:
+        raise DataError(
+            f"X has {predicted.shape[0]} rows and y has {y.shape[0]}; give those that belong together"
+        )
+    y = shaped_like(y, predicted.shape)
+    return y.rechunk({0: predicted.chunks[0]})
 
 
-def as_lazy(array: zarr.Array[Any]) -> da.Array:
+def shaped_like(y: Any, shape: tuple[int, ...]) -> Any:
+    """Targets of the shape of predictions; NumPy would compare others with every one of these.
+
+    Raises
+    ------
+    DataError
+        If they have another shape, but for a last axis of length 1.
+    """
+    if y.shape == (*shape, 1) or (*y.shape, 1) == shape:
+        y = y.reshape(shape)
+    if y.shape != shape:
+        raise DataError(f"y has shape {y.shape} and the predictions have {shape}; give such targets")
+    return y
+
+
+def as_lazy(array: zarr.Array[Any], name: str = "altmin_zarr") -> da.Array:
     """A zarr array as a dask array of a name of its own: it may have changed since it was last read."""
-    return da.from_array(array, chunks=array.chunks, name=f"altmin_zarr-{uuid.uuid4().hex}")
+    return da.from_array(array, chunks=array.chunks, name=f"{name}-{uuid.uuid4().hex}")
+
+
+def rows_of(store: SampleStore) -> da.Array:
+    """Samples of a store, lazy; what is made of them tells, too, whether their rows are shuffled."""
+    return as_lazy(store.x, _SHUFFLED if store.shuffled else "altmin_zarr")
 
 
 def read_sparse(x: Any) -> RowReader:

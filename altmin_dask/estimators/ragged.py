@@ -17,7 +17,8 @@ def is_ragged(X: Any) -> bool:
             return False
     elif not isinstance(X, list | tuple):
         return False
-    return len({len(row) for row in X if np.ndim(row) or hasattr(row, "__len__")}) > 1
+    rows = (row for row in X if not isinstance(row, str | bytes))  # labels are no sequences
+    return len({len(row) for row in rows if np.ndim(row) or hasattr(row, "__len__")}) > 1
 
 
 def are_sequences(X: Any) -> bool:

@@ -14,7 +14,7 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.input import check_numbers
 from altmin_dask.estimators.parameters import OutputParameters, parameter, parametrized
-from altmin_dask.estimators.scoring import check_labels_alike
+from altmin_dask.estimators.scoring import hits
 from altmin_dask.estimators.sequences import RecurrentEstimator
 from altmin_dask.estimators.targets import (
     announced,
@@ -114,8 +114,7 @@ class AltMinRecurrentClassifier(ClassifierMixin, RecurrentEstimator):  # type: i
         y, predicted, weights = self._compared(
             X, y, lengths, sample_weight, classes=getattr(self, "classes_", None)
         )
-        check_labels_alike(y.dtype, predicted.dtype)
-        return float(np.average(predicted == y, weights=weights))
+        return float(np.average(hits(y, predicted), weights=weights))
 
     def _at_every_step(self, shape: tuple[int, ...], steps: int) -> bool:
         return len(shape) == 2 and shape[1] == steps

@@ -61,8 +61,8 @@ class AltMinRegressor(RegressorMixin, DenseEstimator, LossParameters):  # type: 
         y : array_like, frame, dask array, series or frame, zarr.Array
             Targets (rows,) or (rows, outputs). None only if X is the path of a store or file that holds them too.
         sample_weight : as y, optional
-            Weights (rows,): 2 counts as the sample twice, 0 as none. Only their ratios matter. They need K-FAC steps
-            at ``mu="auto"``, which is the default.
+            Weights (rows,): 2 counts as the sample twice, 0 as none; what they sum to is how many samples stand beside
+            the ridge. They need K-FAC steps at ``mu="auto"``, which is the default.
 
         Returns
         -------

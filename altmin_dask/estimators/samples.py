@@ -25,7 +25,7 @@ from altmin_dask.data.streams import mapped
 from altmin_dask.data.tables.checking import prepared_rows
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.forward import Forward
-from altmin_dask.estimators.input import as_lazy
+from altmin_dask.estimators.input import as_lazy, rows_of
 from altmin_dask.preparation import Preparation, as_spelled
 from altmin_dask.storage.alike import check_alike
 from altmin_dask.storage.locations import locate
@@ -76,17 +76,12 @@ class Inputs:
         return forward(self.x, **self.beside)
 
     def as_targets(self, model: Model) -> da.Array:
-        """Lazy samples (rows, values) in the units of an auto-encoder's outputs."""
+        """Lazy samples (rows, values) in the units of the raw data, as an auto-encoder's outputs are."""
         x = self.x if isinstance(self.x, da.Array) else whole(self.x)
         x = x if x.ndim == 2 else x.reshape(x.shape[0], prod(x.shape[1:]))
-        scaling = model.output_scaling
-        if self.ready:
-            return (
-                x
-                if scaling is None
-                else da.map_blocks(scaling.undo, x, dtype=np.float64, meta=np.empty((0, 0)))
-            )
-        return x if model.scale == 1 or scaling is not None else x / model.scale
+        if not self.ready or (scaling := model.output_scaling) is None:
+            return x
+        return da.map_blocks(scaling.undo, x, dtype=np.float64, meta=np.empty((0, 0)))
 
 
 def whole(reader: RowReader) -> da.Array:
@@ -114,7 +109,7 @@ def of_location(name: str, model: Model) -> Inputs:
         store = SampleStore.open(name)
         if store.attributes:
             check_alike(store.title, store.scale, store.preparation, model)
-        return Inputs(as_lazy(store.x), bool(store.attributes), beside_of(store), targets_of(store, model))
+        return Inputs(rows_of(store), bool(store.attributes), beside_of(store), targets_of(store, model))
     how = model.preparation
     source = open_source(name, like=how if how is not None and how.columns else None)
     if how is None or not how.columns:
@@ -219,6 +214,14 @@ def _rows_of(frame: Any, how: Preparation) -> Array:
     if len(frame) == 0:
         return np.empty((0, len(how.names)))
     return prepared_rows(frame.rename(columns=str), replace(how, x=None), "X")
+
+
+def as_table(estimator: Any, X: Any) -> Inputs | None:
+    """Raw rows of a frame, if a table was trained on whose columns only its preparation knows; None otherwise."""
+    how = estimator.model_.preparation
+    if how is None or not how.columns or hasattr(estimator, "feature_names_in_") or not is_frame(X):
+        return None
+    return of_table(X, how)
 
 
 def is_frame(X: Any) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import AltMinError, DataError, ExistsError, MissingError
+from altmin_dask.errors import AltMinError, DataError, ExistsError, MissingError, warn
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.atomic import new_folder, write_json
 from altmin_dask.storage.json_files import read_json
@@ -39,6 +39,7 @@ ESTIMATOR = Layout(
 """What `save` writes, and may replace."""
 _PLAIN = ("history_", "loss_curve_", "best_loss_", "best_validation_score_", "n_iter_", "n_features_in_")
 _NAMES = "feature_names_in_"  # which there are where X was a frame
+_PAIRS = "pairs"  # the key of a mapping that JSON has no keys for
 
 
 class Saveable(Protocol):
@@ -83,8 +84,8 @@ def save(estimator: Saveable, path: str | os.PathLike[str], *, overwrite: bool) 
     content = {
         "version": VERSION,
         "estimator": type(estimator).__name__,
-        "parameters": {name: _plain(value) for name, value in estimator.get_params(deep=False).items()},
-        "learnt": {name: _plain(getattr(estimator, name)) for name in _PLAIN},
+        "parameters": _kept(estimator.get_params(deep=False)),
+        "learnt": {name: _finite(getattr(estimator, name)) for name in _PLAIN},
         "feature_names": None if names is None else names.tolist(),
         "more": estimator._saved(),
     }
@@ -113,7 +114,7 @@ def load(kind: type[E_], path: str | os.PathLike[str]) -> E_:
             raise DataError(f"{folder} was saved by a later version of altmin-dask; install that version")
         if content["estimator"] != kind.__name__ or model.kind != kind._kind:
             raise DataError(f"{folder} holds an {content['estimator']}; load it as one")
-        estimator = kind(**{name: _tupled(value) for name, value in content["parameters"].items()})
+        estimator = kind(**{name: _given(value) for name, value in content["parameters"].items()})
         _take(estimator, model, content["learnt"])
         if content["feature_names"] is not None:
             setattr(estimator, _NAMES, np.array(content["feature_names"], dtype=object))
@@ -165,18 +166,52 @@ def _take(estimator: Saveable, model: Model, learnt: Mapping[str, Any]) -> None:
         setattr(estimator, name, learnt[name])
 
 
+def _kept(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as JSON has them; those that it cannot hold, such as a generator of random numbers, are told of."""
+    found = {}
+    for name, value in parameters.items():
+        try:
+            found[name] = _plain(value)
+        except (TypeError, ValueError):
+            warn(
+                f"what is saved does not say {name} = {value!r}, which JSON cannot hold: loaded, {name} is the default;"
+                " set it again there (set_params)"
+            )
+    return found
+
+
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; None for what JSON cannot hold, such as a generator of random numbers."""
+    """A value as JSON has it: mappings by anything but text as pairs.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If JSON cannot hold it.
+    """
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return None
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping):
+        pairs = [[_plain(key), _plain(each)] for key, each in value.items()]
+        by_text = value.keys() != {_PAIRS} and all(isinstance(key, str) for key, _ in pairs)
+        return dict(pairs) if by_text else {_PAIRS: pairs}
+    json.dumps(value, allow_nan=False)
     return value
 
 
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(each) for each in value) if isinstance(value, list) else value
+def _finite(value: Any) -> Any:
+    """As `_plain`, but None for a number that is none: R² of a single sample."""
+    return None if isinstance(value, float) and not math.isfinite(value) else _plain(value)
+
+
+def _given(value: Any) -> Any:
+    """Undo `_plain`; lists are tuples."""
+    if isinstance(value, list):
+        return tuple(map(_given, value))
+    if not isinstance(value, dict):
+        return value
+    pairs = value[_PAIRS] if value.keys() == {_PAIRS} else value.items()
+    return {_given(key): _given(each) for key, each in pairs}

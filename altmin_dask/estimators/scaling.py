@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.containers import lazy_stays_lazy
-from altmin_dask.estimators.input import as_dask, check_columns, is_lazy
+from altmin_dask.estimators.input import as_dask, check_columns, check_order, is_lazy
 from altmin_dask.types import Array
 
 _LEARNT = ("mean_", "var_", "scale_", "n_samples_seen_")
@@ -56,19 +56,20 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         X : array_like, frame, dask array or frame, zarr.Array, path or URL of a store
             Samples (rows, features).
         y : None
-            Ignored.
+            Ignored, but for that it is refused beside a store whose rows are shuffled.
         sample_weight : array_like, (rows,), optional
             Only for samples in memory.
 
         Raises
         ------
         DataError
-            If lazy samples have weights, or are not rows of numbers.
+            If lazy samples have weights, or are not rows of numbers, or are a store that was shuffled, and y is given.
         """
         if not is_lazy(X):
             fitted: Self = super().fit(X, y, sample_weight)
             return fitted
         _refuse_weights(sample_weight)
+        check_order(X, y, "y")  # which goes on to what stands behind it in a pipeline
         x = as_dask(X)
         found = self._over(preprocessing.StandardScaler(with_mean=self.with_mean, with_std=self.with_std), x)
         self._reset()  # what was fitted before is there until all is read
@@ -85,6 +86,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         if not hasattr(self, "scale_"):
             return self.fit(X, y, sample_weight)
         _refuse_weights(sample_weight)
+        check_order(X, y, "y")
         x = as_dask(X)
         check_columns(self, X, x.shape[1], reset=False)
         self.__dict__ |= self._over(self._plain(), x)

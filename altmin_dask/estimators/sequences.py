@@ -13,7 +13,7 @@ import dask.array as da
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import _check_feature_names, check_array, check_is_fitted
 
 from altmin_dask.config import NetworkTable
 from altmin_dask.config.messages import either
@@ -27,7 +27,15 @@ from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
 from altmin_dask.estimators.explained import validated
 from altmin_dask.estimators.forward import Forward, without_padding, zeroed
-from altmin_dask.estimators.input import as_lazy, as_rows, check_order, in_whole_rows, is_lazy, known
+from altmin_dask.estimators.input import (
+    as_lazy,
+    as_rows,
+    check_order,
+    in_whole_rows,
+    is_lazy,
+    known,
+    shaped_like,
+)
 from altmin_dask.estimators.parameters import choices, parameter, parametrized
 from altmin_dask.estimators.ragged import (
     are_sequences,
@@ -39,8 +47,8 @@ from altmin_dask.estimators.ragged import (
     steps_there,
 )
 from altmin_dask.estimators.recent import everything
-from altmin_dask.estimators.samples import Inputs, beside_of, of_location
-from altmin_dask.estimators.settings import widths
+from altmin_dask.estimators.samples import Inputs, as_table, beside_of, is_frame, of_location
+from altmin_dask.estimators.settings import is_count, widths
 from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.networks.network import Network
 from altmin_dask.storage.locations import as_name
@@ -76,6 +84,8 @@ class RecurrentEstimator(AltMinEstimator):
 
     def _sequences(self, X: Any, lengths: Any, steps: int | None = None) -> tuple[Any, Any]:
         """Lists of sequences that need not be equally long as an array of so many steps, and lengths."""
+        if self.steps is not None and not is_count(self.steps):
+            raise ConfigError(f"steps = {self.steps!r}: give a whole number from 1 on, or None")
         check_order(X, lengths, "lengths")
         if isinstance(X, str | os.PathLike) or is_lazy(X):
             return X, lengths
@@ -88,7 +98,7 @@ class RecurrentEstimator(AltMinEstimator):
         unlike = are_sequences(X) and len({np.shape(row)[1] for row in X}) > 1
         if lengths is None and are_sequences(X) and (self._has_lengths or unlike):
             return padded(X, self.steps or steps)
-        return X if hasattr(X, "ndim") else np.asarray(X), lengths
+        return X if hasattr(X, "ndim") or is_frame(X) else np.asarray(X), lengths
 
     def _steps_of(self, shape: tuple[int, ...], *, reset: bool) -> int:
         """Steps of samples of a shape, (rows, …), whose features are those that were fitted."""
@@ -134,9 +144,11 @@ class RecurrentEstimator(AltMinEstimator):
         return self
 
     def _learn_features(self, X: Any, features: int, *, reset: bool) -> None:
-        """Of sequences the steps may differ, and `_with_targets` looks at the features of a step."""
+        """Of sequences the steps may differ, and `_steps_of` looks at the features of a step."""
         if reset:
             super()._learn_features(X, features, reset=True)
+        elif is_frame(X) or getattr(X, "ndim", None) == 2:
+            _check_feature_names(self, getattr(X, "_meta", X), reset=False)
 
     def _in_memory(self, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool) -> Source:
         """Targets may have more dimensions than those that scikit-learn checks."""
@@ -148,7 +160,7 @@ class RecurrentEstimator(AltMinEstimator):
         if lengths is not None:
             unmasked(X, "X")
             lengths = self._given_lengths = checked_lengths(lengths, steps, len(X))
-            X = zeroed(np.asarray(X).reshape(len(X), steps, -1), lengths)
+            X = _without_padding(X, steps, lengths)
             y = filled(y, lengths) if self._at_every_step(y.shape, steps) else y
         X = as_rows(X)
         self._check_numbers(X, y)
@@ -207,10 +219,11 @@ class RecurrentEstimator(AltMinEstimator):
         X, lengths = self._sequences(X, lengths)
         if isinstance(X, str | os.PathLike):
             samples = of_location(as_name(X), self.model_)
-        elif is_lazy(X):
-            samples = Inputs(in_whole_rows(X))
+        elif (table := as_table(self, X)) is not None:
+            samples = table
         else:
-            samples = Inputs(X)
+            samples = Inputs(in_whole_rows(X) if is_lazy(X) else X)
+            self._learn_features(X, prod(samples.shape), reset=False)
         steps = self._steps_of(tuple(samples.x.shape), reset=False)
         beside = dict(samples.beside)
         if (lengths := beside.get("lengths") if lengths is None else lengths) is not None:
@@ -263,12 +276,13 @@ class RecurrentEstimator(AltMinEstimator):
         if is_ragged(y):
             lengths = samples.beside.get("lengths")
             y = padded(y, steps)[0] if lengths is None else padded_like(y, steps, lengths)
-        y = np.asarray(y)
+        y = np.asarray(unmasked(y, "y"))
         weights = None if sample_weight is None else everything(self._weights(sample_weight, len(predicted)))
         if len(y) != len(predicted):
             raise DataError(
                 f"X has {len(predicted)} rows and y has {len(y)}; give those that belong together"
             )
+        y = shaped_like(y, predicted.shape)
         if self._every:
             there = samples.beside.get("lengths")
             if weights is not None:
@@ -299,6 +313,8 @@ class RecurrentEstimator(AltMinEstimator):
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         self.n_steps_in_, self.n_step_features_in_ = int(saved["steps"]), int(saved["step_features"])
+        if len(self.model_.sample_shape) == 1:  # of a run on a table, whose rows are sequences
+            self.steps = self.n_steps_in_
         self._has_lengths = bool(saved.get("lengths", False))
 
     @property
@@ -310,3 +326,13 @@ class RecurrentEstimator(AltMinEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = False
         return tags
+
+
+def _without_padding(X: Any, steps: int, lengths: Array) -> Any:
+    """Samples in memory as rows with zeros behind the ends of sequences; a frame keeps its columns."""
+    rows = as_rows(zeroed(np.asarray(X).reshape(len(X), steps, -1), lengths))
+    if not is_frame(X):
+        return rows
+    return type(X)(
+        rows, **{"columns" if hasattr(X, "iloc") else "schema": list(X.columns)}
+    )  # pandas, or polars

@@ -74,16 +74,7 @@ def pipeline_of(
         "cluster": {"workers": _workers(parameters, train)},
         "output": {"title": type(parameters).__name__},
     }
-    for name, value in _more(parameters.settings):
-        table, dot, key = name.partition(".")
-        if not dot or table in ("data", "output"):
-            raise ConfigError(
-                f"settings has {name!r}; write 'network.…', 'solver.…', 'training.…' or 'cluster.…'"
-                f"{'' if dot else nearest(name, Pipeline)}"
-            )
-        tables.setdefault(table, {})[key] = value
-    if tables["network"].get("layers") is not None:  # in place of the widths, which have a default
-        del tables["network"]["hidden_layer_sizes"]
+    _set_more(tables, parameters.settings)
     if partial:
         tables["training"] |= {"max_sweeps": 1.0, "n_iter_no_change": None, "max_cpu_seconds": None}
     pipeline = make_pipeline(_plain(tables))
@@ -93,6 +84,23 @@ def pipeline_of(
             f"schedule = {pipeline.schedule!r} does not; use fit, or penalty='l2', schedule='kfac'"
         )
     return pipeline
+
+
+def _set_more(tables: dict[str, dict[str, Any]], settings: Any) -> None:
+    """Set what `settings` say in the tables."""
+    for name, value in _more(settings):
+        table, dot, key = name.partition(".")
+        if not dot or table in ("data", "output"):
+            raise ConfigError(
+                f"settings has {name!r}; write 'network.…', 'solver.…', 'training.…' or 'cluster.…'"
+                f"{'' if dot else nearest(name, Pipeline)}"
+            )
+        tables.setdefault(table, {})[key] = value
+    own = tables["network"]
+    if own.get("layers") is not None:  # in place of the widths, and of how V_i begin, which have defaults
+        del own["hidden_layer_sizes"]
+        if own.get("recurrent_initialization") == "auto":
+            del own["recurrent_initialization"]
 
 
 def _more(settings: Any) -> list[tuple[str, Any]]:
@@ -114,10 +122,26 @@ def widths(sizes: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def chunk_rows_of(parameters: Parameters, source: Source) -> int | None:
-    """Rows in a chunk of a temporary store; None is for `ingest` to choose."""
-    if parameters.chunk_rows is not None or source.rows * prod(source.x_shape) > SMALL:
-        return parameters.chunk_rows
+    """Rows in a chunk of a temporary store; None is for `ingest` to choose.
+
+    Raises
+    ------
+    ConfigError
+        If they are no number of rows.
+    """
+    rows = parameters.chunk_rows
+    if rows is not None and not is_count(rows):
+        raise ConfigError(
+            f"chunk_rows = {rows!r}: give a whole number from 1 on, or None ('auto' is for pipelines)"
+        )
+    if rows is not None or source.rows * prod(source.x_shape) > SMALL:
+        return rows
     return min(source.rows, DEFAULTS.group_rows)
+
+
+def is_count(value: Any) -> bool:
+    """Whether a parameter is a whole number from 1 on."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def dtype_of(estimator: Any, given: np.dtype[Any], *, begun: bool) -> str:

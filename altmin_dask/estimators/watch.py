@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from altmin_dask.estimators.convergence import warn_if_falling
 from altmin_dask.training.callbacks import Callback, Outcome
+from altmin_dask.training.context import RunContext
 from altmin_dask.training.progress import Progress
 from altmin_dask.training.record import Record
 
@@ -55,9 +57,21 @@ class FitCallbacks(Callback):
         self.task: Any = None
         self.goes_on = not callbacks or estimator.warm_start
         self.outcome = Outcome("")
+        self.context: RunContext | None = None
         if callbacks and hasattr(estimator, "_init_callback_context"):
             self.root = estimator._init_callback_context(max_subtasks=None)
             self.root.call_on_fit_task_begin(**self.told)
+
+    @property
+    def first_loss(self) -> float:
+        """What the loss was when training began, in the units of the samples; NaN where that is not known."""
+        assert self.context is not None  # it has begun
+        known = getattr(self.context.checkpoint.algorithm_state, "kfac_state", None)
+        return math.nan if known is None else known.first_loss * self.context.problem.train.standard.loss_unit
+
+    def on_start(self, context: RunContext) -> None:
+        """Keep what is trained."""
+        self.context = context
 
     def on_progress(self, progress: Progress) -> None:
         """Begin a task, if none is going on."""

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from altmin_dask.data.conversion import blurred
-from altmin_dask.errors import MissingError, warn
+from altmin_dask.errors import MissingError
 from altmin_dask.export.files import place_for
-from altmin_dask.export.outputs import output_onnx
+from altmin_dask.export.outputs import output_onnx, warn_of_float32
 from altmin_dask.preparation import Scaling
 from altmin_dask.storage.atomic import write_bytes
 from altmin_dask.storage.model import Model
@@ -112,7 +111,7 @@ def write_onnx(model: Model, file: str | os.PathLike[str], classes: Sequence[Any
     >>> session.run(["output"], {"x": x.astype(np.float32)})[0].shape
     (100, 1)
     """
-    _warn_of_float32(model)
+    warn_of_float32(model, "the ONNX file")
     try:
         from onnx import checker, load
     except ImportError:
@@ -168,13 +167,3 @@ def _graph_of(model: Model) -> Graph:
         values = graph.unscaled(values, model.output_scaling)
     graph.node("Identity", [values], name="output")
     return graph
-
-
-def _warn_of_float32(model: Model) -> None:
-    how = model.preparation
-    for name, scaling in (("x", None if how is None else how.x), ("output", model.output_scaling)):
-        if scaling is None:
-            continue
-        shift, scale = np.array(scaling.shift), np.array(scaling.scale)
-        if what := blurred(shift - scale, shift + scale, name):
-            warn(f"{what}, of which the ONNX file is made")

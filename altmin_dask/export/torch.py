@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from altmin_dask.errors import MissingError
 from altmin_dask.export.files import place_for
-from altmin_dask.export.outputs import output_torch
+from altmin_dask.export.outputs import output_torch, warn_of_float32
 from altmin_dask.storage.atomic import write_bytes, write_tensors
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import PRODUCER
@@ -33,6 +33,11 @@ def sequential(model: Model) -> Any:
         If PyTorch is not installed.
     ConfigError
         If the network has layers that are not exported: recurrent ones.
+
+    Warns
+    -----
+    AltMinWarning
+        If it is of float32, and what was standardized lies closer together, for its size, than that tells apart.
 
     Examples
     --------
@@ -69,6 +74,8 @@ def sequential(model: Model) -> Any:
 def _affine(model: Model) -> tuple[tuple[Array, Array] | None, tuple[Array, Array] | None]:
     """Shift and scale of what is done to raw samples, and of what is undone in outputs."""
     dtype, last = model.weights[0].dtype, model.output_scaling
+    if dtype == np.float32:
+        warn_of_float32(model, "the module")
     undone = None if last is None else (np.array(last.shift, dtype), np.array(last.scale, dtype))
     if not model.prepares:
         return None, undone

@@ -18,6 +18,7 @@ LABEL_POINTS = 13
 EARLY = 20
 """Sweeps are on a logarithmic axis where the last is so many times the first that has a record, or more: all that
 happens at first would be one vertical line."""
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Sweeps:
@@ -132,8 +133,8 @@ def tick_label(value: float) -> str:
     if -4 < exponent < 5:
         return f"{value:g}"
     mantissa = value / 10.0**exponent
-    factor = "" if math.isclose(mantissa, 1) else rf"{mantissa:g}\cdot"
-    return f"${factor}10^{{{exponent}}}$"
+    factor = "" if math.isclose(mantissa, 1) else f"{mantissa:g}·"
+    return f"{factor}10{str(exponent).translate(_RAISED)}"
 
 
 def label_ends(axes: Axes, ends: Iterable[tuple[tuple[float, float], str, object]]) -> None:

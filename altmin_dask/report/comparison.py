@@ -25,7 +25,7 @@ from altmin_dask.storage.writable import check_folder_of, check_writable
 
 DEFAULT = "comparison.html"
 LOWER_IS_BETTER = {"log_loss": True, "mse": True, "rmse": True, "mae": True} | dict.fromkeys(
-    ("accuracy", "balanced_accuracy", "roc_auc", "r2", "f1"), False
+    ("accuracy", "balanced_accuracy", "roc_auc", "r2"), False
 )
 """Of metrics that one would choose a model by, whether it is so."""
 _MEANINGLESS = ("output",)

@@ -138,44 +138,65 @@ def counted(truth: Array, predicted: Array, classes: int) -> Array:
 
 def _classified(shown: Shown, model: Model, metrics: Mapping[str, Any]) -> Section:
     names = class_names(model)
-    what = "steps" if shown.targets.ndim > 1 else "samples"
-    matrix, source = counted(shown.targets, shown.outputs, len(names)), shown.source
+    matrix, source, weighted = counted(shown.targets, shown.outputs, len(names)), shown.source, False
     if (every := metrics.get("confusion_matrix")) is not None and len(every) == len(names):
-        matrix = np.asarray(every).astype(np.int64)
-        source = f"All {int(matrix.sum()):,} {shown.role} {what}"
-    total, right = int(matrix.sum()), int(np.trace(matrix))
-    numbers = ", and their number in each cell" if len(names) <= quality.MOST_NUMBERS else ""
+        matrix = np.asarray(every)
+        weighted, steps = matrix.dtype.kind == "f", shown.targets.ndim > 1
+        count = shown.rows if weighted and not steps else matrix.sum()
+        source = (
+            f"All {_amount(count)} {shown.role} {'steps' if steps else 'samples'}{', by weight' * weighted}"
+        )
+    wrong = matrix[~np.eye(len(matrix), dtype=bool)].sum()
+    what = "weight" if weighted else "number"
+    numbers = f", and their {what} in each cell" if len(names) <= quality.MOST_NUMBERS else ""
     caption = (
-        f"{source}: of every true class (row) the share that is taken for each (column){numbers}; {total - right:,} of "
-        f"{total:,} {'is' if total - right == 1 else 'are'} wrong, off the diagonal, where small shares are coloured "
-        "more strongly."
+        f"{source}: of every true class (row) the share that is taken for each (column){numbers}; {_amount(wrong)} of "
+        f"{_amount(matrix.sum())} {'is' if wrong == 1 else 'are'} wrong, off the diagonal, where small shares are "
+        "coloured more strongly."
     )
     made = [Picture("confusion", "Confusion matrix", caption, partial(quality.confusion, matrix, names))]
-    wrong = np.flatnonzero(shown.outputs != shown.targets) if shown.targets.ndim == 1 else np.empty(0, int)
-    images = None
-    if not KINDS[model.kind].recurrent and are_images(shown.x, shown.sample_shape):
-        images = as_images(shown.x, shown.sample_shape)
-    if images is not None and wrong.size:
-        first = wrong[:MOST_ERRORS]
-        how_many = "all" if len(first) == len(wrong) else f"the first {len(first)}"
-        caption = (
-            f"{shown.source}: {how_many} of the {len(wrong):,} that are classified wrongly, each with its true class, "
-            "and below it the one predicted."
-        )
-        true, said = ([names[place] for place in of[first]] for of in (shown.targets, shown.outputs))
-        made.append(Picture("errors", "Errors", caption, partial(tiles.errors, images[first], true, said)))
-    return Section("Predictions", tuple(made), tuple(_most_confused(matrix, names)))
+    if (picture := _errors(shown, model, names)) is not None:
+        made.append(picture)
+    return Section("Predictions", tuple(made), (_most_confused(matrix, names) or _none_wrong(shown),))
 
 
-def _most_confused(matrix: Array, names: Sequence[str], most: int = 3) -> list[str]:
-    """Say which classes are taken for others most often."""
+def _none_wrong(shown: Shown) -> str:
+    """What to say where no weight is off the diagonal: of samples that have none, some may be."""
+    wrong = shown.outputs[shown.targets != NONE] != shown.targets[shown.targets != NONE]
+    return f"None {'that has a weight ' * bool(wrong.any())}is classified wrongly."
+
+
+def _errors(shown: Shown, model: Model, names: Sequence[str]) -> Picture | None:
+    """Images that are classified wrongly, if there are any."""
+    if shown.targets.ndim > 1 or KINDS[model.kind].recurrent or not are_images(shown.x, shown.sample_shape):
+        return None
+    wrong, images = np.flatnonzero(shown.outputs != shown.targets), as_images(shown.x, shown.sample_shape)
+    if images is None or not wrong.size:
+        return None
+    first = wrong[:MOST_ERRORS]
+    how_many = "all" if len(first) == len(wrong) else f"the first {len(first)}"
+    caption = (
+        f"{shown.source}: {how_many} of the {len(wrong):,} that are classified wrongly, each with its true class, "
+        "and below it the one predicted."
+    )
+    true, said = ([names[place] for place in of[first]] for of in (shown.targets, shown.outputs))
+    return Picture("errors", "Errors", caption, partial(tiles.errors, images[first], true, said))
+
+
+def _amount(count: Any) -> str:
+    """How many, or of samples that have weights how much."""
+    return f"{int(count):,}" if count == int(count) else number(count)
+
+
+def _most_confused(matrix: Array, names: Sequence[str], most: int = 3) -> str:
+    """Say which classes are taken for others most often; nothing where none is."""
     wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    pairs = [(*divmod(int(cell), len(matrix)), int(wrong.flat[cell])) for cell in order if wrong.flat[cell]]
+    pairs = [(*divmod(int(cell), len(matrix)), wrong.flat[cell]) for cell in order if wrong.flat[cell]]
     if not pairs:
-        return ["None is classified wrongly."]
-    listed = "; ".join(f"{names[true]} for {names[said]} ({count:,})" for true, said, count in pairs)
-    return [f"Taken for another class most often: {listed}."]
+        return ""
+    listed = "; ".join(f"{names[true]} for {names[said]} ({_amount(count)})" for true, said, count in pairs)
+    return f"Taken for another class most often: {listed}."
 
 
 def _encoded(shown: Shown, model: Model) -> Section:

@@ -26,10 +26,11 @@ _LETTERS = 12
 
 
 def confusion(matrix: Array, names: Sequence[str], theme: Theme) -> Figure:
-    """Counts of samples by true class (rows) and predicted class (columns), (K, K); coloured by shares of a row."""
+    """Counts of samples, or weights, by true class (rows) and predicted class (columns), (K, K); coloured by shares."""
     classes = len(matrix)
     figure, axes = panel(WIDTH * 0.98, "Confusion matrix")
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    rows = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, rows, out=np.zeros(matrix.shape), where=rows > 0)
     right = np.eye(classes, dtype=bool)
     for mask, colour in ((right, theme.training), (~right, theme.validation)):
         scale = LinearSegmentedColormap.from_list("shares", [theme.paper, colour])
@@ -64,7 +65,7 @@ def _numbers(axes: Axes, matrix: Array, shares: Array, theme: Theme) -> None:
             axes.text(
                 column,
                 row,
-                f"{count:,}" if count < 10_000 else f"{count:.2g}",
+                f"{count:,.4g}" if count < 10_000 else f"{count:.2g}",
                 ha="center",
                 va="center",
                 fontsize=9 if len(matrix) <= 8 else 7.5,

@@ -138,8 +138,7 @@ def _compared(model: Model, batch: Batch, outputs: Array, path: str) -> tuple[Ar
     """What a network makes of samples, and what it should, in shapes and units that can be compared."""
     target, scaling = KINDS[model.kind].target, model.output_scaling
     if target == "inputs":
-        made, given = (_undone(each, scaling) for each in (outputs, batch.x.reshape(len(outputs), -1)))
-        return made * model.scale, given * model.scale
+        return _undone(outputs, scaling), _undone(batch.x.reshape(len(outputs), -1), scaling)
     if batch.y is None:
         raise NoSamplesError(f"{path} has no targets to compare predictions with.")
     classes = model.network.shapes[-1][0]

@@ -102,7 +102,7 @@ def _set_style(theme: Theme) -> None:
     matplotlib.rc("figure", dpi=DPI, facecolor=theme.paper)
     matplotlib.rc("figure.constrained_layout", w_pad=0.06, h_pad=0.06)
     matplotlib.rc("font", family=["DejaVu Sans"], size=9)
-    matplotlib.rc("text", color=theme.ink)
+    matplotlib.rc("text", color=theme.ink, parse_math=False)  # names may have dollars
     matplotlib.rc("axes", facecolor=theme.paper, edgecolor=theme.muted, labelcolor=theme.muted, linewidth=0.8)
     matplotlib.rc("axes", titlesize=9, titlelocation="left", titlepad=9, grid=True, axisbelow=True)
     matplotlib.rc("axes.grid", axis="y")

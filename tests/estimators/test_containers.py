@@ -7,12 +7,13 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from dask import delayed
 from sklearn import config_context
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler as Plain
 
-from altmin_dask import AltMinAutoencoder, AltMinClassifier, StandardScaler
+from altmin_dask import AltMinAutoencoder, AltMinClassifier, StandardScaler, array_source, ingest
 from altmin_dask.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -119,3 +120,24 @@ def test_a_scaler_goes_on_with_the_same_columns_only():
         scaler.partial_fit(rest[["b", "a", "c"]])
     with pytest.raises(DataError, match="sample_weight needs samples in memory"):
         scaler.partial_fit(rest, sample_weight=np.ones(40))
+
+
+@pytest.mark.parametrize(
+    "kind", [StandardScaler(), AltMinAutoencoder(2, max_sweeps=1, random_state=0, workers=1)]
+)
+def test_targets_beside_a_shuffled_store_are_refused_behind_a_transformer(kind, tmp_path):
+    """Which takes the store for rows without an order, so that each was trained on with the label of another."""
+    labels, x = np.arange(90) % 2, FRAME.to_numpy() / [1, 10, 100]
+    store = ingest(array_source(x, labels), tmp_path / "s.zarr", chunk_rows=30)
+    pipeline = make_pipeline(kind, AltMinClassifier(2, max_sweeps=1, random_state=0, workers=1))
+    with pytest.raises(DataError, match=r"s.zarr were shuffled when it was made, and y is given beside it"):
+        pipeline.fit(store.path, labels)
+    with pytest.raises(DataError, match="were shuffled when it was made, and y"):
+        kind.partial_fit(store.path, labels)
+    own = zarr.open_array(f"{store.path}/y", mode="r")
+    pipeline.fit(store.path, own)
+    assert np.isfinite(pipeline.score(store.path, own))
+    with pytest.raises(DataError, match="the store that X is made of were shuffled"):  # fitted to whatever
+        pipeline.score(store.path, labels)
+    ordered = ingest(array_source(x), tmp_path / "o.zarr", chunk_rows=30, shuffle=False)
+    assert pipeline.score(ordered.path, labels) == pipeline.score(x, labels)

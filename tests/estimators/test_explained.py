@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRecurrentClassifier, AltMinRegressor
+from altmin_dask import (
+    AltMinAutoencoder,
+    AltMinClassifier,
+    AltMinRecurrentClassifier,
+    AltMinRecurrentRegressor,
+    AltMinRegressor,
+)
 from altmin_dask.errors import AltMinWarning, ConfigError, DataError, MissingError, RunError, StorageError
 
 RNG = np.random.default_rng(5)
@@ -126,6 +132,8 @@ def test_the_name_of_a_column_is_no_target(tmp_path):
         DataError, match=r"y is 'age'; where that is a column of .*, `altmin ingest .* --y age`"
     ):
         ESTIMATORS["classifier"].fit(tmp_path / "t.csv", "age")
+    with pytest.raises(DataError, match=r"`altmin ingest .*/a table.csv' samples.zarr --y 'size \(cm\)'`"):
+        ESTIMATORS["classifier"].fit(tmp_path / "a table.csv", "size (cm)")
 
 
 def test_parameters_of_the_wrong_kind_are_refused_in_a_sentence(tmp_path):
@@ -136,3 +144,14 @@ def test_parameters_of_the_wrong_kind_are_refused_in_a_sentence(tmp_path):
         AltMinRegressor(3, temporary_folder=tmp_path / "gone").fit(x, x[:, 0])
     with pytest.raises(RunError, match="no step was taken yet, so samples or targets are too large"):
         AltMinRegressor(3).fit(1e300 * x, 1e300 * x[:, 0])
+    for rows in ("auto", 2.5, 0, True):
+        with pytest.raises(
+            ConfigError, match=rf"chunk_rows = {rows!r}: give a whole number from 1 on, or None"
+        ):
+            AltMinRegressor(3, chunk_rows=rows).fit(x, x[:, 0])
+    for steps in (0, "3", 1.5):
+        for samples in (x, x[:, :, None], [x[:4], x[:2]]):
+            with pytest.raises(
+                ConfigError, match=rf"steps = {steps!r}: give a whole number from 1 on, or None"
+            ):
+                AltMinRecurrentRegressor(3, steps=steps).fit(samples, x[: len(samples), 0])

@@ -13,7 +13,13 @@ import pyarrow as pa
 import pytest
 from choices import taking_turns
 
-from altmin_dask import AltMinClassifier, AltMinRegressor, array_source
+from altmin_dask import (
+    AltMinClassifier,
+    AltMinRecurrentClassifier,
+    AltMinRecurrentRegressor,
+    AltMinRegressor,
+    array_source,
+)
 from altmin_dask.errors import DataError
 
 # of dask with the newest pandas
@@ -149,6 +155,14 @@ def test_dates_and_columns_of_one_name_are_refused():
         for call in (lambda x: AltMinClassifier(**FEW).fit(x, LABELS), fitted.predict):
             with pytest.raises(DataError, match=words):
                 call(many)
+    frame = pd.DataFrame({"a": X[:, 0], "born": days})
+    for lent in (frame, pl.from_pandas(frame), frame.assign(born=frame["born"].dt.tz_localize("UTC"))):
+        with pytest.raises(
+            DataError, match="X has dates in the column 'born'; make numbers of them, or name"
+        ):
+            AltMinClassifier(**FEW).fit(lent, LABELS)
+    with pytest.raises(DataError, match="X has durations in the column 'age'"):
+        AltMinClassifier(**FEW).fit(pl.DataFrame({"age": (days - days[0]).astype("m8[ms]")}), LABELS)
     with pytest.raises(DataError, match="X has more than one column 'a'"):
         AltMinClassifier(**FEW).fit(pd.DataFrame(X[:, :2], columns=["a", "a"]), LABELS)
 
@@ -200,3 +214,54 @@ def test_pictures_of_another_shape_are_refused_and_flat_ones_are_not(lazy):
     turned = x.transpose(0, 2, 1)
     with pytest.raises(DataError, match=r"samples of shape \(6, 4\), and those for training had \(4, 6\)"):
         fitted.predict(da.from_array(turned, chunks=(10, 6, 4)) if lazy else turned)
+
+
+def test_a_lazy_score_takes_targets_as_a_column():
+    """They were compared with every prediction: the mean of so many pairs is no accuracy."""
+    x = da.from_array(X, chunks=(100, 6))
+    classifier = AltMinClassifier(**FEW).fit(x, LABELS)
+    regressor = AltMinRegressor(**FEW).fit(x, X[:, 0])
+    assert classifier.score(x, LABELS[:, None]) == classifier.score(x, LABELS)
+    assert regressor.score(x, X[:, :1]) == regressor.score(x, X[:, 0])
+    with pytest.raises(DataError, match=r"y has shape \(400, 2\) and the predictions have \(400,\)"):
+        classifier.score(x, np.stack([LABELS, LABELS], axis=1))
+    with pytest.raises(DataError, match="y has 1 masked value"):
+        classifier.score(x, np.ma.array(LABELS, mask=np.arange(400) == 3))
+
+
+def test_a_score_of_sequences_takes_targets_as_a_column():
+    x = X[:, :, None]
+    classifier = AltMinRecurrentClassifier(**FEW).fit(x, LABELS)
+    assert classifier.score(x, LABELS[:, None]) == classifier.score(x, LABELS)
+    with pytest.raises(DataError, match=r"y has shape \(400, 2\) and the predictions have \(400,\)"):
+        classifier.score(x, np.stack([LABELS, LABELS], axis=1))
+    with pytest.raises(DataError, match="y has 1 masked value"):
+        classifier.score(x, np.ma.array(LABELS, mask=np.arange(400) == 3))
+    regressor = AltMinRecurrentRegressor(**FEW).fit(x, X[:, 0])
+    assert regressor.score(x, X[:, :1]) == regressor.score(x, X[:, 0])
+
+
+@pytest.mark.parametrize("kind", ["lazy", "sequences"])
+def test_a_score_looks_at_labels(kind):
+    """Text in an array of objects, and missing labels, were counted as wrong."""
+    if kind == "lazy":
+        x: Any = da.from_array(X, chunks=(100, 6))
+        make: Any = AltMinClassifier
+    else:
+        x, make = X[:, :, None], AltMinRecurrentClassifier
+    names = np.array(["no", "yes", "maybe"])[LABELS]
+    numbers, words = make(**FEW).fit(x, LABELS), make(**FEW).fit(x, names)
+    for same in (names.astype(object), names.tolist()):
+        assert words.score(x, same) == words.score(x, names)
+    assert numbers.score(x, LABELS.astype(object)) == numbers.score(x, LABELS)
+    for fitted, labels, sentence in (
+        (numbers, names.astype(object), "y has text, and the classes are numbers"),
+        (numbers, names, "y has text, and the classes are numbers"),
+        (words, LABELS.astype(object), "y has numbers, and the classes are text"),
+        (words, np.where(LABELS == 2, 2, names.astype(object)), "y has numbers, and the classes are text"),
+        (numbers, np.where(np.arange(400) == 399, np.nan, LABELS), "labels that are missing"),
+        (words, np.where(np.arange(400) == 399, None, names), "labels that are missing"),
+        (words, np.where(np.arange(400) == 399, pd.NA, names.astype(object)), "labels that are missing"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            fitted.score(x, labels)

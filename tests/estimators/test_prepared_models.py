@@ -177,6 +177,41 @@ def test_scaled_images_are_raw_for_their_model(tmp_path):
     assert encoder.score(x) == pytest.approx(encoder.score(normal.path))
 
 
+@pytest.mark.parametrize("standardize", [False, True])
+def test_outputs_of_auto_encoders_have_the_units_of_the_raw_data(standardize, altmin, tmp_path):
+    """Where samples were divided they were in those of what the network reads, beside errors in raw units."""
+    x = RNG.integers(0, 17, (60, 4, 4)).astype(np.float64)
+    store = ingest(array_source(x), tmp_path / "s.zarr", scale=16, dtype="float64")
+    if standardize:
+        store = ingest(open_source(store.path), tmp_path / "n.zarr", standardize=True, dtype="float64")
+    fitted = AltMinAutoencoder(3, max_sweeps=5, random_state=0).fit(store.path)
+    model, rows = fitted.model_, x.reshape(60, -1)
+    mean, deviation = np.zeros(16), np.ones(16)
+    if standardize:
+        mean, deviation = (rows / 16).mean(axis=0), (rows / 16).std(axis=0)
+    wanted = 16 * (model.outputs((rows / 16 - mean) / deviation) * deviation + mean)
+    same = {"rtol": 1e-9, "atol": 1e-9}
+    np.testing.assert_allclose(model.predict(x), wanted, **same)
+    np.testing.assert_allclose(fitted.reconstruct(x), wanted, **same)
+    np.testing.assert_allclose(fitted.reconstruct(store.path), wanted, **same)
+    np.testing.assert_allclose(fitted.inverse_transform(fitted.transform(x)), wanted, **same)
+    share = 1 - np.square(wanted - rows).sum() / np.square(rows - rows.mean(axis=0)).sum()
+    for each in (x, store.path):
+        assert fitted.score(each) == pytest.approx(share)
+    fitted.save("saved")
+    np.save("x.npy", x)
+    assert altmin("predict", "saved", "x.npy", "p.npy").code == 0
+    np.testing.assert_allclose(np.load("p.npy"), wanted, rtol=1e-5, atol=1e-5)
+    told = json.loads(altmin("evaluate", "saved", "x.npy", "--json").out)["metrics"]["rmse"]
+    assert told == pytest.approx(np.sqrt(np.square(wanted - rows).mean()), rel=1e-5)
+    fitted.to_onnx("m.onnx")
+    found = onnxruntime.InferenceSession("m.onnx").run(["output"], {"x": x.astype(np.float32)})[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    last = state_dict(model)
+    np.testing.assert_allclose(last["5.scale"], 16 * deviation)
+    np.testing.assert_allclose(last["5.shift"], 16 * mean)
+
+
 @pytest.mark.parametrize("kind", slow_but(["classifier"], ["regressor", "classifier"]))
 def test_runs_and_estimators_are_the_same(kind, altmin, home, tmp_path):
     """A run as an estimator, a saved estimator as a run's model, and the files they are exported to."""

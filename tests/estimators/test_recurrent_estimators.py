@@ -5,7 +5,10 @@ from __future__ import annotations
 import pickle
 
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from in_order import ingest
 from sklearn.base import clone
@@ -151,3 +154,33 @@ def test_other_features_are_refused(fitted):
         fitted.predict(np.zeros((4, 6, 3)))
     with pytest.raises(ConfigError, match="recurrent"):
         fitted.to_onnx("model.onnx")
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+def test_columns_of_frames_are_known_by_their_names(lengths):
+    """Steps in another order are other sequences, and were predicted for without a word."""
+    names = [f"{name} {step}" for step in range(6) for name in ("a", "b")]
+    frame = pd.DataFrame(X.reshape(240, -1), columns=names)
+    fitted = classifier(steps=6, max_sweeps=1).fit(frame, WORDS, lengths=lengths)
+    assert fitted.feature_names_in_.tolist() == names
+    wanted = fitted.predict_proba(frame, lengths=lengths)
+    for same in (pl.from_pandas(frame), dd.from_pandas(frame, npartitions=2)):
+        np.testing.assert_allclose(fitted.predict_proba(same, lengths=lengths), wanted, rtol=1e-9)
+    swapped = frame[names[::-1]]
+    for other in (swapped, pl.from_pandas(swapped), dd.from_pandas(swapped, npartitions=2)):
+        for call in (fitted.predict, fitted.predict_proba):
+            with pytest.raises(ValueError, match="must be in the same order"):
+                call(other, lengths=lengths)
+    with pytest.raises(ValueError, match="must be in the same order"):
+        fitted.partial_fit(dd.from_pandas(swapped, npartitions=2), WORDS, lengths=lengths)
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        fitted.predict(frame.to_numpy(), lengths=lengths)
+
+
+def test_layers_take_the_place_of_widths():
+    """They were refused for a parameter that nobody had given."""
+    layers = [{"kind": "recurrent", "units": 3}, {"kind": "recurrent", "units": 4}]
+    fitted = classifier(max_sweeps=1, settings={"network.layers": layers}).fit(X, WORDS)
+    assert [layer.units for layer in fitted.model_.network.layers] == [3, 4, 2]
+    with pytest.raises(ConfigError, match=r"leave network\.recurrent_initialization out"):
+        classifier(recurrent_initialization="identity", settings={"network.layers": layers}).fit(X, WORDS)

@@ -6,7 +6,10 @@ import shutil
 from typing import Any
 
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import zarr
 from command import refused, write_pipeline
@@ -238,3 +241,21 @@ def test_rare_classes_of_sequences_count_as_much():
     assert (balanced.predict(X) == "rare").sum() > (plain.predict(X) == "rare").sum()
     with pytest.raises(ConfigError, match="class_weight is for sequences of one label"):
         balanced.fit(X, EVERY[:, :, 0] > 0)
+
+
+def test_a_run_on_a_table_of_sequences_prepares_frames(altmin, tmp_path):
+    """By the names of its columns, in whatever order they stand, as `altmin predict` does."""
+    frame = pd.DataFrame({f"s{step}": X[:, step, 0] for step in range(STEPS)})
+    table = frame.assign(label=np.where(LABELS, "up", "down"))
+    table.to_csv("t.csv", index=False)
+    data = {"y": "label", "standardize": True}
+    write_pipeline(tmp_path / "p.toml", "t.csv", "recurrent_classifier", data=data, network={"steps": STEPS})
+    assert altmin("train", "p.toml", "--run", "run").code == 0
+    assert altmin("predict", "run", "t.csv", "p.npy", "--proba").code == 0
+    wanted, loaded = np.load("p.npy"), AltMinRecurrentClassifier.load("run")
+    swapped = table[table.columns[::-1]]
+    for rows in (table, swapped, pl.from_pandas(swapped), dd.from_pandas(swapped, npartitions=3), "t.csv"):
+        np.testing.assert_allclose(loaded.predict_proba(rows), wanted, rtol=1e-6)
+    assert loaded.score(swapped, table["label"]) == loaded.score("t.csv")
+    with pytest.raises(DataError, match="no column 's0'"):
+        loaded.predict(frame[["s1", "s2"]])

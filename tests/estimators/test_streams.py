@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.linear_model import SGDClassifier
 
 from altmin_dask import AltMinClassifier, AltMinRegressor
 from altmin_dask.estimators.recent import WINDOW
+from altmin_dask.solvers.preconditioner import KroneckerPreconditioner
 
 ORDER = np.random.default_rng(0).permutation(1797)
 X, Y = load_digits(return_X_y=True)
@@ -100,3 +102,48 @@ def test_damping_of_a_stream_falls_from_call_to_call():
         firsts.append(state.first_loss)
     assert len(set(firsts)) == 1
     assert lefts[-1] < 0.2 < lefts[0]
+
+
+@pytest.mark.parametrize("further", ["warm_start", "partial_fit"])
+def test_more_training_is_damped_by_what_the_loss_was_at_first(further):
+    """Not by what it is with trained weights, of which all seemed to be left: decay in full undid what was learnt."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1000, 5))
+    y = np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2]
+    y = (y - y.mean()) / y.std() + 0.1 * rng.normal(size=1000)
+    model = AltMinRegressor(random_state=0, max_sweeps=40, warm_start=True).fit(x, y)
+    before = 1 - model.score(x, y)
+    assert before < 0.05
+    for _ in range(6):
+        if further == "warm_start":
+            model.set_params(max_sweeps=5).fit(x, y)
+        else:
+            model.partial_fit(x, y)
+        assert 1 - model.score(x, y) < 1.5 * before
+    if further == "warm_start":
+        assert 1 - model.score(x, y) < 0.99 * before
+    else:
+        assert model._streamed_rows == 7000
+        assert model._streamed.kfac_state.left < 0.2
+
+
+@pytest.mark.parametrize("at", [4, 14, 25])
+def test_a_bad_step_of_a_stream_is_in_no_model(at, monkeypatch):
+    """From the eighth step on nobody looked at the last one, which was half of the model then."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1200, 5))
+    y = np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2]
+    found = KroneckerPreconditioner.step_coefficients
+    calls = count(1)
+
+    def far_too_long(self, *given):
+        return found(self, *given) * (1000 if next(calls) == at else 1)
+
+    monkeypatch.setattr(KroneckerPreconditioner, "step_coefficients", far_too_long)
+    model, scores = AltMinRegressor(20, random_state=0), []
+    for start in range(0, 1200, 40):
+        model.partial_fit(x[start : start + 40], y[start : start + 40])
+        scores.append(model.score(x, y))
+    assert next(calls) > at
+    assert min(scores[at - 2 :]) > scores[at - 3] - 0.3
+    assert scores[-1] > 0.8

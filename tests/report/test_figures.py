@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 from altmin_dask.report import curves, quality, tiles, together
-from altmin_dask.report.axes import Sweeps, log_ticks, spread
+from altmin_dask.report.axes import Sweeps, log_ticks, spread, tick_label
 from altmin_dask.report.columns import gap
 from altmin_dask.report.images import are_images, as_images
 from altmin_dask.report.style import DARK, DPI, LIGHT, WIDTH, Theme, png
@@ -121,6 +122,27 @@ def test_confusion():
     np.testing.assert_allclose(np.ma.getdata(wrong)[1, 0], np.sqrt(0.2))
     many = quality.confusion(np.eye(200, dtype=int), [str(i) for i in range(200)], DARK).axes[0]
     assert not many.texts
+
+
+def test_the_confusion_of_weights():
+    axes = quality.confusion(np.array([[0.3, 0.1 + 0.2], [0.0, 1.0]]), ["a", "b"], LIGHT).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["0.3", "0.3", "1"]
+    np.testing.assert_allclose(
+        np.ma.getdata(axes.images[0].get_array())[0, 0], 0.5
+    )  # a class of little weight
+
+
+def test_dollars_in_names_are_no_mathematics():
+    """They were read as formulas, of which some cannot be: that ended the training."""
+    names, drawn = ["$0-$50K", "in_$_out_$"], []
+
+    def draw(theme):
+        drawn.append(quality.confusion(np.eye(2, dtype=int), names, theme))
+        return drawn[-1]
+
+    png(draw, LIGHT)
+    assert not any(text.get_parse_math() for text in drawn[0].findobj(Text))
+    assert [tick_label(value) for value in (1e-12, 3e-5, 0.01, 2e5)] == ["10⁻¹²", "3·10⁻⁵", "0.01", "2·10⁵"]
 
 
 def test_predictions_and_what_is_left():

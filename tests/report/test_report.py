@@ -26,6 +26,7 @@ from altmin_dask.report.facts import Facts
 from altmin_dask.report.page import sections_of, write_report
 from altmin_dask.report.pictures import counted
 from altmin_dask.report.sampling import MOST_BYTES, MOST_ROWS, chosen_rows, sampled
+from altmin_dask.report.style import LIGHT, png
 from altmin_dask.report.summary import summary_table
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -196,6 +197,21 @@ def test_the_confusion_matrix_is_of_all_samples_where_that_was_measured(tmp_path
     assert "All 1,100 training samples: of every true class" in matrix_picture.caption
     assert "90 of 1,100 are wrong" in matrix_picture.caption
     assert "All 360 training samples: the first 24" in errors.caption  # only those that were read
+
+
+@pytest.mark.parametrize(("off", "words"), [(0.9, "0.9 of 360 are wrong"), (0.0, "0 of 360 are wrong")])
+def test_the_confusion_of_samples_with_weights_is_told_by_weight(tmp_path, digits, off, words):
+    """It was cut to whole numbers, 0.9 to none."""
+    run = make_run(tmp_path / "run", "classifier", digits)
+    matrix = np.eye(10) * 35.95
+    matrix[0, 0], matrix[0, 1] = 360 - 9 * 35.95 - off, off
+    run.write_result(result_of(metrics={"accuracy": 0.9, "confusion_matrix": matrix.tolist()}))
+    section = sections_of(Facts.of(run))[0][1]
+    assert "All 360 training samples, by weight: of every true class" in section.pictures[0].caption
+    assert f"and their weight in each cell; {words}" in section.pictures[0].caption
+    most = "Taken for another class most often: 0 for 1 (0.9)."
+    assert section.notes == (most if off else "None that has a weight is classified wrongly.",)
+    png(section.pictures[0].draw, LIGHT)
 
 
 def test_counts_are_those_of_scikit_learn():
