@@ -89,7 +89,7 @@ def opened(
     targets : bool
         Whether targets are read, if the model has any.
     csv : mapping, optional
-        How csv files are read, if otherwise than those for training.
+        How csv files are read, where otherwise than those for training.
 
     Raises
     ------
@@ -214,9 +214,9 @@ def predict_store(
     with their ``label`` (rows,) beside them; of networks with an output at every step (rows, steps, outputs) and
     (rows, steps). Of labels that were whole numbers ``label`` has these; of text, truth values and whole numbers that
     were written otherwise (``01``) the places of the classes in the attribute ``classes``. Predictions have the dtype
-    of the model, but what was standardized gets its own units again, which need float64; names of classes or columns
-    are attributes. Where samples were shuffled, ``row`` says which row of the source each one was. It appears when it
-    is complete.
+    of the model, but what was divided or standardized gets its own units again, which need float64; names of classes
+    or columns are attributes. Where samples were shuffled, ``row`` says which row of the source each one was. It
+    appears when it is complete.
 
     Raises
     ------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from itertools import count
 from pathlib import Path
 
 from distributed import Client
@@ -23,7 +24,7 @@ from altmin_dask.planning.resolved import resolved
 from altmin_dask.solvers.kfac import Stream
 from altmin_dask.storage.atomic import missing_folders, remove_empty
 from altmin_dask.storage.fingerprints import fingerprint
-from altmin_dask.storage.locations import is_url, local_path
+from altmin_dask.storage.locations import is_url, local_path, names_in
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.callbacks import Callback, Callbacks, Outcome
 from altmin_dask.training.context import RunContext
@@ -39,7 +40,7 @@ SHARING = "give a --run folder that all workers share, or keep weights and z in 
 
 
 def default_run(pipeline: Pipeline, file: Path, resume: bool) -> Path:
-    """The run folder when none is named: the pipeline's own, or the next free one under runs/.
+    """The run folder when none is named: the pipeline's own, or the next one under runs/.
 
     Parameters
     ----------
@@ -52,13 +53,12 @@ def default_run(pipeline: Pipeline, file: Path, resume: bool) -> Path:
     """
     if pipeline.output.run is not None:
         return local_path(pipeline.output.run)
-    candidates = (Path("runs") / (file.stem if i == 1 else f"{file.stem}-{i}") for i in count(1))
-    newest = None
-    for candidate in candidates:
-        if not candidate.exists():
-            return newest if resume and newest is not None else candidate
-        newest = candidate
-    raise AssertionError  # count() has no end
+    name = re.compile(re.escape(file.stem) + r"(-[2-9]|-[1-9][0-9]+)?")
+    there = [match for entry in names_in("runs") if (match := name.fullmatch(entry))]
+    last = max((int((match[1] or "-1")[1:]) for match in there), default=0)
+    # not one that is free again because an older run was removed: the newest has the highest
+    number = last if resume and last else last + 1
+    return Path("runs") / (file.stem if number == 1 else f"{file.stem}-{number}")
 
 
 def train(
@@ -70,6 +70,7 @@ def train(
     scheduler: str | Client | None = None,
     initial: Weights | None = None,
     stream: Stream | None = None,
+    first_loss: float = math.nan,
     log: Callable[[str], object] = print,
     sharing: str = SHARING,
     measured: bool = True,
@@ -86,8 +87,9 @@ def train(
         Go on with the run in the folder; measure the model at the end, unless of a stream, for ``result.json``.
     scheduler : str or Client, optional
         Address of a running Dask scheduler, or a client of it.
-    initial, stream : tuple of ndarray, (d_i, d_{i−1} + 1), and Stream, optional
-        Weights that a new run begins with, and, where its samples are the next of many, what is known of the others.
+    initial, stream, first_loss : tuple of ndarray, (d_i, d_{i−1} + 1), Stream, and float, optional
+        Weights that a new run begins with, what is known of other samples that its own are the next of, and what the
+        loss was before such weights were trained.
     log, sharing : callable, str
         Told a few lines at the start and the end; what is to be done where workers do not see the run folder.
 
@@ -99,8 +101,7 @@ def train(
     Raises
     ------
     AltMinError
-        If something cannot be used, or training could not go on. The folder is as before unless a state has been
-        committed in it.
+        If something cannot be used, or training could not go on; the folder is as before until a state is committed.
 
     Examples
     --------
@@ -118,7 +119,7 @@ def train(
         plan = plan or _checked_plan(pipeline, run, executor)
         publisher = Publisher(executor, plan, log)
         problem = _open_problem(pipeline, run, executor, plan, log, stream)
-        context = RunContext(pipeline, problem, run, executor, stream, publisher.usage)
+        context = RunContext(pipeline, problem, run, executor, stream, publisher.usage, first_loss)
         return _told(context, Callbacks([publisher, *callbacks]), initial, log, measured=measured)
 
 

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from altmin_dask.networks.network import Network
-from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
+from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk, since
 from altmin_dask.solvers.kfac import (
     CURVATURE_EVERY,
     KFACSettings,
@@ -106,7 +106,7 @@ class Stepper:
         kept = slice(None, None, self.every)
         y = None if self.y is None else self.y[kept]
         probe = quadratic_model_chunk(
-            network, weights, direction, memory.previous_weights, Batch(self.x[kept], y)
+            network, weights, direction, since(memory.previous_weights, weights), Batch(self.x[kept], y)
         )
         probed = clock()
         lengths = preconditioner.step_coefficients(probe, weights, direction, memory.previous_weights)

@@ -46,7 +46,7 @@ def sweeps(folder: Path, run: str) -> float:
 def main(pictures: Path, folder: Path) -> None:
     (folder / "digits.toml").write_text(PIPELINE)
 
-    print("1. A run is killed, as by a power failure: no handler, no last word.")
+    print("1. A run is killed in the middle of a step: no handler, no last word.")
     process = altmin_train(folder, "killed")
     while process.poll() is None and sweeps(folder, "killed") < 3:
         time.sleep(0.02)

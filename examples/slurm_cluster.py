@@ -6,8 +6,8 @@
 Run it on a login node or in a job of its own; the scheduler lives in this process, the samples do not pass through it.
 The run folder RUN and every store named in the pipeline must lie on a file system that all nodes mount at the same
 path (or the stores and output.z in an object store), and the nodes must have the same Python environment. Jobs may
-start late, end at their wall time, and be started again: the run waits and goes on. If this script itself is
-stopped, start it again: it resumes.
+start late, end at their wall time, and be started again: the run waits, as long as --patience says, and goes on. If
+this script itself is stopped, start it again: it resumes.
 """
 
 import argparse
@@ -28,6 +28,9 @@ parser.add_argument("--queue", help="partition")
 parser.add_argument("--account")
 parser.add_argument("--walltime", default="01:00:00", help="of a job")
 parser.add_argument("--interface", help="network between the nodes, such as ib0")
+parser.add_argument(
+    "--patience", type=float, default=7 * 86400, help="seconds that the run waits for a job; 1 week"
+)
 parser.add_argument("--print", action="store_true", help="only print the job script")
 
 
@@ -53,7 +56,9 @@ def main() -> None:
         with Client(cluster) as client:
             client.wait_for_workers(1)
         resume = ["--resume"] if (options.run / "pipeline.json").exists() else []
-        command = ["altmin", "train", options.pipeline, "--run", options.run, *resume]
+        # jobs may queue for longer than the 5 minutes after which a run without workers ends otherwise
+        waits = ["--set", f"cluster.patience={options.patience}"]
+        command = ["altmin", "train", options.pipeline, "--run", options.run, *resume, *waits]
         sys.exit(subprocess.run([*command, "--scheduler", cluster.scheduler_address], check=False).returncode)
 
 

@@ -17,6 +17,9 @@ TRAINER = ("solve", "wait", "commit")
 KEPT_RUNS = 50
 RATE_SECONDS = 10.0
 """Over which rows per second are measured."""
+SILENT_SECONDS = 60.0
+"""After so long a run that noted nothing in its folder may be none any more, where nothing else tells; notes are never
+so far apart."""
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import numpy as np
 import psutil
 from distributed import Client
 
-from altmin_dask.dashboard.board import TRAINER, by_activity
+from altmin_dask.dashboard.board import SILENT_SECONDS, TRAINER, by_activity
 from altmin_dask.dashboard.pictures import PICTURES, pictures
 from altmin_dask.errors import AltMinError
 from altmin_dask.execution.executor import Executor
@@ -38,10 +39,16 @@ _log = logging.getLogger("altmin_dask")
 
 
 class Rhythm:
-    """When something is done that is done now and then."""
+    """When something is done that is done now and then.
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.next = seconds, 0.0
+    Parameters
+    ----------
+    seconds, most : float
+        Between two times, at least, and at most, however long they take.
+    """
+
+    def __init__(self, seconds: float, most: float = math.inf) -> None:
+        self.seconds, self.most, self.next = seconds, most, 0.0
 
     @property
     def due(self) -> bool:
@@ -56,7 +63,7 @@ class Rhythm:
             yield
         finally:
             end = time.monotonic()
-            self.next = end + max(self.seconds, (end - start) / SHARE)
+            self.next = end + min(max(self.seconds, (end - start) / SHARE), self.most)
 
 
 class Publisher(Callback):
@@ -77,8 +84,8 @@ class Publisher(Callback):
     def __init__(self, executor: Executor, plan: Plan, log: Callable[[str], object]) -> None:
         self.executor, self.plan, self.log = executor, plan, log
         self.client: Client | None = executor.client
-        self.telling, self.noting, self.drawing = map(Rhythm, (TELL_SECONDS, NOTE_SECONDS, DRAW_SECONDS))
-        self.returning = Rhythm(RETURN_SECONDS)
+        self.telling, self.drawing, self.returning = map(Rhythm, (TELL_SECONDS, DRAW_SECONDS, RETURN_SECONDS))
+        self.noting = Rhythm(NOTE_SECONDS, SILENT_SECONDS / 2)
         self.process = psutil.Process()
         had = self._in_use() - BASELINE if plan.place.in_process else 0  # a notebook may hold much else
         self.planned_memory = float(plan.worker_memory + max(had, 0))

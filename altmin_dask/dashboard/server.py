@@ -14,7 +14,7 @@ from bokeh.resources import Resources
 from bokeh.server.server import Server
 from bokeh.server.views.static_handler import StaticHandler
 
-from altmin_dask.dashboard.board import Board
+from altmin_dask.dashboard.board import SILENT_SECONDS, Board
 from altmin_dask.dashboard.page import document
 from altmin_dask.dashboard.pictures import PICTURES, pictures
 from altmin_dask.data.sample_store import SampleStore
@@ -27,8 +27,6 @@ from altmin_dask.training.record import read_records
 PAGE = "/altmin"
 LOOPBACK = "127.0.0.1", "localhost", "::1"
 """Addresses that only this machine reaches."""
-SILENT_SECONDS = 60.0
-"""After so long a run that said nothing may be none any more."""
 
 
 class Follower:
@@ -102,7 +100,8 @@ class Follower:
         status, silent = note["status"], time.time() - note["time"]
         plain = status in ("running", "interrupted")  # which earlier versions tell by the sentence alone
         how = status if plain else note.get("state", "ended")
-        if how == "running" and silent > SILENT_SECONDS:
+        # a step may be long, but who trains holds the lock
+        if how == "running" and silent > SILENT_SECONDS and not self.run.is_locked:
             status, how = f"nothing was heard of it for {duration(silent)}", "lost"
         if (status, how, result) != (state.status, state.state, state.result) and how != "running":
             self._tell("end", status=status, state=how, time=note["time"], result=result)

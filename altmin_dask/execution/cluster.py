@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import multiprocessing
 import sys
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any, ClassVar
 
 import dask
@@ -23,21 +25,23 @@ from dask.core import flatten
 from distributed import Client, Future, LocalCluster, performance_report, wait
 
 from altmin_dask.config import ClusterTable
-from altmin_dask.errors import ConfigError, FaultError
+from altmin_dask.errors import ConfigError, warn
 from altmin_dask.execution import own_worker
 from altmin_dask.execution.executor import Submission
-from altmin_dask.execution.faults import KEPT, LOST
+from altmin_dask.execution.faults import LOST, LackError, explained_losses, is_lost, is_restart
 from altmin_dask.execution.pool import Pool
 from altmin_dask.execution.resources import Resources, parsed_limit, rounded_latency, solving_threads
 from altmin_dask.execution.timing import process_clock
-from altmin_dask.execution.waiting import SAY_SECONDS, reason_of
+from altmin_dask.execution.waiting import SAY_SECONDS, reason_of, unfinished
 from altmin_dask.storage.atomic import write_bytes
 from altmin_dask.storage.locations import filesystem_of
 
 LOCAL_LATENCY = 0.016
 """Seconds of a step besides its longest task on workers of this machine, about."""
 LATENCY_ROUNDS = 5
-"""So many empty steps are taken to know it elsewhere."""
+"""So many empty steps are taken to know it elsewhere, and the quickest counts."""
+LATENCY_SECONDS = 1.0
+"""If that takes longer, it is not the messages: all threads are at the tasks of others."""
 COUNT_SECONDS = 5
 """How often workers are counted."""
 POLL_SECONDS = 2
@@ -127,10 +131,10 @@ class Cluster:
                 if all(future.done() for future in one.done) or any(
                     future.status == "error" for future in one.done
                 ):
-                    # on this machine not by way of the scheduler
-                    return index, self.client.gather(one.done, direct=self.local or None)
+                    return index, self._gathered(one.done)
             left = [future for one in submissions for future in one.done if not future.done()]
-            self._wait(left, "ALL_COMPLETED" if len(submissions) == 1 else "FIRST_COMPLETED")
+            when = "ALL_COMPLETED" if len(submissions) == 1 else "FIRST_COMPLETED"
+            self._wait(partial(self._are_done, left, when), left)
 
     def cancel(self, submissions: Sequence[Submission]) -> None:
         """Cancel what was submitted, and wait for the tasks that still run."""
@@ -144,7 +148,7 @@ class Cluster:
     def recovers(self, error: BaseException) -> bool:
         """Whether somebody restarted the workers, or a scheduler is back whose connection was lost."""
         client = self.client
-        if not isinstance(error, LOST) and not (client.status != "running" and isinstance(error, OSError)):
+        if not is_lost(error) and not (client.status != "running" and isinstance(error, OSError)):
             return False
         end = time.monotonic() + self.patience
         try:
@@ -197,7 +201,11 @@ class Cluster:
             return LOCAL_LATENCY
         if self._measured is None:
             with suppress(*LOST):  # as training finds out, too, which waits and goes on
-                self._measured = rounded_latency(median(self._empty_step() for _ in range(LATENCY_ROUNDS)))
+                steps: list[float] = []
+                while len(steps) < LATENCY_ROUNDS and sum(steps) < LATENCY_ROUNDS * LATENCY_SECONDS:
+                    steps.append(self._empty_step())
+                known = min(steps) < LATENCY_SECONDS
+                self._measured = rounded_latency(min(steps)) if known else LOCAL_LATENCY
         return self._measured or LOCAL_LATENCY
 
     def _empty_step(self) -> float:
@@ -226,58 +234,88 @@ class Cluster:
 
     @contextmanager
     def profile(self, file: Path) -> Iterator[None]:
-        """Write Dask's own report of what its workers did."""
+        """Write Dask's own report of what its workers did; where that fails, a warning says so."""
         page = f"memory://altmin/{uuid.uuid4().hex}.html"  # Dask would take a folder's path for a URL, or a pattern
         filesystem, path = filesystem_of(page)
-        try:
-            with self.client.as_current(), performance_report(filename=page):
+        report = performance_report(filename=page)
+        with self.client.as_current():
+            report.__enter__()
+            try:
                 yield
-        finally:
-            if filesystem.exists(path):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(file, filesystem.cat_file(path))
-                filesystem.rm_file(path)
+            finally:
+                try:
+                    report.__exit__(*sys.exc_info())
+                    content = filesystem.cat_file(path)
+                    filesystem.rm_file(path)
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    write_bytes(file, content)
+                except Exception as error:  # of a scheduler that is gone, or a full disk
+                    warn(
+                        f"Dask's report {file} could not be written ({error}); training is not touched by that"
+                    )
 
-    def _wait(self, started: Sequence[Future[Any]], when: str) -> None:
-        """Wait for any, or for all: workers may come and go, but one at least has to come that can do it."""
+    def _gathered(self, done: Sequence[Future[Any]]) -> list[Any]:
+        """The blocks of what is done; what goes with its worker before it is here is computed once more."""
+        loop: Any = self.client.loop
+        # on this machine not by way of the scheduler
+        gathering = self.client.gather(done, direct=self.local or None, asynchronous=True)
+        found = asyncio.run_coroutine_threadsafe(gathering, loop.asyncio_loop)
+        try:
+            self._wait(lambda: bool(futures.wait([found], POLL_SECONDS).done), done)
+            blocks: list[Any] = found.result()
+            return blocks
+        finally:
+            found.cancel()
+
+    def _are_done(self, started: Sequence[Future[Any]], when: str) -> bool:
+        """Whether all are done, or any is, at least a moment later."""
+        with suppress(TimeoutError), self.client.as_current():  # which need not be anybody's default
+            wait(started, timeout=POLL_SECONDS, return_when=when)
+            return True
+        return False
+
+    def _wait(self, are_done: Callable[[], bool], started: Sequence[Future[Any]]) -> None:
+        """Wait until something is done: workers may come and go, but one at least has to come that can do it."""
         begun = time.monotonic()
         idle_since, told = begun, False
         try:
-            while True:
-                with suppress(TimeoutError), self.client.as_current():  # which need not be anybody's default
-                    wait(started, timeout=POLL_SECONDS, return_when=when)
-                    return
+            while not are_done():
                 now, found = time.monotonic(), reason_of(self.client, started)
                 if not found.lack:
                     idle_since = now
                 elif now - idle_since > self.patience:
-                    raise FaultError(
-                        f"{found.lack} for {self.patience:g} s (cluster.patience); {found.advice}; {KEPT}"
+                    raise LackError(
+                        f"{found.lack} for {self.patience:g} s (cluster.patience); {found.advice}"
                     )
                 if now - begun > SAY_SECONDS:
                     told = True
-                    self._tell(found.text)
+                    self._tell(found.text, found.kind)
         finally:
             if told:
                 self._tell("")
 
-    def _tell(self, text: str) -> None:
-        """Say what is waited for; nothing where tasks run, or the wait is over."""
-        if text != self._said:
+    def _tell(self, text: str, kind: str = "") -> None:
+        """Say what is waited for; nothing where tasks run, or the wait is over. The log is told once of each kind."""
+        if (kind or text) != self._said:
             _log.warning("the run %s", text or "goes on")
-        self._said = text
+        self._said = kind or text
         if self._told is not None:
             self._told(text)
 
     def _settle(self, started: Sequence[Future[Any]]) -> None:
-        """Cancel, until nothing is about to run: a graph may reach the scheduler, and a task its worker, after that."""
+        """Cancel, until none of it is about to run: a graph may reach the scheduler, and a task its worker, after that.
+
+        What others compute there is not waited for.
+        """
         deadline, quiet = time.monotonic() + SETTLE_SECONDS, 0
+        keys, sent = [future.key for future in started], set[Any]()
         with suppress(Exception):  # a cluster that is gone runs nothing
             while quiet < 2 and time.monotonic() < deadline:
+                planned, given = self.client.run_on_scheduler(_planned, keys)
+                sent |= given
                 for future in started:
                     future.cancel()
-                planned = any(self.client.processing().values())
-                busy = planned or any(self.client.run(_waiting, on_error="ignore").values())
+                busy = planned or any(self.client.run(_waiting, sent, on_error="ignore").values())
                 quiet = 0 if busy else quiet + 1
                 time.sleep(0.05)
 
@@ -293,16 +331,28 @@ def _rebuilt(collection: Any, futures: Mapping[Any, Future[Any]]) -> Any:
     return rebuild({key: futures[key] for key in flatten(collection.__dask_keys__())}, *arguments)
 
 
-def _waiting(dask_worker: Any) -> int:
-    """How many tasks a worker runs, or will run."""
+def _planned(keys: Iterable[Any], dask_scheduler: Any) -> tuple[bool, set[Any]]:
+    """On the scheduler: whether any of these, or of what they need, is still to be done, and what workers have got."""
+    left = [task for task in unfinished(keys, dask_scheduler) if task.state not in _ENDED]
+    return bool(left), {task.key for task in left if task.processing_on}
+
+
+_ENDED = "erred", "released", "forgotten"
+"""States of tasks, besides "memory", that nobody is about to do."""
+
+
+def _waiting(sent: Collection[Any], dask_worker: Any) -> bool:
+    """In a worker: whether it runs, or will run, any of these tasks, or one that was cancelled while it ran."""
     state = dask_worker.state
-    return int(state.executing_count) + len(state.ready) + len(state.constrained)
+    tasks = {*state.executing, *state.ready, *state.constrained}
+    return any(task.key in sent or task.state == "cancelled" for task in tasks)
 
 
 def _cause(error: BaseException) -> str:
     """What happened, in a few words."""
-    restarted = "scheduler-restart" in str(getattr(error, "reason", "")) or "scheduler-restart" in str(error)
-    return "somebody restarted its workers" if restarted else "the connection to its scheduler was gone"
+    return (
+        "somebody restarted its workers" if is_restart(error) else "the connection to its scheduler was gone"
+    )
 
 
 def planned_cluster(settings: ClusterTable) -> Resources:
@@ -335,7 +385,7 @@ def open_cluster(settings: ClusterTable) -> Iterator[Cluster]:
             )
         except RuntimeError as error:
             raise ConfigError(f"a local cluster as of [cluster] cannot be started: {error}") from None
-    with cluster, Client(cluster) as client:
+    with explained_losses(), cluster, Client(cluster) as client:
         executor = Cluster(client, settings.patience, local=True)
         try:
             yield executor

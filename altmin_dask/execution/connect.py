@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
+import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
+from weakref import WeakKeyDictionary
 
 from distributed import Client, rejoin, secede
+from distributed.comm.core import FatalCommClosedError
 from distributed.threadpoolexecutor import thread_state
 
 from altmin_dask.config import ClusterTable
 from altmin_dask.errors import ConfigError, FaultError, MissingError, SchedulerError
 from altmin_dask.execution.cluster import Cluster, open_cluster, planned_cluster
 from altmin_dask.execution.executor import Executor, Submission
+from altmin_dask.execution.faults import LOST, explained_losses
 from altmin_dask.execution.newcomers import guarded
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.threads import open_threads, planned_threads
@@ -73,12 +78,14 @@ def open_executor(settings: ClusterTable, scheduler: str | Client | None = None)
         If the address is none, the client is asynchronous, or the settings of a local cluster cannot be used.
     SchedulerError
         If nothing answers at that address in time, or no worker comes, or workers have other versions.
+    FaultError
+        If a cluster fails in the block, and nobody has said before what is to be done about it.
     """
     if scheduler is None:
         with KINDS[settings.kind].opened(settings) as executor:
             yield executor
         return
-    with _beside_the_task():
+    with explained_losses(), _beside_the_task():
         if isinstance(scheduler, Client):
             _check_client(scheduler)
             with _ready(Cluster(scheduler, settings.patience)) as executor:
@@ -150,11 +157,8 @@ def _connect(address: str, seconds: float) -> Iterator[Client]:
         raise ConfigError(f"{address!r} is no address of a scheduler; write HOST:PORT or tcp://HOST:PORT")
     try:
         client = Client(address, timeout=seconds, set_as_default=False)
-    except (OSError, TimeoutError):
-        raise SchedulerError(
-            f"no Dask scheduler answers at {address} in {seconds:g} s (cluster.connect_timeout); start one with "
-            "`dask scheduler`, or check the address"
-        ) from None
+    except (OSError, TimeoutError) as error:
+        raise SchedulerError(_unreached(address, seconds, error)) from None
     except ValueError:
         raise SchedulerError(
             f"the scheduler at {address} is a thread of another process; only that one reaches it"
@@ -165,30 +169,70 @@ def _connect(address: str, seconds: float) -> Iterator[Client]:
         yield client
 
 
+def _unreached(address: str, seconds: float, error: BaseException) -> str:
+    """Why a scheduler is not reached, and what to do: it may be there, and refuse a certificate, or have another."""
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    if isinstance(first, ssl.SSLError) or isinstance(error, FatalCommClosedError):
+        return (
+            f"the scheduler at {address} is there, but the connection cannot be secured ({first or error}); check "
+            "Dask's settings distributed.comm.tls here and there"
+        )
+    reason = "" if isinstance(first, ConnectionRefusedError) or not str(first) else f": {first}"
+    return (
+        f"no Dask scheduler answers at {address} in {seconds:g} s (cluster.connect_timeout){reason}; start one with "
+        "`dask scheduler`, or check the address"
+    )
+
+
 @contextmanager
 def _ready(cluster: Cluster) -> Iterator[Cluster]:
     """Wait for the first worker, and check all there are, and those that join while the block lasts."""
     client = cluster.client
     if not client.nthreads():
-        # a cluster that adapts to what there is to do starts workers for tasks only
-        task = client.submit(int, pure=False)
-        try:
-            cluster.first([Submission([task], tuple, [task])])
-        except FaultError:
-            address = client.scheduler_info()["address"]
-            raise SchedulerError(
-                f"the Dask scheduler at {address} has had no workers for {cluster.patience:g} s (cluster.patience); "
-                f"start one with `dask worker {address}`"
-            ) from None
+        _await_worker(cluster)
     _check_workers(client)
-    before, client._timeout = client._timeout, max(client._timeout, cluster.patience)  # to connect once more
     try:
-        with guarded(client) as guard_again:
+        with _patient(client, cluster.patience), guarded(client) as guard_again:
             cluster.reinstalled.append(guard_again)
             yield cluster
     finally:
-        client._timeout = before
         cluster.rest()
+
+
+_waits: WeakKeyDictionary[Client, tuple[float, list[float]]] = WeakKeyDictionary()
+_waits_lock = threading.Lock()
+
+
+@contextmanager
+def _patient(client: Client, seconds: float) -> Iterator[None]:
+    """Let a client try for so long to find its scheduler again; runs in other threads may want another time of it."""
+    with _waits_lock:
+        own, wanted = _waits.setdefault(client, (client._timeout, []))
+        wanted.append(seconds)
+        client._timeout = max(own, *wanted)
+    try:
+        yield
+    finally:
+        with _waits_lock:
+            wanted.remove(seconds)
+            client._timeout = max([own, *wanted])
+            if not wanted:
+                del _waits[client]
+
+
+def _await_worker(cluster: Cluster) -> None:
+    """Wait for a worker by a task: a cluster that adapts to what there is to do starts workers for tasks only."""
+    task = cluster.client.submit(int, pure=False)
+    try:
+        cluster.first([Submission([task], tuple, [task])])
+    except FaultError:
+        address = cluster.client.scheduler_info()["address"]
+        raise SchedulerError(
+            f"the Dask scheduler at {address} has had no workers for {cluster.patience:g} s (cluster.patience); "
+            f"start one with `dask worker {address}`"
+        ) from None
 
 
 def _check_workers(client: Client) -> None:
@@ -196,11 +240,15 @@ def _check_workers(client: Client) -> None:
     ours = versions()
     try:
         client.run_on_scheduler(versions)
+    except (*LOST, OSError):  # it is gone
+        raise
     except Exception as error:
         raise SchedulerError(
             f"the scheduler cannot read tasks of altmin_dask ({error}); install it there as here"
         ) from None
     for worker, theirs in client.run(versions, on_error="return").items():
+        if isinstance(theirs, OSError):  # it has died meanwhile, and is given no task
+            continue
         if isinstance(theirs, Exception):
             raise SchedulerError(
                 f"worker {worker} cannot run altmin_dask ({theirs}); install it there as here"

@@ -28,6 +28,8 @@ TASKS = "altmin_dask.execution.tasks"
 LEAVE_SECONDS = 0.3
 SUBSCRIBED_SECONDS = 5.0
 """How long a subscription is waited for."""
+RETURN_SECONDS = 30.0
+"""A client whose connection was dropped is back after so long, or is gone."""
 _HELLO = "hello"
 _log = logging.getLogger("altmin_dask")
 
@@ -83,10 +85,12 @@ class GuardKeeper(SchedulerPlugin):
     ----------
     guard, client : str
         Name of the guard, and id of the client.
+    seconds : float
+        How long a client is waited for whose connection is gone: it may connect once more.
     """
 
-    def __init__(self, guard: str, client: str) -> None:
-        self.name, self.guard, self.client = f"{guard}-keeper", guard, client
+    def __init__(self, guard: str, client: str, seconds: float) -> None:
+        self.name, self.guard, self.client, self.seconds = f"{guard}-keeper", guard, client, seconds
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         """Say of another Python at once: such a one cannot even read the guard, and ends."""
@@ -99,8 +103,13 @@ class GuardKeeper(SchedulerPlugin):
             )
 
     def remove_client(self, scheduler: Any, client: str) -> None:
-        """Forget both."""
+        """Forget both, if it does not come back."""
         if client == self.client:
+            scheduler.loop.call_later(self.seconds, self.forget, scheduler)
+
+    def forget(self, scheduler: Any) -> None:
+        """Forget both, unless the client is there."""
+        if self.client not in scheduler.clients:
             scheduler.worker_plugins.pop(self.guard, None)
             scheduler.plugins.pop(self.name, None)
 
@@ -123,9 +132,12 @@ def guarded(client: Client) -> Iterator[Callable[[], None]]:
         yield register
     finally:
         with suppress(Exception):  # a scheduler that is gone has forgotten it
-            client.unsubscribe_topic(name)
             client.unregister_scheduler_plugin(f"{name}-keeper")
             client.unregister_worker_plugin(name)
+            client.unsubscribe_topic(name)
+            # Dask keeps what handles a topic, one for every run, as long as the client lives
+            loop: Any = client.loop
+            loop.add_callback(client._event_handlers.pop, name, None)
 
 
 def watch(client: Client, guard: VersionGuard) -> None:
@@ -135,7 +147,7 @@ def watch(client: Client, guard: VersionGuard) -> None:
         cloudpickle.register_pickle_by_value(module)
     try:
         _subscribe(client, guard.name)
-        client.register_plugin(GuardKeeper(guard.name, client.id))
+        client.register_plugin(GuardKeeper(guard.name, client.id, RETURN_SECONDS))
         client.register_plugin(guard)
     finally:
         for module in modules:

@@ -166,6 +166,22 @@ def objective(step: Step, latent: LatentStore, generation: int) -> da.Array:
     return step.sum(tasks.objective, columns, z=step.latent(latent, generation))
 
 
+def lost(step: Step, latent: LatentStore, generation: int) -> da.Array:
+    """1 for each chunk whose z of a generation was lost or altered, 0 for the others, (chunks, 1)."""
+    view = latent.view(generation, step.chunks)
+    return da.blockwise(
+        tasks.lost,
+        "ij",
+        PerBlock(view.chunks, view.pieces),
+        "ij",
+        name=f"altmin_lost-{step.token}",
+        adjust_chunks={"i": 1, "j": 1},
+        dtype=np.float64,
+        meta=np.empty((0, 0)),
+        align_arrays=False,
+    )
+
+
 def gradient(step: Step) -> da.Array:
     """What samples say about the weights where constraints hold exactly, packed: `KroneckerSums` without curvature."""
     columns = packed_size(KroneckerSums.layout(step.context.network.shapes, curvature=False))

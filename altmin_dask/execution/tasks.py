@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from altmin_dask.data.labels import numbered
+from altmin_dask.errors import ChunkError
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.pieces import Share, computed
 from altmin_dask.execution.timing import activity, meter_kernels
@@ -23,6 +24,7 @@ from altmin_dask.solvers.kernels import (
     enter_chunk,
     kfac_chunk,
     quadratic_model_chunk,
+    since,
     visit_chunk,
 )
 from altmin_dask.solvers.kronecker import MATRICES, Forms
@@ -122,6 +124,16 @@ def objective(arrays: Mapping[str, Array], z: Array, *, context: TaskContext, we
         return objective_chunk(context.network, read_weights(weights), batch, z).vector[None]
 
 
+def lost(block: RowBlock) -> Array:
+    """Whether a chunk cannot be read as it was written: 1 or 0."""
+    with activity("read"):
+        try:
+            block.read()
+        except ChunkError:
+            return np.ones((1, 1))
+    return np.zeros((1, 1))
+
+
 def visit(
     arrays: Mapping[str, Array],
     z: Array,
@@ -193,10 +205,12 @@ def quadratic_model(
 ) -> Array:
     """Packed `altmin_dask.solvers.kronecker.QuadraticModel` of what was kept of a task's samples, piece by piece."""
     batch = context.arrange(arrays)
-    now, along, old = (read_weights(file) for file in (weights, direction, previous))
+    # the last weights first: they are what would be forgotten for the sake of the new direction
+    now, old, along = (read_weights(file) for file in (weights, previous, direction))
+    repeated = since(old, now)
 
     def model_of(rows: slice) -> Array:
-        return quadratic_model_chunk(context.network, now, along, old, batch.rows(rows)).vector
+        return quadratic_model_chunk(context.network, now, along, repeated, batch.rows(rows)).vector
 
     with single_threaded_blas(), activity("model"):
         return computed([partial(model_of, rows) for rows in share.slices(every)])[None]

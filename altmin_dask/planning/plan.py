@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import zarr
-from dask.utils import format_bytes
-from distributed.system import MEMORY_LIMIT
 from zarr.codecs import Crc32cCodec
 
 from altmin_dask.config import Pipeline
@@ -24,21 +22,18 @@ from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
 from altmin_dask.data.source import Source
 from altmin_dask.data.splitting import held_out
 from altmin_dask.data.summaries import Summary
-from altmin_dask.errors import ConfigError
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import TARGET_ARRAYS
 from altmin_dask.format import counted_as, setting
 from altmin_dask.networks.network import Network
-from altmin_dask.planning.advice import narrower
-from altmin_dask.planning.memory import Workload, ingesting
+from altmin_dask.planning.memory import Workload
+from altmin_dask.planning.needs import Needs, size
 from altmin_dask.planning.projection import (
-    ALLOWANCE,
     BASELINE,
-    MARGIN,
     USABLE,
-    Projection,
     largest_chunk_rows,
     project,
+    shared,
     task_rows,
     usable,
 )
@@ -48,6 +43,7 @@ from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.table_options import for_like
 from altmin_dask.training.build_network import DatasetSpec, make_network
+from altmin_dask.training.checks import check_raw_labels
 from altmin_dask.training.defaults import group_rows, piece_rows, resolve
 from altmin_dask.training.labels import find_classes
 from altmin_dask.training.standardizing import bytes_beside
@@ -55,47 +51,20 @@ from altmin_dask.training.stores import undivided
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A run as it would be.
+class Plan(Needs):
+    """A run as it would be: what it needs, and how it was asked for.
 
     Attributes
     ----------
-    work : Workload
-        The run in numbers.
-    projection : Projection
-        What it needs.
-    place : Resources
-        Where.
-    raw : bool
-        Whether the training samples are no store yet, so that `chunk_rows` can be chosen.
     changed, settings : mapping of str to object
         By ``table.key``: what the pipeline has otherwise than by default, and what it leaves open comes to.
     source : Source or None
         What the training store is to be made of: a table has been gone through to know it, which is not done again.
     """
 
-    work: Workload
-    projection: Projection
-    place: Resources
-    raw: bool
     changed: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     source: Source | None = None
-
-    @property
-    def worker_memory(self) -> int:
-        """Bytes of a whole worker process."""
-        return BASELINE + self.projection.worker_peak
-
-    @property
-    def ingest_memory(self) -> int:
-        """Bytes of this process while it makes a store of the training samples; 0 if there is one."""
-        return BASELINE + round(MARGIN * (ALLOWANCE + ingesting(self.work))) if self.raw else 0
-
-    @property
-    def fits(self) -> bool:
-        """Whether workers, and the process that trains, have the memory for it."""
-        return self.projection.worker_peak <= usable(self.place) and self._client_fits
 
     def numbers(self) -> dict[str, Any]:
         """All of it as one JSON object; sizes in bytes."""
@@ -128,86 +97,31 @@ class Plan:
             ("groups of chunks", f"{projection.groups:,}"),
             ("tasks a sweep", f"{projection.tasks:,}"),
             ("workers", where),
-            ("peak memory of a task", _size(projection.task_peak)),
+            ("peak memory of a task", size(projection.task_peak)),
             (
                 "peak memory of this process" if place.in_process else "peak memory of a worker",
-                f"{_size(self.worker_memory)}, {_size(BASELINE)} of it idle",
+                f"{size(self.worker_memory)}, {size(BASELINE)} of it idle",
             ),
-            ("its limit", "none" if place.memory_limit is None else _size(place.memory_limit)),
+            ("its limit", "none" if place.memory_limit is None else size(place.memory_limit)),
         ]
         if not place.in_process:
-            lines.append(("peak memory of this process", _size(BASELINE + projection.client_peak)))
+            lines.append(("peak memory of this process", size(BASELINE + projection.client_peak)))
+        if not (place.in_process or place.running):
+            lines.append(("peak memory of all of them", size(self.machine_memory)))
         if self.raw:
-            lines.append(("peak memory of ingest", _size(self.ingest_memory)))
+            lines.append(("peak memory of ingest", size(self.ingest_memory)))
         return [
             *lines,
-            ("samples on disk", _size(projection.data_disk)),
-            ("z on disk", _size(projection.z_disk)),
-            ("read a sweep", _size(projection.sweep_read)),
-            ("written a sweep", _size(projection.sweep_written)),
-            ("statistics of a task", _size(projection.task_statistics)),
-            ("statistics of a group", _size(projection.group_statistics)),
+            ("samples on disk", size(projection.data_disk)),
+            ("z on disk", size(projection.z_disk)),
+            ("read a sweep", size(projection.sweep_read)),
+            ("written a sweep", size(projection.sweep_written)),
+            ("statistics of a task", size(projection.task_statistics)),
+            ("statistics of a group", size(projection.group_statistics)),
             (f"fits in {USABLE:.0%} of the limit", "yes" if self.fits else "no"),
             *((f"{key}, changed", setting(value)) for key, value in self.changed.items()),
             *((f"{key}, by default", setting(value)) for key, value in self.settings.items()),
         ]
-
-    @property
-    def _client_fits(self) -> bool:
-        return BASELINE + self.projection.client_peak <= USABLE * MEMORY_LIMIT
-
-    def check(self) -> None:
-        """Refuse what does not fit.
-
-        Raises
-        ------
-        ConfigError
-            Naming the setting to change.
-        """
-        if self.fits:
-            return
-        work, place = self.work, self.place
-        if place.in_process and ingesting(replace(work, chunk_rows=1)) > usable(place):
-            raise ConfigError(
-                f"this process would need {_size(self.ingest_memory)} to ingest data.train, which is more than "
-                f"{USABLE:.0%} of its {_size(place.memory_limit or 0)}: give more cluster.memory_limit, or "
-                "`altmin ingest` it first"
-            )
-        wide = narrower(work, usable(place))
-        if self.projection.worker_peak <= usable(place):
-            raise ConfigError(
-                f"the process that trains would need {_size(BASELINE + self.projection.client_peak)}, which is "
-                f"more than {USABLE:.0%} of this machine's {_size(MEMORY_LIMIT)}: {wide}"
-            )
-        limit = place.memory_limit or 0
-        what = "this process" if place.in_process else "a worker"
-        if place.in_process:
-            room = "give more cluster.memory_limit or fewer cluster.workers"
-        elif place.running:
-            room = "start workers with more --memory-limit or fewer --nthreads"
-        else:
-            room = "give more cluster.memory_limit or fewer cluster.threads_per_worker"
-        rows = largest_chunk_rows(work, usable(place))
-        training = project(replace(work, validation_chunk_rows=0))
-        if training.worker_peak <= usable(place):
-            chunks = f"of {work.validation_chunk_rows} rows of data.validation"
-            advice = f"`altmin ingest` data.validation again with --chunk-rows {rows} or less"
-        else:
-            chunks = f"of {work.chunk_rows} rows"
-            advice = (
-                f"set data.chunk_rows = {rows} or less"
-                if self.raw
-                else f"`altmin ingest` data.train again with --chunk-rows {rows} or less"
-            )
-        if rows == 0:
-            advice, chunks = wide, "of even one row"
-            needed = BASELINE + project(replace(work, chunk_rows=1, validation_chunk_rows=0)).worker_peak
-        else:
-            needed = self.worker_memory
-        raise ConfigError(
-            f"{what} would need {_size(needed)} with chunks {chunks}, which is more than {USABLE:.0%} of its "
-            f"{_size(limit)}: {advice}, or {room}"
-        )
 
 
 def make_plan(
@@ -236,6 +150,7 @@ def make_plan(
     """
     settings = pipeline.network
     train, validation = _samples(pipeline, data)
+    check_raw_labels(train.source.name, train.source.preparation, settings.target)
     classes = find_classes(settings, train.source.y, train.outline.classes, train.ranges)
     network = make_network(settings, train.outline.with_classes(classes))
     work = _workload(pipeline, network, train, validation, place)
@@ -307,7 +222,7 @@ def _with_chunks(
     """Chunks as they will be when the data are ingested."""
     if wish == "auto":
         work = replace(work, chunk_rows=1)  # so that nothing but rows can be too much
-        chunk_rows = max(1, min(largest_chunk_rows(work, usable(place)), task_rows(work)))
+        chunk_rows = max(1, min(largest_chunk_rows(work, usable(place), shared(place)), task_rows(work)))
     else:
         assert not isinstance(wish, str)
         chunk_rows = min(wish or train.chunk_rows, work.rows)
@@ -443,7 +358,3 @@ def _of_source(pipeline: Pipeline, source: Source, rows: int) -> _Data:
 
 def _compressed(array: zarr.Array[Any]) -> bool:
     return any(not isinstance(codec, Crc32cCodec) for codec in array.compressors)
-
-
-def _size(value: float) -> str:
-    return format_bytes(int(value))

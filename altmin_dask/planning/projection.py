@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from distributed.system import MEMORY_LIMIT
+
 from altmin_dask.execution.allocator import LARGE
 from altmin_dask.execution.pieces import branch
 from altmin_dask.execution.resources import Resources
@@ -50,6 +52,9 @@ BLAS_PANEL_ROWS = 384
 """BLAS packs this many rows of an operand at a time, in float64."""
 USABLE = 0.6
 """Share of a memory limit that a plan may fill: Dask workers spill at 0.7 and pause at 0.8."""
+TOGETHER = 0.8
+"""Share of a machine's memory that the plans of all processes on it may fill, with a scheduler among them: the rest is
+for the system and what else there is (chosen, not measured)."""
 TASK_FLOPS = 6e10
 """About what a core does in a second: chunks of longer tasks save no overhead, and lose more when they are killed."""
 CHUNKS_PER_THREAD = 4
@@ -175,19 +180,28 @@ def usable(place: Resources) -> float:
     return math.inf if place.memory_limit is None else USABLE * place.memory_limit - BASELINE
 
 
-def largest_chunk_rows(work: Workload, memory: float) -> int:
+def shared(place: Resources) -> float:
+    """Bytes that all processes of a run may need; no limit where there is one, or nobody knows where they are."""
+    return math.inf if place.in_process or place.running else TOGETHER * MEMORY_LIMIT
+
+
+def machine_memory(projection: Projection, workers: int) -> int:
+    """Bytes of so many workers and the process that trains, all of them on one machine."""
+    return workers * (BASELINE + projection.worker_peak) + BASELINE + projection.client_peak
+
+
+def largest_chunk_rows(work: Workload, memory: float, together: float = math.inf) -> int:
     """Find the most rows in a chunk with which a worker needs no more than `memory`; 0 if not even one fits.
 
-    A chunk larger than all samples is not looked for. Chunks for validation are at most as large.
+    All processes need no more than `together`, where they are on one machine. A chunk larger than all samples is not
+    looked for. Chunks for validation are at most as large.
     """
 
     def fits(rows: int) -> bool:
-        return (
-            project(
-                replace(work.chunked(rows), validation_chunk_rows=min(work.validation_chunk_rows, rows))
-            ).worker_peak
-            <= memory
+        small = project(
+            replace(work.chunked(rows), validation_chunk_rows=min(work.validation_chunk_rows, rows))
         )
+        return small.worker_peak <= memory and machine_memory(small, work.workers) <= together
 
     # not quite monotone: fewer chunks have fewer statistics that wait
     low = max((n for n in (1 << i for i in range(work.rows.bit_length())) if fits(n)), default=0)

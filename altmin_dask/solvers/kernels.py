@@ -239,13 +239,17 @@ def quadratic_model_arrays(network: Network) -> Iterator[ArraySpec]:
     yield from network.loss.arrays(network.widths[-1], "curvature", rows="block")
 
 
+def since(previous: Weights, weights: Weights) -> Weights:
+    """What has been done since some weights, W̃ − W̃_previous, which a step may repeat."""
+    return tuple(w - old for w, old in zip(weights, previous, strict=True))
+
+
 @numbers_may_overflow
 def quadratic_model_chunk(
-    network: Network, weights: Weights, direction: Weights, previous: Weights, batch: Batch
+    network: Network, weights: Weights, direction: Weights, repeated: Weights, batch: Batch
 ) -> QuadraticModel:
-    """The model of the nested loss along `direction` and `weights` − `previous`, on some samples."""
+    """The model of the nested loss along `direction` and along what is `repeated`, on some samples."""
     work, model = thread_workspace(), QuadraticModel()
-    repeated = tuple(w - old for w, old in zip(weights, previous, strict=True))
     model.samples += len(batch)
     for _, block in batch.blocks(network.block_rows):
         nested = Pass.forward(network, weights, block, work)

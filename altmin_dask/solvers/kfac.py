@@ -113,8 +113,8 @@ class KFACSettings:
         return self.output_damping * state.left**self.damping_power
 
     def delta(self, state: KFACState) -> float:
-        """δ of the moment."""
-        return self.weight_decay * state.left**self.decay_power
+        """δ of the moment: less of it, as of all of a step, where one was taken back."""
+        return self.weight_decay * state.left**self.decay_power / state.damping_scale
 
 
 def default_input_damping(network: Network, rows: int) -> float:
@@ -166,7 +166,7 @@ class KFACState:
     previous_weights, average : tuple of ndarray
         The weights before the last step, and a running mean of those that were not taken back.
     steps, curvature_updates, rejections : int
-        Steps that moved the weights, measurements of curvature, and steps taken back one after the other.
+        Steps that moved the weights, measurements of curvature, and steps taken back since one was confirmed.
     damping_scale : float
         Factor of the damping, 1 unless a step was taken back lately.
     loss_ema : float
@@ -174,8 +174,8 @@ class KFACState:
     loss_variance_ema : float
         Running mean of its variance over samples. That of a group whose loss has exploded would excuse it (row 45).
     first_loss, left : float
-        The loss of the first group, NaN in runs that did not look at it; and which share of it the running mean was
-        when curvature was measured last.
+        The loss that training began with, of the first group, NaN in runs that did not look at it; and which share of
+        it the running mean was when curvature was measured last.
     gradient : float
         Norm of the gradient by the last group that was not refused, before its step; NaN at first.
     """
@@ -294,10 +294,6 @@ class KFACState:
         """Whether the mean is of so few steps that the last is most of what they have done."""
         return self.steps < AVERAGED_PART
 
-    def evaluated(self, weights: Weights, averaging: float) -> Weights:
-        """The mean to evaluate and keep; of the first few steps none may be missing in it, least of all the last."""
-        return self.averaged(weights, averaging) if self.young else self.average
-
     def update_averages(
         self,
         sums: KroneckerSums,
@@ -321,6 +317,8 @@ class KFACState:
         rows : ndarray of int, (n,), optional
             Which rows the group has, where Ḡ_1 is known by the weights of all.
         """
+        if not np.array_equal(weights[-1], self.previous_weights[-1]):  # or it is what was gone back to
+            self.rejections = 0
         self.average = self.averaged(weights, averaging)
         n, loss, squares = (float(total) for total in sums.totals)
         variance = max(squares / n - (loss / n) ** 2, 0.0)
@@ -379,7 +377,6 @@ class KFACState:
             return self.reject_step()
         self.previous_weights = weights
         self.steps += 1
-        self.rejections = 0
         return moved
 
 

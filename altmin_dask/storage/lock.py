@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,24 @@ class RunLock:
         except FileNotFoundError:
             return True
         return stat.S_ISREG(about.st_mode) and about.st_size == 0
+
+    @property
+    def is_held(self) -> bool | None:
+        """Whether a process that lives holds it; None where the file system does not tell."""
+        try:
+            file = self.file.open("rb")
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return None
+        with file:  # which gives back at once what was got
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return None
+        return False
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -203,6 +203,11 @@ class RunFolder:
                 if not self.claimed:  # by a run that was refused
                     self._lock.file.unlink(missing_ok=True)
 
+    @property
+    def is_locked(self) -> bool | None:
+        """Whether a process that lives trains in the folder; None where the file system does not tell."""
+        return self._lock.is_held
+
     def append(self, record: Mapping[str, Any]) -> int:
         """Add a record to the history; returns its new length in bytes."""
         with self.history.open("ab") as file:

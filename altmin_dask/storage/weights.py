@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -87,10 +88,10 @@ class WeightStore:
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     _held: list[str] = field(default_factory=list)
 
-    def publish(self, weights: Weights, name: str, keep: int) -> str:
+    def publish(self, weights: Weights, name: str, keep: int, read: Collection[str] = ()) -> str:
         """Put arrays where workers can read them by `read_weights`; the same name means the same values.
 
-        The `keep` files published before stay, older ones go.
+        The `keep` files published before stay, older ones go, but not those that are still to be `read`.
         """
         file, tensors = f"{self.run}-{name}.safetensors", layer_tensors(weights)
         location = f"{self.folder}/{file}"
@@ -104,8 +105,9 @@ class WeightStore:
             os.replace(partial, location)
         if file not in self._held:
             self._held.append(file)
-        remove_files(self.folder, self._held[: -keep - 1])
-        self._held = self._held[-keep - 1 :]
+        needed = {f"{self.folder}/{each}" for each in self._held[-keep - 1 :]} | set(read)
+        remove_files(self.folder, [each for each in self._held if f"{self.folder}/{each}" not in needed])
+        self._held = [each for each in self._held if f"{self.folder}/{each}" in needed]
         return location
 
     def clear(self) -> None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import dask.array as da
 import numpy as np
 
-from altmin_dask.errors import ChunkError, RepairWarning, RunError, warn
+from altmin_dask.errors import ChunkError, RunError
 from altmin_dask.execution import task_graphs
 from altmin_dask.execution.task_graphs import Step
 from altmin_dask.execution.timing import activity
@@ -30,6 +30,7 @@ from altmin_dask.training.alternating_state import AlternatingState
 from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.grouping import RowGroup, all_rows, together, whole_chunks
+from altmin_dask.training.lost_chunks import lost_chunks
 from altmin_dask.training.record import Metrics
 from altmin_dask.types import Array, Weights
 
@@ -158,6 +159,10 @@ class AlternatingMinimization:
     def restore(self, state: AlternatingState) -> None:
         """Take up a committed state, and remove z that was written after it; sum the statistics anew if need be."""
         self.state = state
+        for generation in np.unique(state.generations[state.generations >= 0]).tolist():
+            self.latent.prepare(
+                generation
+            )  # or where a power failure has taken it, nothing could be made anew
         self.latent.remove_orphans(
             {
                 chunk: int(generation)
@@ -279,55 +284,58 @@ class AlternatingMinimization:
         )
 
     def _compute(self, make: Callable[[Step], da.Array], group: RowGroup) -> Array:
-        """Carry out a step; where z was lost or altered meanwhile, make it anew first."""
+        """Carry out a step; where z was lost or altered meanwhile, make it anew first, and the sums it is part of."""
         while True:
             try:
-                return self.context.compute(make, self.context.problem.train, group, self.weights_file)
+                return self._computed(make, group)
             except ChunkError as error:
-                self._repair(error)
+                self._make_anew(error)
+                self._renew_statistics()
 
-    def _repair(self, error: ChunkError) -> None:
-        """Make a chunk of z anew by a forward pass, and the sums that it is part of.
+    def _computed(self, make: Callable[[Step], da.Array], group: RowGroup) -> Array:
+        """Carry out a step with the weights of the moment."""
+        return self.context.compute(make, self.context.problem.train, group, self.weights_file)
+
+    def _make_anew(self, error: ChunkError) -> None:
+        """Make all chunks of z anew by a forward pass that are as the one that was met: lost, or altered.
 
         Raises
         ------
         ChunkError
-            If it is a chunk of the samples.
+            If that is a chunk of the samples.
         """
         state = self.state
-        group = next((number for number, each in enumerate(self.groups) if error.chunk in each.chunks), None)
-        if group is None or self.latent.location(int(state.generations[group])) != error.location:
-            raise error
-        warn(
-            f"chunk {error.chunk} of z in {error.location} {error.reason}; "
-            "it is made anew by a forward pass, so the run may differ from one without the damage",
-            RepairWarning,
-        )
+        lost = lost_chunks(error, self.context, self.latent, self.groups, state.generations)
         state.stale = True  # from now on, until the sums are those of the new z
         self.committed(self.context.commit(state))
-        generation = int(state.generations[group])
-        penalty = self._previous(group)
-        lost = RowGroup((error.chunk,))
-        self._compute(lambda step: task_graphs.enter(step, self.latent, generation, penalty), lost)
-        self._renew_statistics()
+        for group, chunks in lost.items():
+            generation, penalty = int(state.generations[group]), self._previous(group)
+            make = partial(task_graphs.enter, latent=self.latent, generation=generation, penalty=penalty)
+            self._computed(make, RowGroup(tuple(sorted(chunks))))
 
     def _renew_statistics(self) -> None:
-        """Sum the statistics of all z anew."""
+        """Sum the statistics of all z anew; where more of it is lost meanwhile, that is made anew and summed again."""
         state = self.state
-        statistics = Statistics(self.context.network.shapes, with_inputs=True)
-        for group, generation in enumerate(state.generations):
-            if generation >= 0:
-                statistics.merge(self._unpack(self._collect(group, int(generation)), with_inputs=True))
+        while True:
+            statistics = Statistics(self.context.network.shapes, with_inputs=True)
+            try:
+                for group, generation in enumerate(state.generations):
+                    if generation >= 0:
+                        statistics.merge(self._collect(group, int(generation)))
+                break
+            except ChunkError as error:
+                self._make_anew(error)
         statistics.diagnostics[:] = self.state.statistics.diagnostics
         state.statistics, state.stale = statistics, False
         self.first_system = None
         self.committed(self.context.commit(state))
 
-    def _collect(self, group: int, generation: int) -> Array:
-        penalty = self._previous(group)
-        return self._compute(
-            lambda step: task_graphs.collect(step, self.latent, generation, penalty), self.groups[group]
+    def _collect(self, group: int, generation: int) -> Statistics:
+        """The statistics of the z of a group."""
+        make = partial(
+            task_graphs.collect, latent=self.latent, generation=generation, penalty=self._previous(group)
         )
+        return self._unpack(self._computed(make, self.groups[group]), with_inputs=True)
 
     def _enter(self, action: Enter) -> None:
         """Bring new groups into the sums."""

@@ -118,6 +118,36 @@ def check_no_dates(store: SampleStore, target: str) -> None:
         )
 
 
+def check_raw_labels(name: str, how: Preparation | None, target: str) -> None:
+    """Refuse labels of samples that are called so, if it was they that were standardized.
+
+    Raises
+    ------
+    DataError
+        If they were, before they came into the store.
+    """
+    if target == "labels" and how is not None and how.y is not None:
+        raise DataError(
+            f"y of {name} was standardized, and a classifier needs labels as they were; `altmin ingest` the raw "
+            "data again, with labels as integers or text"
+        )
+
+
+def check_labels_kept(store: SampleStore, target: str) -> None:
+    """Refuse labels of which some may have become the same.
+
+    Raises
+    ------
+    DataError
+        If they lost digits when they came into the store.
+    """
+    if target == "labels" and store.y is not None and "y" in store.rounded:
+        raise DataError(
+            f"y of {store.title} has labels with more digits than {store.y.dtype} keeps; give them as integers or "
+            "text, or keep them by --dtype float64 (network.dtype of a pipeline)"
+        )
+
+
 def without_targets(store: SampleStore, target: str) -> DataError:
     """What is said of samples that are to have targets."""
     known = () if store.preparation is None else store.preparation.targets

@@ -71,6 +71,8 @@ class RunContext:
         What has been of samples that come little by little.
     usage : callable
         Tells what all processes spend from the seconds of this one, by activity.
+    first_loss : float
+        What the loss was, in the units of the samples, before weights were trained that this goes on from; or NaN.
 
     Attributes
     ----------
@@ -94,9 +96,10 @@ class RunContext:
         executor: Executor,
         stream: Stream | None = None,
         usage: Callable[[dict[str, float]], Usage] = Usage,
+        first_loss: float = math.nan,
     ) -> None:
         self.usage = usage
-        self.stream = stream
+        self.stream, self.first_loss = stream, first_loss
         self.pipeline, self.problem, self.run, self.executor = pipeline, problem, run, executor
         self.checkpoint = Checkpoint()
         self.settings, self.rows = problem.settings, problem.train.store.rows

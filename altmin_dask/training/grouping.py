@@ -24,6 +24,10 @@ benchmarks/LOG.md)."""
 EVALUATED_CHUNKS = 32
 """At most so many chunks of such a store are read for a record (chosen, not measured)."""
 
+LEAST_SHARE = 0.25
+"""A last group of less than such a share of the others' rows is part of another one: a step of a few rows fits these,
+whatever becomes of the rest (chosen, not measured)."""
+
 
 @dataclass(frozen=True)
 class RowGroup:
@@ -106,10 +110,24 @@ def _steps(chunks: int, size: int, chunk_rows: int) -> int:
 
 
 def groups_of(store: SampleStore, size: int, seed: int) -> tuple[RowGroup, ...]:
-    """Groups of about as many rows as `size` chunks have, each like all samples."""
-    if store.shuffled:
-        return whole_chunks(store, size, seed)
-    return spread_chunks(store.rows, store.chunk_rows, size, seed)
+    """Groups of about as many rows as `size` chunks have, each like all samples.
+
+    None has less than `LEAST_SHARE` of them if there is another.
+    """
+    if not store.shuffled:
+        return spread_chunks(store.rows, store.chunk_rows, size, seed)
+    groups = list(whole_chunks(store, size, seed))
+    few = [
+        place
+        for place, group in enumerate(groups)
+        if group.rows(store) < LEAST_SHARE * size * store.chunk_rows
+    ]
+    for place in reversed(few):
+        if len(groups) > 1:
+            left = groups.pop(place)
+            other = max(place - 1, 0)
+            groups[other] = together([groups[other], left])
+    return tuple(groups)
 
 
 def evaluated(store: SampleStore, rows: int, seed: int) -> RowGroup:

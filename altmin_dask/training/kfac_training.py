@@ -62,6 +62,8 @@ class InFlightGroup:
         λ Σ ‖W̃_i‖² / N of those that it was sent out with.
     started : Started
         What to wait for; it keeps the samples of the probe.
+    weights_file : str
+        Where its tasks read the weights that it was sent out with.
     """
 
     group: RowGroup
@@ -70,6 +72,7 @@ class InFlightGroup:
     previous_weights: Weights
     ridge: float
     started: Submission
+    weights_file: str
 
 
 @dataclass
@@ -117,10 +120,12 @@ class WeightFiles:
         The run.
     versions : int
         How many weights are remembered besides the newest.
+    in_flight : list of InFlightGroup
+        Groups that are under way, however many have overtaken them: what their tasks read stays.
     """
 
-    def __init__(self, context: RunContext, versions: int) -> None:
-        self.context, self.versions = context, versions
+    def __init__(self, context: RunContext, versions: int, in_flight: list[InFlightGroup]) -> None:
+        self.context, self.versions, self.in_flight = context, versions, in_flight
         self.keep = KEPT_FILES * versions
         self.numbers = count()
         self.known: list[tuple[Weights, str]] = []
@@ -138,7 +143,8 @@ class WeightFiles:
     def put(self, arrays: Weights, name: str) -> str:
         """A new file of arrays."""
         name = f"{self.context.key}-{next(self.numbers):08d}-{name}"
-        return self.context.weight_store.publish(arrays, name, self.keep)
+        read = {group.weights_file for group in self.in_flight} | {file for _, file in self.known}
+        return self.context.weight_store.publish(arrays, name, self.keep, read)
 
 
 class KFACTraining:
@@ -174,8 +180,8 @@ class KFACTraining:
         together = work > WORTH_THREADS and not forms_of(context).rows
         self.preconditioners = PreconditionerCache(self.settings, context.executor.each if together else map)
         self.max_staleness = pipeline.training.max_staleness
-        self.files = WeightFiles(context, 2 + self.max_staleness)
         self.in_flight: list[InFlightGroup] = []
+        self.files = WeightFiles(context, 2 + self.max_staleness, self.in_flight)
         self.left_out: Weights | None = None
         """Weights that a last step led to, which are in no mean as they give no finite loss."""
 
@@ -188,9 +194,10 @@ class KFACTraining:
     @property
     def weights(self) -> Weights:
         """The weights to evaluate: the running mean."""
-        if self.left_out is self.state.weights:
-            return self.state.kfac_state.average
-        return self.state.kfac_state.evaluated(self.state.weights, self.settings.averaging)
+        kfac_state = self.state.kfac_state
+        if self.left_out is self.state.weights or not self.tentative:
+            return kfac_state.average
+        return kfac_state.averaged(self.state.weights, self.settings.averaging)
 
     @property
     def pending_samples(self) -> int:
@@ -247,6 +254,8 @@ class KFACTraining:
         remembered = None if self.context.stream is None else self.context.stream.state
         forms = forms_of(self.context)
         begun = KFACState.start(weights, forms) if remembered is None else remembered.on_rows(forms)
+        if math.isnan(begun.first_loss):
+            begun.first_loss = self.context.first_loss / self.context.problem.train.standard.loss_unit
         self.state = KFACTrainingState(weights, begun)
 
     def restore(self, state: KFACTrainingState) -> None:
@@ -297,12 +306,13 @@ class KFACTraining:
         seed = (context.pipeline.training.seed, cursor) if with_curvature else None
         group = self.groups[action.group]
         cut = self.cut.among(len(group.blocks), context.executor.places())
-        step = context.step(context.problem.train, group, self.files.of(state.weights), cut)
+        file = self.files.of(state.weights)
+        step = context.step(context.problem.train, group, file, cut)
         with context.span():
             graphs = task_graphs.kfac_sums(step, self.mu, seed, self.model_every, kfac_state.forms)
             started = context.executor.submit(*graphs)
         ridge = ridge_term(state.weights, self.settings.ridge, self.settings.penalize_bias)
-        return InFlightGroup(group, cut, with_curvature, kfac_state.previous_weights, ridge, started)
+        return InFlightGroup(group, cut, with_curvature, kfac_state.previous_weights, ridge, started, file)
 
     def _finish_until(self, ahead: int) -> int:
         """Take steps, of the groups that are done first, until no more than `ahead` are in flight; samples visited."""
@@ -320,7 +330,9 @@ class KFACTraining:
         state, kfac_state = self.state, self.state.kfac_state
         network = self.context.network
         sums = KroneckerSums(network.shapes, group.with_curvature, packed, forms=kfac_state.forms)
-        if kfac_state.is_suspect(sums, group.ridge) and self._did_harm(group, sums):
+        # the first group of more samples of a stream has no mean of losses to be beside
+        unknown = math.isnan(kfac_state.loss_ema) and kfac_state.steps > 0
+        if (unknown or kfac_state.is_suspect(sums, group.ridge)) and self._did_harm(group, sums):
             state.weights = kfac_state.reject_step()
             self._check()
             return

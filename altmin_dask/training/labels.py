@@ -68,7 +68,7 @@ def find_classes(
     DataError
         If there is one class only, or numbers are no labels.
     ConfigError
-        If there are others than `network.classes` has place for.
+        If there are others than `network.classes` has place for, or as many names of them as it does not say.
 
     Warns
     -----
@@ -79,6 +79,7 @@ def find_classes(
     if settings.target != "labels" or y is None or not (steps or len(y.shape) == 1):
         return None
     wish = settings.classes
+    _check_named(wish, names, y)
     if (known := _in_ranges(y, ranges)) is not None:
         low, high = known
         if wish is not None and low >= (NONE if steps else 0) and high < wish:
@@ -102,6 +103,14 @@ def find_classes(
     if names is not None:
         return Classes(len(names))
     return _counted(labels, wish, y)
+
+
+def _check_named(wish: int | None, names: tuple[str, ...] | None, y: RowReader) -> None:
+    if names is not None and wish not in (None, len(names)):
+        raise ConfigError(
+            f"network.classes = {wish}, and {y.label} has {len(names)} classes by their names: {listed(names)}; leave "
+            "it out"
+        )
 
 
 def warn_of_absent(absent: Sequence[Any], name: str) -> None:

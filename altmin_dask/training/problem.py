@@ -25,8 +25,10 @@ from altmin_dask.training.build_network import DatasetSpec, make_network
 from altmin_dask.training.checks import (
     check_alike,
     check_digits,
+    check_labels_kept,
     check_layout,
     check_no_dates,
+    check_raw_labels,
     check_targets,
     computed_with,
     warn_of_constants,
@@ -114,6 +116,7 @@ def build_problem(
     settings = pipeline.network
     target = settings.target
     check_no_dates(train, target)
+    check_raw_labels(train.title, train.preparation, target)
     summary = ranges_of(train, executor)
     outline = DatasetSpec.of(train, summary)
     classes = find_classes(settings, store_source(train).y, outline.classes, summary)
@@ -124,6 +127,7 @@ def build_problem(
         if store is not None:
             ranges = summary if store is train else ranges_of(store, executor)
             check_layout(network, store)
+            check_labels_kept(store, target)
             check_targets(network, target, store, ranges, labels)
             check_digits(store, settings.dtype, computed_with(store, target), ranges)
     warn_of_constants(train, target, summary)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from altmin_dask.errors import RunError
+from altmin_dask.errors import DataError, RunError
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.faults import LOST, explained_faults
 from altmin_dask.execution.interrupts import deferred_interrupts
@@ -43,7 +43,7 @@ _TOO_LARGE = (
     "no step was taken yet, so samples or targets are too large, or too small: divide them (data.scale)"
 )
 MOST_RETRIES = 3
-"""How often training goes back to a commit that it has not got beyond meanwhile."""
+"""How often training begins again at a commit, however far it gets without another one."""
 COMMIT_SECONDS = 2.0
 COMMIT_SHARE = 0.05
 """Where steps need no commit, commits are so far apart, and further where they would take more than this share of the
@@ -188,16 +188,18 @@ class Trainer:
 
     def _through(self, check_interrupted: Callable[[], None]) -> None:
         """Train to the end, from the last commit again where what a cluster was at is lost."""
-        at, times = -1, 0
+        at: int | None = None
+        times = 0
         while True:
+            commit = -1 if self.found is None else self.found.cursor
+            at, times = commit, (times + 1 if commit == at else 0)
             try:
                 self.begin()
                 self._loop(check_interrupted)
                 return
             except (*LOST, OSError) as error:
                 check_interrupted()
-                at, times = self.checkpoint.cursor, (times + 1 if self.checkpoint.cursor == at else 0)
-                if times > MOST_RETRIES or not self.context.executor.recovers(error):
+                if times >= MOST_RETRIES or not self.context.executor.recovers(error):
                     raise
             self.context.begin_anew()
             self.algorithm = ALGORITHMS[self.context.settings.schedule](self.context)
@@ -304,6 +306,12 @@ class Trainer:
         if self.algorithm.tentative and not math.isfinite((validation or nested).mean_loss):
             self.algorithm.leave_last_out()
             nested, validation = self._measured()
+        if not (validation or nested).counted:
+            store = (problem.validation or problem.train).store
+            raise DataError(
+                f"of {store.title}, which tells how good the model is, nothing counts: all weights are 0, or no step "
+                "has a label; give other samples"
+            )
         ridge = self._ridge()
         self._check((validation or nested).mean_loss, ridge)
         labels = problem.train.target == "labels"
@@ -315,7 +323,7 @@ class Trainer:
             nested_loss=nested.mean_loss,
             regularized_loss=nested.mean_loss + ridge / self.context.samples_in_all,
             validation_loss=validation.mean_loss if validation else None,
-            nested_accuracy=nested.accuracy if labels else None,
+            nested_accuracy=nested.accuracy if labels and nested.counted else None,
             validation_accuracy=measured.get("accuracy"),
             validation_r2=measured.get("r2"),
             **vars(self.algorithm.metrics.in_unit(problem.train.standard.loss_unit)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 
@@ -10,7 +11,8 @@ from browser import contrast
 from dashboards import pipeline, train
 
 from altmin_dask import runs
-from altmin_dask.dashboard.board import TRAINER, RunState
+from altmin_dask.dashboard.board import SILENT_SECONDS, TRAINER, RunState
+from altmin_dask.dashboard.publisher import Rhythm
 from altmin_dask.dashboard.server import Follower
 from altmin_dask.dashboard.theme import DARK, LIGHT
 from altmin_dask.dashboard.workers import memory_bars, time_shares
@@ -99,6 +101,32 @@ def test_a_run_notes_when_it_was_and_what_its_threads_had(tmp_path):
     folder.write_progress({**older, "time": older["time"] + 1})
     follower.follow()
     assert (state.state, state.began, state.elapsed) == ("ended", None, None)
+
+
+def test_a_run_that_says_nothing_is_lost_when_nobody_holds_its_folder(tmp_path):
+    """A long step on threads of its own process says nothing, and a process that was killed holds nothing."""
+    folder = RunFolder(tmp_path / "run")
+    runs.train(pipeline(), folder, log=lambda line: None)
+    silent = {"status": "running", "state": "running", "time": time.time() - 10 * SILENT_SECONDS}
+    folder.write_progress({**folder.noted(), **silent})
+    follower = Follower(folder)
+    state = follower.board.runs[follower.name]
+    with folder.locked():
+        follower.follow()
+        assert state.state == "running"
+    follower.follow()
+    assert state.state == "lost"
+    assert "nothing was heard of it for 10 min" in state.status
+
+
+def test_notes_are_never_so_far_apart_that_a_run_seems_lost(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for most, then in ((SILENT_SECONDS / 2, 30.0), (math.inf, 2000.0)):
+        rhythm = Rhythm(2.0, most)
+        with rhythm.beat():
+            now += 10.0  # a slow disk
+        assert rhythm.next == pytest.approx(now + then)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])

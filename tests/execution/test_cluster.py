@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import math
 import os
@@ -22,11 +20,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from certificates import certificates
 from command import Altmin, refused, start, write_pipeline
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from distributed import Client
 from safetensors.numpy import load_file
 
@@ -357,40 +352,6 @@ def test_tls(store, expected, altmin, tmp_path):
         assert not (tmp_path / "other").exists()
 
 
-def certificates(folder: Path) -> None:
-    """An authority, and a certificate of its for this machine."""
-    now = datetime.datetime.now(datetime.UTC)
-
-    def issue(name: str, issuer: x509.Name, signer: Any, key: Any, authority: bool) -> None:
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(named(name))
-            .issuer_name(issuer)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-            )
-            .sign(signer, hashes.SHA256())
-        )
-        (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        (folder / f"{name}.key").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-
-    def named(name: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-    authority, node = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    issue("ca", named("ca"), authority, authority, authority=True)
-    issue("node", named("ca"), authority, node, authority=False)
-
-
 def test_latency_is_measured_once_and_rounded(cluster_address, monkeypatch):
     """On a cluster of others; where it is not to be had, training begins all the same."""
     with open_executor(ClusterTable(), cluster_address) as cluster:
@@ -406,6 +367,19 @@ def test_latency_is_measured_once_and_rounded(cluster_address, monkeypatch):
 
 def _cancelled(self: Cluster) -> float:
     raise CancelledError
+
+
+@pytest.mark.parametrize(
+    ("steps", "latency"),
+    [([0.9, 0.3, 0.02, 0.5, 0.4], 0.032), ([7.0], LOCAL_LATENCY), ([2.0] * 3, LOCAL_LATENCY)],
+)
+def test_the_tasks_of_others_are_no_latency(steps, latency, cluster_address, monkeypatch):
+    """The quickest step counts, and where all have waited for a free thread, none: groups keep their size for good."""
+    taken = iter(steps)
+    monkeypatch.setattr(Cluster, "_empty_step", lambda self: next(taken))
+    with Client(cluster_address, set_as_default=False) as client:
+        assert Cluster(client).resources().latency == latency
+    assert list(taken) == []
 
 
 @pytest.mark.slow

@@ -7,22 +7,28 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import dask
 import pytest
+from certificates import certificates
 from command import refused, write_pipeline
-from distributed import Client, LocalCluster, get_client
+from distributed import Client, LocalCluster, Security, get_client
+from distributed.comm.core import CommClosedError
 
 import altmin_dask
 from altmin_dask import runs
 from altmin_dask.config import ClusterTable, Pipeline
-from altmin_dask.errors import ConfigError, MissingError, SchedulerError
+from altmin_dask.errors import ConfigError, FaultError, MissingError, SchedulerError
 from altmin_dask.execution.cluster import Cluster
-from altmin_dask.execution.connect import address_in, open_executor
+from altmin_dask.execution.connect import _check_workers, _patient, address_in, open_executor
+from altmin_dask.execution.versions import versions
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.kfac_training import KFACTraining
+from altmin_dask.training.trainer import MOST_RETRIES, Trainer
 
 LOCAL: dict[str, Any] = {"processes": False, "memory_limit": 0, "dashboard_address": ":0"}
 
@@ -36,8 +42,17 @@ def three(settings: ClusterTable, scheduler: Any) -> Any:
 def test_a_cluster_that_adapts_to_what_there_is_to_do_begins_with_no_worker(by):
     with LocalCluster(n_workers=0, threads_per_worker=1, **LOCAL) as cluster:
         cluster.adapt(minimum=0, maximum=1, interval="50 ms")
-        with Client(cluster, set_as_default=False) as client:
-            assert three(ClusterTable(), client if by == "client" else cluster.scheduler_address) == 3
+        with (
+            Client(cluster, set_as_default=False) as client,
+            open_executor(
+                ClusterTable(), client if by == "client" else cluster.scheduler_address
+            ) as executor,
+        ):
+            end = time.monotonic() + 30
+            while executor.client.futures:  # by which a worker was waited for
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            assert executor.compute(dask.delayed(sum)([1, 2])) == 3
 
 
 def test_a_scheduler_is_named_by_its_file(altmin, trained, cluster_address, tmp_path):
@@ -52,6 +67,68 @@ def test_a_scheduler_is_named_by_its_file(altmin, trained, cluster_address, tmp_
         ("predict", trained / "autoencoder", trained / "samples.zarr", "p.npy"),
     ):
         refused(altmin(*words, *both), "--scheduler and --scheduler-file both name a scheduler")
+
+
+def test_a_scheduler_whose_certificate_is_not_trusted_is_not_said_to_be_missing(tmp_path):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder in (ours, theirs):
+        folder.mkdir()
+        certificates(folder)
+    files = {
+        f"distributed.comm.tls.{name}": str(ours / file)
+        for name, file in (("ca-file", "ca.pem"), ("client.cert", "node.pem"), ("client.key", "node.key"))
+    }
+    pair = {"cert": str(theirs / "node.pem"), "key": str(theirs / "node.key")}
+    roles = {f"tls_{role}_{part}": file for role in ("scheduler", "client") for part, file in pair.items()}
+    security = Security(require_encryption=True, tls_ca_file=str(theirs / "ca.pem"), **roles)
+    with (
+        LocalCluster(n_workers=0, protocol="tls", security=security, **LOCAL) as cluster,
+        dask.config.set(files),
+        pytest.raises(
+            SchedulerError, match=r"tls://.* cannot be secured \(.*certificate.*\); check Dask's settings"
+        ),
+    ):
+        three(ClusterTable(connect_timeout=0.5), cluster.scheduler_address)
+
+
+def test_a_worker_that_dies_while_it_is_asked_is_not_badly_installed():
+    answers = {"tcp://here:1": versions(), "tcp://gone:1": CommClosedError("in <TCP>: Stream is closed")}
+
+    class Asking:
+        def run_on_scheduler(self, function: Any) -> str:
+            return versions()
+
+        def run(self, function: Any, on_error: str) -> dict[str, Any]:
+            return answers
+
+    _check_workers(Asking())
+    answers["tcp://bare:1"] = ModuleNotFoundError("No module named 'altmin_dask'")
+    with pytest.raises(SchedulerError, match="worker tcp://bare:1 cannot run altmin_dask"):
+        _check_workers(Asking())
+
+
+def test_a_scheduler_that_goes_while_it_is_asked_is_lost(cluster_address, monkeypatch):
+    def gone(self: Client, *arguments: Any) -> None:
+        raise CommClosedError("in <TCP>: Stream is closed")
+
+    monkeypatch.setattr(Client, "run_on_scheduler", gone)
+    with pytest.raises(FaultError, match="the connection to the Dask scheduler is lost; start it"):
+        three(ClusterTable(), cluster_address)
+
+
+def test_runs_that_share_a_client_wait_as_long_as_the_most_patient():
+    with LocalCluster(n_workers=0, **LOCAL) as cluster, Client(cluster, set_as_default=False) as client:
+        own = client._timeout
+        with _patient(client, own + 1):
+            second = _patient(client, own + 2)
+            with second:
+                assert client._timeout == own + 2
+            assert client._timeout == own + 1
+            second = _patient(client, own + 3)
+            second.__enter__()
+        assert client._timeout == own + 3  # the first of them has ended first
+        second.__exit__(None, None, None)
+        assert client._timeout == own
 
 
 def test_a_file_that_names_none(tmp_path):
@@ -182,6 +259,36 @@ def test_a_restart_by_a_colleague_is_gone_on_from(
     assert [record.nested_loss for record in there] == [record.nested_loss for record in here]
     weights = [(tmp_path / run / "model" / "weights.safetensors").read_bytes() for run in ("here", "there")]
     assert weights[0] == weights[1]
+
+
+def test_a_cluster_that_fails_over_and_over_is_given_up(pipeline, make_store, samples, tmp_path, monkeypatch):
+    """Wherever it does, if no commit is any further."""
+    steps, begin, step = list[int](), Trainer.begin, KFACTraining.step
+
+    def beginning(self: Trainer) -> None:
+        steps.append(0)
+        assert len(steps) < 20, "it begins again for ever"
+        begin(self)
+
+    def lost(self: KFACTraining, action: Any, cursor: int) -> int:
+        # the last record is after the eighth step
+        if steps[-1] == (10 if len(steps) == 1 else 1 + len(steps) % 2):
+            raise CommClosedError("in <TCP>: Stream is closed")
+        steps[-1] += 1
+        return step(self, action, cursor)
+
+    monkeypatch.setattr(KFACTraining, "step", lost)
+    monkeypatch.setattr(Trainer, "begin", beginning)
+    training = {"schedule": "kfac", "evaluation_share": 1e-3, "group_chunks": 1}
+    asked = pipeline(make_store(samples).path, training=training, solver={"penalty": "l2"})
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, **LOCAL) as cluster,
+        Client(cluster) as client,
+        pytest.raises(FaultError, match="the connection to the Dask scheduler is lost"),
+    ):
+        runs.train(asked, RunFolder(tmp_path / "run"), scheduler=client, log=_nothing)
+    assert steps == [10, 1, 2, 1, 2]
+    assert len(steps) == 2 + MOST_RETRIES
 
 
 async def forget(client: Client) -> None:

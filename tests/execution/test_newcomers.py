@@ -10,6 +10,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from altmin_dask.config import ClusterTable
+from altmin_dask.execution import newcomers
 from altmin_dask.execution.connect import open_executor
 from altmin_dask.execution.newcomers import VersionGuard, watch
 from altmin_dask.execution.versions import versions
@@ -60,9 +61,15 @@ def test_a_worker_as_the_others_stays_and_nothing_is_left_behind(client):
         assert len(client.run_on_scheduler(plugins)) == 2
     assert client.run_on_scheduler(plugins) == []
     assert len(client.nthreads()) == 2
+    end = time.monotonic() + 30
+    while any("altmin" in topic for topic in client._event_handlers):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
-def test_a_guard_goes_with_its_client(client):
+def test_a_guard_goes_with_its_client(client, monkeypatch):
+    monkeypatch.setattr(newcomers, "RETURN_SECONDS", 0.1)
+
     def plugins(dask_scheduler: Any) -> list[str]:
         return [*dask_scheduler.worker_plugins, *dask_scheduler.plugins]
 
@@ -73,6 +80,29 @@ def test_a_guard_goes_with_its_client(client):
     while {"guard", "guard-keeper"} & set(client.run_on_scheduler(plugins)):
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_a_guard_stays_where_a_dropped_connection_is_made_again(client):
+    def back(name: str, dask_scheduler: Any) -> bool:
+        seen = [event["action"] for _, event in dask_scheduler.get_events(name)]
+        return (
+            seen.count("add-client") == 2
+            and seen.count("remove-client") == 1
+            and name in dask_scheduler.clients
+        )
+
+    def kept(dask_scheduler: Any) -> set[str]:
+        dask_scheduler.plugins["guard-keeper"].forget(dask_scheduler)  # as after so many seconds
+        return {*dask_scheduler.worker_plugins, *dask_scheduler.plugins}
+
+    with Client(client.scheduler.address, set_as_default=False) as other:
+        watch(other, VersionGuard(versions(), "guard"))
+        other.loop.add_callback(other.scheduler_comm.comm.abort)
+        end = time.monotonic() + 30
+        while not client.run_on_scheduler(back, other.id):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert {"guard", "guard-keeper"} <= client.run_on_scheduler(kept)
 
 
 def test_what_was_meant_for_a_worker_that_leaves_does_not_count_as_killed_by_it(client, caplog):

@@ -17,7 +17,7 @@ from altmin_dask.execution.samples import Samples
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.execution.threads import Threads
 from altmin_dask.networks.builders import dense_network
-from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
+from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk, since
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.storage.weights import WeightStore
 from altmin_dask.storage.zarr_chunks import ChunkView, Part
@@ -125,7 +125,7 @@ def test_sums_are_the_same_bits_however_many_tasks_there_are(make_store, tmp_pat
     every = task_graphs.Step(context, Samples(store, context.target), (0, 1, 2), "e", file, cut=Cut(4, 2))
     started = Threads(1).submit(*task_graphs.kfac_sums(every, None, None, 1))
     model = total([Threads(1).compute(task_graphs.quadratic_model(every, started.kept(), 1, file, file))])
-    wanted = quadratic_model_chunk(network, weights, weights, weights, batch)
+    wanted = quadratic_model_chunk(network, weights, weights, since(weights, weights), batch)
     np.testing.assert_allclose(QuadraticModel(model).slope, wanted.slope, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(QuadraticModel(model).curvature, wanted.curvature, rtol=1e-10, atol=1e-12)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -44,11 +45,11 @@ def local() -> Iterator[LocalCluster]:
         yield cluster
 
 
-def paused(client: Client, how: Status) -> None:
+def paused(client: Client, how: Status, workers: list[str] | None = None) -> None:
     def pause(dask_worker: Any) -> None:
         dask_worker.status = how
 
-    client.run(pause)
+    client.run(pause, workers=workers)
 
 
 def said(client: Client, until: str, then: Any, task: Any = None) -> list[str]:
@@ -89,6 +90,58 @@ def test_paused_workers_are_said(local):
         with pytest.raises(
             FaultError, match=r"all workers have been paused for 0\.2 s.*give them more memory"
         ):
+            Cluster(client, patience=0.2).compute(dask.delayed(sum)([1, 2, 3]))
+
+
+@pytest.mark.parametrize(
+    ("how", "told", "lack"),
+    [
+        (
+            Status.paused,
+            "waits for memory: worker {} has paused with tasks of this step",
+            r"worker {} has been paused with tasks of this step for 0\.3 s \(cluster\.patience\); give",
+        ),
+        (
+            Status.closing_gracefully,
+            "waits for a worker: worker {} has begun to leave with tasks of this step",
+            r"worker {} has been about to leave with tasks of this step for 0\.3 s",
+        ),
+    ],
+    ids=["paused", "leaving"],
+)
+def test_one_of_several_workers_that_keeps_a_task_is_said(how, told, lack, tmp_path):
+    """Another is free, but Dask gives it no task that a worker has."""
+    heard: list[str] = []
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, memory_limit=0, dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        first = next(iter(client.nthreads()))
+        other = client.submit(held, str(tmp_path / "go"), workers=[first], pure=False)
+        until(lambda: any(client.processing().values()))
+
+        def tell(text: str) -> None:
+            heard.append(text)
+            assert len(heard) < 1000, "it waits for ever"
+            if text and len(heard) == 1:
+                paused(client, how, [first])
+                (tmp_path / "go").touch()
+
+        executor = Cluster(client, patience=0.3)
+        executor.report_waits(tell)
+        with dask.annotate(workers=[first]), pytest.raises(FaultError, match=lack.format(re.escape(first))):
+            executor.compute(dask.delayed(sum)([1, 2]))
+        assert other.result()
+    assert heard[0] == "waits for workers that are at 1 other tasks"
+    assert heard[-2:] == [told.format(first), ""]
+
+
+def test_a_worker_that_leaves_is_no_worker_that_has_paused(local):
+    with Client(local) as client:
+        paused(client, Status.closing_gracefully)
+        with pytest.raises(FaultError, match="there has been no worker"):
             Cluster(client, patience=0.2).compute(dask.delayed(sum)([1, 2, 3]))
 
 

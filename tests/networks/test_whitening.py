@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from zoo import ACTIVATIONS, augmented
 
+from altmin_dask.config import training_pipeline
+from altmin_dask.errors import ConfigError
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.initialization import SPREAD, Directions, whitened_weights
 from altmin_dask.solvers.row_space import RowSpace
@@ -101,3 +103,13 @@ def test_directions_by_rows_are_those_by_moments(rank, most):
     np.testing.assert_allclose(by_rows.values, by_moments.values, rtol=1e-9)
     same = np.abs(np.sum(by_rows.vectors * by_moments.vectors, axis=0))
     np.testing.assert_allclose(same, 1, rtol=1e-9)
+
+
+def test_a_recurrent_first_layer_is_not_whitened():
+    """Its inputs are its own values, too, of which there are none yet: they were whatever was in memory."""
+    layers = {"layers": [{"kind": "recurrent", "units": 4}]}
+    settings = {"data": {"train": "digits:train"}, "network": {"kind": "autoencoder", **layers}}
+    assert training_pipeline(settings).network.start == "random"
+    settings["network"]["initialization"] = "whitened"
+    with pytest.raises(ConfigError, match="'whitened' is for a first layer whose inputs are the samples"):
+        training_pipeline(settings)

@@ -27,7 +27,7 @@ from altmin_dask.execution.threads import Threads
 from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import thread_workspace
-from altmin_dask.planning import plan, projection
+from altmin_dask.planning import projection
 from altmin_dask.planning.kfac_memory import kfac_task
 from altmin_dask.planning.memory import Workload, enter_task, visit_task
 from altmin_dask.planning.projection import largest_chunk_rows, project
@@ -366,7 +366,7 @@ def test_plan_on_a_running_cluster(altmin: Altmin, tmp_path, cluster_address):
     numbers = json.loads(done.out)
     assert (numbers["workers"], numbers["threads"]) == (2, 1)
     assert numbers["client_peak"] > 0
-    assert 0 < numbers["memory_limit"] <= plan.MEMORY_LIMIT
+    assert 0 < numbers["memory_limit"] <= projection.MEMORY_LIMIT
 
 
 def test_limits_of_a_local_cluster_are_those_dask_gives(altmin: Altmin, tmp_path):
@@ -374,7 +374,7 @@ def test_limits_of_a_local_cluster_are_those_dask_gives(altmin: Altmin, tmp_path
     write_pipeline(tmp_path / "job.toml", "samples.zarr", cluster={"kind": "local", "threads_per_worker": 1})
     numbers = json.loads(altmin("plan", "job.toml", "--json").out)
     cores = dask.system.CPU_COUNT
-    assert numbers["memory_limit"] == pytest.approx(plan.MEMORY_LIMIT / cores, rel=1e-6)
+    assert numbers["memory_limit"] == pytest.approx(projection.MEMORY_LIMIT / cores, rel=1e-6)
     numbers = json.loads(altmin("plan", "job.toml", "cluster.memory_limit=1.5 GiB", "--json").out)
     assert numbers["memory_limit"] == 3 << 29
 

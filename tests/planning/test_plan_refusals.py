@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import Altmin, files_below, foreign, refused, write_pipeline
 
+from altmin_dask.errors import ConfigError
 from altmin_dask.execution.resources import Resources
 from altmin_dask.networks.builders import dense_network
-from altmin_dask.planning import plan
+from altmin_dask.planning import needs, plan, projection
 from altmin_dask.planning.memory import Workload
 from altmin_dask.planning.projection import project
 
@@ -90,7 +93,7 @@ def test_what_trains_must_fit_as_well():
     work = Workload(dense_network((100_000, 10, 10)), 1000, 10, 400_000, in_process=False)
     made = plan.Plan(work, project(work), place, raw=False)
     assert not made.fits
-    with pytest.raises(plan.ConfigError, match="the process that trains would need"):
+    with pytest.raises(ConfigError, match="the process that trains would need"):
         made.check()
 
 
@@ -98,3 +101,25 @@ def test_what_trains_must_fit_as_well():
 def test_chunk_rows_is_a_number_or_auto(altmin: Altmin, tmp_path, value):
     write_pipeline(tmp_path / "job.toml", "digits")
     refused(altmin("plan", "job.toml", f"data.chunk_rows={value}"), 'write "auto", or how many rows')
+
+
+def test_workers_of_one_machine_must_fit_into_it_together(monkeypatch):
+    """Each of them may fit into its own limit."""
+    for module in (needs, projection):
+        monkeypatch.setattr(module, "MEMORY_LIMIT", 16 << 30)
+    place = Resources(4, 1, 12 << 30, in_process=False)
+    work = Workload(dense_network((784, 300, 10)), 10_000_000, 500_000, 4 * 784, workers=4, in_process=False)
+    made = plan.Plan(work, project(work), place, raw=True)
+    assert 3 << 30 < made.worker_memory < 0.6 * (12 << 30)
+    assert not made.fits
+    with pytest.raises(
+        ConfigError, match=r"^4 workers with .* more than 80% of this machine's 16\.00 GiB: give"
+    ) as said:
+        made.check()
+    workers, rows = map(int, re.findall(r" = (\d+) or less", str(said.value)))
+    assert (place.workers, work.chunk_rows) > (workers, rows)
+    fewer, smaller = replace(work, workers=workers), work.chunked(rows)
+    plan.Plan(fewer, project(fewer), replace(place, workers=workers), raw=True).check()
+    plan.Plan(smaller, project(smaller), place, raw=True).check()
+    # of a cluster that runs nobody knows how many machines it has
+    plan.Plan(work, project(work), replace(place, running=True), raw=True).check()

@@ -13,7 +13,7 @@ from altmin_dask.networks.nested import Pass
 from altmin_dask.networks.network import BLOCK_ROWS
 from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.solvers.gauss_newton import update
-from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
+from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk, since
 from altmin_dask.solvers.kfac import (
     DAMPING_FADE,
     DAMPING_GROWTH,
@@ -241,7 +241,7 @@ def test_the_lengths_minimise_the_model():
     _, ascent, metric = measured(network, weights, x, y, settings)
     direction = metric.direction(ascent, weights)
     before = tuple(w - 0.1 * np.random.default_rng(5).normal(size=w.shape) for w in weights)
-    probe = quadratic_model_chunk(network, weights, direction, before, Batch(x, y))
+    probe = quadratic_model_chunk(network, weights, direction, since(before, weights), Batch(x, y))
     lengths = metric.step_coefficients(probe, weights, direction, before)
     repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
     found = Pass.forward(network, weights, Batch(x, y))
@@ -265,7 +265,7 @@ def test_without_a_step_before_only_the_direction_counts():
     network, weights, x, y = problem()
     _, ascent, metric = measured(network, weights, x, y, KFACSettings(0.1, 0.03))
     direction = metric.direction(ascent, weights)
-    probe = quadratic_model_chunk(network, weights, direction, weights, Batch(x, y))
+    probe = quadratic_model_chunk(network, weights, direction, since(weights, weights), Batch(x, y))
     alpha, beta = metric.step_coefficients(probe, weights, direction, weights)
     assert alpha > 0
     assert beta == 0
@@ -318,7 +318,8 @@ def test_steps_lower_the_loss(loss):
         memory.update_averages(ascent, weights, 0.95)
         metric = KroneckerPreconditioner(memory, settings)
         direction = metric.direction(ascent, weights)
-        probe = quadratic_model_chunk(network, weights, direction, memory.previous_weights, Batch(x, y))
+        repeated = since(memory.previous_weights, weights)
+        probe = quadratic_model_chunk(network, weights, direction, repeated, Batch(x, y))
         lengths = metric.step_coefficients(probe, weights, direction, memory.previous_weights)
         weights = memory.move(weights, direction, memory.previous_weights, lengths)
     assert memory.steps == 30
@@ -343,8 +344,26 @@ def test_a_step_that_made_things_worse_is_taken_back():
     assert unmoved is memory.average
     assert memory.rejections == 2
     memory.move(weights, weights, weights, np.zeros(2))
-    assert memory.rejections == 0
+    assert memory.rejections == 2
     assert memory.damping_scale == DAMPING_GROWTH**2
+
+
+def test_taking_every_other_step_back_is_no_progress():
+    """A group confirms a step, but not the mean that was gone back to; and decay shrinks as all of a step does."""
+    network, weights, x, y = problem()
+    settings = KFACSettings(0.1, 0.03, weight_decay=0.2)
+    memory, *_ = measured(network, weights, x, y, settings)
+    plain = kfac_chunk(network, weights, None, Batch(x, y), PLAIN, None)
+    for number in range(1, 4):
+        back = memory.reject_step()
+        assert settings.delta(memory) == 0.2 / DAMPING_GROWTH**number
+        memory.update_averages(plain, back, 0.95)
+        assert memory.rejections == number
+        moved = memory.move(
+            back, tuple(map(np.ones_like, back)), back, np.array([0.1, 0]), settings.delta(memory)
+        )
+    memory.update_averages(plain, moved, 0.95)
+    assert memory.rejections == 0
 
 
 def test_damping_fades_when_factors_are_made_anew_and_by_as_much_as_steps_have_gone_by():
@@ -380,7 +399,7 @@ def test_samples_without_information_leave_finite_steps(value):
     direction = metric.direction(ascent, weights)
     assert all(np.isfinite(d).all() for d in direction)
     probe = quadratic_model_chunk(
-        network, weights, direction, weights, Batch(x, np.zeros((10, 2), np.float32))
+        network, weights, direction, since(weights, weights), Batch(x, np.zeros((10, 2), np.float32))
     )
     assert np.isfinite(metric.step_coefficients(probe, weights, direction, weights)).all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -16,14 +17,18 @@ import pytest
 from choices import taking_turns
 from command import X, foreign, refused, start, write_pipeline
 from distributed import Client, LocalCluster
+from distributed.client import FutureCancelledError
+from distributed.comm.core import CommClosedError
 from training_runs import sums_on_disk, train
 
 from altmin_dask import runs
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import ChunkError, ExistsError, FaultError, RepairWarning
+from altmin_dask.errors import ChunkError, ExistsError, FaultError, RepairWarning, StorageError
 from altmin_dask.execution.cluster import Cluster
-from altmin_dask.execution.faults import explained_faults
+from altmin_dask.execution.faults import LackError, explained_faults
+from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.alternating import AlternatingMinimization
 
 UNSHARE = ["unshare", "--map-root-user", "--mount", "sh", "-ec"]
 needs_mounts = pytest.mark.skipif(
@@ -75,6 +80,67 @@ def test_damaged_z_is_made_anew(pipeline, store, tmp_path, schedule, harm):
         groups = [list(range(store.n_chunks))]
     total, seen = sums_on_disk(run, state, store, groups, [0.1, 0.1], 0.01)
     assert records[-1].relaxed_objective == pytest.approx(total / seen, rel=1e-9)
+    assert records[-1].nested_loss < before[-1].nested_loss
+
+
+def test_chunks_that_are_damaged_together_are_made_anew_together(
+    pipeline, make_store, samples, tmp_path, monkeypatch
+):
+    """As a disk leaves them; the sums are made anew once, and not for each."""
+    store, settings = make_store(samples, chunk_rows=5), {"schedule": "incremental", "group_chunks": 4}
+    run, _, _ = train(pipeline(store.path, training={**settings, "max_sweeps": 1.0}), tmp_path / "run")
+    for chunk in range(0, store.n_chunks, 2):
+        chunk_file(run, chunk).unlink()
+    summed, collect = [], AlternatingMinimization._collect
+
+    def counted(self, group, generation):
+        summed.append(group)
+        return collect(self, group, generation)
+
+    monkeypatch.setattr(AlternatingMinimization, "_collect", counted)
+    longer = pipeline(store.path, training={**settings, "max_sweeps": 2.0})
+    with pytest.warns(
+        RepairWarning,
+        match=r"chunk \d+ of z in .* is missing, and 19 more are lost or altered; they are made anew",
+    ):
+        run, state, records = train(longer, tmp_path / "run", resume=True)
+    assert summed == list(range(10))
+    order = np.random.default_rng([0, 1]).permutation(store.n_chunks)
+    total, seen = sums_on_disk(run, state, store, np.split(order, 10), [0.1, 0.1], 0.01)
+    assert records[-1].relaxed_objective == pytest.approx(total / seen, rel=1e-9)
+
+
+def test_z_is_damaged_once_more_while_its_sums_are_made_anew(pipeline, store, tmp_path, monkeypatch):
+    run, _, _ = train(pipeline(store.path, training={"max_sweeps": 1.0}), tmp_path / "run")
+    chunk_file(run, 3).unlink()
+    again, collect = [4, 5], AlternatingMinimization._collect
+
+    def damaging(self, group, generation):
+        if again:
+            chunk_file(run, again.pop()).unlink()
+        return collect(self, group, generation)
+
+    monkeypatch.setattr(AlternatingMinimization, "_collect", damaging)
+    with pytest.warns(RepairWarning, match="made anew"):
+        _, state, _ = train(pipeline(store.path), tmp_path / "run", resume=True)
+    assert not state.algorithm_state.stale
+    assert again == []
+
+
+@pytest.mark.parametrize("schedule", ["batch", "incremental"])
+def test_z_that_a_power_failure_has_taken_is_made_anew(schedule, pipeline, store, tmp_path):
+    """Names are on the disk, as the commit is, and nothing in the files; so it is with what comes after the commit."""
+    settings = {"schedule": schedule, "max_sweeps": 1.0}
+    run, state, before = train(pipeline(store.path, training=settings), tmp_path / "run")
+    (committed,) = Path(run.latent).iterdir()
+    shutil.copytree(committed, LatentStore(run.latent, 0, 0, 0, "").location(2))  # of a step that was cut off
+    for file in Path(run.latent).rglob("*"):
+        if file.is_file():
+            os.truncate(file, 0)
+    longer = pipeline(store.path, training={**settings, "max_sweeps": 3.0})
+    with pytest.warns(RepairWarning, match=rf"is missing, and {store.n_chunks - 1} more are .* made anew"):
+        _, state, records = train(longer, tmp_path / "run", resume=True)
+    assert not state.algorithm_state.stale
     assert records[-1].nested_loss < before[-1].nested_loss
 
 
@@ -201,6 +267,72 @@ def test_a_disk_that_takes_no_more(tmp_path, before, after, message):
     again = "go on by `altmin train p.toml --run run --resume`"
     assert again in done.stderr or message.startswith("Read-only")
     assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_a_disk_does_not_give_in_time_is_named():
+    """And is no lost scheduler, of which Dask says the same without a number."""
+    late = TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), "/nfs/x.zarr/c/0")
+    with (
+        pytest.raises(StorageError, match=r"^/nfs/x\.zarr/c/0: Connection timed out; what was committed"),
+        _explained(),
+    ):
+        raise late
+    with pytest.raises(FaultError, match="the connection to the Dask scheduler is lost"), _explained():
+        raise TimeoutError
+    with Client(n_workers=0, processes=False, dashboard_address=":0") as client:
+        assert not Cluster(client, patience=0.1).recovers(late)
+
+
+@pytest.mark.parametrize(
+    ("command", "method", "error", "sentence"),
+    [
+        (
+            "plan",
+            "resources",
+            CommClosedError("in <TCP>: Stream is closed"),
+            "the connection to the Dask scheduler is",
+        ),
+        (
+            "train",
+            "compute",
+            OSError("Timed out trying to connect to tcp://a:1"),
+            "the connection to the Dask sched",
+        ),
+        (
+            "evaluate",
+            "first",
+            LackError("there has been no worker for 1 s (cluster.patience)"),
+            "there has been no wor",
+        ),
+        (
+            "predict",
+            "first",
+            FutureCancelledError("k", "scheduler-restart"),
+            "somebody restarted the workers",
+        ),
+    ],
+)
+def test_a_cluster_that_fails_where_nothing_can_be_gone_on_with(
+    command, method, error, sentence, altmin, trained, cluster_address, monkeypatch
+):
+    """A plan, a run that is being prepared, and what is done with a model: all that is to be done is to do it again."""
+
+    def lost(self, *arguments):
+        raise error
+
+    monkeypatch.setattr(Cluster, method, lost)
+    model, samples, file = (trained / name for name in ("autoencoder", "samples.zarr", "autoencoder.toml"))
+    words = {
+        "plan": (file,),
+        "train": (file, "--run", "run", "network.initialization=whitened"),
+        "evaluate": (model, samples),
+        "predict": (model, samples, "p.npy"),
+    }[command]
+    done = altmin(command, *words, "--scheduler", cluster_address)
+    assert done.code == 1
+    assert done.err.startswith(f"altmin: {sentence}")
+    assert done.err.endswith("; then do this again\n")
+    assert "--resume" not in done.err
 
 
 def test_a_task_that_kills_its_workers_is_told_of(cluster_address):

@@ -85,3 +85,23 @@ def test_a_record_reads_no_more_chunks_than_it_must(make_store):
     assert len(evaluated(as_is, 95, seed=0).chunks) == EVALUATED_CHUNKS
     assert evaluated(as_is, 95, seed=0).rows(as_is) in range(95, 200)
     assert evaluated(as_is, 5000, seed=0).rows(as_is) == 1000
+
+
+@pytest.mark.parametrize(
+    ("rows", "chunk_rows", "size", "sizes"),
+    [
+        (2001, 2000, 1, [2001]),
+        (4003, 2000, 1, [2000, 2003]),
+        (5000, 2000, 1, [1000, 2000, 2000]),
+        (81, 10, 8, [81]),
+        (70, 10, 3, [10, 30, 30]),
+        (7, 10, 3, [7]),
+    ],
+)
+def test_no_step_is_of_a_handful_of_rows(rows, chunk_rows, size, sizes, make_store):
+    """Half of all steps were of one row, always the same, where there was one more than in a chunk."""
+    store = make_store(np.arange(float(rows))[:, None], chunk_rows=chunk_rows)
+    for seed in range(4):
+        groups = groups_of(store, size, seed=seed)
+        assert sorted(group.rows(store) for group in groups) == sizes
+        assert sorted(chunk for group in groups for chunk in group.chunks) == list(range(store.n_chunks))

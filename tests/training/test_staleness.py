@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import refused, write_pipeline
+from dask.base import persist
 from training_runs import train
 
 from altmin_dask.errors import ChunkError
 from altmin_dask.execution import tasks
+from altmin_dask.execution.executor import Submission
+from altmin_dask.execution.threads import Threads, _blocks
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.kfac_training import KFACTraining
 
@@ -60,6 +63,36 @@ def test_a_run_is_resumed_where_it_was_committed(store, pipeline, tmp_path):
     _, state, records = train(stale(pipeline, store.path), tmp_path / "run", resume=True)
     assert state.visits == 6 * 200
     assert [r.sweep for r in records] == sorted({r.sweep for r in records})
+
+
+def test_a_group_that_all_others_overtake_still_reads_its_weights(
+    samples, make_store, pipeline, tmp_path, monkeypatch
+):
+    """As of a slow worker: what was sent out last is done first, as long as there is anything else."""
+    waited = []
+
+    def submit(self, collection, *kept):
+        found = []
+
+        def blocks():
+            found.extend(persist(collection, *kept, scheduler="sync"))
+            return _blocks(found[0])
+
+        return Submission(blocks, lambda: tuple(found[1:]))
+
+    def first(self, submissions):
+        waited.append(len(submissions))
+        return len(submissions) - 1, submissions[-1].done()
+
+    monkeypatch.setattr(Threads, "submit", submit)
+    monkeypatch.setattr(Threads, "first", first)
+    monkeypatch.setattr(Threads, "cancel", lambda self, submissions: None)
+    store = make_store(samples, np.arange(200) % 3, chunk_rows=4)
+    # records wait for all groups
+    settings = stale(pipeline, store.path, max_staleness=1, max_sweeps=3.0, evaluation_share=0.01)
+    _, state, _ = train(settings, tmp_path / "run")
+    assert state.visits == 3 * 200
+    assert waited.count(2) > 4 * waited.count(1)
 
 
 def test_nothing_runs_on_after_an_error(store, pipeline, tmp_path, monkeypatch):

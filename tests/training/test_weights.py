@@ -14,6 +14,7 @@ from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
 from altmin_dask import AltMinClassifier, AltMinRegressor, Model
+from altmin_dask.config import training_pipeline
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.source import array_source
 from altmin_dask.data.streams import sliced
@@ -23,10 +24,12 @@ from altmin_dask.estimators.weighting import weighted
 from altmin_dask.networks.builders import dense_network, recurrent_layers, stacked_network
 from altmin_dask.networks.losses import get_loss
 from altmin_dask.networks.network import Network
+from altmin_dask.runs import train
 from altmin_dask.solvers.evaluation import evaluate_chunk, moments_chunk
 from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
 from altmin_dask.solvers.kfac import Stream
 from altmin_dask.solvers.newton_settings import NewtonSettings
+from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.problem import samples_in_all
 from altmin_dask.types import Batch
 
@@ -229,3 +232,22 @@ def test_weights_that_cannot_be_used(settings, weights, error, words):
     x = np.random.default_rng(0).normal(size=(40, 2))
     with pytest.raises(error, match=words):
         AltMinClassifier(2, max_sweeps=1, **settings).fit(x, x[:, 0] > 0, sample_weight=weights)
+
+
+def test_samples_for_validation_have_to_count(tmp_path):
+    """Their loss was 0, which nothing is below: the model that was kept was the one that training began with."""
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    y = (x[:, 0] > 0).astype(int)
+    for name, weights in (("train", np.ones(60)), ("held", np.zeros(60))):
+        ingest(array_source(x, y, sample_weight=weights), tmp_path / f"{name}.zarr")
+    pipeline = training_pipeline(
+        {
+            "data": {"train": str(tmp_path / "train.zarr"), "validation": str(tmp_path / "held.zarr")},
+            "network": {"kind": "classifier", "hidden_layer_sizes": [4]},
+            "training": {"max_sweeps": 1},
+        }
+    )
+    with pytest.raises(
+        DataError, match="which tells how good the model is, nothing counts: all weights are 0"
+    ):
+        train(pipeline, RunFolder(tmp_path / "run"))
