@@ -261,6 +261,7 @@ def test_a_restart_by_a_colleague_is_gone_on_from(
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_a_cluster_that_fails_over_and_over_is_given_up(pipeline, make_store, samples, tmp_path, monkeypatch):
     """Wherever it does, if no commit is any further."""
     steps, begin, step = list[int](), Trainer.begin, KFACTraining.step

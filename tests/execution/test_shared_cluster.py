@@ -71,6 +71,7 @@ def test_what_is_given_up_does_not_wait_for_the_tasks_of_others(client, tmp_path
     assert other.result()
 
 
+@pytest.mark.slow
 def test_what_is_given_up_is_waited_for(client, tmp_path):
     """A task that runs already cannot be stopped."""
     task = dask.delayed(held, pure=False)(str(tmp_path / "go"))
@@ -114,6 +115,7 @@ def test_a_report_that_cannot_be_made_does_not_hide_what_happened(client, tmp_pa
     assert not page.exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_well_has_ended_well_without_its_report(client, tmp_path):
     (tmp_path / "report").write_text("no folder")
     with (

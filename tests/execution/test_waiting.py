@@ -96,18 +96,20 @@ def test_paused_workers_are_said(local):
 @pytest.mark.parametrize(
     ("how", "told", "lack"),
     [
-        (
+        pytest.param(
             Status.paused,
             "waits for memory: worker {} has paused with tasks of this step",
             r"worker {} has been paused with tasks of this step for 0\.3 s \(cluster\.patience\); give",
+            id="paused",
         ),
-        (
+        pytest.param(
             Status.closing_gracefully,
             "waits for a worker: worker {} has begun to leave with tasks of this step",
             r"worker {} has been about to leave with tasks of this step for 0\.3 s",
+            marks=pytest.mark.slow,
+            id="leaving",
         ),
     ],
-    ids=["paused", "leaving"],
 )
 def test_one_of_several_workers_that_keeps_a_task_is_said(how, told, lack, tmp_path):
     """Another is free, but Dask gives it no task that a worker has."""
