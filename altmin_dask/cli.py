@@ -237,7 +237,10 @@ def report(
     ],
     to: Annotated[
         str | None,
-        typer.Option(metavar="FILE.html", help="The page about several; by default comparison.html here."),
+        typer.Option(
+            metavar="FILE.html",
+            help="The page about several, in place of another one; by default comparison.html here.",
+        ),
     ] = None,
 ) -> None:
     """Write the report of a run, a self-contained HTML page and PNG figures; or one page that compares several."""

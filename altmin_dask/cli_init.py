@@ -126,11 +126,10 @@ def _for(kind: str, spec: str, names: dict[str, Any], tables: Mapping[str, Any])
     network = dict(_EXAMPLES[kind]["network"])
     if kind == "autoencoder":
         network["hidden_layer_sizes"] = [_narrow(prod(source.x_shape), *network["hidden_layer_sizes"])]
-    pixels = source.x_dtype.itemsize == 1
+    pixels = source.x_dtype.str == "|u1"
+    image = pixels and (len(source.x_shape) > 1 or kind not in ("classifier", "regressor"))
     if not is_ready(spec, names.get("x"), names.get("y")):
-        data |= (
-            {"scale": 255} if pixels and kind not in ("classifier", "regressor") else {"standardize": True}
-        )
+        data |= {"scale": 255} if image else {"standardize": True}
     if kind == "autoencoder" and "scale" not in data:  # samples that need not be in [0, 1]
         network["output_activation"] = "identity"
     return {"data": data, "network": network}

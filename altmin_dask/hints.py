@@ -12,9 +12,13 @@ from shlex import join
 
 from altmin_dask.config import Pipeline
 from altmin_dask.errors import ConfigError
+from altmin_dask.storage.locations import is_url
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.what import DATA, is_data, is_run, meant, what_is
 from altmin_dask.storage.zarr_groups import is_zarr_folder
+
+NEW_SAMPLES = "NEW_SAMPLES"
+"""In a command, where training has seen all samples that there are, or chosen the model by them."""
 
 
 def resuming(
@@ -82,7 +86,7 @@ def check_source_first(command: str, source: str, dest: str, *before: str) -> No
             f"{dest} is memory of this command, and gone when it ends; name a folder, or a URL of an object store"
         )
     first, second = Path(source), Path(dest)
-    if not is_data(second) or first == second:
+    if is_url(source) or not is_data(second) or first == second:
         return
     # another name that was meant is told where the source is opened
     slip = meant(first) not in ("", f"; did you mean {second}?")
@@ -99,13 +103,18 @@ def _swapped(named: str, *words: str) -> ConfigError:
 
 
 def _samples(pipeline: Pipeline, run: RunFolder) -> str:
-    """Samples to evaluate a run on: what they are called, if that says all of them, or the store made of them."""
-    data, role = pipeline.data, "train" if pipeline.data.validation is None else "validation"
-    spec = data.train if data.validation is None else data.validation
+    """Samples to evaluate a run on: what those for validation are called, or if that does not say all, their store.
+
+    Where they are none, or a share of the rows, the place of new ones.
+    """
+    data = pipeline.data
+    spec = data.validation
+    if not isinstance(spec, str):
+        return NEW_SAMPLES
     said = {"x", "y", *data.given} - {"scale", "chunk_rows", "shuffle"}
-    if isinstance(spec, str) and all(getattr(data, name) is None for name in said):
+    if all(getattr(data, name) is None for name in said):
         return _word(spec)
-    store = run.manifest.stores()[role]
+    store = run.manifest.stores()["validation"]
     return _word(os.path.relpath(store) if Path(store).is_relative_to(run.path.absolute()) else store)
 
 

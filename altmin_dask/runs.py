@@ -189,7 +189,7 @@ def _describe(
         whereabouts=whereabouts(executor, place),
     )
     log(
-        f"run {run.path}: {'-'.join(map(str, network.sizes))} {pipeline.network.kind}, "
+        f"run {run.path}: {network.called(pipeline.network.kind)}, "
         f"{store.rows} samples in {store.n_chunks} chunk{'s' if store.n_chunks > 1 else ''} of "
         f"{store.chunk_rows}, {executor.description}"
     )

@@ -42,7 +42,7 @@ INGEST: dict[str, tuple[Make, list[str], str]] = {
     "infinity": (
         lambda d: np.savez(d / "a.npz", x=with_value(np.inf, 3, 9, 50)),
         ["a.npz"],
-        "rows 3, 9 and 1 more of a.npz",
+        "rows 3, 9 and more of a.npz",
     ),
     "NaN in y": (
         lambda d: np.savez(d / "a.npz", x=X, y=with_value(np.nan, 5, of=LABELS)),
@@ -102,6 +102,11 @@ TRAIN: dict[str, tuple[Make, list[str], str]] = {
         ),
         [],
         "cut through samples",
+    ),
+    "one row": (
+        lambda d: foreign(d / "s.zarr", X[:1], X[:1, 0], chunk_rows=1),
+        ["network.kind=regressor"],
+        "has 1 sample; training needs at least 2",
     ),
     "NaN": (lambda d: foreign(d / "s.zarr", with_value(np.nan, 57, 33, 35)), [], "rows 33 and 35 of "),
     "infinity": (lambda d: foreign(d / "s.zarr", with_value(-np.inf, 20)), [], "row 20 of "),

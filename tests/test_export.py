@@ -13,11 +13,12 @@ import pytest
 from command import write_pipeline
 from safetensors import safe_open
 from safetensors.numpy import load_file
+from scipy.special import softmax
 
 from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRegressor
 from altmin_dask.errors import DataError
 from altmin_dask.export.onnx import write_onnx
-from altmin_dask.export.torch import sequential, state_dict
+from altmin_dask.export.torch import sequential, state_dict, write_safetensors
 from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.storage.model import Model
@@ -82,6 +83,18 @@ def test_onnx_gives_the_same_outputs(activation, loss, output, tmp_path):
     assert (np.abs(found[0] - wanted) <= rounding_of(trained, raw / 8, wanted)).all()
     if loss == "cross_entropy":
         np.testing.assert_array_equal(found[1], wanted.argmax(axis=1))
+
+
+def test_tensors_by_their_names_are_the_network(tmp_path):
+    """As docs/model.md has them."""
+    trained = model("relu", "cross_entropy", None)
+    raw = 8 * np.random.default_rng(0).normal(size=(20, 3, 4)).astype(np.float32)
+    t = load_file(write_safetensors(trained, tmp_path / "m.safetensors"))
+    found = (raw.reshape(20, -1) - t["0.shift"]) / t["0.scale"]
+    for number in (1, 3):
+        found = np.maximum(found @ t[f"{number}.weight"].T + t[f"{number}.bias"], 0)
+    found = found @ t["5.weight"].T + t["5.bias"]
+    np.testing.assert_allclose(softmax(found, axis=1), trained.predict(raw), atol=1e-5)
 
 
 @needs_torch

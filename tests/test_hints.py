@@ -83,8 +83,9 @@ def test_the_scheduler_is_repeated():
 @pytest.mark.parametrize(
     ("data", "samples"),
     [
-        ({"train": "d.csv", "validation": 0.25}, "run/data/validation.zarr"),
-        ({"train": "d.csv", "x": "a,b", "y": "y"}, "run/data/train.zarr"),
+        ({"train": "d.csv", "validation": 0.25}, "NEW_SAMPLES"),
+        ({"train": "d.csv", "x": "a,b", "y": "y"}, "NEW_SAMPLES"),
+        ({"train": "d.csv", "x": "a,b", "y": "y", "validation": "d.csv"}, "run/data/validation.zarr"),
         ({"train": "d.csv", "validation": "d.csv"}, "d.csv"),
     ],
 )
@@ -98,7 +99,8 @@ def test_what_to_type_after_a_run(data, samples, altmin, tmp_path):
     assert evaluate.removeprefix("next:").strip() == f"altmin evaluate run {samples}"
     assert report.strip() == "altmin report run"
     assert dashboard.strip() == "altmin dashboard run"
-    assert typed(altmin, evaluate.removeprefix("next:").strip()).code == 0
+    command = evaluate.removeprefix("next:").strip().replace("NEW_SAMPLES", "d.csv")
+    assert typed(altmin, command).code == 0
 
 
 # --- something else than was meant
@@ -119,6 +121,18 @@ MISTAKES = {
         "write `altmin predict {run} d.csv p.csv`",
     ),
     "export swapped": (["export", "m.onnx", "{run}"], "write `altmin export {run} m.onnx`"),
+    "ingest a URL": (
+        ["ingest", "memory://nothing/iris.zarr", "s.zarr", "--overwrite"],
+        "there is no zarr store at memory://nothing/iris.zarr",
+    ),
+    "ingest a file at a URL": (
+        ["ingest", "s3://b/iris.csv", "n.zarr"],
+        "only zarr stores are read from URLs",
+    ),
+    "go on without a setting": (
+        ["train", "{run}.toml", "--resume", "--run", "{run}", "network.hidden_layer_sizes=[7]"],
+        "repeat `--set 'network.hidden_layer_sizes=[5]'` to go on with it, or give another --run",
+    ),
     "ingest swapped": (["ingest", "new.zarr", "d.csv"], "write `altmin ingest d.csv new.zarr`"),
     "ingest swapped onto a store": (["ingest", "s.zarr", "d.csv"], "write `altmin ingest d.csv s.zarr`"),
     "ingest with a slip over a store": (

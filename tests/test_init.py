@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from choices import slow_but
 from command import LABELS, X, foreign, refused
+from PIL import Image
 
 from altmin_dask.config import KINDS, load_pipeline
 from altmin_dask.storage.run import RunFolder
@@ -130,6 +131,17 @@ def test_few_rows_are_not_held_out(kind, rows, share, altmin):
     assert altmin("init", kind, "p.toml", "--data", "t.npz").code == 0
     assert load_pipeline("p.toml").data.validation == share
     assert altmin("train", "p.toml", "--run", "run", *SHORT).code == 0
+
+
+@pytest.mark.parametrize("kind", ["classifier", "autoencoder"])
+def test_pixels_of_images_are_divided(kind, altmin, tmp_path):
+    for number in range(12):
+        image = Image.fromarray(RNG.integers(0, 256, (4, 4), dtype=np.uint8))
+        (tmp_path / "images" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / "images" / "ab"[number % 2] / f"{number}.png")
+    assert altmin("init", kind, "p.toml", "--data", "images").code == 0
+    data = load_pipeline("p.toml").data
+    assert (data.scale, data.standardize) == (255, False)
 
 
 def test_few_rows_of_a_class_are_not_held_out(altmin):

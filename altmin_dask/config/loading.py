@@ -136,6 +136,8 @@ make_pipeline = training_pipeline
 def _not_a_setting(word: str) -> str:
     """The beginning of a sentence on a word that is no setting, and may be a folder for the run."""
     path = Path(word)
+    if re.fullmatch(r"[\w.]+[\]),]", word):
+        return f"--set {word}: part of a list that was cut at a space; quote it, or leave the spaces out; "
     if "=" in word or not word or not (path.exists() or "/" in word):
         return f"--set {word}: "
     there = f"{what_is(path)}, not a setting" if path.exists() else f"{word} is not a setting"
@@ -170,6 +172,7 @@ def _value(text: str, keys: list[str]) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         setting = catalogue().get(".".join(keys))
-        if "," in text and setting is not None and setting.is_list:
+        brackets = text.startswith(("(", "["))  # of Python, or of a list that a shell has cut
+        if "," in text and not brackets and setting is not None and setting.is_list:
             return [_value(part.strip(), []) for part in text.split(",") if part.strip()]
         return text

@@ -35,6 +35,12 @@ ELSEWHERE = {
     "units": "network.hidden_layer_sizes",
 }
 """Settings by what other libraries call them."""
+OF_TABLE = {
+    "training.patience": "training.n_iter_no_change",
+    "training.early_stopping_rounds": "training.n_iter_no_change",
+    "training.early_stopping_patience": "training.n_iter_no_change",
+}
+"""Settings by what other libraries call them, where another table has one of that name, or one that is nearer."""
 NO_RATE = "; there is no learning rate: the length of a step follows from a model of the loss"
 DEFAULT = "default"
 """The word for what a setting is if nobody says anything."""
@@ -64,7 +70,7 @@ def describe(problem: Any, pipeline: type[BaseModel]) -> str:
     if problem["type"] == "literal_error":
         message += did_you_mean(problem["input"], re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
     elif problem["type"] == "tuple_type":
-        message = "write a list such as [64, 32], or 64,32 behind --set"
+        message = "write a list such as [64, 32], or 64,32 behind --set: quote it, or leave the spaces out"
     elif problem["input"] != "auto" and "auto" in _words_of(path, pipeline):
         message += did_you_mean(problem["input"], ["auto"])
     if str(problem["input"]).lower() in NOTHING:
@@ -106,6 +112,8 @@ def nearest(key: str, pipeline: type[BaseModel]) -> str:
 
 def _meant(path: list[str], pipeline: type[BaseModel]) -> str:
     """What an unknown key stands for: one of its own table, or else of another."""
+    if meant := OF_TABLE.get(".".join(path)):
+        return f"; did you mean {meant}?"
     own = "" if path[-1] in ELSEWHERE else did_you_mean(path[-1], _settings(pipeline, path[:-1]))
     near = own or nearest(path[-1], pipeline)
     return near if near or len(path) > 1 else f"; the tables are {', '.join(pipeline.model_fields)}"

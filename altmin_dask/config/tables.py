@@ -162,7 +162,8 @@ class TrainingTable(Table):
     are validation samples, which judge."""
     evaluation_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """About how much of the time of training evaluation may take besides (K-FAC): where a record costs more they are
-    further apart, but for the first few, and no further than a pass."""
+    further apart, but for the first few, and no further than a pass, or eight steps where a pass has fewer: eight
+    sweeps of data that are one group."""
 
 
 class ClusterTable(Table):
@@ -184,6 +185,14 @@ class ClusterTable(Table):
     """Seconds in which a scheduler that was named has to answer."""
     split_every: Annotated[int, Field(ge=2)] = 4
     """Statistics that are added up in one task of the tree."""
+
+    @field_validator("memory_limit", mode="before")
+    @classmethod
+    def _has_a_unit(cls, value: Any) -> Any:
+        number = str(value)
+        if type(value) in (int, float) or (number.isdecimal() and int(number) < 1 << 20):
+            raise ValueError(f"write a size such as '{number} {'MiB' if float(number) < 1e6 else 'B'}'")
+        return value
 
     @field_validator("memory_limit")
     @classmethod

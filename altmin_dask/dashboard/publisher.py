@@ -132,8 +132,7 @@ class Publisher(Callback):
             self.context.network,
             self.context.run.path.resolve(),
         )
-        sizes = "-".join(map(str, network.sizes))
-        about = f"{sizes} {pipeline.network.kind}, {self.context.rows:,} samples"
+        about = f"{network.called(pipeline.network.kind)}, {self.context.rows:,} samples"
         place = "" if _is_temporary(folder) else _text(str(folder))
         self._tell(
             "begin",

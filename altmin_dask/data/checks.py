@@ -5,20 +5,35 @@ Whatever names rows says so by `_rows`, so that what is known of where a row cam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import Source
-from altmin_dask.errors import DataError
+from altmin_dask.errors import DataError, did_you_mean, warn
+from altmin_dask.storage.sample_arrays import WEIGHTS
 from altmin_dask.types import Array
 
 _NAMED = 3
 """Rows that are named."""
 WHOLE = 2**53
 """The first whole number whose neighbours float64 does not hold."""
+
+
+class ShapedArray(Protocol):
+    """What is known of an array, whatever it is kept in."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows first."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its numbers."""
+        ...
 
 
 def check_finite(
@@ -149,7 +164,7 @@ def _rows(rows: Sequence[int] | Array, name: str) -> str:
     """The beginning of a sentence on some rows, in order: which they are, and that they have something."""
     if len(rows) == 1:
         return f"row {rows[0]} of {name} has"
-    others = f" and {rows[1]}" if len(rows) == 2 else f", {rows[1]} and {len(rows) - 2} more"
+    others = f" and {rows[1]}" if len(rows) == 2 else f", {rows[1]} and more"
     return f"rows {rows[0]}{others} of {name} have"
 
 
@@ -227,3 +242,41 @@ def _check_targets(y: RowReader, sample_shape: tuple[int, ...]) -> None:
             f"{y.label} has shape {shape}; give targets of shape (rows,), (rows, outputs) or, of sequences, "
             "(rows, steps, outputs)"
         )
+
+
+def warn_of_unread(
+    where: str,
+    unread: Mapping[str, ShapedArray],
+    x_shape: tuple[int, ...],
+    rows: int,
+    known: Collection[str],
+    part: str = "",
+) -> None:
+    """Tell of arrays beside x that nobody reads, though they are called nearly as some that would be.
+
+    Parameters
+    ----------
+    where : str
+        What messages call their home.
+    unread : mapping
+        The arrays, by their names.
+    x_shape, rows : tuple of int, int
+        Shape of a sample, and how many there are, of which such an array has to have as many.
+    known : collection of str
+        Arrays that x could have beside it, and has not.
+    part : str
+        What stands behind all their names.
+
+    Warns
+    -----
+    AltMinWarning
+        For each of them.
+    """
+    for name, array in unread.items():
+        numeric = array.dtype.kind in "iuf" and array.shape[:1] == (rows,)
+        rank, sequences = len(array.shape), len(x_shape) > 1
+        fitting = [
+            each for each in known if rank == 1 + (each == "states") and (sequences or each == WEIGHTS)
+        ]
+        if numeric and (near := did_you_mean(name.removesuffix(part), fitting)):
+            warn(f"array {name!r} of {where} is not read{near.removesuffix('?')}{part}?")

@@ -24,9 +24,12 @@ _APART = 100
 def stored(store: SampleStore) -> str:
     """What a store holds, in a line."""
     targets = "no targets" if store.y is None else f"targets {store.y.dtype}"
+    lengths = store.sequence_arrays.get("lengths")
+    ends = np.asarray(0 if lengths is None else lengths[:])
+    steps = "" if lengths is None else f"sequences of {ends.min()} to {ends.max()} steps, "
     return (
-        f"{store.path}: {store.rows} samples of {'×'.join(map(str, store.sample_shape))} {store.x.dtype}, {targets}, "
-        f"{store.n_chunks} chunk{'s' if store.n_chunks > 1 else ''} of {store.chunk_rows} rows"
+        f"{store.path}: {store.rows} samples of {'×'.join(map(str, store.sample_shape))} {store.x.dtype}, {steps}"
+        f"{targets}, {store.n_chunks} chunk{'s' if store.n_chunks > 1 else ''} of {store.chunk_rows} rows"
     )
 
 

@@ -21,7 +21,7 @@ from altmin_dask.data.preprocessing import padded_with_zeros, standardized
 from altmin_dask.data.sample_store import SampleStore, default_chunk_rows
 from altmin_dask.data.source import Source
 from altmin_dask.data.store_writer import Form, write_store
-from altmin_dask.errors import ConfigError, ExistsError
+from altmin_dask.errors import ConfigError, DataError, ExistsError
 from altmin_dask.preparation import TRUTH, Preparation
 from altmin_dask.storage.atomic import new_folder
 from altmin_dask.storage.destination import check_destination
@@ -93,8 +93,18 @@ def ingest(
     return SampleStore.open(location)
 
 
+def _check_source(source: object) -> None:
+    """Refuse what is to be a source first."""
+    if not isinstance(source, Source):
+        made = "open_source" if isinstance(source, str | os.PathLike) else "array_source"
+        raise DataError(
+            f"ingest reads a source, and was given a {type(source).__name__}; wrap it in {made}(…)"
+        )
+
+
 def _checked(source: Source, scale: float, chunk_rows: int | None, dtype: str, standardize: bool) -> Source:
     """The source, if it can be written like that; what stands behind the ends of sequences is no number."""
+    _check_source(source)
     check_shapes(source)
     if not (math.isfinite(scale) and scale > 0):
         raise ConfigError(f"scale is {scale}; x can only be divided by a finite number above 0")

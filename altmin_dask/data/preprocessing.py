@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from math import prod
 
 import numpy as np
 
-from altmin_dask.data.checks import check_whole
+from altmin_dask.data.checks import check_finite, check_whole
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import Source
 from altmin_dask.data.streams import mapped
@@ -56,7 +57,9 @@ def standardized(source: Source) -> Source:
     """
     known = source.preparation or Preparation()
     lengths = source.sequence_arrays.get("lengths")
-    x, _ = _scaling(source.x, lengths)
+    columns = known.names if known.columns else ()
+    finite = partial(check_finite, y=None, name=source.name, where=source.where)
+    x, _ = _scaling(source.x, partial(finite, x_name="x", columns=columns), lengths)
     if known.columns:
         keep = ~np.array(known.measured)
         x = Scaling(
@@ -65,7 +68,7 @@ def standardized(source: Source) -> Source:
     y = None
     if source.y is not None and source.y.dtype.kind == "f":
         every = source.y.shape[1:2] == source.x_shape[:1]
-        found, whole = _scaling(source.y, lengths if every else None)
+        found, whole = _scaling(source.y, partial(finite, x_name="y"), lengths if every else None)
         y = None if whole else found
     scaled = prepared(replace(source, preparation=Preparation(x=x, y=y)))
     both = replace(known, x=_then(known.x, x), y=_then(known.y, y))
@@ -123,11 +126,11 @@ def prepared_like(source: Source, scale: float, like: Preparation) -> tuple[Sour
     if source.stored and (what := difference(1.0, how.inputs, 1.0, replace(like.inputs, x=None))) is not None:
         raise DataError(f"{source.name} was prepared otherwise than the samples for training: it has {what}")
     if source.y is not None and how.classes != like.classes:
-        kinds = ["text" if classes else "numbers" for classes in (how.classes, like.classes)]
-        raise DataError(
-            f"y of {source.name} is {kinds[0]} and that of the samples for training {kinds[1]}, or there are others; "
-            "give data of the same kind"
+        theirs, ours = ("text" if classes else "numbers" for classes in (how.classes, like.classes))
+        but = (
+            f"and those of the samples for training are {ours}" if theirs != ours else "but of other classes"
         )
+        raise DataError(f"the targets y of {source.name} are {theirs}, {but}; give data of the same kind")
     left = scale
     if scale != 1 and like.x is not None:
         reader, left = source.x, 1.0
@@ -180,23 +183,30 @@ def _scaled(reader: RowReader, scaling: Scaling) -> RowReader:
     return mapped(reader, apply, np.float64)
 
 
-def _scaling(reader: RowReader, lengths: RowReader | None = None) -> tuple[Scaling, bool]:
+def _scaling(
+    reader: RowReader, check: Callable[..., None], lengths: RowReader | None = None
+) -> tuple[Scaling, bool]:
     """Mean and standard deviation of every number of a row, by blocks (Chan, Golub, LeVeque 1983).
 
-    Of sequences with `lengths` those of the steps that are there; and whether all numbers are whole.
+    Of sequences with `lengths` those of the steps that are there; and whether all numbers are whole. What is not finite
+    `check(values, first_row=…)` refuses, before anything is computed of it.
     """
     size = max(1, prod(reader.shape[1:]))
-    mean, squares, seen, whole = np.zeros(size), np.zeros(size), np.zeros(size), True
+    mean, squares, seen, whole, row = np.zeros(size), np.zeros(size), np.zeros(size), True, 0
     rows = max(1, _BLOCK_BYTES // (8 * size))
     ends = repeat(None) if lengths is None else lengths.blocks(rows)
     for block, end in zip(reader.blocks(rows), ends, strict=False):
         values = np.asarray(block, np.float64).reshape(len(block), size)
-        if end is None:
+        there = None
+        if end is not None:
+            there = np.repeat(np.arange(block.shape[1]) < end[:, None], size // block.shape[1], axis=1)
+            values = np.where(there, values, 0.0)
+        check(values, first_row=row)
+        row += len(values)
+        if there is None:
             count, own = np.full(size, len(values)), values.mean(axis=0)
             off = values - own
         else:
-            there = np.repeat(np.arange(block.shape[1]) < end[:, None], size // block.shape[1], axis=1)
-            values = np.where(there, values, 0.0)
             count = there.sum(axis=0)
             own = values.sum(axis=0) / np.maximum(count, 1)
             off = np.where(there, values - own, 0.0)

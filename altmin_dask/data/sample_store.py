@@ -20,7 +20,7 @@ from altmin_dask.data.summaries import Summary
 from altmin_dask.data.zarr_reader import missing_marks, read_zarr
 from altmin_dask.errors import DataError
 from altmin_dask.preparation import Preparation
-from altmin_dask.storage.locations import locate
+from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.storage.ownership import KEY
 from altmin_dask.storage.sample_arrays import ROW, SEQUENCE_ARRAYS, WEIGHTS
 from altmin_dask.storage.zarr_groups import array_names, member, open_zarr
@@ -117,6 +117,18 @@ class SampleStore:
         store = cls(location, x, targets, dict(attributes), sequence_arrays, weights)
         _check_layout(store)
         return store
+
+    def __fspath__(self) -> str:
+        """Its path, as which it may be given to whatever takes one.
+
+        Raises
+        ------
+        DataError
+            If it is at a URL, which a path cannot be.
+        """
+        if is_url(self.path):
+            raise DataError(f"a store at a URL is no path; give the URL {self.path} itself")
+        return self.path
 
     @property
     def arrays(self) -> dict[str, zarr.Array[Any]]:

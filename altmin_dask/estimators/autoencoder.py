@@ -21,7 +21,8 @@ from altmin_dask.estimators.base import FLOATS, GIVEN, SPARSE
 from altmin_dask.estimators.containers import lazy_stays_lazy
 from altmin_dask.estimators.dense import DenseEstimator
 from altmin_dask.estimators.explained import validated
-from altmin_dask.estimators.input import as_dask, as_rows, check_order, is_lazy, known, read_sparse
+from altmin_dask.estimators.input import as_dask, as_rows, is_lazy, known, read_sparse
+from altmin_dask.estimators.order import check_order
 from altmin_dask.estimators.parameters import LossParameters, parameter, parametrized
 from altmin_dask.estimators.samples import Inputs
 from altmin_dask.estimators.scoring import lazy_r2

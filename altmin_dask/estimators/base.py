@@ -32,7 +32,13 @@ from altmin_dask.data.source import Source, array_source
 from altmin_dask.data.streams import sliced
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import saving
-from altmin_dask.estimators.explained import nothing_kept, refuse_sequences, told, validated
+from altmin_dask.estimators.explained import (
+    nothing_kept,
+    refuse_sequences,
+    told,
+    validated,
+    without_targets,
+)
 from altmin_dask.estimators.input import (
     as_rows,
     check_columns,
@@ -45,8 +51,8 @@ from altmin_dask.estimators.input import (
     read_from,
     read_sparse,
     split,
-    store_at,
 )
+from altmin_dask.estimators.order import store_at
 from altmin_dask.estimators.parameters import Parameters
 from altmin_dask.estimators.preparing import like_the_model, prepared_as
 from altmin_dask.estimators.recent import everything, joined, recent
@@ -368,9 +374,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
     def _with_targets(self, source: Source, begun: bool) -> Source:
         """Targets as the store is to hold them; learns what there is to know of them."""
         if source.y is None:
-            raise DataError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None, and {source.name} holds none"
-            )
+            raise without_targets(self, source.name)
         called = named(source.y, source.preparation, spelled=KINDS[self._kind].target == "labels")
         y = self._targets(called.y, begun)
         if called.places is not None and np.array_equal(self.classes_, called.places):  # numbered so already

@@ -17,7 +17,8 @@ from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.base import AltMinEstimator
 from altmin_dask.estimators.forward import Forward
-from altmin_dask.estimators.input import as_lazy, as_rows, check_order, known, targets_like
+from altmin_dask.estimators.input import as_lazy, as_rows, known, targets_like
+from altmin_dask.estimators.order import check_order
 from altmin_dask.estimators.parameters import choices, parameter, parametrized
 from altmin_dask.estimators.samples import Inputs, whole
 from altmin_dask.storage.model import Model

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 
 from altmin_dask.data.tables.parts import FIRST, numbered
+from altmin_dask.data.tables.values import is_number
 from altmin_dask.errors import DataError, FaultError
 from altmin_dask.estimators.ragged import are_sequences, is_ragged
 from altmin_dask.execution.faults import KEPT
@@ -47,19 +50,25 @@ def validated(estimator: Any, X: Any, *y: Any, **how: Any) -> Any:
                 what = str(error).partition("\n")[0].rstrip(".").partition("contains")[2]
                 raise DataError(f"Input {name} contains{what}{_where(values)}; {ADVICE[name]}") from None
         if "convert string to float" in str(error) and (texts := _texts(X)):
-            raise DataError(
-                f"X has text in the column{'s' if len(texts) > 1 else ''} {', '.join(map(repr, texts[:FIRST]))}; make "
-                "numbers of it, as by OneHotEncoder of scikit-learn, or name a csv or parquet file, of which text "
-                "becomes categories"
-            ) from None
+            raise refused_texts(texts) from None
         raise
 
 
+def refused_texts(texts: Sequence[Any]) -> DataError:
+    """What is said of columns of X that hold text."""
+    return DataError(
+        f"X has text in the column{'s' if len(texts) > 1 else ''} {', '.join(map(repr, texts[:FIRST]))}; make numbers "
+        "of it, as by OneHotEncoder of scikit-learn, or name a csv or parquet file, of which text becomes categories"
+    )
+
+
 def _texts(X: Any) -> list[Any]:
-    """Columns of a frame that hold text."""
-    if not hasattr(X, "columns") or not hasattr(X, "__getitem__"):
-        return []
-    return [each for each in X.columns if any(isinstance(value, str) for value in X[each])]
+    """Columns of a frame, or numbers of those of an array, that hold text which is no number."""
+    if hasattr(X, "columns") and hasattr(X, "__getitem__"):
+        return [each for each in X.columns if any(isinstance(value, str) for value in X[each])]
+    values = np.asarray(X)
+    odd = [isinstance(each, str) and not is_number(each) for each in values.ravel().tolist()]
+    return np.flatnonzero(np.reshape(odd, (len(values), -1)).any(axis=0)).tolist() if any(odd) else []
 
 
 def _where(values: Any) -> str:
@@ -116,7 +125,7 @@ def nothing_kept() -> Iterator[None]:
 
 
 def refuse_sequences(X: Any) -> None:
-    """Refuse lists of arrays, which only recurrent networks may take for sequences.
+    """Refuse lists of arrays, which only recurrent networks may take for sequences, and rows of unlike length.
 
     Raises
     ------
@@ -124,11 +133,63 @@ def refuse_sequences(X: Any) -> None:
         Saying which estimators do.
     """
     texts = any(isinstance(row, str | bytes) for row in X) if isinstance(X, list | tuple) else True
+    if not texts and is_ragged(X) and all(np.ndim(row) == 1 for row in X):
+        sizes = sorted({len(row) for row in X})
+        raise DataError(
+            f"X has rows of {sizes[0]} values and others of up to {sizes[-1]}; give as many in each, or, if they are "
+            "sequences, arrays (steps, features), such as [[1], [2]] in place of [1, 2], to AltMinRecurrentClassifier "
+            "or AltMinRecurrentRegressor"
+        )
     if are_sequences(X) or (not texts and is_ragged(X)):
         raise DataError(
             "X is a list of sequences, one array for each sample, which AltMinRecurrentClassifier and "
             "AltMinRecurrentRegressor read; give one row of values for each sample, or arrays of one shape together "
             "(numpy.stack(X))"
+        )
+
+
+def without_targets(estimator: Any, name: str) -> DataError:
+    """What is said of samples, called so, that a supervised estimator finds no targets with."""
+    named = (
+        f"; its targets are looked for in a column or array called y: `altmin ingest {quote(name)} samples.zarr --y "
+        "NAME` makes a store of it, whose path is X then"
+        if os.path.isfile(name)
+        else ""
+    )
+    return DataError(
+        f"{type(estimator).__name__} requires y to be passed, but the target y is None, and {name} holds none{named}"
+    )
+
+
+def refuse_ragged(y: Any) -> None:
+    """Refuse a list of targets of which some rows are longer than others.
+
+    Raises
+    ------
+    DataError
+        If it is one.
+    """
+    try:
+        np.shape(y if isinstance(y, list | tuple) else ())
+    except ValueError:
+        raise DataError(
+            "y has rows of different lengths; give one target for each sample, or as many for each"
+        ) from None
+
+
+def refuse_words(y: Any, instead: str) -> None:
+    """Refuse targets of a regressor that are words.
+
+    Raises
+    ------
+    DataError
+        Saying which estimator classifies.
+    """
+    values = np.asarray(y)
+    words = values.ravel().tolist() if values.dtype.kind in "UTO" else []
+    if word := next((each for each in words if isinstance(each, str) and not is_number(each)), None):
+        raise DataError(
+            f"y has text ({word!r}), and a regressor fits numbers; for classes there is {instead}"
         )
 
 
@@ -140,6 +201,7 @@ def refuse_one_hot(y: Any) -> None:
     DataError
         Saying how labels are made of them.
     """
+    refuse_ragged(y)
     # of what is neither an array nor a list scikit-learn finds the shape, and says what is wrong with it
     shape = tuple(getattr(y, "shape", np.shape(y) if isinstance(y, list | tuple) else ()))
     if len(shape) == 2 and shape[1] > 1:

@@ -33,6 +33,8 @@ from altmin_dask.data.source import Source
 from altmin_dask.data.streams import regrouped, shaped, sliced
 from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import DataError
+from altmin_dask.estimators.explained import refused_texts
+from altmin_dask.estimators.order import SHUFFLED, check_order
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.alike import inputs_of
 from altmin_dask.storage.locations import as_name, locate
@@ -40,8 +42,6 @@ from altmin_dask.storage.zarr_groups import open_zarr
 from altmin_dask.types import Array
 
 _MOMENTS = {"M": "dates", "m": "durations"}
-_SHUFFLED = "altmin_shuffled"
-"""How layers of dask graphs are called that read the rows of a store as `ingest` has shuffled them."""
 AT_ONCE = 32 << 20
 """Bytes of a dask array that are computed at once while it is written to a store; one block at least."""
 
@@ -183,31 +183,6 @@ def open_samples(X: Any, y: Any, sample_weight: Any = None, like: Preparation | 
     return source if sample_weight is None else replace(source, weights=open_weights(sample_weight))
 
 
-def check_order(X: Any, values: Any, name: str) -> None:
-    """Refuse values for each row of a store whose rows `ingest` has shuffled: they are likely in the source's order.
-
-    Raises
-    ------
-    DataError
-        Unless they are an array of zarr, which may well be beside it, or made of such a store, too.
-    """
-    if values is None or isinstance(values, zarr.Array) or _made_of_shuffled(values):
-        return
-    store = store_at(X)
-    if (store is not None and store.shuffled) or _made_of_shuffled(X):
-        which = "the store that X is made of" if store is None else as_name(X)
-        raise DataError(
-            f"the rows of {which} were shuffled when it was made, and {name} is given beside it; ingest both "
-            "together, or with --no-shuffle (the store's array `row` says which row is where)"
-        )
-
-
-def _made_of_shuffled(values: Any) -> bool:
-    """Whether a transformer, or a prediction, has made them of a store that is shuffled."""
-    layers = getattr(values.dask, "layers", {}) if isinstance(values, da.Array) else {}
-    return any(str(name).startswith(_SHUFFLED) for name in layers)
-
-
 def open_weights(sample_weight: Any) -> RowReader:
     """Weights (rows,); a column of them, (rows, 1), is taken for that.
 
@@ -240,13 +215,6 @@ def _open_location(name: str, like: Preparation | None) -> Source:
     return store_source(SampleStore.open(name))
 
 
-def store_at(X: Any) -> SampleStore | None:
-    """The sample store that samples are the path or URL of; None if they are none."""
-    if not isinstance(X, str | os.PathLike) or not is_store(as_name(X)):
-        return None
-    return None if isinstance(open_zarr(locate(X)), zarr.Array) else SampleStore.open(X)
-
-
 def _open_targets(y: Any, name: str = "y") -> RowReader:
     if isinstance(y, str | os.PathLike):
         raise DataError(
@@ -265,6 +233,8 @@ def _open_targets(y: Any, name: str = "y") -> RowReader:
 def _of_collection(X: Any, name: str, *, labels: bool = False) -> da.Array:
     """A dask array of an array or a frame."""
     if hasattr(X, "to_dask_array"):
+        if not labels and (texts := _texts(X)):
+            raise refused_texts(texts)
         X = _as_numpy(_uncategorized(X, name) if labels else X, name).to_dask_array()
     if not isinstance(X, da.Array):
         raise DataError(f"{name} is a {type(X).__name__}; give a dask array or a dask dataframe")
@@ -273,6 +243,19 @@ def _of_collection(X: Any, name: str, *, labels: bool = False) -> da.Array:
             f"{name} has dtype {X.dtype}; only integers and real numbers can be used: encode other columns first"
         )
     return X
+
+
+def _texts(frame: Any) -> list[Any]:
+    """Columns of a dask frame that hold text, or categories."""
+    from pandas.api.types import CategoricalDtype, is_string_dtype
+
+    if frame.ndim == 1:
+        return []
+    return [
+        column
+        for column, dtype in frame.dtypes.items()
+        if is_string_dtype(dtype) or isinstance(dtype, CategoricalDtype)
+    ]
 
 
 def _uncategorized(series: Any, name: str) -> Any:
@@ -372,7 +355,7 @@ def as_lazy(array: zarr.Array[Any], name: str = "altmin_zarr") -> da.Array:
 
 def rows_of(store: SampleStore) -> da.Array:
     """Samples of a store, lazy; what is made of them tells, too, whether their rows are shuffled."""
-    return as_lazy(store.x, _SHUFFLED if store.shuffled else "altmin_zarr")
+    return as_lazy(store.x, SHUFFLED if store.shuffled else "altmin_zarr")
 
 
 def read_sparse(x: Any) -> RowReader:

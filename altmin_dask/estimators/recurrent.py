@@ -12,6 +12,7 @@ from sklearn.metrics import r2_score
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.estimators.explained import refuse_words
 from altmin_dask.estimators.input import check_numbers
 from altmin_dask.estimators.parameters import OutputParameters, parameter, parametrized
 from altmin_dask.estimators.scoring import hits
@@ -247,6 +248,7 @@ class AltMinRecurrentRegressor(RegressorMixin, RecurrentEstimator, OutputParamet
     def _check_numbers(self, X: Any, y: Any = None) -> None:
         super()._check_numbers(X)
         if y is not None:
+            refuse_words(y, "AltMinRecurrentClassifier")
             check_numbers(y, "y")
 
     def _network(self) -> dict[str, Any]:

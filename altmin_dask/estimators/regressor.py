@@ -12,6 +12,7 @@ from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.dense import DenseEstimator
+from altmin_dask.estimators.explained import refuse_ragged, refuse_words
 from altmin_dask.estimators.input import check_numbers, is_lazy
 from altmin_dask.estimators.parameters import LossParameters, parametrized
 from altmin_dask.estimators.scoring import in_memory, lazy_r2
@@ -138,6 +139,8 @@ class AltMinRegressor(RegressorMixin, DenseEstimator, LossParameters):  # type: 
     def _check_numbers(self, X: Any, y: Any = None) -> None:
         super()._check_numbers(X)
         if y is not None:
+            refuse_ragged(y)
+            refuse_words(y, "AltMinClassifier")
             check_numbers(y, "y")
 
     def _score_of(self, store: SampleStore) -> float:

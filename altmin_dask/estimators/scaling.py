@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.containers import lazy_stays_lazy
-from altmin_dask.estimators.input import as_dask, check_columns, check_order, is_lazy
+from altmin_dask.estimators.input import as_dask, check_columns, is_lazy
+from altmin_dask.estimators.order import check_order
 from altmin_dask.types import Array
 
 _LEARNT = ("mean_", "var_", "scale_", "n_samples_seen_")

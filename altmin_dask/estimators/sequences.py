@@ -25,17 +25,17 @@ from altmin_dask.data.streams import along, mapped, shaped, sliced
 from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.estimators.base import FLOATS, GIVEN, AltMinEstimator
-from altmin_dask.estimators.explained import validated
+from altmin_dask.estimators.explained import refuse_ragged, validated
 from altmin_dask.estimators.forward import Forward, without_padding, zeroed
 from altmin_dask.estimators.input import (
     as_lazy,
     as_rows,
-    check_order,
     in_whole_rows,
     is_lazy,
     known,
     shaped_like,
 )
+from altmin_dask.estimators.order import check_order
 from altmin_dask.estimators.parameters import choices, parameter, parametrized
 from altmin_dask.estimators.ragged import (
     are_sequences,
@@ -94,6 +94,11 @@ class RecurrentEstimator(AltMinEstimator):
         if is_ragged(X):
             if lengths is not None:
                 raise DataError("lengths are those of the sequences in the list; leave them out")
+            if self.steps is None and all(np.ndim(row) == 1 for row in X):
+                raise DataError(
+                    "X is a list of rows of numbers; each sequence is an array (steps, features): make [[1], [2]] of "
+                    "[1, 2], or set steps"
+                )
             return padded(X, self.steps or steps)
         unlike = are_sequences(X) and len({np.shape(row)[1] for row in X}) > 1
         if lengths is None and are_sequences(X) and (self._has_lengths or unlike):
@@ -155,6 +160,7 @@ class RecurrentEstimator(AltMinEstimator):
         if y is None:
             raise DataError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         steps, shape = self._steps_of(X.shape, reset=reset), X.shape
+        refuse_ragged(y)
         lengths = self._given_lengths
         y = np.asarray(unmasked(y, "y"))
         if lengths is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from distributed import Client, get_client, get_worker
 
-from altmin_dask.config import Pipeline, make_pipeline
+from altmin_dask.config import NetworkTable, Pipeline, make_pipeline
 from altmin_dask.config.messages import nearest
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
@@ -78,6 +78,8 @@ def pipeline_of(
     if partial:
         tables["training"] |= {"max_sweeps": 1.0, "n_iter_no_change": None, "max_cpu_seconds": None}
     pipeline = make_pipeline(_plain(tables))
+    if hasattr(parameters, "model_") and (partial or parameters.warm_start):
+        _check_goes_on(parameters, pipeline.network, "partial_fit" if partial else "warm_start")
     if partial and not pipeline.uses_kfac:
         raise ConfigError(
             f"partial_fit takes K-FAC steps, which penalty = {pipeline.solver.penalty!r} with "
@@ -119,6 +121,17 @@ def widths(sizes: int | tuple[int, ...]) -> tuple[int, ...]:
     """Widths of layers, of which one may be written as a number."""
     given: Any = sizes
     return (given,) if np.ndim(given) == 0 else tuple(given)
+
+
+def _check_goes_on(estimator: Any, network: NetworkTable, how: str) -> None:
+    """Refuse other hidden layers than those of the model whose weights are gone on with."""
+    there = tuple(len(w) for w in estimator.model_.weights[:-1])
+    instead = "warm_start=False" if how == "warm_start" else "another estimator"
+    if network.layers is None and (*network.hidden_layer_sizes, *network.head_layer_sizes) != there:
+        raise ConfigError(
+            f"{how} goes on with hidden layers of {there} units, and hidden_layer_sizes is "
+            f"{estimator.hidden_layer_sizes!r}; give those, or begin anew, with {instead}"
+        )
 
 
 def chunk_rows_of(parameters: Parameters, source: Source) -> int | None:

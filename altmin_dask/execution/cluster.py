@@ -150,7 +150,7 @@ class Cluster:
         client = self.client
         if not is_lost(error) and not (client.status != "running" and isinstance(error, OSError)):
             return False
-        end = time.monotonic() + self.patience
+        end, back = time.monotonic() + self.patience, False
         try:
             while client.status in ("running", "connecting") and time.monotonic() < end:
                 with suppress(*LOST, OSError):
@@ -161,11 +161,12 @@ class Cluster:
                             "what the cluster was at is lost: %s; training goes on from its last commit",
                             _cause(error),
                         )
+                        back = True
                         return True
                 self._tell("waits for the connection to its scheduler")
                 time.sleep(RETRY_SECONDS)
         finally:
-            self._tell("")
+            self._tell_end(goes_on=back)
         return False
 
     def report_waits(self, told: Callable[[str], object]) -> None:
@@ -277,7 +278,7 @@ class Cluster:
     def _wait(self, are_done: Callable[[], bool], started: Sequence[Future[Any]]) -> None:
         """Wait until something is done: workers may come and go, but one at least has to come that can do it."""
         begun = time.monotonic()
-        idle_since, told = begun, False
+        idle_since, told, done = begun, False, False
         try:
             while not are_done():
                 now, found = time.monotonic(), reason_of(self.client, started)
@@ -290,9 +291,10 @@ class Cluster:
                 if now - begun > SAY_SECONDS:
                     told = True
                     self._tell(found.text, found.kind)
+            done = True
         finally:
             if told:
-                self._tell("")
+                self._tell_end(goes_on=done)
 
     def _tell(self, text: str, kind: str = "") -> None:
         """Say what is waited for; nothing where tasks run, or the wait is over. The log is told once of each kind."""
@@ -301,6 +303,12 @@ class Cluster:
         self._said = kind or text
         if self._told is not None:
             self._told(text)
+
+    def _tell_end(self, *, goes_on: bool) -> None:
+        """Take back what was said to be waited for; the log is told no more where the run is about to end."""
+        if not goes_on:
+            self._said = ""
+        self._tell("")
 
     def _settle(self, started: Sequence[Future[Any]]) -> None:
         """Cancel, until none of it is about to run: a graph may reach the scheduler, and a task its worker, after that.
@@ -386,11 +394,19 @@ def open_cluster(settings: ClusterTable) -> Iterator[Cluster]:
         except RuntimeError as error:
             raise ConfigError(f"a local cluster as of [cluster] cannot be started: {error}") from None
     with explained_losses(), cluster, Client(cluster) as client:
+        _tell_of_the_port(settings.dashboard, cluster)
         executor = Cluster(client, settings.patience, local=True)
         try:
             yield executor
         finally:
             executor.rest()
+
+
+def _tell_of_the_port(asked: str, cluster: LocalCluster) -> None:
+    """Say where the dashboard is, if somebody else has the port that it was to have."""
+    wanted, port = int(asked.rpartition(":")[2]), cluster.scheduler_info.get("services", {}).get("dashboard")
+    if wanted and port not in (wanted, None):
+        _log.warning("port %d (cluster.dashboard) is taken; the dashboard is at port %d", wanted, port)
 
 
 def _check_script() -> None:

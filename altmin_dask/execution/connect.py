@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from weakref import WeakKeyDictionary
 
-from distributed import Client, rejoin, secede
-from distributed.comm.core import FatalCommClosedError
+from distributed import Client, Security, rejoin, secede
+from distributed.comm.core import CommClosedError, FatalCommClosedError, connect
 from distributed.threadpoolexecutor import thread_state
+from distributed.utils import LoopRunner
 
 from altmin_dask.config import ClusterTable
 from altmin_dask.errors import ConfigError, FaultError, MissingError, SchedulerError
@@ -31,6 +33,8 @@ from altmin_dask.execution.versions import versions
 _ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?([^\s/:\[\]]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
 _HERE = re.compile(r"inproc://\S+")
 """Address of a scheduler that is a thread of this process."""
+GREETING_SECONDS = 0.5
+"""So much longer than to be connected it is waited for an answer, which a scheduler gives at once."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,15 @@ def _connect(address: str, seconds: float) -> Iterator[Client]:
     if not _HERE.fullmatch(address) and (match is None or not 0 < int(match["port"]) < 1 << 16):
         raise ConfigError(f"{address!r} is no address of a scheduler; write HOST:PORT or tcp://HOST:PORT")
     try:
+        if match is not None and not LoopRunner().run_sync(_is_scheduler, address, seconds):
+            raise SchedulerError(
+                f"something other than a Dask scheduler listens at {address}, or it does not answer in "
+                f"{seconds:g} s (cluster.connect_timeout); is it the dashboard's port, or a worker's? Give the "
+                "address that `dask scheduler` prints"
+            )
         client = Client(address, timeout=seconds, set_as_default=False)
+    except SchedulerError:
+        raise
     except (OSError, TimeoutError) as error:
         raise SchedulerError(_unreached(address, seconds, error)) from None
     except ValueError:
@@ -169,11 +181,29 @@ def _connect(address: str, seconds: float) -> Iterator[Client]:
         yield client
 
 
+async def _is_scheduler(address: str, seconds: float) -> bool:
+    """Whether what listens at an address answers as a scheduler does: a client of anything else waits for ever."""
+    try:
+        async with asyncio.timeout(seconds + GREETING_SECONDS):
+            arguments = Security().get_connection_args("client")
+            comm = await connect(address, timeout=seconds, **arguments)
+            try:
+                await comm.write({"op": "identity", "n_workers": 0, "reply": True})
+                answer = await comm.read()
+            finally:
+                comm.abort()
+    except CommClosedError as error:
+        if isinstance(error, FatalCommClosedError) or isinstance(_first_cause(error), ssl.SSLError):
+            raise  # it is one, and does not trust us, or we do not trust it
+        return False
+    except (TimeoutError, MemoryError, OverflowError, ValueError):
+        return False  # the first bytes of an answer in another language are taken for its length
+    return isinstance(answer, dict) and answer.get("type") == "Scheduler"
+
+
 def _unreached(address: str, seconds: float, error: BaseException) -> str:
     """Why a scheduler is not reached, and what to do: it may be there, and refuse a certificate, or have another."""
-    first = error
-    while first.__cause__ is not None:
-        first = first.__cause__
+    first = _first_cause(error)
     if isinstance(first, ssl.SSLError) or isinstance(error, FatalCommClosedError):
         return (
             f"the scheduler at {address} is there, but the connection cannot be secured ({first or error}); check "
@@ -184,6 +214,13 @@ def _unreached(address: str, seconds: float, error: BaseException) -> str:
         f"no Dask scheduler answers at {address} in {seconds:g} s (cluster.connect_timeout){reason}; start one with "
         "`dask scheduler`, or check the address"
     )
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What an error comes of, in the end."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 @contextmanager

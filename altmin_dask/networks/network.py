@@ -105,6 +105,13 @@ class Network:
         """T, if samples are sequences to a layer."""
         return next((T for layer in self.layers if (T := layer.sequence_steps) is not None), None)
 
+    def called(self, kind: str) -> str:
+        """What people call it, of some kind: its widths, those of a step where samples are sequences."""
+        first, *units = self.sizes
+        steps = self.sequence_steps or 1
+        name = f"{'-'.join(map(str, (first // steps, *units)))} {kind}"
+        return name if steps == 1 else f"{name}, {steps} steps"
+
     @cached_property
     def state_sizes(self) -> tuple[int, ...]:
         """Numbers in the state s_i of each recurrent layer."""

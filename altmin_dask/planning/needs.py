@@ -88,11 +88,11 @@ class Needs:
         if self.fits:
             return
         work, place = self.work, self.place
-        if place.in_process and ingesting(replace(work, chunk_rows=1)) > usable(place):
+        if self.raw and place.in_process and ingesting(replace(work, chunk_rows=1)) > usable(place):
             raise ConfigError(
-                f"this process would need {size(self.ingest_memory)} to ingest data.train, which is more than "
-                f"{USABLE:.0%} of its {size(place.memory_limit or 0)}: give more cluster.memory_limit, or "
-                "`altmin ingest` it first"
+                f"this process would need {size(self.ingest_memory)}, {size(BASELINE)} of it idle, to ingest "
+                f"data.train, more than {USABLE:.0%} of its {size(place.memory_limit or 0)}: give "
+                f"cluster.memory_limit = {self._enough} or more, or `altmin ingest` it first"
             )
         if self.projection.worker_peak > usable(place):
             raise ConfigError(self._too_large_a_worker())
@@ -119,27 +119,34 @@ class Needs:
         work, place = self.work, self.place
         what = "this process" if place.in_process else "a worker"
         if place.in_process:
-            room = "give more cluster.memory_limit or fewer cluster.workers"
+            room = f"give cluster.memory_limit = {self._enough} or more, or fewer cluster.workers"
         elif place.running:
-            room = "start workers with more --memory-limit or fewer --nthreads"
+            room = f"start workers with --memory-limit {self._enough} or more, or fewer --nthreads"
         else:
-            room = "give more cluster.memory_limit or fewer cluster.threads_per_worker"
+            room = f"give cluster.memory_limit = {self._enough} or more, or fewer cluster.threads_per_worker"
         rows = self._largest_rows
         training = project(replace(work, validation_chunk_rows=0))
         if training.worker_peak <= usable(place):
             chunks = f"of {work.validation_chunk_rows} rows of data.validation"
-            advice = f"`altmin ingest` data.validation again with --chunk-rows {rows} or less"
+            advice = f"`altmin ingest` data.validation again with --chunk-rows {rows} or less, or "
         else:
-            chunks, advice = f"of {work.chunk_rows} rows", self._smaller(rows)
+            chunks, advice = f"of {work.chunk_rows} rows", f"{self._smaller(rows)}, or "
+        needed = self.projection.worker_peak
         if rows == 0:
-            advice, chunks = narrower(work, usable(place)), "of even one row"
-            needed = BASELINE + project(replace(work, chunk_rows=1, validation_chunk_rows=0)).worker_peak
-        else:
-            needed = self.worker_memory
+            needed = project(replace(work, chunk_rows=1, validation_chunk_rows=0)).worker_peak
+            # of little more than an idle process the network is not to blame
+            advice = f"{narrower(work, usable(place))}, or " if needed > BASELINE else ""
+            chunks = "of even one row"
         return (
-            f"{what} would need {size(needed)} with chunks {chunks}, which is more than {USABLE:.0%} of its "
-            f"{size(place.memory_limit or 0)}: {advice}, or {room}"
+            f"{what} would need {size(BASELINE + needed)}, {size(BASELINE)} of it idle, with chunks {chunks}, which is "
+            f"more than {USABLE:.0%} of its {size(place.memory_limit or 0)}: {advice}{room}"
         )
+
+    @property
+    def _enough(self) -> str:
+        """A memory limit that would do for chunks as they are."""
+        needed = max(self.worker_memory, self.ingest_memory if self.place.in_process else 0)
+        return f"'{math.ceil(needed / USABLE / (1 << 20))} MiB'"
 
     @property
     def _largest_rows(self) -> int:

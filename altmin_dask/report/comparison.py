@@ -22,6 +22,7 @@ from altmin_dask.report.settings import all_settings
 from altmin_dask.report.style import DARK, LIGHT
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.writable import check_folder_of, check_writable
+from altmin_dask.training.ending import STILL_FALLING
 
 DEFAULT = "comparison.html"
 LOWER_IS_BETTER = {"log_loss": True, "mse": True, "rmse": True, "mae": True} | dict.fromkeys(
@@ -59,7 +60,7 @@ def write_comparison(runs: Sequence[RunFolder], file: Path) -> Path:
     Raises
     ------
     ConfigError
-        If a run is named twice.
+        If a run is named twice, or the page would be called as a file of another kind.
     MissingError
         If one is not a run folder, or has no records or no model yet; or there is no folder for the page.
     DataError
@@ -75,9 +76,7 @@ def write_comparison(runs: Sequence[RunFolder], file: Path) -> Path:
             str(run.path) for run, place in zip(runs, places, strict=True) if places.count(place) > 1
         )
         raise ConfigError(f"{twice} is named twice; name runs that differ")
-    check_folder_of(file.absolute())
-    check_own(file)
-    check_writable(file.absolute())
+    _check_page(file)
     every = [Facts.of(run) for run in runs]
     names, why = own_names(places), not_comparable(every)
     return write_page(
@@ -100,6 +99,15 @@ def write_comparison(runs: Sequence[RunFolder], file: Path) -> Path:
         differences=differing_settings(every),
         sections=draw([curves_of(every, names, comparable=not why)]),
     )
+
+
+def _check_page(file: Path) -> None:
+    """Refuse a page that is not called as one, or cannot be written."""
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{file} is to be an HTML page; give a name that ends in .html")
+    check_folder_of(file.absolute())
+    check_own(file)
+    check_writable(file.absolute())
 
 
 def own_names(places: Sequence[str]) -> list[str]:
@@ -155,14 +163,27 @@ def verdict_of(every: Sequence[Facts], names: Sequence[str], why: Sequence[str])
     on = every[first].verdict.on
     if why:
         return "Which is best cannot be told from these numbers."
+    falling = _still_falling(every, names)
     if losses[first] == losses[second]:
-        return f"The lowest {on} loss, {known(losses[first])}, is that of more than one."
+        return f"The lowest {on} loss, {known(losses[first])}, is that of more than one.{falling}"
     less = (
         f"{1 - losses[first] / losses[second]:.1%} less than " if math.isfinite(losses[second]) else "before "
     )
     return (
         f"{names[first]} has the lowest {on} loss, {known(losses[first])}: {less}{names[second]}, the next, with "
-        f"{known(losses[second])}."
+        f"{known(losses[second])}.{falling}"
+    )
+
+
+def _still_falling(every: Sequence[Facts], names: Sequence[str]) -> str:
+    """A sentence on runs that ended at a limit before they were done, with a space in front; often nothing."""
+    pairs = zip(every, names, strict=True)
+    short = [name for facts, name in pairs if facts.verdict.following.startswith(STILL_FALLING)]
+    if not short:
+        return ""
+    whose = f"{', '.join(short[:-1])} and {short[-1]}" if len(short) > 1 else short[0]
+    return (
+        f" The loss of {whose} was still falling at the limit of its training: with more it may be otherwise."
     )
 
 

@@ -193,7 +193,8 @@ def _over_sweeps(
         if at == kept:
             draw_mark(axes, float(x[kept]), float(shown(axes, line.values)[kept]), line.colour, theme)
         point = float(x[last]), float(shown(axes, line.values)[last])
-        ends.append((point, f"{line.label}  {show(float(line.values[at]))}", line.colour))
+        of = "" if at == last else "kept: "
+        ends.append((point, f"{line.label}  {of}{show(float(line.values[at]))}", line.colour))
     label_ends(axes, ends)
     return figure
 

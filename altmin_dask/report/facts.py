@@ -78,7 +78,7 @@ class Facts:
     @property
     def network(self) -> str:
         """Widths and kind."""
-        return f"{'-'.join(map(str, self.model.network.sizes))} {self.model.kind.replace('_', ' ')}"
+        return self.model.network.called(self.model.kind.replace("_", " "))
 
     @cached_property
     def whereabouts(self) -> list[dict[str, Any]]:

@@ -9,12 +9,10 @@ from typing import Any
 
 from altmin_dask.format import number
 from altmin_dask.report.columns import column
-from altmin_dask.training.ending import overfits
+from altmin_dask.training.ending import FAR, overfits, times_training
 from altmin_dask.training.record import Record
 from altmin_dask.training.result import Result
 
-FAR = 2.0
-"""A validation loss of so many times the training loss is far from it."""
 _NOT_RECORDED = (
     "Why training ended is not recorded: it goes on, was killed, or is of an earlier version.",
     "Go on by altmin train … --resume, or use the model as it is.",
@@ -135,7 +133,7 @@ def _fitting(records: Sequence[Record], kept: int, samples: int | None = None) -
             f"It over-fits from sweep {number(best.sweep)} on: since then the validation loss has risen by {risen:.1%} "
             f"and the training loss has fallen by {fallen:.1%}. The kept model is from before that.",
         )
-    times = best.validation_loss / best.nested_loss if best.nested_loss > 0 else math.inf
+    times = times_training(best)
     if times >= FAR:
         factor = f"{number(times)} times" if math.isfinite(times) else "far above"
         return (

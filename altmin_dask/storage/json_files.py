@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,19 @@ def parse_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def differences(theirs: Any, ours: Any, place: str = "") -> list[str]:
+def differences(theirs: Any, ours: Any) -> list[str]:
     """List settings that differ, as "place: theirs there, ours here"."""
+    found = []
+    for place, *both in differing(theirs, ours):
+        there, here = ("left out" if value is None else value for value in both)
+        found.append(f"{place}: {there} there, {here} here")
+    return found
+
+
+def differing(theirs: Any, ours: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Give settings that differ, as (place, theirs, ours), with None for what is left out."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
-        found: list[str] = []
         for key in sorted({*theirs, *ours}):
-            found += differences(theirs.get(key), ours.get(key), f"{place}.{key}" if place else key)
-        return found
-    there, here = ("left out" if value is None else value for value in (theirs, ours))
-    return [] if theirs == ours else [f"{place}: {there} there, {here} here"]
+            yield from differing(theirs.get(key), ours.get(key), f"{place}.{key}" if place else key)
+    elif theirs != ours:
+        yield place, theirs, ours

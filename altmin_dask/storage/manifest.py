@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from altmin_dask.errors import DataError, MissingError
-from altmin_dask.storage.atomic import write_json
+from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
+from altmin_dask.storage.atomic import missing_folders, write_json
 from altmin_dask.storage.fingerprints import replaced
 from altmin_dask.storage.json_files import differences, read_json
 from altmin_dask.storage.locations import filesystem_of, is_url, locate
 from altmin_dask.storage.remote import explained_errors
 from altmin_dask.storage.what import MANIFEST, not_a_run
+from altmin_dask.storage.writable import check_writable, making
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,10 @@ class Manifest:
         ------
         DataError
             If there are committed states of other shapes or samples, or nothing can be kept at `z`.
-        MissingError
-            If there is no file system of the kind of `z`.
+        MissingError, ConfigError
+            If there is no file system of the kind of `z`, or a file in its place.
+        StorageError
+            If the file, or anything at `z`, cannot be written.
         """
         old = self.read() if self.exists else {}
         own = old.get("id") or uuid.uuid4().hex
@@ -105,7 +108,8 @@ class Manifest:
         content = {"id": own, "identity": identity, "pipeline": pipeline, "z": old.get("z") or z}
         content |= {name: value or old.get(name) for name, value in follows.items()}
         content["whereabouts"] = _added(old.get("whereabouts") or [], whereabouts)
-        write_json(self.file, content)
+        with making(self.file):
+            write_json(self.file, content)
 
     def pipeline(self) -> dict[str, Any]:
         """The pipeline the run was made with.
@@ -220,4 +224,10 @@ def _inside(z: str, own: str) -> str:
     if is_url(location):
         with explained_errors(location, "written"):
             filesystem_of(location)
+    else:
+        try:
+            missing = missing_folders(Path(location))
+        except ExistsError as error:
+            raise ConfigError(f"nothing can be kept at {location} (output.z): {error}") from None
+        check_writable(missing[-1] if missing else Path(location) / own)
     return f"{location}/{own}"

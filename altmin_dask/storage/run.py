@@ -30,13 +30,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import join
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError
 from altmin_dask.storage.atomic import json_text, remove_killed, remove_partials, write_json, write_tensors
-from altmin_dask.storage.json_files import differences, parse_object, read_json
+from altmin_dask.storage.json_files import differences, differing, parse_object, read_json
 from altmin_dask.storage.locations import (
     names_in,
     remove_empty_folder,
@@ -61,6 +62,8 @@ _WRITTEN = {
 """Files of a run by folder; all else in its folder is not its to remove."""
 _ANY_WRITTEN = re.compile("|".join(f"{folder}({files.pattern})" for folder, files in _WRITTEN.items()))
 _STORES = "train.zarr", "validation.zarr"
+MOST_REPEATED = 3
+"""A pipeline that differs in more settings is another one, and not one of which some were forgotten."""
 
 
 @dataclass(frozen=True)
@@ -165,11 +168,12 @@ class RunFolder:
             If there is nothing to resume.
         """
         if self.claimed:
-            different = differences(self.manifest.read().get("identity"), json.loads(json.dumps(identity)))
-            if different:
+            theirs, ours = self.manifest.read().get("identity"), json.loads(json.dumps(identity))
+            if different := differences(theirs, ours):
+                again = _as_it_began(theirs, ours) if resume else ""
                 raise ConfigError(
                     f"run folder {self.path} belongs to another pipeline ({'; '.join(different)}); "
-                    "give another --run"
+                    f"{again}give another --run"
                 )
             if not resume:
                 raise ExistsError(
@@ -388,3 +392,18 @@ class RunFolder:
     def _states(self) -> list[Path]:
         folder = self.path.absolute() / "state"
         return [folder / name for name in sorted(names_in(str(folder))) if _STATE.fullmatch(name)]
+
+
+def _as_it_began(theirs: Any, ours: Any) -> str:
+    """How to go on with a run whose pipeline differs in a few settings, as a message has it; often nothing."""
+    different = {place: there for place, there, _ in differing(theirs, ours)}
+    if len(different) > MOST_REPEATED or any(place.count(".") != 1 for place in different):
+        return ""
+    values = {
+        place: "default" if there is None else json.dumps(there, separators=(",", ":"))
+        for place, there in different.items()
+    }
+    if any("{" in value for value in values.values()):  # which TOML writes otherwise
+        return ""
+    words = join(word for place, value in values.items() for word in ("--set", f"{place}={value}"))
+    return f"repeat `{words}` to go on with it, or "

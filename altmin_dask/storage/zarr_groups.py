@@ -58,14 +58,6 @@ def array_names(node: zarr.Group) -> list[str]:
         return []
 
 
-def _only_zarr(location: str) -> DataError:
-    """What is said of a file of another kind at a URL."""
-    return DataError(
-        f"{location} is called a file of another kind, and only zarr stores are read from URLs; copy it to this "
-        "machine first, and give its path"
-    )
-
-
 def open_zarr(location: str) -> zarr.Group | zarr.Array[Any]:
     """Open a zarr group or array to read, at a path or URL that went through `locate`.
 
@@ -79,6 +71,11 @@ def open_zarr(location: str) -> zarr.Group | zarr.Array[Any]:
     remote = is_url(location)
     if not remote and not Path(location).exists():
         raise MissingError(f"there is no file or folder {location}; check the path")
+    if remote and is_called_a_file(location):
+        raise DataError(
+            f"{location} is called a file of another kind, and only zarr stores are read from URLs; copy it to this "
+            "machine first, and give its path"
+        )
     try:
         with explained_errors(location, "opened") if remote else nullcontext():
             if remote:  # one request first: zarr leaves several running behind it where there is no answer
@@ -90,8 +87,6 @@ def open_zarr(location: str) -> zarr.Group | zarr.Array[Any]:
                 store: Any = ZipStore(location, mode="r") if packed else for_zarr(location)
                 return zarr.open(store, mode="r", use_consolidated=False)
             except NodeNotFoundError as error:
-                if remote and is_called_a_file(location):
-                    raise _only_zarr(location) from error
                 if remote:
                     raise MissingError(f"there is no zarr store at {location}; check the URL") from error
                 raise DataError(f"{location} is not a zarr store; make one with `altmin ingest`") from error

@@ -8,8 +8,9 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import zarr
 
-from altmin_dask.data.checks import WHOLE, check_lengths, whole_refused
+from altmin_dask.data.checks import WHOLE, check_lengths, warn_of_unread, whole_refused
 from altmin_dask.data.conversion import blurred
 from altmin_dask.data.labels import NONE, listed, whole_labels
 from altmin_dask.data.open import how_to_name_targets
@@ -20,7 +21,9 @@ from altmin_dask.errors import DataError, warn
 from altmin_dask.networks.activations import Activation, get_activation
 from altmin_dask.networks.network import Network
 from altmin_dask.preparation import Preparation
+from altmin_dask.storage.locations import is_url
 from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
+from altmin_dask.storage.zarr_groups import array_names, open_zarr
 
 ROUNDING = 4
 """Targets may lie so many ε of the largest of them outside the range of an output: scaling rounds."""
@@ -100,6 +103,18 @@ def warn_of_constants(store: SampleStore, target: str, ranges: Summary) -> None:
         found.append(f"y of {store.title} is {ranges.y_min:g} everywhere")
     if found:
         warn(f"{' and '.join(found)}; there is nothing to learn from that, look at how the samples were made")
+
+
+def warn_of_others(store: SampleStore) -> None:
+    """Tell of arrays in a store of another program that were likely meant to be read, as `warn_of_unread` does."""
+    if store.attributes or is_url(store.path):  # where they may not be listed
+        return
+    group = open_zarr(store.path)
+    assert isinstance(group, zarr.Group)
+    names = [name for name in array_names(group) if name not in store.arrays]
+    arrays = {name: array for name in names if isinstance(array := group.get(name), zarr.Array)}
+    known = [name for name in (*SEQUENCE_ARRAYS, WEIGHTS) if name not in store.arrays]
+    warn_of_unread(store.title, arrays, store.sample_shape, store.rows, known)
 
 
 def check_no_dates(store: SampleStore, target: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from altmin_dask.errors import FaultError, RunError
-from altmin_dask.format import counted_as
+from altmin_dask.format import counted_as, number
 from altmin_dask.training.record import Record
 
 Reason = Literal[
@@ -21,6 +21,10 @@ RISEN, NOISE = 0.01, 0.25
 NOISE / √n: so much a mean of few may move by itself (chosen)."""
 LATE = 0.9
 """A model that is kept from the last tenth of the sweeps was still becoming better."""
+FAR = 2.0
+"""A validation loss of so many times the training loss is far from it."""
+STILL_FALLING = "The loss was still falling"
+"""How the sentence begins that tells to go on."""
 
 
 @dataclass(frozen=True)
@@ -94,22 +98,36 @@ def next_step(
             return "Mend what the message names, and go on with --resume."
         case "diverged":
             return "Try what the message names in a new run, or samples in other units (data.standardize)."
+    remedy = (
+        f"a larger solver.ridge{' or solver.weight_decay' if decays else ''}, fewer units or more samples"
+    )
     if overfits(records[kept], records[-1], samples):
-        return (
-            "The validation loss has risen while the training loss fell, which is over-fitting: try a larger "
-            f"solver.ridge{' or solver.weight_decay' if decays else ''}, fewer units or more samples."
-        )
+        return f"The validation loss has risen while the training loss fell, which is over-fitting: try {remedy}."
     limit = ending.reason
     if kept == 0 and len(records) > 1:
         return (
             "Training has not become better than the weights that it began with: try a larger training.max_sweeps, and "
             "samples in other units (data.standardize)."
         )
-    if limit in ("max_sweeps", "max_cpu_seconds"):
-        if kept == len(records) - 1 or records[kept].sweep >= LATE * records[-1].sweep:
-            return f"The loss was still falling: go on with --resume and a larger training.{limit}."
+    bounded = limit in ("max_sweeps", "max_cpu_seconds")
+    if bounded and (kept == len(records) - 1 or records[kept].sweep >= LATE * records[-1].sweep):
+        return f"{STILL_FALLING}: go on with --resume and a larger training.{limit}."
+    if (times := times_training(records[kept])) >= FAR:
+        factor = f"{number(times)} times" if math.isfinite(times) else "far above"
+        return (
+            "Going on would change little, and the model fits its training samples far better than others (validation "
+            f"loss {factor} the training loss), which is over-fitting: try {remedy}."
+        )
+    if bounded:
         return "The best model came earlier: more sweeps are not likely to help, other settings may."
     return "Going on would change little: evaluate the model on samples that training has not seen."
+
+
+def times_training(record: Record) -> float:
+    """How many times the training loss the validation loss is; NaN without one."""
+    if record.validation_loss is None:
+        return math.nan
+    return record.validation_loss / record.nested_loss if record.nested_loss > 0 else math.inf
 
 
 def overfits(best: Record, last: Record, samples: int | None = None) -> bool:

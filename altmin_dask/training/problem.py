@@ -12,7 +12,7 @@ from altmin_dask.config import Pipeline
 from altmin_dask.config.solver import SolverTable
 from altmin_dask.data.find import store_source
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import ConfigError, warn
+from altmin_dask.errors import ConfigError, DataError, warn
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.resources import Resources
 from altmin_dask.execution.samples import AS_THEY_ARE, Samples
@@ -32,6 +32,7 @@ from altmin_dask.training.checks import (
     check_targets,
     computed_with,
     warn_of_constants,
+    warn_of_others,
 )
 from altmin_dask.training.defaults import Settings, resolve
 from altmin_dask.training.labels import absent_classes, find_classes, warn_of_absent
@@ -115,8 +116,7 @@ def build_problem(
     """
     settings = pipeline.network
     target = settings.target
-    check_no_dates(train, target)
-    check_raw_labels(train.title, train.preparation, target)
+    _check_alone(train, target, stream)
     summary = ranges_of(train, executor)
     outline = DatasetSpec.of(train, summary)
     classes = find_classes(settings, store_source(train).y, outline.classes, summary)
@@ -150,6 +150,14 @@ def build_problem(
     )
 
 
+def _check_alone(train: SampleStore, target: str, stream: Stream | None) -> None:
+    """Refuse samples from which nothing can be learnt, whatever the network is."""
+    if train.rows < 2 and stream is None:
+        raise DataError(f"{train.title} has 1 sample; training needs at least 2")
+    check_no_dates(train, target)
+    check_raw_labels(train.title, train.preparation, target)
+
+
 def samples_in_all(train: SampleStore, network: Network, stream: Stream | None) -> float:
     """Samples that the ridge is shared by: those there are, or have been in a stream, each as its weight says."""
     return (train.rows if stream is None else stream.samples(network)) * train.mean_weight
@@ -180,6 +188,8 @@ def _check_fits(
     pipeline: Pipeline, network: Network, train: SampleStore, validation: SampleStore | None
 ) -> None:
     """Refuse settings that do not fit samples and network, and samples for validation that do not fit the others."""
+    for store in (train, *([] if validation is None else [validation])):
+        warn_of_others(store)
     if train.weights is not None:
         _check_weighted(pipeline)
         _warn_of_weights(train)

@@ -221,7 +221,7 @@ class Deciding:
             self.log(
                 f"targets are standardized within the network (network.standardize): y in {self.store.title} has "
                 f"{'means of up to' if len(scales.mean) > 1 else 'a mean of'} {mean:.3g} and a standard deviation of "
-                f"{size:.3g}"
+                f"{size if scales.varies.any() else 0:.3g}"
             )
         return Scale(scales.mean, np.full(len(scales.mean), size), settings.dtype)
 

@@ -15,6 +15,7 @@ from altmin_dask.data.source import Source
 from altmin_dask.data.splitting import split
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import locate
+from altmin_dask.training.checks import warn_of_others
 
 
 def open_stores(
@@ -49,7 +50,9 @@ def undivided(pipeline: Pipeline) -> Source:
     """The samples of `data.train` before a share is held out of them."""
     table = pipeline.data
     if is_ready(table.train, table.x, table.y):
-        return store_source(SampleStore.open(locate(table.train)))
+        store = SampleStore.open(locate(table.train))
+        warn_of_others(store)
+        return store_source(store)
     return open_source(table.train, x=table.x, y=table.y, **table.tables)
 
 

@@ -7,11 +7,12 @@ import zipfile
 
 import numpy as np
 import pytest
+import zarr
 from sample_files import IDX_CODES, X, Y, whole, write_idx
 
 from altmin_dask.data.open import open_source
 from altmin_dask.data.source import array_source
-from altmin_dask.errors import DataError, MissingError
+from altmin_dask.errors import AltMinWarning, DataError, MissingError
 
 # --- npz
 
@@ -226,6 +227,36 @@ def test_arrays_of_a_part_go_with_it(tmp_path):
         assert list(source.arrays) == ["x", "y", "lengths", "sample_weight"]
         assert source.rows == 9
     assert open_source(f"{tmp_path}/s.npz:test").arrays["lengths"].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "meant"),
+    [
+        ("length", np.full(9, 2), "lengths"),
+        ("sample_weights", np.ones(9), "sample_weight"),
+        ("state", np.zeros((9, 3)), "states"),
+    ],
+)
+@pytest.mark.parametrize("part", ["", "_train"])
+def test_arrays_that_were_meant_for_others_are_told_of(name, values, meant, part, tmp_path):
+    arrays = {f"x{part}": np.zeros((9, 4, 2)), f"y{part}": np.arange(9) % 2, f"{name}{part}": values}
+    np.savez(tmp_path / "s.npz", **arrays)
+    for array, data in arrays.items():
+        zarr.create_array(tmp_path / "s.zarr", name=array, data=data)
+    for ending in ("npz", "zarr"):
+        with pytest.warns(AltMinWarning) as told:
+            open_source(tmp_path / f"s.{ending}", x=f"x{part}", y=f"y{part}")
+        said = f"array '{name}{part}' of {tmp_path}/s.{ending} is not read; did you mean {meant}{part}?"
+        assert [str(each.message) for each in told] == [said]
+
+
+def test_other_arrays_may_be_there(tmp_path):
+    x, y = np.zeros((9, 4)), np.arange(9.0)
+    others = {"length": y, "dates": y, "state": y, "names": np.array(list("abcdefghi")), "weight": np.ones(3)}
+    np.savez(tmp_path / "s.npz", x=x, y=y, **others)
+    open_source(tmp_path / "s.npz")
+    np.savez(tmp_path / "t.npz", x=x, weight=y)
+    open_source(tmp_path / "t.npz", y="weight")
 
 
 def test_arrays_in_memory_have_the_names_they_have(tmp_path):

@@ -79,3 +79,12 @@ def test_arrays_count_rows(tmp_path):
     ):
         ingest(array_source(x, name="them"), tmp_path / "t.zarr")
     assert open_source("digits").where is None
+
+
+@pytest.mark.parametrize(("ending", "place"), [("csv", "line 9"), ("parquet", "row 7, counted from 0")])
+def test_they_are_found_before_anything_is_standardized(ending, place, altmin):
+    """Of an infinite column all rows became NaN, of which the first ones were named, after warnings of NumPy's."""
+    said = f"has NaN or infinity in x as float64, in the column 'b' ({place}); remove or repair them"
+    refused(altmin("ingest", write({7: np.inf, 8: 0.0}, ending), "t.zarr", "--standardize"), said)
+    np.savez("y.npz", x=X, y=np.where(np.arange(len(X)) == 5, np.inf, X[:, 0]))
+    refused(altmin("ingest", "y.npz", "t.zarr", "--standardize"), "row 5 of y.npz has NaN or infinity in y")

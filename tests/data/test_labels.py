@@ -231,7 +231,7 @@ def test_text_is_nothing_to_fit(altmin, tmp_path):
             np.arange(3),
             "has numbers, and the samples for training had text ('a cat', 'dog' and 'ñandú')",
         ),
-        ("from 1", TEXT, "is text and that of the samples for training numbers"),
+        ("from 1", TEXT, "are text, and those of the samples for training are numbers"),
     ],
 )
 def test_labels_that_were_not_there_are_refused(known, others, sentence, altmin, tmp_path):

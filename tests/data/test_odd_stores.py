@@ -11,7 +11,7 @@ import struct
 import numpy as np
 import pytest
 import zarr
-from command import refused, write_pipeline
+from command import LABELS, X, foreign, refused, write_pipeline
 
 from altmin_dask.data.open import open_source
 from altmin_dask.data.sample_store import SampleStore
@@ -148,3 +148,13 @@ def test_packed_numbers_are_refused(packing, zarr_format, tmp_path):
             read(tmp_path / "s.zarr")
     values = np.ones((5, 2), np.int16)
     np.testing.assert_array_equal(next(open_source(tmp_path / "plain.zarr").blocks(5))[0], values)
+
+
+@pytest.mark.parametrize("validation", [None, 0.2])
+def test_arrays_that_a_run_does_not_read_are_told_of(validation, altmin, tmp_path):
+    group = zarr.open_group(foreign(tmp_path / "s.zarr", X, LABELS), mode="r+")
+    group.create_array("sample_weights", data=np.ones(60), chunks=(16,))
+    data = {} if validation is None else {"validation": validation}
+    write_pipeline(tmp_path / "p.toml", "s.zarr", "classifier", data=data)
+    said = altmin("train", "p.toml", "--run", "run").err
+    assert re.search(r"array 'sample_weights' of .*s\.zarr is not read; did you mean sample_weight\?", said)

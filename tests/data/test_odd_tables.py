@@ -16,6 +16,7 @@ from PIL import Image
 
 from altmin_dask.data.formats import csv
 from altmin_dask.data.open import open_source
+from altmin_dask.data.tables.parts import unreadable
 from altmin_dask.errors import AltMinWarning, DataError
 
 # of dask with the newest pandas
@@ -356,3 +357,8 @@ def test_a_file_that_is_there_twice_is_refused(names, tmp_path):
     (tmp_path / names[0]).rename(tmp_path / "b.csv")
     pd.DataFrame({"a": [1.5, 2], "y": [0, 1]}).to_csv(tmp_path / "b.csv", index=False)
     assert open_source(tmp_path).rows == 4
+
+
+def test_a_file_that_may_not_be_read():
+    error = unreadable("t.csv", PermissionError(13, "Permission denied", "t.csv"))
+    assert str(error) == "t.csv cannot be read: permission denied; change its permissions"

@@ -370,7 +370,7 @@ def test_what_is_held_out_of_a_store_is_prepared_as_the_rest(tmp_path):
         np.testing.assert_allclose(rows.y[:], 2.5 * rows.x[:, 1], rtol=1e-5)
 
 
-@pytest.mark.parametrize("store", ["standard.zarr", "scaled.zarr"])
+@pytest.mark.parametrize("store", slow_but(["standard.zarr"], ["standard.zarr", "scaled.zarr"]))
 def test_targets_of_another_name_in_a_prepared_store(store, altmin, stores):
     """Trained, evaluated and predicted with a share held out, and by the store itself."""
     samples = SampleStore.open(stores / store)

@@ -170,3 +170,12 @@ def test_infinity_as_text_is_refused_with_its_row(word, tmp_path, altmin):
         done.code,
         "has NaN or infinity in x as float32, in the column 'a' (lines 3 and 4)" in done.err,
     ) == (2, True), done.err
+
+
+def test_the_line_of_a_word_among_numbers_is_told(tmp_path):
+    values = [*map(str, range(30))]
+    values[4], values[17] = "n.a.", "{x}"
+    with pytest.warns(
+        AltMinWarning, match=r"but 'n\.a\.', '\{x\}' in 2 rows \(lines 6 and 19\): all its values"
+    ):
+        opened(tmp_path / "t.csv", column(values))

@@ -369,7 +369,8 @@ def test_numbers_that_are_text_because_of_a_word_are_told_of(word, said, altmin,
     lines = [f"{word if i % 7 == 0 else i / 2},{'12A'[i % 3]},{i % 2}" for i in range(50)]
     (tmp_path / "t.csv").write_text("a,b,y\n" + "\n".join(lines))
     with pytest.warns(
-        AltMinWarning, match=f"numbers in the column 'a', but {said}: all its values are taken for"
+        AltMinWarning,
+        match=rf"numbers in the column 'a', but {said} \(lines 2, 9 and 16, and more\): all its values",
     ):
         table_preparation = open_source(tmp_path / "t.csv").preparation
     assert [len(column.names) for column in table_preparation.columns] == [43, 3]

@@ -21,6 +21,7 @@ from altmin_dask.data.ingest import ingest
 from altmin_dask.data.open import open_source
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import AltMinError, DataError
+from altmin_dask.estimators.order import check_order
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(400, 6))
@@ -109,6 +110,42 @@ def test_what_is_given_beside_a_shuffled_store_is_refused(given, tmp_path):
     if given == "y":
         with pytest.raises(DataError, match="were shuffled when it was made, and y is given"):
             classifier().fit(store.path).score(store.path, LABELS)
+
+
+def test_so_it_is_beside_an_array_of_a_shuffled_store(tmp_path):
+    """Zarr's, dask's of it, and what is made of that row by row; targets that are in the store, too, are its own."""
+    place = ingest(array_source(X, LABELS), tmp_path / "s.zarr", chunk_rows=100).path
+    x, y = zarr.open_group(place, mode="r")["x"], zarr.open_array(f"{place}/y", mode="r")
+    blocks, labels = da.from_zarr(place, component="x"), da.from_zarr(place, component="y")
+    inline = da.from_array(x, chunks=(50, 6), inline_array=True)
+    for lazy in (
+        x,
+        f"{place}/x",
+        zarr.open_array(f"{place}/x", mode="r"),
+        blocks,
+        inline,
+        blocks.rechunk(30) / 2,
+    ):
+        with pytest.raises(DataError, match="were shuffled when it was made, and y is given beside it"):
+            check_order(lazy, LABELS, "y")
+        for own in (None, y, labels, labels.rechunk(7)):
+            check_order(lazy, own, "y")
+    with pytest.raises(DataError, match="the store that X is made of were shuffled when it was made, and y"):
+        classifier().fit(x, LABELS)
+    other = zarr.create_array(str(tmp_path / "y.zarr"), data=LABELS, chunks=(90,))
+    with pytest.raises(DataError, match="were shuffled when it was made, and y"):
+        check_order(place, other, "y")
+    in_order = np.argsort(zarr.open_array(f"{place}/row", mode="r")[:])
+    check_order(blocks[in_order], LABELS, "y")
+    kept = ingest(array_source(X, LABELS), tmp_path / "kept.zarr", chunk_rows=100, shuffle=False).path
+    for lazy in (
+        kept,
+        zarr.open_group(kept)["x"],
+        da.from_zarr(kept, component="x"),
+        other,
+        da.ones((400, 6)),
+    ):
+        check_order(lazy, LABELS, "y")
 
 
 def test_a_failed_fit_leaves_nothing(tmp_path):

@@ -123,7 +123,9 @@ def test_warm_start_goes_on_from_the_weights():
     assert warm.best_loss_ < first < curve[0]
     with pytest.raises(DataError, match="warm_start goes on with the classes"):
         warm.fit(X, NAMES)
-    with pytest.raises(ConfigError, match="weights to begin with"):
+    with pytest.raises(
+        ConfigError, match=r"warm_start goes on with hidden layers of .* hidden_layer_sizes is 9;"
+    ):
         warm.set_params(hidden_layer_sizes=9).fit(X, LABELS)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn.base import clone
 
 from altmin_dask import (
     AltMinAutoencoder,
@@ -13,6 +15,8 @@ from altmin_dask import (
     AltMinRecurrentClassifier,
     AltMinRecurrentRegressor,
     AltMinRegressor,
+    array_source,
+    ingest,
 )
 from altmin_dask.errors import AltMinWarning, ConfigError, DataError, MissingError, RunError, StorageError
 
@@ -50,7 +54,7 @@ def holed(values, *places, value=np.nan):
         ),
         (sparse.csr_array(holed(X, (6, 3))), r"NaN: row 6, counted from 0, the first in the column 3;"),
         (SEQUENCES, r"X is a list of sequences.*AltMinRecurrentClassifier"),
-        ([[1.0, 2.0], [1.0, 2.0, 3.0]] * 15, r"X is a list of sequences"),
+        ([[1.0, 2.0], [1.0, 2.0, 3.0]] * 15, r"X has rows of 2 values and others of up to 3"),
         (list(X.reshape(30, 2, 2)), r"numpy\.stack\(X\)"),
         (
             FRAME.assign(rooms=["few", "many"] * 15),
@@ -155,3 +159,57 @@ def test_parameters_of_the_wrong_kind_are_refused_in_a_sentence(tmp_path):
                 ConfigError, match=rf"steps = {steps!r}: give a whole number from 1 on, or None"
             ):
                 AltMinRecurrentRegressor(3, steps=steps).fit(samples, x[: len(samples), 0])
+
+
+def test_a_store_is_taken_for_its_path(tmp_path):
+    store = ingest(array_source(X, LABELS), tmp_path / "s.zarr")
+    fitted, wanted = (clone(ESTIMATORS["classifier"]).set_params(random_state=0) for _ in range(2))
+    fitted.fit(store), wanted.fit(store.path)
+    np.testing.assert_array_equal(fitted.predict(store).compute(), wanted.predict(store.path).compute())
+    assert fitted.score(store) == wanted.score(store.path)
+    for given, made in ((X, "ndarray; wrap it in array_source"), ("iris.csv", "str; wrap it in open_source")):
+        with pytest.raises(DataError, match=f"ingest reads a source, and was given a {made}"):
+            ingest(given, tmp_path / "l.zarr")
+
+
+def test_rows_of_unlike_length_are_no_sequences():
+    rows = [[1, 2], [3]]
+    with pytest.raises(
+        DataError, match=r"X has rows of 1 values and others of up to 2; .* \[\[1\], \[2\]\] in place"
+    ):
+        ESTIMATORS["classifier"].fit(rows, [0, 1])
+    with pytest.raises(DataError, match=r"an array \(steps, features\): make \[\[1\], \[2\]\] of \[1, 2\]"):
+        AltMinRecurrentClassifier().fit(rows, [0, 1])
+
+
+WORDS = [["no", "yes"][label % 2] for label in LABELS]
+
+
+@pytest.mark.parametrize(
+    ("kind", "x", "y", "sentence"),
+    [
+        ("regressor", X, WORDS, r"y has text \('no'\), and a regressor fits .* there is AltMinClassifier"),
+        ("regressor", X, np.array(WORDS, object), r"y has text \('no'\)"),
+        ("regressor", X, [[1.0, 2.0], [1.0]] * 15, "y has rows of different lengths; give one target"),
+        ("regressor", X, [1.0, [1.0, 2.0]] * 15, "y has rows of different lengths; give one target"),
+        ("classifier", X, [[1, 2], [1]] * 15, "y has rows of different lengths; give one target"),
+        ("classifier", np.c_[X.astype(str), WORDS], LABELS, "X has text in the column 4; make numbers of it"),
+    ],
+)
+def test_words_and_rows_of_unlike_length(kind, x, y, sentence):
+    with pytest.raises(DataError, match=sentence):
+        ESTIMATORS[kind].fit(x, y)
+
+
+def test_columns_of_a_dask_frame_that_are_text_are_named():
+    frame = dd.from_pandas(FRAME.assign(town=WORDS), npartitions=2)
+    with pytest.raises(DataError, match="X has text in the column 'town'; make numbers of it"):
+        ESTIMATORS["classifier"].fit(frame, LABELS)
+
+
+def test_a_file_without_targets_tells_where_they_are_looked_for(tmp_path):
+    FRAME.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(
+        DataError, match=r"t.csv holds none; .* column or array called y: `altmin ingest .* --y NAME`"
+    ):
+        ESTIMATORS["classifier"].fit(tmp_path / "t.csv")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choices import slow_but
 from sklearn.datasets import load_digits
 from sklearn.linear_model import SGDClassifier
 
@@ -127,7 +128,7 @@ def test_more_training_is_damped_by_what_the_loss_was_at_first(further):
         assert model._streamed.kfac_state.left < 0.2
 
 
-@pytest.mark.parametrize("at", [4, 14, 25])
+@pytest.mark.parametrize("at", slow_but([14], [4, 14, 25]))
 def test_a_bad_step_of_a_stream_is_in_no_model(at, monkeypatch):
     """From the eighth step on nobody looked at the last one, which was half of the model then."""
     rng = np.random.default_rng(0)

@@ -26,6 +26,7 @@ def without(estimator, **parameters):
     return estimator((64, 32), random_state=0, weight_decay=0.0, **parameters)
 
 
+@pytest.mark.slow
 def test_probabilities_of_noisy_labels_are_better():
     """By what is lost beside the true probabilities, over three draws of labels."""
     x, f = table()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ import altmin_dask
 from altmin_dask import runs
 from altmin_dask.config import ClusterTable, Pipeline
 from altmin_dask.errors import ConfigError, FaultError, MissingError, SchedulerError
-from altmin_dask.execution.cluster import Cluster
+from altmin_dask.execution.cluster import Cluster, _tell_of_the_port
 from altmin_dask.execution.connect import _check_workers, _patient, address_in, open_executor
 from altmin_dask.execution.versions import versions
 from altmin_dask.storage.run import RunFolder
@@ -91,6 +92,38 @@ def test_a_scheduler_whose_certificate_is_not_trusted_is_not_said_to_be_missing(
         three(ClusterTable(connect_timeout=0.5), cluster.scheduler_address)
 
 
+@pytest.mark.parametrize(
+    "answer", [None, b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["mute", "shut", "http"]
+)
+def test_what_listens_and_is_no_scheduler_is_not_waited_for(answer, monkeypatch):
+    """As the port of the dashboard is: a client would wait for its answer for ever."""
+    monkeypatch.setattr("altmin_dask.execution.connect.GREETING_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answers() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=answers, daemon=True)
+        if answer is not None:
+            thread.start()
+        with pytest.raises(
+            SchedulerError, match=r"other than a Dask scheduler listens .*is it the dashboard's port"
+        ):
+            three(ClusterTable(connect_timeout=0.2), f"127.0.0.1:{server.getsockname()[1]}")
+    if answer is not None:
+        thread.join()
+
+
+def test_a_worker_is_no_scheduler(cluster_address):
+    with Client(cluster_address, set_as_default=False) as client:
+        worker = next(iter(client.nthreads()))
+    with pytest.raises(SchedulerError, match="other than a Dask scheduler listens"):
+        three(ClusterTable(), worker)
+
+
 def test_a_worker_that_dies_while_it_is_asked_is_not_badly_installed():
     answers = {"tcp://here:1": versions(), "tcp://gone:1": CommClosedError("in <TCP>: Stream is closed")}
 
@@ -129,6 +162,14 @@ def test_runs_that_share_a_client_wait_as_long_as_the_most_patient():
         assert client._timeout == own + 3  # the first of them has ended first
         second.__exit__(None, None, None)
         assert client._timeout == own
+
+
+def test_a_port_of_the_dashboard_that_is_taken_is_told_of(caplog):
+    with LocalCluster(n_workers=0, **LOCAL) as cluster:
+        _tell_of_the_port(":0", cluster)
+        assert not caplog.records
+        _tell_of_the_port(":1", cluster)
+    assert "port 1 (cluster.dashboard) is taken; the dashboard is at port " in caplog.text
 
 
 def test_a_file_that_names_none(tmp_path):

@@ -81,6 +81,17 @@ def test_no_worker_is_said_until_there_is_one(caplog):
     ]
 
 
+def test_a_run_that_ends_is_not_said_to_go_on(caplog):
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+        pytest.raises(FaultError, match="there has been no worker"),
+    ):
+        Cluster(client, patience=0.2).compute(dask.delayed(sum)([1, 2]))
+    said = [record.getMessage() for record in caplog.records if record.name == "altmin_dask"]
+    assert said == ["the run waits for a worker"]
+
+
 def test_paused_workers_are_said(local):
     with Client(local) as client:
         paused(client, Status.paused)

@@ -20,6 +20,7 @@ from recurrent_cases import (
     naive,
 )
 
+from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.networks.nested import Pass
 from altmin_dask.solvers.gauss_newton import gauss_newton_step, objective, update
 from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk, since
@@ -196,3 +197,11 @@ def test_the_model_along_a_step_is_that_of_differences():
         for b in range(2):
             expected = float(np.vdot(tangents[a], tangents[b])) / STEPS  # ½ squared error, mean over steps
             assert probe.curvature[a, b] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_network_is_called_by_the_widths_of_a_step():
+    """And not by all numbers of a sample, which stand for no layer."""
+    assert recurrent_network(2, 11, [32], 2).called("recurrent_classifier") == (
+        "2-32-2 recurrent_classifier, 11 steps"
+    )
+    assert dense_network([4, 3, 2], "tanh", "squared").called("regressor") == "4-3-2 regressor"

@@ -123,3 +123,14 @@ def test_workers_of_one_machine_must_fit_into_it_together(monkeypatch):
     plan.Plan(smaller, project(smaller), place, raw=True).check()
     # of a cluster that runs nobody knows how many machines it has
     plan.Plan(work, project(work), replace(place, running=True), raw=True).check()
+
+
+@pytest.mark.parametrize("kind", ["threads", "local"])
+def test_a_limit_that_would_do_is_told(kind, altmin: Altmin, tmp_path):
+    """Little more than an idle process is no matter of the network."""
+    write_pipeline(tmp_path / "job.toml", "digits", cluster={"kind": kind, "workers": 1})
+    done = altmin("plan", "job.toml", "cluster.memory_limit=64 MiB")
+    refused(done, "200.00 MiB of it idle, ")
+    assert "leave columns out" not in done.err
+    limit = re.search(r"cluster\.memory_limit = '(\d+ MiB)' or more", done.err)[1]
+    assert altmin("plan", "job.toml", f"cluster.memory_limit={limit}").code == 0

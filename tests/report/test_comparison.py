@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reports import RECORDS, make_run, record, text_of
+from reports import RECORDS, make_run, record, result_of, text_of
 
 from altmin_dask.errors import ConfigError, ExistsError, MissingError
 from altmin_dask.report.comparison import (
@@ -20,6 +20,7 @@ from altmin_dask.report.comparison import (
 )
 from altmin_dask.report.facts import Facts
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.ending import STILL_FALLING
 
 FALLS = [record(float(i), validation_loss=3.0 * 0.5**i, cpu_seconds=2.0 * i) for i in range(4)]
 
@@ -105,6 +106,17 @@ def test_the_best_of_each_number(pair):
     assert "roc_auc_error" not in rows
 
 
+def test_a_run_that_was_ended_by_its_limit_is_said_to_be(pair):
+    pair[0].write_result(result_of(loss=0.5))
+    content = result_of(loss=0.25)
+    content["stopped"]["next"] = f"{STILL_FALLING}: go on with --resume and a larger training.max_sweeps."
+    pair[1].write_result(content)
+    said = verdict_of([Facts.of(run) for run in pair], ["a", "b"], [])
+    assert said.endswith(
+        "with 0.5. The loss of b was still falling at the limit of its training: with more it may be otherwise."
+    )
+
+
 def test_names_tell_folders_apart():
     assert own_names(["/a/x", "/a/y"]) == ["x", "y"]
     assert own_names(["/a/one/run", "/a/two/run"]) == ["one/run", "two/run"]
@@ -123,6 +135,8 @@ def test_what_is_refused(altmin, pair, tmp_path):
     assert mine.read_text() == "<html>mine"
     with pytest.raises(MissingError, match="is not a run folder"):
         write_comparison([pair[0], RunFolder(tmp_path)], tmp_path / "c.html")
+    with pytest.raises(ConfigError, match=r"c\.txt is to be an HTML page; give a name that ends in \.html"):
+        write_comparison(pair, tmp_path / "c.txt")
     done = altmin("report", pair[0].path, "--to", "c.html")
     assert done.code == 2
     assert "--to is for a page that compares runs" in done.err

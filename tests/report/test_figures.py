@@ -194,7 +194,7 @@ def test_what_the_curves_show():
     np.testing.assert_array_equal(nested.get_ydata(), [4, 2, axes.get_ylim()[0]])  # 0 is at the bottom
     np.testing.assert_array_equal(nested.get_xdata(), [0, 0.5, 1])
     # the values are of the kept record, which is marked on every curve
-    assert ends(axes) == ["training  2", "relaxed  5"]
+    assert ends(axes) == ["training  kept: 2", "relaxed  kept: 5"]
     assert "kept: sweep 0.5" in [text.get_text() for text in axes.texts]
     rings = [line for line in axes.lines if line.get_label() == "kept"]
     assert [(ring.get_xdata()[0], ring.get_ydata()[0]) for ring in rings] == [(0.5, 2), (0.5, 5)]

@@ -11,6 +11,7 @@ import pytest
 from command import LABELS, X, files_below, refused, write_pipeline
 
 from altmin_dask.errors import StorageError
+from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.writable import check_writable
 
 
@@ -91,6 +92,29 @@ def test_what_lies_below_a_file(words, message, altmin, trained):
     Path("file").write_text("mine")
     named = {"RUN": trained / "classifier", "OTHER": trained / "autoencoder"}
     refused(altmin(*(named.get(word, word) for word in words)), message)
+
+
+def test_a_place_for_z_that_is_a_file(altmin, tmp_path):
+    np.savez("t.npz", x=X)
+    Path("file").write_text("mine")
+    write_pipeline(tmp_path / "p.toml", "t.npz")
+    before = files_below(tmp_path)
+    for place in ("file", "file/deep"):
+        done = altmin("train", "p.toml", "--run", "run", "--set", f"output.z={place}")
+        refused(done, f"{place} (output.z): {tmp_path}/file is not a folder; give another path")
+    assert files_below(tmp_path) == before
+
+
+def test_a_run_folder_that_takes_nothing_is_named(tmp_path, monkeypatch):
+    """And not the hidden file that was to take the place of another one."""
+
+    def refuse(path, value):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path.with_name(f".{path.name}.partial")))
+
+    monkeypatch.setattr("altmin_dask.storage.manifest.write_json", refuse)
+    sentence = f"^{tmp_path}/pipeline.json cannot be written: Permission denied, in {tmp_path}; change its permissions"
+    with pytest.raises(StorageError, match=sentence):
+        RunFolder(tmp_path).manifest.write({}, {})
 
 
 def test_nothing_is_left_of_looking(tmp_path):

@@ -309,6 +309,11 @@ def test_what_to_do_next():
     assert "came earlier" in next_step(sweeps_are_done(2), flat, 1)
     assert "not become better than the weights that it began with" in next_step(sweeps_are_done(2), flat, 0)
     assert "evaluate the model" in next_step(nothing_improved(1), flat, 1)
+    far = [record(0, 3, 3), record(1, 3.2, 0.1), record(2, 3.21, 0.11), record(3, 3.22, 0.12)]
+    for ending in (sweeps_are_done(3), nothing_improved(1)):
+        assert "(validation loss 32 times the training loss), which is over-fitting" in next_step(
+            ending, far, 1
+        )
     assert "--resume" in next_step(Ending("interrupted", ""), falling, 2)
     assert (sweeps_are_done(1).text, sweeps_are_done(2).text) == ("1 sweep is done", "2 sweeps are done")
     assert nothing_improved(1).text == "the loss has not improved in 1 record"

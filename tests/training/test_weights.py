@@ -178,6 +178,7 @@ def test_regressor_of_weights_and_of_repetitions_agree_where_training_converges(
     assert np.abs(one.predict(x) - plain.predict(x)).max() > 0.5
 
 
+@pytest.mark.slow
 def test_a_linear_classifier_of_weights_is_that_of_repetitions_and_of_scikit_learn():
     """All three have one minimum: Σ w ℓ + λ‖W‖², whatever the weights are on average."""
     rng = np.random.default_rng(0)

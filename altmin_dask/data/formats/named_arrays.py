@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 
+from altmin_dask.data.checks import warn_of_unread
 from altmin_dask.data.labels import TEXT, listed, text_labels
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import Source
 from altmin_dask.data.streams import mapped, shaped
-from altmin_dask.errors import DataError, MissingError
+from altmin_dask.errors import DataError, MissingError, did_you_mean
 from altmin_dask.preparation import TRUTH, Preparation
 from altmin_dask.storage.sample_arrays import SEQUENCE_ARRAYS, WEIGHTS
 from altmin_dask.types import Array
@@ -24,6 +26,7 @@ def source_of(
     x: str,
     y: str | None,
     like: Preparation | None = None,
+    names: Iterable[str] = (),
 ) -> Source:
     """Make a source of the arrays `x` and `y`, with those beside them that belong to every sample.
 
@@ -44,6 +47,8 @@ def source_of(
         The arrays that are inputs and targets; `y` may be None.
     like : Preparation, optional
         Of the samples that these are to go with.
+    names : iterable of str
+        All arrays there are, if they are known, so that those can be told of that were likely meant to be read.
     """
     arrays = {"x": read(x, False)} | ({} if y is None else {"y": read(y, True)})
     part = x.removeprefix("x") if x.startswith("x_") else ""
@@ -51,7 +56,21 @@ def source_of(
         called = key + part if has(key + part) else key
         if has(called) and called not in (x, y):
             arrays[key] = read(called, False)
-    return with_labels(Source.of(name, arrays), like)
+    source = with_labels(Source.of(name, arrays), like)
+    known = [key for key in (*SEQUENCE_ARRAYS, WEIGHTS) if key not in arrays]
+    unread = {}
+    for other in names:
+        plain = other.removesuffix(part)
+        if (
+            other.endswith(part)
+            and other not in (x, y)
+            and plain not in arrays
+            and did_you_mean(plain, known)
+        ):
+            with suppress(DataError):  # of text, which is none of them
+                unread[other] = read(other, False)
+    warn_of_unread(name, unread, source.x_shape, source.rows, known, part)
+    return source
 
 
 def with_labels(source: Source, like: Preparation | None) -> Source:

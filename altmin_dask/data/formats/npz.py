@@ -45,7 +45,7 @@ class NpzFormat:
                 raise no_array(str(path), name, names)
             return read_npz(path, name, text=text)
 
-        return source_of(spec.name, names.__contains__, read, x, y_name, options.like)
+        return source_of(spec.name, names.__contains__, read, x, y_name, options.like, names)
 
 
 def npz_names(path: Path) -> list[str]:

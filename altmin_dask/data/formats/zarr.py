@@ -13,7 +13,7 @@ from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
 from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.storage.ownership import own_attributes
-from altmin_dask.storage.zarr_groups import is_zarr_file, is_zarr_folder, member, open_zarr
+from altmin_dask.storage.zarr_groups import array_names, is_zarr_file, is_zarr_folder, member, open_zarr
 
 
 class ZarrFormat:
@@ -43,7 +43,8 @@ class ZarrFormat:
         x = options.x or "x"
         y = options.y or ("y" if "y" in node and x != "y" else None)
         if x != "x" or "sample_shape" not in own_attributes({"attributes": node.attrs.asdict()}):
-            return source_of(spec.name, node.__contains__, read, x, y, options.like)
+            names = [] if spec.path is None else array_names(node)  # at a URL they may not be listed
+            return source_of(spec.name, node.__contains__, read, x, y, options.like, names)
         store = SampleStore.open(spec.base if spec.path is None else spec.path)
         how = store.preparation
         if how is not None and y != "y":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from altmin_dask.data.source import ColumnReport
 from altmin_dask.data.tables.encoding import encoded, missing_values
 from altmin_dask.data.tables.looks import check_names, warn_of_looks, warn_of_names, warn_of_numbering
 from altmin_dask.data.tables.median import medians
-from altmin_dask.data.tables.parts import Table, first_missing, readable
+from altmin_dask.data.tables.parts import Table, first_missing, first_with, readable
 from altmin_dask.data.tables.spelling import spelling, warn_of_codes
 from altmin_dask.data.tables.survey import Survey
 from altmin_dask.errors import ConfigError, DataError, warn
@@ -57,7 +58,8 @@ def learn(
         warn_of_codes(table, name, [column for column in inputs if survey.kinds[column] == "integers"])
     for column in (*inputs, *targets):
         if survey.kinds[column] == "text":
-            warn_of_looks(column, survey.counts[column], name, written=table.written)
+            where = partial(first_with, table, name, column)
+            warn_of_looks(column, survey.counts[column], name, written=table.written, where=where)
             if column in inputs:
                 warn_of_names(column, survey.counts[column], name)
     kind, classes = survey.kinds[targets[0]] if targets else None, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from shlex import quote
 
 import numpy as np
@@ -36,7 +36,9 @@ _NUMBER_LIKE = re.compile(
 _WITH_UNIT = re.compile(r"[-+−]?\d+(?:[.,]\d+)?\s?(?P<unit>[^\W\d_]{1,4}|°[CFK]?)")
 
 
-def warn_of_looks(column: str, counts: Counter[str], name: str, *, written: bool) -> None:
+def warn_of_looks(
+    column: str, counts: Counter[str], name: str, *, written: bool, where: Callable[[Collection[str]], str]
+) -> None:
     """Tell of a column of text whose values look like dates, numbers or truth values, or like one another.
 
     Parameters
@@ -49,8 +51,12 @@ def warn_of_looks(column: str, counts: Counter[str], name: str, *, written: bool
         What messages call the table.
     written : bool
         Whether all values of the table are text, from which numbers were made where that was possible.
+    where : callable
+        Says where the first rows are that have some of its values.
     """
-    told = _of_truth(counts) or _of_dates(counts) or _of_words(counts) if written else _of_dates(counts)
+    told = (
+        _of_truth(counts) or _of_dates(counts) or _of_words(counts, where) if written else _of_dates(counts)
+    )
     for sentence in (told or _of_numbers(counts) or _of_units(counts), _of_spelling(counts)):
         if sentence is not None:
             warn(f"{name} has {sentence.format(column=repr(column))}")
@@ -158,7 +164,7 @@ def _of_dates(counts: Counter[str]) -> str | None:
     )
 
 
-def _of_words(counts: Counter[str]) -> str | None:
+def _of_words(counts: Counter[str], where: Callable[[Collection[str]], str]) -> str | None:
     """Numbers, but for some words, which may well stand for missing values; or numbers of another decimal sign."""
     words = {value: rows for value, rows in counts.items() if not is_number(value)}
     rows = sum(words.values())
@@ -172,9 +178,10 @@ def _of_words(counts: Counter[str]) -> str | None:
         return None
     # commas would be between several
     word = next((quote(f"na_values={word}") for word in _first(words) if "," not in word), "na_values=…")
+    there = _escaped(f" ({found})" if (found := where(words)) else "")
     return (
-        f"numbers in the column {{column}}, but {_listed(words)} in {_rows(rows)}: all its values are taken for text, "
-        f"one category each; if those stand for missing values, say so by --csv {_escaped(word)} (data.csv of a "
+        f"numbers in the column {{column}}, but {_listed(words)} in {_rows(rows)}{there}: all its values are taken for "
+        f"text, one category each; if those stand for missing values, say so by --csv {_escaped(word)} (data.csv of a "
         "pipeline)"
     )
 

@@ -85,17 +85,32 @@ def numbered(what: str, numbers: Sequence[int]) -> str:
 
 def first_missing(table: Table, name: str, columns: Sequence[str], text: Collection[str] = ()) -> str:
     """Where the first rows are that lack a value in some of the columns; the table is gone through up to there."""
+    as_text = [each for each in columns if each in text]
+    return _first(table, name, columns, as_text, lambda part: part[list(columns)].isna().any(axis=1))
+
+
+def first_with(table: Table, name: str, column: str, words: Collection[str]) -> str:
+    """Where the first rows are that have some words in a column; the table is gone through up to there."""
+    return _first(table, name, [column], [column], lambda part: part[column].isin(list(words)))
+
+
+def _first(
+    table: Table,
+    name: str,
+    columns: Sequence[str],
+    text: Collection[str],
+    odd: Callable[[pd.DataFrame], pd.Series[bool]],
+) -> str:
     found: list[int] = []
     row, more = 0, False
-    for part in readable(name, table.parts(columns, text=[each for each in columns if each in text])):
-        missing = part[list(columns)].isna().any(axis=1).to_numpy()
-        places = missing.nonzero()[0]
+    for part in readable(name, table.parts(columns, text=text)):
+        places = odd(part).to_numpy().nonzero()[0]
         more = len(places) > FIRST - len(found)
         found += [row + int(place) for place in places[: FIRST - len(found)]]
         row += len(part)
         if more:
             break
-    where = table.where(found)
+    where = table.where(found) if found else ""
     return f"{where}, and more" if more else where
 
 
@@ -146,6 +161,8 @@ def readable(name: str, parts: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]
 
 def unreadable(name: str, error: Exception) -> DataError:
     """What is said of whatever pandas and pyarrow raise of a damaged file."""
+    if isinstance(error, PermissionError):
+        return DataError(f"{name} cannot be read: permission denied; change its permissions")
     advice = ""
     if isinstance(error, UnicodeError):
         advice = "; if it is not UTF-8, say what it is by --csv encoding=latin-1 (utf-16, …)"

@@ -1,0 +1,106 @@
+"""Whether values for each row are in the order of the rows: those of a source are not, beside a shuffled store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import dask.array as da
+import zarr
+from dask.blockwise import Blockwise
+from zarr.storage import LocalStore, StorePath
+
+from altmin_dask.data.find import is_store
+from altmin_dask.data.sample_store import SampleStore
+from altmin_dask.errors import DataError
+from altmin_dask.storage.locations import as_name, locate
+from altmin_dask.storage.ownership import own_attributes
+from altmin_dask.storage.zarr_groups import open_zarr
+
+SHUFFLED = "altmin_shuffled"
+"""How layers of dask graphs are called that read the rows of a store as `ingest` has shuffled them."""
+_ORIGINAL = "original-"
+"""How dask calls the layer with the array itself that blocks are read from."""
+
+
+def check_order(X: Any, values: Any, name: str) -> None:
+    """Refuse values for each row of a store whose rows `ingest` has shuffled: they are likely in the source's order.
+
+    The store may be named by its path, or X one of its arrays, or be made of it row by row.
+
+    Raises
+    ------
+    DataError
+        Unless they are of that store, too, or made of it.
+    """
+    if values is None:
+        return
+    notes = _of_rows(X)
+    if notes.get("shuffled") is None or any(_notes(array) == notes for array in _arrays_in(values)):
+        return
+    which = as_name(X) if isinstance(X, str | os.PathLike) else "the store that X is made of"
+    raise DataError(
+        f"the rows of {which} were shuffled when it was made, and {name} is given beside it; ingest both "
+        "together, or with --no-shuffle (the store's array `row` says which row is where)"
+    )
+
+
+def store_at(X: Any) -> SampleStore | None:
+    """The sample store that samples are the path or URL of; None if they are none."""
+    if not isinstance(X, str | os.PathLike) or not is_store(as_name(X)):
+        return None
+    return None if isinstance(open_zarr(locate(X)), zarr.Array) else SampleStore.open(X)
+
+
+def _of_rows(X: Any) -> dict[str, Any]:
+    """What `ingest` has noted of the store that has the rows of X in their order; nothing if there is none."""
+    if isinstance(X, str | os.PathLike):
+        X = open_zarr(locate(X)) if is_store(as_name(X)) else None
+    if isinstance(X, zarr.Group):
+        return own_attributes({"attributes": X.attrs.asdict()})
+    if isinstance(X, da.Array) and not _keeps_rows(X):
+        return {}
+    return next((notes for array in _arrays_in(X) if (notes := _notes(array))), {})
+
+
+def _keeps_rows(array: da.Array) -> bool:
+    """Whether rows are those of what is read: our transformers keep them, and what is done block by block."""
+    layers = {str(name): layer for name, layer in getattr(array.dask, "layers", {}).items()}
+    return any(name.startswith(SHUFFLED) for name in layers) or all(
+        isinstance(layer, Blockwise) or name.startswith((_ORIGINAL, "rechunk"))
+        for name, layer in layers.items()
+    )
+
+
+def _arrays_in(values: Any) -> Iterator[zarr.Array[Any]]:
+    """Arrays of zarr that values are, or are made of by dask."""
+    if isinstance(values, zarr.Array):
+        yield values
+    if not isinstance(values, da.Array):
+        return
+    for name, layer in getattr(values.dask, "layers", {}).items():
+        inside: list[Any] = []
+        if isinstance(layer, Blockwise):
+            inside = [argument for argument, _ in layer.indices]
+        elif str(name).startswith(_ORIGINAL):
+            inside = list(layer.values())
+        for each in (
+            getattr(node, "value", node) for node in inside
+        ):  # of a node of dask's graphs, or itself
+            if isinstance(each, zarr.Array):
+                yield each
+
+
+def _notes(array: zarr.Array[Any]) -> dict[str, Any]:
+    """What `ingest` has noted in the group that an array is in; nothing where it is in none."""
+    store, path = array.store, array.path
+    if not path and isinstance(store, LocalStore):
+        store, path = LocalStore(store.root.absolute().parent, read_only=True), store.root.name
+    if not path:
+        return {}
+    with suppress(ValueError, OSError):  # of zarr, where there is no group
+        group = zarr.Group.open(StorePath(store, path.rpartition("/")[0]))
+        return own_attributes({"attributes": group.attrs.asdict()})
+    return {}
