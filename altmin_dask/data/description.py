@@ -11,10 +11,13 @@ from rich.text import Text
 
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import ColumnReport, Source
+from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.format import number
 
 _SHOWN = 30
 """Columns, and classes, that are shown one by one."""
+_BLOCK = 1 << 20
+"""Lengths of sequences that are held at a time."""
 _FEW = 8
 """Rows that may well be sorted by chance."""
 _APART = 100
@@ -24,9 +27,12 @@ _APART = 100
 def stored(store: SampleStore) -> str:
     """What a store holds, in a line."""
     targets = "no targets" if store.y is None else f"targets {store.y.dtype}"
-    lengths = store.sequence_arrays.get("lengths")
-    ends = np.asarray(0 if lengths is None else lengths[:])
-    steps = "" if lengths is None else f"sequences of {ends.min()} to {ends.max()} steps, "
+    steps = ""
+    if (lengths := store.sequence_arrays.get("lengths")) is not None:
+        ends = np.array(
+            [(block.min(), block.max()) for block in read_zarr(lengths, "lengths").blocks(_BLOCK)]
+        )
+        steps = f"sequences of {ends[:, 0].min()} to {ends[:, 1].max()} steps, "
     return (
         f"{store.path}: {store.rows} samples of {'×'.join(map(str, store.sample_shape))} {store.x.dtype}, {steps}"
         f"{targets}, {store.n_chunks} chunk{'s' if store.n_chunks > 1 else ''} of {store.chunk_rows} rows"

@@ -86,11 +86,8 @@ def _arrays_in(values: Any) -> Iterator[zarr.Array[Any]]:
             inside = [argument for argument, _ in layer.indices]
         elif str(name).startswith(_ORIGINAL):
             inside = list(layer.values())
-        for each in (
-            getattr(node, "value", node) for node in inside
-        ):  # of a node of dask's graphs, or itself
-            if isinstance(each, zarr.Array):
-                yield each
+        # they are in nodes of dask's graphs, or by themselves
+        yield from (each for node in inside if isinstance(each := getattr(node, "value", node), zarr.Array))
 
 
 def _notes(array: zarr.Array[Any]) -> dict[str, Any]:

@@ -339,6 +339,5 @@ def _without_padding(X: Any, steps: int, lengths: Array) -> Any:
     rows = as_rows(zeroed(np.asarray(X).reshape(len(X), steps, -1), lengths))
     if not is_frame(X):
         return rows
-    return type(X)(
-        rows, **{"columns" if hasattr(X, "iloc") else "schema": list(X.columns)}
-    )  # pandas, or polars
+    names = "columns" if hasattr(X, "iloc") else "schema"  # of pandas, or polars
+    return type(X)(rows, **{names: list(X.columns)})

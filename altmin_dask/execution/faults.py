@@ -19,6 +19,8 @@ LOST = CommClosedError, RPCClosed, CancelledError, AsyncCancelledError, TimeoutE
 """What Dask raises where a scheduler is gone, or has forgotten what it was asked; see `is_lost`."""
 BY_RESUME = "go on by --resume"
 KEPT = f"what was committed is kept: {BY_RESUME}"
+_UNREACHED = "Timed out trying to connect"
+"""How what Dask raises begins where nothing answers."""
 AGAIN = "then do this again"
 """What to do where nothing is committed that could be gone on with: to prepare, to plan, to evaluate, to predict."""
 
@@ -34,9 +36,7 @@ def is_lost(error: BaseException) -> bool:
     """
     if isinstance(error, TimeoutError):
         return type(error) is TimeoutError and error.errno is None
-    unreached = type(error) is OSError and str(error).startswith(
-        "Timed out trying to connect"
-    )  # as Dask has it
+    unreached = type(error) is OSError and str(error).startswith(_UNREACHED)
     return unreached or isinstance(error, LOST)
 
 

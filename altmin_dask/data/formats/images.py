@@ -27,23 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-_OTHERS = (
-    *(
-        ".gif",
-        ".heic",
-        ".heif",
-        ".avif",
-        ".jfif",
-        ".jpe",
-        ".jp2",
-        ".jxl",
-        ".pgm",
-        ".ppm",
-        ".pbm",
-        ".tga",
-        ".svg",
-    ),
-    *(".dng", ".cr2", ".nef", ".arw", ".dcm"),
+_OTHERS = tuple(
+    [".gif", ".heic", ".heif", ".avif", ".jfif", ".jpe", ".jp2", ".jxl", ".pgm", ".ppm", ".pbm", ".tga", ".svg", ".dng", ".cr2", ".nef", ".arw", ".dcm"]
 )
 """Endings of images that are not read."""
 FILE = "file"
