@@ -125,7 +125,7 @@ def test_it_goes_on_from_wherever_it_was_cut_off_with_the_same_bits(
     assert cuts > 5
 
 
-@pytest.mark.parametrize("schedule", slow_but(["windows", "kfac"], ALGORITHMS))
+@pytest.mark.parametrize("schedule", slow_but(["kfac"], ALGORITHMS))
 def test_threads_and_cluster_give_the_same_bits_however_it_is_stopped(
     schedule, settings, tmp_path, cluster_address
 ):

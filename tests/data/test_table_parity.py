@@ -172,6 +172,7 @@ def _check_predictions(folder: Path, other: pd.DataFrame, expected: np.ndarray, 
         np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9, err_msg=kind)
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(tables(), st.integers(1, 3))
 def test_tables_are_prepared_as_in_memory(table, parts):

@@ -52,6 +52,7 @@ def test_noisy_targets_are_fitted_less():
     assert 1 - scores[0] < 0.75 * (1 - scores[1])
 
 
+@pytest.mark.slow
 def test_targets_without_noise_are_learnt_more_exactly_as_the_loss_falls(monkeypatch):
     """Decay and damping that stay what they are leave more than half as much again, also less of it (row 87)."""
     x, f = table()

@@ -58,7 +58,7 @@ def given(home: Any, face: str, x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]
 
 
 FACES = ["arrays", "dask", "csv", "store as it is"]
-QUICK = [("targets", "dask"), ("drift", "csv")]
+QUICK = [("drift", "csv")]
 
 
 @pytest.mark.parametrize("sort", slow_but(QUICK, product(CASES, FACES)), ids=" ".join)
