@@ -116,6 +116,7 @@ def test_a_folder_whose_name_is_no_text_has_a_curve(client, tmp_path):
     assert len(follower.board.runs[follower.name].records) == len(on_board(client, tmp_path).records)
 
 
+@pytest.mark.slow
 def test_watching_changes_no_bit(client, tmp_path):
     train(pipeline(), tmp_path / "watched", client)
     runs.train(pipeline(), RunFolder(tmp_path / "alone"), log=lambda line: None)

@@ -43,7 +43,8 @@ def kept(client: Client, folder: Path) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("sweeps", [2, pytest.param(250, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sweeps", [2, 250])
 def test_what_the_scheduler_keeps_does_not_grow_with_the_steps(sweeps, client, tmp_path, monkeypatch):
     """Eight steps a sweep."""
     monkeypatch.setattr(publisher, "TELL_SECONDS", 0.0)

@@ -105,7 +105,7 @@ def test_damping_of_a_stream_falls_from_call_to_call():
     assert lefts[-1] < 0.2 < lefts[0]
 
 
-@pytest.mark.parametrize("further", ["warm_start", "partial_fit"])
+@pytest.mark.parametrize("further", slow_but(["partial_fit"], ["warm_start", "partial_fit"]))
 def test_more_training_is_damped_by_what_the_loss_was_at_first(further):
     """Not by what it is with trained weights, of which all seemed to be left: decay in full undid what was learnt."""
     rng = np.random.default_rng(0)

@@ -89,14 +89,9 @@ def agree(commits: list[Any], before: float = 0.0, before_wall: float = 0.0) -> 
         assert commit.wall - before_wall == pytest.approx(commit.own_wall, rel=0.1, abs=1.0), commit
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("slow_chunks")
-@pytest.mark.parametrize(
-    ("name", "workers"),
-    [
-        pytest.param(name, workers, marks=[] if name == "kfac" else pytest.mark.slow)
-        for name, workers in zip(EVERY, [1, 2, 2, 2, 1, 2], strict=True)
-    ],
-)
+@pytest.mark.parametrize(("name", "workers"), list(zip(EVERY, [1, 2, 2, 2, 1, 2], strict=True)))
 def test_every_commit_holds_what_was_spent(name, workers, store, pipeline, tmp_path, monkeypatch):
     """Groups that were still under way, the weights training starts from, what was done between two records."""
     monkeypatch.setattr(trainer, "COMMIT_SECONDS", 0.05)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-_OTHERS = tuple(
-    [".gif", ".heic", ".heif", ".avif", ".jfif", ".jpe", ".jp2", ".jxl", ".pgm", ".ppm", ".pbm", ".tga", ".svg", ".dng", ".cr2", ".nef", ".arw", ".dcm"]
-)
+_USUAL = (".gif", ".heic", ".heif", ".avif", ".jfif", ".jpe", ".jp2", ".jxl", ".svg")
+_SPECIAL = (".pgm", ".ppm", ".pbm", ".tga", ".dng", ".cr2", ".nef", ".arw", ".dcm")
+_OTHERS = _USUAL + _SPECIAL
 """Endings of images that are not read."""
 FILE = "file"
 """The column of predictions that says which image a row is of."""
