@@ -74,7 +74,7 @@ def test_measured_peaks_of_all_cases(memory):
     for name, found in ratios.items():
         while max(found) < 0.5 and len(found) < 4:
             found.append(memory.compare(name)["ratio"])
-    assert all(0.5 <= max(found) <= 1.0 for found in ratios.values()), ratios
+    assert {name: found for name, found in ratios.items() if not 0.5 <= max(found) <= 1.0} == {}
 
 
 @pytest.mark.slow
