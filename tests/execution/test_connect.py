@@ -208,7 +208,8 @@ def test_a_scheduler_of_this_process_is_reached():
         three(ClusterTable(connect_timeout=0.2), "inproc://127.0.0.1/1/1")
 
 
-@pytest.mark.parametrize("by", ["client", pytest.param("address", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["client", "address"])
 def test_training_within_a_task_on_the_only_thread_there_is(by, pipeline, make_store, samples, tmp_path):
     """The task gives its thread back, as its own tasks need one."""
     asked = pipeline(make_store(samples).path)

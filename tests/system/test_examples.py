@@ -183,6 +183,7 @@ def test_flights_train_from_a_raw_csv(tmp_path, monkeypatch, altmin):
 
 
 @needs_jobqueue
+@pytest.mark.slow
 def test_slurm_job_script(tmp_path):
     options = ("--jobs", "2", "--workers", "3", "--memory", "6 GiB", "--queue", "long", "--print")
     done = run_script(EXAMPLES / "slurm_cluster.py", "p.toml", "run", *options, cwd=tmp_path)
