@@ -21,7 +21,7 @@ from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.storage.weights import WeightStore
-from altmin_dask.training.defaults import model_every
+from altmin_dask.training.step_sizes import model_every
 
 TASKS = 3
 """Of a chunk in the first round: reading it, what it says about the weights, and keeping samples for the probe."""

@@ -37,7 +37,7 @@ from altmin_dask.solvers.kernels import enter_chunk, visit_chunk
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalties import L2
 from altmin_dask.solvers.ridge import ridge_system
-from altmin_dask.training.defaults import model_every
+from altmin_dask.training.step_sizes import model_every
 from altmin_dask.types import Batch
 
 RIDGE = 0.005

@@ -76,6 +76,7 @@ USES: Mapping[str, Uses] = MappingProxyType(
         "solver.damping": _Z_UPDATE,
         "solver.curvature": Uses(kinds=_CHAINS, only=_Z_UPDATE.only),
         "training.group_chunks": Uses(schedules=_GROUPS),
+        "training.chunk_steps": Uses(schedules=("kfac",)),
         "training.first_window": Uses(schedules=("windows",)),
         "training.window_passes": Uses(schedules=("windows",)),
         "training.max_staleness": Uses(schedules=("kfac",)),

@@ -21,6 +21,7 @@ from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.solvers.evaluation import Evaluation, Moments, RelaxedSums
 from altmin_dask.solvers.kernels import VisitSums, sends_inputs
 from altmin_dask.solvers.kronecker import MATRICES, Forms, KroneckerSums, QuadraticModel
+from altmin_dask.solvers.local_steps import LocalSteps
 from altmin_dask.solvers.measures import NOTHING, Measure
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalty import Penalty
@@ -221,6 +222,17 @@ def kfac_sums(
         _thinned(array, step.shares, every, f"altmin_keep_{name}-{step.token}")
         for name, array in arrays.items()
     )
+
+
+def local_steps(
+    step: Step, columns: int, mu: tuple[float, ...] | None, seed: tuple[int, ...], how: LocalSteps
+) -> da.Array:
+    """What has become of weights and all that is remembered after several steps on each chunk, times its rows.
+
+    `altmin_dask.solvers.local_steps.mean_of` makes a mean of it.
+    """
+    own = {"share": replace(step, cut=WHOLE).shares}
+    return step.few(tasks.local_steps, columns, name="steps", own=own, mu=mu, seed=seed, how=how)
 
 
 def quadratic_model(

@@ -28,6 +28,7 @@ from altmin_dask.solvers.kernels import (
     visit_chunk,
 )
 from altmin_dask.solvers.kronecker import MATRICES, Forms
+from altmin_dask.solvers.local_steps import LocalSteps, arrays_of, packed_by_rows, state_of
 from altmin_dask.solvers.measures import NOTHING, Measure
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalty import Penalty
@@ -184,6 +185,25 @@ def kfac_sums(
     pieces = zip(share.slices(), seeds, strict=True)
     with single_threaded_blas():
         return computed([partial(sums_of, *piece) for piece in pieces])[None]
+
+
+def local_steps(
+    arrays: Mapping[str, Array],
+    *,
+    context: TaskContext,
+    weights: str,
+    mu: tuple[float, ...] | None,
+    seed: tuple[int, ...],
+    share: Share,
+    how: LocalSteps,
+) -> Array:
+    """What has become of all that the file has after several steps on a chunk, as of `packed_by_rows`."""
+    meter_kernels()
+    batch, (own_seed,) = context.arrange(arrays), share.seeds(seed)
+    now, state = state_of(read_weights(weights))
+    with single_threaded_blas():
+        now = how.take(context.network, now, state, batch, context.settings, own_seed, mu, activity)
+    return packed_by_rows(arrays_of(now, state), len(batch))[None]
 
 
 def thin(arrays: Mapping[str, Array], *, share: Share, every: int) -> Array:

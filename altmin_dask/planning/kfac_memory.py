@@ -18,7 +18,7 @@ from altmin_dask.planning.memory import (
 )
 from altmin_dask.solvers.kernels import quadratic_model_arrays
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
-from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.packing import Shape, packed_size
 from altmin_dask.solvers.row_space import PANEL_BYTES
 from altmin_dask.solvers.statistics import DOUBLE
 
@@ -41,6 +41,32 @@ def kfac_task(work: Workload) -> Task:
     sums = row * (cut.pieces // cut.tasks).bit_length()
     computing = sums + max(noise, held + forward_pass(work) if work.relaxed else 0)
     return Task(kept(work, *parts), _reading(work, n, computing), row, _tasks(work))
+
+
+def local_steps_task(work: Workload) -> Task:
+    """Steps on the parts of a chunk: one of them, its sums, factors, a direction; and all that is remembered, twice."""
+    s, weights, squares = work.itemsize, _weights(work), _squares(work)
+    n = math.ceil(work.chunk_rows / work.chunk_steps)
+    block = min(n, work.block_rows)
+    parts = [Pass.arrays(work.network), Pass.sample_arrays(work.network)]
+    parts.append(quadratic_model_arrays(work.network))
+    held = block * work.widths[-1] * (1 + 2 * s)
+    if work.relaxed:
+        parts.append(newton_arrays(work))
+        held = max(held, 2 * block * s * sum(work.widths) + forward_pass(work))
+    sums = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True, forms=work.forms))
+    # a factor in float64 and its matrix; the step, its like and what becomes of them; own copies of factors
+    solving = squares + max(squares + 2 * DOUBLE * _widest(work) ** 2, 5 * weights)
+    row = DOUBLE * state_numbers(work)
+    part = n * (work.x_bytes + work.y_bytes)
+    # a state in float64, side by side, times its rows
+    computing = max(part + sums + held + squares + solving + weights, 3 * row)
+    return Task(kept(work, *parts), _reading(work, work.chunk_rows, computing), row, _tasks(work))
+
+
+def state_numbers(work: Workload) -> int:
+    """What is remembered from step to step: weights thrice, and factors."""
+    return (3 * _weights(work) + _squares(work)) // work.itemsize
 
 
 def gradient_task(work: Workload) -> Task:
@@ -71,10 +97,13 @@ def kept_samples(work: Workload) -> int:
 def kfac_trainer(work: Workload) -> tuple[int, int]:
     """As `memory.trainer`: three generations of weights, means and factors, and what a group has sent."""
     s, forms = work.itemsize, work.forms
-    weights = s * sum(d * k for d, k in work.shapes)
-    factors = [*forms.input_shapes(work.shapes), *forms.output_shapes(work.shapes)]
-    squares = s * sum(prod(shape) for shape in factors)
+    weights, squares = _weights(work), _squares(work)
     resident = 3 * weights + 2 * squares
+    if work.chunk_steps > 1:
+        # what has been sent, its sum, its mean, and what that is made of
+        states = DOUBLE * state_numbers(work) * (2 + min(branch(work.split_every), _tasks(work)))
+        return resident, max(states + 6 * weights + 2 * squares, ingesting(work) - resident)
+    factors = _factors(work)
     row = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True, forms=forms))
     # a factor in float64 and its matrix, beside the old factors; or the step, its like and what becomes of them
     # as many of them at a time as there are threads for it
@@ -95,6 +124,24 @@ def kfac_trainer(work: Workload) -> tuple[int, int]:
     # the last few that are added here, and their sum
     sent = 0 if work.in_process else (2 + min(branch(work.split_every), _tasks(work))) * row
     return resident, max(row + sent + factorising + moving + committing, ingesting(work) - resident)
+
+
+def _factors(work: Workload) -> list[Shape]:
+    return [*work.forms.input_shapes(work.shapes), *work.forms.output_shapes(work.shapes)]
+
+
+def _weights(work: Workload) -> int:
+    """Bytes of all W̃."""
+    return work.itemsize * sum(d * k for d, k in work.shapes)
+
+
+def _squares(work: Workload) -> int:
+    """Bytes of all factors."""
+    return work.itemsize * sum(map(prod, _factors(work)))
+
+
+def _widest(work: Workload) -> int:
+    return max(shape[0] for shape in _factors(work))
 
 
 def _tasks(work: Workload) -> int:

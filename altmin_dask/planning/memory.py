@@ -24,8 +24,8 @@ from altmin_dask.solvers.measures import most_numbers
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalty import SplitPenalty
 from altmin_dask.solvers.statistics import DOUBLE, Statistics
-from altmin_dask.training.defaults import model_every
 from altmin_dask.training.grouping import readings
+from altmin_dask.training.step_sizes import model_every, paths, steps_of
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ class Workload:
         What is held beside chunks while that source is read.
     validation_rows, validation_chunk_rows : int
         Of the validation store; 0 without one.
-    pieces : int
-        Pieces that K-FAC steps compute each chunk in.
-    group_rows, piece_rows : int
-        Rows that a group and a piece have at least, where these follow from the rows of a chunk; else 0.
+    pieces, chunk_steps : int
+        Pieces that K-FAC steps compute each chunk in, and steps that are taken on one by the same task.
+    group_rows, piece_rows, step_rows : int
+        Rows that a group and a piece have at least, and a step wants, where the numbers of chunks, pieces and steps
+        follow from the rows of a chunk; else 0.
     group_chunks : int
         Chunks of one step (all of them for batch sweeps).
     as_is : bool
@@ -97,8 +98,10 @@ class Workload:
     validation_rows: int = 0
     validation_chunk_rows: int = 0
     pieces: int = 1
+    chunk_steps: int = 1
     group_rows: int = 0
     piece_rows: int = 0
+    step_rows: int = 0
     group_chunks: int = 1
     as_is: bool = False
     whitened: bool = False
@@ -131,9 +134,17 @@ class Workload:
         if not self.group_rows:
             incremental = self.group_chunks < math.ceil(self.rows / rows)
             return replace(self, chunk_rows=rows, incremental=incremental)
-        group, pieces = math.ceil(self.group_rows / rows), pieces_of(rows, self.piece_rows)
-        every = model_every(min(group * rows, self.rows), self.network)
-        return replace(self, chunk_rows=rows, group_chunks=group, pieces=pieces, model_every=every)
+        steps = steps_of(min(rows, self.rows), self.step_rows) if self.step_rows else 1
+        if steps > 1:
+            threads = 1 if self.in_process else self.workers * self.threads
+            group, pieces, in_step = paths(math.ceil(self.rows / rows), threads), 1, rows // steps
+        else:
+            group, pieces = math.ceil(self.group_rows / rows), pieces_of(rows, self.piece_rows)
+            in_step = min(group * rows, self.rows)
+        every = model_every(in_step, self.network)
+        return replace(
+            self, chunk_rows=rows, group_chunks=group, pieces=pieces, chunk_steps=steps, model_every=every
+        )
 
     @property
     def cut(self) -> Cut:

@@ -44,9 +44,10 @@ from altmin_dask.storage.locations import is_url, locate
 from altmin_dask.table_options import for_like
 from altmin_dask.training.build_network import DatasetSpec, make_network
 from altmin_dask.training.checks import check_raw_labels
-from altmin_dask.training.defaults import group_rows, piece_rows, resolve
+from altmin_dask.training.defaults import resolve
 from altmin_dask.training.labels import find_classes
 from altmin_dask.training.standardizing import bytes_beside
+from altmin_dask.training.step_sizes import chunk_steps, group_rows, piece_rows, step_rows
 from altmin_dask.training.stores import undivided
 
 
@@ -163,6 +164,7 @@ def make_plan(
         work,
         group_chunks=max(work.group_chunks, run.group_chunks),  # of batch sweeps all, whatever their rows
         pieces=run.pieces or 1,
+        chunk_steps=run.chunk_steps or 1,
         incremental=run.group_chunks < work.chunks,
         model_every=run.model_every or 1,
         max_staleness=pipeline.training.max_staleness,
@@ -187,6 +189,7 @@ def _workload(
         row_bytes=8 if train.shuffled else 0,
         group_rows=_group_rows(pipeline, network, train.outline.rows, place),
         piece_rows=piece_rows(network),
+        step_rows=_step_rows(pipeline, network, train.outline.rows),
         raw_bytes=train.raw_bytes,
         reading_bytes=train.source.reading_bytes if train.raw else 0,
         y_converted=target == "real" and train.y_dtype != settings.dtype,
@@ -213,7 +216,14 @@ def _group_rows(pipeline: Pipeline, network: Network, rows: int, place: Resource
     """Rows that a group of chunks has at least; 0 where it is so many chunks, whatever their rows."""
     if not pipeline.uses_kfac or pipeline.training.group_chunks:
         return 0
-    return group_rows(network, rows, place)
+    return group_rows(network, rows, place, pipeline.network.target)
+
+
+def _step_rows(pipeline: Pipeline, network: Network, rows: int) -> int:
+    """Rows that a step wants; 0 where a chunk is for one, or for as many as are asked for."""
+    if chunk_steps(pipeline, network, rows, rows) == 1 or pipeline.training.chunk_steps:
+        return 0
+    return step_rows(network, rows, pipeline.network.target)
 
 
 def _with_chunks(

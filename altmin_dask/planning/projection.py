@@ -23,7 +23,9 @@ from altmin_dask.planning.kfac_memory import (
     kept_samples,
     kfac_task,
     kfac_trainer,
+    local_steps_task,
     quadratic_model_task,
+    state_numbers,
 )
 from altmin_dask.planning.memory import (
     Task,
@@ -103,11 +105,8 @@ class Projection:
 def project(work: Workload) -> Projection:
     """Project memory, disk and traffic of a run."""
     if work.kfac:
-        statistics = work.itemsize * packed_size(
-            KroneckerSums.layout(work.shapes, curvature=True, forms=work.forms)
-        )
-        tasks, z_row, readings = [kfac_task(work), quadratic_model_task(work)], 0, KEPT_READINGS
-        kept = kept_samples(work)
+        statistics, z_row, readings = _sent(work), 0, KEPT_READINGS
+        tasks, kept = _kfac(work)
     else:
         statistics = DOUBLE * packed_size(Statistics.layout(work.shapes, with_inputs=False))
         tasks, z_row, readings = _persistent(work), work.latent_bytes, 2
@@ -227,6 +226,21 @@ def task_rows(work: Workload) -> int:
     return max(1, min(int(TASK_FLOPS / flops), enough))
 
 
+def _kfac(work: Workload) -> tuple[list[Task], int]:
+    """Tasks of K-FAC steps, and what stays in a worker between them."""
+    if work.chunk_steps > 1:
+        # of weights with all that is remembered as many files are kept as of weights
+        return [local_steps_task(work)], KEPT_READINGS * work.itemsize * state_numbers(work)
+    return [kfac_task(work), quadratic_model_task(work)], kept_samples(work)
+
+
+def _sent(work: Workload) -> int:
+    """Bytes that a task of K-FAC steps sends."""
+    if work.chunk_steps > 1:
+        return DOUBLE * (1 + state_numbers(work))
+    return work.itemsize * packed_size(KroneckerSums.layout(work.shapes, curvature=True, forms=work.forms))
+
+
 def _waiting(chunks: int, work: Workload) -> int:
     """Rows of statistics that wait in a worker for the rest of their branch, and those they are added up in."""
     waiting, adding, together = 0, 1, branch(work.split_every)
@@ -239,6 +253,9 @@ def _waiting(chunks: int, work: Workload) -> int:
 
 def _tasks(chunks: int, work: Workload) -> int:
     """Those of a group: of a step, and by K-FAC steps also those that read and keep samples, and the probe's."""
+    if work.kfac and work.chunk_steps > 1:
+        # a few are added where they are waited for
+        return chunks if chunks <= branch(work.split_every) else _summed(chunks, branch(work.split_every))
     chunks *= work.cut.tasks if work.kfac else 1
     summed = _summed(chunks, branch(work.split_every))
     return 2 * summed - 1 + 2 * (1 + bool(work.y_bytes)) * chunks if work.kfac else summed

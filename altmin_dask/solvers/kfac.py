@@ -72,6 +72,8 @@ REJECTED, STANDARD_ERRORS = 2.0, 6
 (row 45)."""
 DAMPING_GROWTH = 4.0
 """Factor of ρ and σ after a step was taken back; it fades with steps that are not."""
+ARRAYS = "input_factors", "output_factors", "previous_weights", "average"
+"""What of `KFACState` are arrays, one for every layer."""
 DAMPING_FADE = 0.95
 """What a step leaves of it; of several at once when factors are made anew, as each time costs a factorisation."""
 
@@ -224,13 +226,13 @@ class KFACState:
 
     def tensors(self) -> Iterator[tuple[str, Array]]:
         """All arrays by name."""
-        for kind in _ARRAYS:
+        for kind in ARRAYS:
             for layer, array in enumerate(getattr(self, kind)):
                 yield f"{kind}_{layer}", array
 
     def scalars(self) -> dict[str, int | float]:
         """All that is not an array; what is NaN is left out."""
-        names = [own.name for own in fields(self) if own.name not in _ARRAYS]
+        names = [own.name for own in fields(self) if own.name not in ARRAYS]
         return {name: value for name in names if not math.isnan(value := getattr(self, name))}
 
     @classmethod
@@ -238,7 +240,7 @@ class KFACState:
         """Undo `tensors` and `scalars`."""
         layers = sum(name.startswith("input_factors_") for name in tensors)
         inputs, outputs, previous, average = (
-            [tensors[f"{kind}_{layer}"] for layer in range(layers)] for kind in _ARRAYS
+            [tensors[f"{kind}_{layer}"] for layer in range(layers)] for kind in ARRAYS
         )
         return cls(inputs, outputs, tuple(previous), tuple(average), **scalars)
 
@@ -418,9 +420,6 @@ class Stream:
     def samples(self, network: Network) -> int:
         """Those that the ridge is shared by: all that have been, and as many at least as a group has."""
         return max(self.rows, network.defaults.group_rows)
-
-
-_ARRAYS = ("input_factors", "output_factors", "previous_weights", "average")
 
 
 def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

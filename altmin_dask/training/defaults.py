@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from altmin_dask.config import MuSchedule, Pipeline
-from altmin_dask.execution.pieces import pieces_of
 from altmin_dask.execution.resources import Resources
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kfac import (
@@ -26,6 +25,7 @@ from altmin_dask.solvers.kfac import (
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric, mu_at
 from altmin_dask.training.grouping import SPREAD
+from altmin_dask.training.step_sizes import chunk_steps, group_chunks, model_every, pieces
 
 KFAC_SWEEPS, KFAC_STEPS = 20.0, 300
 """K-FAC steps go on for so many sweeps, or for as many as so many steps take: on small tables the steps are few in a
@@ -33,20 +33,6 @@ sweep (row 46 of benchmarks/LOG.md)."""
 SAMPLES_PER_UNKNOWN = 10
 """How many samples for each unknown of a row of W the first window holds: fewer ruin the first solve for good (DESIGN,
 section 5)."""
-NOISE_ROWS = 2.5
-"""In groups of a default group's rows, as many rows as make the noise of a step as large as what it goes by: so many
-times as many steps are taken as without noise, plus one (row 71 of benchmarks/LOG.md)."""
-MOST_ROWS = 4.0
-"""Of those rows a group has so many times as many at most: a quarter more steps than without noise are taken then."""
-LEAST_STEPS = 8
-"""A sweep has so many steps at least."""
-FLOPS, ROW_SECONDS = 4e10, 1e-6
-"""About what a core multiplies in a second, and what a row takes besides."""
-PIECES_OF_GROUP = 4
-"""A chunk is computed in pieces of a quarter of a default group's rows, or more (chosen, not measured)."""
-ROWS_PER_CLASS = 2
-"""A group of a K-FAC step has so many rows for each class at least: a step that has not seen a class rules it out, and
-is taken back by the next group (row 67)."""
 EVALUATED_ALONE, EVALUATED_BESIDE = 10_000, 2_500
 """Training rows of a record, about: where they decide when training stops, and where validation samples do."""
 SHALLOW_OF_INPUTS, DEEP_OF_INPUTS = 1 / 3, 10 / 3
@@ -57,8 +43,6 @@ POWERS_OF_INPUTS, POWERS_OF_TARGETS = (0.5, 0.0), (1.0, 1.0)
 DECAY_OF_INPUTS, MOST_DECAY_OF_INPUTS = 0.05, 0.2
 """δ of auto-encoders for one unknown per target number, and at most (row 97): inputs have no noise that could be
 fitted, but a start that is better forgotten."""
-MODEL_ROWS = 8192
-"""The model along a K-FAC step is measured on so many samples of a group at most: its noise is small then (row 43)."""
 
 
 DEFAULT_LOSS = {"inputs": "squared", "labels": "cross_entropy", "real": "squared"}
@@ -101,6 +85,9 @@ class Settings:
         Rows in a chunk.
     group_chunks : int
         Chunks of a group.
+    chunk_steps : int or None
+        Steps that are taken on a chunk, one after the other, where it is (`altmin_dask.solvers.local_steps`); where
+        that is 1 a group makes one step.
     first_window : int or None
         Groups in the first window, where there are windows.
     pieces : int or None
@@ -131,6 +118,7 @@ class Settings:
     loss_powers: tuple[float, float] | None
     chunk_rows: int
     group_chunks: int
+    chunk_steps: int | None
     first_window: int | None
     pieces: int | None
     model_every: int | None
@@ -162,6 +150,7 @@ PLACES = {
     "training": (
         "schedule",
         "group_chunks",
+        "chunk_steps",
         "first_window",
         "pieces",
         "model_every",
@@ -205,8 +194,8 @@ def resolve(
     ('kfac', None, 2, 300)
     """
     kfac = pipeline.uses_kfac
-    groups_of = (begun or {}).get("group_chunks") or group_chunks(pipeline, network, rows, chunk_rows, place)
-    in_group = min(groups_of * chunk_rows, rows)
+    groups_of, steps = _sizes(pipeline, network, rows, chunk_rows, place, begun)
+    in_group = min(groups_of * chunk_rows, rows) if steps == 1 else max(1, min(chunk_rows, rows) // steps)
     mu = None if not pipeline.keeps_z and pipeline.solver.mu == "auto" else finite_mu(pipeline, network)
     found = Settings(
         schedule=pipeline.schedule,
@@ -225,13 +214,29 @@ def resolve(
         loss_powers=_loss_powers(pipeline, network),
         chunk_rows=chunk_rows,
         group_chunks=groups_of,
+        chunk_steps=steps if kfac else None,
         first_window=_first_window(pipeline, network, groups_of, chunk_rows, shuffled),
-        pieces=pieces_of(min(chunk_rows, rows), piece_rows(network)) if kfac else None,
+        pieces=pieces(network, min(chunk_rows, rows), steps) if kfac else None,
         model_every=model_every(in_group, network) if kfac else None,
-        max_sweeps=_max_sweeps(pipeline, math.ceil(math.ceil(rows / chunk_rows) / groups_of)),
+        max_sweeps=_max_sweeps(pipeline, steps * math.ceil(math.ceil(rows / chunk_rows) / groups_of)),
         evaluation_rows=pipeline.training.evaluation_rows or _evaluation_rows(pipeline),
     )
     return replace(found, **_as_it_began(pipeline, found, begun or {}))
+
+
+def _sizes(
+    pipeline: Pipeline,
+    network: Network,
+    rows: int,
+    chunk_rows: int,
+    place: Resources | None,
+    begun: Mapping[str, Any] | None,
+) -> tuple[int, int]:
+    """Chunks of a group, and steps on each; in runs that are older than these one."""
+    if begun and begun.get("group_chunks"):
+        return begun["group_chunks"], begun.get("chunk_steps") or 1
+    steps = chunk_steps(pipeline, network, rows, chunk_rows)
+    return group_chunks(pipeline, network, rows, chunk_rows, place), steps
 
 
 def _as_it_began(pipeline: Pipeline, found: Settings, begun: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,46 +269,6 @@ def finite_mu(pipeline: Pipeline, network: Network) -> float | tuple[float, ...]
     if isinstance(mu, MuSchedule):
         return Geometric(mu.start, mu.factor, mu.stop)
     return PENALTIES[pipeline.solver.penalty].default_mu(network) if mu == "auto" else mu
-
-
-def group_chunks(
-    pipeline: Pipeline, network: Network, rows: int, chunk_rows: int, place: Resources | None = None
-) -> int:
-    """How many chunks make a step: all in batch sweeps, else one, or as many as K-FAC steps want samples."""
-    if pipeline.schedule == "batch":
-        return math.ceil(rows / chunk_rows)
-    wanted = group_rows(network, rows, place) if pipeline.uses_kfac else 1
-    return pipeline.training.group_chunks or math.ceil(wanted / chunk_rows)
-
-
-def group_rows(network: Network, rows: int, place: Resources | None = None) -> int:
-    """About how many samples a K-FAC step is made from.
-
-    To a given loss it takes S (1 + G*/G) steps of G rows: beyond G*, `NOISE_ROWS` default groups, noise is no longer
-    what limits a step. With K threads in all, c seconds a row and t seconds that all of them wait, for messages and the
-    solve, S (1 + G*/G) (t + c G/K) is least for G = √(G* K t / c). On workers of a cluster that is what a group has if
-    it is more than by default, up to `MOST_ROWS` G*; in this process, where t is small, always the default.
-    """
-    classes = network.sizes[-1] if network.loss.target == "labels" else 0
-    default = max(network.defaults.group_rows, ROWS_PER_CLASS * classes)
-    if place is None or place.in_process:
-        return default
-    noise = NOISE_ROWS * default
-    row = 6 * sum(layer.size * layer.inputs for layer in network.layers) / FLOPS + ROW_SECONDS
-    solve = sum(2 * d * k * (d + k) for d, k in network.shapes) / FLOPS
-    best = math.sqrt(noise * place.workers * place.threads * (place.latency + solve) / row)
-    return max(default, int(min(best, MOST_ROWS * noise, rows / LEAST_STEPS)))
-
-
-def piece_rows(network: Network) -> int:
-    """So many rows at least are computed together."""
-    return network.defaults.group_rows // PIECES_OF_GROUP
-
-
-def model_every(rows: int, network: Network) -> int:
-    """Which part of a group of so many samples the model along the step is measured on: every so many-th."""
-    least, every = network.defaults.model_rows, network.defaults.model_every
-    return max(1, min(every, rows // least), math.ceil(rows / MODEL_ROWS))
 
 
 def _initial_rho(pipeline: Pipeline, network: Network, mu: Any) -> tuple[float, ...] | None:

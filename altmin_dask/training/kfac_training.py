@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from functools import partial
 from typing import Any, ClassVar, Self
 
 from altmin_dask.errors import RunError
@@ -14,31 +14,27 @@ from altmin_dask.execution import task_graphs
 from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.pieces import Cut, total
 from altmin_dask.execution.timing import activity
-from altmin_dask.solvers.kfac import KFACSettings, KFACState, are_finite, moved_by
+from altmin_dask.solvers.kfac import KFACSettings, KFACState
+from altmin_dask.solvers.kfac_step import Sent, Stepper
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.local_steps import LocalSteps, arrays_of, mean_of, packed_numbers, state_of
 from altmin_dask.solvers.preconditioner import PreconditionerCache
 from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule
-from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.storage.model import layer_tensors, layers_of
 from altmin_dask.training.algorithm import Initial
 from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.grouping import RowGroup, groups_of
 from altmin_dask.training.record import Metrics
+from altmin_dask.training.weight_files import WeightFiles
 from altmin_dask.training.wide_inputs import forms_of, row_numbers, row_space
 from altmin_dask.types import Array, Weights
 
 WORTH_THREADS = 2e7
 """Products of numbers in a solve from which on it is worth beginning threads for it."""
-KEPT_FILES = 6
-"""Files of weights that stay beside a new one, for each step that is remembered: those before it, the step, the mean
-twice at most, and in the first steps those that are tried."""
 EVALUATIONS_IN_A_STEP = 3.0
 """So many rows are evaluated in the time in which one is part of a step (784-300-784: 13 and 40 µs; 784-256-256-10: 6
 and 19; deep nets more)."""
-TRIED_STEPS, SHARES = 3, (1.0, 0.25, 0.0625)
-"""In the first steps, of which there may be few in all, a group's loss is looked at before W is moved, and a share of
-the step is taken if the whole one would raise it: its model may be far off where nothing is learnt yet (row 83)."""
 MAX_REJECTIONS = 20
 """After so many steps taken back in a row, training has diverged."""
 
@@ -55,11 +51,8 @@ class InFlightGroup:
         How they are shared by tasks.
     with_curvature : bool
         Whether its curvature is measured.
-    previous_weights : tuple of ndarray
-        The weights before those that it was sent out with. What has been done since, of which the group knew
-        nothing, is part of the step that is repeated, or undone, by as much as the model wants.
-    ridge : float
-        λ Σ ‖W̃_i‖² / N of those that it was sent out with.
+    sent : Sent
+        The weights before those that it was sent out with, and the ridge of these.
     started : Started
         What to wait for; it keeps the samples of the probe.
     weights_file : str
@@ -69,10 +62,25 @@ class InFlightGroup:
     group: RowGroup
     cut: Cut
     with_curvature: bool
-    previous_weights: Weights
-    ridge: float
+    sent: Sent
     started: Submission
     weights_file: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A group while a step is taken on it: what `altmin_dask.solvers.kfac_step.StepSamples` wants."""
+
+    training: KFACTraining
+    group: InFlightGroup
+
+    def loss(self, weights: Weights) -> float:
+        """Of all its rows."""
+        return self.training.loss(self.group.group, weights)
+
+    def model(self, direction: Weights) -> QuadraticModel:
+        """On the part of its samples that was kept."""
+        return self.training.quadratic_model(self.group, direction)
 
 
 @dataclass
@@ -109,44 +117,6 @@ class KFACTrainingState:
         return cls(layers_of(tensors), kfac_state, scalars["passes"])
 
 
-class WeightFiles:
-    """Files of the last few weights that tasks were given.
-
-    Weights are never changed in place, so the same tuple is the same file: it is recognised by identity.
-
-    Parameters
-    ----------
-    context : RunContext
-        The run.
-    versions : int
-        How many weights are remembered besides the newest.
-    in_flight : list of InFlightGroup
-        Groups that are under way, however many have overtaken them: what their tasks read stays.
-    """
-
-    def __init__(self, context: RunContext, versions: int, in_flight: list[InFlightGroup]) -> None:
-        self.context, self.versions, self.in_flight = context, versions, in_flight
-        self.keep = KEPT_FILES * versions
-        self.numbers = count()
-        self.known: list[tuple[Weights, str]] = []
-
-    def of(self, weights: Weights) -> str:
-        """The file of weights; what is there already stays."""
-        for known, file in self.known:
-            if known is weights:
-                return file
-        file = self.put(weights, "weights")
-        self.known.append((weights, file))
-        del self.known[: -self.versions]
-        return file
-
-    def put(self, arrays: Weights, name: str) -> str:
-        """A new file of arrays."""
-        name = f"{self.context.key}-{next(self.numbers):08d}-{name}"
-        read = {group.weights_file for group in self.in_flight} | {file for _, file in self.known}
-        return self.context.weight_store.publish(arrays, name, self.keep, read)
-
-
 class KFACTraining:
     """Steps of W from the groups of `kfac_schedule`, one after the other, or as they finish."""
 
@@ -178,10 +148,16 @@ class KFACTraining:
         work = sum(d * k * (d + k) for d, k in context.network.shapes)
         # of wide samples the first layer's solve is most of it, and its arrays are what memory is needed for
         together = work > WORTH_THREADS and not forms_of(context).rows
-        self.preconditioners = PreconditionerCache(self.settings, context.executor.each if together else map)
+        preconditioners = PreconditionerCache(self.settings, context.executor.each if together else map)
         self.max_staleness = pipeline.training.max_staleness
+        self.stepper = Stepper(self.settings, preconditioners, not self.max_staleness, activity)
+        self.local = LocalSteps(
+            self.settings, settings.chunk_steps or 1, context.problem.train.store.chunk_rows, self.model_every
+        )
         self.in_flight: list[InFlightGroup] = []
-        self.files = WeightFiles(context, 2 + self.max_staleness, self.in_flight)
+        self.files = WeightFiles(
+            context, 2 + self.max_staleness, lambda: [group.weights_file for group in self.in_flight]
+        )
         self.left_out: Weights | None = None
         """Weights that a last step led to, which are in no mean as they give no finite loss."""
 
@@ -280,11 +256,31 @@ class KFACTraining:
     def step(self, action: Action, cursor: int) -> int:
         """Send a group out, and take the steps of those that are done, or that it may not be ahead of."""
         assert action.kind == "step"  # the only action of `kfac_schedule` but records
+        if self.local.count > 1:
+            return self._round(action, cursor)
         # the first step has no curvature to go by until it is done
         ahead = 0 if self.state.kfac_state.lacks_inputs else self.max_staleness
         with self._cancelling():
             self.in_flight.append(self._begin(action, cursor))
             return self._finish_until(ahead)
+
+    def _round(self, action: KFACStep, cursor: int) -> int:
+        """Let the chunks of a group be gone through in several steps each, and go on from the mean of the results."""
+        state, context, group = self.state, self.context, self.groups[action.group]
+        state.passes = action.number
+        before = arrays_of(state.weights, state.kfac_state)
+        make = partial(
+            task_graphs.local_steps,
+            columns=packed_numbers(before),
+            mu=self.mu,
+            seed=(context.pipeline.training.seed, cursor),
+            how=self.local,
+        )
+        file = self.files.put(before, "state")
+        found = context.compute(make, context.problem.train, group, file)
+        state.weights, state.kfac_state = state_of(mean_of(found, before))
+        self._check()
+        return group.rows(context.problem.train.store)
 
     def drain(self) -> int:
         """Take the steps of all groups that are in flight."""
@@ -311,8 +307,8 @@ class KFACTraining:
         with context.span():
             graphs = task_graphs.kfac_sums(step, self.mu, seed, self.model_every, kfac_state.forms)
             started = context.executor.submit(*graphs)
-        ridge = ridge_term(state.weights, self.settings.ridge, self.settings.penalize_bias)
-        return InFlightGroup(group, cut, with_curvature, kfac_state.previous_weights, ridge, started, file)
+        sent = Sent(kfac_state.previous_weights, self.stepper.ridge(state.weights))
+        return InFlightGroup(group, cut, with_curvature, sent, started, file)
 
     def _finish_until(self, ahead: int) -> int:
         """Take steps, of the groups that are done first, until no more than `ahead` are in flight; samples visited."""
@@ -328,82 +324,33 @@ class KFACTraining:
     def _finish(self, group: InFlightGroup, packed: Array) -> None:
         """Move W by what a group says."""
         state, kfac_state = self.state, self.state.kfac_state
-        network = self.context.network
-        sums = KroneckerSums(network.shapes, group.with_curvature, packed, forms=kfac_state.forms)
-        # the first group of more samples of a stream has no mean of losses to be beside
-        unknown = math.isnan(kfac_state.loss_ema) and kfac_state.steps > 0
-        if (unknown or kfac_state.is_suspect(sums, group.ridge)) and self._did_harm(group, sums):
-            state.weights = kfac_state.reject_step()
-            self._check()
-            return
-        settings = self.settings
+        sums = KroneckerSums(
+            self.context.network.shapes, group.with_curvature, packed, forms=kfac_state.forms
+        )
         rows = None
         if kfac_state.forms.rows:
             if not self.in_flight:
                 # scratch arrays are large, too, and made in no time beside what is computed of wide samples
                 self.context.executor.rest()
-            rows, space = row_numbers(self.context, group.group), self.preconditioners.space
-            self.preconditioners.space = space or row_space(self.context)
-        kfac_state.gradient = sums.gradient_norm(
-            state.weights, settings.ridge, settings.penalize_bias, self.preconditioners.space
-        )
-        kfac_state.update_averages(sums, state.weights, settings.averaging, group.ridge, rows)
-        with activity("solve"):
-            preconditioner = self.preconditioners.of(kfac_state)
-            direction = preconditioner.direction(sums, state.weights)
-        coefficients = preconditioner.step_coefficients(
-            self._quadratic_model(group, direction), state.weights, direction, group.previous_weights
-        )
-        if kfac_state.steps < TRIED_STEPS and not self.max_staleness:
-            coefficients = self._tried(group, sums, direction, coefficients)
-        state.weights = kfac_state.move(
-            state.weights, direction, group.previous_weights, coefficients, self._decay
+            known = self.stepper.preconditioners
+            rows, known.space = row_numbers(self.context, group.group), known.space or row_space(self.context)
+        state.weights = self.stepper.step(
+            kfac_state, state.weights, sums, group.sent, Asked(self, group), rows
         )
         self._check()
 
-    def _tried(
-        self, group: InFlightGroup, sums: KroneckerSums, direction: Weights, coefficients: Array
-    ) -> Array:
-        """α and β, or the largest share of both that does not raise the group's own loss; the least if all do."""
-        weights, previous = self.state.weights, group.previous_weights
-        loss = float(sums.totals[1] / sums.totals[0]) + group.ridge
-        for share in SHARES:
-            shorter: Array = share * coefficients
-            moved = moved_by(weights, direction, previous, shorter, self._decay)
-            if self._loss(group, moved) <= loss:
-                break
-        return shorter
-
-    @property
-    def _decay(self) -> float:
-        """δ of the moment."""
-        return self.settings.delta(self.state.kfac_state)
-
-    def _loss(self, group: InFlightGroup, weights: Weights) -> float:
-        """A group's mean loss by some weights, with their ridge."""
-        if not are_finite(weights):
-            return math.inf
-        found = self.context.evaluate(
-            self.context.problem.train, group.group, self.files.put(weights, "mean")
-        )
-        return found.mean_loss + ridge_term(weights, self.settings.ridge, self.settings.penalize_bias)
-
-    def _did_harm(self, group: InFlightGroup, sums: KroneckerSums) -> bool:
-        """Whether a group's loss is due to the weights: by the mean of the weights it would be far lower.
-
-        Groups may differ, where samples are sorted in some way: what one finds bad may be no worse than it was.
-        """
-        if not sums.is_finite:
-            return True
-        kfac_state = self.state.kfac_state
-        return kfac_state.did_harm(sums, group.ridge, self._loss(group, kfac_state.average))
+    def loss(self, group: RowGroup, weights: Weights) -> float:
+        """A group's mean loss by some weights."""
+        return self.context.evaluate(
+            self.context.problem.train, group, self.files.put(weights, "mean")
+        ).mean_loss
 
     def _rows(self, group: InFlightGroup) -> int:
         return group.group.rows(self.context.problem.train.store)
 
-    def _quadratic_model(self, group: InFlightGroup, direction: Weights) -> QuadraticModel:
+    def quadratic_model(self, group: InFlightGroup, direction: Weights) -> QuadraticModel:
         """The model of the loss along a direction and along the last step, on a part of the group's samples."""
-        weights, previous = self.files.of(self.state.weights), self.files.of(group.previous_weights)
+        weights, previous = self.files.of(self.state.weights), self.files.of(group.sent.previous_weights)
         change = self.files.put(direction, "step")
         packed = self.context.compute(
             lambda step: task_graphs.quadratic_model(

@@ -21,7 +21,7 @@ from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk, since
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.storage.weights import WeightStore
 from altmin_dask.storage.zarr_chunks import ChunkView, Part
-from altmin_dask.training import defaults
+from altmin_dask.training import step_sizes
 from altmin_dask.types import Batch
 
 CUTS = st.integers(0, 3).flatmap(
@@ -144,7 +144,7 @@ def test_weights_are_the_same_bits_wherever_chunks_are_shared(
     cluster, shuffle, samples, make_store, pipeline, tmp_path, monkeypatch
 ):
     """Also of a run that is resumed with another number of threads."""
-    monkeypatch.setattr(defaults, "PIECES_OF_GROUP", 500)
+    monkeypatch.setattr(step_sizes, "PIECES_OF_GROUP", 500)
     store = make_store(samples, chunk_rows=64, shuffle=shuffle)
     tables = {"solver": {"mu": "auto"}, "network": {"dtype": "float32"}}
     steps = {"schedule": "kfac", "group_chunks": 1, "max_sweeps": 3.0}

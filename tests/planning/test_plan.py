@@ -32,6 +32,8 @@ from altmin_dask.planning.kfac_memory import kfac_task
 from altmin_dask.planning.memory import Workload, enter_task, visit_task
 from altmin_dask.planning.projection import largest_chunk_rows, project
 from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, visit_chunk
+from altmin_dask.solvers.kfac import KFACSettings, KFACState
+from altmin_dask.solvers.local_steps import LocalSteps, arrays_of, packed_numbers
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalties import L2
 from altmin_dask.solvers.statistics import Statistics
@@ -254,6 +256,24 @@ def test_tasks_of_increments_are_those_that_run(make_store, tmp_path, chunks, la
     work = Workload(network, store.rows, 2, 24, 8 * labels, group_chunks=chunks, kfac=True, itemsize=4)
     # Dask's own last step may be fused with ours, or not
     assert abs(project(work).tasks - len(seen)) <= 1, seen
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 5, 17])
+def test_tasks_of_rounds_are_those_of_their_graph(make_store, tmp_path, chunks):
+    store = make_store(np.random.default_rng(0).random((20 * chunks, 3)), chunk_rows=20)
+    network = dense_network([3, 2, 3])
+    weights = network.initial_weights(0, "float32")
+    arrays = arrays_of(weights, KFACState.start(weights))
+    step = task_graphs.Step(
+        TaskContext(network, "inputs", "float32"), Samples(store, "inputs"), tuple(range(chunks)), "t", "w"
+    )
+    how = LocalSteps(KFACSettings(0.1, 0.1), 4, 20, 1)
+    (graph,) = dask.optimize(task_graphs.local_steps(step, packed_numbers(arrays), None, (0, 0), how))
+    tasks = [task for task in dict(graph.dask).values() if not isinstance(task, dask._task_spec.DataNode)]
+    work = Workload(network, store.rows, 20, 24, group_chunks=chunks, chunk_steps=4, kfac=True, itemsize=4)
+    planned = project(work)
+    assert planned.tasks == len(tasks)
+    assert planned.task_statistics == 8 * graph.shape[-1]
 
 
 def test_disk_is_what_a_run_takes(altmin: Altmin, tmp_path):

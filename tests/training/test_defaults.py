@@ -18,17 +18,14 @@ from altmin_dask.networks.network import Network
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import Geometric
 from altmin_dask.training.algorithms import ALGORITHMS
-from altmin_dask.training.defaults import (
+from altmin_dask.training.defaults import PLACES, Settings, left_open, resolve
+from altmin_dask.training.step_sizes import (
     FLOPS,
     LEAST_STEPS,
     MOST_ROWS,
     NOISE_ROWS,
-    PLACES,
     ROW_SECONDS,
-    Settings,
     group_rows,
-    left_open,
-    resolve,
 )
 
 NETWORKS: dict[str, Network] = {
@@ -102,7 +99,7 @@ def test_nothing_is_left_open(kind, penalty, schedule):
     allowed |= (
         {"mu", "rho", "first_window"}
         if kfac
-        else {"output_damping", "weight_decay", "loss_powers", "model_every", "pieces"}
+        else {"output_damping", "weight_decay", "loss_powers", "model_every", "pieces", "chunk_steps"}
     )
     allowed |= {"rho"} if penalty == "l2" else set()
     allowed |= {"first_window"} if settings.schedule != "windows" else set()

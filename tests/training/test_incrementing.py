@@ -279,5 +279,5 @@ def test_a_first_step_that_would_raise_the_loss_is_shortened(monkeypatch):
 
     first, *others = losses()
     assert max(others) < 0.5 * first
-    monkeypatch.setattr("altmin_dask.training.kfac_training.TRIED_STEPS", 0)
+    monkeypatch.setattr("altmin_dask.solvers.kfac_step.TRIED_STEPS", 0)
     assert losses()[1] > 5 * first

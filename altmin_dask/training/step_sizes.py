@@ -1,0 +1,124 @@
+"""How many rows a step is made from, in how many chunks, and where it is computed: what follows from sizes alone."""
+
+from __future__ import annotations
+
+import math
+
+from altmin_dask.config import Pipeline
+from altmin_dask.execution.pieces import pieces_of
+from altmin_dask.execution.resources import Resources
+from altmin_dask.networks.network import Network
+from altmin_dask.solvers.kronecker import Forms
+
+NOISE_ROWS = 2.5
+"""In groups of a default group's rows, as many rows as make the noise of a step as large as what it goes by: so many
+times as many steps are taken as without noise, plus one (row 71 of benchmarks/LOG.md)."""
+MOST_ROWS = 4.0
+"""Of those rows a group has so many times as many at most: a quarter more steps than without noise are taken then."""
+MOST_DEFAULTS, LEAST_IN_A_PASS = 4, 100
+"""Where targets are noisy a step has a share of all rows, up to so many times the default (row 108)."""
+MOST_PATHS = 8
+"""So many chunks at most are gone through at a time in several steps each (row 108)."""
+LEAST_STEPS = 8
+"""A sweep has so many steps at least."""
+FLOPS, ROW_SECONDS = 4e10, 1e-6
+"""About what a core multiplies in a second, and what a row takes besides."""
+PIECES_OF_GROUP = 4
+"""A chunk is computed in pieces of a quarter of a default group's rows, or more (chosen, not measured)."""
+ROWS_PER_CLASS = 2
+"""A group of a K-FAC step has so many rows for each class at least: a step that has not seen a class rules it out, and
+is taken back by the next group (row 67)."""
+MODEL_ROWS = 8192
+"""The model along a K-FAC step is measured on so many samples of a group at most: its noise is small then (row 43)."""
+
+
+def chunk_steps(pipeline: Pipeline, network: Network, rows: int, chunk_rows: int) -> int:
+    """How many steps are taken on a chunk where it is: as many as it has times the rows that a step wants.
+
+    One where it has not, or steps are asked for of so many chunks, or as groups finish, or of rows that are known one
+    by one.
+    """
+    training = pipeline.training
+    if not pipeline.uses_kfac or training.max_staleness or Forms.of(network, rows).rows:
+        return 1
+    if training.chunk_steps or training.group_chunks:
+        return min(training.chunk_steps or 1, chunk_rows, rows)
+    return steps_of(min(chunk_rows, rows), step_rows(network, rows, pipeline.network.target))
+
+
+def steps_of(chunk_rows: int, step_rows: int) -> int:
+    """How often a chunk has the rows of a step."""
+    return max(1, round(chunk_rows / step_rows))
+
+
+def group_chunks(
+    pipeline: Pipeline, network: Network, rows: int, chunk_rows: int, place: Resources | None = None
+) -> int:
+    """How many chunks make a group: all in batch sweeps, else one, or as many as K-FAC steps want samples.
+
+    Where several steps are taken on a chunk it is the `paths` that there are at a time.
+    """
+    if pipeline.training.group_chunks or pipeline.schedule == "batch" or not pipeline.uses_kfac:
+        chunks = math.ceil(rows / chunk_rows)
+        return chunks if pipeline.schedule == "batch" else pipeline.training.group_chunks or 1
+    if chunk_steps(pipeline, network, rows, chunk_rows) > 1:
+        threads = 1 if place is None or place.in_process else place.workers * place.threads
+        return paths(math.ceil(rows / chunk_rows), threads)
+    return math.ceil(group_rows(network, rows, place, pipeline.network.target) / chunk_rows)
+
+
+def paths(chunks: int, threads: int) -> int:
+    """How many chunks are gone through at a time in several steps each, with as many threads on a cluster.
+
+    More than `MOST_PATHS` bring little, and a pass wants `LEAST_STEPS` rounds. In this process it is one, so that what
+    is computed depends on no machine.
+    """
+    return max(1, min(threads, MOST_PATHS, chunks // LEAST_STEPS))
+
+
+def step_rows(network: Network, rows: int, target: str = "inputs") -> int:
+    """About how many samples a K-FAC step wants.
+
+    Where targets are noisy it is noise that limits what small steps come to in the end, and it may be less where there
+    are more samples: a hundredth of them, up to `MOST_DEFAULTS` times what a step has by default. Of an auto-encoder
+    the noise fades with its loss.
+    """
+    classes = network.sizes[-1] if network.loss.target == "labels" else 0
+    default = max(network.defaults.group_rows, ROWS_PER_CLASS * classes)
+    return (
+        default if target == "inputs" else max(default, min(MOST_DEFAULTS * default, rows // LEAST_IN_A_PASS))
+    )
+
+
+def group_rows(network: Network, rows: int, place: Resources | None = None, target: str = "inputs") -> int:
+    """About how many samples a K-FAC step is made from.
+
+    To a given loss it takes S (1 + G*/G) steps of G rows: beyond G*, `NOISE_ROWS` default groups, noise is no longer
+    what limits a step. With K threads in all, c seconds a row and t seconds that all of them wait, for messages and the
+    solve, S (1 + G*/G) (t + c G/K) is least for G = √(G* K t / c). On workers of a cluster that is what a group has if
+    it is more than by default, up to `MOST_ROWS` G*; in this process, where t is small, always the default.
+    """
+    default = step_rows(network, rows, target)
+    if place is None or place.in_process:
+        return default
+    noise = NOISE_ROWS * default
+    row = 6 * sum(layer.size * layer.inputs for layer in network.layers) / FLOPS + ROW_SECONDS
+    solve = sum(2 * d * k * (d + k) for d, k in network.shapes) / FLOPS
+    best = math.sqrt(noise * place.workers * place.threads * (place.latency + solve) / row)
+    return max(default, int(min(best, MOST_ROWS * noise, rows / LEAST_STEPS)))
+
+
+def piece_rows(network: Network) -> int:
+    """So many rows at least are computed together."""
+    return network.defaults.group_rows // PIECES_OF_GROUP
+
+
+def pieces(network: Network, chunk_rows: int, steps: int) -> int:
+    """Of a chunk; steps that are taken where it is are not shared."""
+    return 1 if steps > 1 else pieces_of(chunk_rows, piece_rows(network))
+
+
+def model_every(rows: int, network: Network) -> int:
+    """Which part of a group of so many samples the model along the step is measured on: every so many-th."""
+    least, every = network.defaults.model_rows, network.defaults.model_every
+    return max(1, min(every, rows // least), math.ceil(rows / MODEL_ROWS))
