@@ -18,6 +18,7 @@ from altmin_dask.planning.memory import (
 )
 from altmin_dask.solvers.kernels import quadratic_model_arrays
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.local_steps import SCALARS
 from altmin_dask.solvers.packing import Shape, packed_size
 from altmin_dask.solvers.row_space import PANEL_BYTES
 from altmin_dask.solvers.statistics import DOUBLE
@@ -65,8 +66,8 @@ def local_steps_task(work: Workload) -> Task:
 
 
 def state_numbers(work: Workload) -> int:
-    """What is remembered from step to step: weights thrice, and factors."""
-    return (3 * _weights(work) + _squares(work)) // work.itemsize
+    """What is remembered from step to step: weights thrice, factors, and a few numbers."""
+    return (3 * _weights(work) + _squares(work)) // work.itemsize + len(SCALARS)
 
 
 def gradient_task(work: Workload) -> Task:
