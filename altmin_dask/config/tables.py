@@ -134,12 +134,13 @@ class TrainingTable(Table):
     """"auto" are K-FAC steps, and windows for L1 and multipliers."""
     group_chunks: Count | None = None
     """Chunks that are visited between two solves for W; by default 1, and for K-FAC steps as many as hold about 2,000
-    samples (1,000 sequences; with targets a hundredth of all, up to four times as many), or more on many workers. A
-    chunk is shared by several tasks where it keeps more of them busy; or see `chunk_steps`."""
+    samples (1,000 sequences), one at least, or more on many workers. A chunk is shared by several tasks where it keeps
+    more of them busy; or see `chunk_steps`."""
     chunk_steps: Count | None = None
     """K-FAC steps that the task of a chunk takes one after the other, each on a part of it; by default as many as it
-    has times the rows of a step, unless `group_chunks` is given. A group is then of chunks that are gone through at a
-    time, the mean of which is gone on from: by default one, and as many as a cluster has threads, up to 8."""
+    has times 2,000 samples, and half as many each time that steps turn out to go by noise, unless `group_chunks` is
+    given. A group is then of chunks that are gone through at a time, and the mean of what becomes of them is gone on
+    from: by default one, and as many as a cluster has threads, up to 8."""
     first_window: Count | None = None
     """Groups in the first window; by default about 10 samples for each unknown of a row of W."""
     window_passes: Count = 4

@@ -47,7 +47,8 @@ def kfac_task(work: Workload) -> Task:
 def local_steps_task(work: Workload) -> Task:
     """Steps on the parts of a chunk: one of them, its sums, factors, a direction; and all that is remembered, twice."""
     s, weights, squares = work.itemsize, _weights(work), _squares(work)
-    n = math.ceil(work.chunk_rows / work.chunk_steps)
+    # steps may come to have as many rows as a chunk, and are summed in halves
+    n = math.ceil(work.chunk_rows / 2)
     block = min(n, work.block_rows)
     parts = [Pass.arrays(work.network), Pass.sample_arrays(work.network)]
     parts.append(quadratic_model_arrays(work.network))
@@ -55,9 +56,9 @@ def local_steps_task(work: Workload) -> Task:
     if work.relaxed:
         parts.append(newton_arrays(work))
         held = max(held, 2 * block * s * sum(work.widths) + forward_pass(work))
-    sums = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True, forms=work.forms))
+    sums = 2 * s * packed_size(KroneckerSums.layout(work.shapes, curvature=True, forms=work.forms))
     # a factor in float64 and its matrix; the step, its like and what becomes of them; own copies of factors
-    solving = squares + max(squares + 2 * DOUBLE * _widest(work) ** 2, 5 * weights)
+    solving = squares + max(squares + 2 * DOUBLE * _widest(work) ** 2, 6 * weights)
     row = DOUBLE * state_numbers(work)
     part = n * (work.x_bytes + work.y_bytes)
     # a state in float64, side by side, times its rows

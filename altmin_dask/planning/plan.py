@@ -216,14 +216,14 @@ def _group_rows(pipeline: Pipeline, network: Network, rows: int, place: Resource
     """Rows that a group of chunks has at least; 0 where it is so many chunks, whatever their rows."""
     if not pipeline.uses_kfac or pipeline.training.group_chunks:
         return 0
-    return group_rows(network, rows, place, pipeline.network.target)
+    return group_rows(network, rows, place)
 
 
 def _step_rows(pipeline: Pipeline, network: Network, rows: int) -> int:
     """Rows that a step wants; 0 where a chunk is for one, or for as many as are asked for."""
     if chunk_steps(pipeline, network, rows, rows) == 1 or pipeline.training.chunk_steps:
         return 0
-    return step_rows(network, rows, pipeline.network.target)
+    return step_rows(network)
 
 
 def _with_chunks(

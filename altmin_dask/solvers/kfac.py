@@ -72,6 +72,9 @@ REJECTED, STANDARD_ERRORS = 2.0, 6
 (row 45)."""
 DAMPING_GROWTH = 4.0
 """Factor of ρ and σ after a step was taken back; it fades with steps that are not."""
+JUDGED_DECAY, LEAST_JUDGED, NOISY = 0.9, 8, 0.9
+"""Steps that may have more rows get twice as many where noise is so many times what they go by, in the running mean of
+so many at least (row 108)."""
 ARRAYS = "input_factors", "output_factors", "previous_weights", "average"
 """What of `KFACState` are arrays, one for every layer."""
 DAMPING_FADE = 0.95
@@ -180,6 +183,11 @@ class KFACState:
         it the running mean was when curvature was measured last.
     gradient : float
         Norm of the gradient by the last group that was not refused, before its step; NaN at first.
+    signal, noise : float
+        Running means of what a step goes by, and how much of it is noise, since it has as many rows as now
+        (`altmin_dask.solvers.local_steps`).
+    judged, doublings : int
+        Steps that these are of, and how often there have been twice as many rows since.
     """
 
     input_factors: list[Array]
@@ -195,6 +203,10 @@ class KFACState:
     first_loss: float = math.nan
     left: float = 1.0
     gradient: float = math.nan
+    signal: float = 0.0
+    noise: float = 0.0
+    judged: int = 0
+    doublings: int = 0
 
     @classmethod
     def start(cls, weights: Weights, forms: Forms = MATRICES) -> KFACState:
@@ -277,6 +289,23 @@ class KFACState:
         """
         n, loss, _ = (float(total) for total in sums.totals)
         return not loss / n + ridge <= REJECTED * before
+
+    def judge(self, signal: float, noise: float) -> None:
+        """Take what a step goes by, and the noise in it, into the means."""
+        keep = JUDGED_DECAY if self.judged else 0.0
+        self.signal = keep * self.signal + (1 - keep) * signal
+        self.noise = keep * self.noise + (1 - keep) * noise
+        self.judged += 1
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether noise is most of what steps go by, so that they should be of more rows."""
+        return self.judged >= LEAST_JUDGED and self.noise > NOISY * self.signal
+
+    def double_rows(self) -> None:
+        """Let steps be of twice as many rows from now on."""
+        self.doublings += 1
+        self.judged = 0
 
     def reject_step(self) -> Weights:
         """The mean weights, to go on from with more damping."""

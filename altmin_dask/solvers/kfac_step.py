@@ -82,6 +82,7 @@ class Stepper:
         sent: Sent,
         group: StepSamples,
         rows: Array | None = None,
+        half: KroneckerSums | None = None,
     ) -> Weights:
         """The next weights, by what a group says; the state is changed in place.
 
@@ -93,6 +94,8 @@ class Stepper:
             What has been measured, at which weights, and on what.
         rows : ndarray of int, (n,), optional
             Which rows the group has, where Ḡ_1 is known by the weights of all.
+        half : KroneckerSums, optional
+            The sums of every second row, where it is to be known how much of a step is noise.
         """
         # the first group of more samples of a stream has no mean of losses to be beside
         unknown = math.isnan(state.loss_ema) and state.steps > 0
@@ -104,6 +107,8 @@ class Stepper:
         with self.activity("solve"):
             preconditioner = known.of(state)
             direction = preconditioner.direction(sums, weights)
+            if half is not None:
+                state.judge(*preconditioner.signal_and_noise(sums, half, weights, direction))
         coefficients = preconditioner.step_coefficients(
             group.model(direction), weights, direction, sent.previous_weights
         )

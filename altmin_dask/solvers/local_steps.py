@@ -5,6 +5,10 @@ to send each part out by itself makes all workers wait for messages in between. 
 the steps by itself, from weights and means that it is sent, and sends back what has become of them. Where several
 chunks are gone through at a time, the mean of what has become of all of them, each by its rows, is gone on from: rounds
 of local steps (Stich 2019, "Local SGD converges fast and communicates little"), by Kronecker-factored steps.
+
+How many rows a step wants grows while it is learnt: at first few tell the way, and in the end noise is most of what
+they say. It is measured, by what the two halves of a step's rows agree upon: where the rest is as much, steps have
+twice as many rows from then on.
 """
 
 from __future__ import annotations
@@ -22,13 +26,13 @@ from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk, since
 from altmin_dask.solvers.kfac import ARRAYS, KFACSettings, KFACState
 from altmin_dask.solvers.kfac_step import Activity, Sent, Stepper
-from altmin_dask.solvers.kronecker import QuadraticModel
+from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.preconditioner import PreconditionerCache
 from altmin_dask.types import Array, Batch, Weights
 
 SCALARS = tuple(own.name for own in fields(KFACState) if own.name not in ARRAYS)
-COUNTS = "steps", "curvature_updates", "rejections"
+COUNTS = "steps", "curvature_updates", "rejections", "judged", "doublings"
 """Of these, whole numbers."""
 
 
@@ -83,37 +87,61 @@ class Part:
 
     def loss(self, weights: Weights) -> float:
         """All of the part's."""
-        return evaluate_chunk(self.network, weights, self.batch).mean_loss
+        return evaluate_chunk(self.network, weights, _contiguous(self.batch)).mean_loss
 
     def model(self, direction: Weights) -> QuadraticModel:
         """On every so many-th of its samples."""
-        thin = self.batch.rows(slice(None, None, self.every))
+        thin = _contiguous(self.batch.rows(slice(None, None, self.every)))
         repeated = since(self.previous_weights, self.weights)
         return quadratic_model_chunk(self.network, self.weights, direction, repeated, thin)
 
 
 @dataclass(frozen=True)
-class LocalSteps:
-    """How a chunk is gone through.
+class Level:
+    """How a chunk is gone through while steps have so many rows.
 
     Attributes
     ----------
     settings : KFACSettings
         How weights move.
-    count, chunk_rows : int
-        Steps that a chunk of so many rows is for; of fewer rows there are fewer steps.
+    count : int
+        Steps that a whole chunk is for.
     every : int
         The model along a step is measured on every so many-th sample.
     """
 
     settings: KFACSettings
     count: int
-    chunk_rows: int
     every: int
 
-    def steps(self, rows: int) -> int:
+
+@dataclass(frozen=True)
+class LocalSteps:
+    """How chunks are gone through: at first in many steps, and where noise is most of what they go by, in fewer.
+
+    Attributes
+    ----------
+    levels : tuple of Level
+        Each with half as many steps as the one before.
+    chunk_rows : int
+        Rows of a whole chunk; of fewer there are fewer steps.
+    """
+
+    levels: tuple[Level, ...]
+    chunk_rows: int
+
+    @property
+    def several(self) -> bool:
+        """Whether a chunk is for more than one step."""
+        return self.levels[0].count > 1
+
+    def level(self, state: KFACState) -> Level:
+        """That of a state."""
+        return self.levels[min(state.doublings, len(self.levels) - 1)]
+
+    def steps(self, level: Level, rows: int) -> int:
         """How many steps a block of so many rows is for."""
-        return max(1, math.floor(rows * self.count / self.chunk_rows + 0.5))
+        return max(1, math.floor(rows * level.count / self.chunk_rows + 0.5))
 
     def take(
         self,
@@ -147,18 +175,42 @@ class LocalSteps:
         tuple of ndarray
             The weights after the last step.
         """
-        stepper = Stepper(self.settings, PreconditionerCache(self.settings), activity=activity)
-        count = self.steps(len(batch))
+        level = self.level(state)
+        stepper = Stepper(level.settings, PreconditionerCache(level.settings), activity=activity)
+        count = self.steps(level, len(batch))
         for number in range(count):
-            part = _contiguous(batch.rows(slice(number, None, count)))
+            part = batch.rows(slice(number, None, count))
             noise = [*seed, number] if state.curvature_due else None
-            sums = kfac_chunk(network, weights, mu, part, newton, noise, state.forms)
+            sums, half = _sums(network, weights, mu, part, newton, noise, state)
             previous = state.previous_weights
             sent = Sent(previous, stepper.ridge(weights))
-            weights = stepper.step(
-                state, weights, sums, sent, Part(network, part, weights, previous, self.every)
-            )
+            group = Part(network, part, weights, previous, level.every)
+            weights = stepper.step(state, weights, sums, sent, group, half=half)
+        if state.is_noisy and level is not self.levels[-1]:
+            state.double_rows()
         return weights
+
+
+def _sums(
+    network: Network,
+    weights: Weights,
+    mu: Sequence[float] | None,
+    part: Batch,
+    newton: NewtonSettings,
+    noise: list[int] | None,
+    state: KFACState,
+) -> tuple[KroneckerSums, KroneckerSums | None]:
+    """Of a part, and of every second of its rows, if there are two."""
+
+    def of(rows: slice, half: int) -> KroneckerSums:
+        own = None if noise is None else [*noise, half]
+        return kfac_chunk(network, weights, mu, _contiguous(part.rows(rows)), newton, own, state.forms)
+
+    if len(part) < 2:
+        return of(slice(None), 0), None
+    first, second = of(slice(0, None, 2), 0), of(slice(1, None, 2), 1)
+    second.vector += first.vector
+    return second, first
 
 
 def _contiguous(batch: Batch) -> Batch:

@@ -64,6 +64,31 @@ class KroneckerPreconditioner:
         penalized = self._penalized(weights)
         return tuple(self.each(of_layer, range(len(weights))))
 
+    def signal_and_noise(
+        self, sums: KroneckerSums, half: KroneckerSums, weights: Weights, direction: Weights
+    ) -> tuple[float, float]:
+        """How much of what a step goes by, ⟨D, −∇⟩, all samples agree upon, and how much is noise of those it has.
+
+        Of the two halves of a group, a and b, noise is not in both: ⟨D_a, −∇_b⟩ has none (McCandlish et al. 2018, "An
+        empirical model of large-batch training", in the metric of the step).
+
+        Parameters
+        ----------
+        sums, half : KroneckerSums
+            Of the group, and of the first of its halves.
+        weights, direction : tuple of ndarray
+            Those of the moment, and D.
+        """
+        first, n = self.direction(half, weights), float(sums.totals[0])
+        rest, penalized = n - float(half.totals[0]), self._penalized(weights)
+        signal = whole = 0.0
+        for layer, w in enumerate(penalized):
+            ridge = w.dtype.type(2 * self.settings.ridge) * w
+            total, own = sums.negative_gradient[layer], half.negative_gradient[layer]
+            signal += float(np.vdot(first[layer], (total - own) / rest - ridge))
+            whole += float(np.vdot(direction[layer], total / n - ridge))
+        return signal, whole - signal
+
     def step_coefficients(
         self, model: QuadraticModel, weights: Weights, direction: Weights, previous: Weights
     ) -> Array:

@@ -17,7 +17,7 @@ from altmin_dask.execution.timing import activity
 from altmin_dask.solvers.kfac import KFACSettings, KFACState
 from altmin_dask.solvers.kfac_step import Sent, Stepper
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
-from altmin_dask.solvers.local_steps import LocalSteps, arrays_of, mean_of, packed_numbers, state_of
+from altmin_dask.solvers.local_steps import arrays_of, mean_of, packed_numbers, state_of
 from altmin_dask.solvers.preconditioner import PreconditionerCache
 from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule
 from altmin_dask.storage.model import layer_tensors, layers_of
@@ -25,6 +25,7 @@ from altmin_dask.training.algorithm import Initial
 from altmin_dask.training.checkpoint import AlgorithmState
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.grouping import RowGroup, groups_of
+from altmin_dask.training.local_levels import local_steps
 from altmin_dask.training.record import Metrics
 from altmin_dask.training.weight_files import WeightFiles
 from altmin_dask.training.wide_inputs import forms_of, row_numbers, row_space
@@ -151,9 +152,7 @@ class KFACTraining:
         preconditioners = PreconditionerCache(self.settings, context.executor.each if together else map)
         self.max_staleness = pipeline.training.max_staleness
         self.stepper = Stepper(self.settings, preconditioners, not self.max_staleness, activity)
-        self.local = LocalSteps(
-            self.settings, settings.chunk_steps or 1, context.problem.train.store.chunk_rows, self.model_every
-        )
+        self.local = local_steps(context, self.settings)
         self.in_flight: list[InFlightGroup] = []
         self.files = WeightFiles(
             context, 2 + self.max_staleness, lambda: [group.weights_file for group in self.in_flight]
@@ -256,7 +255,7 @@ class KFACTraining:
     def step(self, action: Action, cursor: int) -> int:
         """Send a group out, and take the steps of those that are done, or that it may not be ahead of."""
         assert action.kind == "step"  # the only action of `kfac_schedule` but records
-        if self.local.count > 1:
+        if self.local.several:
             return self._round(action, cursor)
         # the first step has no curvature to go by until it is done
         ahead = 0 if self.state.kfac_state.lacks_inputs else self.max_staleness

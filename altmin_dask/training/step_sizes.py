@@ -15,8 +15,6 @@ NOISE_ROWS = 2.5
 times as many steps are taken as without noise, plus one (row 71 of benchmarks/LOG.md)."""
 MOST_ROWS = 4.0
 """Of those rows a group has so many times as many at most: a quarter more steps than without noise are taken then."""
-MOST_DEFAULTS, LEAST_IN_A_PASS = 4, 100
-"""Where targets are noisy a step has a share of all rows, up to so many times the default (row 108)."""
 MOST_PATHS = 8
 """So many chunks at most are gone through at a time in several steps each (row 108)."""
 LEAST_STEPS = 8
@@ -43,7 +41,7 @@ def chunk_steps(pipeline: Pipeline, network: Network, rows: int, chunk_rows: int
         return 1
     if training.chunk_steps or training.group_chunks:
         return min(training.chunk_steps or 1, chunk_rows, rows)
-    return steps_of(min(chunk_rows, rows), step_rows(network, rows, pipeline.network.target))
+    return steps_of(min(chunk_rows, rows), step_rows(network))
 
 
 def steps_of(chunk_rows: int, step_rows: int) -> int:
@@ -64,7 +62,7 @@ def group_chunks(
     if chunk_steps(pipeline, network, rows, chunk_rows) > 1:
         threads = 1 if place is None or place.in_process else place.workers * place.threads
         return paths(math.ceil(rows / chunk_rows), threads)
-    return math.ceil(group_rows(network, rows, place, pipeline.network.target) / chunk_rows)
+    return math.ceil(group_rows(network, rows, place) / chunk_rows)
 
 
 def paths(chunks: int, threads: int) -> int:
@@ -76,21 +74,21 @@ def paths(chunks: int, threads: int) -> int:
     return max(1, min(threads, MOST_PATHS, chunks // LEAST_STEPS))
 
 
-def step_rows(network: Network, rows: int, target: str = "inputs") -> int:
-    """About how many samples a K-FAC step wants.
-
-    Where targets are noisy it is noise that limits what small steps come to in the end, and it may be less where there
-    are more samples: a hundredth of them, up to `MOST_DEFAULTS` times what a step has by default. Of an auto-encoder
-    the noise fades with its loss.
-    """
+def step_rows(network: Network) -> int:
+    """About how many samples a K-FAC step begins with."""
     classes = network.sizes[-1] if network.loss.target == "labels" else 0
-    default = max(network.defaults.group_rows, ROWS_PER_CLASS * classes)
-    return (
-        default if target == "inputs" else max(default, min(MOST_DEFAULTS * default, rows // LEAST_IN_A_PASS))
-    )
+    return max(network.defaults.group_rows, ROWS_PER_CLASS * classes)
 
 
-def group_rows(network: Network, rows: int, place: Resources | None = None, target: str = "inputs") -> int:
+def halved(steps: int) -> list[int]:
+    """How many steps there are on a chunk, from so many on, as they get twice as many rows, until it is one."""
+    counts = [steps]
+    while counts[-1] > 1:
+        counts.append(round(counts[-1] / 2))
+    return counts
+
+
+def group_rows(network: Network, rows: int, place: Resources | None = None) -> int:
     """About how many samples a K-FAC step is made from.
 
     To a given loss it takes S (1 + G*/G) steps of G rows: beyond G*, `NOISE_ROWS` default groups, noise is no longer
@@ -98,7 +96,7 @@ def group_rows(network: Network, rows: int, place: Resources | None = None, targ
     solve, S (1 + G*/G) (t + c G/K) is least for G = √(G* K t / c). On workers of a cluster that is what a group has if
     it is more than by default, up to `MOST_ROWS` G*; in this process, where t is small, always the default.
     """
-    default = step_rows(network, rows, target)
+    default = step_rows(network)
     if place is None or place.in_process:
         return default
     noise = NOISE_ROWS * default
