@@ -35,7 +35,7 @@ from altmin_dask.data.source import array_source
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import evaluate_chunk
-from altmin_dask.solvers.kfac import default_input_damping, default_output_damping
+from altmin_dask.solvers.kfac_defaults import default_input_damping, default_output_damping
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.types import Batch

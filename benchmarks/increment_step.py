@@ -14,9 +14,8 @@ from altmin_dask.solvers.kfac import (
     KFACSettings,
     KFACState,
     curvature_due,
-    default_input_damping,
-    default_output_damping,
 )
+from altmin_dask.solvers.kfac_defaults import default_input_damping, default_output_damping
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.preconditioner import PreconditionerCache
 from altmin_dask.types import Batch

@@ -61,8 +61,6 @@ CURVATURE_DECAY = 0.8
 AVERAGED_PART = 8
 """At first the mean of the weights reaches back over an eighth of the steps; with a long memory the first seconds are
 lost (row 4)."""
-LEAST_DAMPING = 1 / 6
-"""Share of the loss's σ that is always there (row 88)."""
 LEAST_LEFT = 1e-3
 """What is left of the loss counts as so much at least."""
 LOSS_SHARE = 0.1
@@ -72,9 +70,12 @@ REJECTED, STANDARD_ERRORS = 2.0, 6
 (row 45)."""
 DAMPING_GROWTH = 4.0
 """Factor of ρ and σ after a step was taken back; it fades with steps that are not."""
-JUDGED_DECAY, LEAST_JUDGED, NOISY = 0.9, 8, 0.9
-"""Steps that may have more rows get twice as many where noise is so many times what they go by, in the running mean of
-so many at least (row 108)."""
+JUDGED_DECAY, LEAST_JUDGED = 0.9, 8
+NOISY, NOISIER = 0.75, 1.15
+"""Steps that may have more rows get twice as many where noise is so many times what they go by, in a running mean of
+so many steps at least; and each time so many times as much noise is borne (row 108)."""
+PATHS_POWER = 0.25
+"""Where a mean is made of several paths as much less as this power of their number (row 109)."""
 ARRAYS = "input_factors", "output_factors", "previous_weights", "average"
 """What of `KFACState` are arrays, one for every layer."""
 DAMPING_FADE = 0.95
@@ -120,34 +121,6 @@ class KFACSettings:
     def delta(self, state: KFACState) -> float:
         """δ of the moment: less of it, as of all of a step, where one was taken back."""
         return self.weight_decay * state.left**self.decay_power / state.damping_scale
-
-
-def default_input_damping(network: Network, rows: int) -> float:
-    """A share of the unknowns per target number of a group of `rows` samples, by the layers or the loss."""
-    given = network.defaults.proximal_share
-    share = network.loss.proximal_share if given is None else given
-    return share * unknowns_per_number(network, rows)
-
-
-def default_weight_decay(network: Network, samples: float) -> float:
-    """δ: it grows with the root of the unknowns per target number of all `samples`."""
-    given, loss = network.defaults.decay_share, network.loss
-    share = loss.decay_share if given is None else given
-    return min(share * math.sqrt(unknowns_per_number(network, samples)), loss.most_decay)
-
-
-def default_output_damping(network: Network, rows: int) -> float:
-    """σ, by the layers, or by the loss and the unknowns per target number of a group of `rows` samples."""
-    given, loss = network.defaults.output_damping, network.loss
-    if given is not None:
-        return given
-    share = loss.damped_unknowns / unknowns_per_number(network, rows)
-    return loss.output_damping * min(1.0, max(LEAST_DAMPING, share))
-
-
-def unknowns_per_number(network: Network, samples: float) -> float:
-    """How many weights there are for each target number of so many samples."""
-    return sum(d * k for d, k in network.shapes) / (samples * network.widths[-1])
 
 
 def curvature_due(step: int) -> bool:
@@ -297,10 +270,10 @@ class KFACState:
         self.noise = keep * self.noise + (1 - keep) * noise
         self.judged += 1
 
-    @property
-    def is_noisy(self) -> bool:
-        """Whether noise is most of what steps go by, so that they should be of more rows."""
-        return self.judged >= LEAST_JUDGED and self.noise > NOISY * self.signal
+    def is_noisy(self, paths: int = 1) -> bool:
+        """Whether noise is much of what steps go by, so that they should be of more rows; less of a mean of `paths`."""
+        borne = NOISY * NOISIER**self.doublings * self.signal
+        return self.judged >= LEAST_JUDGED and self.noise / paths**PATHS_POWER > borne
 
     def double_rows(self) -> None:
         """Let steps be of twice as many rows from now on."""

@@ -125,10 +125,13 @@ class LocalSteps:
         Each with half as many steps as the one before.
     chunk_rows : int
         Rows of a whole chunk; of fewer there are fewer steps.
+    paths : int
+        Chunks that are gone through at a time, of which a mean is made.
     """
 
     levels: tuple[Level, ...]
     chunk_rows: int
+    paths: int = 1
 
     @property
     def several(self) -> bool:
@@ -186,7 +189,7 @@ class LocalSteps:
             sent = Sent(previous, stepper.ridge(weights))
             group = Part(network, part, weights, previous, level.every)
             weights = stepper.step(state, weights, sums, sent, group, half=half)
-        if state.is_noisy and level is not self.levels[-1]:
+        if state.is_noisy(self.paths) and level is not self.levels[-1]:
             state.double_rows()
         return weights
 

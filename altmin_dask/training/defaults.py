@@ -16,7 +16,7 @@ from typing import Any
 from altmin_dask.config import MuSchedule, Pipeline
 from altmin_dask.execution.resources import Resources
 from altmin_dask.networks.network import Network
-from altmin_dask.solvers.kfac import (
+from altmin_dask.solvers.kfac_defaults import (
     default_input_damping,
     default_output_damping,
     default_weight_decay,

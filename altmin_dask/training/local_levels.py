@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from altmin_dask.solvers.kfac import KFACSettings, default_output_damping
+from altmin_dask.solvers.kfac import KFACSettings
+from altmin_dask.solvers.kfac_defaults import default_output_damping
 from altmin_dask.solvers.local_steps import Level, LocalSteps
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.step_sizes import halved, model_every
@@ -31,4 +32,4 @@ def local_steps(context: RunContext, settings: KFACSettings) -> LocalSteps:
         return Level(own, steps, model_every(rows, network))
 
     counts = [count] if pipeline.training.chunk_steps else halved(count)
-    return LocalSteps(tuple(map(level, counts)), store.chunk_rows)
+    return LocalSteps(tuple(map(level, counts)), store.chunk_rows, context.settings.group_chunks)

@@ -33,7 +33,7 @@ from altmin_dask.planning.memory import Workload, enter_task, visit_task
 from altmin_dask.planning.projection import largest_chunk_rows, project
 from altmin_dask.solvers.kernels import enter_chunk, kfac_chunk, visit_chunk
 from altmin_dask.solvers.kfac import KFACSettings, KFACState
-from altmin_dask.solvers.local_steps import LocalSteps, arrays_of, packed_numbers
+from altmin_dask.solvers.local_steps import Level, LocalSteps, arrays_of, packed_numbers
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalties import L2
 from altmin_dask.solvers.statistics import Statistics
@@ -267,7 +267,7 @@ def test_tasks_of_rounds_are_those_of_their_graph(make_store, tmp_path, chunks):
     step = task_graphs.Step(
         TaskContext(network, "inputs", "float32"), Samples(store, "inputs"), tuple(range(chunks)), "t", "w"
     )
-    how = LocalSteps(KFACSettings(0.1, 0.1), 4, 20, 1)
+    how = LocalSteps((Level(KFACSettings(0.1, 0.1), 4, 1),), 20)
     (graph,) = dask.optimize(task_graphs.local_steps(step, packed_numbers(arrays), None, (0, 0), how))
     tasks = [task for task in dict(graph.dask).values() if not isinstance(task, dask._task_spec.DataNode)]
     work = Workload(network, store.rows, 20, 24, group_chunks=chunks, chunk_steps=4, kfac=True, itemsize=4)

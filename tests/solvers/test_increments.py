@@ -21,8 +21,8 @@ from altmin_dask.solvers.kfac import (
     KFACSettings,
     KFACState,
     curvature_due,
-    default_input_damping,
 )
+from altmin_dask.solvers.kfac_defaults import default_input_damping
 from altmin_dask.solvers.kronecker import KroneckerSums
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.packing import packed_size

@@ -16,9 +16,11 @@ from altmin_dask.networks.builders import dense_network
 from altmin_dask.planning.plan import make_plan
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training import kfac_training
 from altmin_dask.training.defaults import resolve
 from altmin_dask.training.kfac_training import KFACTraining
-from altmin_dask.training.step_sizes import MOST_PATHS, step_rows
+from altmin_dask.training.local_levels import local_steps
+from altmin_dask.training.step_sizes import MOST_PATHS, halved
 from altmin_dask.types import Batch
 
 STEPS = {"schedule": "kfac", "chunk_steps": 3, "max_sweeps": 3.0}
@@ -148,11 +150,44 @@ def test_as_good_as_with_small_chunks(ordered, make_store, pipeline, tmp_path):
     assert losses[0] < 1.1 * losses[1]
 
 
-def test_rows_of_a_step_follow_from_rows_and_targets():
-    network = dense_network([20, 30, 4], "relu", "cross_entropy")
-    sizes = {rows: step_rows(network, rows, "labels") for rows in (1_000, 200_000, 500_000, 10**6, 10**8)}
-    assert sizes == {1_000: 2000, 200_000: 2000, 500_000: 5000, 10**6: 8000, 10**8: 8000}
-    assert step_rows(dense_network([20, 3, 20], "relu", "squared"), 10**8, "inputs") == 2000
+def test_a_chunk_is_for_fewer_steps_as_they_get_more_rows():
+    assert [halved(steps) for steps in (1, 2, 3, 5, 16)] == [
+        [1],
+        [2, 1],
+        [3, 2, 1],
+        [5, 2, 1],
+        [16, 8, 4, 2, 1],
+    ]
+
+
+@pytest.mark.parametrize("given", [{}, {"proximal": 0.2, "output_damping": 0.01}])
+def test_damping_is_that_of_so_many_rows(given, make_store, pipeline, tmp_path, monkeypatch):
+    """What a run of steps of as many rows has by default, unless it is given."""
+    seen = []
+
+    def watched(context, settings):
+        seen.append(local_steps(context, settings))
+        return seen[-1]
+
+    monkeypatch.setattr(kfac_training, "local_steps", watched)
+    store = make_store(*table(8000), chunk_rows=8000, dtype="float32")
+    tables = {"network": LABELS, "solver": {"mu": "auto", **given}}
+    steps = {"schedule": "kfac", "max_sweeps": 0.1}
+    train(pipeline(store.path, training=steps, **tables), tmp_path / "run")
+    assert [level.count for level in seen[0].levels] == [4, 2, 1]
+    for level in seen[0].levels:
+        alone = resolve(
+            pipeline("x.zarr", training={**steps, "group_chunks": 1}, **tables),
+            dense_network([10, 8, 2], "tanh", "cross_entropy"),
+            8000,
+            8000 // level.count,
+        )
+        assert level.settings.input_damping == pytest.approx(alone.proximal)
+        assert level.settings.output_damping == pytest.approx(alone.output_damping)
+        assert level.every == alone.model_every
+    fixed = {**steps, "chunk_steps": 4}
+    train(pipeline(store.path, training=fixed, **tables), tmp_path / "fixed")
+    assert [level.count for level in seen[1].levels] == [4]
 
 
 def resolved(pipeline, rows, chunk_rows, place=None, **tables):
@@ -163,9 +198,9 @@ def resolved(pipeline, rows, chunk_rows, place=None, **tables):
 
 def test_chunks_that_are_large_are_gone_through_in_several_steps(pipeline):
     alone = resolved(pipeline, 10**6, 32_768)
-    assert (alone.group_chunks, alone.chunk_steps, alone.pieces, alone.model_every) == (1, 4, 1, 8)
+    assert (alone.group_chunks, alone.chunk_steps, alone.pieces, alone.model_every) == (1, 16, 1, 6)
     small = resolved(pipeline, 10**6, 2000)
-    assert (small.group_chunks, small.chunk_steps) == (4, 1)
+    assert (small.group_chunks, small.chunk_steps) == (1, 1)
     given = resolved(
         pipeline, 10**6, 32_768, training={"schedule": "kfac", "group_chunks": 1, "max_sweeps": None}
     )
