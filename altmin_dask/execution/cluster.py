@@ -27,7 +27,7 @@ from distributed import Client, Future, LocalCluster, performance_report, wait
 from altmin_dask.config import ClusterTable
 from altmin_dask.errors import ConfigError, warn
 from altmin_dask.execution import own_worker
-from altmin_dask.execution.executor import Submission
+from altmin_dask.execution.executor import Each, Submission
 from altmin_dask.execution.faults import LOST, LackError, explained_losses, is_lost, is_restart
 from altmin_dask.execution.pool import Pool
 from altmin_dask.execution.resources import Resources, parsed_limit, rounded_latency, solving_threads
@@ -217,6 +217,10 @@ class Cluster:
     def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """As `map`, on all cores that are free to this process: it is what workers wait for."""
         return self._pool.map(function, items, solving_threads())
+
+    def beside(self, tasks: int) -> Each:
+        """One after the other: threads of workers are the scheduler's."""
+        return map
 
     def rest(self) -> None:
         """End the threads that solve; workers keep what they have."""

@@ -12,6 +12,9 @@ from distributed import Client, Future
 
 from altmin_dask.execution.resources import Resources
 
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""Calls a function with each of some arguments, in whatever order, and gives what it gives in theirs."""
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -87,6 +90,12 @@ class Executor(Protocol):
 
     def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """As `map`, on threads of this process that have nothing else to do while no tasks run."""
+
+    def beside(self, tasks: int) -> Each:
+        """What calls a function with each of two arguments, as `map` does, in each of so many tasks at a time.
+
+        On threads that would have nothing to do, if the tasks run in this process.
+        """
 
     def rest(self) -> None:
         """Give back what threads of this process keep between tasks, which run on others from now on."""

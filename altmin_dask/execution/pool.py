@@ -36,6 +36,16 @@ class Pool:
         """As `map`, on so many threads; with one, on that of the caller."""
         return map(function, items) if workers == 1 else list(self._of(workers).map(function, items))
 
+    def beside(self, workers: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
+        """As `map`, from within one of so many threads while others have nothing to do: the first by itself."""
+        first, *others = items
+        threads = self._of(workers)
+        begun = [threads.submit(function, item) for item in others]
+        try:
+            return [function(first), *(future.result() for future in begun)]
+        finally:
+            wait(begun)
+
     def end(self) -> None:
         """Wait for the threads until they have ended, and give back what they leave; others may come."""
         with self._lock:

@@ -15,6 +15,7 @@ import dask.array as da
 import numpy as np
 
 from altmin_dask.execution import tasks
+from altmin_dask.execution.executor import Each
 from altmin_dask.execution.pieces import WHOLE, Cut, Share, added, branch
 from altmin_dask.execution.samples import PerBlock, Samples, lazy
 from altmin_dask.execution.tasks import TaskContext
@@ -225,14 +226,19 @@ def kfac_sums(
 
 
 def local_steps(
-    step: Step, columns: int, mu: tuple[float, ...] | None, seed: tuple[int, ...], how: LocalSteps
+    step: Step,
+    columns: int,
+    mu: tuple[float, ...] | None,
+    seed: tuple[int, ...],
+    how: LocalSteps,
+    each: Each = map,
 ) -> da.Array:
     """What has become of weights and all that is remembered after several steps on each chunk, times its rows.
 
-    `altmin_dask.solvers.local_steps.mean_of` makes a mean of it.
+    `altmin_dask.solvers.local_steps.mean_of` makes a mean of it. The halves of a step are computed by `each`.
     """
     own = {"share": replace(step, cut=WHOLE).shares}
-    return step.few(tasks.local_steps, columns, name="steps", own=own, mu=mu, seed=seed, how=how)
+    return step.few(tasks.local_steps, columns, name="steps", own=own, mu=mu, seed=seed, how=how, each=each)
 
 
 def quadratic_model(

@@ -15,6 +15,7 @@ import numpy as np
 from altmin_dask.data.labels import numbered
 from altmin_dask.errors import ChunkError
 from altmin_dask.execution.blas import single_threaded_blas
+from altmin_dask.execution.executor import Each
 from altmin_dask.execution.pieces import Share, computed
 from altmin_dask.execution.timing import activity, meter_kernels
 from altmin_dask.networks.network import Network
@@ -196,13 +197,14 @@ def local_steps(
     seed: tuple[int, ...],
     share: Share,
     how: LocalSteps,
+    each: Each,
 ) -> Array:
     """What has become of all that the file has after several steps on a chunk, as of `packed_by_rows`."""
     meter_kernels()
     batch, (own_seed,) = context.arrange(arrays), share.seeds(seed)
     now, state = state_of(read_weights(weights))
     with single_threaded_blas():
-        now = how.take(context.network, now, state, batch, context.settings, own_seed, mu, activity)
+        now = how.take(context.network, now, state, batch, context.settings, own_seed, mu, activity, each)
     return packed_by_rows(arrays_of(now, state), len(batch))[None]
 
 

@@ -8,6 +8,7 @@ from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from dask.base import persist
 from dask.core import flatten
 
 from altmin_dask.config import ClusterTable
-from altmin_dask.execution.executor import Submission
+from altmin_dask.execution.executor import Each, Submission
 from altmin_dask.execution.pool import Pool
 from altmin_dask.execution.resources import Resources, parsed_limit
 
@@ -102,6 +103,10 @@ class Threads:
     def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """As `map`, on the threads that tasks have."""
         return self._pool.map(function, items, self.workers)
+
+    def beside(self, tasks: int) -> Each:
+        """On threads that so many tasks leave, if there is one for each."""
+        return partial(self._pool.beside, self.workers) if 2 * tasks <= self.workers else map
 
     def rest(self) -> None:
         """End the threads, once they have done what they were given; others come when they are wanted."""

@@ -28,7 +28,7 @@ from altmin_dask.solvers.kfac import ARRAYS, KFACSettings, KFACState
 from altmin_dask.solvers.kfac_step import Activity, Sent, Stepper
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.newton_settings import NewtonSettings
-from altmin_dask.solvers.preconditioner import PreconditionerCache
+from altmin_dask.solvers.preconditioner import Each, PreconditionerCache
 from altmin_dask.types import Array, Batch, Weights
 
 SCALARS = tuple(own.name for own in fields(KFACState) if own.name not in ARRAYS)
@@ -156,6 +156,7 @@ class LocalSteps:
         seed: Sequence[int],
         mu: Sequence[float] | None = None,
         activity: Activity = nullcontext,
+        each: Each = map,
     ) -> Weights:
         """Take all steps on a chunk, or a block of parts of some; the state is changed in place.
 
@@ -170,8 +171,8 @@ class LocalSteps:
             As in `altmin_dask.solvers.kernels.kfac_chunk`.
         seed : sequence of int
             Of the noise by which curvature is sampled.
-        activity : callable
-            As in `Stepper`.
+        activity, each : callable
+            As in `Stepper`; and what goes through the two halves of a step, as `map` does.
 
         Returns
         -------
@@ -184,7 +185,7 @@ class LocalSteps:
         for number in range(count):
             part = batch.rows(slice(number, None, count))
             noise = [*seed, number] if state.curvature_due else None
-            sums, half = _sums(network, weights, mu, part, newton, noise, state)
+            sums, half = _sums(network, weights, mu, part, newton, noise, state, each)
             previous = state.previous_weights
             sent = Sent(previous, stepper.ridge(weights))
             group = Part(network, part, weights, previous, level.every)
@@ -202,16 +203,17 @@ def _sums(
     newton: NewtonSettings,
     noise: list[int] | None,
     state: KFACState,
+    each: Each,
 ) -> tuple[KroneckerSums, KroneckerSums | None]:
     """Of a part, and of every second of its rows, if there are two."""
 
-    def of(rows: slice, half: int) -> KroneckerSums:
-        own = None if noise is None else [*noise, half]
-        return kfac_chunk(network, weights, mu, _contiguous(part.rows(rows)), newton, own, state.forms)
+    def of(half: int) -> KroneckerSums:
+        rows, own = _contiguous(part.rows(slice(half, None, 2))), None if noise is None else [*noise, half]
+        return kfac_chunk(network, weights, mu, rows, newton, own, state.forms)
 
     if len(part) < 2:
-        return of(slice(None), 0), None
-    first, second = of(slice(0, None, 2), 0), of(slice(1, None, 2), 1)
+        return of(0), None
+    first, second = each(of, (0, 1))
     second.vector += first.vector
     return second, first
 

@@ -274,6 +274,7 @@ class KFACTraining:
             mu=self.mu,
             seed=(context.pipeline.training.seed, cursor),
             how=self.local,
+            each=context.executor.beside(len(group.blocks)),
         )
         file = self.files.put(before, "state")
         found = context.compute(make, context.problem.train, group, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from training_runs import train
 
 from altmin_dask import AltMinClassifier, AltMinRegressor
+from altmin_dask.execution.pool import Pool
 from altmin_dask.execution.resources import Resources
 from altmin_dask.networks.builders import dense_network
 from altmin_dask.planning.plan import make_plan
@@ -78,6 +80,31 @@ def test_weights_are_the_same_bits_wherever(
     there = pipeline(store.path, cluster=cluster, training=steps, **AUTO)
     _, state, _ = train(there, tmp_path / "other", resume=True)
     assert memory_of(expected).steps > 20
+    assert same(expected, state)
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_threads_that_have_nothing_to_do_compute_halves(workers, store, pipeline, tmp_path, monkeypatch):
+    """Two chunks at a time on five threads, one on two: with the bits of one thread."""
+    used: set[tuple[int, int]] = set()
+    own = Pool.beside
+
+    def watched(self, count, function, items):
+        def noted(half):
+            used.add((half, threading.get_ident()))
+            return function(half)
+
+        return own(self, count, noted, items)
+
+    monkeypatch.setattr(Pool, "beside", watched)
+    steps = {**STEPS, "group_chunks": workers // 2}
+    _, expected, _ = train(
+        pipeline(store.path, cluster={"workers": 1}, training=steps, **AUTO), tmp_path / "one"
+    )
+    assert not used
+    settings = pipeline(store.path, cluster={"workers": workers}, training=steps, **AUTO)
+    _, state, _ = train(settings, tmp_path / "other")
+    assert len({thread for _, thread in used}) >= 2
     assert same(expected, state)
 
 
