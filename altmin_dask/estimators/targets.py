@@ -17,6 +17,8 @@ from altmin_dask.types import Array
 
 _BLOCK = 1 << 16
 """Labels that are looked at, at once."""
+_OFTEN = 4
+"""A label that is there so often on average is a class, and no number."""
 
 
 def find_classes(y: RowReader, known: Array | None = None, before: Array | None = None) -> Array:
@@ -47,8 +49,10 @@ def find_classes(y: RowReader, known: Array | None = None, before: Array | None 
             f"{y.label} has labels of several types, {', '.join(kinds)}; give all of one"
         ) from None
     assert found is not None
+    # it warns of labels most of which are there once, so each has to be there as often as it is on average
+    like = np.repeat(found, min(_OFTEN, -(-y.shape[0] // len(found))))
     with np.errstate(invalid="ignore"):  # of NaN, which is refused
-        check_classification_targets(found)
+        check_classification_targets(like)
     classes = found if known is None else known
     if len(classes) < 2:
         raise DataError(f"y has only one class, {classes.tolist()[0]!r}; a classifier needs at least two")

@@ -305,6 +305,15 @@ def test_scaler_in_front_of_lazy_samples():
     )
 
 
+def test_many_classes_are_no_numbers_unless_each_is_there_once():
+    """scikit-learn warns of more classes than half of the samples, and here they were counted among themselves."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((600, 4))
+    classifier(max_sweeps=1).fit(x, np.arange(600) % 50)  # warnings are errors
+    with pytest.warns(UserWarning, match="greater than 50% of the number of samples"):
+        classifier(max_sweeps=1).fit(x[:100], np.arange(100) % 60)
+
+
 @pytest.mark.slow
 def test_classes_of_a_table_keep_their_names(tmp_path):
     colours = np.array(["blue", "green", "red"])[LABELS]
