@@ -50,7 +50,7 @@ def find_classes(y: RowReader, known: Array | None = None, before: Array | None 
         ) from None
     assert found is not None
     # it warns of labels most of which are there once, so each has to be there as often as it is on average
-    like = np.repeat(found, min(_OFTEN, -(-y.shape[0] // len(found))))
+    like = np.repeat(found, max(1, min(_OFTEN, y.shape[0] // len(found))))
     with np.errstate(invalid="ignore"):  # of NaN, which is refused
         check_classification_targets(like)
     classes = found if known is None else known
