@@ -112,6 +112,9 @@ CASES = {
     "kfac, a table, one thread": Case(
         (128, 64), 64, 120_000, 6, "classifier", threads=1, training=INCREMENTS, solver=AUTO
     ),
+    "kfac, steps together, two workers": Case(
+        (300,), chunk_rows=2000, chunks=24, workers=2, threads=1, training=INCREMENTS, solver=AUTO
+    ),
     "increments, finite mu, two workers": Case(
         (300,), chunk_rows=5000, chunks=12, workers=2, threads=1, training={**INCREMENTS, "group_chunks": 4}
     ),

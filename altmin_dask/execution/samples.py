@@ -52,7 +52,18 @@ class Samples:
 
     def read(self, block: RowBlock) -> Array:
         """A block of a `view`, now."""
-        return _read(block, self.standard.inputs)
+        return read_rows(block, self.standard.inputs)
+
+    def blocks(
+        self, chunks: tuple[int, ...], part: Part | None = None
+    ) -> tuple[dict[str, tuple[RowBlock, Scale | None]], ...]:
+        """What `read_rows` takes of each array of `arrays`, for each block of rows."""
+        views = {name: view_of(self.store, name, chunks, part).pieces for name in self.names}
+        count = len(next(iter(views.values())))
+        return tuple(
+            {name: (pieces[block], self.standard.of(name)) for name, pieces in views.items()}
+            for block in range(count)
+        )
 
     def view(self, chunks: tuple[int, ...], part: Part | None = None, cut: int = 1) -> ChunkView:
         """The samples themselves, as they are in the store."""
@@ -94,7 +105,7 @@ def lazy(view: ChunkView, name: str, scale: Scale | None = None) -> da.Array:
     """A view as a Dask array, scaled if so; the name must say which generation of the values is meant."""
     dtype = view.dtype if scale is None else np.dtype(scale.dtype)
     return da.blockwise(
-        partial(_read, scale=scale),
+        partial(read_rows, scale=scale),
         "ij",
         PerBlock(view.chunks, view.pieces),
         "ij",
@@ -125,7 +136,8 @@ class PerBlock(ArrayValuesDep):
         return "altmin", self.mark
 
 
-def _read(block: RowBlock, scale: Scale | None = None) -> Array:
+def read_rows(block: RowBlock, scale: Scale | None = None) -> Array:
+    """The rows of a block, scaled if so, in a task."""
     with activity("read"):
         rows = block.read()
         return rows if scale is None else scale.apply(rows)

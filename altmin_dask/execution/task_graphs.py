@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -18,9 +19,11 @@ from altmin_dask.execution import tasks
 from altmin_dask.execution.executor import Each
 from altmin_dask.execution.pieces import WHOLE, Cut, Share, added, branch
 from altmin_dask.execution.samples import PerBlock, Samples, lazy
+from altmin_dask.execution.series import Turn, take_turns
 from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.solvers.evaluation import Evaluation, Moments, RelaxedSums
 from altmin_dask.solvers.kernels import VisitSums, sends_inputs
+from altmin_dask.solvers.kfac import KFACSettings
 from altmin_dask.solvers.kronecker import MATRICES, Forms, KroneckerSums, QuadraticModel
 from altmin_dask.solvers.local_steps import LocalSteps
 from altmin_dask.solvers.measures import NOTHING, Measure
@@ -239,6 +242,27 @@ def local_steps(
     """
     own = {"share": replace(step, cut=WHOLE).shares}
     return step.few(tasks.local_steps, columns, name="steps", own=own, mu=mu, seed=seed, how=how, each=each)
+
+
+def series(
+    context: TaskContext,
+    turns: tuple[Turn, ...],
+    weights: str,
+    settings: KFACSettings,
+    columns: int,
+    token: str,
+) -> da.Array:
+    """What has become of all that a file has after the steps of several groups, which one task takes."""
+    return da.blockwise(
+        partial(take_turns, context=context, weights=weights, settings=settings),
+        "ij",
+        PerBlock(((1,), (columns,)), [turns]),
+        "ij",
+        name=f"altmin_series-{token}",
+        dtype=np.float64,
+        meta=np.empty((0, 0)),
+        align_arrays=False,
+    )
 
 
 def quadratic_model(

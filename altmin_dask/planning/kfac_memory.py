@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from math import prod
 
 from altmin_dask.execution.pieces import branch
 from altmin_dask.execution.resources import solving_threads
 from altmin_dask.networks.nested import Pass
+from altmin_dask.networks.workspace import ArraySpec
 from altmin_dask.planning.memory import (
     Task,
     Workload,
@@ -18,10 +20,11 @@ from altmin_dask.planning.memory import (
 )
 from altmin_dask.solvers.kernels import quadratic_model_arrays
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
-from altmin_dask.solvers.local_steps import SCALARS
+from altmin_dask.solvers.local_steps import remembered_numbers
 from altmin_dask.solvers.packing import Shape, packed_size
 from altmin_dask.solvers.row_space import PANEL_BYTES
 from altmin_dask.solvers.statistics import DOUBLE
+from altmin_dask.training.together import MOST_NUMBERS
 
 
 def kfac_task(work: Workload) -> Task:
@@ -45,10 +48,33 @@ def kfac_task(work: Workload) -> Task:
 
 
 def local_steps_task(work: Workload) -> Task:
-    """Steps on the parts of a chunk: one of them, its sums, factors, a direction; and all that is remembered, twice."""
-    s, weights, squares = work.itemsize, _weights(work), _squares(work)
+    """Steps on the parts of a chunk, and all that is remembered, twice."""
     # steps may come to have as many rows as a chunk, and are summed in halves
-    n = math.ceil(work.chunk_rows / 2)
+    part = math.ceil(work.chunk_rows / 2) * (work.x_bytes + work.y_bytes)
+    parts, computing = _stepping(work, math.ceil(work.chunk_rows / 2), sums=2)
+    row = DOUBLE * state_numbers(work)
+    held = _reading(work, work.chunk_rows, max(part + computing, 3 * row))
+    return Task(kept(work, *parts), held, row, _tasks(work))
+
+
+def series_task(work: Workload) -> Task:
+    """Steps of groups of a block each, and all that is remembered, twice."""
+    parts, computing = _stepping(work, math.ceil(work.chunk_rows / work.pieces), work.pieces.bit_length())
+    thin = _kept_rows(work) * (work.x_bytes + work.y_bytes)
+    row = DOUBLE * state_numbers(work)
+    held = _reading(work, work.chunk_rows, max(thin + computing, 3 * row))
+    return Task(kept(work, *parts), held, row, 1)
+
+
+def takes_series(work: Workload) -> bool:
+    """Whether a task may take steps of several groups (`altmin_dask.training.together`)."""
+    alone = work.chunk_steps == work.group_chunks == 1 and not work.max_staleness and not work.forms.rows
+    return alone and not work.in_process and state_numbers(work) <= MOST_NUMBERS
+
+
+def _stepping(work: Workload, n: int, sums: int) -> tuple[list[Iterator[ArraySpec]], int]:
+    """Arrays by name, and others, of a step of n rows that a task takes: its sums, factors and a direction."""
+    s, weights, squares = work.itemsize, _weights(work), _squares(work)
     block = min(n, work.block_rows)
     parts = [Pass.arrays(work.network), Pass.sample_arrays(work.network)]
     parts.append(quadratic_model_arrays(work.network))
@@ -56,19 +82,15 @@ def local_steps_task(work: Workload) -> Task:
     if work.relaxed:
         parts.append(newton_arrays(work))
         held = max(held, 2 * block * s * sum(work.widths) + forward_pass(work))
-    sums = 2 * s * packed_size(KroneckerSums.layout(work.shapes, curvature=True, forms=work.forms))
+    row = s * packed_size(KroneckerSums.layout(work.shapes, curvature=True, forms=work.forms))
     # a factor in float64 and its matrix; the step, its like and what becomes of them; own copies of factors
     solving = squares + max(squares + 2 * DOUBLE * _widest(work) ** 2, 6 * weights)
-    row = DOUBLE * state_numbers(work)
-    part = n * (work.x_bytes + work.y_bytes)
-    # a state in float64, side by side, times its rows
-    computing = max(part + sums + held + squares + solving + weights, 3 * row)
-    return Task(kept(work, *parts), _reading(work, work.chunk_rows, computing), row, _tasks(work))
+    return parts, sums * row + held + squares + solving + weights
 
 
 def state_numbers(work: Workload) -> int:
     """What is remembered from step to step: weights thrice, factors, and a few numbers."""
-    return (3 * _weights(work) + _squares(work)) // work.itemsize + len(SCALARS)
+    return remembered_numbers(work.shapes, work.forms)
 
 
 def gradient_task(work: Workload) -> Task:

@@ -25,7 +25,9 @@ from altmin_dask.planning.kfac_memory import (
     kfac_trainer,
     local_steps_task,
     quadratic_model_task,
+    series_task,
     state_numbers,
+    takes_series,
 )
 from altmin_dask.planning.memory import (
     Task,
@@ -231,7 +233,10 @@ def _kfac(work: Workload) -> tuple[list[Task], int]:
     if work.chunk_steps > 1:
         # of weights with all that is remembered as many files are kept as of weights
         return [local_steps_task(work)], KEPT_READINGS * work.itemsize * state_numbers(work)
-    return [kfac_task(work), quadratic_model_task(work)], kept_samples(work)
+    tasks, held = [kfac_task(work), quadratic_model_task(work)], kept_samples(work)
+    if takes_series(work):
+        return [*tasks, series_task(work)], held + KEPT_READINGS * work.itemsize * state_numbers(work)
+    return tasks, held
 
 
 def _sent(work: Workload) -> int:

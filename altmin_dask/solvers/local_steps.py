@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from altmin_dask.solvers.evaluation import evaluate_chunk
 from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk, since
 from altmin_dask.solvers.kfac import ARRAYS, KFACSettings, KFACState
 from altmin_dask.solvers.kfac_step import Activity, Sent, Stepper
-from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
+from altmin_dask.solvers.kronecker import Forms, KroneckerSums, QuadraticModel
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.preconditioner import Each, PreconditionerCache
 from altmin_dask.types import Array, Batch, Weights
@@ -73,6 +74,12 @@ def mean_of(total: Array, like: Sequence[Array]) -> tuple[Array, ...]:
 def packed_numbers(arrays: Iterable[Array]) -> int:
     """How many numbers `packed_by_rows` gives."""
     return 1 + sum(array.size for array in arrays)
+
+
+def remembered_numbers(shapes: Sequence[tuple[int, int]], forms: Forms) -> int:
+    """How many numbers `arrays_of` has, of so many rows and columns of each W̃."""
+    factors = [*forms.input_shapes(shapes), *forms.output_shapes(shapes)]
+    return 3 * sum(map(prod, shapes)) + sum(map(prod, factors)) + len(SCALARS)
 
 
 @dataclass(frozen=True)

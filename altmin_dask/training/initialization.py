@@ -151,4 +151,5 @@ def _train(context: RunContext, task_context: TaskContext, layer: int) -> Weight
     steps = (action for action in algorithm.actions() if action.kind == "step")
     for action in islice(steps, min(LAYER_STEPS, 2 * len(algorithm.groups))):
         advance(own, algorithm, action)
+    algorithm.drain()
     return algorithm.weights

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +13,12 @@ from altmin_dask.errors import RunError
 from altmin_dask.execution import task_graphs
 from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.pieces import Cut, total
+from altmin_dask.execution.series import Turn
 from altmin_dask.execution.timing import activity
 from altmin_dask.solvers.kfac import KFACSettings, KFACState
 from altmin_dask.solvers.kfac_step import Sent, Stepper
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
-from altmin_dask.solvers.local_steps import arrays_of, mean_of, packed_numbers, state_of
+from altmin_dask.solvers.local_steps import arrays_of, mean_of, packed_numbers, remembered_numbers, state_of
 from altmin_dask.solvers.preconditioner import PreconditionerCache
 from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule
 from altmin_dask.storage.model import layer_tensors, layers_of
@@ -27,6 +28,7 @@ from altmin_dask.training.context import RunContext
 from altmin_dask.training.grouping import RowGroup, groups_of
 from altmin_dask.training.local_levels import local_steps
 from altmin_dask.training.record import Metrics
+from altmin_dask.training.together import MOST_NUMBERS, Pace, Waiting
 from altmin_dask.training.weight_files import WeightFiles
 from altmin_dask.training.wide_inputs import forms_of, row_numbers, row_space
 from altmin_dask.types import Array, Weights
@@ -154,11 +156,22 @@ class KFACTraining:
         self.stepper = Stepper(self.settings, preconditioners, not self.max_staleness, activity)
         self.local = local_steps(context, self.settings)
         self.in_flight: list[InFlightGroup] = []
+        self.waiting: list[Waiting] = []
+        self.pace = Pace() if self._may_join() else None
         self.files = WeightFiles(
             context, 2 + self.max_staleness, lambda: [group.weights_file for group in self.in_flight]
         )
         self.left_out: Weights | None = None
         """Weights that a last step led to, which are in no mean as they give no finite loss."""
+
+    def _may_join(self) -> bool:
+        """Whether a task may take several steps: on a cluster, of a chunk each, and of not too many numbers."""
+        forms, shapes = forms_of(self.context), self.context.network.shapes
+        if self.context.executor.client is None or self.max_staleness or forms.rows:
+            return False
+        if any(len(group.blocks) > 1 for group in self.groups):
+            return False
+        return remembered_numbers(shapes, forms) <= MOST_NUMBERS
 
     @property
     def remedy(self) -> str:
@@ -176,8 +189,10 @@ class KFACTraining:
 
     @property
     def pending_samples(self) -> int:
-        """Samples of groups that were sent out."""
-        return sum(map(self._rows, self.in_flight))
+        """Samples of groups that were sent out, or wait."""
+        store = self.context.problem.train.store
+        waiting = sum(self.groups[each.action.group].rows(store) for each in self.waiting)
+        return waiting + sum(map(self._rows, self.in_flight))
 
     @property
     def samples_in_sum(self) -> float:
@@ -257,6 +272,13 @@ class KFACTraining:
         assert action.kind == "step"  # the only action of `kfac_schedule` but records
         if self.local.several:
             return self._round(action, cursor)
+        if self.pace is not None:
+            self.waiting.append(Waiting(action, cursor))
+            return self._take_waiting() if len(self.waiting) >= self.pace.together else 0
+        return self._send(action, cursor)
+
+    def _send(self, action: KFACStep, cursor: int) -> int:
+        """Send a group out, and take steps."""
         # the first step has no curvature to go by until it is done
         ahead = 0 if self.state.kfac_state.lacks_inputs else self.max_staleness
         with self._cancelling():
@@ -282,10 +304,46 @@ class KFACTraining:
         self._check()
         return group.rows(context.problem.train.store)
 
+    def _take_waiting(self) -> int:
+        """Take the steps that wait, in one task if they are several."""
+        waiting, self.waiting = self.waiting, []
+        assert self.pace is not None
+        with self.pace.timed(len(waiting)):
+            if len(waiting) == 1:
+                return self._send(waiting[0].action, waiting[0].cursor)
+            return self._series(waiting)
+
+    def _series(self, waiting: Sequence[Waiting]) -> int:
+        """Let one task take the steps of several groups."""
+        state, context, samples = self.state, self.context, self.context.problem.train
+        turns, seed = [], context.pipeline.training.seed
+        for each in waiting:
+            state.passes, group = each.action.number, self.groups[each.action.group]
+            step = context.step(samples, group, "", Cut(self.cut.pieces))
+            blocks = samples.blocks(group.chunks, group.part)
+            turns.append(Turn(blocks, step.shares, (seed, each.cursor), self.mu, self.model_every))
+        before = arrays_of(state.weights, state.kfac_state)
+        file = self.files.put(before, "state")
+        with context.span():
+            graph = task_graphs.series(
+                context.problem.task_context,
+                tuple(turns),
+                file,
+                self.settings,
+                packed_numbers(before),
+                step.token,
+            )
+            with activity("wait"):
+                found = context.executor.compute(graph)
+        state.weights, state.kfac_state = state_of(mean_of(found[0], before))
+        self._check()
+        return sum(self.groups[each.action.group].rows(samples.store) for each in waiting)
+
     def drain(self) -> int:
-        """Take the steps of all groups that are in flight."""
+        """Take the steps that wait, and of all groups that are in flight."""
+        taken = self._take_waiting() if self.waiting else 0
         with self._cancelling():
-            return self._finish_until(0)
+            return taken + self._finish_until(0)
 
     def committed(self, file: str) -> None:
         """Nothing is left behind by a commit."""

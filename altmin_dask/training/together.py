@@ -1,0 +1,66 @@
+"""Several K-FAC steps in one task, where they turn out to be faster that way: small steps on workers of a cluster.
+
+A step that is shared by workers waits for two round trips of messages, and for the process that trains to solve; one
+worker that takes several steps by itself waits for one in all, while the others have nothing to do. Which is faster is
+measured while training goes on, and which it is changes no bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from altmin_dask.solvers.schedules import KFACStep
+
+TRIAL, KEPT = 8, 120
+"""Of each way so many steps are timed, and the faster one is kept until there have been so many."""
+MOST, MOST_SECONDS = 8, 0.5
+"""So many steps at most are taken together, and no more than take so long: nothing is seen of them until then."""
+MOST_NUMBERS = 4_000_000
+"""What is remembered from step to step is sent and fetched for every task: no more than so many numbers."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A step that is yet to be taken."""
+
+    action: KFACStep
+    cursor: int
+
+
+@dataclass
+class Pace:
+    """How long steps take, one at a time and together.
+
+    Attributes
+    ----------
+    steps, seconds : list
+        Of those that were timed, one at a time, and together.
+    """
+
+    steps: list[int] = field(default_factory=lambda: [0, 0])
+    seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
+
+    @property
+    def together(self) -> int:
+        """How many steps are to be taken together now."""
+        alone, joined = self.steps
+        if alone < TRIAL:
+            return 1
+        each = self.seconds[0] / alone
+        count = min(MOST, int(MOST_SECONDS / max(each, 1e-6)))
+        if joined >= TRIAL and self.seconds[1] / joined > each:
+            return 1
+        return max(1, count)
+
+    @contextmanager
+    def timed(self, steps: int) -> Iterator[None]:
+        """Count how long some steps take that are taken in this block."""
+        if sum(self.steps) >= KEPT:
+            self.steps, self.seconds = [0, 0], [0.0, 0.0]
+        start, way = time.perf_counter(), int(steps > 1)
+        yield
+        self.steps[way] += steps
+        self.seconds[way] += time.perf_counter() - start
