@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 from altmin_dask.solvers.schedules import KFACStep
 
-TRIAL, KEPT = 8, 120
-"""Of each way so many steps are timed, and the faster one is kept until there have been so many."""
+FIRST, TRIAL, KEPT = 6, 8, 120
+"""After so many first steps, in which all is read and made for the first time, of each way so many steps are timed, and
+the faster one is kept until there have been so many."""
 MOST, MOST_SECONDS = 8, 0.5
 """So many steps at most are taken together, and no more than take so long: nothing is seen of them until then."""
 MOST_NUMBERS = 4_000_000
@@ -36,9 +37,13 @@ class Pace:
 
     Attributes
     ----------
+    first : int
+        Steps that are not timed yet.
     steps, seconds : list
         Of those that were timed, one at a time, and together.
     """
+
+    first: int = FIRST
 
     steps: list[int] = field(default_factory=lambda: [0, 0])
     seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
@@ -62,5 +67,8 @@ class Pace:
             self.steps, self.seconds = [0, 0], [0.0, 0.0]
         start, way = time.perf_counter(), int(steps > 1)
         yield
+        if self.first > 0:
+            self.first -= steps
+            return
         self.steps[way] += steps
         self.seconds[way] += time.perf_counter() - start
