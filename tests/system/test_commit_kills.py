@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 FORMS = {
     "kfac": {"schedule": "kfac", "group_chunks": 1},
     "staleness 7": {"schedule": "kfac", "group_chunks": 1, "max_staleness": 7},
+    "steps on a chunk": {"schedule": "kfac", "chunk_steps": 3},
     "incremental": {"schedule": "incremental"},
 }
 
