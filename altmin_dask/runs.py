@@ -32,6 +32,7 @@ from altmin_dask.training.ending import ended_by
 from altmin_dask.training.problem import Problem, build_problem
 from altmin_dask.training.record import Record
 from altmin_dask.training.result import Result
+from altmin_dask.training.step_sizes import MOST_PATHS
 from altmin_dask.training.stores import open_stores
 from altmin_dask.training.trainer import Trainer
 from altmin_dask.types import Weights
@@ -266,20 +267,32 @@ def _open_problem(
     begun = run.manifest.resolved() if run.started else None
     problem = build_problem(pipeline, train, validation, executor, plan.place, begun, stream=stream, log=log)
     _describe(pipeline, run, problem, executor, plan.place, log)
-    _tell_of_idle_workers(problem, plan.place, log)
+    _tell_of_idle_workers(pipeline, problem, plan.place, log)
     return problem
 
 
-def _tell_of_idle_workers(problem: Problem, place: Resources, log: Callable[[str], object]) -> None:
-    """Say how many threads of a cluster have something to do, if a step has too few rows for all of them."""
+def _tell_of_idle_workers(
+    pipeline: Pipeline, problem: Problem, place: Resources, log: Callable[[str], object]
+) -> None:
+    """Say how many threads of a cluster have something to do, if that is not all of them, and what would change it."""
     settings, store = problem.settings, problem.train.store
     places = place.workers * place.threads
-    tasks = min(settings.group_chunks, store.n_chunks) * (settings.pieces or 1)
-    if tasks < places and not place.in_process:
-        log(
-            f"{tasks} of {places} threads of the workers are used: a step has too few rows for more "
-            "(training.group_chunks)"
+    several = (settings.chunk_steps or 1) > 1
+    tasks = min(settings.group_chunks, store.n_chunks) * (1 if several else settings.pieces or 1)
+    if tasks >= places or place.in_process:
+        return
+    if not several:
+        why = "a step has too few rows for more (training.group_chunks)"
+    elif pipeline.training.group_chunks:
+        why = "training.group_chunks says so"
+    elif tasks < min(places, MOST_PATHS):
+        why = (
+            f"there are {store.n_chunks} chunks, of which a quarter at most are gone through at a time; smaller ones "
+            "(data.chunk_rows) make more of them"
         )
+    else:
+        why = f"more than {MOST_PATHS} chunks at a time bring little"
+    log(f"{tasks} of {places} threads of the workers are used: {why}")
 
 
 @contextmanager

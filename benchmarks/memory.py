@@ -102,9 +102,9 @@ CASES = {
     "increments, classifier": Case(
         (256, 256), kind="classifier", chunk_rows=5000, training=INCREMENTS, solver=AUTO
     ),
-    "kfac, a step a chunk": Case((300,), training={**INCREMENTS, "group_chunks": 1}, solver=AUTO),
+    "kfac, a step a chunk": Case((300,), training={**INCREMENTS, "chunk_steps": 1}, solver=AUTO),
     "kfac, a step a chunk, one thread": Case(
-        (300,), training={**INCREMENTS, "group_chunks": 1}, solver=AUTO, threads=1
+        (300,), training={**INCREMENTS, "chunk_steps": 1}, solver=AUTO, threads=1
     ),
     "kfac, a table, two workers": Case(
         (128, 64), 64, 30_000, 20, "classifier", workers=2, threads=1, training=INCREMENTS, solver=AUTO

@@ -137,10 +137,11 @@ class TrainingTable(Table):
     samples (1,000 sequences), one at least, or more on many workers. A chunk is shared by several tasks where it keeps
     more of them busy; or see `chunk_steps`."""
     chunk_steps: Count | None = None
-    """K-FAC steps that the task of a chunk takes one after the other, each on a part of it; by default as many as it
-    has times 2,000 samples, and half as many each time that steps turn out to go by noise, unless `group_chunks` is
-    given. A group is then of chunks that are gone through at a time, and the mean of what becomes of them is gone on
-    from: by default one, and as many as a cluster has threads, up to 8."""
+    """K-FAC steps that the task of a chunk takes one after the other, each on a part of it. Given, they stay as many;
+    by default there are as many at first as a chunk has times 2,000 samples (1,000 sequences), and half as many each
+    time that steps turn out to go by noise. Where they are several, a group is of chunks that are gone through at a
+    time, and the mean of what becomes of them is gone on from: by default one, and on a cluster as many as it has
+    threads, up to 8 and a quarter of all chunks."""
     first_window: Count | None = None
     """Groups in the first window; by default about 10 samples for each unknown of a row of W."""
     window_passes: Count = 4

@@ -131,10 +131,10 @@ class Workload:
 
     def chunked(self, rows: int) -> Workload:
         """The same in chunks of so many rows, with groups and pieces that follow from it."""
+        steps = steps_of(min(rows, self.rows), self.step_rows) if self.step_rows else self.chunk_steps
         if not self.group_rows:
             incremental = self.group_chunks < math.ceil(self.rows / rows)
-            return replace(self, chunk_rows=rows, incremental=incremental)
-        steps = steps_of(min(rows, self.rows), self.step_rows) if self.step_rows else 1
+            return replace(self, chunk_rows=rows, incremental=incremental, chunk_steps=steps)
         if steps > 1:
             threads = 1 if self.in_process else self.workers * self.threads
             group, pieces, in_step = paths(math.ceil(self.rows / rows), threads), 1, rows // steps

@@ -16,11 +16,12 @@ Reason = Literal[
 ]
 LIMITS: tuple[Reason, ...] = ("no_improvement", "max_sweeps", "max_cpu_seconds", "settled")
 """What ends training that is done."""
-RISEN, NOISE = 0.01, 0.25
+RISEN, NOISE = 0.01, 0.5
 """A validation loss that is higher than the best one by more than this share has risen since; of n samples by more than
 NOISE / √n: so much a mean of few may move by itself (chosen)."""
-LATE = 0.9
-"""A model that is kept from the last tenth of the sweeps was still becoming better."""
+LATE, FALLEN = 0.9, 0.002
+"""A model that is kept from the last tenth of the sweeps, and has a loss lower than any before that by more than this
+share, was still becoming better."""
 FAR = 2.0
 """A validation loss of so many times the training loss is far from it."""
 STILL_FALLING = "The loss was still falling"
@@ -110,7 +111,7 @@ def next_step(
             "samples in other units (data.standardize)."
         )
     bounded = limit in ("max_sweeps", "max_cpu_seconds")
-    if bounded and (kept == len(records) - 1 or records[kept].sweep >= LATE * records[-1].sweep):
+    if bounded and still_falling(records, kept):
         return f"{STILL_FALLING}: go on with --resume and a larger training.{limit}."
     if (times := times_training(records[kept])) >= FAR:
         factor = f"{number(times)} times" if math.isfinite(times) else "far above"
@@ -118,9 +119,25 @@ def next_step(
             "Going on would change little, and the model fits its training samples far better than others (validation "
             f"loss {factor} the training loss), which is over-fitting: try {remedy}."
         )
-    if bounded:
+    if bounded and records[kept].sweep < LATE * records[-1].sweep:
         return "The best model came earlier: more sweeps are not likely to help, other settings may."
     return "Going on would change little: evaluate the model on samples that training has not seen."
+
+
+def still_falling(records: Sequence[Record], kept: int) -> bool:
+    """Whether the loss of the kept model is from the last tenth of the sweeps, and lower than all before that."""
+    end = LATE * records[-1].sweep
+    if records[kept].sweep < end:
+        return False
+    before = min((_judged(record) for record in records if record.sweep < end), default=math.inf)
+    return not _judged(records[kept]) > (1 - FALLEN) * before
+
+
+def _judged(record: Record) -> float:
+    """The loss that decides which model is kept."""
+    if record.validation_loss is not None:
+        return record.validation_loss
+    return record.regularized_loss if math.isfinite(record.regularized_loss) else record.nested_loss
 
 
 def times_training(record: Record) -> float:

@@ -15,8 +15,9 @@ NOISE_ROWS = 2.5
 times as many steps are taken as without noise, plus one (row 71 of benchmarks/LOG.md)."""
 MOST_ROWS = 4.0
 """Of those rows a group has so many times as many at most: a quarter more steps than without noise are taken then."""
-MOST_PATHS = 8
-"""So many chunks at most are gone through at a time in several steps each (row 108)."""
+MOST_PATHS, LEAST_ROUNDS = 8, 4
+"""So many chunks at most are gone through at a time in several steps each, and no more than one in so many of all (row
+109; the latter chosen, not measured)."""
 LEAST_STEPS = 8
 """A sweep has so many steps at least."""
 FLOPS, ROW_SECONDS = 4e10, 1e-6
@@ -33,14 +34,13 @@ MODEL_ROWS = 8192
 def chunk_steps(pipeline: Pipeline, network: Network, rows: int, chunk_rows: int) -> int:
     """How many steps are taken on a chunk where it is: as many as it has times the rows that a step wants.
 
-    One where it has not, or steps are asked for of so many chunks, or as groups finish, or of rows that are known one
-    by one.
+    One where it has not, or steps are taken as groups finish, or of rows that are known one by one.
     """
     training = pipeline.training
     if not pipeline.uses_kfac or training.max_staleness or Forms.of(network, rows).rows:
         return 1
-    if training.chunk_steps or training.group_chunks:
-        return min(training.chunk_steps or 1, chunk_rows, rows)
+    if training.chunk_steps:
+        return min(training.chunk_steps, chunk_rows, rows)
     return steps_of(min(chunk_rows, rows), step_rows(network))
 
 
@@ -68,10 +68,10 @@ def group_chunks(
 def paths(chunks: int, threads: int) -> int:
     """How many chunks are gone through at a time in several steps each, with as many threads on a cluster.
 
-    More than `MOST_PATHS` bring little, and a pass wants `LEAST_STEPS` rounds. In this process it is one, so that what
-    is computed depends on no machine.
+    More than `MOST_PATHS` bring little, and a pass wants `LEAST_ROUNDS` of them. In this process it is one, so that
+    what is computed depends on no machine.
     """
-    return max(1, min(threads, MOST_PATHS, chunks // LEAST_STEPS))
+    return max(1, min(threads, MOST_PATHS, chunks // LEAST_ROUNDS))
 
 
 def step_rows(network: Network) -> int:

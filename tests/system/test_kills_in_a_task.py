@@ -1,4 +1,4 @@
-"""Workers that are killed while a task takes several steps, of one chunk or of several: it is done again, no bit changes."""
+"""Workers that are killed while a task takes several steps, of one chunk or of several: no bit changes."""
 
 from __future__ import annotations
 

@@ -300,9 +300,23 @@ def test_what_to_do_next():
         assert "over-fitting" in next_step(ending, worse, 1)
     assert "weight_decay" in next_step(nothing_improved(1), worse, 1)
     assert "weight_decay" not in next_step(nothing_improved(1), worse, 1, decays=False)
-    few = [record(0, 3, 3), record(1, 1, 2), record(2, 1.04, 1)]
+    few = [record(0, 3, 3), record(1, 1, 2), record(2, 1.06, 1)]
     assert "over-fitting" in next_step(nothing_improved(1), few, 1, 100)
     assert "over-fitting" not in next_step(nothing_improved(1), few, 1, 6)
+    little = [
+        record(0, 3, 3),
+        record(1, 1, 1),
+        record(2, 1.012, 0.996),
+    ]  # which 500 rows may do by themselves
+    assert "over-fitting" not in next_step(nothing_improved(1), little, 1, 500)
+    assert "over-fitting" in next_step(nothing_improved(1), little, 1, 5000)
+    still = [
+        record(0, 3, 3),
+        record(200, 0.01160, 0.0106),
+        record(272, 0.01158, 0.0106),
+        record(300, 0.01159, 0.0106),
+    ]
+    assert "Going on would change little" in next_step(sweeps_are_done(300), still, 2)
     late = [*falling, record(93, 0.5, 0.5), record(100, 0.501, 0.6)]
     assert "still falling" in next_step(sweeps_are_done(100), late, 3)
     flat = [record(0, 3, 3), record(1, 1, 1), record(2, 1.001, 1.1)]

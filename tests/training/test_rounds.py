@@ -18,7 +18,7 @@ from altmin_dask.networks.builders import dense_network
 from altmin_dask.planning.plan import make_plan
 from altmin_dask.solvers.kfac import KFACState
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training import kfac_training
+from altmin_dask.training import defaults, kfac_training
 from altmin_dask.training.defaults import resolve
 from altmin_dask.training.kfac_training import KFACTraining
 from altmin_dask.training.local_levels import local_steps
@@ -204,7 +204,7 @@ def test_damping_is_that_of_so_many_rows(given, make_store, pipeline, tmp_path, 
     assert [level.count for level in seen[0].levels] == [4, 2, 1]
     for level in seen[0].levels:
         alone = resolve(
-            pipeline("x.zarr", training={**steps, "group_chunks": 1}, **tables),
+            pipeline("x.zarr", training={**steps, "chunk_steps": 1}, **tables),
             dense_network([10, 8, 2], "tanh", "cross_entropy"),
             8000,
             8000 // level.count,
@@ -228,10 +228,10 @@ def test_chunks_that_are_large_are_gone_through_in_several_steps(pipeline):
     assert (alone.group_chunks, alone.chunk_steps, alone.pieces, alone.model_every) == (1, 16, 1, 6)
     small = resolved(pipeline, 10**6, 2000)
     assert (small.group_chunks, small.chunk_steps) == (1, 1)
-    given = resolved(
-        pipeline, 10**6, 32_768, training={"schedule": "kfac", "group_chunks": 1, "max_sweeps": None}
-    )
-    assert (given.group_chunks, given.chunk_steps) == (1, 1)
+    given = resolved(pipeline, 10**6, 32_768, training={"schedule": "kfac", "group_chunks": 3})
+    assert (given.group_chunks, given.chunk_steps, given.proximal) == (3, 16, alone.proximal)
+    once = resolved(pipeline, 10**6, 32_768, training={"schedule": "kfac", "chunk_steps": 1})
+    assert (once.group_chunks, once.chunk_steps) == (1, 1)
     stale = resolved(pipeline, 10**6, 32_768, training={"schedule": "kfac", "max_staleness": 2})
     assert stale.chunk_steps == 1
     # damping is that of the rows of a step, not of a chunk
@@ -241,7 +241,7 @@ def test_chunks_that_are_large_are_gone_through_in_several_steps(pipeline):
 def test_a_cluster_goes_through_as_many_chunks_at_a_time_as_it_has_threads(pipeline):
     two = Resources(2, 1, None, in_process=False, latency=0.016)
     assert resolved(pipeline, 10**6, 32_768, two).group_chunks == 2
-    assert resolved(pipeline, 10**6, 32_768, replace(two, workers=64)).group_chunks == 31 // 8
+    assert resolved(pipeline, 10**6, 32_768, replace(two, workers=64)).group_chunks == 31 // 4
     assert resolved(pipeline, 10**8, 32_768, replace(two, workers=64)).group_chunks == MOST_PATHS
     assert resolved(pipeline, 10**6, 32_768, replace(two, in_process=True)).group_chunks == 1
     begun = resolved(pipeline, 10**6, 32_768, two)
@@ -251,20 +251,24 @@ def test_a_cluster_goes_through_as_many_chunks_at_a_time_as_it_has_threads(pipel
     assert on == begun
 
 
-def test_runs_that_are_older_go_on_as_they_began(store, pipeline, tmp_path):
+def test_runs_that_are_older_go_on_as_they_began(make_store, pipeline, tmp_path, monkeypatch):
     """They know of no steps on a chunk: each is one step still."""
-    once = {"schedule": "kfac", "group_chunks": 1, "max_sweeps": 1.0}
-    run, _, _ = train(pipeline(store.path, training=once, **AUTO), tmp_path / "run")
+    store = make_store(*table(12_000), chunk_rows=4000, dtype="float32")
+    tables = {"network": LABELS, "solver": {"mu": "auto"}}
+    once, more = ({"schedule": "kfac", "max_sweeps": sweeps} for sweeps in (1.0, 3.0))
+    with monkeypatch.context() as patched:
+        patched.setattr(defaults, "chunk_steps", lambda *_: 1)
+        run, _, _ = train(pipeline(store.path, training=once, **tables), tmp_path / "run")
+        _, expected, _ = train(pipeline(store.path, training=more, **tables), tmp_path / "other")
     manifest = json.loads((run.path / "pipeline.json").read_text())
     found = [table for table in walk(manifest) if "chunk_steps" in table and "group_chunks" in table]
     assert found
     for table_ in found:
         del table_["chunk_steps"]
     (run.path / "pipeline.json").write_text(json.dumps(manifest))
-    more = {**once, "max_sweeps": 3.0}
-    _, state, _ = train(pipeline(store.path, training=more, **AUTO), tmp_path / "run", resume=True)
-    _, expected, _ = train(pipeline(store.path, training=more, **AUTO), tmp_path / "other")
+    _, state, _ = train(pipeline(store.path, training=more, **tables), tmp_path / "run", resume=True)
     assert same(state, expected)
+    assert memory_of(state).steps == 9
 
 
 def walk(value: Any):
