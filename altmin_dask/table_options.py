@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import Any
@@ -27,6 +27,8 @@ _TEXT = ("sep", "decimal", "thousands", "encoding", "quotechar", "comment", "com
 _LISTS = ("names", "na_values")
 CSV = (*_TEXT, *_LISTS, *_WHOLE, "header")
 """Options of `pandas.read_csv` that can be given."""
+_TYPES = ("dtype", "dtypes", "converters")
+"""Options of `pandas.read_csv` by which others make text of numbers."""
 _SIGNS = ("sep", "decimal", "thousands", "quotechar", "comment")
 """Those that are a single character."""
 _TAKEN_BACK = ("thousands", "comment", "index_col", "names", "na_values")
@@ -201,16 +203,30 @@ def left_out(column: str) -> str:
     return f"leave it out by --drop {quote(column)} (data.drop of a pipeline)"
 
 
+def known_options(given: Iterable[str]) -> None:
+    """Refuse names that csv files have no option of.
+
+    Raises
+    ------
+    ConfigError
+        If there is one.
+    """
+    for name in given:
+        if _ALIASES.get(name, name) in CSV:
+            continue
+        meant = did_you_mean(name, (*CSV, *_ALIASES))
+        for alias, known in _ALIASES.items():  # which are not in the list
+            meant = meant.replace(f" {alias}?", f" {known}?")
+        codes = "; a column of codes counts as text where they have a letter" if name in _TYPES else ""
+        raise ConfigError(f"csv has no option {name!r}; it has {', '.join(sorted(CSV))}{meant}{codes}")
+
+
 def _csv(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of csv, of which those from a command line are text."""
     found: dict[str, Any] = {}
+    known_options(given)
     for name, value in given.items():
         key = _ALIASES.get(name, name)
-        if key not in CSV:
-            meant = did_you_mean(name, (*CSV, *_ALIASES))
-            for alias, known in _ALIASES.items():  # which are not in the list
-                meant = meant.replace(f" {alias}?", f" {known}?")
-            raise ConfigError(f"csv has no option {name!r}; it has {', '.join(sorted(CSV))}{meant}")
         if value == "" and key in _TAKEN_BACK:
             found[key] = value
         elif key in _LISTS:

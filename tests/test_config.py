@@ -138,6 +138,10 @@ def test_later_overrides_win_and_tables_are_completed(file):
         ("network.loss=hinge", "network.loss = 'hinge': "),
         ("training.max_sweeps=0", "training.max_sweeps = 0: "),
         ("training.seed=-1", "training.seed = -1: "),
+        (
+            "data.csv={dtype = {zip = 'str'}}",
+            "csv has no option 'dtype'; it has comment, compression, decimal, ",
+        ),
         ("training.group_chunks=0", "training.group_chunks = 0: "),
         ("data.scale=0", "data.scale = 0: "),
         ("data.chunk_rows=0", "data.chunk_rows = 0: "),

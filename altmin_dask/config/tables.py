@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from dask.utils import parse_bytes
@@ -11,7 +12,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from altmin_dask.config.base import ONE, TABLE, WORD, Count, NonNegative, Positive, Table
 from altmin_dask.errors import ConfigError
 from altmin_dask.solvers.penalties import PENALTIES
-from altmin_dask.table_options import DATES, TABLE_SETTINGS, UNKNOWN, TableOptions
+from altmin_dask.table_options import DATES, TABLE_SETTINGS, UNKNOWN, TableOptions, known_options
 
 _SCHEDULES = dict.fromkeys(name for penalty in PENALTIES.values() for name in penalty.schedules)
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -78,10 +79,22 @@ class DataTable(Table):
     dates: Literal[*DATES] | None = None  # type: ignore[valid-type]
     """"days" (the default), or "cyclic": with sine and cosine of month, weekday and hour beside them."""
     csv: dict[str, str | bool | int | list[str]] | None = None
-    """How csv files are read, by names of `pandas.read_csv`: sep, decimal, header, encoding, na_values, …"""
+    """How csv files are read, by names of `pandas.read_csv`: comment, compression, decimal, encoding, header,
+    index_col, na_values, names, quotechar, sep, skiprows, thousands."""
     drop: str | None = None
     """Columns of raw tables that are left out, with commas in between, such as one that numbers the rows; predictions
     need none of them, and can keep them."""
+
+    @field_validator("csv", mode="before")
+    @classmethod
+    def _are_options_of_csv(cls, value: Any) -> Any:
+        """Before what their values may be: of one that is not there nothing may."""
+        if isinstance(value, Mapping):
+            try:
+                known_options(value)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return value
 
     @model_validator(mode="after")
     def _tables_are_known(self) -> DataTable:

@@ -33,7 +33,11 @@ WRITERS = {".onnx": write_onnx, ".safetensors": write_safetensors, ".pt": write_
 def described(model: Model) -> str:
     """What an exported network is, and what the numbers in a row of its input are, in order, where they have names."""
     names = [] if model.preparation is None else model.preparation.names
-    more = f" and {len(names) - SHOWN} more (`inputs` in an ONNX file)" if len(names) > SHOWN else ""
+    more = (
+        f" and {len(names) - SHOWN} more (`inputs` of what is in the file beside the network)"
+        if len(names) > SHOWN
+        else ""
+    )
     reads = f"; reads, in this order: {', '.join(names[:SHOWN])}{more}" if names else ""
     return f"{'-'.join(map(str, model.network.sizes))} {model.kind}{reads}"
 

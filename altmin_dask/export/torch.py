@@ -178,6 +178,7 @@ def described(model: Model) -> dict[str, Any]:
         "network": model.network.describe(),
         "scale": model.scale,
         "preparation": None if how is None else how.to_json(),
+        "inputs": None if how is None else list(how.names),
         "classes": None if how is None or how.called is None else list(how.called),
     }
 

@@ -130,7 +130,7 @@ def _make_recurrent(settings: NetworkTable, samples: DatasetSpec, outputs: int, 
     if settings.steps is None and len(samples.sample_shape) < 2:
         raise DataError(
             f"{samples.name} has samples of shape {samples.sample_shape}, which are no sequences; give "
-            "x of shape (samples, steps, features), or set network.steps"
+            "x of shape (samples, steps, features), or say by network.steps into how many steps a row is cut"
         )
     steps = settings.steps or samples.sample_shape[0]
     if features % steps or (samples.sequence_arrays and steps != samples.sample_shape[0]):

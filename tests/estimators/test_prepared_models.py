@@ -257,6 +257,7 @@ def test_runs_and_estimators_are_the_same(kind, altmin, home, tmp_path):
     for known in (about, {name: json.loads(value) for name, value in props.items()}):
         assert known["preparation"]["columns"][1]["name"] == "town"
         assert kind == "regressor" or known["classes"] == ["buys", "leaves"]
+        assert known["inputs"] == Model.load(tmp_path / "run").preparation.names
     assert about["kind"] == kind
     assert about["network"] == Model.load(tmp_path / "run").network.describe()
 

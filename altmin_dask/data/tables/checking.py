@@ -10,6 +10,7 @@ from altmin_dask.data.tables.encoding import Findings, encoded, missing_values, 
 from altmin_dask.data.tables.parts import Largest, Table, first_missing, readable
 from altmin_dask.data.tables.targets import are_text
 from altmin_dask.errors import DataError, warn
+from altmin_dask.format import counted_as
 from altmin_dask.preparation import Preparation
 from altmin_dask.types import Array
 
@@ -54,6 +55,12 @@ def _tell(findings: Findings, how: Preparation, name: str) -> None:
     """Refuse what rows have that those for training had not, or tell what becomes zeros."""
     for column, count in findings.missing.items():
         raise missing_values(name, column, count)
+    if findings.filled:
+        parts = (f"{column!r} of {counted_as(rows, 'row')}" for column, rows in findings.filled.items())
+        warn(
+            f"{name} has no value in the column {'; '.join(parts)}, which the data for training had in every row: what "
+            "fills in missing values stands there"
+        )
     if not findings.unknown:
         return
     if how.unknown == "error":
@@ -88,6 +95,8 @@ def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> 
         column = next(iter(findings.missing))
         there = first_missing(table, name, [column], text_of(how))
         raise missing_values(name, column, findings.missing[column], there=there)
+    for column in empty:
+        findings.filled.pop(column, None)
     _tell(findings, how, name)
     if empty:
         columns = f"the column{'s' * (len(empty) > 1)} {listed(empty)}"

@@ -35,10 +35,13 @@ class Findings:
         Rows without a value, by columns that have nothing to fill in.
     unknown : dict of Counter
         Values that were not there, by columns, and rows that have them.
+    filled : Counter
+        Rows without a value that something is filled in for, by columns that had one in every row.
     """
 
     missing: Counter[str] = field(default_factory=Counter)
     unknown: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    filled: Counter[str] = field(default_factory=Counter)
 
     def told(self) -> str:
         """The unknown values in words, by columns."""
@@ -159,10 +162,17 @@ def _fill(values: Array, column: Column, missing: Array, where: str, findings: F
         return
     if column.fill is not None:
         values[missing] = column.fill
+        _note_filled(column, missing, findings)
     elif findings is None:
         raise missing_values(where, column.name, int(missing.sum()))
     else:
         findings.missing[column.name] += int(missing.sum())
+
+
+def _note_filled(column: Column, missing: Array, findings: Findings | None) -> None:
+    """Take note of values that are missing where no row for training lacked one."""
+    if findings is not None and not (column.indicator or column.empty):
+        findings.filled[column.name] += int(missing.sum())
 
 
 def missing_values(
@@ -223,6 +233,8 @@ def _one_hot(
         if findings is None:
             raise missing_values(where, column.name, int(missing.sum()))
         findings.missing[column.name] += int(missing.sum())
+    if missing.any() and column.fill is not None and filled >= 0:
+        _note_filled(column, missing, findings)
     found = places[codes]
     rows = np.zeros((len(values), last + column.groups))
     there = found >= 0
