@@ -152,8 +152,8 @@ def _check(kind: str, spec: str, source: Source) -> None:
     if KINDS[kind].recurrent and len(source.x_shape) < 2:
         raise DataError(
             f"{spec} has samples of shape {source.x_shape}, which are no sequences; give x of shape (samples, steps, "
-            f"features), write a {kind.removeprefix('recurrent_')}, or a pipeline by hand with network.steps, into which "
-            "each row is cut (docs/sequences.md)"
+            f"features), write a {kind.removeprefix('recurrent_')}, or a pipeline by hand with network.steps, into "
+            "which each row is cut (docs/sequences.md)"
         )
 
 
