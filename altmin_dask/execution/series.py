@@ -130,7 +130,8 @@ def take_turns(
     """What has become of all that the file has after the steps of all groups, as of `packed_by_rows`, for one row."""
     meter_kernels()
     now, state = state_of(read_weights(weights))
-    stepper = Stepper(settings, PreconditionerCache(settings), activity=activity)
+    exact = turns[0].mu is None
+    stepper = Stepper(settings, PreconditionerCache(settings), exact_slopes=exact, activity=activity)
     with single_threaded_blas():
         for turn in turns:
             now = turn.step(context, stepper, state, now)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from altmin_dask.solvers.kernels import since
 from altmin_dask.solvers.kfac import KFACSettings, KFACState, are_finite, moved_by
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
 from altmin_dask.solvers.preconditioner import PreconditionerCache
@@ -61,6 +62,9 @@ class Stepper:
         Of the same settings.
     tries : bool
         Whether the first few steps are tried.
+    exact_slopes : bool
+        Whether sums are of the nested loss's gradient at the weights of the moment: by exact constraints, one group
+        after the other.
     activity : callable
         Counts what is spent with "solve".
     """
@@ -68,6 +72,7 @@ class Stepper:
     settings: KFACSettings
     preconditioners: PreconditionerCache
     tries: bool = True
+    exact_slopes: bool = False
     activity: Activity = nullcontext
 
     def ridge(self, weights: Weights) -> float:
@@ -109,9 +114,12 @@ class Stepper:
             direction = preconditioner.direction(sums, weights)
             if half is not None:
                 state.judge(*preconditioner.signal_and_noise(sums, half, weights, direction))
-        coefficients = preconditioner.step_coefficients(
-            group.model(direction), weights, direction, sent.previous_weights
-        )
+        model = group.model(direction)
+        if self.exact_slopes and not state.forms.rows:
+            # known of all rows: a part of them has another minimum, at which steps would end
+            repeated = since(sent.previous_weights, weights)
+            model.slope[:] = [model.samples * sums.slope(way) for way in (direction, repeated)]
+        coefficients = preconditioner.step_coefficients(model, weights, direction, sent.previous_weights)
         delta = settings.delta(state)
         if self.tries and state.steps < TRIED_STEPS:
             before = float(sums.totals[1] / sums.totals[0]) + sent.ridge

@@ -123,6 +123,11 @@ class KroneckerSums(PackedArrays):
             "output_factors": forms.output_shapes(shapes) if curvature else [],
         }
 
+    def slope(self, way: Weights) -> float:
+        """Of the mean nested loss along a way, ⟨∇, way⟩."""
+        pairs = zip(self.negative_gradient, way, strict=True)
+        return -sum(float(np.vdot(negative, along)) for negative, along in pairs) / float(self.totals[0])
+
     def gradient_norm(
         self, weights: Weights, ridge: float, penalize_bias: bool = True, space: RowSpace | None = None
     ) -> float:

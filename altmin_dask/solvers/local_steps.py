@@ -187,7 +187,12 @@ class LocalSteps:
             The weights after the last step.
         """
         level = self.level(state)
-        stepper = Stepper(level.settings, PreconditionerCache(level.settings), activity=activity)
+        stepper = Stepper(
+            level.settings,
+            PreconditionerCache(level.settings),
+            exact_slopes=mu is None,
+            activity=activity,
+        )
         count = self.steps(level, len(batch))
         for number in range(count):
             part = batch.rows(slice(number, None, count))

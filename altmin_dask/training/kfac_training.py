@@ -13,7 +13,6 @@ from altmin_dask.errors import RunError
 from altmin_dask.execution import task_graphs
 from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.pieces import Cut, total
-from altmin_dask.execution.series import Turn
 from altmin_dask.execution.timing import activity
 from altmin_dask.solvers.kfac import KFACSettings, KFACState
 from altmin_dask.solvers.kfac_step import Sent, Stepper
@@ -28,7 +27,7 @@ from altmin_dask.training.context import RunContext
 from altmin_dask.training.grouping import RowGroup, groups_of
 from altmin_dask.training.local_levels import local_steps
 from altmin_dask.training.record import Metrics
-from altmin_dask.training.together import MOST_NUMBERS, Pace, Waiting
+from altmin_dask.training.together import MOST_NUMBERS, Pace, Waiting, turn
 from altmin_dask.training.weight_files import WeightFiles
 from altmin_dask.training.wide_inputs import forms_of, row_numbers, row_space
 from altmin_dask.types import Array, Weights
@@ -153,7 +152,13 @@ class KFACTraining:
         together = work > WORTH_THREADS and not forms_of(context).rows
         preconditioners = PreconditionerCache(self.settings, context.executor.each if together else map)
         self.max_staleness = pipeline.training.max_staleness
-        self.stepper = Stepper(self.settings, preconditioners, not self.max_staleness, activity)
+        self.stepper = Stepper(
+            self.settings,
+            preconditioners,
+            tries=not self.max_staleness,
+            exact_slopes=settings.mu is None and not self.max_staleness,
+            activity=activity,
+        )
         self.local = local_steps(context, self.settings)
         self.in_flight: list[InFlightGroup] = []
         self.waiting: list[Waiting] = []
@@ -315,29 +320,21 @@ class KFACTraining:
 
     def _series(self, waiting: Sequence[Waiting]) -> int:
         """Let one task take the steps of several groups."""
-        state, context, samples = self.state, self.context, self.context.problem.train
-        turns, seed = [], context.pipeline.training.seed
-        for each in waiting:
-            state.passes, group = each.action.number, self.groups[each.action.group]
-            step = context.step(samples, group, "", Cut(self.cut.pieces))
-            blocks = samples.blocks(group.chunks, group.part)
-            turns.append(Turn(blocks, step.shares, (seed, each.cursor), self.mu, self.model_every))
+        state, context, store = self.state, self.context, self.context.problem.train.store
+        turns = [turn(context, self.groups[each.action.group], each, self.model_every) for each in waiting]
+        state.passes = waiting[-1].action.number
         before = arrays_of(state.weights, state.kfac_state)
         file = self.files.put(before, "state")
+        key, columns = f"{context.key}-{waiting[0].cursor}", packed_numbers(before)
         with context.span():
             graph = task_graphs.series(
-                context.problem.task_context,
-                tuple(turns),
-                file,
-                self.settings,
-                packed_numbers(before),
-                step.token,
+                context.problem.task_context, tuple(turns), file, self.settings, columns, key
             )
             with activity("wait"):
                 found = context.executor.compute(graph)
         state.weights, state.kfac_state = state_of(mean_of(found[0], before))
         self._check()
-        return sum(self.groups[each.action.group].rows(samples.store) for each in waiting)
+        return sum(self.groups[each.action.group].rows(store) for each in waiting)
 
     def drain(self) -> int:
         """Take the steps that wait, and of all groups that are in flight."""

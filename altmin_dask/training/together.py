@@ -12,7 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from altmin_dask.execution.pieces import Cut
+from altmin_dask.execution.series import Turn
 from altmin_dask.solvers.schedules import KFACStep
+from altmin_dask.training.context import RunContext
+from altmin_dask.training.grouping import RowGroup
 
 FIRST, TRIAL, KEPT = 6, 8, 120
 """After so many first steps, in which all is read and made for the first time, of each way so many steps are timed, and
@@ -29,6 +33,16 @@ class Waiting:
 
     action: KFACStep
     cursor: int
+
+
+def turn(context: RunContext, group: RowGroup, waiting: Waiting, every: int) -> Turn:
+    """A step that waits, as a task takes it."""
+    settings, samples = context.settings, context.problem.train
+    assert settings.pieces is not None
+    step = context.step(samples, group, "", Cut(settings.pieces))
+    mu = settings.mu_in_pass(len(context.network.shapes), waiting.action.number)
+    seed = context.pipeline.training.seed, waiting.cursor
+    return Turn(samples.blocks(group.chunks, group.part), step.shares, seed, mu, every)
 
 
 @dataclass

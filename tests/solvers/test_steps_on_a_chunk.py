@@ -57,7 +57,7 @@ def test_steps_are_those_that_are_taken_one_by_one():
     weights, state = begun(CLASSIFIER)
     found = how.take(CLASSIFIER, weights, state, batch, NewtonSettings(), [7, 2])
     expected, own = begun(CLASSIFIER)
-    stepper = Stepper(SETTINGS, PreconditionerCache(SETTINGS))
+    stepper = Stepper(SETTINGS, PreconditionerCache(SETTINGS), exact_slopes=True)
     for number in range(3):
         part = Batch(batch.x[number::3].copy(), batch.y[number::3].copy())
         halves = [

@@ -39,10 +39,8 @@ def test_kills_of_workers_change_no_bit(training: dict[str, Any], tmp_path: Path
     run, killed = tmp_path / "run", 0
     with running_cluster(tmp_path) as cluster:
         cluster.start()
-        client = spawn(
-            "-m", "altmin_dask", "train", pipeline, "--run", run, "--scheduler", cluster.address,
-            log=tmp_path / "client.log",
-        )  # fmt: skip
+        words = ["-m", "altmin_dask", "train", pipeline, "--run", run, "--scheduler", cluster.address]
+        client = spawn(*words, log=tmp_path / "client.log")
         try:
             deadline = time.monotonic() + 240
             while client.poll() is None:
