@@ -258,6 +258,27 @@ def test_words_without_quotes(line, said, tmp_path):
         load_pipeline(file)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b'[data]\ntrain = "C:\\Users\\a.csv"\n', "write paths with / or in single quotes"),
+        (b'[data]\ntrain = "C:\\data\\a.csv"\n', "write paths with / or in single quotes"),
+        (b'[data]\ntrain = "a"\n[data]\ny = "b"\n', "put all keys of a table below one heading"),
+        (b'[data]\ntrain = "a"\ntrain = "b"\n', "write each key once"),
+        (b'[data]\ntrain = "\xe4.csv"\n', "save it as UTF-8"),
+        (
+            b"[network]\nhidden_layer_sizes = (8, 4)\n",
+            r"lists have square brackets: hidden_layer_sizes = \[8, 4\]",
+        ),
+    ],
+)
+def test_what_is_no_toml_is_told_with_what_to_write(text, said, tmp_path):
+    file = tmp_path / "p.toml"
+    file.write_bytes(text)
+    with pytest.raises(ConfigError, match=f"is not valid TOML: .*; {said}"):
+        load_pipeline(file)
+
+
 def test_a_mark_that_editors_put_in_front_is_no_part_of_a_pipeline(tmp_path):
     file = tmp_path / "p.toml"
     file.write_text('[data]\ntrain = "digits:train"\n[network]\nkind = "autoencoder"\n', encoding="utf-8-sig")

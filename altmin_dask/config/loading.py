@@ -54,10 +54,28 @@ def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         if is_data(file):
             raise ConfigError(_not_a_pipeline(file)) from None
-        raise ConfigError(f"{file} is not valid TOML: {error}{_unquoted(file, error)}") from None
+        raise ConfigError(
+            f"{file} is not valid TOML: {error}{_unquoted(file, error)}{_cure(error)}"
+        ) from None
     for override in overrides:
         _apply(settings, override)
     return make_pipeline(settings, f"{file}: ")
+
+
+_PATHS = "write paths with / or in single quotes, where a backslash is no escape"
+_CURES = {
+    "'utf-8' codec": "save it as UTF-8",
+    "Invalid hex value": _PATHS,
+    "Unescaped": _PATHS,
+    "Cannot declare": "put all keys of a table below one heading",
+    "Cannot overwrite a value": "write each key once",
+}
+"""What of an error of TOML tells what to do."""
+
+
+def _cure(error: ValueError) -> str:
+    """What to do about an error of TOML, where that is known."""
+    return next((f"; {cure}" for mark, cure in _CURES.items() if mark in str(error)), "")
 
 
 def _unquoted(file: Path, error: ValueError) -> str:
@@ -66,6 +84,8 @@ def _unquoted(file: Path, error: ValueError) -> str:
     if where is None:
         return ""
     line = file.read_text(encoding="utf-8-sig").splitlines()[int(where[1]) - 1]
+    if pair := re.match(r"\s*([\w.-]+)\s*=\s*\((.*?),?\)\s*(#.*)?$", line):
+        return f"; lists have square brackets: {pair[1]} = [{pair[2]}]"
     found = re.match(r"\s*([\w.-]+)\s*=\s*([A-Za-z_./~][^\"'#\[\]{}]*?)\s*(#.*)?$", line)
     if found is None:
         return ""

@@ -14,15 +14,15 @@ from altmin_dask.data.checks import check_finite, check_whole
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import Source
 from altmin_dask.data.streams import mapped
-from altmin_dask.errors import DataError
+from altmin_dask.errors import DataError, warn
 from altmin_dask.preparation import Preparation, Scaling
 from altmin_dask.storage.alike import difference
 from altmin_dask.types import Array
 
 _BLOCK_BYTES = 8 << 20
 """Of rows in float64 that are held while means and deviations are found, as of a chunk."""
-_CONSTANT = 1e-12
-"""A deviation of less than this share of the mean, 4500 ε of float64, is what rounding leaves of a constant."""
+CONSTANT = 1e-14
+"""A deviation of less than this share of the largest number, 45 ε of float64, is what rounding leaves of a constant."""
 
 
 def padded_with_zeros(source: Source) -> Source:
@@ -193,6 +193,7 @@ def _scaling(
     """
     size = max(1, prod(reader.shape[1:]))
     mean, squares, seen, whole, row = np.zeros(size), np.zeros(size), np.zeros(size), True, 0
+    low, high = np.full(size, np.inf), np.full(size, -np.inf)
     rows = max(1, _BLOCK_BYTES // (8 * size))
     ends = repeat(None) if lengths is None else lengths.blocks(rows)
     for block, end in zip(reader.blocks(rows), ends, strict=False):
@@ -203,6 +204,8 @@ def _scaling(
             values = np.where(there, values, 0.0)
         check(values, first_row=row)
         row += len(values)
+        low = np.minimum(low, values.min(axis=0, initial=np.inf, where=True if there is None else there))
+        high = np.maximum(high, values.max(axis=0, initial=-np.inf, where=True if there is None else there))
         if there is None:
             count, own = np.full(size, len(values)), values.mean(axis=0)
             off = values - own
@@ -216,5 +219,12 @@ def _scaling(
         mean += (own - mean) * (count / both)
         seen += count
     deviation = np.sqrt(squares / np.maximum(seen, 1))
-    constant = deviation <= _CONSTANT * np.maximum(np.abs(mean), _CONSTANT)
+    constant = (deviation <= CONSTANT * np.maximum(np.abs(low), np.abs(high))) | (low >= high)
+    drowned = constant & (low < high)
+    if drowned.any():
+        place = int(np.argmax(drowned))
+        warn(
+            f"{reader.label} has {'numbers' if size == 1 else f'a column, {place},'} between {low[place]:.17g} and "
+            f"{high[place]:.17g}, of whose differences float64 has next to nothing left: subtract an offset first"
+        )
     return Scaling(tuple(mean.tolist()), tuple(np.where(constant, 1.0, deviation).tolist())), whole

@@ -19,9 +19,9 @@ with running means Ḡ_i of ã ãᵀ, the input factor, and S̄_i of S_i, the ou
 random signs ε, so that one backward pass samples it), and damping on both.
 
 How far, and how much of the step before is repeated, is no setting: α D + β (W̃ − W̃_previous) minimises the Gauss–Newton
-model of the nested loss (Martens & Grosse 2015, section 7), measured on a part of the group by two directional
-derivatives. What is evaluated and kept is a running mean of the weights (Polyak & Juditsky 1992), with those after the
-last step in it as long as there are few.
+model of the nested loss (Martens & Grosse 2015, section 7), with the slopes of the whole group, and a curvature that is
+measured on a part of it by two directional derivatives. What is evaluated and kept is a running mean of the weights
+(Polyak & Juditsky 1992), with those after the last step in it as long as there are few.
 
 Hidden layers decay besides (Loshchilov & Hutter 2019; with K-FAC Zhang et al. 2019, "Three mechanisms of weight decay
 regularization"), biases included: W̃_i ← (1 − αδ) W̃_i + …, where α counts as 1 at most, and as 0 if negative. A ridge

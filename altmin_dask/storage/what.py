@@ -44,6 +44,8 @@ def what_is(path: Path) -> str:
         return f"{path} is a TOML file"
     if path.is_file():
         return f"{path} is a file"
+    if path.is_symlink() and not path.exists():
+        return f"{path} is a link to {path.readlink()}, where there is nothing"
     if not path.is_dir():
         return f"there is no file or folder {path}"
     names = sorted(each.name + "/" * each.is_dir() for each in path.iterdir())
@@ -71,6 +73,8 @@ def _run_meant(path: Path) -> Path | None:
 
 def meant(path: Path, others: Iterable[str] = ()) -> str:
     """The name beside it, or of the others, that may have been meant, as the end of a sentence; often nothing."""
+    if path.is_symlink():
+        return ""
     try:
         there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
     except OSError:  # a folder that may not be read

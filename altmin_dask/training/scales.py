@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from altmin_dask.data.preprocessing import CONSTANT
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution.samples import view_of
 from altmin_dask.networks.workspace import strips
@@ -29,8 +30,6 @@ _VALUES = 1_000_000
 """Nor more values, as far as there are enough rows."""
 _BLOCKS = 16
 """Rows are looked at in so many places: those of a sorted store are not all alike."""
-_CONSTANT = 1e-12
-"""A deviation of less than this share of the largest number is what rounding leaves of a constant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +43,9 @@ class Scales:
     deviation : ndarray of float64, (k,)
         Its deviation alone.
     varies : ndarray of bool, (k,)
-        Whether there is more than one number in it.
+        Whether there is more than one number in it, and more than rounding is left of their differences.
+    drowned : ndarray of bool, (k,)
+        Whether there is more than one, and not.
     measured : ndarray of bool, (k,)
         Whether its numbers have a unit; others stand for a value.
     """
@@ -53,15 +54,16 @@ class Scales:
     size: Array
     deviation: Array
     varies: Array
+    drowned: Array
     measured: Array
 
     @classmethod
     def of(cls, rows: Array, measured: Array | None = None) -> Scales:
         """Of some rows (n, k), in whatever order."""
         found = [_of_columns(rows[:, columns]) for columns in strips(rows.shape[1], len(rows))]
-        mean, deviation, varies, size = (np.concatenate(each) for each in zip(*found, strict=True))
+        mean, deviation, varies, drowned, size = (np.concatenate(each) for each in zip(*found, strict=True))
         known = np.full(rows.shape[1], True) if measured is None else measured
-        return cls(mean, size, deviation, varies, known)
+        return cls(mean, size, deviation, varies, drowned, known)
 
     @property
     def small(self) -> float:
@@ -83,7 +85,7 @@ class Scales:
             return None
         if self.unlike:
             return int(np.argmax(np.where(self.varies, self.deviation, 0)))
-        largest = int(np.argmax(np.where(self.varies, np.abs(self.mean), 0)))
+        largest = int(np.argmax(np.where(np.isfinite(self.mean), np.abs(self.mean), 0)))
         return largest if self.is_away(largest) else None
 
     @property
@@ -98,16 +100,17 @@ class Scales:
     @property
     def away(self) -> bool:
         """Whether the numbers of any column do."""
-        return any(map(self.is_away, np.flatnonzero(self.varies).tolist()))
+        return any(map(self.is_away, range(len(self.mean))))
 
 
-def _of_columns(rows: Array) -> tuple[Array, Array, Array, Array]:
-    """Mean, deviation, whether it varies, and size of some columns; rounded alike in any order of the rows."""
+def _of_columns(rows: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """Mean, deviation, whether it varies or is drowned, and size of some columns; alike in any order of the rows."""
     rows = np.sort(np.asarray(rows, np.float64), axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = rows.mean(axis=0), rows.std(axis=0)
-        varies = deviation > _CONSTANT * np.maximum(np.abs(rows[0]), np.abs(rows[-1]))
-        return mean, deviation, varies, np.maximum(deviation, off_the_usual(rows))
+        several = rows[0] != rows[-1]
+        varies = several & ~(deviation <= CONSTANT * np.maximum(np.abs(rows[0]), np.abs(rows[-1])))
+        return mean, deviation, varies, several & ~varies, np.maximum(deviation, off_the_usual(rows))
 
 
 def off_the_usual(rows: Array) -> Array:

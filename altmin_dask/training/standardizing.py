@@ -17,12 +17,13 @@ import numpy as np
 from altmin_dask.config import NetworkTable, Pipeline
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
-from altmin_dask.errors import ConfigError, warn
+from altmin_dask.errors import ConfigError, DataError, warn
 from altmin_dask.networks.activations import get_activation
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.standardization import Scale, Standardization
 from altmin_dask.solvers.kfac import Stream
 from altmin_dask.training.scales import AWAY, UNLIKE, Scales, scales_of
+from altmin_dask.types import Array
 
 SMALL, LARGE = 0.15, 3.0
 """Sizes of inputs that are left as they are where all columns are alike: those of pixels in [0, 1] are 0.3 and 0.6.
@@ -33,8 +34,8 @@ UNSEEN = 0.02
 """Samples that deviate less are too much alike for outputs that reach from 0 to 1; pixels deviate by 0.3 and more."""
 CONSTANT = 1e-3
 """A constant target is divided by this share of itself: what a network is off by is as little then."""
-_LEAST, _MOST = 1e-30, 1e30
-"""Sizes beyond these are not divided by: in float32 weights would be 0 or ∞."""
+_REACH = {"float32": (1e-35, 1e35), "float64": (1e-150, 1e150)}
+"""Sizes beyond these are not divided by: weights, or their squares, would be 0 or ∞."""
 
 
 def bytes_beside(settings: NetworkTable, source: Source) -> int:
@@ -151,10 +152,15 @@ class Deciding:
                 "(data.scale), or choose the output_activation identity"
             )
 
-    @staticmethod
-    def _is_odd(size: float) -> bool:
+    @property
+    def _reach(self) -> tuple[float, float]:
+        """Sizes that can be divided by."""
+        return _REACH[self.pipeline.network.dtype]
+
+    def _is_odd(self, size: float) -> bool:
         """Whether numbers that deviate so far as a whole are divided by that."""
-        return _LEAST <= size <= _MOST and not SMALL <= size <= LARGE
+        least, most = self._reach
+        return least <= size <= most and not SMALL <= size <= LARGE
 
     def _warn(self, scales: Scales, column: int) -> None:
         """Tell of a column that is far off, once in a stream."""
@@ -193,9 +199,19 @@ class Deciding:
     def _each(self, scales: Scales) -> Scale:
         """What makes all that is measured of mean 0 and size 1, and a constant 0."""
         size = np.where(scales.varies, scales.size, np.maximum(np.abs(scales.mean), 1.0))
-        use = scales.measured & np.isfinite(scales.mean) & (size >= _LEAST) & (size <= _MOST)
+        least, most = self._reach
+        use = scales.measured & np.isfinite(scales.mean) & (size >= least) & (size <= most)
+        self._warn_of_lost(scales, scales.measured & ~use)
         shift, scale = np.where(use, scales.mean, 0.0), np.where(use, size, 1.0)
         return Scale(shift, scale, self.pipeline.network.dtype)
+
+    def _warn_of_lost(self, scales: Scales, beyond: Array) -> None:
+        """Tell of columns of which nothing is left: far too far from 0, or of sizes that cannot be divided by."""
+        for column in np.flatnonzero(scales.drowned | (beyond & scales.varies))[:1].tolist():
+            warn(
+                f"{self._described(scales, column)}, of which {self.pipeline.network.dtype} leaves nothing to learn "
+                "from: subtract an offset from it, or give it in other units"
+            )
 
     def _targets(self, wanted: str) -> Scale | None:
         """What targets are shifted and divided by, all of them by the same number."""
@@ -213,7 +229,14 @@ class Deciding:
             return self._each_target(scales, wanted)
         mean = float(np.abs(scales.mean).max())
         size = float(np.sqrt(np.square(scales.deviation).mean())) if scales.varies.any() else CONSTANT * mean
-        if not (np.isfinite(mean) and _LEAST <= size <= _MOST):
+        least, most = self._reach
+        lost = scales.varies.any() and not least <= size <= most
+        if scales.drowned.any() or lost or not np.isfinite(mean):
+            raise DataError(
+                f"y in {self.store.title} has a mean of up to {mean:.3g} and a standard deviation of {size:.3g}, which "
+                f"{self.pipeline.network.dtype} cannot tell apart, or not hold; subtract an offset, or divide them"
+            )
+        if not least <= size <= most:  # nothing but 0
             return None
         if wanted == "auto":
             if 1 / UNLIKE <= size <= UNLIKE and mean <= AWAY * size:
@@ -227,14 +250,15 @@ class Deciding:
 
     def _each_target(self, scales: Scales, wanted: str) -> Scale:
         """What targets of unlike size are shifted and divided by: each by its own, so that small ones count."""
-        size = np.where(scales.varies, scales.deviation, np.maximum(CONSTANT * np.abs(scales.mean), _LEAST))
+        least, most = self._reach
+        size = np.where(scales.varies, scales.deviation, np.maximum(CONSTANT * np.abs(scales.mean), least))
         if wanted == "auto":
             low, high = scales.deviation[scales.varies].min(), scales.deviation.max()
             self.log(
                 f"each target is standardized within the network (network.standardize), so that all count alike: y in "
                 f"{self.store.title} has standard deviations from {low:.3g} to {high:.3g}"
             )
-        return Scale(scales.mean, np.clip(size, _LEAST, _MOST), self.pipeline.network.dtype)
+        return Scale(scales.mean, np.clip(size, least, most), self.pipeline.network.dtype)
 
     def _warn_of_targets(self, scales: Scales) -> None:
         """Tell of targets whose errors hardly count beside those of others, once in a stream."""

@@ -13,6 +13,7 @@ from altmin_dask.data.preprocessing import prepared_like
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import Source
 from altmin_dask.data.splitting import split
+from altmin_dask.errors import warn
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import locate
 from altmin_dask.training.checks import warn_of_others
@@ -31,6 +32,7 @@ def open_stores(
         If samples cannot be read, or divided.
     """
     table, dtype = pipeline.data, pipeline.network.dtype
+    _warn_of_changes(pipeline, data)
     if table.share is not None:
         return _parts(pipeline, table.share, data, chunk_rows, source)
     find = partial(
@@ -44,6 +46,19 @@ def open_stores(
         return train, None
     like = train.preparation or Preparation()
     return train, find(str(table.validation), "validation", scale=train.scale, like=like)
+
+
+def _warn_of_changes(pipeline: Pipeline, data: Path) -> None:
+    """Tell of files that were written after the stores that a run has made of them."""
+    table = pipeline.data
+    for name, part in ((table.train, "train"), (table.validation, "validation")):
+        made = data / f"{part}.zarr" / "zarr.json"
+        file = Path(str(name)).expanduser()
+        if made.is_file() and file.is_file() and file.stat().st_mtime_ns > made.stat().st_mtime_ns:
+            warn(
+                f"{file} has changed since the run read it, which goes on with the samples that it has "
+                f"({made.parent}); begin another run to train on what is there now"
+            )
 
 
 def undivided(pipeline: Pipeline) -> Source:

@@ -7,6 +7,7 @@ measured while training goes on, and which it is changes no bit.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from altmin_dask.solvers.schedules import KFACStep
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.grouping import RowGroup
 
-FIRST, TRIAL, KEPT = 6, 8, 120
+FIRST, TRIAL, KEPT = 4, 8, 120
 """After so many first steps, in which all is read and made for the first time, of each way so many steps are timed, and
 the faster one is kept until there have been so many."""
 MOST, MOST_SECONDS = 8, 0.5
@@ -51,28 +52,28 @@ class Pace:
 
     Attributes
     ----------
-    first : int
-        Steps that are not timed yet.
+    first, slowest : int, float
+        Steps that say only how long one takes at most, and that time.
     steps, seconds : list
         Of those that were timed, one at a time, and together.
     """
 
     first: int = FIRST
-
+    slowest: float = math.inf
     steps: list[int] = field(default_factory=lambda: [0, 0])
     seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
     @property
     def together(self) -> int:
         """How many steps are to be taken together now."""
+        if self.first > 0:
+            return 1
         alone, joined = self.steps
-        if alone < TRIAL:
-            return 1
-        each = self.seconds[0] / alone
-        count = min(MOST, int(MOST_SECONDS / max(each, 1e-6)))
-        if joined >= TRIAL and self.seconds[1] / joined > each:
-            return 1
-        return max(1, count)
+        each = self.seconds[0] / alone if alone else self.slowest
+        count = max(1, min(MOST, int(MOST_SECONDS / max(each, 1e-6))))
+        if count == 1 or joined < TRIAL:
+            return count
+        return count if alone >= TRIAL and self.seconds[1] / joined <= each else 1
 
     @contextmanager
     def timed(self, steps: int) -> Iterator[None]:
@@ -81,8 +82,10 @@ class Pace:
             self.steps, self.seconds = [0, 0], [0.0, 0.0]
         start, way = time.perf_counter(), int(steps > 1)
         yield
+        seconds = time.perf_counter() - start
         if self.first > 0:
             self.first -= steps
+            self.slowest = seconds / steps
             return
         self.steps[way] += steps
-        self.seconds[way] += time.perf_counter() - start
+        self.seconds[way] += seconds

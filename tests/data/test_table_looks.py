@@ -32,7 +32,7 @@ def column(values, labels=(0, 1)):
         ),
         (
             ["12%", "13.5%", "100 %"],
-            "looks like numbers in the column 'a', as '100 %', '12%', '13.5%' in 3 rows",
+            "looks like numbers in the column 'a', as '100 %', '12%', '13.5%' in 3 rows.*plain numbers in the table$",
         ),
         (["$1.50", "$2.50", "-$3"], "looks like numbers in the column 'a'"),
         (["1,5", "2,5", "3"], "looks like numbers in the column 'a'.*decimal=…"),

@@ -193,10 +193,15 @@ def _of_numbers(counts: Counter[str]) -> str | None:
     if len(likely) < 2 or not _most([*likely, *numbers], counts):
         return None
     shown = {value: counts[value] for value in likely}
+    marked = any(value.strip("0123456789.,' +-") for value in likely)  # % or $, which no option takes away
+    how = (
+        ""
+        if marked
+        else ", or say how they are written by --csv thousands=… or decimal=… (data.csv of a pipeline)"
+    )
     return (
         f"what looks like numbers in the column {{column}}, as {_listed(shown)} in {_rows(sum(shown.values()))}: all "
-        "its values are taken for text, one category each; write plain numbers in the table, or say how they are "
-        "written by --csv thousands=… or decimal=… (data.csv of a pipeline)"
+        f"its values are taken for text, one category each; write plain numbers in the table{how}"
     )
 
 
