@@ -147,7 +147,11 @@ def test_parameters_of_the_wrong_kind_are_refused_in_a_sentence(tmp_path):
     with pytest.raises(MissingError, match=r"there is no folder .*gone; make it first"):
         AltMinRegressor(3, temporary_folder=tmp_path / "gone").fit(x, x[:, 0])
     with pytest.raises(RunError, match="no step was taken yet, so samples or targets are too large"):
-        AltMinRegressor(3).fit(1e300 * x, 1e300 * x[:, 0])
+        AltMinRegressor(3).fit(1e300 * x, x[:, 0])
+    with pytest.raises(
+        DataError, match="standard deviation of inf, which float64 cannot tell apart, or not hold"
+    ):
+        AltMinRegressor(3).fit(x, 1e300 * x[:, 0])
     for rows in ("auto", 2.5, 0, True):
         with pytest.raises(
             ConfigError, match=rf"chunk_rows = {rows!r}: give a whole number from 1 on, or None"
