@@ -103,17 +103,11 @@ CASES = {
         (256, 256), kind="classifier", chunk_rows=5000, training=INCREMENTS, solver=AUTO
     ),
     "kfac, a step a chunk": Case((300,), training={**INCREMENTS, "chunk_steps": 1}, solver=AUTO),
-    "kfac, a step a chunk, one thread": Case(
-        (300,), training={**INCREMENTS, "chunk_steps": 1}, solver=AUTO, threads=1
-    ),
     "kfac, a table, two workers": Case(
         (128, 64), 64, 30_000, 20, "classifier", workers=2, threads=1, training=INCREMENTS, solver=AUTO
     ),
     "kfac, a table, one thread": Case(
         (128, 64), 64, 120_000, 6, "classifier", threads=1, training=INCREMENTS, solver=AUTO
-    ),
-    "kfac, steps together, two workers": Case(
-        (300,), chunk_rows=2000, chunks=24, workers=2, threads=1, training=INCREMENTS, solver=AUTO
     ),
     "increments, finite mu, two workers": Case(
         (300,), chunk_rows=5000, chunks=12, workers=2, threads=1, training={**INCREMENTS, "group_chunks": 4}
