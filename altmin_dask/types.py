@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ Array = npt.NDArray[Any]
 
 Weights = tuple[Array, ...]
 """W̃_1 … W̃_L, each of shape (d_i, d_{i−1} + 1), the bias in the last column."""
+
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""What calls a function with each of some arguments, in whatever order, as `map` does."""
 
 
 @dataclass(frozen=True)

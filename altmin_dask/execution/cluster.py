@@ -27,7 +27,7 @@ from distributed import Client, Future, LocalCluster, performance_report, wait
 from altmin_dask.config import ClusterTable
 from altmin_dask.errors import ConfigError, warn
 from altmin_dask.execution import own_worker
-from altmin_dask.execution.executor import Each, Submission
+from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.faults import LOST, LackError, explained_losses, is_lost, is_restart
 from altmin_dask.execution.pool import Pool
 from altmin_dask.execution.resources import Resources, parsed_limit, rounded_latency, solving_threads
@@ -35,6 +35,7 @@ from altmin_dask.execution.timing import process_clock
 from altmin_dask.execution.waiting import SAY_SECONDS, reason_of, unfinished
 from altmin_dask.storage.atomic import write_bytes
 from altmin_dask.storage.locations import filesystem_of
+from altmin_dask.types import Each
 
 LOCAL_LATENCY = 0.016
 """Seconds of a step besides its longest task on workers of this machine, about."""

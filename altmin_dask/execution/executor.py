@@ -11,9 +11,7 @@ from typing import Any, ClassVar, Protocol
 from distributed import Client, Future
 
 from altmin_dask.execution.resources import Resources
-
-Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
-"""Calls a function with each of some arguments, in whatever order, and gives what it gives in theirs."""
+from altmin_dask.types import Each
 
 
 @dataclass(frozen=True)

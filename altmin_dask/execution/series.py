@@ -18,7 +18,7 @@ from altmin_dask.execution.tasks import TaskContext
 from altmin_dask.execution.timing import activity, meter_kernels
 from altmin_dask.networks.standardization import Scale
 from altmin_dask.solvers.evaluation import Evaluation, evaluate_chunk
-from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk, since
+from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
 from altmin_dask.solvers.kfac import KFACSettings, KFACState
 from altmin_dask.solvers.kfac_step import Sent, Stepper
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
@@ -55,9 +55,7 @@ class Turn:
 
     def step(self, context: TaskContext, stepper: Stepper, state: KFACState, weights: Weights) -> Weights:
         """Take it; the state is changed in place."""
-        previous = state.previous_weights
-        rows = GroupRows(self, context, weights, previous)
-        sent = Sent(previous, stepper.ridge(weights))
+        rows, sent = GroupRows(self, context, weights), Sent(state.previous_weights, stepper.ridge(weights))
         return stepper.step(state, weights, rows.sums(state), sent, rows)
 
 
@@ -68,7 +66,6 @@ class GroupRows:
     turn: Turn
     context: TaskContext
     weights: Weights
-    previous_weights: Weights
 
     @cached_property
     def arrays(self) -> list[dict[str, Array]]:
@@ -103,9 +100,9 @@ class GroupRows:
             parts = [evaluate_chunk(network, weights, batch).vector for batch in self.batches]
         return Evaluation(added(parts)).mean_loss
 
-    def model(self, direction: Weights) -> QuadraticModel:
+    def model(self, direction: Weights, repeated: Weights) -> QuadraticModel:
         """As `altmin_dask.execution.task_graphs.quadratic_model` has it."""
-        repeated, every = since(self.previous_weights, self.weights), self.turn.every
+        every = self.turn.every
 
         def of(batch: Batch) -> Array:
             return quadratic_model_chunk(

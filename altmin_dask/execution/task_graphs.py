@@ -16,7 +16,6 @@ import dask.array as da
 import numpy as np
 
 from altmin_dask.execution import tasks
-from altmin_dask.execution.executor import Each
 from altmin_dask.execution.pieces import WHOLE, Cut, Share, added, branch
 from altmin_dask.execution.samples import PerBlock, Samples, lazy
 from altmin_dask.execution.series import Turn, take_turns
@@ -32,7 +31,7 @@ from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.solvers.statistics import Statistics
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.zarr_chunks import ChunkView, Part
-from altmin_dask.types import Array
+from altmin_dask.types import Array, Each
 
 
 @dataclass(frozen=True)

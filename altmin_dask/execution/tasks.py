@@ -15,7 +15,6 @@ import numpy as np
 from altmin_dask.data.labels import numbered
 from altmin_dask.errors import ChunkError
 from altmin_dask.execution.blas import single_threaded_blas
-from altmin_dask.execution.executor import Each
 from altmin_dask.execution.pieces import Share, computed
 from altmin_dask.execution.timing import activity, meter_kernels
 from altmin_dask.networks.network import Network
@@ -35,7 +34,7 @@ from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.storage.zarr_chunks import RowBlock
-from altmin_dask.types import Array, Batch
+from altmin_dask.types import Array, Batch, Each
 
 ONE_A_SAMPLE = "sample_weight", "lengths"
 """Arrays of a batch that have one number for every sample."""

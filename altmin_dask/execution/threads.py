@@ -18,9 +18,10 @@ from dask.base import persist
 from dask.core import flatten
 
 from altmin_dask.config import ClusterTable
-from altmin_dask.execution.executor import Each, Submission
+from altmin_dask.execution.executor import Submission
 from altmin_dask.execution.pool import Pool
 from altmin_dask.execution.resources import Resources, parsed_limit
+from altmin_dask.types import Each
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from altmin_dask.solvers.local_steps import remembered_numbers
 from altmin_dask.solvers.packing import Shape, packed_size
 from altmin_dask.solvers.row_space import PANEL_BYTES
 from altmin_dask.solvers.statistics import DOUBLE
-from altmin_dask.training.together import MOST_NUMBERS
+from altmin_dask.training.grouping import LEAST_SHARE
+from altmin_dask.training.step_sizes import may_join
 
 
 def kfac_task(work: Workload) -> Task:
@@ -53,23 +54,25 @@ def local_steps_task(work: Workload) -> Task:
     part = math.ceil(work.chunk_rows / 2) * (work.x_bytes + work.y_bytes)
     parts, computing = _stepping(work, math.ceil(work.chunk_rows / 2), sums=2)
     row = DOUBLE * state_numbers(work)
-    held = _reading(work, work.chunk_rows, max(part + computing, 3 * row))
+    held = _reading(work, work.chunk_rows, max(part + computing, 2 * row))
     return Task(kept(work, *parts), held, row, _tasks(work))
 
 
 def series_task(work: Workload) -> Task:
     """Steps of groups of a block each, and all that is remembered, twice."""
     parts, computing = _stepping(work, math.ceil(work.chunk_rows / work.pieces), work.pieces.bit_length())
-    thin = _kept_rows(work) * (work.x_bytes + work.y_bytes)
+    # a last chunk of few rows is a part of another group
+    row_bytes, others = work.x_bytes + work.y_bytes, math.ceil(LEAST_SHARE * work.chunk_rows)
+    more = (_kept_rows(work) + others) * row_bytes
     row = DOUBLE * state_numbers(work)
-    held = _reading(work, work.chunk_rows, max(thin + computing, 3 * row))
+    held = _reading(work, work.chunk_rows, more + max(computing, 2 * row))
     return Task(kept(work, *parts), held, row, 1)
 
 
 def takes_series(work: Workload) -> bool:
     """Whether a task may take steps of several groups (`altmin_dask.training.together`)."""
-    alone = work.chunk_steps == work.group_chunks == 1 and not work.max_staleness and not work.forms.rows
-    return alone and not work.in_process and state_numbers(work) <= MOST_NUMBERS
+    sizes = work.group_chunks, work.chunk_steps, work.max_staleness
+    return not work.in_process and may_join(work.network, work.forms, *sizes)
 
 
 def _stepping(work: Workload, n: int, sums: int) -> tuple[list[Iterator[ArraySpec]], int]:

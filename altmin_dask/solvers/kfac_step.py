@@ -29,7 +29,7 @@ class StepSamples(Protocol):
     def loss(self, weights: Weights) -> float:
         """Their mean loss by some weights that are finite, without a ridge."""
 
-    def model(self, direction: Weights) -> QuadraticModel:
+    def model(self, direction: Weights, repeated: Weights) -> QuadraticModel:
         """The model of their loss along a direction, and along what the step before has done, on a part of them."""
 
 
@@ -114,12 +114,12 @@ class Stepper:
             direction = preconditioner.direction(sums, weights)
             if half is not None:
                 state.judge(*preconditioner.signal_and_noise(sums, half, weights, direction))
-        model = group.model(direction)
+        repeated = since(sent.previous_weights, weights)
+        model = group.model(direction, repeated)
         if self.exact_slopes and not state.forms.rows:
             # known of all rows: a part of them has another minimum, at which steps would end
-            repeated = since(sent.previous_weights, weights)
             model.slope[:] = [model.samples * sums.slope(way) for way in (direction, repeated)]
-        coefficients = preconditioner.step_coefficients(model, weights, direction, sent.previous_weights)
+        coefficients = preconditioner.step_coefficients(model, weights, direction, repeated)
         delta = settings.delta(state)
         if self.tries and state.steps < TRIED_STEPS:
             before = float(sums.totals[1] / sums.totals[0]) + sent.ridge

@@ -24,13 +24,13 @@ import numpy as np
 
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import evaluate_chunk
-from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk, since
+from altmin_dask.solvers.kernels import kfac_chunk, quadratic_model_chunk
 from altmin_dask.solvers.kfac import ARRAYS, KFACSettings, KFACState
 from altmin_dask.solvers.kfac_step import Activity, Sent, Stepper
 from altmin_dask.solvers.kronecker import Forms, KroneckerSums, QuadraticModel
 from altmin_dask.solvers.newton_settings import NewtonSettings
-from altmin_dask.solvers.preconditioner import Each, PreconditionerCache
-from altmin_dask.types import Array, Batch, Weights
+from altmin_dask.solvers.preconditioner import PreconditionerCache
+from altmin_dask.types import Array, Batch, Each, Weights
 
 SCALARS = tuple(own.name for own in fields(KFACState) if own.name not in ARRAYS)
 COUNTS = "steps", "curvature_updates", "rejections", "judged", "doublings"
@@ -59,8 +59,9 @@ def packed_by_rows(arrays: Iterable[Array], rows: int) -> Array:
 
     Such vectors are added up, and `mean_of` makes the mean of them.
     """
-    flat = [array.ravel().astype(np.float64) for array in arrays]
-    return np.concatenate([*flat, np.ones(1)]) * rows
+    packed: Array = np.concatenate([*(array.ravel() for array in arrays), np.ones(1)], dtype=np.float64)
+    packed *= rows
+    return packed
 
 
 def mean_of(total: Array, like: Sequence[Array]) -> tuple[Array, ...]:
@@ -89,17 +90,15 @@ class Part:
     network: Network
     batch: Batch
     weights: Weights
-    previous_weights: Weights
     every: int
 
     def loss(self, weights: Weights) -> float:
         """All of the part's."""
         return evaluate_chunk(self.network, weights, _contiguous(self.batch)).mean_loss
 
-    def model(self, direction: Weights) -> QuadraticModel:
+    def model(self, direction: Weights, repeated: Weights) -> QuadraticModel:
         """On every so many-th of its samples."""
         thin = _contiguous(self.batch.rows(slice(None, None, self.every)))
-        repeated = since(self.previous_weights, self.weights)
         return quadratic_model_chunk(self.network, self.weights, direction, repeated, thin)
 
 
@@ -198,9 +197,8 @@ class LocalSteps:
             part = batch.rows(slice(number, None, count))
             noise = [*seed, number] if state.curvature_due else None
             sums, half = _sums(network, weights, mu, part, newton, noise, state, each)
-            previous = state.previous_weights
-            sent = Sent(previous, stepper.ridge(weights))
-            group = Part(network, part, weights, previous, level.every)
+            sent = Sent(state.previous_weights, stepper.ridge(weights))
+            group = Part(network, part, weights, level.every)
             weights = stepper.step(state, weights, sums, sent, group, half=half)
         if state.is_noisy(self.paths) and level is not self.levels[-1]:
             state.double_rows()

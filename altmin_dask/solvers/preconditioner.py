@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,15 +12,11 @@ from altmin_dask.solvers.factors import input_factor, output_factor
 from altmin_dask.solvers.kfac import KFACSettings, KFACState
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel, without_bias
 from altmin_dask.solvers.row_space import RowSpace
-from altmin_dask.types import Array, Weights
+from altmin_dask.types import Array, Each, Weights
 
 PARALLEL = 1e-6
 """D and the step before are taken for parallel when the determinant of their curvature, relative to what it is for
 orthogonal ones, is smaller; then only α is asked for."""
-
-
-Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
-"""What calls a function with each of some arguments, in whatever order, as `map` does."""
 
 
 class KroneckerPreconditioner:
@@ -90,7 +86,7 @@ class KroneckerPreconditioner:
         return signal, whole - signal
 
     def step_coefficients(
-        self, model: QuadraticModel, weights: Weights, direction: Weights, previous: Weights
+        self, model: QuadraticModel, weights: Weights, direction: Weights, repeated: Weights
     ) -> Array:
         """(α, β) that minimise the model of the nested loss, ridge and damping included.
 
@@ -100,15 +96,14 @@ class KroneckerPreconditioner:
         ----------
         model : QuadraticModel
             Along D and W̃ − W̃_previous.
-        weights, direction, previous : tuple of ndarray
-            W̃, D and W̃_previous.
+        weights, direction, repeated : tuple of ndarray
+            W̃, D and W̃ − W̃_previous.
 
         Returns
         -------
         ndarray, (2,)
             Zeros, where the model is not finite or has no minimum.
         """
-        repeated = tuple(w - old for w, old in zip(weights, previous, strict=True))
         ways, penalized = (direction, repeated), self._penalized(weights)
         slope, curvature = model.slope / model.samples, model.curvature / model.samples
         for a, way in enumerate(ways):

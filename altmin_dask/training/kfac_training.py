@@ -17,7 +17,7 @@ from altmin_dask.execution.timing import activity
 from altmin_dask.solvers.kfac import KFACSettings, KFACState
 from altmin_dask.solvers.kfac_step import Sent, Stepper
 from altmin_dask.solvers.kronecker import KroneckerSums, QuadraticModel
-from altmin_dask.solvers.local_steps import arrays_of, mean_of, packed_numbers, remembered_numbers, state_of
+from altmin_dask.solvers.local_steps import arrays_of, mean_of, packed_numbers, state_of
 from altmin_dask.solvers.preconditioner import PreconditionerCache
 from altmin_dask.solvers.schedules import Action, KFACStep, kfac_schedule
 from altmin_dask.storage.model import layer_tensors, layers_of
@@ -27,7 +27,8 @@ from altmin_dask.training.context import RunContext
 from altmin_dask.training.grouping import RowGroup, groups_of
 from altmin_dask.training.local_levels import local_steps
 from altmin_dask.training.record import Metrics
-from altmin_dask.training.together import MOST_NUMBERS, Pace, Waiting, turn
+from altmin_dask.training.step_sizes import may_join
+from altmin_dask.training.together import Pace, Waiting, turn
 from altmin_dask.training.weight_files import WeightFiles
 from altmin_dask.training.wide_inputs import forms_of, row_numbers, row_space
 from altmin_dask.types import Array, Weights
@@ -80,8 +81,8 @@ class Asked:
         """Of all its rows."""
         return self.training.loss(self.group.group, weights)
 
-    def model(self, direction: Weights) -> QuadraticModel:
-        """On the part of its samples that was kept."""
+    def model(self, direction: Weights, repeated: Weights) -> QuadraticModel:
+        """On the part of its samples that was kept, by tasks that know the weights before these."""
         return self.training.quadratic_model(self.group, direction)
 
 
@@ -170,13 +171,10 @@ class KFACTraining:
         """Weights that a last step led to, which are in no mean as they give no finite loss."""
 
     def _may_join(self) -> bool:
-        """Whether a task may take several steps: on a cluster, of a chunk each, and of not too many numbers."""
-        forms, shapes = forms_of(self.context), self.context.network.shapes
-        if self.context.executor.client is None or self.max_staleness or forms.rows:
-            return False
-        if any(len(group.blocks) > 1 for group in self.groups):
-            return False
-        return remembered_numbers(shapes, forms) <= MOST_NUMBERS
+        """Whether a task may take several steps, and there are tasks elsewhere."""
+        context, settings = self.context, self.context.settings
+        sizes = settings.group_chunks, settings.chunk_steps or 1, self.max_staleness
+        return context.executor.client is not None and may_join(context.network, forms_of(context), *sizes)
 
     @property
     def remedy(self) -> str:

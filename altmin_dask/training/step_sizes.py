@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 from altmin_dask.config import Pipeline
+from altmin_dask.errors import ConfigError
 from altmin_dask.execution.pieces import pieces_of
 from altmin_dask.execution.resources import Resources
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.kronecker import Forms
+from altmin_dask.solvers.local_steps import remembered_numbers
 
 NOISE_ROWS = 2.5
 """In groups of a default group's rows, as many rows as make the noise of a step as large as what it goes by: so many
@@ -30,13 +32,26 @@ is taken back by the next group (row 67)."""
 MODEL_ROWS = 8192
 """The model along a K-FAC step is measured on so many samples of a group at most: its noise is small then (row 43)."""
 
+MOST_NUMBERS = 4_000_000
+"""What is remembered from step to step is sent and fetched for every task: no more than so many numbers."""
+
 
 def chunk_steps(pipeline: Pipeline, network: Network, rows: int, chunk_rows: int) -> int:
     """How many steps are taken on a chunk where it is: as many as it has times the rows that a step wants.
 
     One where it has not, or steps are taken as groups finish, or of rows that are known one by one.
+
+    Raises
+    ------
+    ConfigError
+        If several are asked for of such rows.
     """
     training = pipeline.training
+    if (training.chunk_steps or 1) > 1 and Forms.of(network, rows).rows:
+        raise ConfigError(
+            f"training.chunk_steps = {training.chunk_steps} is not for samples of many more values than there are "
+            "rows, where a step knows each row by itself; leave it out"
+        )
     if not pipeline.uses_kfac or training.max_staleness or Forms.of(network, rows).rows:
         return 1
     if training.chunk_steps:
@@ -104,6 +119,15 @@ def group_rows(network: Network, rows: int, place: Resources | None = None) -> i
     solve = sum(2 * d * k * (d + k) for d, k in network.shapes) / FLOPS
     best = math.sqrt(noise * place.workers * place.threads * (place.latency + solve) / row)
     return max(default, int(min(best, MOST_ROWS * noise, rows / LEAST_STEPS)))
+
+
+def may_join(network: Network, forms: Forms, group_chunks: int, chunk_steps: int, max_staleness: int) -> bool:
+    """Whether one task of a cluster may take the steps of several groups (`altmin_dask.training.together`).
+
+    They are of a chunk each, one after the other, and not too much is remembered from step to step.
+    """
+    alone = group_chunks == chunk_steps == 1 and not max_staleness and not forms.rows
+    return alone and remembered_numbers(network.shapes, forms) <= MOST_NUMBERS
 
 
 def piece_rows(network: Network) -> int:

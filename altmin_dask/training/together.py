@@ -24,8 +24,6 @@ FIRST, TRIAL, KEPT = 4, 8, 120
 the faster one is kept until there have been so many."""
 MOST, MOST_SECONDS = 8, 0.5
 """So many steps at most are taken together, and no more than take so long: nothing is seen of them until then."""
-MOST_NUMBERS = 4_000_000
-"""What is remembered from step to step is sent and fetched for every task: no more than so many numbers."""
 
 
 @dataclass(frozen=True)

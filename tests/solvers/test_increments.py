@@ -242,7 +242,7 @@ def test_the_lengths_minimise_the_model():
     direction = metric.direction(ascent, weights)
     before = tuple(w - 0.1 * np.random.default_rng(5).normal(size=w.shape) for w in weights)
     probe = quadratic_model_chunk(network, weights, direction, since(before, weights), Batch(x, y))
-    lengths = metric.step_coefficients(probe, weights, direction, before)
+    lengths = metric.step_coefficients(probe, weights, direction, since(before, weights))
     repeated = tuple(w - old for w, old in zip(weights, before, strict=True))
     found = Pass.forward(network, weights, Batch(x, y))
     ways = [found.directional(direction, "a").copy(), found.directional(repeated, "b").copy()]
@@ -266,7 +266,7 @@ def test_without_a_step_before_only_the_direction_counts():
     _, ascent, metric = measured(network, weights, x, y, KFACSettings(0.1, 0.03))
     direction = metric.direction(ascent, weights)
     probe = quadratic_model_chunk(network, weights, direction, since(weights, weights), Batch(x, y))
-    alpha, beta = metric.step_coefficients(probe, weights, direction, weights)
+    alpha, beta = metric.step_coefficients(probe, weights, direction, since(weights, weights))
     assert alpha > 0
     assert beta == 0
 
@@ -320,7 +320,7 @@ def test_steps_lower_the_loss(loss):
         direction = metric.direction(ascent, weights)
         repeated = since(memory.previous_weights, weights)
         probe = quadratic_model_chunk(network, weights, direction, repeated, Batch(x, y))
-        lengths = metric.step_coefficients(probe, weights, direction, memory.previous_weights)
+        lengths = metric.step_coefficients(probe, weights, direction, repeated)
         weights = memory.move(weights, direction, memory.previous_weights, lengths)
     assert memory.steps == 30
     assert evaluate_chunk(network, weights, Batch(x, y)).mean_loss < 0.7 * first
@@ -401,7 +401,7 @@ def test_samples_without_information_leave_finite_steps(value):
     probe = quadratic_model_chunk(
         network, weights, direction, since(weights, weights), Batch(x, np.zeros((10, 2), np.float32))
     )
-    assert np.isfinite(metric.step_coefficients(probe, weights, direction, weights)).all()
+    assert np.isfinite(metric.step_coefficients(probe, weights, direction, since(weights, weights))).all()
 
 
 def test_a_preconditioner_is_made_anew_when_factors_or_damping_change_and_only_then():

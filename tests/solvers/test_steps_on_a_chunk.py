@@ -70,7 +70,7 @@ def test_steps_are_those_that_are_taken_one_by_one():
         sums.vector += half.vector
         previous = own.previous_weights
         sent = Sent(previous, stepper.ridge(expected))
-        samples = Part(CLASSIFIER, part, expected, previous, 4)
+        samples = Part(CLASSIFIER, part, expected, 4)
         expected = stepper.step(own, expected, sums, sent, samples, half=half)
     assert own.steps == 3
     assert same(found, expected)
@@ -149,7 +149,7 @@ def test_the_loss_falls_with_each_step():
     batch = labelled(4000)
     losses = []
     for number in range(4):
-        part = Part(CLASSIFIER, batch, weights, weights, 1)
+        part = Part(CLASSIFIER, batch, weights, 1)
         losses.append(part.loss(weights))
         how = steps_of(4, 4000, 2)
         weights = how.take(CLASSIFIER, weights, state, batch, NewtonSettings(), [number])
