@@ -50,6 +50,21 @@ class TrainingPipeline(Table):
         return self
 
     @model_validator(mode="after")
+    def _chunk_steps_are_taken_in_turn(self) -> TrainingPipeline:
+        steps = self.training.chunk_steps or 1
+        if steps > 1 and (self.training.max_staleness or not self.uses_kfac):
+            other = (
+                f"training.max_staleness = {self.training.max_staleness}"
+                if self.uses_kfac
+                else f"training.schedule = {self.training.schedule!r}"
+            )
+            raise ValueError(
+                f"training.chunk_steps = {steps} is for K-FAC steps that are taken in turn, and {other} takes them "
+                "otherwise; leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _penalty_has_its_schedule(self) -> TrainingPipeline:
         name = self.solver.penalty
         penalty = PENALTIES[name]

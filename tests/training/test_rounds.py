@@ -12,6 +12,7 @@ import pytest
 from training_runs import train
 
 from altmin_dask import AltMinClassifier, AltMinRegressor
+from altmin_dask.errors import ConfigError
 from altmin_dask.execution.pool import Pool
 from altmin_dask.execution.resources import Resources
 from altmin_dask.networks.builders import dense_network
@@ -236,6 +237,28 @@ def test_chunks_that_are_large_are_gone_through_in_several_steps(pipeline):
     assert stale.chunk_steps == 1
     # damping is that of the rows of a step, not of a chunk
     assert alone.proximal == pytest.approx(small.proximal, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [
+        ({"schedule": "kfac", "max_staleness": 2}, "training.max_staleness = 2 takes them otherwise"),
+        ({"schedule": "incremental"}, "training.schedule = 'incremental' takes them otherwise"),
+    ],
+)
+def test_steps_on_a_chunk_are_refused_where_they_are_not_taken_in_turn(training, said, pipeline):
+    with pytest.raises(ValueError, match=f"training.chunk_steps = 3 is for K-FAC steps .*{said}"):
+        pipeline("x.zarr", network=LABELS, solver={"mu": "auto"}, training={**training, "chunk_steps": 3})
+
+
+def test_steps_on_a_chunk_are_refused_of_rows_that_are_known_one_by_one(pipeline):
+    training = {"schedule": "kfac", "chunk_steps": 3}
+    tables = {"network": LABELS, "solver": {"mu": "auto"}, "training": training}
+    wide = dense_network([9000, 8, 4], "relu", "cross_entropy")
+    with pytest.raises(
+        ConfigError, match="chunk_steps = 3 is not for samples of many more values than there are"
+    ):
+        resolve(pipeline("x.zarr", **tables), wide, 500, 100)
 
 
 def test_a_cluster_goes_through_as_many_chunks_at_a_time_as_it_has_threads(pipeline):
