@@ -70,6 +70,8 @@ REJECTED, STANDARD_ERRORS = 2.0, 6
 (row 45)."""
 DAMPING_GROWTH = 4.0
 """Factor of ρ and σ after a step was taken back; it fades with steps that are not."""
+DAMPING_FADE = 0.95
+"""What a step leaves of it; of several at once when factors are made anew, as each time costs a factorisation."""
 JUDGED_DECAY, LEAST_JUDGED = 0.9, 8
 NOISY, NOISIER = 0.75, 1.15
 """Steps that may have more rows get twice as many where noise is so many times what they go by, in a running mean of
@@ -78,8 +80,6 @@ PATHS_POWER = 0.25
 """Where a mean is made of several paths as much less as this power of their number (row 109)."""
 ARRAYS = "input_factors", "output_factors", "previous_weights", "average"
 """What of `KFACState` are arrays, one for every layer."""
-DAMPING_FADE = 0.95
-"""What a step leaves of it; of several at once when factors are made anew, as each time costs a factorisation."""
 
 
 @dataclass(frozen=True)

@@ -87,23 +87,29 @@ class Scales:
         """The column of the largest deviation, or mean, if it is far off; None where all are alike."""
         if self.varies.any() and self.unlike:
             return int(np.argmax(np.where(self.varies, self.deviation, 0)))
-        largest = int(np.argmax(np.where(np.isfinite(self.mean), np.abs(self.mean), 0)))
-        return largest if self.is_away(largest) else None
+        away = np.flatnonzero(self._away)
+        return int(away[np.argmax(np.abs(self.mean[away]))]) if len(away) else None
 
     @property
     def unlike(self) -> bool:
         """Whether a column deviates far more than others."""
         return bool(self.varies.any() and self.deviation[self.varies].max() > UNLIKE * self.small)
 
+    @property
+    def _away(self) -> Array:
+        """Which columns lie far from 0, for the size of all, (k,)."""
+        far = np.where(self.varies, AWAY, CONSTANT_AWAY)
+        found: Array = np.abs(self.mean) > far * self.typical
+        return found & np.isfinite(self.mean)
+
     def is_away(self, column: int) -> bool:
-        """Whether the numbers of a column lie far from 0, for their size, or a constant for that of all."""
-        far = AWAY if self.varies[column] else CONSTANT_AWAY
-        return bool(abs(self.mean[column]) > far * self.typical)
+        """Whether the numbers of a column do."""
+        return bool(self._away[column])
 
     @property
     def away(self) -> bool:
         """Whether the numbers of any column do."""
-        return any(map(self.is_away, range(len(self.mean))))
+        return bool(self._away.any())
 
 
 def _of_columns(rows: Array) -> tuple[Array, Array, Array, Array, Array]:
