@@ -78,8 +78,8 @@ class SolverTable(Table):
     at most), whatever their curvature, which the ridge goes by. It is held against noise that is fitted: less of it is
     learnt, and accuracies, scores and losses of new samples are better; targets without any may be learnt a little less
     exactly. 0 is none. By default 0.15 times the root of how many unknowns there are for each target number of all
-    samples, at most 0.2; of squared error 0.6 times it, at most 0.8, which falls as the loss does; of auto-encoders
-    0.05 times it, at most 0.2, so that their start is forgotten; and 0 for recurrent networks."""
+    samples, at most 0.2; of squared error 0.8 times it, at most 0.95, which falls as the loss does and faster; of
+    auto-encoders 0.05 times it, at most 0.2, so that their start is forgotten; and 0 for recurrent networks."""
     newton_steps: Count = 1
     """Newton steps of z in a visit."""
     cg_iterations: Count = 2

@@ -187,8 +187,8 @@ class Squared:
     output_damping: float = 0.03
     damped_unknowns: float = math.inf
     proximal_share: float = 0.1  # row 24
-    decay_share: float = 0.6  # row 93, as are the other two
-    most_decay: float = 0.8
+    decay_share: float = 0.8  # row 114, as are the other two
+    most_decay: float = 0.95
     damped_by_loss: bool = True
     elementwise: bool = True
 

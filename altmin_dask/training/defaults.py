@@ -38,8 +38,8 @@ EVALUATED_ALONE, EVALUATED_BESIDE = 10_000, 2_500
 SHALLOW_OF_INPUTS, DEEP_OF_INPUTS = 1 / 3, 10 / 3
 """Of the loss's σ auto-encoders by squared error begin with so much, of one hidden layer and of more (rows 88 and 97 of
 benchmarks/LOG.md)."""
-POWERS_OF_INPUTS, POWERS_OF_TARGETS = (0.5, 0.0), (1.0, 1.0)
-"""With which powers of what is left of squared errors σ and δ fall: of auto-encoders, of regressors (rows 97, 93)."""
+POWERS_OF_INPUTS, POWERS_OF_TARGETS = (0.5, 0.0), (1.0, 1.6)
+"""With which powers of what is left of squared errors σ and δ fall: of auto-encoders, of regressors (rows 97, 114)."""
 DECAY_OF_INPUTS, MOST_DECAY_OF_INPUTS = 0.05, 0.2
 """δ of auto-encoders for one unknown per target number, and at most (row 97): inputs have no noise that could be
 fitted, but a start that is better forgotten."""
@@ -243,8 +243,9 @@ def _as_it_began(pipeline: Pipeline, found: Settings, begun: Mapping[str, Any]) 
     """How steps are damped in a run that goes on, where it is left open: by the rules of when it began."""
     if not pipeline.uses_kfac or "proximal" not in begun:
         return {}
-    # decay is younger than some runs, and that auto-encoders' damping falls than others
-    powers = (0.0, 0.0) if pipeline.network.target == "inputs" else found.loss_powers
+    # decay is younger than some runs, and which powers there are than others: then only regressors' damping fell
+    falls = pipeline.network.target != "inputs" and found.loss_powers != (0.0, 0.0)
+    powers = (1.0, 1.0) if falls else (0.0, 0.0)
     known = {"weight_decay": 0.0, "loss_powers": powers, **begun}
     left_open = (name for name in _DAMPING if getattr(pipeline.solver, name) is None)
     kept = {name: known[name] for name in left_open if known.get(name) is not None}

@@ -52,8 +52,9 @@ def _warn_of_changes(pipeline: Pipeline, data: Path) -> None:
     """Tell of files that were written after the stores that a run has made of them."""
     table = pipeline.data
     for name, part in ((table.train, "train"), (table.validation, "validation")):
-        made = data / f"{part}.zarr" / "zarr.json"
-        file = Path(str(name)).expanduser()
+        if not isinstance(name, str):  # none, or a share of the others
+            continue
+        made, file = data / f"{part}.zarr" / "zarr.json", Path(locate(name))
         if made.is_file() and file.is_file() and file.stat().st_mtime_ns > made.stat().st_mtime_ns:
             warn(
                 f"{file} has changed since the run read it, which goes on with the samples that it has "

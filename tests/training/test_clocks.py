@@ -288,7 +288,7 @@ def test_a_local_cluster_agrees_with_its_processes(
             store.path,
             solver={"mu": "auto"},
             network={"hidden_layer_sizes": (60,)},
-            training={**STEPS, "max_sweeps": 8.0, "max_staleness": max_staleness},
+            training={**STEPS, "max_sweeps": 24.0, "max_staleness": max_staleness},
         )
         train(wanted, tmp_path / "warm", scheduler=client)  # modules are loaded, memory is there
         watch = OwnClock(monkeypatch.setattr, seconds)

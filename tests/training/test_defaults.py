@@ -62,7 +62,7 @@ def test_a_run_that_goes_on_is_damped_as_it_began():
     ("kind", "now", "older"),
     [
         ("autoencoder", (0.5, 0.0), (0.0, 0.0)),
-        ("regressor", (1.0, 1.0), (1.0, 1.0)),
+        ("regressor", (1.0, 1.6), (1.0, 1.0)),
         ("classifier", (0.0, 0.0), (0.0, 0.0)),
     ],
 )

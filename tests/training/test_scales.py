@@ -61,7 +61,8 @@ def test_rare_values_and_constants_are_no_scale():
     assert far_off(np.column_stack([100 * RNG.normal(size=1000), rare])) is not None
     assert far_off(np.ones((100, 3))) is None
     near, plain = 5 + RNG.normal(size=1000), RNG.normal(size=1000)
-    assert far_off(np.column_stack([near, plain, np.full(1000, 7.0)])) == 0  # a constant hides no other column
+    # a constant hides no other column
+    assert far_off(np.column_stack([near, plain, np.full(1000, 7.0)])) == 0
     assert far_off(np.column_stack([plain, plain, np.full(1000, 1e6)])) == 2
     assert far_off(RNG.normal(size=(1000, 2)) * [1, 100]) is not None
     assert far_off(RNG.normal(size=(1000, 4)) * [1, 100, 100, 100]) is not None  # the one may be what matters
