@@ -6,7 +6,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from altmin_dask.data.checks import check_finite, check_whole
 from altmin_dask.data.find import find_like
 from altmin_dask.data.formats.base import NamesError
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import ConfigError, ExistsError, MissingError, RunError, warn
+from altmin_dask.errors import ExistsError, MissingError, RunError, warn
 from altmin_dask.execution.blas import single_threaded_blas
 from altmin_dask.execution.executor import Executor
 from altmin_dask.execution.pieces import total
@@ -36,9 +36,10 @@ from altmin_dask.storage.alike import check_alike
 from altmin_dask.storage.atomic import folder_beside, new_folder
 from altmin_dask.storage.checksums import storage_options
 from altmin_dask.storage.destination import check_destination
-from altmin_dask.storage.locations import is_url, locate
+from altmin_dask.storage.locations import for_zarr, is_url, locate
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.ownership import KEY, Layout, own_attributes, store_files
+from altmin_dask.storage.remote import explained_errors
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.sample_arrays import ROW
 from altmin_dask.storage.weights import read_weights
@@ -207,7 +208,7 @@ def predict_store(
     executor: Executor,
     *,
     overwrite: bool = False,
-) -> Path:
+) -> Path | str:
     """Write a model's outputs for every sample of a store.
 
     The destination is a zarr group with ``prediction`` (rows, outputs), for classifiers the class probabilities
@@ -216,7 +217,7 @@ def predict_store(
     were written otherwise (``01``) the places of the classes in the attribute ``classes``. Predictions have the dtype
     of the model, but what was divided or standardized gets its own units again, which need float64; names of classes
     or columns are attributes. Where samples were shuffled, ``row`` says which row of the source each one was. It
-    appears when it is complete.
+    appears when it is complete; at a URL, where nothing can be moved, its attribute ``complete`` is false until then.
 
     Raises
     ------
@@ -224,42 +225,54 @@ def predict_store(
         If the samples do not fit the model, or are not finite.
     ExistsError
         If the destination exists, unless it is a store of predictions and nothing else, and `overwrite` is given.
-    ConfigError
-        If the destination is a URL.
     RunError
         As of `evaluate_store`.
     """
     final, replace = check_store(locate(dest), store.path, overwrite=overwrite)
-    with new_folder(final, PREDICTIONS, replace=replace) as partial:
-        write_arrays(run, store, partial, executor)
+    if isinstance(final, Path):
+        with new_folder(final, PREDICTIONS, replace=replace) as partial:
+            write_arrays(run, store, str(partial), executor)
+        return final
+    if replace:
+        with _explained(final):
+            PREDICTIONS.remove(final)
+    write_arrays(run, store, final, executor)
     return final
 
 
-def check_store(location: str, samples: str, *, overwrite: bool) -> tuple[Path, bool]:
+def _explained(place: str) -> AbstractContextManager[None]:
+    """What goes wrong while something is written at a URL, in a sentence."""
+    return explained_errors(place, "written") if is_url(place) else nullcontext()
+
+
+def check_store(location: str, samples: str, *, overwrite: bool) -> tuple[Path | str, bool]:
     """Tell where predictions for some samples may be written, and whether there is a store to be replaced.
 
     Raises
     ------
-    ConfigError, ExistsError
+    ExistsError
         As of `predict_store`.
     """
     if is_url(location):
-        raise ConfigError(f"predictions are not written to a URL like {location}; give a path")
+        if location.rstrip("/") == locate(samples).rstrip("/"):
+            raise ExistsError(f"{location} holds the samples themselves; give another destination")
+        return location, check_destination(location, overwrite, PREDICTIONS)
     final = Path(os.path.realpath(location))
     if final == Path(os.path.realpath(locate(samples))):
         raise ExistsError(f"{location} holds the samples themselves; give another destination")
     return final, check_destination(location, overwrite, PREDICTIONS)
 
 
-def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Executor) -> Model:
-    """Write what `predict_store` does to a folder that is not there; gives the model."""
+def write_arrays(run: RunFolder, store: SampleStore, place: str, executor: Executor) -> Model:
+    """Write what `predict_store` does to a folder, or at a URL, where nothing is; gives the model."""
     model = Model.load(run.model)
     check_alike(store.title, store.scale, store.preparation, model)
     model.check_lengths(store.title, store.sequence_arrays)
     model.check_shape(store.title, store.sample_shape)
     network = fitted(model.network, store)
     check_seen(executor, store.path, SAMPLES_SHARED)
-    check_seen(executor, folder.parent, "write to a folder that all workers share")
+    if not is_url(place):
+        check_seen(executor, Path(place).parent, "write to a folder that all workers share, or to a URL")
     check_digits(store, str(model.weights[0].dtype), computed_with(store, "inputs"))
     named = model.preparation is not None and model.preparation.spelled  # as text is, by places
     with _held_weights(run) as weights:
@@ -267,23 +280,33 @@ def write_arrays(run: RunFolder, store: SampleStore, folder: Path, executor: Exe
         done = step.rows(
             _predict,
             1,
-            own=_made(folder, model, network, store),
+            own=_made(place, model, network, store),
             title=store.path,
             scaling=model.output_scaling,
             labels=None if named else model.labels,
         )
         executor.compute(done)
-    _copy_row_numbers(store, folder)
+    with _explained(place):
+        _copy_row_numbers(store, place)
+        if is_url(place):
+            group = zarr.open_group(for_zarr(place), mode="r+")
+            group.attrs.update(_attributes(place, model, complete=True))
     return model
 
 
-def _copy_row_numbers(store: SampleStore, folder: Path) -> None:
+def _attributes(place: str, model: Model, *, complete: bool) -> dict[str, Any]:
+    """What a group holds; of one at a URL, which is seen from the first chunk on, whether all of it is there."""
+    state = {"complete": complete} if is_url(place) else {}
+    return {KEY: {**_HOLDS, **state}, **names_of(model)}
+
+
+def _copy_row_numbers(store: SampleStore, place: str) -> None:
     """Tell beside predictions for rows that were shuffled which row of the source each of them was."""
     numbers = store.row_numbers
     if numbers is None:
         return
-    copy = zarr.open_group(folder, mode="r+").create_array(
-        ROW, shape=numbers.shape, chunks=numbers.chunks, **storage_options(numbers.dtype, compress=False)
+    copy = zarr.open_group(for_zarr(place), mode="r+").create_array(
+        ROW, shape=numbers.shape, chunks=numbers.chunks, **storage_options(numbers.dtype, compress=is_url(place))
     )
     for start in range(0, store.rows, store.chunk_rows):
         copy[start : start + store.chunk_rows] = numbers[start : start + store.chunk_rows]
@@ -297,7 +320,7 @@ def _step(model: Model, network: Network, store: SampleStore, target: str, weigh
 
 
 def _made(
-    folder: Path, model: Model, network: Network, store: SampleStore
+    place: str, model: Model, network: Network, store: SampleStore
 ) -> dict[str, tuple[RowBlock, ...]]:
     """Empty arrays of predictions, by their names: where what is predicted for each chunk of the samples goes."""
     steps = network.loss.steps
@@ -306,14 +329,15 @@ def _made(
     arrays = {"prediction": ((*outer, network.shapes[-1][0]), dtype)}
     if KINDS[model.kind].target == "labels":
         arrays["label"] = outer, "int64"
-    group = zarr.create_group(folder, attributes={KEY: _HOLDS, **names_of(model)})
-    for name, (shape, kind) in arrays.items():
-        chunks = (store.chunk_rows, *shape[1:])
-        group.create_array(name, shape=shape, chunks=chunks, **storage_options(kind, compress=False))
+    with _explained(place):
+        group = zarr.create_group(for_zarr(place), attributes=_attributes(place, model, complete=False))
+        for name, (shape, kind) in arrays.items():
+            options = storage_options(kind, compress=is_url(place))
+            group.create_array(name, shape=shape, chunks=(store.chunk_rows, *shape[1:]), **options)
     every = tuple(range(store.n_chunks))
     return {
-        name: ChunkView.select(f"{folder}/{name}", array.shape, store.chunk_rows, array.dtype, every).pieces
-        for name, array in group.arrays()
+        name: ChunkView.select(f"{place}/{name}", (*shape,), store.chunk_rows, kind, every).pieces
+        for name, (shape, kind) in arrays.items()
     }
 
 
@@ -377,9 +401,10 @@ def _predict(
     batch = context.arrange(arrays)
     with single_threaded_blas():
         output = context.network.predict(read_weights(weights), batch)
-    prediction.write(output if scaling is None else scaling.undo(output))
-    if label is not None:
-        classes = context.network.shapes[-1][0]
-        places = output.reshape(len(batch), -1, classes).argmax(axis=2)
-        label.write(places if labels is None else np.array(labels)[places])
+    with _explained(prediction.location):
+        prediction.write(output if scaling is None else scaling.undo(output))
+        if label is not None:
+            classes = context.network.shapes[-1][0]
+            places = output.reshape(len(batch), -1, classes).argmax(axis=2)
+            label.write(places if labels is None else np.array(labels)[places])
     return np.zeros((1, 1))

@@ -58,7 +58,7 @@ def write_predictions(
     keep: Sequence[str] = (),
     csv: Mapping[str, Any] | None = None,
     overwrite: bool = False,
-) -> Path:
+) -> Path | str:
     """Write a model's outputs for every sample of a store, in its order, as the ending of the destination says.
 
     ``.csv`` and ``.parquet`` are tables: the columns to keep, or of a folder of images ``file``, which of them each row
@@ -100,7 +100,7 @@ def write_predictions(
     kept, rows = _beside(source, keep, model, csv) if kind.table else ([], None)
     names = _columns(model, kept, location, proba=proba) if kind.table else []
     with new_file(final, replace=replace) as hidden:
-        write_arrays(run, store, hidden, executor)
+        write_arrays(run, store, str(hidden), executor)
         group = zarr.open_group(hidden, mode="r")
         if ROW in group and not kind.table:
             _warn_of_order(dest, store)
@@ -173,7 +173,10 @@ def _check_file(
         If it is that of the samples, lies among them, or is not to be replaced.
     """
     if is_url(location):
-        raise ConfigError(f"predictions are not written to a URL like {location}; give a path")
+        raise ConfigError(
+            f"{location} is a URL, to which predictions are written as a zarr store only; give a name that ends in "
+            ".zarr, or a path on this machine"
+        )
     final = Path(os.path.realpath(location))
     remove_killed(final, re.compile(f"{PREDICTIONS.files.pattern}|{re.escape(final.name)}"))
     for place in (Path(os.path.realpath(each)) for each in samples if not is_url(each)):

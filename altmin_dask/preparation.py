@@ -150,6 +150,8 @@ class Preparation:
     spelled : tuple of (int, str)
         How whole numbers of a target were written, where that is otherwise than numbers are: ``01``, or truth values.
         What a classifier gives back is called so.
+    coloured : bool
+        Whether samples are images with colours, as which grey ones are read, too.
     """
 
     columns: tuple[Column, ...] = ()
@@ -162,11 +164,17 @@ class Preparation:
     unknown: str = field(default="ignore", compare=False)
     csv: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
     spelled: tuple[tuple[int, str], ...] = field(default=(), compare=False)
+    coloured: bool = field(default=False, compare=False)
 
     @property
     def inputs(self) -> Preparation:
         """The same without what is of targets."""
         return replace(self, targets=(), classes=None, y=None, labels=None, spelled=())
+
+    @property
+    def of_files(self) -> Preparation | None:
+        """By what other raw files are read; None where that is as they are."""
+        return self if self.columns else self.inputs if self.coloured else None
 
     @property
     def called(self) -> tuple[Any, ...] | None:
@@ -179,7 +187,7 @@ class Preparation:
     def stored(self) -> Preparation | None:
         """What a store of such samples records, whose labels are the numbers that were given; None for nothing."""
         own = self if self.labels is None else replace(self, labels=None, classes=None)
-        return None if own == Preparation() and not own.spelled else own
+        return own if own != Preparation() or own.spelled or own.coloured else None
 
     @property
     def names(self) -> list[str]:
@@ -227,6 +235,7 @@ class Preparation:
             content.get("unknown", "ignore"),
             dict(content.get("csv", {})),
             tuple((int(label), str(text)) for label, text in content.get("spelled", ())),
+            bool(content.get("coloured", False)),
         )
 
 

@@ -247,8 +247,6 @@ def test_existing_destinations(samples, make_store, tmp_path):
     assert zarr.open_array(tmp_path / "p.zarr" / "prediction").shape == (100, 12)
     with pytest.raises(ExistsError, match="holds the samples"):
         predict_store(run, store, store.path, Threads(1), overwrite=True)
-    with pytest.raises(ConfigError, match="not written to a URL"):
-        predict_store(run, store, "s3://bucket/p.zarr", Threads(1))
 
 
 # --- executors

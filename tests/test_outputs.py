@@ -217,7 +217,7 @@ def test_what_cannot_be_written(altmin, home, tmp_path):
         ),
         (["text", new, "p.zarr", "--keep", "id"], "has no place for columns to keep"),
         (["regressor", new, "p.csv", "--proba"], "a regressor gives no probabilities"),
-        (["regressor", new, "s3://bucket/p.csv"], "not written to a URL"),
+        (["regressor", new, "s3://bucket/p.csv"], "to which predictions are written as a zarr store only"),
         (["regressor", new, "p.txt"], "or in .zarr for a store"),
         (["regressor", new, "p.csv.gz"], "or in .zarr for a store"),
     ):

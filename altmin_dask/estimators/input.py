@@ -208,7 +208,7 @@ def column_of(weights: RowReader) -> RowReader:
 
 def _open_location(name: str, like: Preparation | None) -> Source:
     if not is_store(name):
-        return open_source(name, like=like if like is not None and like.columns else None)
+        return open_source(name, like=None if like is None else like.of_files)
     node = open_zarr(locate(name))
     if isinstance(node, zarr.Array):
         return Source(name, read_zarr(node, f"the array at {name}"))

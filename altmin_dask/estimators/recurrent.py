@@ -9,9 +9,10 @@ import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import r2_score
 
+from altmin_dask.data.labels import NONE
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.errors import ConfigError, DataError, warn
 from altmin_dask.estimators.explained import refuse_words
 from altmin_dask.estimators.input import check_numbers
 from altmin_dask.estimators.parameters import OutputParameters, parameter, parametrized
@@ -133,6 +134,11 @@ class AltMinRecurrentClassifier(ClassifierMixin, RecurrentEstimator):  # type: i
         known = self.classes_ if begun else getattr(self, "_announced", None)
         warm = self.warm_start and not begun and hasattr(self, "model_")
         self.classes_ = find_classes(y, known, self.classes_ if warm else None)
+        if len(y.shape) == 2 and self.classes_[:2].tolist() == [NONE, 0] and len(self.classes_) > 2:
+            warn(
+                f"y has the label {NONE} at some steps, which is a class here, as any other is; where it says that a step "
+                "has no target, train on a store or file by `altmin train`, which takes it for that"
+            )
         return encoded(y, self.classes_)
 
     def _network(self) -> dict[str, Any]:

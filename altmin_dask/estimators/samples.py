@@ -111,7 +111,7 @@ def of_location(name: str, model: Model) -> Inputs:
             check_alike(store.title, store.scale, store.preparation, model)
         return Inputs(rows_of(store), bool(store.attributes), beside_of(store), targets_of(store, model))
     how = model.preparation
-    source = open_source(name, like=how if how is not None and how.columns else None)
+    source = open_source(name, like=None if how is None else how.of_files)
     if how is None or not how.columns:
         check_alike(name, model.scale, _scaled_as(source.preparation, how), model)
     beside = {

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from altmin_dask.errors import ExistsError
 from altmin_dask.storage.locations import names_in, remove_empty_folder, remove_files
 from altmin_dask.storage.ownership import Layout, remove_ours
-from altmin_dask.storage.writable import check_writable, making
+from altmin_dask.storage.writable import check_writable, filling, making
 from altmin_dask.types import Array
 
 _writing: set[str] = set()  # names of folders that this process has not finished
@@ -92,7 +92,8 @@ def _place_beside(final: Path) -> Iterator[Path]:
     _writing.add(hidden.name)
     try:
         check_writable(final)
-        yield hidden
+        with filling(final):
+            yield hidden
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)  # of a name that only this call has
         remove_empty(made)

@@ -19,6 +19,7 @@ ADVICE = {
     errno.EPERM: _PERMISSIONS,
 }
 """What to do, by what the system says."""
+_FULL = errno.ENOSPC, errno.EDQUOT
 
 
 @contextmanager
@@ -35,9 +36,31 @@ def making(final: Path) -> Iterator[None]:
     except AltMinError:
         raise
     except OSError as error:
-        advice = ADVICE.get(error.errno or 0, "choose another place")
-        why = error.strerror or str(error)
-        raise StorageError(f"{final} cannot be written: {why}, in {_nearest(final)}; {advice}") from error
+        raise _refused(final, error) from error
+
+
+@contextmanager
+def filling(final: Path) -> Iterator[None]:
+    """Say where there was no more room while something was written for a file or folder.
+
+    Raises
+    ------
+    StorageError
+        If a disk, or somebody's share of it, is full.
+    """
+    try:
+        yield
+    except AltMinError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _refused(final, error) from error
+        raise
+
+
+def _refused(final: Path, error: OSError) -> StorageError:
+    advice, why = ADVICE.get(error.errno or 0, "choose another place"), error.strerror or str(error)
+    return StorageError(f"{final} cannot be written: {why}, in {_nearest(final)}; {advice}")
 
 
 def check_writable(final: Path) -> None:

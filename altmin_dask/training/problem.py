@@ -140,6 +140,7 @@ def build_problem(
     log = log if begun is None else _silent
     standard = Deciding(pipeline, network, train, stream, log).standardization(begun)
     found = _resolved(pipeline, network, train, stream, place, begun)
+    _warn_of_ridge(train, found.ridge)
     return Problem(
         TaskContext(network, target, settings.dtype, _newton_settings(pipeline.solver), labels=labels),
         Samples(train, target, standard),
@@ -213,6 +214,17 @@ def _warn_of_weights(train: SampleStore) -> None:
         warn(
             f"weights of the samples in {train.title} are {mean:.3g} on average, and steps are damped as if they were "
             "about 1: divide them, and solver.ridge, by that"
+        )
+
+
+def _warn_of_ridge(train: SampleStore, ridge: float) -> None:
+    """Tell of weights so small that the ridge beside their sum is most of it, as boosting's are."""
+    mean = train.mean_weight
+    if ridge and mean < 1 / USUAL_WEIGHT:
+        warn(
+            f"weights of samples are {mean:.3g} on average, beside which a ridge of {ridge:g} counts as one of "
+            f"{ridge / mean:.3g} beside samples of weight 1: give ridge = {ridge * mean:.2g}, or multiply the weights by "
+            f"{1 / mean:.3g}"
         )
 
 

@@ -147,6 +147,9 @@ def test_quoted_text_has_lines_of_its_own_wherever_a_block_ends(tmp_path, monkey
         ("a,b\n1,2\n", {"names": "x,y,z"}, "has 2 fields in a line, but 3 names are given"),
         ("a,b\n1,2\n", {"index_col": "c"}, "has no column 'c' for index_col; it has a, b"),
         ("a,b\n1,2,3\n", {}, "has 3 fields in a line, but names for 2"),
+        ("a,b\n1,2,\n3,4,\n", {}, "its lines end in a separator, which the first does not: leave it out"),
+        ("# of 2024, by me\na,b,c\n1,2,0\n", {}, r"begins with '# of 2024, by me', .* by --csv 'comment=#'"),
+        ("# by me\na,b\n1,2\n", {}, r"begins with '# by me', .* by --csv 'comment=#'"),
         ("a,b\n1,2\n3,4,5\n", {}, "cannot be read as a table"),
     ],
 )

@@ -6,8 +6,11 @@ import warnings
 
 import numpy as np
 import pytest
+from command import write_pipeline
 from PIL import Image
+from places import done
 
+from altmin_dask import AltMinClassifier
 from altmin_dask.data.open import open_source
 from altmin_dask.errors import AltMinWarning, DataError
 
@@ -95,3 +98,28 @@ def test_the_preview_of_a_camera_is_no_frame(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert open_source(tmp_path).rows == 1
+
+
+def test_grey_images_are_read_as_the_coloured_ones_for_training(tmp_path, altmin):
+    """A folder of grey ones alone was refused, as one number a pixel is not three."""
+    colours = np.random.default_rng(0).integers(0, 255, (6, 2, 3, 3), np.uint8)
+    for number, pixels in enumerate(colours):
+        saved(tmp_path / "in" / "cats" / f"{number}.png", Image.fromarray(pixels))
+        saved(tmp_path / "in" / "dogs" / f"{number}.png", Image.fromarray(255 - pixels))
+        saved(tmp_path / "grey" / f"{number}.png", Image.fromarray(pixels).convert("L"))
+        saved(tmp_path / "three" / f"{number}.png", Image.fromarray(pixels).convert("L").convert("RGB"))
+    for kind, folder in (("classifier", "in"), ("autoencoder", "three")):
+        run = tmp_path / kind
+        write_pipeline(tmp_path / "p.toml", tmp_path / folder, kind=kind, training={"max_sweeps": 1})
+        done(altmin("train", tmp_path / "p.toml", "--run", run))
+        told = done(altmin("predict", run, tmp_path / "grey", tmp_path / f"{kind}.npy")).err
+        assert "grey has grey images, and those for training were coloured: they are read in colour" in told
+        assert "read in colour" not in done(
+            altmin("predict", run, tmp_path / "three", tmp_path / f"{kind}3.npy")
+        ).err
+        given = np.load(tmp_path / f"{kind}3.npy")
+        np.testing.assert_array_equal(np.load(tmp_path / f"{kind}.npy"), given)
+    model = AltMinClassifier.load(tmp_path / "classifier")
+    with pytest.warns(AltMinWarning, match="they are read in colour"):
+        again = model.predict(tmp_path / "grey")
+    np.testing.assert_array_equal(again, model.predict(tmp_path / "three"))

@@ -94,12 +94,12 @@ def test_types_at_prediction_follow_the_training_data(tmp_path):
     (tmp_path / "n.csv").write_text("d,a,b,y\n2024-01-03,2,1.5,\n")  # no target at all
     assert whole(open_source(tmp_path / "n.csv", like=how))[1] is None
     for line, words in (
-        ("soon,2,1,u", r"has text \('soon', …\) in the column 'd', which has dates"),
+        ("soon,2,1,u", r"has text \('soon' in line 2\) in the column 'd', which has dates"),
         (
             "2024-01-03,2,7,u\n2024-01-03,2,n.a,u",
-            r"has text \('n\.a', …\) in the column 'b', which has numbers",
+            r"has text \('n\.a' in line 3\) in the column 'b', which has numbers",
         ),
-        ("2024-01-03,2,many,u", r"has text \('many', …\) in the column 'b', which has numbers"),
+        ("2024-01-03,2,many,u", r"has text \('many' in line 2\) in the column 'b', which has numbers"),
         (
             "2024-01-03,2,,u",
             r"missing values in the column 'b', in 1 row \(line 2\); the samples for training had none",

@@ -179,3 +179,23 @@ def test_the_line_of_a_word_among_numbers_is_told(tmp_path):
         AltMinWarning, match=r"but 'n\.a\.', '\{x\}' in 2 rows \(lines 6 and 19\): all its values"
     ):
         opened(tmp_path / "t.csv", column(values))
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (["20200131", "20211201", "19991231", "20200229", "", "20200131"], True),
+        (["20200131", "20211301", "19991231", "20200229", "20200131"], False),  # no such month
+        (["20200131", "20211201", "19991231", "20200229"], False),  # few
+        (["20200131", "20211201", "19991231", "20200229", "20200131.5"], False),
+        (["2020013", "2021120", "1999123", "2020022", "2020013"], False),
+    ],
+)
+def test_dates_of_eight_digits_are_told_of(values, told, tmp_path):
+    """They were numbers without a word, in which January and February are 100 apart."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        source = opened(tmp_path / "t.csv", column(values), missing=["median"])
+    words = "dates of eight digits in the column 'a' (19991231, …), which are taken for numbers, in"
+    assert any(words in str(each.message) for each in found) == told, [str(e.message) for e in found]
+    assert source.preparation.names[0] == "a"

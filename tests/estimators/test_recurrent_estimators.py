@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from altmin_dask import AltMinRecurrentClassifier, AltMinRecurrentRegressor
 from altmin_dask.data.source import array_source
-from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.errors import AltMinWarning, ConfigError, DataError
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(240, 6, 2))
@@ -184,3 +184,11 @@ def test_layers_take_the_place_of_widths():
     assert [layer.units for layer in fitted.model_.network.layers] == [3, 4, 2]
     with pytest.raises(ConfigError, match=r"leave network\.recurrent_initialization out"):
         classifier(recurrent_initialization="identity", settings={"network.layers": layers}).fit(X, WORDS)
+
+
+def test_a_label_that_means_no_target_elsewhere_is_told_of():
+    """Files have −1 for steps without a target; here it became a class without a word."""
+    with pytest.warns(AltMinWarning, match=r"y has the label -1 at some steps, which is a class here"):
+        fitted = classifier(max_sweeps=1).fit(X, np.where(X[:, :, 0] > 1, -1, EVERY == "up"))
+    assert fitted.classes_.tolist() == [-1, 0, 1]
+    classifier(max_sweeps=1).fit(X, np.where(EVERY == "up", 1, -1))  # of −1 and 1 there is no doubt

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from command import LABELS, Outcome, X, foreign, refused, start, write_pipeline
 from in_order import ingest
 from object_store import CREDENTIALS, flip, s3
@@ -72,6 +73,33 @@ def test_a_store_is_replaced_only_on_request(bucket):
     assert ingest(array_source(X[:5]), url, overwrite=True).rows == 5
     # nothing of the old one is left
     assert {name.split("/", 2)[2] for name in s3().find(url)} == {"zarr.json", "x/zarr.json", "x/c/0/0"}
+
+
+def test_predictions_are_written_there(bucket, tmp_path, altmin):
+    """They were refused, and the samples of a whole bucket had to find room on one machine."""
+    url, dest = f"{bucket}/samples.zarr", f"{bucket}/deep/p.zarr"
+    store = ingest(array_source(X, LABELS), url, chunk_rows=16)
+    write_pipeline(tmp_path / "p.toml", url, "classifier")
+    run = tmp_path / "run"
+    assert altmin("train", tmp_path / "p.toml", "--run", run).code == 0
+    assert altmin("predict", run, url, tmp_path / "here.zarr").code == 0
+    done = altmin("predict", run, url, dest)
+    assert (done.code, f"{dest}: predictions for 60 samples" in done.out) == (0, True), done.err
+    here, there = zarr.open_group(tmp_path / "here.zarr", mode="r"), zarr.open_group(dest, mode="r")
+    for name in ("prediction", "label"):
+        np.testing.assert_array_equal(there[name][:], here[name][:])
+    assert there.attrs["altmin"]["complete"] is True
+    refused(altmin("predict", run, url, dest), "exists already; give another destination, or --overwrite")
+    refused(altmin("predict", run, url, url, "--overwrite"), "holds the samples themselves")
+    refused(altmin("predict", run, url, f"{bucket}/p.csv"), "written as a zarr store only")
+    few = ingest(array_source(X[:5]), f"{bucket}/few.zarr", chunk_rows=16)
+    assert altmin("predict", run, few.path, dest, "--overwrite").code == 0
+    assert zarr.open_group(dest, mode="r")["label"].shape == (5,)  # and nothing of the old ones is left
+    assert len(s3().find(dest)) == 5
+    foreign_url = f"{bucket}/theirs.zarr"
+    zarr.create_group(foreign_url)
+    refused(altmin("predict", run, url, foreign_url, "--overwrite"), "never replaced")
+    assert store.rows == 60
 
 
 @pytest.mark.slow

@@ -270,6 +270,40 @@ def test_a_disk_that_takes_no_more(tmp_path, before, after, message):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+@needs_mounts
+def test_a_disk_that_is_full_is_named_where_samples_or_predictions_are_written(tmp_path):
+    """It was called "a file"; and nothing is left of what was begun."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((20_000, 8)))
+    write_pipeline(tmp_path / "p.toml", tmp_path / "x.npy", training={"max_sweeps": 1})
+    (tmp_path / "full").mkdir()
+    command = f"{sys.executable} -m altmin_dask"
+    script = f"""{command} train p.toml --run run
+        mount -t tmpfs -o size=300k t full
+        if {command} ingest x.npy full/s.zarr; then exit 9; fi
+        if {command} predict run x.npy full/p.npy; then exit 9; fi
+        if {command} predict run x.npy full/p.csv; then exit 9; fi
+        [ -z "$(ls -A full)" ]
+    """
+    done = subprocess.run(
+        [*UNSHARE, script],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(runs.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if "No space left" in line]
+    places = [f"full/{name}" for name in ("s.zarr", "p.npy", "p.csv")]
+    assert len(said) == len(places), done.stderr
+    for line, place in zip(said, places, strict=True):
+        assert f"{place} cannot be written: No space left on device, in " in line
+        assert line.endswith("make room on the disk")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_file_that_a_disk_does_not_give_in_time_is_named():
     """And is no lost scheduler, of which Dask says the same without a number."""
     late = TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), "/nfs/x.zarr/c/0")

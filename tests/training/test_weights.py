@@ -18,7 +18,7 @@ from altmin_dask.config import training_pipeline
 from altmin_dask.data.ingest import ingest
 from altmin_dask.data.source import array_source
 from altmin_dask.data.streams import sliced
-from altmin_dask.errors import ConfigError, DataError
+from altmin_dask.errors import AltMinWarning, ConfigError, DataError
 from altmin_dask.estimators.input import read_from, split
 from altmin_dask.estimators.weighting import weighted
 from altmin_dask.networks.builders import dense_network, recurrent_layers, stacked_network
@@ -147,7 +147,8 @@ def test_shrinkage_of_few_samples_by_weight_is_no_divergence():
     y = x @ [1.0, -2.0, 0.5]
     model = AltMinRegressor((), ridge=1e-2, max_sweeps=30, warm_start=True, random_state=0).fit(x, y)
     assert model.score(x, y) > 0.99
-    model.fit(x, y, sample_weight=np.full(100, 1e-5))
+    with pytest.warns(AltMinWarning, match=r"weights of samples are 1e-05 on average, .* give ridge = 1e-07"):
+        model.fit(x, y, sample_weight=np.full(100, 1e-5))
     assert np.abs(model.coefs_[0]).max() < 1.5
 
 

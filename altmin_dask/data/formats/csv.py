@@ -245,6 +245,7 @@ class CsvFile:
         if not lines:
             raise DataError(f"{self.path} is empty; its first line names the columns")
         names = lines[0]
+        self._check_comment(lines)
         if len(names) == 1 and (other := next((sign for sign in _OTHERS if sign in names[0]), None)):
             raise self._separated_by(other)
         if (
@@ -283,6 +284,14 @@ class CsvFile:
                 "without (index=False in pandas), leave it out by --csv index_col=0, or name it"
             )
         return tuple(names), index
+
+    def _check_comment(self, lines: Sequence[Sequence[str]]) -> None:
+        """Refuse a first line that is no names, as it begins as comments do and what follows has other fields."""
+        if len(lines) == 2 and lines[0][0].startswith("#") and len(lines[0]) != len(lines[1]):
+            raise DataError(
+                f"{self.path} begins with {','.join(lines[0])[:40]!r}, which has not the fields of what follows; if "
+                "such lines are comments, say so by --csv 'comment=#' (data.csv.comment of a pipeline)"
+            )
 
     def _separated_by(self, other: str) -> DataError:
         """What is said of a single column with another sign in its name that is between columns."""
@@ -325,8 +334,10 @@ class CsvFile:
                 "names, or say by --csv header=false that there is none (header=true, if these are names)"
             )
         if len(lines) == 2 and len(lines[1]) > len(names):
+            last = len(lines[1]) == len(names) + 1 and not lines[1][-1].strip()
             raise DataError(
-                f"{self.path} has {len(lines[1])} fields in a line, but names for {len(names)}; name all of them"
+                f"{self.path} has {len(lines[1])} fields in a line, but names for {len(names)}; "
+                + ("its lines end in a separator, which the first does not: leave it out" * last or "name all of them")
             )
 
     def _plain(self, fields: Sequence[str]) -> list[str]:

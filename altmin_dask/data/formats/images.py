@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +113,7 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
     folder : Path
         Where they are; where they lie in folders of their own, these are the classes.
     like : Preparation, optional
-        With the classes of earlier images.
+        With the classes of earlier images, and whether these were coloured: then grey ones are read in colour.
 
     Raises
     ------
@@ -125,14 +125,14 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
     Warns
     -----
     AltMinWarning
-        If some are grey beside coloured ones, transparency or all frames but the first are left out, or there are files
+        If some are grey beside coloured ones, or where those for training were coloured, transparency or all frames but the first are left out, or there are files
         of other kinds of images.
     """
     found = images_of(folder)
     _check_classes(name, found)
     _check_below(name, folder)
     files = [file for some in found.values() for file in some]
-    shape, mode = _common(name, files)
+    shape, mode = _common(name, files, coloured=like is not None and like.coloured)
 
     def blocks(rows: int) -> Iterator[Array]:
         for start in range(0, len(files), rows):
@@ -141,8 +141,9 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
     x = RowReader(
         f"the folder of images {folder}", (len(files), *shape), np.dtype(_DEEP.get(mode, np.uint8)), blocks
     )
+    how = Preparation(coloured=mode == "RGB")
     if "" in found:
-        return Source(name, x)
+        return Source(name, x, preparation=how if how.coloured else None)
     classes = tuple(found) if like is None or like.classes is None else like.classes
     if unknown := [label for label in found if label not in classes]:
         raise DataError(f"{name} has the class {unknown[0]!r}, which the data for training had not")
@@ -151,7 +152,7 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
         name,
         x,
         sliced(labels.astype(np.int64), f"classes of {folder}"),
-        preparation=Preparation(classes=classes),
+        preparation=replace(how, classes=classes),
     )
 
 
@@ -175,8 +176,8 @@ class _Header:
     several: bool
 
 
-def _common(name: str, files: list[Path]) -> tuple[tuple[int, ...], str]:
-    """The shape and the mode that all images are read with."""
+def _common(name: str, files: list[Path], coloured: bool) -> tuple[tuple[int, ...], str]:
+    """The shape and the mode that all images are read with; in colour where some are, or those before them were."""
     first = _header(files[0])
     counts: Counter[str] = Counter()
     for file in files:
@@ -195,8 +196,9 @@ def _common(name: str, files: list[Path]) -> tuple[tuple[int, ...], str]:
                 f"{file} has pixels of the kind {header.mode!r} and {files[0].name} of {first.mode!r}; bring all "
                 "images to the same depth"
             )
-    _tell(name, counts, len(files))
-    return ((*first.shape, 3), "RGB") if counts["coloured"] else (first.shape, first.mode)
+    in_colour = counts["coloured"] > 0 or (coloured and first.mode == "L")
+    _tell(name, counts, len(files), in_colour)
+    return ((*first.shape, 3), "RGB") if in_colour else (first.shape, first.mode)
 
 
 def _classes(folder: Path) -> list[Path]:
@@ -245,13 +247,15 @@ def _header(file: Path) -> _Header:
         return _Header((image.height, image.width), mode, transparent, several)
 
 
-def _tell(name: str, counts: Counter[str], files: int) -> None:
+def _tell(name: str, counts: Counter[str], files: int, in_colour: bool) -> None:
     """Tell of images that are not read as they are."""
     coloured = counts["coloured"]
     if 0 < coloured < files:
         warn(
             f"{name} has {files - coloured} grey images beside {coloured} coloured ones: all are read in colour"
         )
+    elif in_colour and not coloured:
+        warn(f"{name} has grey images, and those for training were coloured: they are read in colour")
     if counts["transparent"]:
         warn(f"{name} has {counts['transparent']} images with transparency, which is left out")
     if counts["several"]:

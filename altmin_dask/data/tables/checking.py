@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from altmin_dask.data.labels import listed
 from altmin_dask.data.tables.encoding import Findings, encoded, missing_values, unknown_values
-from altmin_dask.data.tables.parts import Largest, Table, first_missing, readable
+from altmin_dask.data.tables.parts import Largest, Table, first_missing, first_with, readable
 from altmin_dask.data.tables.targets import are_text
+from altmin_dask.data.tables.values import KindError
 from altmin_dask.errors import DataError, warn
 from altmin_dask.format import counted_as
 from altmin_dask.preparation import Preparation
@@ -84,7 +85,12 @@ def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> 
     for part in readable(name, table.parts([*inputs, *targets], text=text_of(how))):
         if not len(part):
             continue
-        encoded(part, how, name, findings)
+        try:
+            encoded(part, how, name, findings)
+        except KindError as error:
+            if error.odd is None:
+                raise
+            raise error.at(first_with(table, name, error.column, [str(error.odd)])) from None
         empty = [column for column in empty if part[column].isna().all()]
         no_target += int(part[list(targets)].isna().any(axis=1).sum()) if targets else 0
         rows += len(part)

@@ -11,7 +11,13 @@ import numpy as np
 
 from altmin_dask.data.source import ColumnReport
 from altmin_dask.data.tables.encoding import encoded, missing_values
-from altmin_dask.data.tables.looks import check_names, warn_of_looks, warn_of_names, warn_of_numbering
+from altmin_dask.data.tables.looks import (
+    check_names,
+    warn_of_compact_dates,
+    warn_of_looks,
+    warn_of_names,
+    warn_of_numbering,
+)
 from altmin_dask.data.tables.median import medians
 from altmin_dask.data.tables.parts import Table, first_missing, first_with, readable
 from altmin_dask.data.tables.spelling import spelling, warn_of_codes
@@ -53,6 +59,7 @@ def learn(
     columns = _with_medians(table, name, columns, survey, options)
     _warn_of_empty(columns, name)
     warn_of_numbering(inputs, survey, name)
+    warn_of_compact_dates(inputs, survey, name)
     if table.written:
         check_names(table, name, survey)
         warn_of_codes(table, name, [column for column in inputs if survey.kinds[column] == "integers"])

@@ -96,6 +96,25 @@ def warn_of_numbering(columns: Sequence[str], survey: Survey, name: str) -> None
             )
 
 
+def warn_of_compact_dates(columns: Sequence[str], survey: Survey, name: str) -> None:
+    """Tell of inputs that are dates without anything between their digits, and are taken for numbers.
+
+    Parameters
+    ----------
+    columns, survey, name : sequence of str, Survey, str
+        As of `warn_of_numbering`.
+    """
+    for column in columns:
+        if survey.looks_like_dates(column):
+            low, _ = survey.range_of(column)
+            text = f"{low:.0f}"
+            warn(
+                f"{name} has dates of eight digits in the column {column!r} ({text}, …), which are taken for numbers, in "
+                f"which a month is as long as 100 days: write them as {text[:4]}-{text[4:6]}-{text[6:]}, or "
+                f"{left_out(column)}"
+            )
+
+
 def _unless_kept(column: str) -> str:
     return f"{left_out(column)}, which predictions can keep (altmin predict --keep)"
 

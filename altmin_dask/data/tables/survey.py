@@ -11,6 +11,7 @@ import numpy as np
 
 from altmin_dask.data.checks import WHOLE as TOO_LARGE
 from altmin_dask.data.checks import whole_refused
+from altmin_dask.data.tables.compact_dates import LEAST, look_like_dates
 from altmin_dask.data.tables.kinds import (
     BOOLEAN,
     DAY,
@@ -69,7 +70,7 @@ class Survey:
         self.counts: dict[str, Counter[str]] = {}
         self.sizes: dict[str, int] = {}
         self.largest = Largest()
-        self._numbering = Numbering(self.columns)
+        self._numbering, self._dated = Numbering(self.columns), np.ones(len(columns), bool)
         self._place = {column: place for place, column in enumerate(self.columns)}
         for part in readable(name, table.parts(self.columns)):
             self._add(part)
@@ -102,6 +103,12 @@ class Survey:
         """Whether a column of whole numbers has one for each row, which says nothing of others."""
         place = self._place[column]
         return bool(self._bits[place] == WHOLE) and self._numbering.counts(place)
+
+    def looks_like_dates(self, column: str) -> bool:
+        """Whether a column of numbers has nothing but dates of eight digits."""
+        place = self._place[column]
+        rows = self.rows - self.missing[place]
+        return self.kinds[column] in ("integers", "numbers") and bool(self._dated[place]) and rows >= LEAST
 
     def is_truth(self, column: str) -> bool:
         """Whether all values are truth values."""
@@ -144,8 +151,9 @@ class Survey:
         self._measure(places, values)
 
     def _measure(self, places: Any, values: Array) -> None:
-        """Take note of the sums and ranges of numbers, (rows, columns), and of those that count rows."""
+        """Take note of the sums and ranges of numbers, (rows, columns), and of those that count rows or are dates."""
         self._numbering.add(places, values)
+        self._dated[places] &= look_like_dates(values)
         low = values.min(axis=0)
         if np.isnan(low).any():
             self._sums.add(places, np.where(np.isnan(values), 0, values))

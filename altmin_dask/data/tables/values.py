@@ -19,6 +19,37 @@ if TYPE_CHECKING:
 DAY_US = 86_400_000_000
 
 
+class KindError(DataError):
+    """A column is something else than in the data for training.
+
+    Parameters
+    ----------
+    where, is_now, column, known : str
+        The table, what there is in its column, and what was there.
+    odd : object
+        Text that shows it, if there is some.
+    there : str
+        In which rows that is, where they have been looked for.
+    """
+
+    def __init__(
+        self, where: str, is_now: str, column: str, known: str, odd: Any = None, there: str = ""
+    ) -> None:
+        self._said, self._there = (where, is_now, column, known, odd), there
+        self.column, self.odd = column, odd
+        shown = "" if odd is None else f" ({odd!r}{f' in {there}' if there else ', …'})"
+        super().__init__(
+            f"{where} has {is_now}{shown} in the column {column!r}, which has {known} in the data for training"
+        )
+
+    def __reduce__(self) -> Any:  # a worker's errors are sent
+        return KindError, (*self._said, self._there)
+
+    def at(self, there: str) -> KindError:
+        """The same, with the rows."""
+        return KindError(*self._said, there)
+
+
 def is_number(text: str) -> bool:
     """Whether text is a number as it is written in a table."""
     try:
@@ -142,7 +173,7 @@ def lists(values: pd.Series[Any], size: int | None, where: str) -> Array:
     return rows.astype(np.float64)
 
 
-def other(values: pd.Series[Any], known: str, where: str) -> DataError:
+def other(values: pd.Series[Any], known: str, where: str) -> KindError:
     """What is said of a column that is something else than in the data for training."""
     kind = kind_of(values, where)
     is_now = (
@@ -152,7 +183,4 @@ def other(values: pd.Series[Any], known: str, where: str) -> DataError:
     odd = next(
         (each for each in some if known != "numbers" or not is_number(str(each))), some[0] if some else None
     )
-    shown = f" ({odd!r}, …)" if is_now == "text" else ""
-    return DataError(
-        f"{where} has {is_now}{shown} in the column {values.name!r}, which has {known} in the data for training"
-    )
+    return KindError(where, is_now, str(values.name), known, odd if is_now == "text" else None)
