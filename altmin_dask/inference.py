@@ -306,7 +306,10 @@ def _copy_row_numbers(store: SampleStore, place: str) -> None:
     if numbers is None:
         return
     copy = zarr.open_group(for_zarr(place), mode="r+").create_array(
-        ROW, shape=numbers.shape, chunks=numbers.chunks, **storage_options(numbers.dtype, compress=is_url(place))
+        ROW,
+        shape=numbers.shape,
+        chunks=numbers.chunks,
+        **storage_options(numbers.dtype, compress=is_url(place)),
     )
     for start in range(0, store.rows, store.chunk_rows):
         copy[start : start + store.chunk_rows] = numbers[start : start + store.chunk_rows]
@@ -319,9 +322,7 @@ def _step(model: Model, network: Network, store: SampleStore, target: str, weigh
     return Step(context, Samples(store, target), chunks, uuid.uuid4().hex[:8], weights)
 
 
-def _made(
-    place: str, model: Model, network: Network, store: SampleStore
-) -> dict[str, tuple[RowBlock, ...]]:
+def _made(place: str, model: Model, network: Network, store: SampleStore) -> dict[str, tuple[RowBlock, ...]]:
     """Empty arrays of predictions, by their names: where what is predicted for each chunk of the samples goes."""
     steps = network.loss.steps
     outer = (store.rows,) if steps is None else (store.rows, steps)

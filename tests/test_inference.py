@@ -17,7 +17,7 @@ from altmin_dask import inference
 from altmin_dask.config import ClusterTable
 from altmin_dask.data.find import find_store
 from altmin_dask.data.sample_store import SampleStore
-from altmin_dask.errors import ConfigError, DataError, ExistsError, MissingError, SchedulerError
+from altmin_dask.errors import DataError, ExistsError, MissingError, SchedulerError
 from altmin_dask.execution.cluster import Cluster
 from altmin_dask.execution.connect import open_executor
 from altmin_dask.execution.executor import Executor

@@ -136,8 +136,8 @@ class AltMinRecurrentClassifier(ClassifierMixin, RecurrentEstimator):  # type: i
         self.classes_ = find_classes(y, known, self.classes_ if warm else None)
         if len(y.shape) == 2 and self.classes_[:2].tolist() == [NONE, 0] and len(self.classes_) > 2:
             warn(
-                f"y has the label {NONE} at some steps, which is a class here, as any other is; where it says that a step "
-                "has no target, train on a store or file by `altmin train`, which takes it for that"
+                f"y has the label {NONE} at some steps, which is a class here, as any other is; where it says that a "
+                "step has no target, train on a store or file by `altmin train`, which takes it for that"
             )
         return encoded(y, self.classes_)
 

@@ -223,8 +223,8 @@ def _warn_of_ridge(train: SampleStore, ridge: float) -> None:
     if ridge and mean < 1 / USUAL_WEIGHT:
         warn(
             f"weights of samples are {mean:.3g} on average, beside which a ridge of {ridge:g} counts as one of "
-            f"{ridge / mean:.3g} beside samples of weight 1: give ridge = {ridge * mean:.2g}, or multiply the weights by "
-            f"{1 / mean:.3g}"
+            f"{ridge / mean:.3g} beside samples of weight 1: give ridge = {ridge * mean:.2g}, or multiply the weights "
+            f"by {1 / mean:.3g}"
         )
 
 

@@ -100,6 +100,7 @@ def test_the_preview_of_a_camera_is_no_frame(tmp_path):
         assert open_source(tmp_path).rows == 1
 
 
+@pytest.mark.filterwarnings("default::altmin_dask.errors.AltMinWarning")
 def test_grey_images_are_read_as_the_coloured_ones_for_training(tmp_path, altmin):
     """A folder of grey ones alone was refused, as one number a pixel is not three."""
     colours = np.random.default_rng(0).integers(0, 255, (6, 2, 3, 3), np.uint8)
@@ -110,13 +111,15 @@ def test_grey_images_are_read_as_the_coloured_ones_for_training(tmp_path, altmin
         saved(tmp_path / "three" / f"{number}.png", Image.fromarray(pixels).convert("L").convert("RGB"))
     for kind, folder in (("classifier", "in"), ("autoencoder", "three")):
         run = tmp_path / kind
-        write_pipeline(tmp_path / "p.toml", tmp_path / folder, kind=kind, training={"max_sweeps": 1})
+        tables = {"data": {"scale": 255}, "training": {"max_sweeps": 1}}
+        write_pipeline(tmp_path / "p.toml", tmp_path / folder, kind=kind, **tables)
         done(altmin("train", tmp_path / "p.toml", "--run", run))
         told = done(altmin("predict", run, tmp_path / "grey", tmp_path / f"{kind}.npy")).err
         assert "grey has grey images, and those for training were coloured: they are read in colour" in told
-        assert "read in colour" not in done(
-            altmin("predict", run, tmp_path / "three", tmp_path / f"{kind}3.npy")
-        ).err
+        assert (
+            "read in colour"
+            not in done(altmin("predict", run, tmp_path / "three", tmp_path / f"{kind}3.npy")).err
+        )
         given = np.load(tmp_path / f"{kind}3.npy")
         np.testing.assert_array_equal(np.load(tmp_path / f"{kind}.npy"), given)
     model = AltMinClassifier.load(tmp_path / "classifier")

@@ -195,7 +195,7 @@ def test_dates_of_eight_digits_are_told_of(values, told, tmp_path):
     """They were numbers without a word, in which January and February are 100 apart."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        source = opened(tmp_path / "t.csv", column(values), missing=["median"])
+        source = opened(tmp_path / "t.csv", column(values), missing="median")
     words = "dates of eight digits in the column 'a' (19991231, …), which are taken for numbers, in"
     assert any(words in str(each.message) for each in found) == told, [str(e.message) for e in found]
     assert source.preparation.names[0] == "a"

@@ -79,7 +79,7 @@ def test_predictions_are_written_there(bucket, tmp_path, altmin):
     """They were refused, and the samples of a whole bucket had to find room on one machine."""
     url, dest = f"{bucket}/samples.zarr", f"{bucket}/deep/p.zarr"
     store = ingest(array_source(X, LABELS), url, chunk_rows=16)
-    write_pipeline(tmp_path / "p.toml", url, "classifier")
+    write_pipeline(tmp_path / "p.toml", url, "classifier", network={"dtype": "float32"})
     run = tmp_path / "run"
     assert altmin("train", tmp_path / "p.toml", "--run", run).code == 0
     assert altmin("predict", run, url, tmp_path / "here.zarr").code == 0

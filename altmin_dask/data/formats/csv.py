@@ -337,7 +337,10 @@ class CsvFile:
             last = len(lines[1]) == len(names) + 1 and not lines[1][-1].strip()
             raise DataError(
                 f"{self.path} has {len(lines[1])} fields in a line, but names for {len(names)}; "
-                + ("its lines end in a separator, which the first does not: leave it out" * last or "name all of them")
+                + (
+                    "its lines end in a separator, which the first does not: leave it out" * last
+                    or "name all of them"
+                )
             )
 
     def _plain(self, fields: Sequence[str]) -> list[str]:

@@ -125,8 +125,8 @@ def read_images(name: str, folder: Path, like: Preparation | None = None) -> Sou
     Warns
     -----
     AltMinWarning
-        If some are grey beside coloured ones, or where those for training were coloured, transparency or all frames but the first are left out, or there are files
-        of other kinds of images.
+        If some are grey beside coloured ones, or all are where those for training were coloured, transparency or all
+        frames but the first are left out, or there are files of other kinds of images.
     """
     found = images_of(folder)
     _check_classes(name, found)

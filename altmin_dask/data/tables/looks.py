@@ -109,8 +109,8 @@ def warn_of_compact_dates(columns: Sequence[str], survey: Survey, name: str) -> 
             low, _ = survey.range_of(column)
             text = f"{low:.0f}"
             warn(
-                f"{name} has dates of eight digits in the column {column!r} ({text}, …), which are taken for numbers, in "
-                f"which a month is as long as 100 days: write them as {text[:4]}-{text[4:6]}-{text[6:]}, or "
+                f"{name} has dates of eight digits in the column {column!r} ({text}, …), which are taken for numbers, "
+                f"in which a month is as long as 100 days: write them as {text[:4]}-{text[4:6]}-{text[6:]}, or "
                 f"{left_out(column)}"
             )
 
