@@ -81,7 +81,7 @@ def check_source_first(command: str, source: str, dest: str, *before: str) -> No
         If samples are in the second place, and in the first is nothing (but no slip), or a store where the second
         cannot be one; or if what is written would be gone with the command.
     """
-    if command == "ingest" and dest.startswith("memory://"):
+    if command in ("ingest", "predict") and dest.startswith("memory://"):
         raise ConfigError(
             f"{dest} is memory of this command, and gone when it ends; name a folder, or a URL of an object store"
         )

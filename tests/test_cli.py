@@ -371,6 +371,7 @@ def test_plain_lines_anywhere_else(trained, tmp_path):
     assert max(len(line) for line in out.splitlines() if line.startswith("20") and line[21:22] == " ") <= 80
 
 
+@pytest.mark.slow
 def test_a_failed_command_on_a_terminal(tmp_path):
     code, shown = on_terminal("ingest", "gone.npz", "s.zarr", columns=80, cwd=tmp_path)
     assert code == 2

@@ -273,6 +273,7 @@ def test_workers_that_do_not_see_samples_or_the_destination_are_told_of(
             predict_store(run, store, tmp_path / "p.zarr", executor)
 
 
+@pytest.mark.slow
 def test_a_scheduler_without_workers():
     with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster:
         address = cluster.scheduler_address

@@ -148,7 +148,8 @@ def test_another_table_goes_with_the_first(tmp_path):
     assert y is None
     other.assign(age="old").to_csv(tmp_path / "bad.csv", index=False)
     with pytest.raises(
-        DataError, match=r"has text \('old' in lines 2, 3 and 4, and more\) in the column 'age', which has numbers"
+        DataError,
+        match=r"has text \('old' in lines 2, 3 and 4, and more\) in the column 'age', which has numbers",
     ):
         open_source(tmp_path / "bad.csv", like=how)
     other.drop(columns="rooms").to_csv(tmp_path / "bad.csv", index=False)

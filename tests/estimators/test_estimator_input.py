@@ -271,6 +271,7 @@ def test_the_active_client_is_used(cluster_address, wanted, tmp_path):
         assert not tasks_of(client)
 
 
+@pytest.mark.slow
 def test_a_fit_within_a_task_does_not_wait_for_the_cluster(cluster_address, wanted):
     with Client(cluster_address) as client:
         fitted = client.submit(lambda: classifier().fit(X, LABELS)).result(timeout=60)

@@ -27,6 +27,7 @@ LABELS = (Y > 0).astype(int) + (Y > 3)
 ROWS = [600, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (599, 1000, 1999))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ROWS)
 def test_ridge_regression(rows):
     ones = np.c_[X[:rows], np.ones(rows)]

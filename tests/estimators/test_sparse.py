@@ -53,6 +53,7 @@ def test_the_other_estimators_and_streams():
         regressor.predict(sparse.csr_array(np.full((2, 8), 2**60)))
 
 
+@pytest.mark.slow
 def test_no_more_than_a_block_is_ever_dense(monkeypatch):
     x, rows = sparse.random_array((20_000, 400), density=0.01, format="csc", random_state=0), []
     plain = sparse.csr_array.toarray

@@ -200,6 +200,7 @@ class Pausing(Callback):
             paused(self.client, Status.running)
 
 
+@pytest.mark.slow
 def test_a_run_tells_it_and_its_rate_decays(local, pipeline, make_store, samples, tmp_path, monkeypatch):
     monkeypatch.setattr(progress_module, "RATE_SECONDS", 0.3)
     with Client(local) as client:

@@ -75,6 +75,7 @@ def test_a_store_is_replaced_only_on_request(bucket):
     assert {name.split("/", 2)[2] for name in s3().find(url)} == {"zarr.json", "x/zarr.json", "x/c/0/0"}
 
 
+@pytest.mark.slow
 def test_predictions_are_written_there(bucket, tmp_path, altmin):
     """They were refused, and the samples of a whole bucket had to find room on one machine."""
     url, dest = f"{bucket}/samples.zarr", f"{bucket}/deep/p.zarr"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choices import slow_but
 from sklearn.exceptions import ConvergenceWarning
 
 from altmin_dask import AltMinClassifier, AltMinRegressor, array_source
@@ -30,7 +31,7 @@ def with_column(values: np.ndarray) -> np.ndarray:
     return np.c_[X, values]
 
 
-@pytest.mark.parametrize("offset", [1e11, pytest.param(1e12, marks=pytest.mark.slow), 1e13])
+@pytest.mark.parametrize("offset", slow_but([1e13], [1e11, 1e12, 1e13]))
 def test_a_column_far_from_0_is_learnt_from(offset):
     """As an account number: by its differences, as far as float64 has them."""
     assert classifier(X + np.array([offset, 0, 0])) > classifier(X) - 0.03
@@ -46,7 +47,7 @@ def test_a_constant_column_far_from_0_harms_no_other():
     assert classifier(with_column(np.full(600, 1e6))) > classifier(X) - 0.03
 
 
-@pytest.mark.parametrize("size", [1e-40, 1e-30, 1e37, 1e100])
+@pytest.mark.parametrize("size", slow_but([1e-30, 1e100], [1e-40, 1e-30, 1e37, 1e100]))
 def test_columns_of_any_size_in_float64(size):
     assert classifier(X * [size, 1, 1]) > classifier(X) - 0.03
 
@@ -61,7 +62,7 @@ def test_columns_of_any_size_in_float32():
         classifier((X * [1e37, 1, 1]).astype(np.float32), dtype="float32")
 
 
-@pytest.mark.parametrize("offset", [1e8, 1e13])
+@pytest.mark.parametrize("offset", slow_but([1e13], [1e8, 1e13]))
 def test_targets_far_from_0(offset):
     model = AltMinRegressor((), random_state=0, ridge=0.01, max_sweeps=40)
     with warnings.catch_warnings():
@@ -81,7 +82,7 @@ def test_zeros_as_targets_are_learnt():
         assert np.abs(AltMinRegressor(8, random_state=0).fit(X, np.zeros(600)).predict(X)).max() < 0.1
 
 
-@pytest.mark.parametrize("size", [1e-25, 1e-150, 1e100])
+@pytest.mark.parametrize("size", slow_but([1e-150], [1e-25, 1e-150, 1e100]))
 def test_standardize_does_so_with_numbers_of_any_size(size):
     (found,) = standardized(array_source(X * [size, 1, 1])).x.blocks(600)
     np.testing.assert_allclose(found.std(axis=0), 1, rtol=1e-9)

@@ -65,6 +65,7 @@ def test_a_run_is_resumed_where_it_was_committed(store, pipeline, tmp_path):
     assert [r.sweep for r in records] == sorted({r.sweep for r in records})
 
 
+@pytest.mark.slow
 def test_a_group_that_all_others_overtake_still_reads_its_weights(
     samples, make_store, pipeline, tmp_path, monkeypatch
 ):

@@ -360,6 +360,7 @@ def test_images_are_divided_by_one_number(dtype, tmp_path):
     assert records[-1].nested_accuracy > 0.95
 
 
+@pytest.mark.slow
 def test_columns_of_words_and_rare_values_are_left_alone(tmp_path):
     frame = pd.DataFrame(
         {

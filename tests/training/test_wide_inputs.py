@@ -58,6 +58,7 @@ def store(request: Any, tmp_path: Path) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_a_run_is_that_with_the_matrix_to_rounding(store, tmp_path, monkeypatch):
     _, state, records = train(settings(store), tmp_path / "rows")
     kfac_state = state.algorithm_state.kfac_state
