@@ -33,7 +33,16 @@ ROOT = Path(__file__).parents[1]
 TRAINING, VALIDATION, RELAXED, QUIET = "#0072b2", "#d55e00", "#009e73", "#667080"
 COMMITS = {"autoencoder": "63dc0ebdf7", "classifier": "7436be5f0f"}
 """Whose comparison with first-order methods is drawn: benchmarks/results/COMMIT/TASK.jsonl."""
-OTHERS = {"adam": "Adam", "adam-cosine": "Adam, cosine decay", "sgd": "SGD"}
+OTHERS = {
+    "altmin": "altmin, defaults",
+    "adam": "Adam",
+    "adam-cosine-20": "Adam, cosine decay over 20 s",
+    "adam-cosine-60": "Adam, cosine decay over 60 s",
+    "adam-cosine-300": "Adam, cosine decay over 300 s",
+    "sgd": "SGD",
+    "sklearn": "scikit-learn's network",
+}
+"""What is drawn of each task, where it was measured."""
 
 
 def run(
@@ -213,7 +222,7 @@ def constraints(folder: Path) -> Figure:
         )
     axes.add_patch(FancyArrowPatch((8.0, 0), (8.85, 0), arrowstyle="->", mutation_scale=12, color=QUIET))
     axes.set_title(
-        "Blue: variables of every sample. Red: how far a layer is from what the one below it says",
+        "Blue: variables of every sample. Orange: how far a layer is from what the one below it says",
         loc="left",
         fontsize=10,
     )
@@ -258,10 +267,10 @@ def against(folder: Path) -> Figure:
     }
     for axes, (task, (label, title, ticks)) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         rows = rows_of(task, read_lines(ROOT / "benchmarks" / "results" / COMMITS[task] / f"{task}.jsonl"))
-        for name, words in {"altmin": "altmin, defaults", **OTHERS}.items():
-            own = [r for r in rows if r.contestant.startswith(name) and any(r.curves)]
-            if name != "adam-cosine":
-                own = [r for r in own if r.contestant == name]
+        for name, words in OTHERS.items():
+            own = [r for r in rows if r.contestant == name and any(r.curves)]
+            if not own:
+                continue
             best = min(own, key=end_of)
             axes.plot(*median_curve(best), label=words, linewidth=2.4 if name == "altmin" else 1.2)
         axes.set(xscale="log", yscale="log", xlabel="CPU seconds of training, one thread", ylabel=label)

@@ -29,7 +29,10 @@ COLUMNS = ("run", "status", "sweep", "training loss", "validation loss", "accura
 STYLE = (
     TEXT
     + """
-:host { max-height: 60vh; overflow: auto; }
+:host {
+  max-height: 60vh; overflow: auto; scrollbar-width: thin; scrollbar-gutter: stable;
+  border-bottom: 2px solid var(--altmin-line);
+}
 table { border-collapse: collapse; width: 100%; }
 thead th { position: sticky; top: 0; background: var(--altmin-paper); z-index: 1; }
 th, td { text-align: left; padding: 4px 14px 2px 6px; white-space: nowrap; vertical-align: top; }
@@ -184,7 +187,8 @@ def line(run: NamedRun, *, hidden: bool = False, chosen: bool = False) -> str:
     word, kind = STATES.get(state.state, STATES["ended"])
     if state.state == "running" and progress and progress.waiting:
         word, kind = "waiting", "warn"
-    bar = f'<span class="bar"><i style="width:{share:.1f}%;background:{colour}"></i></span>' if most else ""
+    ended = not most or state.kept
+    bar = "" if ended else f'<span class="bar"><i style="width:{share:.1f}%;background:{colour}"></i></span>'
     chip = f'<span class="chip" style="background:{colour}"></span>'
     of = f" of {most:g}" if most and not state.kept else ""
     cells = (
@@ -193,7 +197,7 @@ def line(run: NamedRun, *, hidden: bool = False, chosen: bool = False) -> str:
         f"{bar}{'kept: ' if state.kept else ''}{known(sweep, unknown='')}{of}" if sweep is not None else "",
         known(shown.nested_loss if shown else None, unknown=""),
         known(_validation_loss(state, shown), unknown=""),
-        known(_accuracy(state, shown), percent, unknown=""),
+        _told_accuracy(state, shown),
         moment(state.began),
         known(state.elapsed, duration, unknown=""),
     )
@@ -236,6 +240,15 @@ def _accuracy(state: RunState, shown: Record | None) -> float | None:
     if shown is None:
         return None
     return shown.nested_accuracy if shown.validation_accuracy is None else shown.validation_accuracy
+
+
+def _told_accuracy(state: RunState, shown: Record | None) -> str:
+    """The same, and whether it is that of the samples that are trained on."""
+    judged = (
+        state.kept.get("on") == "validation" if state.kept else _validation_loss(state, shown) is not None
+    )
+    found = known(_accuracy(state, shown), percent, unknown="")
+    return f"{found} in training" if found and not judged else found
 
 
 def _about(state: RunState) -> str:

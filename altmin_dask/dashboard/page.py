@@ -136,12 +136,15 @@ class View:
             stylesheets=[WIDGET],
         )
         self.choice.on_change("value", lambda attr, old, new: self.update())
-        self.dark = Toggle(label="dark", width=60, align="end", name="altmin-dark", stylesheets=[WIDGET])
+        self.dark = Toggle(
+            label="dark theme", width=90, align="end", name="altmin-dark", stylesheets=[WIDGET]
+        )
         self.dark.on_change("active", lambda attr, old, new: self._themed(new))
         self.dark.js_on_change(
             "active",
             CustomJS(
-                code=f"document.documentElement.classList.toggle('{DARK_CLASS}', cb_obj.active)",
+                code=f"document.documentElement.classList.toggle('{DARK_CLASS}', cb_obj.active);"
+                "cb_obj.label = cb_obj.active ? 'light theme' : 'dark theme'",
             ),
         )
         self.wished = TextInput(visible=False, name="altmin-wished")

@@ -13,6 +13,7 @@ from altmin_dask.data.labels import distinct, listed
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import Source
 from altmin_dask.data.streams import regrouped
+from altmin_dask.data.tables.parts import numbered
 from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.types import Array
 
@@ -87,9 +88,9 @@ def _divided(source: Source, masks: Masks, held: bool, size: int) -> Source:
     where = source.where
 
     def found(rows: Sequence[int]) -> str:
-        assert where is not None
         mask = np.concatenate(list(masks()))  # of a message only
-        return where(np.flatnonzero(mask == held)[list(rows)].tolist())
+        own = np.flatnonzero(mask == held)[list(rows)].tolist()
+        return f"{numbered('row', own)} of all" if where is None else where(own)
 
     return replace(
         part,
@@ -98,7 +99,7 @@ def _divided(source: Source, masks: Masks, held: bool, size: int) -> Source:
         stored=source.stored,
         mean_weight=source.mean_weight,
         reading_bytes=source.reading_bytes,
-        where=None if where is None else found,
+        where=found,
     )
 
 

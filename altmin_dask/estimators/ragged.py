@@ -44,8 +44,11 @@ def padded(rows: Any, steps: int | None = None) -> tuple[Array, Array]:
     arrays = [np.asarray(row) for row in rows]
     shapes = {array.shape[1:] for array in arrays}
     if len(shapes) != 1 or any(len(array) == 0 for array in arrays):
+        usual = arrays[0].shape[1:]
+        odd = next(n for n, array in enumerate(arrays) if len(array) == 0 or array.shape[1:] != usual)
         raise DataError(
-            "sequences of a list need one step or more, and all the same features; give arrays (steps, features)"
+            f"sequence {odd} of a list, counted from 0, has shape {arrays[odd].shape}, and the first "
+            f"{arrays[0].shape}: sequences need one step or more, and all the same features; give arrays (steps, features)"
         )
     lengths = np.array([len(array) for array in arrays], np.int64)
     steps = int(lengths.max()) if steps is None else steps

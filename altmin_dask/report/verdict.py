@@ -133,19 +133,18 @@ def _fitting(records: Sequence[Record], kept: int, samples: int | None = None) -
             f"It over-fits from sweep {number(best.sweep)} on: since then the validation loss has risen by {risen:.1%} "
             f"and the training loss has fallen by {fallen:.1%}. The kept model is from before that.",
         )
-    times = times_training(best)
+    times, risen = times_training(best), last.validation_loss / best.validation_loss - 1
     if times >= FAR:
         factor = f"{number(times)} times" if math.isfinite(times) else "far above"
         return (
             "far",
             f"It fits its training samples far better than others: the validation loss of the kept model is {factor} "
-            "the training loss, though it has not risen. More ridge or weight decay, fewer units or more samples may "
-            "bring them together.",
+            "the training loss.",
         )
     return (
         "good",
-        f"No sign of over-fitting: the validation loss is {number(times)} times the training loss, and has not "
-        "risen while that fell.",
+        f"No sign of over-fitting: the validation loss of the kept model is {number(times)} times the training loss"
+        + (f", and {risen:.1%} higher at the end." if risen >= 0.001 else ", and has not risen since."),
     )
 
 

@@ -136,7 +136,15 @@ class Model:
         """
         if lengths is None:
             self.check_lengths("x", ())
-        outputs = self.outputs(self.prepare(self._numbers(x)), lengths, states)
+        numbers = self._numbers(x)
+        if (
+            lengths is None and not np.isfinite(numbers).all()
+        ):  # behind the ends of sequences there may be anything
+            odd = ~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1)
+            raise DataError(
+                f"row {odd.argmax()} of x, counted from 0, has NaN or infinity; repair it, or leave it out"
+            )
+        outputs = self.outputs(self.prepare(numbers), lengths, states)
         return outputs if self.output_scaling is None else self.output_scaling.undo(outputs)
 
     def check_lengths(self, name: str, arrays: Container[str]) -> None:
@@ -177,9 +185,11 @@ class Model:
         """
         mine, theirs = (tuple(n for n in each if n != 1) for each in (self.sample_shape, shape))
         if self.network.sequence_steps is None and min(len(mine), len(theirs)) > 1 and mine != theirs:
+            advice = "give samples of that shape"
+            if theirs[:-1] == mine and theirs[-1] == 3:
+                advice = "if these are images, they have colours, and those had none: save them in grey"
             raise DataError(
-                f"{name} has samples of shape {shape}, and those for training had {self.sample_shape}; give samples of "
-                "that shape"
+                f"{name} has samples of shape {shape}, and those for training had {self.sample_shape}; {advice}"
             )
 
     def _numbers(self, x: Any) -> Array:

@@ -164,6 +164,9 @@ class Deciding:
 
     def _warn(self, scales: Scales, column: int) -> None:
         """Tell of a column that is far off, once in a stream."""
+        image = len(self.store.sample_shape) > 1 and not self.pipeline.network.recurrent
+        if image and not (scales.mean < 0).any():  # pixels have one unit, and a plain border is no other
+            return
         if self.stream is None or self.stream.state is None:
             warn(
                 f"{self._described(scales, column)}: from numbers of such different scale little is learnt; "
@@ -176,6 +179,7 @@ class Deciding:
         scales = None if wanted in ("none", "targets") else self._scales
         if scales is None:
             return None
+        self._check_size(scales)
         if wanted != "auto":
             return self._each(scales)
         settings, column, size = self.pipeline.network, scales.far_off, scales.typical
@@ -195,6 +199,21 @@ class Deciding:
             f"inputs are standardized within the network (network.standardize): {self._described(scales, column)}"
         )
         return self._each(scales)
+
+    def _check_size(self, scales: Scales) -> None:
+        """Refuse inputs all of whose numbers are so small, or large, that their squares are 0 or infinite."""
+        least, most = self._reach
+        size = float(np.nanmax(np.maximum(scales.size, np.abs(scales.mean)), initial=0.0))
+        if (scales.varies | scales.drowned).any() and not least <= size and not scales.typical > most:
+            too = "small"
+        elif scales.typical > most:
+            too, size = "large", scales.typical
+        else:
+            return
+        raise DataError(
+            f"x in {self.store.title} has numbers of a size of {size:.3g}, whose squares are too {too} for "
+            f"{self.pipeline.network.dtype}; give them in other units"
+        )
 
     def _each(self, scales: Scales) -> Scale:
         """What makes all that is measured of mean 0 and size 1, and a constant 0."""
@@ -258,7 +277,19 @@ class Deciding:
                 f"each target is standardized within the network (network.standardize), so that all count alike: y in "
                 f"{self.store.title} has standard deviations from {low:.3g} to {high:.3g}"
             )
+            self._warn_of_choice(scales)
         return Scale(scales.mean, np.clip(size, least, most), self.pipeline.network.dtype)
+
+    def _warn_of_choice(self, scales: Scales) -> None:
+        """Tell that losses are in the targets' own units, and by which of them a model is chosen, then."""
+        how, most = self.store.preparation, int(scales.deviation.argmax())
+        names = () if how is None else how.targets
+        largest = repr(names[most]) if len(names) == len(scales.mean) else str(most)
+        warn(
+            f"losses are in the units of y in {self.store.title}, whose column {largest} is most of them: it decides "
+            "which model is kept, and when training stops; if all columns are to, standardize them (data.standardize = "
+            "true, `altmin ingest --standardize`, or TransformedTargetRegressor of scikit-learn)"
+        )
 
     def _warn_of_targets(self, scales: Scales) -> None:
         """Tell of targets whose errors hardly count beside those of others, once in a stream."""

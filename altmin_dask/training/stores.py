@@ -44,6 +44,11 @@ def open_stores(
     )
     if table.validation is None:
         return train, None
+    if isinstance(table.train, str) and locate(str(table.validation)) == locate(table.train):
+        warn(
+            f"data.validation is {table.validation}, which is what is trained on: losses and scores there say nothing "
+            "of new samples; name others, or a share, as data.validation = 0.1"
+        )
     like = train.preparation or Preparation()
     return train, find(str(table.validation), "validation", scale=train.scale, like=like)
 

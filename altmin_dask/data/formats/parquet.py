@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from altmin_dask.data.formats.base import in_order
 from altmin_dask.data.formats.tables import TableFormat
 from altmin_dask.data.tables.columns import same_columns
 from altmin_dask.data.tables.parts import Table, numbered
@@ -37,7 +38,7 @@ class ParquetFormat(TableFormat):
         found = super().files(path)
         if found or not path.is_dir():
             return found
-        below = sorted(each for each in path.iterdir() if "=" in each.name and each.is_dir())
+        below = sorted((each for each in path.iterdir() if "=" in each.name and each.is_dir()), key=in_order)
         return [file for each in below for file in self.files(each)]
 
     def table(self, files: list[Path], folder: Path, csv: Mapping[str, Any]) -> Table:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from altmin_dask.data.formats.base import SourceOptions, SourceSpec
+from altmin_dask.data.formats.base import SourceOptions, SourceSpec, in_order
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import ColumnReport, Source
 from altmin_dask.data.streams import regrouped
@@ -97,7 +97,8 @@ class TableFormat(ABC):
             return [path] if self._is_one(path) else []
         if not path.is_dir():
             return []
-        return sorted(file for file in path.iterdir() if self._is_one(file) and file.name[0] != ".")
+        found = (file for file in path.iterdir() if self._is_one(file) and file.name[0] != ".")
+        return sorted(found, key=in_order)
 
     def _is_one(self, file: Path) -> bool:
         return file.name.lower().endswith(self.endings)

@@ -65,6 +65,11 @@ def learn(
         warn_of_codes(table, name, [column for column in inputs if survey.kinds[column] == "integers"])
     for column in (*inputs, *targets):
         if survey.kinds[column] == "text":
+            if not table.written and survey.is_of_several_types(column):
+                warn(
+                    f"{name} has text in the column {column!r} in some of its files or parts, and numbers in others: "
+                    "all its values are taken for text, one category each; write them with one type"
+                )
             where = partial(first_with, table, name, column)
             warn_of_looks(column, survey.counts[column], name, written=table.written, where=where)
             if column in inputs:

@@ -33,6 +33,7 @@ _NUMBER_LIKE = re.compile(
     r"['\"]?\(?[-+−]?[$€£¥]?\s?[-+−]?(?:\d{1,3}(?:[,.' \u00a0\u202f]\d{3})+|\d+)(?:[.,]\d+)?\s?[%$€£¥]?\)?['\"]?",
     re.ASCII,
 )
+_THOUSANDS = re.compile(r"[-+−]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
 _WITH_UNIT = re.compile(r"[-+−]?\d+(?:[.,]\d+)?\s?(?P<unit>[^\W\d_]{1,4}|°[CFK]?)")
 
 
@@ -195,6 +196,12 @@ def _of_words(counts: Counter[str], where: Callable[[Collection[str]], str]) -> 
         )
     if len(counts) - len(words) <= MANY_NUMBERS or 2 * rows > sum(counts.values()):
         return None
+    if len(words) > 1 and all(map(_THOUSANDS.fullmatch, words)):
+        return (
+            f"numbers in the column {{column}}, but {_listed(words)} in {_rows(rows)}, which look like thousands with "
+            "commas: all its values are taken for text, one category each; say so by --csv thousands=, (data.csv of a "
+            "pipeline)"
+        )
     # commas would be between several
     word = next((quote(f"na_values={word}") for word in _first(words) if "," not in word), "na_values=…")
     there = _escaped(f" ({found})" if (found := where(words)) else "")

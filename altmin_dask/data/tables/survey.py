@@ -19,6 +19,7 @@ from altmin_dask.data.tables.kinds import (
     EMPTY,
     LIST,
     MOMENT,
+    NUMBERS,
     TEXT,
     WHOLE,
     joined,
@@ -109,6 +110,11 @@ class Survey:
         place = self._place[column]
         rows = self.rows - self.missing[place]
         return self.kinds[column] in ("integers", "numbers") and bool(self._dated[place]) and rows >= LEAST
+
+    def is_of_several_types(self, column: str) -> bool:
+        """Whether a column is text in some parts of a table with types, and numbers in others."""
+        bits = int(self._bits[self._place[column]])
+        return bool(bits & (TEXT | DAY)) and bool(bits & NUMBERS)
 
     def is_truth(self, column: str) -> bool:
         """Whether all values are truth values."""

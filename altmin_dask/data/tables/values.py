@@ -38,8 +38,10 @@ class KindError(DataError):
         self._said, self._there = (where, is_now, column, known, odd), there
         self.column, self.odd = column, odd
         shown = "" if odd is None else f" ({odd!r}{f' in {there}' if there else ', …'})"
+        as_dates = ": write them as there, 2024-12-31" if known == "dates" else ""
         super().__init__(
             f"{where} has {is_now}{shown} in the column {column!r}, which has {known} in the data for training"
+            + as_dates
         )
 
     def __reduce__(self) -> Any:  # a worker's errors are sent
