@@ -48,7 +48,8 @@ def padded(rows: Any, steps: int | None = None) -> tuple[Array, Array]:
         odd = next(n for n, array in enumerate(arrays) if len(array) == 0 or array.shape[1:] != usual)
         raise DataError(
             f"sequence {odd} of a list, counted from 0, has shape {arrays[odd].shape}, and the first "
-            f"{arrays[0].shape}: sequences need one step or more, and all the same features; give arrays (steps, features)"
+            f"{arrays[0].shape}: sequences need one step or more, and all the same features; give arrays "
+            "(steps, features)"
         )
     lengths = np.array([len(array) for array in arrays], np.int64)
     steps = int(lengths.max()) if steps is None else steps

@@ -13,6 +13,8 @@ from altmin_dask.training.ending import FAR, overfits, times_training
 from altmin_dask.training.record import Record
 from altmin_dask.training.result import Result
 
+LEAST_TOLD = 0.001
+"""Of a rise of the validation loss that is less, nothing is said."""
 _NOT_RECORDED = (
     "Why training ended is not recorded: it goes on, was killed, or is of an earlier version.",
     "Go on by altmin train … --resume, or use the model as it is.",
@@ -134,6 +136,7 @@ def _fitting(records: Sequence[Record], kept: int, samples: int | None = None) -
             f"and the training loss has fallen by {fallen:.1%}. The kept model is from before that.",
         )
     times, risen = times_training(best), last.validation_loss / best.validation_loss - 1
+    rose = risen >= LEAST_TOLD and last.nested_loss < best.nested_loss
     if times >= FAR:
         factor = f"{number(times)} times" if math.isfinite(times) else "far above"
         return (
@@ -143,8 +146,12 @@ def _fitting(records: Sequence[Record], kept: int, samples: int | None = None) -
         )
     return (
         "good",
-        f"No sign of over-fitting: the validation loss of the kept model is {number(times)} times the training loss"
-        + (f", and {risen:.1%} higher at the end." if risen >= 0.001 else ", and has not risen since."),
+        f"No sign of over-fitting: the validation loss is {number(times)} times the training loss, and "
+        + (
+            f"at the end {risen:.1%} above its lowest, which may be chance."
+            if rose
+            else "has not risen while that fell."
+        ),
     )
 
 

@@ -117,7 +117,7 @@ def next_step(
         factor = f"{number(times)} times" if math.isfinite(times) else "far above"
         return (
             "Going on would change little, and the model fits its training samples far better than others (validation "
-            f"loss {factor} the training loss): try {remedy}."
+            f"loss {factor} the training loss), which is over-fitting: try {remedy}."
         )
     if bounded and records[kept].sweep < LATE * records[-1].sweep:
         return "The best model came earlier: more sweeps are not likely to help, other settings may."

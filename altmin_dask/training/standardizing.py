@@ -201,18 +201,18 @@ class Deciding:
         return self._each(scales)
 
     def _check_size(self, scales: Scales) -> None:
-        """Refuse inputs all of whose numbers are so small, or large, that their squares are 0 or infinite."""
+        """Refuse inputs that are so small, or large, that their squares are 0 or infinite."""
         least, most = self._reach
-        size = float(np.nanmax(np.maximum(scales.size, np.abs(scales.mean)), initial=0.0))
-        if (scales.varies | scales.drowned).any() and not least <= size and not scales.typical > most:
-            too = "small"
-        elif scales.typical > most:
-            too, size = "large", scales.typical
+        sizes = np.maximum(scales.size, np.abs(scales.mean))
+        if (scales.varies | scales.drowned).any() and not (sizes >= least).any():
+            what = f"smaller than {least:g}"
+        elif not scales.typical <= most:
+            what = f"larger than {most:g}"
         else:
             return
         raise DataError(
-            f"x in {self.store.title} has numbers of a size of {size:.3g}, whose squares are too {too} for "
-            f"{self.pipeline.network.dtype}; give them in other units"
+            f"x in {self.store.title} has numbers {what}, whose squares {self.pipeline.network.dtype} does not hold; "
+            "give them in other units"
         )
 
     def _each(self, scales: Scales) -> Scale:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from places import done
 from altmin_dask import AltMinClassifier
 from altmin_dask.data.open import open_source
 from altmin_dask.errors import AltMinWarning, DataError
+from altmin_dask.storage.model import Model
 
 
 def saved(path, image=None, **options):
@@ -123,6 +125,11 @@ def test_grey_images_are_read_as_the_coloured_ones_for_training(tmp_path, altmin
         given = np.load(tmp_path / f"{kind}3.npy")
         np.testing.assert_array_equal(np.load(tmp_path / f"{kind}.npy"), given)
     model = AltMinClassifier.load(tmp_path / "classifier")
+    grey = Model.load(tmp_path / "classifier" / "model")
+    with pytest.raises(
+        DataError, match="if these are images, they have colours, and those had none: save them in grey"
+    ):
+        replace(grey, sample_shape=(2, 3)).check_shape("x", (2, 3, 3))
     with pytest.warns(AltMinWarning, match="they are read in colour"):
         again = model.predict(tmp_path / "grey")
     np.testing.assert_array_equal(again, model.predict(tmp_path / "three"))

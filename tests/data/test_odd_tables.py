@@ -362,3 +362,30 @@ def test_a_file_that_is_there_twice_is_refused(names, tmp_path):
 def test_a_file_that_may_not_be_read():
     error = unreadable("t.csv", PermissionError(13, "Permission denied", "t.csv"))
     assert str(error) == "t.csv cannot be read: permission denied; change its permissions"
+
+
+def test_files_are_read_in_the_order_of_their_numbers(tmp_path):
+    """As Dask writes and reads them; part.10 came before part.2, and predictions with it."""
+    pytest.importorskip("dask.dataframe")
+    import dask.dataframe as dd
+
+    frame = pd.DataFrame({"a": np.arange(120) * 1.5, "y": np.arange(120) % 7})
+    dd.from_pandas(frame, npartitions=12, sort=False).to_parquet(tmp_path / "parquet")
+    dd.from_pandas(frame, npartitions=12, sort=False).to_csv(str(tmp_path / "csv" / "*.csv"), index=False)
+    for folder in ("parquet", "csv"):
+        (x,) = (np.concatenate([block for block, *_ in open_source(tmp_path / folder, y="y").blocks(50)]),)
+        np.testing.assert_allclose(x[:, 0], frame["a"])
+    read = dd.read_parquet(tmp_path / "parquet").compute()
+    np.testing.assert_allclose(read["a"], frame["a"])
+
+
+def test_a_column_of_several_types_in_parquet_is_told_of(tmp_path):
+    """It became text, of which each value is a category, and the best column was said to be of names."""
+    numbers = pd.DataFrame({"a": np.arange(60) * 0.5, "y": np.arange(60) % 2})
+    numbers.to_parquet(tmp_path / "0.parquet")
+    numbers.astype({"a": str}).to_parquet(tmp_path / "1.parquet")
+    with pytest.warns(AltMinWarning) as told:
+        open_source(tmp_path, y="y")
+    assert any(
+        "text in the column 'a' in some of its files or parts, and numbers" in str(w.message) for w in told
+    )

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import zarr
 from choices import slow_but
-from command import LABELS, files_below, foreign, refused, write_pipeline
+from command import LABELS, X, files_below, foreign, refused, write_pipeline
 from in_order import ingest
 
 from altmin_dask import runs
 from altmin_dask.config import training_pipeline
+from altmin_dask.config.loading import load_pipeline
 from altmin_dask.data.open import open_source
 from altmin_dask.data.preprocessing import prepared_like, standardized
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.data.source import array_source
-from altmin_dask.errors import DataError
+from altmin_dask.errors import AltMinWarning, DataError
 from altmin_dask.preparation import Scaling
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -414,3 +415,11 @@ def test_padding_does_not_count(tmp_path):
             np.testing.assert_allclose(scale[step], some.std(axis=0), rtol=1e-10)
         assert (shift[5] == 0).all()
         assert (scale[5] == 1).all()
+
+
+def test_validation_on_what_is_trained_on_is_told_of(altmin, tmp_path):
+    """Its losses were called those of validation, and say nothing of new samples."""
+    np.savez(tmp_path / "t.npz", x=X, y=LABELS)
+    write_pipeline(tmp_path / "p.toml", "t.npz", "classifier", data={"validation": "./t.npz"})
+    with pytest.warns(AltMinWarning, match=r"data.validation is ./t.npz, which is what is trained on"):
+        runs.train(load_pipeline(tmp_path / "p.toml"), RunFolder(tmp_path / "run"), log=lambda line: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -314,3 +315,18 @@ def test_names_given_twice_are_refused(altmin, tmp_path):
         altmin("ingest", "--no-shuffle", "t.npz", "t.zarr", "--x", "a", "--x", "b"),
         "has no array 'a,b'; it has a, b",
     )
+
+
+def test_rows_are_named_by_their_places_in_the_source(tmp_path, altmin):
+    """Those of a part could be found in no file."""
+    x = np.arange(200.0)[:, None] / 200
+    x[[41, 52]] = np.nan
+    np.savez(tmp_path / "n.npz", x=x, y=np.arange(200) % 2)
+    write_pipeline(tmp_path / "p.toml", "n.npz", "classifier", data={"validation": 0.2})
+    done = altmin("train", "p.toml", "--run", "run")
+    assert done.code == 2
+    assert "NaN or infinity in x as float64 (row" in done.err
+    named = {int(number) for number in re.findall(r"\d+", done.err.partition("(row")[2].partition(")")[0])}
+    assert named <= {41, 52}
+    assert named
+    assert "of all)" in done.err

@@ -199,3 +199,13 @@ def test_dates_of_eight_digits_are_told_of(values, told, tmp_path):
     words = "dates of eight digits in the column 'a' (19991231, …), which are taken for numbers, in"
     assert any(words in str(each.message) for each in found) == told, [str(e.message) for e in found]
     assert source.preparation.names[0] == "a"
+
+
+def test_thousands_among_plain_numbers_are_told_of(tmp_path):
+    """They were said to be missing values."""
+    values = [*map(str, range(100, 130)), "1,043", "-2,500", "1,234,567"]
+    with pytest.warns(
+        AltMinWarning, match=r"which look like thousands with commas: .* say so by --csv thousands=,"
+    ):
+        opened(tmp_path / "t.csv", column(values))
+    assert opened(tmp_path / "t.csv", column(values), csv={"thousands": ","}).preparation.names == ["a"]

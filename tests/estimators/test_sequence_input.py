@@ -259,3 +259,11 @@ def test_a_run_on_a_table_of_sequences_prepares_frames(altmin, tmp_path):
     assert loaded.score(swapped, table["label"]) == loaded.score("t.csv")
     with pytest.raises(DataError, match="no column 's0'"):
         loaded.predict(frame[["s1", "s2"]])
+
+
+def test_the_sequence_that_is_no_sequence_is_named():
+    odd = [*LIST[:5], np.ones((2, 3))]
+    with pytest.raises(
+        DataError, match=r"sequence 5 of a list, counted from 0, has shape \(2, 3\), and the first"
+    ):
+        AltMinRecurrentClassifier(**QUICK).fit(odd, LABELS[:6])

@@ -40,6 +40,7 @@ def test_the_verdict_is_of_the_kept_weights(tmp_path):
         ([4, 2, 0.0], [4.0, 2, 1.9], "far", "is far above the training loss"),
         ([4, 2, 1], [None] * 3, "unknown", "there are no validation samples (data.validation)"),
         ([4, 2, 3], [4.0, 2, 3], "good", "has not risen while that fell"),
+        ([4, 2, 1.9], [4.0, 2, 2.01], "good", "at the end 0.5% above its lowest, which may be chance"),
     ],
 )
 def test_over_fitting(training, validation, fit, words):

@@ -352,3 +352,13 @@ def test_new_folders_appear_complete_or_not_at_all(tmp_path):
         new_folder(tmp_path / "file" / "x", layout, replace=False),
     ):
         pytest.fail("there is no place for it")
+
+
+def test_missing_numbers_are_refused(tmp_path):
+    """A model of numbers gave NaN back without a word, where estimators and commands refuse."""
+    model = make_model("autoencoder")
+    x = np.zeros((2, *model.sample_shape))
+    model.predict(x)
+    x[1].ravel()[0] = np.nan
+    with pytest.raises(DataError, match="row 1 of x, counted from 0, has NaN or infinity"):
+        model.predict(x)

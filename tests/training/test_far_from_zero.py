@@ -98,3 +98,12 @@ def test_standardize_tells_of_numbers_of_which_nothing_is_left():
 def test_standardize_leaves_a_constant_where_it_is():
     (found,) = standardized(array_source(with_column(np.full(600, 0.1)))).x.blocks(600)
     np.testing.assert_allclose(found[:, 3], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "words"), [(1e-160, "smaller than 1e-150"), (1e160, "larger than 1e.150")])
+def test_inputs_whose_squares_are_lost_are_refused(size, words):
+    """The small ones gave a model that knew nothing, without a word."""
+    with pytest.raises(
+        DataError, match=rf"x in the given arrays has numbers {words}, .* give them in other units"
+    ):
+        AltMinRegressor(8, max_sweeps=2, random_state=0).fit(X * size, Y)
