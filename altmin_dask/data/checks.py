@@ -74,11 +74,11 @@ def check_finite(
         if values is None or (np.isfinite(values.min()) and np.isfinite(values.max())):
             continue
         bad = first_row + np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
-        there = (
-            f", in the column {columns[np.isfinite(values[bad[0] - first_row]).argmin()]!r}"
-            if columns
-            else ""
-        )
+        there, place_in = "", int(np.isfinite(values[bad[0] - first_row]).argmin())
+        if columns:
+            there = f", in the column {columns[place_in]!r}"
+        elif values.ndim == 2 and values.shape[1] > 1 and largest is None:
+            there = f", in column {place_in} counted from 0"
         if where is None:
             begin, place = _rows(bad, name), ""
         else:

@@ -75,7 +75,8 @@ def test_arrays_count_rows(tmp_path):
         ingest(array_source(x, name="them"), tmp_path / "t.zarr")
     x[7, 2] = np.nan
     with pytest.raises(
-        DataError, match=r"row 7 of them has NaN or infinity in x as float32; remove or repair them$"
+        DataError,
+        match=r"row 7 of them has NaN or infinity in x as float32, in column 2 counted from 0; remove or repair",
     ):
         ingest(array_source(x, name="them"), tmp_path / "t.zarr")
     assert open_source("digits").where is None
