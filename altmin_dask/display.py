@@ -24,7 +24,7 @@ from altmin_dask.report.result_table import result_table, training_rows
 from altmin_dask.training.callbacks import Callback, Outcome
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.progress import Progress as RunProgress
-from altmin_dask.training.record import Record
+from altmin_dask.training.record import Layers, Record
 
 MOST_LAYERS = 8
 """Layers whose figures are shown one by one."""
@@ -213,7 +213,8 @@ class Lines(Callback):
         if outcome.result is not None:
             self.console.print(result_table(outcome.result))
         if outcome.error is None:
-            self.console.print(table("Training", training_rows(outcome.records)))
+            sweep = None if outcome.result is None else outcome.result.kept.sweep
+            self.console.print(table("Training", training_rows(outcome.records, sweep)))
 
 
 class Bar(Progress):
@@ -256,10 +257,20 @@ class Live(Lines):
             self.on_progress(replace(self.progress, sweep=record.sweep))
         super().on_record(record)
 
+    def tell(self, line: str) -> None:
+        """Print something else, with nothing below it that is older."""
+        self.bar.refresh()
+        super().tell(line)
+
+    def _print(self, record: Record, now: float) -> None:
+        # what is printed has below it what was drawn last, which a thread draws anew ten times a second
+        self.bar.refresh()
+        super()._print(record, now)
+
     def on_progress(self, progress: RunProgress) -> None:
         """Redraw what is live."""
         self.progress = progress
-        self.bar.lines = figures_of(progress, self.record, self.stale())
+        self.bar.lines = figures_of(progress, self.record, self.stale(), self.console.width)
         self.bar.update(
             self.task,
             completed=progress.sweep,
@@ -273,20 +284,25 @@ class Live(Lines):
         super().on_end(outcome)
 
 
-def figures_of(progress: RunProgress, record: Record | None, more: Sequence[str] = ()) -> list[str]:
+def figures_of(
+    progress: RunProgress, record: Record | None, more: Sequence[str] = (), width: int = 80
+) -> list[str]:
     """Lines of what there is to know besides where the run is and what the last record says.
 
-    What is not known is left out.
+    What is not known is left out, and what is less important where a line would be wider than the terminal.
     """
     how = [progress.waiting or f"{known(progress.rows_per_second)} rows/s"]
     if progress.groups > 1:
         relaxed = record is not None and record.relaxed_objective is not None
         of_it = f", relaxed {known(progress.relaxed_objective)}" if relaxed else ""
         how.append(f"group {progress.group} of {progress.groups}{of_it}")
-    layers = () if record is None else (("residual", record.relative_residuals), ("μ", record.mu))
-    for label, values in layers:
+    how += more
+    layers: Sequence[tuple[str, Layers | None, Callable[[float], str]]] = ()
+    if record is not None:
+        layers = ("residual", record.relative_residuals, "{:.2g}".format), ("μ", record.mu, number)
+    for label, values, show in layers:
         if values:
-            shown = [number(value) for value in values[:MOST_LAYERS]] + ["…"] * (len(values) > MOST_LAYERS)
+            shown = [show(value) for value in values[:MOST_LAYERS]] + ["…"] * (len(values) > MOST_LAYERS)
             how.append(f"{label} {', '.join(shown)}")
     where, usage = [], progress.usage
     if usage.memory:
@@ -294,7 +310,18 @@ def figures_of(progress: RunProgress, record: Record | None, more: Sequence[str]
         where.append(
             f"memory {used}" + ("" if planned is None else f" of {format_bytes(int(planned))} planned")
         )
-    return ["  ".join([*how, *more]), "  ".join([*where, *shares(usage.seconds)])]
+    return [_fitting(how, width), _fitting([*where, *shares(usage.seconds)], width)]
+
+
+def _fitting(parts: Sequence[str], width: int) -> str:
+    """As many of the first parts as a line has room for: half a number would be a wrong one."""
+    line = ""
+    for place, part in enumerate(parts):
+        longer = f"{line}  {part}" if place else part
+        if place and len(longer) > width:
+            break
+        line = longer
+    return line
 
 
 def display(console: Console) -> Lines:
@@ -304,7 +331,7 @@ def display(console: Console) -> Lines:
 
 def table(title: str, rows: list[tuple[str, str]]) -> Table:
     """Make a two-column table for the terminal."""
-    made = Table(title=escape(title), show_header=False, title_justify="left")
+    made = Table(title=escape(title), show_header=False, title_justify="default")
     made.add_column(style="dim")
     made.add_column(justify="right")
     for label, value in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from io import StringIO
 from itertools import pairwise
 from types import SimpleNamespace
@@ -22,6 +23,8 @@ from altmin_dask.planning.projection import ALLOWANCE, BASELINE
 from altmin_dask.record_lines import Column, sweeps
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.callbacks import Callback, Outcome
+from altmin_dask.training.progress import Progress as RunProgress
+from altmin_dask.training.progress import Usage
 from altmin_dask.training.record import Record
 
 
@@ -153,6 +156,36 @@ def test_the_live_line_is_never_older_than_the_records_above_it(live):
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", live.file.getvalue())
     assert len(re.findall("sweep +CPU s +nested\n", plain)) == 1
     assert not re.search(r"relaxed|–", plain.split("Result")[0])
+
+
+def test_what_is_printed_has_below_it_what_is_live_now(live):
+    """It is drawn together with the record, not when the screen is next refreshed."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", live.file.getvalue()).split("Result")[0]
+    lines = re.split(r"[\r\n]+", plain)
+    pairs = [
+        (float(one.split()[0]), float(found[1]))
+        for one, other in pairwise(lines)
+        if re.fullmatch(r" *\d+\.\d+( +[\d.e+-]+)+", one)
+        and (found := re.search(r"sweep ([\d.]+) of", other))
+    ]
+    assert len(pairs) >= 3
+    assert all(below >= record for record, below in pairs)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_what_matters_less_is_left_out_where_there_is_no_room(width):
+    progress = RunProgress(7, 40, 3, 8, 0.1, 0.1, 0.1, 1.0, 2.0, 25_637.0)
+    progress = replace(
+        progress,
+        groups=1,
+        usage=Usage({"read": 48.0, "write": 25.0, "newton": 14.0, "commit": 13.0}, (("a", 2.5e8, 0),), 2.7e8),
+    )
+    record = Record(sweep=7.0, relative_residuals=(0.0003267, 0.0001309), mu=(0.1177, 0.01768))
+    first, second = display.figures_of(progress, record, ["no better for 1 of 20 records"], width)
+    assert first.startswith("25,637 rows/s  no better for 1 of 20 records")
+    assert max(len(first), len(second)) <= width
+    assert ("residual 0.00033, 0.00013" in first, "μ 0.1177, 0.01768" in first) == (width > 60, width > 80)
+    assert ("commit 13%" in second, second.endswith("%")) == (width > 80, True)
 
 
 def test_time_left_knows_of_early_stopping(live):

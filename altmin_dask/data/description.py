@@ -77,7 +77,7 @@ def described(source: Source, store: SampleStore, *, standardize: bool) -> Itera
 
 
 def _of_columns(columns: tuple[ColumnReport, ...]) -> Table:
-    table = Table("column", "becomes", "missing", "range", title="Columns", title_justify="left")
+    table = Table("column", "becomes", "missing", "range", title="Columns", title_justify="default")
     for column in columns[:_SHOWN]:
         span = (
             ""
@@ -122,7 +122,7 @@ def _is_sorted(store: SampleStore) -> bool:
 def _of_classes(counts: Counter[int], store: SampleStore) -> Table:
     how = store.preparation
     names = {} if how is None else dict(how.spelled if how.classes is None else enumerate(how.classes))
-    table = Table("class", "samples", title="Classes", title_justify="left")
+    table = Table("class", "samples", title="Classes", title_justify="default")
     for value in sorted(counts)[:_SHOWN]:
         table.add_row(Text(names.get(value, str(value))), str(counts[value]))
     if len(counts) > _SHOWN:

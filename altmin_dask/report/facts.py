@@ -11,8 +11,16 @@ from typing import Any
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import MissingError
 from altmin_dask.format import duration, known, number
-from altmin_dask.report.columns import gap, layer_columns
-from altmin_dask.report.result_table import class_rows, metric_rows
+from altmin_dask.report.columns import column, gap, layer_columns
+from altmin_dask.report.page_table import PageTable
+from altmin_dask.report.result_table import (
+    MOST_OUTPUTS,
+    class_rows,
+    feature_rows,
+    metric_rows,
+    output_rows,
+    unit_of_errors,
+)
 from altmin_dask.report.verdict import Verdict, judge
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
@@ -133,7 +141,7 @@ class Facts:
         ]
         if verdict.on == "validation":
             rows.append(("training loss", known(own.nested_loss, "{:.6g}".format)))
-        rows.append(("unit of losses", self.unit))
+        rows += [("unit of losses", self.unit), *unit_of_errors(verdict.metrics)]
         if own.nested_accuracy is not None:
             rows.append(("training accuracy", f"{own.nested_accuracy:.2%}"))
         rows += _of_constraints(own)
@@ -176,10 +184,18 @@ class Facts:
         except Exception:  # storage anywhere may fail in any way, which must not cost the rest
             return None
 
-    def classes(self) -> tuple[list[str], list[list[str]]] | None:
-        """Precision, recall and F1 of each class, as a head and rows, where they were measured."""
-        every = self.verdict.metrics.get("per_class")
-        return class_rows(every) if every else None
+    def tables(self) -> list[PageTable]:
+        """What the kept model was measured by of each class, target or feature, where there are not too many."""
+        metrics, found = self.verdict.metrics, []
+        if every := metrics.get("per_class"):
+            found.append(PageTable("Each class", *class_rows(every)))
+        outputs, features = metrics.get("by_output", ()), metrics.get("by_feature") or {"rmse": ()}
+        if 0 < len(outputs) <= MOST_OUTPUTS:
+            (_, *head), rows = output_rows(outputs)
+            found.append(PageTable("Each target", ["target", *head], rows, shown=True))
+        if 0 < len(features["rmse"]) <= MOST_OUTPUTS:
+            found.append(PageTable("Each feature, in units of the raw data", *feature_rows(features)))
+        return found
 
 
 def day(date: str) -> str:
@@ -190,6 +206,9 @@ def day(date: str) -> str:
 def _of_constraints(record: Record) -> Pairs:
     """How far the constraints are met."""
     rows: Pairs = []
+    (relaxed,) = column([record.relaxed_objective])
+    if math.isfinite(relaxed):
+        rows.append(("relaxed objective", number(relaxed)))
     (share,) = gap([record])
     if math.isfinite(share):
         rows.append(("gap of relaxed to nested", f"{share:+.2%}"))

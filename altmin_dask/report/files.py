@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from altmin_dask.errors import ExistsError
 from altmin_dask.report.pictures import Section
@@ -52,7 +54,14 @@ def draw(
             if folder is not None:
                 files[picture.name].write_bytes(light)
             pictures.append({"about": picture, "light": _encode(light), "dark": _encode(dark)})
-        shown.append({"heading": section.heading, "pictures": pictures, "notes": section.notes})
+        shown.append(
+            {
+                "heading": section.heading,
+                "pictures": pictures,
+                "notes": section.notes,
+                "tables": section.tables,
+            }
+        )
     return shown
 
 
@@ -65,10 +74,16 @@ def write_page(file: Path, template: str, **content: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = breakable
     page = environment.get_template(template).render(**content)
     # a folder's name may hold bytes that are no text
     write_text(file, page.encode("utf-8", "replace").decode("utf-8"))
     return file
+
+
+def breakable(text: str) -> Markup:
+    """A name or path that may be broken after dots, slashes and underscores, too; numbers are not."""
+    return Markup(re.sub(r"([._/])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
 
 
 def check_own(file: Path) -> None:

@@ -59,7 +59,7 @@ def write_report(run: RunFolder) -> Path:
         figures=facts.figures(),
         kept=facts.kept(),
         facts=facts.about(),
-        classes=facts.classes(),
+        tables=facts.tables(),
         sections=shown,
         notes=notes,
         changed=changed_settings(facts.settings),

@@ -15,6 +15,7 @@ from altmin_dask.data.labels import NONE
 from altmin_dask.format import number
 from altmin_dask.report import curves, quality, tiles
 from altmin_dask.report.images import are_images, as_images
+from altmin_dask.report.page_table import PageTable
 from altmin_dask.report.sampling import Shown
 from altmin_dask.report.style import Theme
 from altmin_dask.report.verdict import Verdict
@@ -40,6 +41,10 @@ NAMES = (
 FORMER = ("feasibility",)
 """Of earlier versions."""
 MOST_ERRORS = 3 * tiles.COLUMNS
+MOST_LISTED = 10
+"""Samples that are classified wrongly of which a table tells."""
+MOST_INPUTS = 4
+"""Their inputs that it shows."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """Pictures that belong together, and sentences below them."""
+    """Pictures that belong together, and tables and sentences below them."""
 
     heading: str
     pictures: tuple[Picture, ...]
     notes: tuple[str, ...] = ()
+    tables: tuple[PageTable, ...] = ()
 
 
 def progress(records: Sequence[Record], verdict: Verdict, unit: str) -> Section:
@@ -157,7 +163,48 @@ def _classified(shown: Shown, model: Model, metrics: Mapping[str, Any]) -> Secti
     made = [Picture("confusion", "Confusion matrix", caption, partial(quality.confusion, matrix, names))]
     if (picture := _errors(shown, model, names)) is not None:
         made.append(picture)
-    return Section("Predictions", tuple(made), (_most_confused(matrix, names) or _none_wrong(shown),))
+    tables = () if (table := _surest_errors(shown, model, names)) is None or picture is not None else (table,)
+    notes = (_most_confused(matrix, names) or _none_wrong(shown),)
+    return Section("Predictions", tuple(made), notes, tables)
+
+
+def _surest_errors(shown: Shown, model: Model, names: Sequence[str]) -> PageTable | None:
+    """Samples that are classified wrongly with the greatest confidence, if there are any."""
+    if shown.chances is None or shown.numbers is None:
+        return None
+    wrong = np.flatnonzero((shown.outputs != shown.targets) & (shown.targets != NONE))
+    if not wrong.size:
+        return None
+    first = wrong[np.argsort(-shown.chances[wrong], kind="stable")][:MOST_LISTED]
+    columns, inputs = _first_inputs(shown, model)
+    rows = [
+        [
+            f"{shown.numbers[place]:,}",
+            names[shown.targets[place]],
+            names[shown.outputs[place]],
+            f"{shown.chances[place]:.1%}",
+            *map(number, inputs[place].tolist()),
+        ]
+        for place in first
+    ]
+    which = "all" if len(first) == len(wrong) else f"the {len(first)} surest"
+    name = f"{shown.source}: {which} of the {len(wrong):,} that are classified wrongly"
+    return PageTable(
+        name,
+        [f"{shown.role} sample", "true class", "predicted", "its probability", *columns],
+        rows,
+        shown=True,
+    )
+
+
+def _first_inputs(shown: Shown, model: Model) -> tuple[list[str], Array]:
+    """The first few columns of a table, as names and values (n, …) in raw units; none of sequences."""
+    how = model.preparation
+    if KINDS[model.kind].recurrent or how is None or len(how.names) != shown.x.shape[1]:
+        return [], np.empty((len(shown.x), 0))
+    raw = shown.x.astype(np.float64)
+    raw = (raw if how.x is None else how.x.undo(raw)) * model.scale
+    return list(how.names[:MOST_INPUTS]), raw[:, :MOST_INPUTS]
 
 
 def _none_wrong(shown: Shown) -> str:

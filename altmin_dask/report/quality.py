@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, ScalarFormatter
 
 from altmin_dask.report.style import STEPS, WIDTH, Theme, panel, titled
 from altmin_dask.report.tiles import short
@@ -23,6 +23,8 @@ MOST_SEQUENCES = 4
 MOST_POINTS = 2000
 """In a figure, of the steps of sequences."""
 _LETTERS = 12
+_ROOM, _HALF_ROOM = 48, 19
+"""Letters below an x axis of its own, and below one of two that stand side by side."""
 
 
 def confusion(matrix: Array, names: Sequence[str], theme: Theme) -> Figure:
@@ -82,6 +84,7 @@ def against_targets(targets: Array, outputs: Array, names: Sequence[str], theme:
         _points(axes, true, made, theme)
         axes.plot([low, high], [low, high], color=theme.ink, linewidth=1, linestyle=(0, (1, 2)), zorder=4)
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel="target", ylabel="prediction")
+        few_ticks(axes, len(every))
         _title(axes, names, place, len(every))
     return figure
 
@@ -100,6 +103,7 @@ def residuals_of(targets: Array, outputs: Array, names: Sequence[str], theme: Th
             xlabel="prediction",
             ylabel="prediction − target",
         )
+        few_ticks(axes, len(every))
         _title(axes, names, place, len(every))
     return figure
 
@@ -175,6 +179,19 @@ def _points(axes: Axes, x: Array, y: Array, theme: Theme) -> None:
     axes.grid(visible=True, axis="both")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5, steps=STEPS))
+
+
+def few_ticks(axes: Axes, panels: int) -> None:
+    """Give x so many ticks that what stands below them does not overlap: small values are long."""
+    low, high = axes.get_xlim()
+    for most in (5, 4, 3, 2, 1):
+        ticks = [t for t in MaxNLocator(most, steps=STEPS).tick_values(low, high) if low <= t <= high]
+        formatter = ScalarFormatter()
+        formatter.set_axis(axes.xaxis)
+        letters = sum(map(len, formatter.format_ticks(ticks))) + 2 * len(ticks)
+        if letters <= (_ROOM if panels == 1 else _HALF_ROOM):
+            break
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
 
 
 def _limits(values: Array) -> tuple[float, float]:

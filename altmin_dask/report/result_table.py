@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -10,7 +10,8 @@ from rich.table import Table
 
 from altmin_dask.data.labels import listed
 from altmin_dask.format import known, number
-from altmin_dask.report.summary import ACCURACIES, LOSSES, summary_table
+from altmin_dask.report.summary import ACCURACIES, LOSSES, SPANS, summary_table
+from altmin_dask.report.verdict import nearest
 from altmin_dask.training.record import Record
 from altmin_dask.training.result import Result
 
@@ -46,16 +47,33 @@ def result_table(result: Result) -> Table:
         ),
         (f"{kept.on} loss", f"{known(kept.loss, _LOSS)}  ({kept.unit})"),
         *metric_rows(kept.metrics),
+        *unit_of_errors(kept.metrics),
         ("stopped", result.stopped.text),
         ("next", result.next),
     ]
     return _two_columns("Result", rows)
 
 
-def training_rows(records: Sequence[Record]) -> Rows:
-    """How training went, without losses and accuracies: those of the last record are not the kept model's."""
+def training_rows(records: Sequence[Record], sweep: float | None = None) -> Rows:
+    """How training went: how long it took, and then how far the constraints are met.
+
+    Without losses and accuracies, which `result_table` tells of the kept model.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        The history.
+    sweep : float, optional
+        That of the kept model, of which the constraints are told; without one, of the last record.
+    """
     others = {label for label, *_ in (*LOSSES, *ACCURACIES)}
-    return [row for row in summary_table(records) if row[0].removeprefix("best ") not in others]
+    rows = [row for row in summary_table(records) if row[0] in SPANS]
+    if not records:
+        return rows
+    told = records[-1] if sweep is None else records[nearest(records, sweep)]
+    own = [row for row in summary_table([told]) if row[0].removeprefix("best ") not in {*others, *SPANS}]
+    whose = "of the last record" if sweep is None else "of the kept model"
+    return [*rows, (whose, f"sweep {number(told.sweep)}"), *own] if own else rows
 
 
 def quality_tables(found: Mapping[str, Any]) -> Iterator[Table]:
@@ -65,6 +83,7 @@ def quality_tables(found: Mapping[str, Any]) -> Iterator[Table]:
         ("samples", f"{found['samples']:,}"),
         ("loss", f"{known(found['loss'], _LOSS)}  ({found['loss_unit']})"),
         *metric_rows(metrics),
+        *unit_of_errors(metrics),
     ]
     if found["classes"] is not None:
         rows.append(("classes", listed(found["classes"])))
@@ -78,8 +97,7 @@ def quality_tables(found: Mapping[str, Any]) -> Iterator[Table]:
         lines = [[name, *map(number, row)] for name, row in zip(head, matrix, strict=True)]
         yield _grid("Confusion: true classes down, predicted across", ["", *head], lines)
     if 0 < len(outputs) <= MOST_OUTPUTS:
-        lines = [[str(each["output"]), *_errors(each, ("r2", "rmse", "mae"))] for each in outputs]
-        yield _grid("Outputs", ["output", "R²", "RMSE", "MAE"], lines)
+        yield _grid("Outputs", *output_rows(outputs))
     if features := metrics.get("by_feature"):
         yield _worst(features)
 
@@ -102,19 +120,40 @@ def class_rows(classes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
     return ["class", *names[:2], "F1", "samples"], rows
 
 
+def unit_of_errors(metrics: Mapping[str, Any]) -> Rows:
+    """What errors are in, as a row, where there are any: the loss beside them may be of scaled numbers."""
+    if "mse" in metrics:
+        return [("units of errors", "those of the raw data, of the mean square error squared")]
+    return [("units of errors", "those of the raw targets")] if "rmse" in metrics else []
+
+
+def output_rows(outputs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """R² and errors of each output, as a head and rows."""
+    rows = [[str(each["output"]), *_errors(each, ("r2", "rmse", "mae"))] for each in outputs]
+    return ["output", "R²", "RMSE", "MAE"], rows
+
+
+def feature_rows(
+    features: Mapping[str, Any], order: Iterable[int] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Errors of each feature, or of some in an order, as a head and rows."""
+    names = ("mse", "rmse", "mae")
+    rows = [
+        [
+            str(k if features["names"] is None else features["names"][k]),
+            *_errors({name: features[name][k] for name in names}, names),
+        ]
+        for k in (range(len(features["rmse"])) if order is None else order)
+    ]
+    return ["feature", "mean square error", "RMSE", "MAE"], rows
+
+
 def _worst(features: Mapping[str, Any]) -> Table:
     """The features with the largest errors."""
-    names, errors = features["names"], features["rmse"]
+    errors = features["rmse"]
     order = sorted(range(len(errors)), key=lambda k: -(errors[k] or 0))[:WORST]
-    lines = [
-        [
-            str(k if names is None else names[k]),
-            *_errors({name: features[name][k] for name in ("mse", "rmse", "mae")}, ("mse", "rmse", "mae")),
-        ]
-        for k in order
-    ]
     title = f"Features, the {len(order)} with the largest errors of {len(errors)}"
-    return _grid(title, ["feature", "mean square error", "RMSE", "MAE"], lines)
+    return _grid(title, *feature_rows(features, order))
 
 
 def _errors(each: Mapping[str, Any], names: Sequence[str]) -> list[str]:
@@ -122,7 +161,7 @@ def _errors(each: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def _two_columns(title: str, rows: Rows) -> Table:
-    made = Table(title=escape(title), show_header=False, title_justify="left")
+    made = Table(title=escape(title), show_header=False, title_justify="default")
     made.add_column(style="dim", no_wrap=True)
     made.add_column()
     for row in rows:
@@ -131,7 +170,7 @@ def _two_columns(title: str, rows: Rows) -> Table:
 
 
 def _grid(title: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
-    made = Table(title=title, title_justify="left")
+    made = Table(title=title, title_justify="default")
     for place, name in enumerate(head):
         made.add_column(escape(name), justify="right" if place else "left")
     for line in lines:

@@ -48,6 +48,10 @@ class Shown:
     outputs, targets : ndarray, (n, …, outputs)
         What comes out, and what should, with an axis of steps where sequences have a target at each; NaN after
         the end of a sequence. Of classifiers the places of classes, (n, …), −1 for none.
+    chances : ndarray, (n,), or None
+        Of classifiers with one label a sample: the probability of the class that comes out.
+    numbers : ndarray, (n,), or None
+        Which rows of that store they are.
     """
 
     role: str
@@ -57,6 +61,8 @@ class Shown:
     x: Array
     outputs: Array
     targets: Array
+    chances: Array | None = None
+    numbers: Array | None = None
 
     @property
     def source(self) -> str:
@@ -89,6 +95,7 @@ def sampled(run: RunFolder, model: Model) -> Shown:
         arrays = {name: taken(array, rows) for name, array in store.arrays.items() if name != "sample_weight"}
         batch = Batch(**arrays)
         outputs = _outputs(model, store, batch)
+        numbers = np.concatenate([np.arange(part.start, part.stop) for part in rows])
     except (NoSamplesError, AltMinError) as error:
         raise NoSamplesError(str(error)) from error
     except Exception as error:  # storage anywhere may fail in any way, which must not cost the rest
@@ -98,7 +105,9 @@ def sampled(run: RunFolder, model: Model) -> Shown:
     if model.kind == "autoencoder":
         x = wanted
     name = "validation" if role == "validation" else "training"
-    return Shown(name, path, store.rows, store.sample_shape, x, made, wanted)
+    single = KINDS[model.kind].target == "labels" and wanted.ndim == 1
+    chances = outputs.reshape(len(outputs), -1).max(axis=1) if single else None
+    return Shown(name, path, store.rows, store.sample_shape, x, made, wanted, chances, numbers)
 
 
 def chosen_rows(store: SampleStore, model: Model) -> list[slice]:

@@ -24,6 +24,8 @@ TIMES: tuple[Measure, ...] = (
     ("CPU s", lambda record: record.cpu_seconds, _SECONDS),
     ("wall s", lambda record: record.wall_seconds, _SECONDS),
 )
+SPANS = ("sweeps", "CPU seconds", "wall seconds")
+"""The same of a whole run."""
 RELAXED: Measure = ("relaxed objective", lambda record: record.relaxed_objective, number)
 LOSSES: tuple[Measure, ...] = (
     ("nested loss", lambda record: record.nested_loss, number),
@@ -56,7 +58,7 @@ def summary_table(records: Sequence[Record]) -> list[tuple[str, str]]:
         The history; what no record has is left out.
     """
     rows = []
-    for label, (_, get, show) in zip(("sweeps", "CPU seconds", "wall seconds"), TIMES, strict=True):
+    for label, (_, get, show) in zip(SPANS, TIMES, strict=True):
         values = column(map(get, records[-1:]))
         rows += [(label, show(value)) for value in values[np.isfinite(values)]]
     # F under one μ says nothing about F under another: there is no best one

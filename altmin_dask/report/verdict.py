@@ -135,7 +135,8 @@ def _fitting(records: Sequence[Record], kept: int, samples: int | None = None) -
             f"It over-fits from sweep {number(best.sweep)} on: since then the validation loss has risen by {risen:.1%} "
             f"and the training loss has fallen by {fallen:.1%}. The kept model is from before that.",
         )
-    times, risen = times_training(best), last.validation_loss / best.validation_loss - 1
+    times, lowest = times_training(best), best.validation_loss
+    risen = last.validation_loss / lowest - 1 if lowest > 0 else 0.0
     rose = risen >= LEAST_TOLD and last.nested_loss < best.nested_loss
     if times >= FAR:
         factor = f"{number(times)} times" if math.isfinite(times) else "far above"

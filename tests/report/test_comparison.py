@@ -19,6 +19,7 @@ from altmin_dask.report.comparison import (
     write_comparison,
 )
 from altmin_dask.report.facts import Facts
+from altmin_dask.report.files import breakable
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.ending import STILL_FALLING
 
@@ -57,11 +58,19 @@ def test_the_page(pair, tmp_path):
     assert "b has the lowest validation loss, 0.375: 41.3% less than a, the next, with 0.6388." in text
     assert re.search(r"validation loss 0.6388\d* 0.375 ", text)
     assert 'class="best">0.375<' in source
+    assert '<th scope="row">solver.<wbr>ridge</th>' in source
     assert re.search(r"Settings that differ a b solver.ridge \S+ 7.5$", text)
     assert source.count("<img") == 2  # over sweeps and over CPU seconds; there are no labels
     assert not re.search(r"https?://|<script", source)
     assert not list(tmp_path.glob("*.png"))
     write_comparison(pair, page)  # one of these is replaced
+
+
+def test_names_are_broken_between_words_and_numbers_are_not():
+    assert breakable("network.hidden_layer_sizes") == "network.<wbr>hidden_<wbr>layer_<wbr>sizes"
+    assert breakable("a/b.csv") == "a/<wbr>b.<wbr>csv"
+    assert breakable("0.125, 1e-05 of 2026.8.0") == "0.125, 1e-05 of 2026.8.0"
+    assert breakable("<i>.x") == "&lt;i&gt;.<wbr>x"
 
 
 def test_what_cannot_be_compared(tmp_path):

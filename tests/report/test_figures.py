@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,26 @@ def test_predictions_and_what_is_left():
     np.testing.assert_array_equal(left.collections[0].get_offsets(), np.c_[made, made - true])
     several = quality.against_targets(np.tile(true, 9), np.tile(made, 9), list("abcdefghi"), LIGHT)
     assert [axes.get_title() for axes in several.axes] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+@pytest.mark.parametrize("size", [3e-6, 2e-4, 0.0213, 1.0, 3e4, 7e8])
+def test_what_stands_below_ticks_does_not_overlap(size, outputs):
+    true = size * np.linspace(-1.3, 1, 9).reshape(-1, 1) * np.ones(outputs)
+    for draw in (quality.against_targets, quality.residuals_of):
+        figures = []
+
+        def kept(theme: Theme, draw: Any = draw, figures: list[Any] = figures) -> Any:
+            figures.append(draw(true, 0.9 * true, [], theme))
+            return figures[0]
+
+        png(kept, LIGHT)
+        boxes = sorted(
+            (label.get_window_extent() for axes in figures[0].axes[:2] for label in axes.get_xticklabels()),
+            key=lambda box: box.x0,
+        )
+        assert len(boxes) >= 2 * min(outputs, 2)
+        assert all(right.x0 > left.x1 + 5 for left, right in pairwise(boxes))
 
 
 def test_sequences_end_where_they_end():

@@ -103,7 +103,7 @@ def text_of(page: Path) -> str:
             self.parts += (data,)
 
     parser = Text()
-    parser.feed(re.sub(r"(?s)<style>.*?</style>", "", page.read_text(encoding="utf-8")))
+    parser.feed(re.sub(r"(?s)<style>.*?</style>|<wbr>", "", page.read_text(encoding="utf-8")))
     return " ".join(" ".join(parser.parts).split())
 
 

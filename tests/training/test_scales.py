@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.preprocessing import StandardScaler
 
-from altmin_dask import AltMinAutoencoder, AltMinRecurrentRegressor, AltMinRegressor
+from altmin_dask import AltMinAutoencoder, AltMinRecurrentRegressor, AltMinRegressor, RunFolder, train
 from altmin_dask.errors import AltMinWarning
 from altmin_dask.training.scales import Scales
 
@@ -95,3 +95,24 @@ def test_sequences_have_the_columns_of_a_step():
     AltMinRecurrentRegressor(**quick).partial_fit(x, y, lengths=lengths)
     with pytest.warns(AltMinWarning, match="column 2 of x"):
         AltMinRecurrentRegressor(**quick).partial_fit(x * [1, 1, 50], y, lengths=lengths)
+
+
+def test_a_plain_border_of_pictures_is_no_other_unit(make_store, pipeline, tmp_path):
+    """Its pixels differ more, where some pictures have another colour there, and were said to want another scale."""
+    border = np.zeros((200, 6, 6))
+    border[:, 0] = RNG.random((200, 1)) > 0.5
+    pictures = border + 0.02 * RNG.random((200, 6, 6))
+    network = {"kind": "classifier", "activation": "relu"}
+    store = make_store(pictures, np.arange(200) % 2)
+    train(
+        pipeline(store.path, network=network, training={"max_sweeps": 1.0}),
+        RunFolder(tmp_path / "run"),
+        log=lambda line: None,
+    )
+    sensors = make_store(pictures * np.r_[1, 100, np.ones(4)] - 0.5, np.arange(200) % 2)
+    with pytest.warns(AltMinWarning, match="standardize them"):  # which pixels are not, as they are negative
+        train(
+            pipeline(sensors.path, network=network, training={"max_sweeps": 1.0}),
+            RunFolder(tmp_path / "other"),
+            log=lambda line: None,
+        )

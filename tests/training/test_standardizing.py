@@ -446,24 +446,3 @@ def test_numbers_that_float32_cannot_hold_as_weights_are_left_alone():
     model = AltMinClassifier(20, dtype="float32", random_state=0).fit(x, y)
     assert all(np.isfinite(w).all() for w in model.coefs_)
     assert model.score(x, y) > 0.95
-
-
-def test_a_plain_border_of_pictures_is_no_other_unit(make_store, pipeline, tmp_path):
-    """Its pixels differ more, where some pictures have another colour there, and were said to want another scale."""
-    border = np.zeros((200, 6, 6))
-    border[:, 0] = RNG.random((200, 1)) > 0.5
-    pictures = border + 0.02 * RNG.random((200, 6, 6))
-    network = {"kind": "classifier", "activation": "relu"}
-    store = make_store(pictures, np.arange(200) % 2)
-    train(
-        pipeline(store.path, network=network, training={"max_sweeps": 1.0}),
-        RunFolder(tmp_path / "run"),
-        **SILENT,
-    )
-    sensors = make_store(pictures * np.r_[1, 100, np.ones(4)] - 0.5, np.arange(200) % 2)
-    with pytest.warns(AltMinWarning, match="standardize them"):  # which pixels are not, as they are negative
-        train(
-            pipeline(sensors.path, network=network, training={"max_sweeps": 1.0}),
-            RunFolder(tmp_path / "other"),
-            **SILENT,
-        )
