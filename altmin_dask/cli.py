@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from altmin_dask import __version__
-from altmin_dask.cli_help import Command, Commands
+from altmin_dask.cli_help import Command, Commands, advised
 from altmin_dask.cli_inference import evaluate_command, predict_command
 from altmin_dask.cli_init import init_command
 from altmin_dask.cli_options import (
@@ -51,6 +51,7 @@ from altmin_dask.cli_options import (
     YOption,
     joined,
     scheduler_at,
+    sets,
 )
 from altmin_dask.cli_settings import settings_command
 from altmin_dask.errors import (
@@ -161,9 +162,12 @@ def plan_command(
     from altmin_dask.config import load_pipeline
     from altmin_dask.display import table
     from altmin_dask.execution.connect import open_executor, planned_resources
+    from altmin_dask.hints import check_pipeline_first
     from altmin_dask.planning.plan import make_plan
 
-    loaded = load_pipeline(pipeline, [*(settings or ()), *(overrides or ())])
+    replaced = [*(settings or ()), *(overrides or ())]
+    check_pipeline_first("plan", pipeline, overrides or (), *sets(settings), *["--json"] * as_json)
+    loaded = load_pipeline(pipeline, replaced)
     if (where := scheduler_at(scheduler, scheduler_file)) is None:
         place = planned_resources(loaded.cluster)
     else:
@@ -200,16 +204,18 @@ def train(
     from altmin_dask.execution.allocator import own_process
     from altmin_dask.execution.connect import planned_resources
     from altmin_dask.execution.faults import BY_RESUME
-    from altmin_dask.hints import following, resuming
+    from altmin_dask.hints import check_pipeline_first, following, longer, resuming
     from altmin_dask.report.writer import ReportWriter
     from altmin_dask.storage.locations import local_path
     from altmin_dask.storage.run import RunFolder
 
     console, where = Console(), scheduler_at(scheduler, scheduler_file)
-    replaced = [*(settings or ()), *(overrides or ())]
+    replaced, at = [*(settings or ()), *(overrides or ())], (scheduler, scheduler_file)
+    into = [*(["--run", run] if run else []), *["--resume"] * resume]
+    check_pipeline_first("train", pipeline, overrides or (), *sets(settings), *into)
     loaded = load_pipeline(pipeline, replaced)
     folder = RunFolder(local_path(run) if run else runs.default_run(loaded, pipeline, resume))
-    again = resuming(pipeline, folder, replaced, scheduler, scheduler_file)
+    again = resuming(pipeline, folder, replaced, *at)
     own_process(planned_resources(loaded.cluster).threads)
     try:
         with display(console) as shown, logged(shown.tell):
@@ -223,7 +229,8 @@ def train(
         if not folder.started:
             raise
         raise RunError(str(error).replace(BY_RESUME, f"go on by `{again}`")) from error
-    tell_commands(console, following(loaded, folder))
+    more = longer(pipeline, loaded, folder, replaced, *at)
+    tell_commands(console, [*more, *following(loaded, folder)])
 
 
 app.command("evaluate", cls=Command)(evaluate_command)
@@ -360,7 +367,7 @@ def _warn(
         if str(message) in said:
             return
         said.add(str(message))
-        typer.echo(f"altmin: warning: {message}", err=True)
+        typer.echo(f"altmin: warning: {advised(str(message))}", err=True)
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
+
+from altmin_dask.errors import AltMinError
 
 EXAMPLES: dict[str, tuple[str, str]] = {
     "": (
@@ -54,8 +58,48 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
 }
 """Of every command ("": of all of them): two that run, in this order, where the repository is and customers.csv."""
+_WORD = r"('[^']*'|\S+)"
+_SETTINGS = (
+    (rf"by --missing {_WORD} \((.*?); data\.missing of a pipeline\)", r"by data.missing=mean (\2)"),
+    (rf"by --drop {_WORD} \(data\.drop of a pipeline\)", r"by data.drop=\1"),
+    (r"by --drop$", "by data.drop"),
+    (r"--csv ('?)(\w+=\S*)( \(data\.csv[.\w]* of a pipeline\))?", r"\1data.csv.\2"),
+    (r"or decimal=… \(data\.csv of a pipeline\)", "or data.csv.decimal=…"),
+    (r"by --dtype (\w+) \(network\.dtype of a pipeline\)", r"by network.dtype=\1"),
+    (
+        r"by --y NAME \(data\.y of a pipeline\), and ingest a store again",
+        "by data.y, or ingest a store again",
+    ),
+    (r"by --y NAME", "by data.y"),
+    (r"with --x NAME --y NAME", "by data.x and data.y"),
+)
+_OPTIONS = (
+    (r"by data\.y, or ingest it with --y NAME", "by --y NAME"),
+    (r"by --y NAME \(data\.y of a pipeline\), and ingest", "by --y NAME, or ingest"),
+)
+ADVICE: Mapping[str, Sequence[tuple[str, str]]] = {
+    "train": _SETTINGS,
+    "plan": _SETTINGS,
+    "evaluate": _OPTIONS,
+    "predict": _OPTIONS,
+}
+"""Of commands that read samples: what they have in place of the options of `altmin ingest`, which messages name."""
+_COMMAND = ContextVar("command", default="")
 GAP = 2
 """Columns between what something is called and what is said of it."""
+
+
+def advised(text: str, command: str | None = None) -> str:
+    """A message with what a command, by default the one that runs, has in place of options of others.
+
+    Examples
+    --------
+    >>> advised("say so by --csv sep=… (data.csv.sep of a pipeline)", "train")
+    'say so by data.csv.sep=…'
+    """
+    for pattern, instead in ADVICE.get(_COMMAND.get() if command is None else command, ()):
+        text = re.sub(pattern, instead, text)
+    return text
 
 
 def _setting_of(option: str) -> str:
@@ -115,6 +159,18 @@ class Command(TyperCommand):
             if option and any(each.name == "overrides" for each in self.params):
                 error.message += _setting_of(option)  # type: ignore[attr-defined]
             raise
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; what it refuses, or warns of, names its own options."""
+        token = _COMMAND.set(self.name or "")
+        try:
+            return super().invoke(ctx)
+        except AltMinError as error:
+            if len(error.args) == 1 and isinstance(error.args[0], str):
+                error.args = (advised(error.args[0]),)
+            raise
+        finally:
+            _COMMAND.reset(token)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Every argument as it is called."""

@@ -76,14 +76,7 @@ def init_command(
     from altmin_dask.planning.plan import make_plan
     from altmin_dask.storage.writable import check_folder_of, making
 
-    if kind not in _EXAMPLES and file is not None and str(file) in _EXAMPLES:
-        raise ConfigError(
-            f"write altmin init {file} --data {quote(kind)}: the kind comes first, samples are --data"
-        )
-    if kind not in _EXAMPLES:
-        raise ConfigError(
-            f"{kind} is no kind of network; write {', '.join(_EXAMPLES)}{did_you_mean(kind, _EXAMPLES)}"
-        )
+    _check_kind(kind, file)
     file = file or Path(f"{kind}.toml")
     if data is None and (x or y):
         raise ConfigError("--x and --y name arrays or columns of --data SOURCE; give that, too")
@@ -111,6 +104,20 @@ def init_command(
     typer.echo(f"{file}: {kind} on {given['data']['train']}; next")
     for line in (f"plan {name}", f"train {name}", "settings"):
         typer.echo(f"  altmin {line}")
+
+
+def _check_kind(kind: str, file: Path | None) -> None:
+    """Refuse what is no kind of network; another order of arguments is told."""
+    if kind not in _EXAMPLES and file is not None and str(file) in _EXAMPLES:
+        raise ConfigError(
+            f"write altmin init {file} {quote(kind)}: the kind comes first, then the file"
+            if kind.endswith(".toml")
+            else f"write altmin init {file} --data {quote(kind)}: the kind comes first, samples are --data"
+        )
+    if kind not in _EXAMPLES:
+        raise ConfigError(
+            f"{kind} is no kind of network; write {', '.join(_EXAMPLES)}{did_you_mean(kind, _EXAMPLES)}"
+        )
 
 
 def _for(kind: str, spec: str, names: dict[str, Any], tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

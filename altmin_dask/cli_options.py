@@ -135,6 +135,11 @@ def joined(names: list[str] | None) -> str | None:
     return ",".join(names) if names else None
 
 
+def sets(settings: list[str] | None) -> list[str]:
+    """Options that replace settings, as they were written."""
+    return [word for each in settings or () for word in ("--set", each)]
+
+
 def scheduler_at(address: str | None, file: str | None) -> str | None:
     """The address of the scheduler that is named by it, or by a file; None where none is."""
     if file is None:

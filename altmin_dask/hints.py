@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from shlex import join
 
@@ -16,9 +17,13 @@ from altmin_dask.storage.locations import is_url
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.storage.what import DATA, is_data, is_run, meant, what_is
 from altmin_dask.storage.zarr_groups import is_zarr_folder
+from altmin_dask.training.ending import STILL_FALLING
+from altmin_dask.training.result import read_result
 
 NEW_SAMPLES = "NEW_SAMPLES"
 """In a command, where training has seen all samples that there are, or chosen the model by them."""
+LIKE = 0.6
+"""How like a name has to be to that of a file to be a slip of it, as nna is to nan, and out is not to multi."""
 
 
 def resuming(
@@ -47,6 +52,34 @@ def resuming(
     return join([*words, *(part for each in overrides for part in ("--set", each))])
 
 
+def longer(
+    file: Path,
+    pipeline: Pipeline,
+    run: RunFolder,
+    overrides: Sequence[str] = (),
+    scheduler: str | None = None,
+    scheduler_file: str | None = None,
+) -> list[str]:
+    """The command that trains twice as long, where a limit has ended a run whose loss was still falling; or nothing.
+
+    Parameters
+    ----------
+    file, run, overrides, scheduler, scheduler_file : path, RunFolder, sequence of str, str, str
+        As `resuming` takes them.
+    pipeline : Pipeline
+        What was trained.
+    """
+    result = read_result(run)
+    if result is None or not result.next.startswith(STILL_FALLING):
+        return []
+    key = f"training.{result.stopped.reason}"
+    limit = getattr(pipeline.training, result.stopped.reason) or result.resolved.get(key)
+    if limit is None:
+        return []
+    others = [each for each in overrides if each.partition("=")[0].strip() != key]
+    return [resuming(file, run, [*others, f"{key}={2 * limit:.12g}"], scheduler, scheduler_file)]
+
+
 def following(pipeline: Pipeline, run: RunFolder) -> list[str]:
     """What one types next: commands on a run that has ended.
 
@@ -58,6 +91,30 @@ def following(pipeline: Pipeline, run: RunFolder) -> list[str]:
     folder = _word(run.path)
     commands = [["evaluate", folder, _samples(pipeline, run)], ["report", folder], ["dashboard", folder]]
     return [join(["altmin", *words]) for words in commands]
+
+
+def check_pipeline_first(command: str, pipeline: Path, words: Sequence[str], *more: str) -> None:
+    """Refuse a setting in front of the pipeline, with the command as it was meant.
+
+    Parameters
+    ----------
+    command, pipeline, words, more : str, path, sequence of str, str
+        The command, its arguments, and options as they were given.
+
+    Raises
+    ------
+    ConfigError
+        If the first is a setting.
+    """
+    setting = os.fspath(pipeline)
+    if "=" not in setting or pipeline.exists():
+        return
+    file = next((each for each in words if "=" not in each and Path(each).suffix == ".toml"), None)
+    others = [setting, *(each for each in words if each != file), *more]
+    raise ConfigError(
+        "the pipeline comes first, and then what replaces its settings; write "
+        f"`{join(['altmin', command, file or 'PIPELINE.toml', *others])}`"
+    )
 
 
 def check_run_first(command: str, run: str, other: str, *more: str) -> None:
@@ -89,7 +146,10 @@ def check_source_first(command: str, source: str, dest: str, *before: str) -> No
     if is_url(source) or not is_data(second) or first == second:
         return
     # another name that was meant is told where the source is opened
-    slip = meant(first) not in ("", f"; did you mean {second}?")
+    near = meant(first).removeprefix("; did you mean ").removesuffix("?")
+    slip = near not in ("", str(second)) and bool(
+        get_close_matches(first.stem, [Path(near).stem], cutoff=LIKE)
+    )
     if not first.exists() and first.suffix in (".zarr", *DATA) and not slip:
         raise _swapped(dest, command, *before, dest, source)
     if second.is_file() and is_zarr_folder(first):

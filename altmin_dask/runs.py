@@ -11,6 +11,7 @@ from pathlib import Path
 from distributed import Client
 
 from altmin_dask.config import Pipeline
+from altmin_dask.config.catalogue import changed
 from altmin_dask.dashboard.publisher import Publisher
 from altmin_dask.errors import ChunkError
 from altmin_dask.execution.allocator import return_freed_arrays
@@ -154,7 +155,8 @@ def _claimed(pipeline: Pipeline, run: RunFolder, resume: bool) -> Iterator[None]
         run.check(identity, resume)  # again, now that nobody else can claim it
         begun = run.claimed
         if not begun:
-            run.manifest.write(pipeline.model_dump(mode="json"), identity, z=pipeline.output.z)
+            said = pipeline.model_dump(mode="json")
+            run.manifest.write(said, identity, z=pipeline.output.z, changed=changed(said))
         try:
             yield
         finally:
@@ -173,10 +175,12 @@ def _describe(
     """Write down what followed from the data, and say it in a line."""
     store, network = problem.train.store, problem.task_context.network
     stores = {"train": store, "validation": problem.validation.store if problem.validation else None}
+    said = pipeline.model_dump(mode="json")
     run.manifest.write(
-        pipeline.model_dump(mode="json"),
+        said,
         pipeline.identity(),
         started=run.started,
+        changed=changed(said),
         resolved=problem.settings.to_dict(),
         settings=resolved(pipeline, problem.settings, network, place),
         stores={role: each.path if each else None for role, each in stores.items()},

@@ -62,6 +62,10 @@ def test_defaults(file):
         ("cluster.memory_limit=2 GiB", "cluster", "memory_limit", "2 GiB"),
         ("cluster.dashboard=:0", "cluster", "dashboard", ":0"),
         ("cluster.dashboard=0.0.0.0:8787", "cluster", "dashboard", "0.0.0.0:8787"),
+        ("output.report=no", "output", "report", False),
+        ("output.report=Yes", "output", "report", True),
+        ("data.standardize=True", "data", "standardize", True),
+        ("output.title=no", "output", "title", "no"),
     ],
 )
 def test_overrides(override, table, key, value, file):
@@ -157,6 +161,22 @@ def test_later_overrides_win_and_tables_are_completed(file):
         (
             "training.patience=3",
             "training.patience is not a setting; did you mean training.n_iter_no_change?",
+        ),
+        ("output.report=maybe", "output.report = 'maybe': write true or false"),
+        ("output.report=1", "output.report = 1: write true or false"),
+        (
+            "cluster.workers=auto",
+            "integer; leave it out, or write cluster.workers=default behind --set, for its default",
+        ),
+        ("network.activation=logistic", "or 'gelu'; did you mean sigmoid?"),
+        ("network.loss=MSE", "; did you mean squared?"),
+        ("network.loss=log_loss", "; did you mean cross_entropy?"),
+        ("network.dropout=0.5", "is not a setting; there is no dropout: ridge and weight_decay ([solver])"),
+        ("data.csv=sep:x", """write a table such as {sep = ";"}, or data.csv.KEY=VALUE behind --set"""),
+        ("network.layers=32", 'a list of tables such as [{kind = "dense", units = 64}]; widths alone are'),
+        (
+            "network.layers=[64, 32]",
+            "units = 64}; widths alone are network.hidden_layer_sizes; network.layers.1",
         ),
         ("training.early_stopping=true", "did you mean training.n_iter_no_change?"),
         ("training.early_stopping_rounds=3", "did you mean training.n_iter_no_change?"),

@@ -73,6 +73,23 @@ def test_a_fault_says_the_whole_command(altmin, trained, tmp_path, monkeypatch):
     assert (again.code, again.err) == (0, "")
 
 
+def test_a_run_whose_loss_still_falls_says_how_to_go_on(altmin, tmp_path):
+    """Overrides are repeated, and the limit is another one: by default, too."""
+    foreign(tmp_path / "s.zarr", X, LABELS)
+    write_pipeline(
+        tmp_path / "p.toml", "s.zarr", "classifier", training={"schedule": "kfac", "max_sweeps": 2}
+    )
+    done = altmin("train", "p.toml", "--run", "run", "solver.ridge=0.5", "training.max_sweeps=3")
+    hint = re.search("next: (altmin train .*)", done.out)[1]
+    assert hint == "altmin train p.toml --run run --resume --set solver.ridge=0.5 --set training.max_sweeps=6"
+    assert "a larger training.max_sweeps and every other --set as before" in " ".join(
+        re.sub("[│\\s]+", " ", done.out).split()
+    )
+    again = typed(altmin, hint)
+    assert (again.code, again.err) == (0, "")
+    assert RunFolder(Path("run")).records()[-1]["sweep"] == 6
+
+
 def test_the_scheduler_is_repeated():
     words = resuming(Path("-p.toml"), RunFolder(Path("run")), ["a.b=1"], "tcp://h:1", None)
     assert words == "altmin train ./-p.toml --run run --resume --scheduler tcp://h:1 --set a.b=1"
@@ -116,6 +133,35 @@ MISTAKES = {
     "evaluate a store": (["evaluate", "s.zarr", "s.zarr"], "s.zarr is a zarr store: it is not a run folder"),
     "evaluate nothing": (["evaluate", "empty", "s.zarr"], "empty is an empty folder: it is not a run folder"),
     "predict swapped": (["predict", "s.zarr", "{run}", "p.csv"], "write `altmin predict {run} s.zarr p.csv`"),
+    "predict to other samples": (
+        ["predict", "{run}", "out.csv", "d.csv"],
+        "write `altmin predict {run} d.csv out.csv`",
+    ),
+    "init a file first": (
+        ["init", "mine.toml", "classifier"],
+        "write altmin init classifier mine.toml: the kind",
+    ),
+    "init samples first": (
+        ["init", "d.csv", "classifier"],
+        "write altmin init classifier --data d.csv: the kind",
+    ),
+    "train a setting first": (
+        ["train", "training.max_sweeps=3", "p.toml", "--run", "new", "--set", "solver.mu=1"],
+        "write `altmin train p.toml training.max_sweeps=3 --set solver.mu=1 --run new`",
+    ),
+    "plan a setting": (
+        ["plan", "training.max_sweeps=3"],
+        "write `altmin plan PIPELINE.toml training.max_sweeps=3`",
+    ),
+    "missing for training": (
+        ["train", "p.toml", "data.train=nan.csv"],
+        "fill them in, by data.missing=mean (median, constant) or in the table, or leave the column out by data.drop",
+    ),
+    "semicolons for training": (["train", "p.toml", "data.train=semi.csv"], "or say so by 'data.csv.sep=;'"),
+    "evaluate without targets": (
+        ["evaluate", "{run}", "noy.csv"],
+        "noy.csv has no targets y; name them by --y NAME",
+    ),
     "predict to the samples": (
         ["predict", "{run}", "p.csv", "d.csv"],
         "write `altmin predict {run} d.csv p.csv`",
@@ -205,6 +251,8 @@ def place(tmp_path_factory, trained):
     frame.loc[[1, 4], "b"] = np.nan
     frame.loc[2, "c"] = np.nan
     frame.to_csv(home / "nan.csv", index=False)
+    frame.to_csv(home / "semi.csv", index=False, sep=";")
+    frame.to_csv(home / "multi.csv", index=False)  # which out.csv is like, but no slip of
     np.savez(home / "hot.npz", x=X, y=np.eye(3)[LABELS])
     np.savez(home / "hots.npz", x=X, y=np.eye(3, dtype=int)[LABELS])
     write_pipeline(home / "p.toml", "s.zarr", "classifier")

@@ -17,10 +17,21 @@ from altmin_dask.config import KINDS, Pipeline, load_pipeline, make_pipeline
 from altmin_dask.config.catalogue import Setting, catalogue, changed, find, tables
 from altmin_dask.config.pipeline import RIDGE_OF_Z
 from altmin_dask.config.settings_page import page
-from altmin_dask.config.uses import DIFFERENCES, LEFT_OUT, PARAMETERS, SCHEDULES, USES
+from altmin_dask.config.uses import (
+    CHOICES,
+    DIFFERENCES,
+    KINDS_WITH,
+    LEFT_OUT,
+    PARAMETERS,
+    SCHEDULES,
+    USES,
+    estimator_of,
+)
+from altmin_dask.errors import ConfigError
 from altmin_dask.solvers.schedules import KEEP_Z
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training.build_network import DatasetSpec, make_network
 from altmin_dask.training.record import read_records
 
 ROOT = Path(__file__).parents[1]
@@ -162,6 +173,51 @@ def test_estimators_have_the_same_defaults_or_it_is_said_why_not(name):
             assert json.loads(json.dumps(declared.default)) == setting.default, parameter
 
 
+@every_setting
+def test_estimators_have_the_parameters_that_are_told(setting):
+    """Of each kind the parameter is there, or it is said that it is not."""
+    kinds = {kind: getattr(altmin_dask, estimator_of(kind)) for kind in KINDS}
+    assert {estimator._kind: estimator for estimator in kinds.values()} == kinds
+    having = [kind for kind, each in kinds.items() if setting.parameter in inspect.signature(each).parameters]
+    assert list(setting.parameter_kinds) == having
+    told = setting.in_python.partition(";")[0]
+    if set(setting.kinds) <= set(having):
+        assert not any(each.__name__ in told for each in kinds.values())
+    elif setting.parameter is not None:
+        of = told.partition(", by default")[0].replace(",", "").split()
+        assert [word for word in of if word.startswith("AltMin")] == [kinds[kind].__name__ for kind in having]
+    assert set(KINDS_WITH) <= set(PARAMETERS)
+
+
+SAMPLES = {
+    "inputs": DatasetSpec("samples", 60, (6,), None, False, None),
+    "labels": DatasetSpec("samples", 60, (6,), (), True, 2.0),
+    "real": DatasetSpec("samples", 60, (6,), (2,), False, 1.0),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("key", CHOICES)
+def test_a_kind_takes_the_words_that_are_told_of_it(key, kind):
+    """Every word that any kind takes is tried with each."""
+    setting = catalogue()[key]
+    words = {word for of_kind in setting.choices.values() for word in of_kind}
+    name = key.partition(".")[2]
+    taken = set()
+    for word in words:
+        network = {"kind": kind, "hidden_layer_sizes": [3]} | ({"steps": 3} if KINDS[kind].recurrent else {})
+        tables = {"data": {"train": "somewhere"}, "network": {**network, name: word}}
+        try:
+            pipeline = make_pipeline(tables)
+            make_network(pipeline.network, SAMPLES[pipeline.network.target])
+            taken.add(word)
+        except ConfigError:
+            continue
+    assert taken == set(setting.choices[kind])
+    for word in setting.choices[kind]:
+        assert f'"{word}"' in setting.allowed
+
+
 @pytest.mark.parametrize("key", DIFFERENCES)
 def test_no_difference_is_told_that_is_none(key):
     kinds = {
@@ -209,6 +265,8 @@ def test_what_is_left_open_comes_to_what_the_run_records(altmin, tmp_path):
         assert (done.code, done.err) == (0, "")
         kept = json.loads((tmp_path / kind / "pipeline.json").read_text())
         told = kept["settings"]
+        assert next(iter(kept)) == "changed"
+        assert kept["changed"] == planned["changed"]
         assert told["network.standardize"] == "none"  # which takes a look at the samples, and no plan does
         assert {**planned["settings"], "network.standardize": "none"} == told
         assert planned["changed"] == changed(load_pipeline(file).model_dump(mode="json"))
@@ -275,6 +333,22 @@ def test_old_runs_go_on_with_the_ridge_that_they_had(altmin, tmp_path):
     more = ("--run", "run", "--resume", "training.max_sweeps=3")
     refused(altmin("train", file, *more), "solver.ridge: 0.005 there, 1.0 here")
     assert altmin("train", file, *more, "solver.ridge=0.005").code == 0
+
+
+def test_runs_without_changed_settings_go_on(altmin, tmp_path):
+    """Their `pipeline.json` is older than that; it has them first from then on."""
+    foreign(tmp_path / "samples.zarr", X, LABELS)
+    file = write_pipeline(tmp_path / "p.toml", "samples.zarr", "classifier", training={"schedule": "kfac"})
+    assert altmin("train", file, "--run", "run").code == 0
+    content = json.loads(Path("run/pipeline.json").read_text())
+    assert content.pop("changed")["training.max_sweeps"] == 2
+    Path("run/pipeline.json").write_text(json.dumps(content))
+    assert altmin("report", "run").code == 0
+    assert altmin("train", file, "--run", "run", "--resume", "training.max_sweeps=3").code == 0
+    now = json.loads(Path("run/pipeline.json").read_text())
+    assert next(iter(now)) == "changed"
+    assert now["changed"]["training.max_sweeps"] == 3
+    assert now["id"] == content["id"]
 
 
 # --- who uses it

@@ -17,11 +17,23 @@ from typing import Any
 from altmin_dask.config.messages import ELSEWHERE, nearest, tables_of
 from altmin_dask.config.network import KINDS
 from altmin_dask.config.pipeline import Pipeline
-from altmin_dask.config.uses import DIFFERENCES, LEFT_OUT, PARAMETERS, SCHEDULES, USES, Difference, Uses
+from altmin_dask.config.uses import (
+    CHOICES,
+    DIFFERENCES,
+    KINDS_WITH,
+    LEFT_OUT,
+    PARAMETERS,
+    SCHEDULES,
+    USES,
+    Difference,
+    Uses,
+    estimator_of,
+)
 from altmin_dask.errors import ConfigError, did_you_mean
 
 RESOLVED = "chosen for the run"
 """In place of a default that follows from the data, the network and the machine."""
+_FLAG = "true or false"
 
 
 @dataclass(frozen=True)
@@ -44,8 +56,12 @@ class Setting:
         Kinds of networks and schedules that use it.
     only : str
         What else there has to be for it to be used.
+    choices : mapping of str to tuple of str
+        The words that each kind takes, where not all take all.
     parameter : str or None
         The parameter of the estimators that it is.
+    parameter_kinds : tuple of str
+        Kinds whose estimators have that.
     differences : tuple of Difference
         Other defaults of that parameter.
     is_list : bool
@@ -63,7 +79,9 @@ class Setting:
     kinds: tuple[str, ...]
     schedules: tuple[str, ...]
     only: str
+    choices: Mapping[str, tuple[str, ...]]
     parameter: str | None
+    parameter_kinds: tuple[str, ...]
     differences: tuple[Difference, ...]
     is_list: bool
     optional: bool
@@ -72,6 +90,11 @@ class Setting:
     def key(self) -> str:
         """Table and name, as ``--set`` takes them."""
         return f"{self.table}.{self.name}"
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is true or false."""
+        return self.allowed == _FLAG
 
     @property
     def resolves(self) -> bool:
@@ -93,14 +116,20 @@ class Setting:
     @property
     def in_python(self) -> str:
         """What the estimators call it, and which other defaults they have; nothing where they have no such thing."""
+        reached = not self.required and self.table not in ("data", "output")
+        by_key = f'`settings={{"{self.key}": …}}`' if reached else ""
         if self.parameter is None:
-            reached = not self.required and self.table not in ("data", "output")
-            return f'`settings={{"{self.key}": …}}`' if reached else ""
+            return by_key
         others = (
             f", by default `{each.value!r}` for {_kinds_text(each.kinds)} ({each.reason})"
             for each in self.differences
         )
-        return f"`{self.parameter}`{''.join(others)}"
+        missing = [kind for kind in self.kinds if kind not in self.parameter_kinds]
+        having = f" of {_estimators(self.parameter_kinds)}" if missing else ""
+        # a kind that takes one word has nothing to set
+        more = [kind for kind in missing if len(self.choices.get(kind, "ab")) > 1]
+        rest = f"; {by_key} of {_estimators(more)}" if more and by_key else ""
+        return f"`{self.parameter}`{having}{''.join(others)}{rest}"
 
     @property
     def used_by(self) -> str:
@@ -120,7 +149,9 @@ class Setting:
             "kinds": list(self.kinds),
             "schedules": list(self.schedules),
             "only": self.only,
+            "choices": {kind: list(words) for kind, words in self.choices.items()},
             "parameter": self.parameter,
+            "parameter_kinds": list(self.parameter_kinds),
             "in_python": [
                 {
                     "default": json.loads(json.dumps(each.value)),
@@ -188,6 +219,11 @@ def _kinds_text(kinds: tuple[str, ...]) -> str:
     return "all kinds" if kinds == tuple(KINDS) else ", ".join(kinds)
 
 
+def _estimators(kinds: Iterable[str]) -> str:
+    *others, last = map(estimator_of, kinds)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def _all_tables() -> str:
     return ", ".join(tables())
 
@@ -219,18 +255,21 @@ def _settings() -> Iterator[Setting]:
         properties = schema[kind.__name__]["properties"]
         for name, field in kind.model_fields.items():
             key = f"{table}.{name}"
-            uses = USES.get(key, Uses())
+            uses, choices, parameter = USES.get(key, Uses()), CHOICES.get(key, {}), parameters.get(key)
+            having = () if parameter is None else KINDS_WITH.get(parameter, tuple(KINDS))
             yield Setting(
                 table,
                 name,
                 field.is_required(),
                 properties[name].get("default"),
-                _allowed(properties[name], schema),
+                _by_kinds(choices) or _allowed(properties[name], schema),
                 "\n".join(paragraphs(field.description or "")),
                 uses.kinds or tuple(KINDS),
                 uses.schedules or SCHEDULES,
                 uses.only,
-                parameters.get(key),
+                choices,
+                parameter,
+                having,
                 DIFFERENCES.get(key, ()),
                 any(form.get("type") == "array" for form in _forms(properties[name])),
                 any(form.get("type") == "null" for form in properties[name].get("anyOf", ())),
@@ -254,6 +293,14 @@ def _allowed(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     return _either(_words(form, defs) + (" (or a list of them)" if form in lists else "") for form in alone)
 
 
+def _by_kinds(choices: Mapping[str, tuple[str, ...]]) -> str:
+    """What each kind may say, in words; nothing where all may say the same."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for kind, words in choices.items():
+        kinds.setdefault(words, []).append(kind)
+    return "; ".join(f"{_either(map(toml_value, words))} ({', '.join(of)})" for words, of in kinds.items())
+
+
 def _words(form: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     if "$ref" in form:
         names = defs[form["$ref"].rpartition("/")[2]]["properties"]
@@ -268,7 +315,7 @@ def _words(form: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
         return f"a list of {one.replace('number', 'numbers').replace('table', 'tables')}"
     if kind in ("integer", "number"):
         return ("a whole number" if kind == "integer" else "a number") + _range(form)
-    return {"string": "text", "boolean": "true or false", "object": "a table"}[kind or "object"]
+    return {"string": "text", "boolean": _FLAG, "object": "a table"}[kind or "object"]
 
 
 def _range(form: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from altmin_dask.config.catalogue import catalogue
-from altmin_dask.config.messages import DEFAULT, NOTHING, describe, nearest
+from altmin_dask.config.messages import DEFAULT, FALSE, NOTHING, TRUE, describe, nearest
 from altmin_dask.config.pipeline import Pipeline
 from altmin_dask.errors import AltMinError, ConfigError, MissingError
 from altmin_dask.storage.what import is_data, is_run, meant, what_is
@@ -28,7 +28,7 @@ def load_pipeline(file: str | Path, overrides: Iterable[str] = ()) -> Pipeline:
         The TOML file.
     overrides : iterable of str
         ``table.key=value`` settings that replace those of the file; a value is TOML, or else a bare string; ``none`` is
-        no value, and ``default`` takes out what the file says.
+        no value, ``yes`` and ``no`` are true and false, and ``default`` takes out what the file says.
 
     Raises
     ------
@@ -175,6 +175,8 @@ def _apply(settings: dict[str, Any], override: str) -> None:
     setting = catalogue().get(".".join(keys))
     word = text.strip().lower()
     value = None if word in NOTHING and setting is not None and setting.optional else _value(text, keys)
+    if setting is not None and setting.is_flag and word in (*TRUE, *FALSE):
+        value = word in TRUE
     table = settings
     for key in keys[:-1]:
         table = table.setdefault(key, {})

@@ -42,6 +42,30 @@ OF_TABLE = {
 }
 """Settings by what other libraries call them, where another table has one of that name, or one that is nearer."""
 NO_RATE = "; there is no learning rate: the length of a step follows from a model of the loss"
+NO_DROPOUT = "; there is no dropout: ridge and weight_decay ([solver]) are what works against over-fitting"
+VALUES = {
+    "logistic": "sigmoid",
+    "linear": "identity",
+    "swish": "silu",
+    "mse": "squared",
+    "l2_loss": "squared",
+    "mean_squared_error": "squared",
+    "squared_error": "squared",
+    "log_loss": "cross_entropy",
+    "nll_loss": "cross_entropy",
+    "categorical_crossentropy": "cross_entropy",
+    "sparse_categorical_crossentropy": "cross_entropy",
+    "bce": "binary_cross_entropy",
+    "bce_loss": "binary_cross_entropy",
+    "float": "float32",
+    "single": "float32",
+    "double": "float64",
+    "glorot": "random",
+    "lasso": "l1",
+}
+"""Words of settings by what other libraries call them."""
+TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off")
+"""Words for true and for false behind ``--set``."""
 DEFAULT = "default"
 """The word for what a setting is if nobody says anything."""
 
@@ -67,17 +91,36 @@ def describe(problem: Any, pipeline: type[BaseModel]) -> str:
         return message
     if len(path) == 1 and isinstance(problem["input"], dict):  # a table, not all of which is wrong
         return message if message.startswith(f"{place}.") else f"{place}.{message}"
-    if problem["type"] == "literal_error":
-        message += did_you_mean(problem["input"], re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
-    elif problem["type"] == "tuple_type":
-        message = "write a list such as [64, 32], or 64,32 behind --set: quote it, or leave the spaces out"
-    elif problem["input"] != "auto" and "auto" in _words_of(path, pipeline):
-        message += did_you_mean(problem["input"], ["auto"])
+    message = _helped(message, problem, path, pipeline)
+    by_default = f"leave it out, or write {place}={DEFAULT} behind --set, for its default"
     if str(problem["input"]).lower() in NOTHING:
-        message += (
-            f"; it cannot be none: leave it out, or write {place}={DEFAULT} behind --set, for its default"
-        )
+        message += f"; it cannot be none: {by_default}"
+    elif problem["input"] == "auto" and problem["type"].endswith("_type"):
+        message += f"; {by_default}"
     return f"{place} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _helped(message: str, problem: Any, path: list[str], pipeline: type[BaseModel]) -> str:
+    """What is wrong with a value, and what to write instead, where that is known."""
+    given, place = problem["input"], ".".join(path)
+    if problem["type"] == "literal_error":
+        words = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
+        other = VALUES.get(given.lower()) if isinstance(given, str) else None
+        return message + (f"; did you mean {other}?" if other in words else did_you_mean(given, words))
+    if path[:2] == ["network", "layers"] and isinstance(given, int | list):
+        widths = "; widths alone are network.hidden_layer_sizes"
+        if len(path) > 2:
+            return message + (widths if path[2] == "0" else "")
+        return 'write a list of tables such as [{kind = "dense", units = 64}]' + widths
+    if problem["type"] == "tuple_type":
+        return "write a list such as [64, 32], or 64,32 behind --set: quote it, or leave the spaces out"
+    if problem["type"] == "dict_type":
+        return f"write a table such as {{sep = \";\"}}, or {place}.KEY=VALUE behind --set, as '{place}.sep=;'"
+    if problem["type"] == "bool_type":
+        return "write true or false"
+    if given != "auto" and "auto" in _words_of(path, pipeline):
+        return message + did_you_mean(given, ["auto"])
+    return message
 
 
 def either(names: Iterable[str]) -> str:
@@ -104,17 +147,28 @@ def nearest(key: str, pipeline: type[BaseModel]) -> str:
     }
     if key in places or key in ELSEWHERE:
         return f"; did you mean {places.get(key) or ELSEWHERE[key]}?"
-    if key == "lr" or "learning_rate" in key:
-        return NO_RATE
+    if said := absent(key):
+        return said
     close = did_you_mean(key, places)
     return re.sub(r"mean (\w+)\?$", lambda found: f"mean {places[found[1]]}?", close)
+
+
+def absent(key: str) -> str:
+    """What is said of a setting that other libraries have, and that there is not here; nothing of others."""
+    if key == "lr" or "learning_rate" in key:
+        return NO_RATE
+    return NO_DROPOUT if "dropout" in key else ""
 
 
 def _meant(path: list[str], pipeline: type[BaseModel]) -> str:
     """What an unknown key stands for: one of its own table, or else of another."""
     if meant := OF_TABLE.get(".".join(path)):
         return f"; did you mean {meant}?"
-    own = "" if path[-1] in ELSEWHERE else did_you_mean(path[-1], _settings(pipeline, path[:-1]))
+    own = (
+        ""
+        if path[-1] in ELSEWHERE or absent(path[-1])
+        else did_you_mean(path[-1], _settings(pipeline, path[:-1]))
+    )
     near = own or nearest(path[-1], pipeline)
     return near if near or len(path) > 1 else f"; the tables are {', '.join(pipeline.model_fields)}"
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import get_args
 
-from altmin_dask.config.network import KINDS
+from altmin_dask.config.network import KINDS, NetworkTable
+from altmin_dask.networks.activations import ACTIVATIONS
+from altmin_dask.networks.losses import LOSSES
 from altmin_dask.solvers.penalties import PENALTIES
 from altmin_dask.solvers.schedules import KEEP_Z
 from altmin_dask.table_options import DATES, FILLS, MAX_CATEGORIES, UNKNOWN
@@ -143,6 +146,61 @@ PARAMETERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Parameters of the estimators, and the settings that they are. Others are reached by the parameter ``settings``."""
+KINDS_WITH: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "layers": _CHAINS,
+        "initialization": _CHAINS,
+        "output_activation": tuple(name for name in KINDS if name not in _LABELS),
+        "loss": tuple(name for name in _CHAINS if name not in _LABELS),
+        "head_layer_sizes": _RECURRENT,
+        "steps": _RECURRENT,
+        "recurrent_initialization": _RECURRENT,
+    }
+)
+"""Kinds whose estimators have a parameter, where that are not all."""
+
+
+def estimator_of(kind: str) -> str:
+    """What the estimator of a kind of network is called.
+
+    Examples
+    --------
+    >>> estimator_of("recurrent_classifier")
+    'AltMinRecurrentClassifier'
+    """
+    return f"AltMin{kind.title().replace('_', '')}"
+
+
+def _words_of(name: str, *but: str) -> tuple[str, ...]:
+    """The words that a setting of networks may be, but for some."""
+    return tuple(word for word in get_args(NetworkTable.model_fields[name].annotation) if word not in but)
+
+
+def _losses_of(kind: str) -> tuple[str, ...]:
+    """The losses whose targets a kind has."""
+    labels = kind in _LABELS
+    return tuple(name for name, make in LOSSES.items() if (make(None).target == "labels") == labels)
+
+
+CHOICES: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "network.loss": {kind: _losses_of(kind) for kind in KINDS},
+        "network.output_activation": {
+            kind: ("softmax",) if kind in _LABELS else tuple(ACTIVATIONS) for kind in KINDS
+        },
+        "network.standardize": {
+            kind: _words_of("standardize", "targets", "both", *([] if kind in _LABELS else ["inputs"]))
+            if kind not in _TARGETS or kind in _LABELS
+            else _words_of("standardize")
+            for kind in KINDS
+        },
+        "network.initialization": {
+            kind: _words_of("initialization", *(["whitened", "layerwise"] if kind in _RECURRENT else []))
+            for kind in KINDS
+        },
+    }
+)
+"""The words that kinds take, where not each takes all: others are refused."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from altmin_dask.data.streams import sliced
 from altmin_dask.errors import DataError
 from altmin_dask.estimators import saving
 from altmin_dask.estimators.explained import (
+    in_own_words,
     nothing_kept,
     refuse_sequences,
     told,
@@ -184,7 +185,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, *, partial: bool = False) -> Self:
         """Train on all samples, or go on with one pass over some more of them."""
-        with self._as_before_unless_done():
+        with self._as_before_unless_done(), in_own_words(self):
             self._train(X, y, sample_weight, partial=partial)
         return self
 

@@ -12,7 +12,7 @@ from altmin_dask.data.readers import RowReader
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.dense import DenseEstimator
-from altmin_dask.estimators.explained import refuse_one_hot
+from altmin_dask.estimators.explained import one_hot_refused, refuse_one_hot
 from altmin_dask.estimators.input import is_lazy, plain_text
 from altmin_dask.estimators.parameters import parameter, parametrized
 from altmin_dask.estimators.scoring import in_memory, lazy_accuracy
@@ -155,13 +155,11 @@ class AltMinClassifier(ClassifierMixin, DenseEstimator):  # type: ignore[misc]
 
     def _check_numbers(self, X: Any, y: Any = None) -> None:
         super()._check_numbers(X)
-        refuse_one_hot(y)
+        refuse_one_hot(X, y)
 
     def _targets(self, y: RowReader, begun: bool) -> RowReader:
         if len(y.shape) != 1:
-            raise DataError(
-                f"y should be a 1d array, got an array of shape {y.shape} instead; give one label a row"
-            )
+            raise one_hot_refused(y.label, y.shape)
         known = self.classes_ if begun else getattr(self, "_announced", None)
         warm = self.warm_start and not begun and hasattr(self, "model_")
         self.classes_ = find_classes(y, known, self.classes_ if warm else None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from shlex import quote
 from typing import Any
@@ -12,9 +13,10 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 
+from altmin_dask.config.uses import PARAMETERS
 from altmin_dask.data.tables.parts import FIRST, numbered
 from altmin_dask.data.tables.values import is_number
-from altmin_dask.errors import DataError, FaultError
+from altmin_dask.errors import AltMinError, DataError, FaultError
 from altmin_dask.estimators.ragged import are_sequences, is_ragged
 from altmin_dask.execution.faults import KEPT
 from altmin_dask.storage.run import RunFolder
@@ -24,6 +26,49 @@ ADVICE = {
     "X": "leave such rows out, or fill them in, as with make_pipeline(SimpleImputer(), …) of scikit-learn",
     "y": "leave such rows out",
 }
+
+
+_WORD = r"('[^']*'|\S+)"
+_STORE = "of `altmin ingest`, whose store is X then"
+WORDS = (
+    (r"\(data\.scale, ingest --scale\)", "(as by MinMaxScaler of scikit-learn)"),
+    (r"\(data\.(scale|standardize)\)", "(as by StandardScaler of scikit-learn)"),
+    (r"and see data\.standardize", "and see StandardScaler of scikit-learn"),
+    (
+        rf"by --missing {_WORD} \(.*?; data\.missing of a pipeline\) or in the table, or leave the column out by "
+        "--drop",
+        rf"by --missing \1 {_STORE}, leave the column out by --drop, or give a frame, with SimpleImputer in front",
+    ),
+    (rf"by --(csv|drop) {_WORD}( \(data\.[.\w]+ of a pipeline\))?", rf"by --\1 \2 {_STORE}"),
+    (r"by --dtype float64 \(network\.dtype of a pipeline\)", "by dtype='float64'"),
+    (r", or write \S+=default behind --set, for its default", ", for its default"),
+    (r", or 64,32 behind --set: quote it, or leave the spaces out", ""),
+)
+"""What pipelines and commands are told to say, as it is said in Python."""
+
+
+def own_words(estimator: Any, text: str) -> str:
+    """A message with the parameters of an estimator in place of settings, and what there is in place of options.
+
+    Settings that are given as such, by `settings`, keep their names.
+    """
+    for pattern, instead in WORDS:
+        text = re.sub(pattern, instead, text)
+    given = estimator.settings if isinstance(estimator.settings, Mapping) else {}
+    names = {key: name for name, key in PARAMETERS.items() if hasattr(estimator, name) and key not in given}
+    known = "|".join(map(re.escape, names))
+    return re.sub(rf"(?<![\w./'\"`-])({known})(?![\w/])", lambda found: names[found[1]], text)
+
+
+@contextmanager
+def in_own_words(estimator: Any) -> Iterator[None]:
+    """Let what is refused meanwhile name parameters of the estimator."""
+    try:
+        yield
+    except AltMinError as error:
+        if len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (own_words(estimator, error.args[0]),)
+        raise
 
 
 def validated(estimator: Any, X: Any, *y: Any, **how: Any) -> Any:
@@ -37,6 +82,7 @@ def validated(estimator: Any, X: Any, *y: Any, **how: Any) -> Any:
         As scikit-learn says whatever else is wrong.
     """
     given = {"X": X, "y": y[0] if y else None}
+    refuse_swapped(**given)
     try:
         return validate_data(estimator, X, *y, **how)
     except TypeError as error:
@@ -193,21 +239,51 @@ def refuse_words(y: Any, instead: str) -> None:
         )
 
 
-def refuse_one_hot(y: Any) -> None:
-    """Refuse targets of a classifier with several columns.
+def refuse_swapped(X: Any, y: Any) -> None:
+    """Refuse samples in the place of targets.
 
     Raises
     ------
     DataError
-        Saying how labels are made of them.
+        If y has columns, and X has none, of as many rows.
+    """
+    samples, targets = _shape(X), _shape(y)
+    if len(samples) == 1 and len(targets) == 2 and samples == targets[:1] and targets[1] > 1:
+        raise DataError(
+            f"Expected 2D array, got 1D array instead: X has shape {samples} and y has {targets}, so they are "
+            "swapped; give X, the samples, first, and then y, their targets"
+        )
+
+
+def _shape(values: Any) -> tuple[int, ...]:
+    """The shape of an array, a frame or a list; nothing of what has none, or is of rows of unlike length."""
+    try:
+        return tuple(getattr(values, "shape", np.shape(values) if isinstance(values, list | tuple) else ()))
+    except ValueError:
+        return ()
+
+
+def one_hot_refused(name: str, shape: Sequence[int], method: str | None = None) -> DataError:
+    """What is said of labels, called so, that have several columns."""
+    labels = f"y.{method}(axis=1)" if method else "numpy.argmax(y, axis=1)"
+    return DataError(
+        f"{name} has shape {tuple(shape)}: y should be a 1d array, one label for each sample; of one-hot rows those "
+        f"are {labels}"
+    )
+
+
+def refuse_one_hot(X: Any, y: Any) -> None:
+    """Refuse targets of a classifier with several columns, which may be samples.
+
+    Raises
+    ------
+    DataError
+        Saying how labels are made of them, or that X and y are swapped.
     """
     refuse_ragged(y)
-    # of what is neither an array nor a list scikit-learn finds the shape, and says what is wrong with it
-    shape = tuple(getattr(y, "shape", np.shape(y) if isinstance(y, list | tuple) else ()))
+    shape = _shape(y)  # of what is neither an array nor a list scikit-learn says what is wrong with it
     if len(shape) == 2 and shape[1] > 1:
-        method = next((name for name in ("idxmax", "argmax") if hasattr(y, name)), None)
-        labels = f"y.{method}(axis=1)" if method else "numpy.argmax(y, axis=1)"
-        raise DataError(
-            f"y has shape {shape}: y should be a 1d array, one label for each sample; of one-hot rows those are "
-            f"{labels}"
+        refuse_swapped(X, y)
+        raise one_hot_refused(
+            "y", shape, next((name for name in ("idxmax", "argmax") if hasattr(y, name)), None)
         )

@@ -20,7 +20,7 @@ import numpy as np
 
 from altmin_dask.config import KINDS, NetworkTable, SolverTable, TrainingTable
 from altmin_dask.config.catalogue import catalogue
-from altmin_dask.config.messages import ELSEWHERE, NO_RATE, either
+from altmin_dask.config.messages import ELSEWHERE, absent, either
 from altmin_dask.config.pipeline import RIDGE_OF_Z
 from altmin_dask.config.uses import PARAMETERS
 from altmin_dask.errors import did_you_mean
@@ -104,8 +104,8 @@ def _refuse_unknown(cls: Any) -> None:
 
 def _elsewhere(name: str) -> str:
     """The parameter that others call so; nothing where none is."""
-    if "learning_rate" in name or name == "lr":
-        return NO_RATE
+    if said := absent(name):
+        return said
     own = {setting: parameter for parameter, setting in PARAMETERS.items()}.get(ELSEWHERE.get(name, ""))
     return "" if own is None else f"; here it is {own}"
 

@@ -57,6 +57,7 @@ class Manifest:
         *,
         started: bool = False,
         z: str | None = None,
+        changed: Mapping[str, Any] | None = None,
         resolved: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
         stores: Mapping[str, str | None] | None = None,
@@ -74,8 +75,8 @@ class Manifest:
             Whether a state has been committed.
         z : str, optional
             Folder or URL under which z is kept, if not in the run folder; the first time decides.
-        resolved, settings : mapping, optional
-            What is run where the pipeline leaves it open, JSON-ready; and the same by ``table.key``, for people.
+        changed, resolved, settings : mapping, optional
+            What was changed, and what open settings came to, by ``table.key``; `resolved` is the latter as run.
         stores : mapping, optional
             Paths of the sample stores by role; those inside the folder move with it.
         shapes : mapping, optional
@@ -95,17 +96,16 @@ class Manifest:
             If the file, or anything at `z`, cannot be written.
         """
         old = self.read() if self.exists else {}
-        own = old.get("id") or uuid.uuid4().hex
+        own, z = old.get("id") or uuid.uuid4().hex, old.get("z") or z
         if z is not None and not old:
             z = _inside(z, own)
-        if shapes is not None:
-            shapes = json.loads(json.dumps(shapes))
+        shapes = json.loads(json.dumps(shapes))
         if started:
             self._check_samples(old, shapes, fingerprints or {})
         self.folder.mkdir(parents=True, exist_ok=True)
         follows = {"resolved": resolved, "settings": settings, "shapes": shapes, "fingerprints": fingerprints}
         follows["stores"] = self._movable(stores) if stores else None
-        content = {"id": own, "identity": identity, "pipeline": pipeline, "z": old.get("z") or z}
+        content = {**_first(changed, old, own), "identity": identity, "pipeline": pipeline, "z": z}
         content |= {name: value or old.get(name) for name, value in follows.items()}
         content["whereabouts"] = _added(old.get("whereabouts") or [], whereabouts)
         with making(self.file):
@@ -209,6 +209,12 @@ class Manifest:
             role: str(Path(path).relative_to(home)) if path and Path(path).is_relative_to(home) else path
             for role, path in stores.items()
         }
+
+
+def _first(changed: Mapping[str, Any] | None, old: Mapping[str, Any], own: str) -> dict[str, Any]:
+    """What stands first: the settings that were changed, which older runs have not, and the run's mark."""
+    changed = old.get("changed") if changed is None else changed
+    return {"id": own} if changed is None else {"changed": dict(changed), "id": own}
 
 
 def _added(before: list[dict[str, Any]], now: Mapping[str, Any] | None) -> list[dict[str, Any]]:

@@ -87,6 +87,9 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
     target = settings.target
     loss, output_activation = default_loss(settings.loss, settings.output_activation, target)
     base = get_loss(loss, output_activation)
+    if base.target == "labels" and target != "labels":
+        called = "an auto-encoder" if target == "inputs" else "a regressor"
+        raise ConfigError(f"network.loss = '{loss}' needs labels; {called} uses '{DEFAULT_LOSS[target]}'")
     if target == "inputs":
         outputs = prod(samples.sample_shape)
     elif samples.y_shape is None:
@@ -110,10 +113,6 @@ def make_network(settings: NetworkTable, samples: DatasetSpec) -> Network:
             raise DataError(
                 f"y of {samples.name} is text ({', '.join(samples.classes[:3])}, …), which has no distances for a "
                 f"{settings.kind} to learn; give numbers, or train a {settings.kind.replace('regressor', 'classifier')}"
-            )
-        if base.target == "labels":
-            raise ConfigError(
-                f"network.loss = '{loss}' needs labels; a regressor uses '{DEFAULT_LOSS[target]}'"
             )
         outputs = prod(samples.y_shape)
     if settings.recurrent:

@@ -112,7 +112,7 @@ def next_step(
         )
     bounded = limit in ("max_sweeps", "max_cpu_seconds")
     if bounded and still_falling(records, kept):
-        return f"{STILL_FALLING}: go on with --resume and a larger training.{limit}."
+        return f"{STILL_FALLING}: go on with --resume, a larger training.{limit} and every other --set as before."
     if (times := times_training(records[kept])) >= FAR:
         factor = f"{number(times)} times" if math.isfinite(times) else "far above"
         return (

@@ -161,8 +161,11 @@ def test_partial_fit_of_the_others():
         (lambda: classifier().partial_fit(X, LABELS), "classes must be passed on the first call"),
         (lambda: classifier().partial_fit(X, LABELS, classes=[0, 1]), "not all among the classes"),
         (lambda: classifier(schedule="batch").partial_fit(X, LABELS, classes=[0, 1, 2]), "takes K-FAC steps"),
-        (lambda: classifier(activation="swish").fit(X, LABELS), "network.activation = 'swish'"),
-        (lambda: classifier(max_sweeps=-1).fit(X, LABELS), "training.max_sweeps = -1"),
+        (lambda: classifier(activation="swish").fit(X, LABELS), "^activation = 'swish'.*did you mean silu"),
+        (
+            lambda: classifier(max_sweeps=-1).fit(X, LABELS),
+            "^max_sweeps = -1: input should be greater than 0$",
+        ),
         (
             lambda: classifier(validation_fraction=2.0, early_stopping=True).fit(X, LABELS),
             "validation_fraction = 2.0",

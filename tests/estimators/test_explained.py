@@ -219,3 +219,72 @@ def test_a_file_without_targets_tells_where_they_are_looked_for(tmp_path):
         DataError, match=r"t.csv holds none; .* column or array called y: `altmin ingest .* --y NAME`"
     ):
         ESTIMATORS["classifier"].fit(tmp_path / "t.csv")
+
+
+def test_swapped_arguments_are_told():
+    for kind, targets in (("classifier", LABELS), ("regressor", LABELS * 1.0)):
+        for samples in (X, FRAME, X.tolist()):
+            with pytest.raises(
+                DataError, match=r"X has shape \(30,\) and y has \(30, 4\), so they are swapped"
+            ):
+                ESTIMATORS[kind].fit(targets, samples)
+    with pytest.raises(DataError, match="one-hot rows"):
+        ESTIMATORS["classifier"].fit(X, np.eye(3)[LABELS])
+
+
+def test_one_hot_rows_of_a_file_are_told_as_those_of_an_array(tmp_path):
+    np.savez(tmp_path / "hot.npz", x=X, y=np.eye(3)[LABELS])
+    with pytest.raises(
+        DataError,
+        match=r"hot.npz has shape \(30, 3\): .*; of one-hot rows those are numpy.argmax\(y, axis=1\)$",
+    ):
+        ESTIMATORS["classifier"].fit(tmp_path / "hot.npz")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "sentence"),
+    [
+        ("classifier", {"mu": -1}, r"^mu = -1: input"),
+        ("classifier", {"mu": {"start": 1}}, r"^mu.factor is missing; mu.stop is missing$"),
+        ("classifier", {"settings": {"solver.mu": -1}}, r"^solver.mu = -1: input"),
+        ("classifier", {"settings": {"solver.output_damping": 0}}, r"^solver.output_damping = 0: input"),
+        (
+            "regressor",
+            {"penalty": "l1", "schedule": "kfac"},
+            "^penalty = 'l1' keeps z, which schedule = 'kfac'",
+        ),
+        ("classifier", {"standardize": "both"}, "^standardize = 'both': labels"),
+        ("autoencoder", {"standardize": "both"}, r"and see StandardScaler of scikit-learn$"),
+        ("autoencoder", {"output_activation": "sigmoid"}, r"scale it \(as by MinMaxScaler of scikit-learn\)"),
+        ("regressor", {"loss": "mse"}, "^loss = 'mse': .*; did you mean squared"),
+        ("regressor", {"layers": 32}, "^layers = 32: .*; widths alone are hidden_layer_sizes$"),
+        ("regressor", {"workers": "auto"}, "^workers = 'auto': .*; leave it out, for its default$"),
+        (
+            "regressor",
+            {"hidden_layer_sizes": "x"},
+            r"^hidden_layer_sizes = \('x',\)|^hidden_layer_sizes.0 = 'x'",
+        ),
+    ],
+)
+def test_what_is_refused_is_called_as_the_parameter(kind, changes, sentence):
+    with pytest.raises((ConfigError, DataError), match=sentence):
+        clone(ESTIMATORS[kind]).set_params(**changes).fit(9 * X, LABELS)
+
+
+def test_options_of_commands_are_said_with_the_command(tmp_path):
+    holed(FRAME.assign(y=LABELS), (3, 1)).to_csv(tmp_path / "nan.csv", index=False)
+    with pytest.raises(
+        DataError,
+        match=r"by --missing size=mean of `altmin ingest`, whose store is X then, .* with SimpleImputer in front$",
+    ):
+        ESTIMATORS["classifier"].fit(tmp_path / "nan.csv")
+    FRAME.assign(y=LABELS).to_csv(tmp_path / "semi.csv", index=False, sep=";")
+    with pytest.raises(DataError, match=r"by --csv 'sep=;' of `altmin ingest`, whose store is X then$"):
+        ESTIMATORS["classifier"].fit(tmp_path / "semi.csv")
+
+
+def test_there_is_no_dropout():
+    with pytest.raises(
+        TypeError, match="has no parameter 'dropout'; there is no dropout: ridge and weight_decay"
+    ):
+        AltMinClassifier(dropout=0.5)

@@ -182,7 +182,9 @@ def test_layers_take_the_place_of_widths():
     layers = [{"kind": "recurrent", "units": 3}, {"kind": "recurrent", "units": 4}]
     fitted = classifier(max_sweeps=1, settings={"network.layers": layers}).fit(X, WORDS)
     assert [layer.units for layer in fitted.model_.network.layers] == [3, 4, 2]
-    with pytest.raises(ConfigError, match=r"leave network\.recurrent_initialization out"):
+    with pytest.raises(
+        ConfigError, match=r"^network\.layers names all hidden layers; leave recurrent_initialization out$"
+    ):
         classifier(recurrent_initialization="identity", settings={"network.layers": layers}).fit(X, WORDS)
 
 
