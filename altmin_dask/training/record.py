@@ -81,6 +81,9 @@ class Record(Metrics):
         Share of the labels that are predicted.
     validation_r2 : float
         R² of a regressor on the validation samples, the mean over outputs.
+    validation_metrics : mapping
+        What else is measured there in single numbers, by the names that `altmin evaluate --json` has; the area under
+        the ROC curve and errors of features, which take long, are measured of the kept model only.
     """
 
     sweep: float
@@ -92,6 +95,7 @@ class Record(Metrics):
     nested_accuracy: float | None = None
     validation_accuracy: float | None = None
     validation_r2: float | None = None
+    validation_metrics: Mapping[str, float | None] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, JSON-ready: numbers, lists and None."""
@@ -109,6 +113,13 @@ class Record(Metrics):
         """
         found = {name: _value(name, values[name]) for name in NAMES if values.get(name) is not None}
         return cls(**{"sweep": values["sweep"], **found})
+
+
+def single_numbers(metrics: Mapping[str, Any]) -> dict[str, float | None] | None:
+    """What a record has of metrics beside those that have a key of their own; None if there is nothing."""
+    rest = {name: value for name, value in metrics.items() if name not in ("accuracy", "r2")}
+    found = {name: value for name, value in rest.items() if value is None or isinstance(value, float)}
+    return found or None
 
 
 NAMES = tuple(

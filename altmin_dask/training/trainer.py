@@ -33,7 +33,7 @@ from altmin_dask.training.ending import (
 from altmin_dask.training.grouping import all_rows
 from altmin_dask.training.initialization import given_weights, initial_weights
 from altmin_dask.training.progress import Progress, Rate
-from altmin_dask.training.record import Record, read_records
+from altmin_dask.training.record import Record, read_records, single_numbers
 from altmin_dask.training.result import Result, read_result, write_result
 from altmin_dask.types import Weights
 
@@ -326,6 +326,7 @@ class Trainer:
             nested_accuracy=nested.accuracy if labels and nested.counted else None,
             validation_accuracy=measured.get("accuracy"),
             validation_r2=measured.get("r2"),
+            validation_metrics=single_numbers(measured),
             **vars(self.algorithm.metrics.in_unit(problem.train.standard.loss_unit)),
         )
         self._judge(record)

@@ -195,6 +195,11 @@ def check(result: Result, run: RunFolder, pipeline: Pipeline) -> None:
         assert best.validation_loss == kept.loss
         assert best.validation_accuracy == kept.metrics.get("accuracy")
         assert best.validation_r2 == kept.metrics.get("r2")
+        singles = best.validation_metrics or {}
+        assert singles == {name: kept.metrics[name] for name in singles}
+        assert ("balanced_accuracy" in kept.metrics) == ("balanced_accuracy" in singles)
+        if "r2" in kept.metrics:
+            assert {"rmse", "mae"} <= singles.keys()
     assert read_result(run) == result
     content = json.loads((run.path / "result.json").read_text())
     assert content["kept"]["loss"] == kept.loss
