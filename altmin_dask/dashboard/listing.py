@@ -25,6 +25,15 @@ STATES = {
     "": ("unknown", "muted"),
 }
 """What the states of a run are called, and in which colour."""
+OTHER_METRICS = {
+    "balanced_accuracy": "balanced",
+    "log_loss": "log loss",
+    "roc_auc": "ROC AUC",
+    "r2": "R²",
+    "rmse": "RMSE",
+    "mae": "MAE",
+}
+"""What else is told of a kept model, as `altmin evaluate` measures it."""
 COLUMNS = ("run", "status", "sweep", "training loss", "validation loss", "accuracy", "began", "elapsed")
 STYLE = (
     TEXT
@@ -280,5 +289,6 @@ def kept_model(state: RunState) -> str:
     parts = [f"sweep {known(kept.get('sweep'))}", f"{kept.get('on', '')} loss {known(kept.get('loss'))}"]
     metrics = kept.get("metrics") or {}
     parts += [f"accuracy {percent(metrics['accuracy'])}"] if metrics.get("accuracy") is not None else []
-    parts += [f"R² {known(metrics['r2'])}"] if metrics.get("r2") is not None else []
+    for name, called in OTHER_METRICS.items():
+        parts += [f"{called} {known(metrics[name])}"] if metrics.get(name) is not None else []
     return f"kept: {', '.join(part.strip() for part in parts)}."

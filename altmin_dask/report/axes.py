@@ -15,7 +15,7 @@ from altmin_dask.types import Array
 
 LABEL_POINTS = 13
 """Height of a label at the end of a curve."""
-EARLY = 20
+EARLY = 4
 """Sweeps are on a logarithmic axis where the last is so many times the first that has a record, or more: all that
 happens at first would be one vertical line."""
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
