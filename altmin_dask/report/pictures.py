@@ -188,7 +188,8 @@ def _surest_errors(shown: Shown, model: Model, names: Sequence[str]) -> PageTabl
         for place in first
     ]
     which = "all" if len(first) == len(wrong) else f"the {len(first)} surest"
-    name = f"{shown.source}: {which} of the {len(wrong):,} that are classified wrongly"
+    what = f"{which} of the {len(wrong):,} that are" if len(wrong) > 1 else "the one that is"
+    name = f"{shown.source}: {what} classified wrongly"
     return PageTable(
         name,
         [f"{shown.role} sample", "true class", "predicted", "its probability", *columns],

@@ -9,7 +9,7 @@ from typing import Any
 
 from altmin_dask.format import number
 from altmin_dask.report.columns import column
-from altmin_dask.training.ending import FAR, overfits, times_training
+from altmin_dask.training.ending import is_far, overfits, times_training
 from altmin_dask.training.record import Record
 from altmin_dask.training.result import Result
 
@@ -138,7 +138,7 @@ def _fitting(records: Sequence[Record], kept: int, samples: int | None = None) -
     times, lowest = times_training(best), best.validation_loss
     risen = last.validation_loss / lowest - 1 if lowest > 0 else 0.0
     rose = risen >= LEAST_TOLD and last.nested_loss < best.nested_loss
-    if times >= FAR:
+    if is_far(best, samples):
         factor = f"{number(times)} times" if math.isfinite(times) else "far above"
         return (
             "far",

@@ -22,8 +22,9 @@ NOISE / √n: so much a mean of few may move by itself (chosen)."""
 LATE, FALLEN = 0.9, 0.002
 """A model that is kept from the last tenth of the sweeps, and has a loss lower than any before that by more than this
 share, was still becoming better."""
-FAR = 2.0
-"""A validation loss of so many times the training loss is far from it."""
+FAR, FEW = 2.0, 3.0
+"""A validation loss of so many times the training loss is far from it; by n samples, of so many (1 + FEW / √n) times:
+one that is wrong may be half the loss of fifty (chosen)."""
 STILL_FALLING = "The loss was still falling"
 """How the sentence begins that tells to go on."""
 
@@ -113,7 +114,8 @@ def next_step(
     bounded = limit in ("max_sweeps", "max_cpu_seconds")
     if bounded and still_falling(records, kept):
         return f"{STILL_FALLING}: go on with --resume, a larger training.{limit} and every other --set as before."
-    if (times := times_training(records[kept])) >= FAR:
+    times = times_training(records[kept])
+    if is_far(records[kept], samples):
         factor = f"{number(times)} times" if math.isfinite(times) else "far above"
         return (
             "Going on would change little, and the model fits its training samples far better than others (validation "
@@ -145,6 +147,11 @@ def times_training(record: Record) -> float:
     if record.validation_loss is None:
         return math.nan
     return record.validation_loss / record.nested_loss if record.nested_loss > 0 else math.inf
+
+
+def is_far(record: Record, samples: int | None = None) -> bool:
+    """Whether the validation loss, by so many samples, is far above the training loss."""
+    return times_training(record) >= FAR * (1 + (FEW / math.sqrt(samples) if samples else 0.0))
 
 
 def overfits(best: Record, last: Record, samples: int | None = None) -> bool:

@@ -9,6 +9,7 @@ from altmin_dask.report.facts import Facts
 from altmin_dask.report.page import write_report
 from altmin_dask.report.settings import all_settings, changed_settings
 from altmin_dask.report.verdict import best_record, judge
+from altmin_dask.training.ending import is_far
 
 
 def test_the_verdict_is_of_the_kept_weights(tmp_path):
@@ -96,3 +97,14 @@ def test_widths_that_layers_replace_are_no_setting_of_a_run():
         "network"
     ]
     assert [key for key, _ in network] == ["layers"]
+
+
+def test_few_samples_do_not_tell_that_a_network_overfits():
+    """One of 56 that was wrong made the loss 2.5 times that in training, and a verdict."""
+    records = typed(
+        [record(float(i), nested_loss=n, validation_loss=v) for i, (n, v) in enumerate([(1, 1), (1, 2.5)])]
+    )
+    assert is_far(records[1], 1000)
+    assert is_far(records[1])
+    assert not is_far(records[1], 56)
+    assert not is_far(records[0])
