@@ -159,7 +159,9 @@ class Survey:
     def _measure(self, places: Any, values: Array) -> None:
         """Take note of the sums and ranges of numbers, (rows, columns), and of those that count rows or are dates."""
         self._numbering.add(places, values)
-        self._dated[places] &= look_like_dates(values)
+        places = np.asarray(places)
+        if (still := np.flatnonzero(self._dated[places])).size:  # of most columns the first part has told
+            self._dated[places[still]] = look_like_dates(values[:, still])
         low = values.min(axis=0)
         if np.isnan(low).any():
             self._sums.add(places, np.where(np.isnan(values), 0, values))
