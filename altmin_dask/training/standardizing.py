@@ -125,6 +125,7 @@ class Deciding:
         scales, dtype = self._scales, self.pipeline.network.dtype
         if scales is None:
             return None
+        self._check_size(scales)
         column, size, away = scales.far_off, scales.typical, scales.away
         able = self._real and self.stream is None
         self._warn_of_reach(size)

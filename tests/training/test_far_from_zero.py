@@ -10,7 +10,7 @@ import pytest
 from choices import slow_but
 from sklearn.exceptions import ConvergenceWarning
 
-from altmin_dask import AltMinClassifier, AltMinRegressor, array_source
+from altmin_dask import AltMinAutoencoder, AltMinClassifier, AltMinRegressor, array_source
 from altmin_dask.data.preprocessing import standardized
 from altmin_dask.errors import AltMinWarning, DataError, RunError
 
@@ -107,3 +107,5 @@ def test_inputs_whose_squares_are_lost_are_refused(size, words):
         DataError, match=rf"x in the given arrays has numbers {words}, .* give them in other units"
     ):
         AltMinRegressor(8, max_sweeps=2, random_state=0).fit(X * size, Y)
+    with pytest.raises(DataError, match=f"numbers {words}"):
+        AltMinAutoencoder(2, max_sweeps=2, random_state=0).fit(X * size)
