@@ -137,9 +137,8 @@ class Model:
         if lengths is None:
             self.check_lengths("x", ())
         numbers = self._numbers(x)
-        if (
-            lengths is None and not np.isfinite(numbers).all()
-        ):  # behind the ends of sequences there may be anything
+        # behind the ends of sequences there may be anything
+        if lengths is None and not np.isfinite(numbers).all():
             odd = ~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1)
             raise DataError(
                 f"row {odd.argmax()} of x, counted from 0, has NaN or infinity; repair it, or leave it out"
