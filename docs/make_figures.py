@@ -31,9 +31,9 @@ from altmin_dask.training.record import Record
 
 ROOT = Path(__file__).parents[1]
 TRAINING, VALIDATION, RELAXED, QUIET = "#0072b2", "#d55e00", "#009e73", "#667080"
-COMMITS = {"autoencoder": "63dc0ebdf7", "classifier": "7436be5f0f"}
-"""Whose comparison with first-order methods is drawn: benchmarks/results/COMMIT/TASK.jsonl."""
-OTHERS = {
+OURS, COMMITS = "602139d692", {"autoencoder": "63dc0ebdf7", "classifier": "7436be5f0f"}
+"""Whose runs are drawn beside first-order methods, and those of the others: benchmarks/results/COMMIT/TASK.jsonl."""
+DRAWN = {
     "altmin": "altmin, defaults",
     "adam": "Adam",
     "adam-cosine-20": "Adam, cosine decay over 20 s",
@@ -266,8 +266,12 @@ def against(folder: Path) -> Figure:
         "classifier": ("test error, %", "Classifier 784-256-256-10: ahead by a little", (1.5, 2, 3, 5, 10)),
     }
     for axes, (task, (label, title, ticks)) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-        rows = rows_of(task, read_lines(ROOT / "benchmarks" / "results" / COMMITS[task] / f"{task}.jsonl"))
-        for name, words in OTHERS.items():
+        ours, theirs = (
+            rows_of(task, read_lines(ROOT / "benchmarks" / "results" / commit / f"{task}.jsonl"))
+            for commit in (OURS, COMMITS[task])
+        )
+        for name, words in DRAWN.items():
+            rows = ours if name == "altmin" else theirs
             own = [r for r in rows if r.contestant == name and any(r.curves)]
             if not own:
                 continue
