@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import multiprocessing
+import socket
 import sys
 import time
 import uuid
@@ -393,7 +395,7 @@ def open_cluster(settings: ClusterTable) -> Iterator[Cluster]:
                 n_workers=settings.workers,
                 threads_per_worker=settings.threads_per_worker,
                 memory_limit=settings.memory_limit,
-                dashboard_address=settings.dashboard,
+                dashboard_address=_free(settings.dashboard),
                 preload=[own_worker.__name__],
             )
         except RuntimeError as error:
@@ -405,6 +407,22 @@ def open_cluster(settings: ClusterTable) -> Iterator[Cluster]:
             yield executor
         finally:
             executor.rest()
+
+
+def _free(dashboard: str) -> str:
+    """An address of a dashboard, with any free port if somebody has its own.
+
+    Dask would go on with another port, too, but never closes the socket that found the first one taken.
+    """
+    host, _, port = dashboard.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return f"{host}:0"
+    return dashboard
 
 
 def _tell_of_the_port(asked: str, cluster: LocalCluster) -> None:

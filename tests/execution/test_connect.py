@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import subprocess
@@ -24,7 +25,7 @@ import altmin_dask
 from altmin_dask import runs
 from altmin_dask.config import ClusterTable, Pipeline
 from altmin_dask.errors import ConfigError, FaultError, MissingError, SchedulerError
-from altmin_dask.execution.cluster import Cluster, _tell_of_the_port
+from altmin_dask.execution.cluster import Cluster, _tell_of_the_port, open_cluster
 from altmin_dask.execution.connect import _check_workers, _patient, address_in, open_executor
 from altmin_dask.execution.versions import versions
 from altmin_dask.storage.run import RunFolder
@@ -170,6 +171,16 @@ def test_a_port_of_the_dashboard_that_is_taken_is_told_of(caplog):
         assert not caplog.records
         _tell_of_the_port(":1", cluster)
     assert "port 1 (cluster.dashboard) is taken; the dashboard is at port " in caplog.text
+
+
+def test_a_cluster_leaves_no_socket_open_where_its_port_is_taken(caplog):
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 0))
+        other.listen()
+        settings = ClusterTable(kind="local", workers=1, dashboard=f":{other.getsockname()[1]}")
+        with open_cluster(settings):
+            gc.collect()  # Python tells of sockets that nobody has closed, which fails a test
+    assert f"{settings.dashboard[1:]} (cluster.dashboard) is taken" in caplog.text
 
 
 def test_a_file_that_names_none(tmp_path):
