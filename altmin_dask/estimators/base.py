@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,7 +15,6 @@ from numbers import Number
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
-import dask
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
@@ -40,6 +38,7 @@ from altmin_dask.estimators.explained import (
     validated,
     without_targets,
 )
+from altmin_dask.estimators.home import temporary_home
 from altmin_dask.estimators.input import (
     as_rows,
     check_columns,
@@ -73,7 +72,6 @@ from altmin_dask.solvers.kfac import REJECTED, Stream
 from altmin_dask.storage.locations import as_name
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.storage.writable import check_folder_of
 from altmin_dask.training.algorithms import restore
 from altmin_dask.training.kfac_training import KFACTrainingState
 from altmin_dask.training.record import read_records
@@ -209,20 +207,15 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
         seed = self._seed() + (0 if streamed is None else streamed.kfac_state.steps)
         # its arrays change with every step, of which the last may be one that fails
         remembered = None if streamed is None else deepcopy(streamed.kfac_state)
-        if self.temporary_folder:
-            check_folder_of(Path(self.temporary_folder) / "altmin")
-        location = self.temporary_folder or dask.config.get("temporary-directory", None)
-        with tempfile.TemporaryDirectory(prefix="altmin-", dir=location) as home:
-            train, validation = self._stores(
-                X, y, sample_weight, Path(home), seed, partial=partial, begun=begun
-            )
+        with temporary_home(self.temporary_folder) as home:
+            train, validation = self._stores(X, y, sample_weight, home, seed, partial=partial, begun=begun)
             network = {
                 "kind": self._kind,
                 "dtype": dtype_of(self, train.x.dtype, begun=begun),
                 **self._network(),
             }
             pipeline = pipeline_of(self, network, train, validation, seed=seed, partial=partial)
-            run = RunFolder(Path(home) / "run")
+            run = RunFolder(home / "run")
             learnt = functools.partial(self._learnt, run)
             initial = self.model_.weights if self._goes_on(begun) else None
             watch = FitCallbacks(self, learnt, X, y, callbacks=not partial)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from altmin_dask.errors import ConfigError, MissingError
+from altmin_dask.errors import AltMinError, ConfigError, ExistsError, MissingError, StorageError
 from altmin_dask.estimators import AltMinRegressor, settings
 from altmin_dask.execution.cluster import Cluster
 
@@ -89,3 +93,70 @@ def test_workers_that_do_not_see_the_temporary_folder_are_told_of(client, monkey
     ):
         regressor(scheduler="cluster", temporary_folder=tmp_path).fit(X, Y)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Whether samples were looked at."""
+    looked = []
+    monkeypatch.setattr(AltMinRegressor, "_stores", lambda *args, **words: looked.append(args))
+    return looked
+
+
+@pytest.mark.parametrize(
+    ("folder", "error", "said"),
+    [
+        ("gone", MissingError, r"^temporary_folder: there is no folder .*/gone; make it first$"),
+        ("file", ExistsError, r"^temporary_folder: .*/file is not a folder; give another path$"),
+        ("/proc", StorageError, r"^temporary_folder: /proc cannot be written: .+; choose another place$"),
+        ("s3://bucket/x", ConfigError, r"^temporary_folder: s3://bucket/x is a URL; give a path on this"),
+        (5, ConfigError, r"^temporary_folder = 5: give the path of a folder, or None$"),
+    ],
+)
+def test_a_temporary_folder_that_will_not_do_is_told_before_any_work(
+    folder, error, said, tmp_path, monkeypatch, read
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(error, match=said) as found:
+        AltMinRegressor(3, temporary_folder=folder).fit(X, Y)
+    assert isinstance(found.value, AltMinError)
+    assert not read
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"), [(13, "change its permissions"), (28, "make room on the disk")]
+)
+def test_a_temporary_folder_that_takes_nothing_is_told_with_what_to_do(
+    number, advice, tmp_path, monkeypatch, read
+):
+    """Root may write anywhere, so the system's refusal is made here."""
+    real = os.mkdir
+
+    def mkdir(path, *args, **words):
+        if str(path).startswith(str(tmp_path)):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *args, **words)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    where = f"{tmp_path} cannot be written: {os.strerror(number)}; {advice}"
+    with pytest.raises(StorageError, match=f"^temporary_folder: {re.escape(where)}"):
+        AltMinRegressor(3, temporary_folder=tmp_path).fit(X, Y)
+    with (
+        dask.config.set({"temporary-directory": str(tmp_path)}),
+        pytest.raises(StorageError, match=f"^temporary-directory of Dask: {re.escape(where)}"),
+    ):
+        AltMinRegressor(3).fit(X, Y)
+    assert not read
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(
+        StorageError, match=r"^no temporary folder of the system can be written: .*; give a temp"
+    ):
+        AltMinRegressor(3).fit(X, Y)
+
+
+def test_a_temporary_folder_in_the_home_of_a_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "scratch").mkdir()
+    AltMinRegressor((3,), max_sweeps=1.0, temporary_folder="~/scratch").fit(X, Y)
+    assert not any((tmp_path / "scratch").iterdir())
