@@ -98,7 +98,7 @@ DatesOption = Annotated[
 ]
 CsvOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="How csv is read: sep, decimal, header, encoding, na_values, …"),
+    typer.Option(metavar="KEY=VALUE", help="How csv is read: sep, decimal, header, encoding, na_values, literal, …"),
 ]
 DropOption = Annotated[
     list[str] | None,

@@ -24,14 +24,14 @@ TABLE_SETTINGS = ("missing", "handle_unknown", "max_categories", "min_frequency"
 _ALIASES = {"separator": "sep", "delimiter": "sep"}
 _WHOLE = ("skiprows",)
 _TEXT = ("sep", "decimal", "thousands", "encoding", "quotechar", "comment", "compression", "index_col")
-_LISTS = ("names", "na_values")
+_LISTS = ("names", "na_values", "literal")
 CSV = (*_TEXT, *_LISTS, *_WHOLE, "header")
-"""Options of `pandas.read_csv` that can be given."""
+"""Options of `pandas.read_csv` that can be given, and `literal`: columns in which words such as NA are values."""
 _TYPES = ("dtype", "dtypes", "converters")
 """Options of `pandas.read_csv` by which others make text of numbers."""
 _SIGNS = ("sep", "decimal", "thousands", "quotechar", "comment")
 """Those that are a single character."""
-_TAKEN_BACK = ("thousands", "comment", "index_col", "names", "na_values")
+_TAKEN_BACK = ("thousands", "comment", "index_col", "names", "na_values", "literal")
 """Those that no value turns off: an empty one does."""
 _POINT = "."
 _WORDS = {"true": True, "false": False}
@@ -57,7 +57,8 @@ class TableOptions:
     dates : {"days", "cyclic"}
         Whether dates are days since 1970-01-01 alone, or have sine and cosine of month, weekday and hour beside them.
     csv : mapping
-        Options of `pandas.read_csv`, by its names.
+        Options of `pandas.read_csv`, by its names; and ``literal``, columns of text in which ``NA``, ``None`` and the
+        like are values: elsewhere they stand for missing ones.
     drop : str or None
         Columns that are no inputs, with commas in between, where all others are.
     """

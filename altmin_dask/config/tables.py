@@ -80,7 +80,8 @@ class DataTable(Table):
     """"days" (the default), or "cyclic": with sine and cosine of month, weekday and hour beside them."""
     csv: dict[str, str | bool | int | list[str]] | None = None
     """How csv files are read, by names of `pandas.read_csv`: comment, compression, decimal, encoding, header,
-    index_col, na_values, names, quotechar, sep, skiprows, thousands."""
+    index_col, na_values, names, quotechar, sep, skiprows, thousands; and literal, columns of text in which NA, None
+    and the like are values, which stand for missing ones elsewhere."""
     drop: str | None = None
     """Columns of raw tables that are left out, with commas in between, such as one that numbers the rows; predictions
     need none of them, and can keep them."""

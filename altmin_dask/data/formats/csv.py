@@ -19,6 +19,7 @@ from altmin_dask.data.tables.columns import same_columns
 from altmin_dask.data.tables.kinds import undated
 from altmin_dask.data.tables.parts import Table, numbered
 from altmin_dask.data.tables.values import is_number
+from altmin_dask.data.tables.words import WORDS
 from altmin_dask.errors import DataError
 
 if TYPE_CHECKING:
@@ -87,13 +88,21 @@ class CsvTable:
 
     def __init__(self, files: list[Path], options: Mapping[str, Any]) -> None:
         self._files = [CsvFile(file, options) for file in files]
+        self.literal = (*options.get("literal", ()),)
         headers = [(str(file.path), file.names) for file in self._files]
         self.names = list(same_columns(headers))
 
-    def parts(self, columns: Sequence[str], text: Collection[str] = ()) -> Iterator[pd.DataFrame]:
+    def parts(
+        self,
+        columns: Sequence[str],
+        text: Collection[str] = (),
+        words: Collection[str] = (),
+        first: int | None = None,
+    ) -> Iterator[pd.DataFrame]:
         """Read them; of columns that are not said to be text pandas makes numbers in blocks that have nothing else."""
-        for file in self._files:
-            yield from file.read(columns, dtype=dict.fromkeys(text, "str"))
+        for file in self._files if first is None else self._files[:1]:
+            how = file.missing({*words}) | {"dtype": dict.fromkeys(text, "str"), "nrows": first}
+            yield from file.read(columns, **how)
 
     def as_written(self, columns: Sequence[str], first: int | None = None) -> Iterator[pd.DataFrame]:
         """Read them as text, missing values, too."""
@@ -141,6 +150,8 @@ class CsvFile:
         self._sep_given, self._header_given = "sep" in self._options, "header" in self._options
         self._options.setdefault("sep", "\t" if ".tsv" in path.name.lower() else ",")
         self._header = self._options.pop("header", True)
+        self._literal = {*self._options.pop("literal", ())}
+        self._absent = ["", *self._options.pop("na_values", ())]
         self._options.setdefault("compression", _PACKED.get(path.suffix.lower()))
         self._all, index = self._columns()
         self.names = tuple(name for place, name in enumerate(self._all) if place != index)
@@ -173,6 +184,14 @@ class CsvFile:
                 block.index = pd.RangeIndex(len(block))
                 # pandas takes columns out one by one, and there may be tens of thousands
                 yield block if tuple(columns) == self._all else block[list(columns)]
+
+    def missing(self, words: set[str]) -> dict[str, Any]:
+        """Options by which values are missing, but for words in some columns."""
+        usual, kept = [*WORDS, *self._absent], self._literal | words
+        if kept:
+            values = {name: self._absent if name in kept else usual for name in self._all}
+            return {"keep_default_na": False, "na_values": values}
+        return {"keep_default_na": False, "na_values": usual}
 
     def lines(self) -> Iterator[int]:
         """The line of the file, from 1 on, in which each row begins: text in quotes may have several."""

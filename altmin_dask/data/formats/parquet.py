@@ -50,6 +50,7 @@ class ParquetTable:
     """Files of the same columns, some rows after the other."""
 
     written = False
+    literal = ()
 
     def __init__(self, files: list[Path], folder: Path) -> None:
         import pyarrow.parquet as pq
@@ -64,7 +65,13 @@ class ParquetTable:
         ]
         self.names = list(same_columns(headers))
 
-    def parts(self, columns: Sequence[str], text: Collection[str] = ()) -> Iterator[pd.DataFrame]:
+    def parts(
+        self,
+        columns: Sequence[str],
+        text: Collection[str] = (),
+        words: Collection[str] = (),
+        first: int | None = None,
+    ) -> Iterator[pd.DataFrame]:
         """Read them, with the types of Arrow: whole numbers stay whole beside missing ones."""
         return self._read(columns)
 

@@ -26,7 +26,7 @@ from altmin_dask.data.tables.median import HELD_BYTES
 from altmin_dask.data.tables.parts import DaskTable, Largest, Table, Walk, readable, unreadable
 from altmin_dask.data.tables.survey import Survey
 from altmin_dask.data.tables.targets import are_labels, target_rows
-from altmin_dask.errors import AltMinError, ConfigError, DataError, MissingError
+from altmin_dask.errors import AltMinError, ConfigError, DataError, MissingError, did_you_mean
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.locations import local_path
 from altmin_dask.storage.zarr_groups import is_zarr_folder
@@ -236,6 +236,7 @@ def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[s
                 f"out the choice of {options.x}"
             )
     else:
+        _check_literal(names, options, name)
         dropped = _dropped(names, options, name)
         targets = _listed(options.y, names) if options.y else [each for each in names if each == "y"]
         if not options.y:
@@ -252,6 +253,15 @@ def _choose(names: list[str], options: SourceOptions, name: str) -> tuple[list[s
     if not inputs:
         raise DataError(f"{name} has no columns but its targets; an input needs at least one")
     return inputs, targets
+
+
+def _check_literal(names: list[str], options: SourceOptions, name: str) -> None:
+    """Refuse columns whose words are said to be values, and which are not there."""
+    if missing := [column for column in options.tables.csv.get("literal", ()) if column not in names]:
+        raise DataError(
+            f"{name} has no column {missing[0]!r} for csv's literal; it has {', '.join(names)}"
+            f"{did_you_mean(missing[0], names)}"
+        )
 
 
 def _dropped(names: list[str], options: SourceOptions, name: str) -> set[str]:

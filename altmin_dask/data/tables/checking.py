@@ -10,6 +10,7 @@ from altmin_dask.data.tables.encoding import Findings, encoded, missing_values, 
 from altmin_dask.data.tables.parts import Largest, Table, first_missing, first_with, readable
 from altmin_dask.data.tables.targets import are_text
 from altmin_dask.data.tables.values import KindError
+from altmin_dask.data.tables.words import MissingWords, warn_of_words
 from altmin_dask.errors import DataError, warn
 from altmin_dask.format import counted_as
 from altmin_dask.preparation import Preparation
@@ -69,6 +70,12 @@ def _tell(findings: Findings, how: Preparation, name: str) -> None:
     warn(f"{name} has {findings.told()}, which the data for training had not: all zeros stand for them")
 
 
+def _never_missing(how: Preparation, targets: Sequence[str]) -> list[str]:
+    """Columns of text that had a value in every row for training: it was not told which words are none."""
+    columns = [column.name for column in how.columns if column.values is not None and not column.indicator]
+    return [*columns, *(targets if how.target == "text" else ())]
+
+
 def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> tuple[int, bool, Largest]:
     """Count the rows, and find whether there are targets, and the largest part.
 
@@ -82,9 +89,11 @@ def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> 
     inputs = [column.name for column in how.columns]
     # of those that have something to fill in, though no sample for training lacked a value
     empty = [c.name for c in how.columns if c.fill is not None and not (c.indicator or c.empty)]
-    for part in readable(name, table.parts([*inputs, *targets], text=text_of(how))):
+    words = MissingWords(table, _never_missing(how, targets))
+    for part in readable(name, table.parts([*inputs, *targets], text=text_of(how), words=words.columns)):
         if not len(part):
             continue
+        part = words.taken(part)
         try:
             encoded(part, how, name, findings)
         except KindError as error:
@@ -97,6 +106,7 @@ def check(table: Table, name: str, how: Preparation, targets: Sequence[str]) -> 
         largest.add(part)
     if rows == 0:
         raise DataError(f"{name} has no rows; give it at least one sample")
+    warn_of_words(words.counts, name)
     if findings.missing:
         column = next(iter(findings.missing))
         there = first_missing(table, name, [column], text_of(how))

@@ -22,6 +22,7 @@ from altmin_dask.data.tables.median import medians
 from altmin_dask.data.tables.parts import Table, first_missing, first_with, readable
 from altmin_dask.data.tables.spelling import spelling, warn_of_codes
 from altmin_dask.data.tables.survey import Survey
+from altmin_dask.data.tables.words import warn_of_words
 from altmin_dask.errors import ConfigError, DataError, warn
 from altmin_dask.preparation import Column, Preparation
 from altmin_dask.table_options import ALL, TableOptions
@@ -49,6 +50,7 @@ def learn(
             f"missing names the column {absent[0]!r}, which is no input of {name}; it has {', '.join(inputs)}"
         )
     survey = Survey(table, name, [*inputs, *targets])
+    warn_of_words(survey.words, name)
     check_targets(survey, targets, name, table)
     lacking = [each for each in inputs if survey.missing_of(each) and options.fill(each) == "refuse"]
     if lacking:

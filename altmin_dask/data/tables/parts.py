@@ -38,8 +38,23 @@ class Table(Protocol):
         """Whether all values are text, from which pandas makes numbers where it can, part by part."""
         ...
 
-    def parts(self, columns: Sequence[str], text: Collection[str] = ()) -> Iterator[pd.DataFrame]:
-        """Some columns, a part after the other; those in `text` as they are written, where all values are text."""
+    @property
+    def literal(self) -> Collection[str]:
+        """Columns in which words that stand for missing values elsewhere are values."""
+        ...
+
+    def parts(
+        self,
+        columns: Sequence[str],
+        text: Collection[str] = (),
+        words: Collection[str] = (),
+        first: int | None = None,
+    ) -> Iterator[pd.DataFrame]:
+        """Some columns, a part after the other.
+
+        Where all values are text, those in `text` are as they are written; words that stand for missing values are left
+        in those in `words`; and where only the `first` rows are wanted, no more are read.
+        """
         ...
 
     def as_written(self, columns: Sequence[str], first: int | None = None) -> Iterator[pd.DataFrame]:
@@ -58,12 +73,19 @@ class DaskTable:
     """A dataframe of dask, a partition after the other."""
 
     written = False
+    literal = ()
 
     def __init__(self, frame: Any) -> None:
         self._frame = frame.copy()
         self._frame.columns = self.names = [str(column) for column in frame.columns]
 
-    def parts(self, columns: Sequence[str], text: Collection[str] = ()) -> Iterator[pd.DataFrame]:
+    def parts(
+        self,
+        columns: Sequence[str],
+        text: Collection[str] = (),
+        words: Collection[str] = (),
+        first: int | None = None,
+    ) -> Iterator[pd.DataFrame]:
         """Compute them in this thread."""
         for part in self._frame[list(columns)].to_delayed():
             yield part.compute(scheduler="sync")

@@ -29,6 +29,7 @@ from altmin_dask.data.tables.numbering import Numbering
 from altmin_dask.data.tables.parts import Largest, Table, readable
 from altmin_dask.data.tables.sums import ExactSums
 from altmin_dask.data.tables.values import days, texts
+from altmin_dask.data.tables.words import MissingWords
 from altmin_dask.errors import DataError
 from altmin_dask.table_options import left_out
 from altmin_dask.types import Array
@@ -73,8 +74,9 @@ class Survey:
         self.largest = Largest()
         self._numbering, self._dated = Numbering(self.columns), np.ones(len(columns), bool)
         self._place = {column: place for place, column in enumerate(self.columns)}
-        for part in readable(name, table.parts(self.columns)):
-            self._add(part)
+        self._words = MissingWords.of(table, name, self.columns)
+        for part in readable(name, table.parts(self.columns, words=self._words.columns)):
+            self._add(self._words.taken(part))
         if self.rows == 0:
             raise DataError(f"{name} has no rows; give it at least one sample")
         self.kinds = self._joined(table.written)
@@ -89,6 +91,11 @@ class Survey:
     def missing_of(self, column: str) -> int:
         """Rows without a value."""
         return int(self.missing[self._place[column]])
+
+    @property
+    def words(self) -> dict[str, Counter[str]]:
+        """Rows of text that is taken for missing values, by columns of text."""
+        return {column: self._words.counts[column] for column in self.counts if column in self._words.counts}
 
     def mean_of(self, column: str) -> float:
         """Of numbers, or of dates in days."""
@@ -213,12 +220,23 @@ class Survey:
                     raise whole_refused(f"the column {column!r} of {self._name}", int(large_ones[0]))
 
     def _count_again(self, table: Table) -> None:
-        """Count the values of columns that are text, but were read as something else in some part."""
+        """Count the values of columns that are text, but were read as something else in some part.
+
+        Those whose words for missing values were not looked for, too: it was not known that they are text.
+        """
         text = [column for column, kind in self.kinds.items() if kind == "text"]
-        again = [column for column in text if self._bits[self._place[column]] & ~(TEXT | DAY)]
+        known = {*self._words.columns, *table.literal} if table.written else {*text}
+        again = [
+            column
+            for column in text
+            if self._bits[self._place[column]] & ~(TEXT | DAY)
+            or (column not in known and self.missing_of(column))
+        ]
         if again:
             self.counts |= {column: Counter() for column in again}
-            for part in readable(self._name, table.parts(again, text=again)):
+            self._words.again(again)
+            for part in readable(self._name, table.parts(again, text=again, words=self._words.columns)):
+                part = self._words.taken(part)
                 for column in again:
                     self._count(column, part[column])
         self.counts = {column: self.counts[column] for column in text}
