@@ -42,6 +42,8 @@ class Column:
         Whether a last number is 1 where a value was missing, else 0: where the samples for training had some.
     empty : bool
         Whether those had no value at all; only the indicator is left of it.
+    zoned : bool or None
+        Of dates: whether all of those had a time zone, or none had; None where some had, or it was not recorded.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Column:
     fill: float | str | None = None
     indicator: bool = False
     empty: bool = False
+    zoned: bool | None = field(default=None, compare=False)
 
     @property
     def groups(self) -> bool:

@@ -11,6 +11,7 @@ from altmin_dask.data.tables.parts import Largest, Table, first_missing, first_w
 from altmin_dask.data.tables.targets import are_text
 from altmin_dask.data.tables.values import KindError
 from altmin_dask.data.tables.words import MissingWords, warn_of_words
+from altmin_dask.data.tables.zones import warn_of_other_zones, warn_of_zones
 from altmin_dask.errors import DataError, warn
 from altmin_dask.format import counted_as
 from altmin_dask.preparation import Preparation
@@ -57,6 +58,10 @@ def _tell(findings: Findings, how: Preparation, name: str) -> None:
     """Refuse what rows have that those for training had not, or tell what becomes zeros."""
     for column, count in findings.missing.items():
         raise missing_values(name, column, count)
+    warn_of_zones(findings.zones, name)
+    for each in how.columns:
+        if each.name in findings.zones:
+            warn_of_other_zones(each.name, findings.zones[each.name], each.zoned, name)
     if findings.filled:
         parts = (f"{column!r} of {counted_as(rows, 'row')}" for column, rows in findings.filled.items())
         warn(

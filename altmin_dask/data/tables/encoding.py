@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from altmin_dask.data.tables.values import days, lists, numbers, texts
+from altmin_dask.data.tables.zones import zones_of
 from altmin_dask.errors import DataError
 from altmin_dask.preparation import Column, Preparation
 from altmin_dask.types import Array
@@ -37,11 +38,14 @@ class Findings:
         Values that were not there, by columns, and rows that have them.
     filled : Counter
         Rows without a value that something is filled in for, by columns that had one in every row.
+    zones : dict of Counter
+        Rows of each time zone, by columns of dates.
     """
 
     missing: Counter[str] = field(default_factory=Counter)
     unknown: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     filled: Counter[str] = field(default_factory=Counter)
+    zones: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def told(self) -> str:
         """The unknown values in words, by columns."""
@@ -142,6 +146,8 @@ def _encode(
         out[:] = _one_hot(values, column, unknown, where, findings)
     else:
         found = days(values, where) if column.date else numbers(values, where)
+        if column.date and findings is not None:
+            findings.zones[column.name].update(zones_of(values))
         if column.indicator:
             missing[:] = np.isnan(found)  # of Arrow's types, too, which tell NaN from a missing value
         _fill(found, column, np.isnan(found), where, findings)

@@ -23,6 +23,7 @@ from altmin_dask.data.tables.parts import Table, first_missing, first_with, read
 from altmin_dask.data.tables.spelling import spelling, warn_of_codes
 from altmin_dask.data.tables.survey import Survey
 from altmin_dask.data.tables.words import warn_of_words
+from altmin_dask.data.tables.zones import all_zoned, warn_of_zones
 from altmin_dask.errors import ConfigError, DataError, warn
 from altmin_dask.preparation import Column, Preparation
 from altmin_dask.table_options import ALL, TableOptions
@@ -51,6 +52,7 @@ def learn(
         )
     survey = Survey(table, name, [*inputs, *targets])
     warn_of_words(survey.words, name)
+    warn_of_zones(survey.zones, name)
     check_targets(survey, targets, name, table)
     lacking = [each for each in inputs if survey.missing_of(each) and options.fill(each) == "refuse"]
     if lacking:
@@ -122,7 +124,9 @@ def _column(survey: Survey, name: str, options: TableOptions, where: str) -> Col
         return _categories(replace(column, fill=fill), survey.counts[name], missing, survey.rows, options)
     if word != "refuse":
         column = replace(column, fill=_number(survey, name, word, where))
-    return replace(column, date=True, cyclic=options.dates == "cyclic") if kind == "dates" else column
+    if kind != "dates":
+        return column
+    return replace(column, date=True, cyclic=options.dates == "cyclic", zoned=all_zoned(survey.zones[name]))
 
 
 def _number(survey: Survey, name: str, word: str, where: str) -> float:

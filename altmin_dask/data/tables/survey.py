@@ -30,6 +30,7 @@ from altmin_dask.data.tables.parts import Largest, Table, readable
 from altmin_dask.data.tables.sums import ExactSums
 from altmin_dask.data.tables.values import days, texts
 from altmin_dask.data.tables.words import MissingWords
+from altmin_dask.data.tables.zones import zones_of
 from altmin_dask.errors import DataError
 from altmin_dask.table_options import left_out
 from altmin_dask.types import Array
@@ -58,6 +59,8 @@ class Survey:
         Rows that have a value, of columns of text, by values.
     sizes : dict of int
         Of columns of lists: how long the first one is.
+    zones : dict of Counter
+        Rows of each time zone, of columns of dates.
     largest : Largest
         Of its parts.
     """
@@ -71,6 +74,7 @@ class Survey:
         self._low, self._high = np.full(len(columns), np.inf), np.full(len(columns), -np.inf)
         self.counts: dict[str, Counter[str]] = {}
         self.sizes: dict[str, int] = {}
+        self.zones: dict[str, Counter[str]] = {}
         self.largest = Largest()
         self._numbering, self._dated = Numbering(self.columns), np.ones(len(columns), bool)
         self._place = {column: place for place, column in enumerate(self.columns)}
@@ -80,6 +84,7 @@ class Survey:
         if self.rows == 0:
             raise DataError(f"{name} has no rows; give it at least one sample")
         self.kinds = self._joined(table.written)
+        self.zones = {column: zones for column, zones in self.zones.items() if self.kinds[column] == "dates"}
         self._count_again(table)
         if table.written:
             self._check_digits(table)
@@ -186,6 +191,7 @@ class Survey:
         column = self.columns[place]
         if kind in (DAY, MOMENT):
             self._measure([place], days(values, self._name)[:, None])
+            self.zones.setdefault(column, Counter()).update(zones_of(values))
         if kind in (TEXT, DAY):
             self._count(column, values)
         elif kind == LIST:

@@ -1,0 +1,109 @@
+"""Time zones of dates: all become moments in UTC, and where they differ in a column, or from before, that is told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from altmin_dask.errors import warn
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NONE = ""
+"""In place of a zone where a time has none."""
+_UTC = ("Z", "+00:00", "-00:00", "UTC")
+_BEGIN = 16
+"""Letters of a date and a time of minutes, behind which a zone begins at the earliest."""
+_SHOWN = 5
+
+
+def zones_of(values: pd.Series[Any]) -> Counter[str]:
+    """Rows of each zone that dates have, text or moments."""
+    dtype: Any = values.dtype
+    rows = int(values.notna().sum())
+    if zone := getattr(dtype, "tz", None) or getattr(getattr(dtype, "pyarrow_dtype", None), "tz", None):
+        return Counter({_named(str(zone)): rows})
+    if str(dtype).startswith(("datetime64", "timestamp", "date32")):
+        return Counter({NONE: rows})
+    found: Counter[str] = Counter()
+    for value, count in values.value_counts().to_dict().items():
+        found[_zone(value)] += int(count)
+    return found
+
+
+def _zone(value: Any) -> str:
+    if not isinstance(value, str):  # a date has none, a moment may
+        zone = getattr(value, "tzinfo", None)
+        return NONE if zone is None else _named(value.isoformat()[_BEGIN:].lstrip(":.0123456789"))
+    if len(value) <= _BEGIN or value[-1] == "Z":
+        return NONE if len(value) <= _BEGIN else "UTC"
+    begin = max(value.rfind("+", _BEGIN), value.rfind("-", _BEGIN))
+    return NONE if begin < 0 else _named(value[begin:])
+
+
+def _named(zone: str) -> str:
+    """A zone by one name, however it is written: +0100 and +01 are +01:00."""
+    if zone[0] in "+-":
+        digits = zone[1:].replace(":", "").ljust(4, "0")
+        zone = f"{zone[0]}{digits[:2]}:{digits[2:4]}"
+    return "UTC" if zone in _UTC else zone
+
+
+def all_zoned(zones: Mapping[str, int]) -> bool | None:
+    """Whether all times have a zone, or none has; None where some have, or there are no times."""
+    kinds = {bool(zone) for zone, rows in zones.items() if rows}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def warn_of_zones(zones: Mapping[str, Mapping[str, int]], name: str) -> None:
+    """Tell of columns of dates that are in several zones, or of which some have none.
+
+    Parameters
+    ----------
+    zones : mapping
+        Rows of each zone, by columns.
+    name : str
+        What messages call the table.
+    """
+    for column, counts in zones.items():
+        there = {zone: rows for zone, rows in counts.items() if rows}
+        if len(there) < 2:
+            continue
+        without = ", and those without a zone are taken for UTC" if NONE in there else ""
+        warn(
+            f"{name} has times of several zones in the column {column!r}, {_listed(there)}: all are converted to UTC"
+            f"{without}; if that is not what is meant, write all of them in one zone"
+        )
+
+
+def warn_of_other_zones(column: str, zones: Mapping[str, int], trained: bool | None, name: str) -> None:
+    """Tell of dates with a zone where those for training had none, or without one where all of them had.
+
+    Parameters
+    ----------
+    column, zones, name : str, mapping, str
+        As of `warn_of_zones`.
+    trained : bool or None
+        As of `all_zoned`, of the data for training.
+    """
+    odd = {zone: rows for zone, rows in zones.items() if rows and bool(zone) != trained}
+    if trained is None or not odd:
+        return
+    then = (
+        "all had a zone: these are taken for UTC" if trained else "none had one: these are converted to UTC"
+    )
+    warn(
+        f"{name} has times in the column {column!r}, {_listed(odd)}, and in the data for training {then}; write them "
+        "as there"
+    )
+
+
+def _listed(zones: Mapping[str, int]) -> str:
+    first = sorted(zones, key=lambda zone: (-zones[zone], zone))
+    parts = [
+        f"{zone if zone else 'without a zone'} in {zones[zone]} row{'s' * (zones[zone] > 1)}"
+        for zone in first[:_SHOWN]
+    ]
+    return ", ".join(parts) + (", …" if len(zones) > _SHOWN else "")
