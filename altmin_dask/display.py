@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from typing import Self
 
 from dask.utils import format_bytes
@@ -18,9 +17,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from altmin_dask.folding import folded, folded_command
 from altmin_dask.format import counted_as, duration, known, number
 from altmin_dask.record_lines import Column, columns_of, ends_early, header_of, line_of, sweeps
 from altmin_dask.report.result_table import result_table, training_rows
+from altmin_dask.storage.run_log import RunLog
 from altmin_dask.training.callbacks import Callback, Outcome
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.progress import Progress as RunProgress
@@ -45,16 +46,22 @@ def shares(seconds: Mapping[str, float]) -> list[str]:
     return [f"{name} {worked[name] / total:.0%}" for name in first if worked[name] > 0.01 * total]
 
 
-def say(console: Console, line: str) -> None:
-    """Print a line as it is, however long; with the time in front where it is read later, as in the log of a job."""
-    stamp = "" if console.is_terminal else f"{datetime.now():%Y-%m-%d %H:%M:%S}  "
-    console.print(stamp + line, highlight=False, markup=False, soft_wrap=True)
+def say(console: Console, text: str) -> None:
+    """Print a sentence, on as many lines as it takes."""
+    for line in folded(text, console.width):
+        _put(console, line)
 
 
 def tell_commands(console: Console, commands: Sequence[str]) -> None:
-    """Print commands that one may type next, as they are."""
+    """Print commands that one may type next: as a shell takes them, on however many lines."""
     for title, command in zip(["next:", *[""] * len(commands)], commands, strict=False):
-        console.print(f"{title:6}{command}", highlight=False, markup=False, soft_wrap=True)
+        for line in folded_command(f"{title:6}", command, console.width):
+            _put(console, line)
+
+
+def _put(console: Console, line: str) -> None:
+    """Print a line as it is."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -86,10 +93,12 @@ class Heartbeat:
         Where.
     text : str
         What goes on; may be set anew at any time.
+    log : callable, optional
+        Told the same.
     """
 
-    def __init__(self, console: Console, text: str) -> None:
-        self.console, self.text = console, text
+    def __init__(self, console: Console, text: str, log: Callable[[str], object] | None = None) -> None:
+        self.console, self.text, self.log = console, text, log
         self.begun = self.last = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="altmin-heartbeat")
@@ -113,7 +122,10 @@ class Heartbeat:
             now = time.monotonic()
             if now - self.last >= SILENT_SECONDS:
                 self.last = now
-                say(self.console, f"{self.text}, {duration(now - self.begun)} so far")
+                line = f"{self.text}, {duration(now - self.begun)} so far"
+                if self.log is not None:
+                    self.log(line)
+                say(self.console, line)
 
 
 @contextmanager
@@ -136,6 +148,7 @@ class Lines(Callback):
     """A plain line per record (of short sweeps fewer and fewer) and every half minute, and a table at the end.
 
     The lines of the half minute come while it is used in a `with` block, which may begin before the data are there.
+    All of them but the tables are in the log of the run, too.
     """
 
     def __init__(self, console: Console) -> None:
@@ -146,7 +159,8 @@ class Lines(Callback):
         """Sweep of the last record that had a line, and the moment."""
         self.left_out: Record | None = None
         """The record since then that had none."""
-        self.heartbeat = Heartbeat(console, "the data are made ready")
+        self.log = RunLog()
+        self.heartbeat = Heartbeat(console, "the data are made ready", self.log.add)
 
     def __enter__(self) -> Self:
         self.heartbeat.__enter__()
@@ -158,6 +172,7 @@ class Lines(Callback):
     def on_start(self, context: RunContext) -> None:
         """Say from now on that it trains, and know what there will be to say."""
         self.context, self.columns = context, columns_of(context)
+        self.log.open(context.run.log)
         self.heartbeat.text = "training begins"
 
     def on_progress(self, progress: RunProgress) -> None:
@@ -186,7 +201,7 @@ class Lines(Callback):
         """Print the record, under a header where it is the first, unless it is hardly further than the last one."""
         now = time.monotonic()
         if self.printed is None:
-            say(self.console, header_of(self.columns))
+            self._put(header_of(self.columns))
         elif record.sweep < FURTHER * self.printed[0] and now < self.printed[1] + SOON_SECONDS:
             self.left_out = record
             return
@@ -195,6 +210,7 @@ class Lines(Callback):
     def tell(self, line: str) -> None:
         """Print something else, below the last record."""
         self._catch_up()
+        self.log.add(line)
         say(self.console, line)
 
     def _catch_up(self) -> None:
@@ -203,13 +219,20 @@ class Lines(Callback):
             self._print(self.left_out, time.monotonic())
 
     def _print(self, record: Record, now: float) -> None:
-        say(self.console, line_of(self.columns, record))
+        self._put(line_of(self.columns, record))
         self.printed, self.left_out = (record.sweep, now), None
         self.heartbeat.said()
+
+    def _put(self, line: str) -> None:
+        """Print a line as it is: what stands below each other is never broken."""
+        self.log.add(line)
+        _put(self.console, line)
 
     def on_end(self, outcome: Outcome) -> None:
         """Print the last record, and what came of it: the model that is kept, and then how training went."""
         self._catch_up()
+        if outcome.error is not None:
+            self.log.add(outcome.reason)
         if outcome.result is not None:
             self.console.print(result_table(outcome.result))
         if outcome.error is None:

@@ -1,6 +1,6 @@
-"""A record as a line, and the header over all of them: only columns that have numbers, within 80 characters.
+"""A record as a line, and the header over all of them: only columns that have numbers.
 
-So wide is a line with the time in front, as it is in the log of a job.
+Within 80 characters, with the time in front, too, as it is in the log of a run.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import struct
@@ -363,12 +364,44 @@ def test_plain_lines_anywhere_else(trained, tmp_path):
     assert (process.returncode, err) == (0, "")
     assert "\x1b" not in out
     assert "\r" not in out
-    lines = [line[21:] for line in out.splitlines() if line.startswith("20")]  # behind the time
+    lines = out.splitlines()
     assert lines[0].startswith("run run: 6-5-3 classifier, 60 samples in 4 chunks of 16, ")
     header, records = told_records(out)
     assert header == ["sweep", "CPU", "relaxed", "nested", "accuracy"]
     assert [words[0] for words in records] == ["0.000", "1.000", "2.000"]
-    assert max(len(line) for line in out.splitlines() if line.startswith("20") and line[21:22] == " ") <= 80
+    logged = (tmp_path / "run" / "training.log").read_text().splitlines()
+    assert max(len(line) for line in logged if line.startswith("20") and line[21:22] == " ") <= 80
+
+
+def words_of(shown: str) -> list[str]:
+    """Lines as they stand on a terminal, with numbers that are of one run left out."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    return [re.sub(r"\d[\d.,e+-]*", "#", line).rstrip() for line in re.split(r"[\r\n]+", plain)]
+
+
+@pytest.mark.slow
+def test_at_80_columns_nothing_is_wider_and_plain_lines_are_those_of_a_terminal(trained, tmp_path):
+    words = ["train", trained / "autoencoder.toml", "--set", "training.max_sweeps=3", "--run"]
+    name = "a_folder_of_a_run_with_a_rather_long_name"
+    process = start(*words, name, cwd=tmp_path, env={"COLUMNS": "80"})
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", out)
+    assert max(map(len, out.splitlines())) <= 80
+    assert len(re.findall(r"sweep +CPU s", out)) == 1
+    command = re.search(r"next: (altmin train (?:.*\\\n)+.*)\n", out)  # as a shell takes it
+    assert command, out
+    assert shlex.split(command[1].replace("\\\n", ""))[-5:] == [
+        "--run",
+        name,
+        "--resume",
+        "--set",
+        "training.max_sweeps=6",
+    ]
+    (tmp_path / name).rename(tmp_path / "before")
+    code, shown = on_terminal(*words, name, columns=80, cwd=tmp_path)
+    assert code == 0
+    assert not [line for line in words_of(out) if line not in words_of(shown)]
 
 
 @pytest.mark.slow

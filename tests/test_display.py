@@ -12,14 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from command import LABELS, STAMP, X, start, told_records, write_pipeline
+from command import LABELS, X, start, told_records, write_pipeline
 from rich.console import Console
 
 from altmin_dask import display, runs
 from altmin_dask.config import make_pipeline
 from altmin_dask.dashboard.publisher import Publisher
 from altmin_dask.display import Lines, Live, shares
-from altmin_dask.planning.projection import ALLOWANCE, BASELINE
+from altmin_dask.planning.projection import ALLOWANCE, PROGRAM
 from altmin_dask.record_lines import Column, sweeps
 from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.callbacks import Callback, Outcome
@@ -97,11 +97,11 @@ def test_one_line_a_record_and_no_empty_column(kind, tables, names, altmin, tmp_
         assert float(word) == pytest.approx(record["nested_loss"], rel=1e-3)
     if "accuracy" in header:
         assert columns[-1][-1] == f"{history[-1]['validation_accuracy']:.2%}"
-    table = [
-        line for line in done.out.splitlines() if line[STAMP : STAMP + 1] == " " and line.startswith("20")
-    ]
+    logged = (tmp_path / "run" / "training.log").read_text().splitlines()
+    table = [line for line in logged if line.startswith("20") and line[21:22] == " "]
     assert len(table) == len(records) + 1
     assert max(map(len, table)) <= 80
+    assert {line[21:] for line in logged} <= set(done.out.splitlines())
     assert "\x1b" not in done.out
 
 
@@ -114,7 +114,7 @@ def test_of_many_short_sweeps_there_are_fewer_and_fewer_lines_and_always_the_las
     shown.tell("something else")
     shown.on_record(Record(sweep=99.0))
     shown.on_end(Outcome("stopped", (), RuntimeError()))
-    header, *lines = [line[STAMP:].strip() for line in file.getvalue().splitlines()]
+    header, *lines = [line.strip() for line in file.getvalue().splitlines()]
     told = [float(line) for line in lines if line != "something else"]
     assert header == "sweep"
     assert told[:20] == list(range(20))
@@ -227,7 +227,7 @@ class Memory(Callback):
 
 def test_memory_is_planned_on_top_of_what_the_process_had(pipeline, make_store, tmp_path, monkeypatch):
     """A process that holds much else, as a notebook does, is within its plan."""
-    much = 3 * BASELINE
+    much = 3 * PROGRAM
     in_use = Publisher._in_use
     monkeypatch.setattr(Publisher, "_in_use", lambda self: in_use(self) + much)
     memory = Memory()

@@ -2,6 +2,7 @@
 
     RUN/pipeline.json             what was asked for, every default filled in, and the run's mark
     RUN/history.jsonl             one JSON object per record
+    RUN/training.log              what was said while it went on, with times
     RUN/progress.json             where it is between two records, for those who watch the folder
     RUN/state/00000042.safetensors    the last commits: weights, statistics, generations, clocks
     RUN/z/00000n.zarr             pre-activations of every sample, an array for each generation
@@ -54,7 +55,7 @@ from altmin_dask.types import Array
 
 _STATE = re.compile(r"\d{8,}\.safetensors")
 _WRITTEN = {
-    "": re.compile(r"(pipeline|progress|result)\.json|history\.jsonl"),
+    "": re.compile(r"(pipeline|progress|result)\.json|history\.jsonl|training\.log"),
     "state/": _STATE,
     "model/": re.compile(rf"model\.json|weights\.safetensors|{STAGED.pattern}"),
     "report/": re.compile(r"(report|performance)\.html"),
@@ -90,6 +91,11 @@ class RunFolder:
     def history(self) -> Path:
         """The history, one JSON object a line."""
         return self.path / "history.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What was said of it, and when."""
+        return self.path / "training.log"
 
     @property
     def model(self) -> Path:

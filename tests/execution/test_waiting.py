@@ -250,7 +250,7 @@ def test_the_rate_of_the_page_decays_where_nothing_is_heard(monkeypatch):
     assert state.rows_per_second == pytest.approx(1)
 
 
-def test_lines_have_times_and_come_every_half_minute_where_nobody_looks_on(monkeypatch):
+def test_lines_have_times_in_the_log_and_come_every_half_minute_where_nobody_looks_on(monkeypatch, tmp_path):
     monkeypatch.setattr(display, "SILENT_SECONDS", 0.05)
     out = StringIO()
     console = Console(file=out, width=200)
@@ -259,18 +259,24 @@ def test_lines_have_times_and_come_every_half_minute_where_nobody_looks_on(monke
         waiting = Progress(1.5, 3, 1, 4, 0.1, None, None, 1.0, np.inf, 0.0, waiting="waits for a worker")
         lines.on_progress(waiting)
         until(lambda: "sweep 1.500 of 3, waits for a worker, 0 s so far" in out.getvalue())
-        with display.logged(lambda line: display.say(console, line)):
+        with display.logged(lines.tell):
             logging.getLogger("altmin_dask").warning("the run %s", "goes on")
+        lines.log.open(tmp_path / "training.log")
         lines.on_end(Outcome("interrupted", error=KeyboardInterrupt()))
-    times = [line[:19] for line in out.getvalue().splitlines()]
-    assert all(time.strptime(text, "%Y-%m-%d %H:%M:%S") for text in times)
+    logged = (tmp_path / "training.log").read_text().splitlines()
+    assert all(time.strptime(line[:19], "%Y-%m-%d %H:%M:%S") for line in logged)
     assert out.getvalue().rstrip().endswith("the run goes on")
+    said = [line[21:] for line in logged]
+    assert said[-1] == "interrupted"
+    assert [line for line in said[:-1] if line not in out.getvalue().splitlines()] == []
+    assert len(said) == len(out.getvalue().splitlines()) + 1
     assert not any(thread.name == "altmin-heartbeat" for thread in threading.enumerate())
 
 
-def test_a_terminal_has_no_times():
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_that_are_shown_have_no_times(terminal):
     out = StringIO()
-    console = Console(file=out, force_terminal=True, width=200)
+    console = Console(file=out, force_terminal=terminal, width=200)
     with display.Lines(console):
         display.say(console, "run x")
     assert out.getvalue() == "run x\n"

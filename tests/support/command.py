@@ -60,13 +60,9 @@ def start(*words: Any, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, text=True, env=environment, **pipes, **options)
 
 
-STAMP = 21
-"""Characters in front of a line where the output is no terminal: the time, and two spaces."""
-
-
 def told_records(out: str) -> tuple[list[str], list[list[str]]]:
     """The header over the records that a run has printed, and the numbers of each."""
-    lines = [line[STAMP:].split() for line in out.splitlines() if re.match(r"20\d\d-\d\d-\d\d ", line)]
+    lines = [line.split() for line in out.splitlines() if line.strip()]
     place = next(number for number, words in enumerate(lines) if words[:1] == ["sweep"])
     header = " ".join(lines[place]).replace("CPU s", "CPU").split()
     return header, [

@@ -38,7 +38,6 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
 _FENCE = re.compile(r"^```(\S*)(?: .*)?$")
 _MARK = re.compile(r"^<!-- (file|output|refused|smaller|not run|newcomer)(?:: (.+?))? -->$")
-_STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ")
 _NUMBER = re.compile(r"[-−]?(?:\d[\d,]*\.?\d*|∞)(?:e[-+]?\d+)?")
 
 
@@ -160,7 +159,7 @@ def _script(file: str, options: list[str]) -> int:
 
 def shown(block: Block, printed: str) -> list[str]:
     """The lines of what was printed that a page shows."""
-    lines = [_STAMP.sub("", line).rstrip() for line in printed.strip("\n").splitlines()]
+    lines = [line.rstrip() for line in printed.strip("\n").splitlines()]
     if found := re.fullmatch(r"first (\d+) last (\d+)", block.said):
         first, last = map(int, found.groups())
         return lines if len(lines) <= first + last else [*lines[:first], "…", *lines[len(lines) - last :]]
