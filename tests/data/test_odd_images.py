@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from command import write_pipeline
 from PIL import Image
@@ -133,3 +134,32 @@ def test_grey_images_are_read_as_the_coloured_ones_for_training(tmp_path, altmin
     with pytest.warns(AltMinWarning, match="they are read in colour"):
         again = model.predict(tmp_path / "grey")
     np.testing.assert_array_equal(again, model.predict(tmp_path / "three"))
+
+
+def test_images_are_in_the_order_of_numbers_as_their_names_are(tmp_path, altmin):
+    """2 stood behind 10, other than of tables; 1 and 01 in whatever order the file system lists them."""
+    names = ["01", "1", "2", "9", "10", "11", "100"]
+    for number, name in enumerate(reversed(names)):
+        pixels = np.full((2, 3), 100 - number, np.uint8)
+        saved(tmp_path / "in" / "a" / f"{name}.png", Image.fromarray(pixels))
+        saved(tmp_path / "in" / "b" / f"{name}.png", Image.fromarray(255 - pixels))
+    source = open_source(tmp_path / "in")
+    x, y = next(source.blocks(99))
+    ordered = [94, 95, 96, 97, 98, 99, 100]
+    np.testing.assert_array_equal(x[:, 0, 0], ordered + [255 - each for each in ordered])
+    np.testing.assert_array_equal(y, [0] * 7 + [1] * 7)
+    write_pipeline(
+        tmp_path / "p.toml",
+        tmp_path / "in",
+        kind="autoencoder",
+        data={"scale": 255},
+        network={"hidden_layer_sizes": [6], "output_activation": "identity"},
+        training={"max_sweeps": 40},
+    )
+    done(altmin("train", tmp_path / "p.toml", "--run", tmp_path / "run"))
+    done(altmin("predict", tmp_path / "run", tmp_path / "in", tmp_path / "p.csv"))
+    predicted = pd.read_csv(tmp_path / "p.csv")
+    files = [f"{label}/{name}.png" for label in "ab" for name in names]
+    assert list(predicted["file"]) == files
+    first = predicted.drop(columns="file").to_numpy()[:, 0]
+    assert first[:7].max() < 127 < first[7:].min()

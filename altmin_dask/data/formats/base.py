@@ -81,9 +81,13 @@ class NamesError(DataError):
     """Arrays were named where there are none to choose from."""
 
 
-def in_order(path: Path) -> list[str | int]:
-    """By which files are ordered: numbers in their names by what they are, as Dask's part.2 before part.10."""
-    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", path.name))]
+def in_order(path: Path) -> tuple[list[str | int], str]:
+    """By which files are ordered: numbers in their names by what they are, as Dask's part.2 before part.10.
+
+    Where these are the same, as of 1 and 01, by their names: not as a file system happens to list them.
+    """
+    parts = re.split(r"([0-9]+)", path.name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
 
 
 @dataclass(frozen=True)

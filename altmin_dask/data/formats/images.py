@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from altmin_dask.data.formats.base import SourceOptions, SourceSpec
+from altmin_dask.data.formats.base import SourceOptions, SourceSpec, in_order
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import Source
 from altmin_dask.data.streams import sliced
@@ -95,6 +95,7 @@ def _names_of(folder: Path) -> Iterator[pd.DataFrame]:
 def images_of(folder: Path) -> dict[str, list[Path]]:
     """The images of every class, in order; of those that lie in the folder itself, the class is "".
 
+    Their order is that of the numbers in their names, as of tables; that of classes is as of all text.
     What is hidden is no image of the user's, as copies of editors and systems are.
     """
     found = {sub.name: _files(sub, ENDINGS) for sub in _classes(folder)}
@@ -211,11 +212,12 @@ def _classes(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    return sorted(
+    found = (
         file
         for file in folder.iterdir()
         if file.suffix.lower() in endings and file.name[0] != "." and file.is_file()
     )
+    return sorted(found, key=in_order)
 
 
 @contextmanager
