@@ -6,7 +6,7 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +17,12 @@ import psutil
 from distributed import Client
 
 from altmin_dask.dashboard.board import SILENT_SECONDS, TRAINER, by_activity
+from altmin_dask.dashboard.differences import of_pipeline, texts
 from altmin_dask.dashboard.pictures import PICTURES, pictures
 from altmin_dask.errors import AltMinError
 from altmin_dask.execution.executor import Executor
 from altmin_dask.planning.plan import Plan
-from altmin_dask.planning.projection import BASELINE
+from altmin_dask.planning.projection import PROGRAM
 from altmin_dask.storage.model import Model
 from altmin_dask.training.callbacks import Callback, Outcome
 from altmin_dask.training.context import RunContext
@@ -77,17 +78,25 @@ class Publisher(Callback):
         What was expected.
     log : callable
         Told the page's URL.
+    settings : mapping, optional
+        By which the page tells it from other runs; by default those of the pipeline.
     """
 
     context: RunContext
 
-    def __init__(self, executor: Executor, plan: Plan, log: Callable[[str], object]) -> None:
-        self.executor, self.plan, self.log = executor, plan, log
+    def __init__(
+        self,
+        executor: Executor,
+        plan: Plan,
+        log: Callable[[str], object],
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.executor, self.plan, self.log, self.settings = executor, plan, log, settings
         self.client: Client | None = executor.client
         self.telling, self.drawing, self.returning = map(Rhythm, (TELL_SECONDS, DRAW_SECONDS, RETURN_SECONDS))
         self.noting = Rhythm(NOTE_SECONDS, SILENT_SECONDS / 2)
         self.process = psutil.Process()
-        had = self._in_use() - BASELINE if plan.place.in_process else 0  # a notebook may hold much else
+        had = self._in_use() - PROGRAM if plan.place.in_process else 0  # a notebook may hold much else
         self.planned_memory = float(plan.worker_memory + max(had, 0))
         self.samples: Array | None = None
         self.workers: dict[str, Any] = {}
@@ -138,6 +147,7 @@ class Publisher(Callback):
             "begin",
             title=_text(pipeline.output.title or folder.name),
             description=f"{place}: {about}" if place else about,
+            settings=texts(self.settings or of_pipeline(pipeline.model_dump(mode="json"))),
             folder=place,
             began=self.began,
             plan={"worker_memory": self.planned_memory},
@@ -297,7 +307,9 @@ def _text(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's, which is all that messages carry; what is not finite as None."""
+    """NumPy's numbers as Python's, and text, which is all that messages carry; what is not finite as None."""
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

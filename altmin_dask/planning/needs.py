@@ -16,9 +16,11 @@ from altmin_dask.planning.projection import (
     ALLOWANCE,
     BASELINE,
     MARGIN,
+    PROGRAM,
     TOGETHER,
     USABLE,
     Projection,
+    idle,
     largest_chunk_rows,
     machine_memory,
     project,
@@ -51,7 +53,7 @@ class Needs:
     @property
     def worker_memory(self) -> int:
         """Bytes of a whole worker process."""
-        return BASELINE + self.projection.worker_peak
+        return idle(self.place) + self.projection.worker_peak
 
     @property
     def ingest_memory(self) -> int:
@@ -65,12 +67,13 @@ class Needs:
         return worker_fits and self._client_fits and self.machine_memory <= shared(self.place)
 
     @property
-    def _client_memory(self) -> int:
-        return BASELINE + self.projection.client_peak
+    def client_memory(self) -> int:
+        """Bytes of the whole process that trains, whether or not its threads are the workers."""
+        return self.worker_memory if self.place.in_process else PROGRAM + self.projection.client_peak
 
     @property
     def _client_fits(self) -> bool:
-        return self._client_memory <= USABLE * MEMORY_LIMIT
+        return self.place.in_process or self.client_memory <= USABLE * MEMORY_LIMIT
 
     @property
     def machine_memory(self) -> int:
@@ -88,7 +91,7 @@ class Needs:
         if self.fits:
             return
         work, place = self.work, self.place
-        if self.raw and place.in_process and ingesting(replace(work, chunk_rows=1)) > usable(place):
+        if self.raw and place.in_process and ingesting(replace(work, chunk_rows=1)) > usable(place, BASELINE):
             raise ConfigError(
                 f"this process would need {size(self.ingest_memory)}, {size(BASELINE)} of it idle, to ingest "
                 f"data.train, more than {USABLE:.0%} of its {size(place.memory_limit or 0)}: give "
@@ -98,14 +101,14 @@ class Needs:
             raise ConfigError(self._too_large_a_worker())
         if not self._client_fits:
             raise ConfigError(
-                f"the process that trains would need {size(self._client_memory)}, which is more than {USABLE:.0%} of "
+                f"the process that trains would need {size(self.client_memory)}, which is more than {USABLE:.0%} of "
                 f"this machine's {size(MEMORY_LIMIT)}: {narrower(work, usable(place))}"
             )
         raise ConfigError(self._too_many_workers())
 
     def _too_many_workers(self) -> str:
         place = self.place
-        workers = math.floor((shared(place) - self._client_memory) / self.worker_memory)
+        workers = math.floor((shared(place) - self.client_memory) / self.worker_memory)
         rows = self._largest_rows
         advice = [f"give cluster.workers = {workers} or less"] if workers else []
         advice += [self._smaller(rows)] if rows else []
@@ -135,11 +138,11 @@ class Needs:
         if rows == 0:
             needed = project(replace(work, chunk_rows=1, validation_chunk_rows=0)).worker_peak
             # of little more than an idle process the network is not to blame
-            advice = f"{narrower(work, usable(place))}, or " if needed > BASELINE else ""
+            advice = f"{narrower(work, usable(place))}, or " if needed > idle(place) else ""
             chunks = "of even one row"
         return (
-            f"{what} would need {size(BASELINE + needed)}, {size(BASELINE)} of it idle, with chunks {chunks}, which is "
-            f"more than {USABLE:.0%} of its {size(place.memory_limit or 0)}: {advice}{room}"
+            f"{what} would need {size(idle(place) + needed)}, {size(idle(place))} of it idle, with chunks {chunks}, "
+            f"which is more than {USABLE:.0%} of its {size(place.memory_limit or 0)}: {advice}{room}"
         )
 
     @property

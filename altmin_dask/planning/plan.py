@@ -29,8 +29,8 @@ from altmin_dask.networks.network import Network
 from altmin_dask.planning.memory import Workload
 from altmin_dask.planning.needs import Needs, size
 from altmin_dask.planning.projection import (
-    BASELINE,
     USABLE,
+    idle,
     largest_chunk_rows,
     project,
     shared,
@@ -75,8 +75,9 @@ class Plan(Needs):
             **asdict(self.projection),
             "workers": self.place.workers,
             "threads": self.place.threads,
-            "baseline": BASELINE,
+            "baseline": idle(self.place),
             "worker_memory": self.worker_memory,
+            "client_memory": self.client_memory,
             "ingest_memory": self.ingest_memory,
             "memory_limit": self.place.memory_limit,
             "usable_share": USABLE,
@@ -101,12 +102,12 @@ class Plan(Needs):
             ("peak memory of a task", size(projection.task_peak)),
             (
                 "peak memory of this process" if place.in_process else "peak memory of a worker",
-                f"{size(self.worker_memory)}, {size(BASELINE)} of it idle",
+                f"{size(self.worker_memory)}, {size(idle(place))} of it idle",
             ),
             ("its limit", "none" if place.memory_limit is None else size(place.memory_limit)),
         ]
         if not place.in_process:
-            lines.append(("peak memory of this process", size(BASELINE + projection.client_peak)))
+            lines.append(("peak memory of this process", size(self.client_memory)))
         if not (place.in_process or place.running):
             lines.append(("peak memory of all of them", size(self.machine_memory)))
         if self.raw:

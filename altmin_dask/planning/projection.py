@@ -45,7 +45,12 @@ from altmin_dask.solvers.statistics import DOUBLE, Statistics
 from altmin_dask.storage.weights import KEPT_READINGS
 
 BASELINE = 200 << 20
-"""Resident memory of a process that has imported everything and does nothing."""
+"""Resident memory of a worker that has imported everything and does nothing."""
+PROGRAM = 280 << 20
+"""Resident memory of the process that trains at its end, without what it trained on: 60 MiB are of the report's
+drawing, and 30 of the page's (row 116)."""
+SCHEDULER = 32 << 20
+"""For the scheduler of a local cluster, which is in the process that trains."""
 ALLOWANCE = 8 << 20
 """For what is not an array: Dask's graph, messages and bookkeeping, and what the allocator holds back."""
 THREAD_ALLOWANCE = 7 << 20
@@ -135,7 +140,8 @@ def project(work: Workload) -> Projection:
         )
     resident, solving = kfac_trainer(work) if work.kfac else trainer(work)
     # graphs are made there, and a scheduler may be, too; a chunk is read for its scales, as it is kept and as it is
-    worker, client = max(steps), 3 * ALLOWANCE + resident + solving + 2 * work.chunk_rows * work.x_bytes
+    worker = max(steps)
+    client = SCHEDULER + 3 * ALLOWANCE + resident + solving + 2 * work.chunk_rows * work.x_bytes
     if work.in_process:
         # threads that wait for the W-update have their scratch arrays, and where they are one with it, or groups are
         # under way meanwhile, what they were at
@@ -178,9 +184,16 @@ def _persistent(work: Workload) -> list[Task]:
     return [visit_task(work), enter_task(work), looking]
 
 
-def usable(place: Resources) -> float:
-    """Bytes that a worker may need above those it takes idle."""
-    return math.inf if place.memory_limit is None else USABLE * place.memory_limit - BASELINE
+def idle(place: Resources) -> int:
+    """Bytes of a process with tasks, while it has none: a worker, or the one that trains."""
+    return PROGRAM if place.in_process else BASELINE
+
+
+def usable(place: Resources, without: int | None = None) -> float:
+    """Bytes that a process with tasks may need above those it takes idle, or above `without`."""
+    if place.memory_limit is None:
+        return math.inf
+    return USABLE * place.memory_limit - (idle(place) if without is None else without)
 
 
 def shared(place: Resources) -> float:
@@ -190,7 +203,7 @@ def shared(place: Resources) -> float:
 
 def machine_memory(projection: Projection, workers: int) -> int:
     """Bytes of so many workers and the process that trains, all of them on one machine."""
-    return workers * (BASELINE + projection.worker_peak) + BASELINE + projection.client_peak
+    return workers * (BASELINE + projection.worker_peak) + PROGRAM + projection.client_peak
 
 
 def largest_chunk_rows(work: Workload, memory: float, together: float = math.inf) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 import threading
 from dataclasses import replace
@@ -14,7 +15,7 @@ import dask
 import numpy as np
 import pytest
 from choices import taking_turns
-from command import LABELS, Altmin, X, files_below, foreign, write_pipeline
+from command import LABELS, Altmin, X, files_below, foreign, start, write_pipeline
 from dask.callbacks import Callback
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +43,7 @@ from altmin_dask.storage.weights import WeightStore
 from altmin_dask.types import Batch
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "memory.py"
+PIPELINES = Path(__file__).parents[2] / "pipelines"
 MIB = 1 << 20
 
 
@@ -67,6 +69,19 @@ def test_measured_peaks_lie_within_half_of_the_projection_and_all_of_it(memory, 
     assert 0.5 <= found["ratio"] <= 1.0, found
     assert found["client_measured"] <= max(found["client_projected"], 1)
     assert found["baseline"] <= projection.BASELINE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["threads", "local"])
+def test_the_whole_process_stays_within_its_plan(kind, altmin: Altmin, tmp_path):
+    """As the system counts it: with all that is imported, the report's drawing and a local cluster's scheduler."""
+    digits = PIPELINES / "digits_autoencoder.toml", "--set", f"cluster.kind={kind}", "training.max_sweeps=30"
+    planned = json.loads(altmin("plan", *digits, "--json").out)["client_memory"]
+    with start("train", *digits, "--run", tmp_path / "run") as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert 0.5 * planned < usage.ru_maxrss * 1024 <= planned, (usage.ru_maxrss / 1024, planned / MIB)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ REFUSED = {
     ),
     "one row": (
         {"data": {"train": "small.zarr"}, "network": {"hidden_layer_sizes": [4000, 4000]}},
-        "even one row, which is more than 60% of its 450.00 MiB: give smaller network.hidden_layer_sizes",
+        "even one row, which is more than 60% of its 600.00 MiB: give smaller network.hidden_layer_sizes",
     ),
     "local cluster": (
         {"data": {"train": "x.zarr"}, "cluster": {"kind": "local", "workers": 1}},
@@ -52,7 +52,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_done(altmin: Altmin, tmp_
     tables = {**tables, "data": {k: str(large / v) for k, v in tables["data"].items()}}
     if case == "raw":
         tables["data"]["chunk_rows"] = 60_000
-    cluster = {"memory_limit": "450 MiB", **tables.pop("cluster", {})}
+    cluster = {"memory_limit": "600 MiB", **tables.pop("cluster", {})}
     write_pipeline(tmp_path / "job.toml", "", cluster=cluster, **tables)
     before = files_below(tmp_path)
     for command in ("train", "plan"):
@@ -68,7 +68,7 @@ def test_the_advice_of_a_refusal_fits(altmin: Altmin, tmp_path, large):
         tmp_path / "job.toml",
         large / "x.npz",
         data={"chunk_rows": 60_000},
-        cluster={"memory_limit": "450 MiB"},
+        cluster={"memory_limit": "600 MiB"},
     )
     advice = altmin("plan", "job.toml").err.split("data.chunk_rows = ")[1].split()[0]
     assert altmin("plan", "job.toml", f"data.chunk_rows={advice}").code == 0
@@ -81,7 +81,7 @@ def test_workers_of_a_running_cluster_that_are_too_small_are_refused(altmin: Alt
 
     write_pipeline(tmp_path / "job.toml", large / "x.zarr")
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, memory_limit="450 MiB", dashboard_address=":0"
+        n_workers=1, threads_per_worker=1, memory_limit="600 MiB", dashboard_address=":0"
     ) as cluster:
         done = altmin("train", "job.toml", "--run", "run", "--scheduler", cluster.scheduler_address)
     refused(done, "a worker would need")
