@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from distributed import Client
 
@@ -76,6 +77,7 @@ def train(
     log: Callable[[str], object] = print,
     sharing: str = SHARING,
     measured: bool = True,
+    settings: Mapping[str, Any] | None = None,
 ) -> list[Record]:
     """Train a pipeline in a run folder.
 
@@ -94,6 +96,8 @@ def train(
         loss was before such weights were trained.
     log, sharing : callable, str
         Told a few lines at the start and the end; what is to be done where workers do not see the run folder.
+    settings : mapping, optional
+        By which the page in the dashboard tells it from other runs; by default those of the pipeline.
 
     Returns
     -------
@@ -119,7 +123,7 @@ def train(
     plan = None if scheduler is not None else _checked_plan(pipeline, run)
     with _claimed(pipeline, run, resume), _opened(pipeline, run, scheduler, sharing) as executor:
         plan = plan or _checked_plan(pipeline, run, executor)
-        publisher = Publisher(executor, plan, log)
+        publisher = Publisher(executor, plan, log, settings)
         problem = _open_problem(pipeline, run, executor, plan, log, stream)
         context = RunContext(pipeline, problem, run, executor, stream, publisher.usage, first_loss)
         return _told(context, Callbacks([publisher, *callbacks]), initial, log, measured=measured)

@@ -32,6 +32,8 @@ class RunState:
         What tells it apart: host and folder.
     title, description : str
         For people.
+    settings : dict of str to str
+        By their names, as they are shown; empty where that is not known.
     records : list of Record
         The whole history.
     progress : Progress or None
@@ -69,6 +71,7 @@ class RunState:
     run: str
     title: str = ""
     description: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     progress: Progress | None = None
     client_seconds: dict[str, float] = field(default_factory=dict)
@@ -100,7 +103,7 @@ class RunState:
                 setattr(self, name, message[name])
             # which clients of earlier versions do not tell
             self.client, self.folder = message.get("client") or "", message.get("folder", "")
-            self.began = message.get("began")
+            self.began, self.settings = message.get("began"), message.get("settings") or {}
             # of a run that is resumed, what had been written before
             self.records = [Record.from_dict(each) for each in message["records"]]
             self.progress, self.client_seconds, self.thread_seconds = None, {}, 0.0

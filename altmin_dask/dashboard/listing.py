@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 from altmin_dask.dashboard.board import RunState
 from altmin_dask.dashboard.curves import NamedRun
+from altmin_dask.dashboard.differences import differences
 from altmin_dask.dashboard.theme import TEXT
 from altmin_dask.format import duration, known
 from altmin_dask.training.record import Record
@@ -71,12 +72,16 @@ td.about button, td.more button { color: var(--altmin-busy); text-decoration: un
 
 
 def names(runs: Sequence[RunState]) -> dict[str, str]:
-    """What runs are called, each by another name: those of one title with their folder, and when they began."""
+    """What runs are called, each by another name: those of one title with what differs, and when they began.
+
+    That is settings, and the folder.
+    """
     called = {}
     for title, alike in by_title(runs).items():
         places = _places([state.folder for state in alike])
-        for state, place in zip(alike, places, strict=True):
-            more = (place, moment(state.began)) if len(alike) > 1 else ()
+        settings = differences([state.settings for state in alike])
+        for state, told, place in zip(alike, settings, places, strict=True):
+            more = (told, place, moment(state.began)) if len(alike) > 1 else ()
             called[state.run] = " · ".join(part for part in (title, *more) if part)
     taken: dict[str, int] = {}
     for name in called.values():

@@ -30,6 +30,7 @@ SHARING = (
 _log = logging.getLogger("altmin_dask")
 
 _SOLVER = ("penalty", "mu", "ridge", "proximal", "weight_decay")
+_PLACE = ("scheduler", "temporary_folder", "verbose")
 _TRAINING = ("schedule", "max_sweeps", "n_iter_no_change", "tol", "group_chunks", "max_staleness")
 
 
@@ -110,6 +111,13 @@ def _more(settings: Any) -> list[tuple[str, Any]]:
     if settings is None or isinstance(settings, Mapping):
         return list((settings or {}).items())
     raise ConfigError(f"settings = {settings!r}: give a dict of settings by their names, or None")
+
+
+def told_settings(estimator: Any) -> dict[str, Any]:
+    """The parameters that decide what is learnt, by which one tells fits apart: as a search for them sets them."""
+    given = {name: value for name, value in estimator.get_params(deep=False).items() if name not in _PLACE}
+    more = given.pop("settings")
+    return {**given, **dict(_more(more))}
 
 
 def _workers(parameters: Parameters, train: SampleStore) -> int | None:

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from bokeh.document import Document
 from dashboards import begin, message, two_workers
+from sklearn.model_selection import GridSearchCV
 
-from altmin_dask import AltMinAutoencoder
+from altmin_dask import AltMinAutoencoder, AltMinRegressor
 from altmin_dask.dashboard import listing
 from altmin_dask.dashboard.board import Board
 from altmin_dask.dashboard.curves import NamedRun
+from altmin_dask.dashboard.differences import differences, texts
 from altmin_dask.dashboard.page import View
 from altmin_dask.dashboard.theme import DARK, LIGHT
 
@@ -96,6 +98,53 @@ def test_runs_of_one_title_are_told_apart():
     ]
     now = time.time()
     assert listing.moment(now) == time.strftime("%H:%M:%S", time.localtime(now))
+
+
+def settings(**changed: Any) -> dict[str, str]:
+    return texts(
+        {"hidden_layer_sizes": (64, 64), "ridge": "auto", "max_sweeps": None, "dtype": "auto", **changed}
+    )
+
+
+def test_fits_of_a_search_are_told_apart_by_the_settings_that_differ():
+    tried = [{"ridge": 0.1}, {"ridge": 0.5}, {"ridge": 1e-5, "hidden_layer_sizes": (64,)}, {"max_sweeps": 5}]
+    fits = [
+        began(f"fit{i}", "AltMinClassifier", "", settings=settings(**each)) for i, each in enumerate(tried)
+    ]
+    view = viewed(board_of(*fits, began("mine", "digits", settings={"ridge": "7"})))
+    names = {run: name.replace("AltMinClassifier · ", "") for run, name in view.choice.options}
+    assert names == {
+        "fit0": "ridge 0.1, hidden_layer_sizes [64, 64], max_sweeps –",
+        "fit1": "ridge 0.5, hidden_layer_sizes [64, 64], max_sweeps –",
+        "fit2": "ridge 1e-05, hidden_layer_sizes [64], max_sweeps –",
+        "fit3": "ridge auto, hidden_layer_sizes [64, 64], max_sweeps 5",
+        "mine": "digits",
+    }
+    assert all(name in text_of(view.table.text) for name in names.values())
+    assert "dtype" not in view.table.text  # the same in all
+    for name in ("ridge 0.1", "max_sweeps 5"):  # so are their curves
+        assert any(name in label for label in drawn(view))
+
+
+def test_what_differs_is_short_and_text():
+    told = [
+        {"solver.kind": "a" * 90, "network.kind": "/a/long/path/to/the/samples.zarr", "x": f"<b>{i}"}
+        | {f"s{k}": str(i) for k in range(5)}
+        for i in range(2)
+    ]
+    told[0]["solver.kind"], told[0]["network.kind"] = "b", "c"
+    board = board_of(
+        *(began(f"r{i}", "same", settings=each) for i, each in enumerate(told)), began("r2", "same")
+    )
+    names = listing.names(list(board.runs.values()))
+    assert (
+        names["r1"]
+        == f"same · solver.kind {'a' * 23}…, network.kind …ath/to/the/samples.zarr, x <b>1, s0 1, …"
+    )
+    assert names["r2"] == "same"  # which an earlier version began
+    assert "<b>" not in viewed(board).table.text
+    others = texts({"a": np.int64(3), "b": np.random.RandomState(0), "c": {"x": True}, "d": [1.0, 2.5]})
+    assert others == {"a": "3", "b": "RandomState", "c": "x true", "d": "[1, 2.5]"}
 
 
 def test_of_a_search_a_few_runs_are_listed_and_all_on_demand():
@@ -245,3 +294,21 @@ def test_the_fits_of_an_estimator_are_called_after_it(client):
     title, folder, about = client.run_on_scheduler(look)
     assert (title, folder) == ("AltMinAutoencoder", "")
     assert about == "6-4-6 autoencoder, 40 samples"
+
+
+@pytest.mark.slow
+def test_the_fits_of_a_grid_search_say_what_they_try(client):
+    x = np.random.default_rng(0).random((40, 6))
+    network = AltMinRegressor((4,), random_state=None, scheduler=client.scheduler.address)
+    grid = {"ridge": [0.1, 0.5], "settings": [{"solver.output_damping": 0.01}], "max_sweeps": [1.0, 2.0]}
+    GridSearchCV(network, grid, cv=2, error_score="raise").fit(x, x[:, 0])
+
+    def look(dask_scheduler: Any) -> list[Any]:
+        states = dask_scheduler.plugins["altmin-dashboard"].board.runs.values()
+        return [(each.title, each.settings) for each in states]
+
+    found = [settings for title, settings in client.run_on_scheduler(look) if title == "AltMinRegressor"]
+    assert len(found) == 4 * 2 + 1
+    assert all(settings["solver.output_damping"] == "0.01" for settings in found)
+    tried = {f"max_sweeps {sweeps}, ridge {ridge}" for ridge in (0.1, 0.5) for sweeps in (1, 2)}
+    assert set(differences(found)) == tried

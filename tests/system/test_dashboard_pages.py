@@ -10,13 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
 from bokeh.document import Document
 from browser import browser_page, contrast, luminance, needs_browser
 from command import start
 from dashboards import fetch, on_board, pipeline, train, two_workers
+from sklearn.model_selection import GridSearchCV
 
-from altmin_dask import runs
+from altmin_dask import AltMinRegressor, runs
 from altmin_dask.dashboard.page import View
 from altmin_dask.dashboard.plugin import install
 from altmin_dask.dashboard.server import Follower
@@ -189,4 +191,22 @@ def test_a_run_folder_is_shown_and_followed(client, tmp_path):
         before = page.evaluate(POINTS)
         train(pipeline(max_sweeps=6.0), tmp_path / "run", client, resume=True)
         page.wait_for_function(f"({POINTS})() > {before}", timeout=20_000)
+        assert errors == []
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_browser_shows_what_the_fits_of_a_search_try(client):
+    x = np.random.default_rng(0).random((40, 6))
+    search = GridSearchCV(
+        AltMinRegressor((4,), max_sweeps=1.0, scheduler=client.scheduler.address),
+        {"ridge": [0.25, 0.75]},
+        cv=2,
+    )
+    url = install(client)
+    assert url is not None
+    with browser_page(url) as (page, errors):
+        search.fit(x, x[:, 0])
+        page.wait_for_function(f"(({TABLE})() || {{text: ''}}).text.includes('ridge 0.75')", timeout=20_000)
+        assert "ridge 0.25" in page.evaluate(TABLE)["text"]
         assert errors == []
