@@ -64,6 +64,7 @@ from altmin_dask.estimators.settings import (
     pipeline_of,
     place_of,
     share_held_out,
+    told_settings,
 )
 from altmin_dask.estimators.watch import CallbackSupportMixin, FitCallbacks, Stop, with_callbacks
 from altmin_dask.estimators.weighting import weighted
@@ -231,6 +232,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
                     log=told(run) if self.verbose else lambda line: None,
                     sharing=SHARING,
                     measured=False,
+                    settings=told_settings(self),
                 )
             found = learnt()
             if partial:
