@@ -57,6 +57,7 @@ from altmin_dask.estimators.parameters import Parameters
 from altmin_dask.estimators.preparing import like_the_model, prepared_as
 from altmin_dask.estimators.recent import everything, joined, recent
 from altmin_dask.estimators.samples import Inputs, as_table, check_fits, named, of_location
+from altmin_dask.estimators.scaled import Numbers, is_ready, trained_on
 from altmin_dask.estimators.settings import (
     SHARING,
     chunk_rows_of,
@@ -94,6 +95,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
     _has_lengths: bool = False
     _how: Preparation | None
     _scale: float
+    _numbers: Numbers | None = None  # of arrays of a store
     _recent: dict[str, Array] | None
     _streamed_rows: int
     _kind: ClassVar[str]
@@ -307,10 +309,12 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
             given = store if y is None and sample_weight is None else None
         else:
             raw = self._in_memory(X, y, sample_weight, least=1 if partial else 2, reset=not begun)
+        ready = is_lazy(X) and store is None and known is not None and is_ready(X, known, self._numbers)
         if known is None:
+            self._numbers = trained_on(X) if is_lazy(X) and store is None else None
             self._how, self._scale = raw.preparation, 1.0 if store is None else store.scale
         else:
-            raw = like_the_model(raw, store, known, own_targets=y is None)
+            raw = like_the_model(raw, store, known, own_targets=y is None, ready=ready)
         source = self._with_targets(raw, begun)
         if partial:
             self._streamed_rows = raw.rows + (self._streamed_rows if begun else 0)
@@ -391,7 +395,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
             return X
         model = self._fitted
         if isinstance(X, str | os.PathLike):
-            samples = of_location(as_name(X), model)
+            samples = of_location(as_name(X), model, self._numbers)
             check_fits(self, samples.shape)
             return samples
         if (table := as_table(self, X)) is not None:
@@ -400,7 +404,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
             rows = in_whole_rows(X)
             self._learn_features(X, prod(rows.shape[1:]), reset=False)
             model.check_shape("X", rows.shape[1:])
-            return Inputs(rows)
+            return Inputs(rows, is_ready(X, model, self._numbers))
         self._check_numbers(X)
         model.check_shape("X", getattr(X, "shape", ())[1:])
         return Inputs(validated(self, as_rows(X), dtype=FLOATS, reset=False, **SPARSE))

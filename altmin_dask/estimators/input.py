@@ -34,7 +34,7 @@ from altmin_dask.data.streams import regrouped, shaped, sliced
 from altmin_dask.data.zarr_reader import read_zarr
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.explained import refused_texts
-from altmin_dask.estimators.order import SHUFFLED, check_order
+from altmin_dask.estimators.order import AS_THEY_ARE, SHUFFLED, check_order
 from altmin_dask.preparation import Preparation
 from altmin_dask.storage.alike import inputs_of
 from altmin_dask.storage.locations import as_name, locate
@@ -348,14 +348,14 @@ def shaped_like(y: Any, shape: tuple[int, ...]) -> Any:
     return y
 
 
-def as_lazy(array: zarr.Array[Any], name: str = "altmin_zarr") -> da.Array:
+def as_lazy(array: zarr.Array[Any], name: str = AS_THEY_ARE) -> da.Array:
     """A zarr array as a dask array of a name of its own: it may have changed since it was last read."""
     return da.from_array(array, chunks=array.chunks, name=f"{name}-{uuid.uuid4().hex}")
 
 
 def rows_of(store: SampleStore) -> da.Array:
     """Samples of a store, lazy; what is made of them tells, too, whether their rows are shuffled."""
-    return as_lazy(store.x, SHUFFLED if store.shuffled else "altmin_zarr")
+    return as_lazy(store.x, SHUFFLED if store.shuffled else AS_THEY_ARE)
 
 
 def read_sparse(x: Any) -> RowReader:

@@ -10,7 +10,7 @@ from typing import Any
 import dask.array as da
 import zarr
 from dask.blockwise import Blockwise
-from zarr.storage import LocalStore, StorePath
+from zarr.storage import FsspecStore, LocalStore, StorePath
 
 from altmin_dask.data.find import is_store
 from altmin_dask.data.sample_store import SampleStore
@@ -23,6 +23,10 @@ SHUFFLED = "altmin_shuffled"
 """How layers of dask graphs are called that read the rows of a store as `ingest` has shuffled them."""
 _ORIGINAL = "original-"
 """How dask calls the layer with the array itself that blocks are read from."""
+AS_THEY_ARE = "altmin_zarr"
+"""How layers are called that read other rows."""
+_SAME = (_ORIGINAL, "from-zarr", "array-", SHUFFLED, AS_THEY_ARE, "rechunk", "reshape", "astype", "getitem")
+"""How layers are called that leave numbers as they are."""
 
 
 def check_order(X: Any, values: Any, name: str) -> None:
@@ -52,6 +56,29 @@ def store_at(X: Any) -> SampleStore | None:
     if not isinstance(X, str | os.PathLike) or not is_store(as_name(X)):
         return None
     return None if isinstance(open_zarr(locate(X)), zarr.Array) else SampleStore.open(X)
+
+
+def notes_of_numbers(X: Any) -> dict[str, Any]:
+    """What `ingest` has noted of the store whose samples X has, number by number; nothing if there is none."""
+    if isinstance(X, str | os.PathLike):
+        X = open_zarr(locate(X)) if is_store(as_name(X)) else None
+    if isinstance(X, zarr.Group):
+        return own_attributes({"attributes": X.attrs.asdict()})
+    if isinstance(X, da.Array) and not all(str(name).startswith(_SAME) for name in X.dask.layers):
+        return {}
+    return next((_notes(array) for array in _arrays_in(X) if _placed(array)[1].rpartition("/")[2] == "x"), {})
+
+
+def _placed(array: zarr.Array[Any]) -> tuple[Any, str]:
+    """A store of zarr, and the path of an array in it, where its group is, too; no path where there can be none."""
+    store, path = array.store, array.path
+    if not path and isinstance(store, LocalStore):
+        root = store.root.absolute()
+        return LocalStore(root.parent, read_only=True), root.name
+    if not path and isinstance(store, FsspecStore):  # as dask opens paths
+        folder, _, name = store.path.rstrip("/").rpartition("/")
+        return FsspecStore(store.fs, read_only=True, path=folder), name
+    return store, path
 
 
 def _of_rows(X: Any) -> dict[str, Any]:
@@ -92,9 +119,7 @@ def _arrays_in(values: Any) -> Iterator[zarr.Array[Any]]:
 
 def _notes(array: zarr.Array[Any]) -> dict[str, Any]:
     """What `ingest` has noted in the group that an array is in; nothing where it is in none."""
-    store, path = array.store, array.path
-    if not path and isinstance(store, LocalStore):
-        store, path = LocalStore(store.root.absolute().parent, read_only=True), store.root.name
+    store, path = _placed(array)
     if not path:
         return {}
     with suppress(ValueError, OSError):  # of zarr, where there is no group

@@ -15,7 +15,9 @@ from altmin_dask.storage.alike import check_alike
 from altmin_dask.storage.model import Model
 
 
-def like_the_model(source: Source, store: SampleStore | None, known: Model, *, own_targets: bool) -> Source:
+def like_the_model(
+    source: Source, store: SampleStore | None, known: Model, *, own_targets: bool, ready: bool = False
+) -> Source:
     """Samples prepared as those of a model that is gone on with.
 
     Parameters
@@ -28,6 +30,8 @@ def like_the_model(source: Source, store: SampleStore | None, known: Model, *, o
         The model.
     own_targets : bool
         Whether targets are those of the store, too, and not raw ones.
+    ready : bool
+        Whether samples are those of a store that was prepared so, though they do not name it.
 
     Raises
     ------
@@ -37,7 +41,7 @@ def like_the_model(source: Source, store: SampleStore | None, known: Model, *, o
     how = known.preparation
     if store is not None and store.attributes:
         check_alike(source.name, store.scale, source.preparation, known)
-    elif known.prepares:
+    elif known.prepares and not ready:
         source = replace(source, x=mapped(source.x, known.prepare, known.weights[0].dtype))
     theirs = None if store is None or not own_targets or store.preparation is None else store.preparation.y
     if how is not None and how.y is not None and source.y is not None and theirs != how.y:

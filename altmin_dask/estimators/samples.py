@@ -26,6 +26,7 @@ from altmin_dask.data.tables.checking import prepared_rows
 from altmin_dask.errors import DataError
 from altmin_dask.estimators.forward import Forward
 from altmin_dask.estimators.input import as_lazy, rows_of
+from altmin_dask.estimators.scaled import Numbers, is_ready
 from altmin_dask.preparation import Preparation, as_spelled
 from altmin_dask.storage.alike import check_alike
 from altmin_dask.storage.locations import locate
@@ -94,8 +95,8 @@ def _everything(reader: RowReader) -> Array:
     return np.concatenate([np.asarray(block) for block in reader.blocks(1 << 14)])
 
 
-def of_location(name: str, model: Model) -> Inputs:
-    """Samples of a store, or of a file that nothing was done to.
+def of_location(name: str, model: Model, trained: Numbers | None = None) -> Inputs:
+    """Samples of a store, or of a file that nothing was done to; `trained` is that of `is_ready`.
 
     Raises
     ------
@@ -105,7 +106,7 @@ def of_location(name: str, model: Model) -> Inputs:
     if is_store(name):
         node = open_zarr(locate(name))
         if isinstance(node, zarr.Array):
-            return Inputs(as_lazy(node))
+            return Inputs(as_lazy(node), is_ready(name, model, trained))
         store = SampleStore.open(name)
         if store.attributes:
             check_alike(store.title, store.scale, store.preparation, model)

@@ -16,6 +16,7 @@ from altmin_dask.errors import DataError
 from altmin_dask.estimators.containers import lazy_stays_lazy
 from altmin_dask.estimators.input import as_dask, check_columns, is_lazy
 from altmin_dask.estimators.order import check_order
+from altmin_dask.estimators.scaled import Numbers, warn_of_others
 from altmin_dask.types import Array
 
 _LEARNT = ("mean_", "var_", "scale_", "n_samples_seen_")
@@ -68,13 +69,14 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         """
         if not is_lazy(X):
             fitted: Self = super().fit(X, y, sample_weight)
+            self._numbers = None
             return fitted
         _refuse_weights(sample_weight)
         check_order(X, y, "y")  # which goes on to what stands behind it in a pipeline
         x = as_dask(X)
         found = self._over(preprocessing.StandardScaler(with_mean=self.with_mean, with_std=self.with_std), x)
         self._reset()  # what was fitted before is there until all is read
-        self.__dict__ |= found
+        self.__dict__ |= found | {"_numbers": Numbers.of(X)}
         self.__dict__.pop("feature_names_in_", None)
         check_columns(self, X, x.shape[1], reset=True)
         return self
@@ -86,6 +88,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
             return fitted
         if not hasattr(self, "scale_"):
             return self.fit(X, y, sample_weight)
+        self._check_alike(X)
         _refuse_weights(sample_weight)
         check_order(X, y, "y")
         x = as_dask(X)
@@ -112,6 +115,8 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
 
     def transform(self, X: Any, copy: bool | None = None) -> Any:
         """Scale samples (rows, features), whose columns are named and ordered as they were; lazy where X is."""
+        check_is_fitted(self)
+        self._check_alike(X)
         if not is_lazy(X):
             return super().transform(X, copy)
         return self._mapped(X, "transform")
@@ -121,6 +126,12 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         if not is_lazy(X):
             return super().inverse_transform(X, copy)
         return self._mapped(X, "inverse_transform")
+
+    def _check_alike(self, X: Any) -> None:
+        """Tell of numbers of a store that was scaled beside raw ones, or others."""
+        own, numbers = getattr(self, "_numbers", None), Numbers.of(X) if is_lazy(X) else None
+        if numbers != own:
+            warn_of_others(numbers, type(self).__name__, "was fitted to", own)
 
     def _mapped(self, X: Any, name: str) -> da.Array:
         x = as_dask(X)

@@ -48,6 +48,7 @@ from altmin_dask.estimators.ragged import (
 )
 from altmin_dask.estimators.recent import everything
 from altmin_dask.estimators.samples import Inputs, as_table, beside_of, is_frame, of_location
+from altmin_dask.estimators.scaled import is_ready
 from altmin_dask.estimators.settings import is_count, widths
 from altmin_dask.networks.activations import ACTIVATIONS
 from altmin_dask.networks.network import Network
@@ -224,11 +225,13 @@ class RecurrentEstimator(AltMinEstimator):
             return X, self._steps_of(tuple(X.x.shape), reset=False)
         X, lengths = self._sequences(X, lengths)
         if isinstance(X, str | os.PathLike):
-            samples = of_location(as_name(X), self.model_)
+            samples = of_location(as_name(X), self.model_, self._numbers)
         elif (table := as_table(self, X)) is not None:
             samples = table
         else:
-            samples = Inputs(in_whole_rows(X) if is_lazy(X) else X)
+            lazy = is_lazy(X)
+            ready = lazy and is_ready(X, self.model_, self._numbers)
+            samples = Inputs(in_whole_rows(X) if lazy else X, ready)
             self._learn_features(X, prod(samples.shape), reset=False)
         steps = self._steps_of(tuple(samples.x.shape), reset=False)
         beside = dict(samples.beside)
