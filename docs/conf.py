@@ -2,8 +2,9 @@
 
 from xml.etree import ElementTree
 
-from docutils.nodes import SkipNode
+from docutils.nodes import SkipNode, image, literal
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util.images import get_image_size
 
 from altmin_dask import __version__
 
@@ -23,6 +24,25 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 html_theme = "furo"
 html_title = "altmin_dask"
+html_static_path, html_css_files = ["static"], ["site.css"]
+_HEADER = {"color-table-header-background": "#80879018"}  # lets the shadow of a table through
+html_theme_options = {  # of figures and shadows, static/site.css; 0.92 makes white what the dark page is
+    "light_css_variables": {
+        **_HEADER,
+        "line-figure": "none",
+        "picture": "none",
+        "picture-margin": "0",
+        "shadow": "#0003",
+    },
+    "dark_css_variables": {
+        **_HEADER,
+        "line-figure": "invert(0.92) hue-rotate(180deg)",
+        "picture": "brightness(0.85)",
+        "picture-margin": "0.75rem",
+        "shadow": "#000c",
+    },
+}
+html_show_copyright = False
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
@@ -31,6 +51,18 @@ html_math_renderer = "mathml"
 def setup(app):
     """Formulas become MathML while the site is built: no browser has to fetch a program for them."""
     app.add_html_math_renderer("mathml", (_formula, None), (_block, None))
+    app.connect("doctree-resolved", _mark)
+
+
+def _mark(app, tree, page):
+    """Tell static/site.css which figures are too wide for a phone, and which code has no word that is."""
+    for code in tree.findall(literal):
+        if max(map(len, code.astext().split()), default=0) <= 30:
+            code["classes"].append("whole")
+    for figure in tree.findall(image):
+        size = get_image_size(app.srcdir / figure["uri"])
+        if size and size[0] >= 900:
+            figure["classes"].append("wide")
 
 
 def _formula(writer, node):
