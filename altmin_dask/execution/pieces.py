@@ -104,9 +104,17 @@ def branch(split_every: int) -> int:
     return 1 << split_every.bit_length() - 1
 
 
-def added(parts: Sequence[Array]) -> Array:
-    """The sum of arrays up a binary tree: 1 + 2, 3 + 4, then (1 + 2) + (3 + 4), and so on; none is changed."""
-    return _tree([partial(_given, part) for part in parts])[0]
+def added(parts: Sequence[Array], add: Callable[[Array, Array], Array] | None = None) -> Array:
+    """The sum of arrays up a binary tree: 1 + 2, 3 + 4, then (1 + 2) + (3 + 4), and so on; none is changed.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray
+        What is added.
+    add : callable, optional
+        What adds two of them, if not NumPy.
+    """
+    return _tree([partial(_given, part) for part in parts], add)[0]
 
 
 def total(blocks: Sequence[Array]) -> Array:
@@ -119,12 +127,16 @@ def computed(make: Sequence[Callable[[], Array]]) -> Array:
     return _tree([partial(_made, one) for one in make])[0]
 
 
-def _tree(leaves: Sequence[Callable[[], tuple[Array, bool]]]) -> tuple[Array, bool]:
+def _tree(
+    leaves: Sequence[Callable[[], tuple[Array, bool]]], add: Callable[[Array, Array], Array] | None = None
+) -> tuple[Array, bool]:
     """The sum, and whether its array is nobody else's; no more than a few sums are there at a time."""
     if len(leaves) == 1:
         return leaves[0]()
     half = 1 << (len(leaves) - 1).bit_length() - 1
-    (left, own), (right, _) = _tree(leaves[:half]), _tree(leaves[half:])
+    (left, own), (right, _) = _tree(leaves[:half], add), _tree(leaves[half:], add)
+    if add is not None:
+        return add(left, right), True
     return np.add(left, right, out=left if own else None), True
 
 

@@ -29,6 +29,7 @@ from altmin_dask.solvers.measures import NOTHING, Measure
 from altmin_dask.solvers.packing import packed_size
 from altmin_dask.solvers.penalty import Penalty
 from altmin_dask.solvers.statistics import Statistics
+from altmin_dask.solvers.tallies import TalliedRows
 from altmin_dask.storage.latent import LatentStore
 from altmin_dask.storage.zarr_chunks import ChunkView, Part
 from altmin_dask.types import Array, Each
@@ -298,19 +299,28 @@ def _thinned(array: da.Array, shares: tuple[Share, ...], every: int, name: str) 
 def evaluate(step: Step, measure: Measure = NOTHING) -> da.Array:
     """Packed `altmin_dask.solvers.evaluation.Evaluation` of the real network; a measure is of all chunks of a store."""
     own = {"first": count(0, step.samples.store.chunk_rows)}
-    return step.few(tasks.evaluate, packed_size(Evaluation.layout(measure)), own=own, measure=measure)
+    head, size = (packed_size(Evaluation.layout(each)) for each in (measure.summed, measure))
+    if head == size or len(step.chunks) <= branch(step.split_every):
+        return step.few(tasks.evaluate, size, own=own, measure=measure)
+    tallied = TalliedRows(head, size)
+    rows = step.rows(tasks.evaluate, size, own=own, measure=measure, tallied=tallied)
+    return tree_sum(rows, step.split_every, "altmin_evaluate", tallied)
 
 
-def tree_sum(rows: da.Array, split_every: int, name: str = "altmin_sum") -> da.Array:
+def tree_sum(
+    rows: da.Array, split_every: int, name: str = "altmin_sum", tallied: TalliedRows | None = None
+) -> da.Array:
     """Sum over the chunks up a binary tree, a `branch` of it in a task, so that rounding is always the same.
 
-    Dask makes one task of a chunk's and of the first of the sum, and calls it by the `name` of the latter.
+    Dask makes one task of a chunk's and of the first of the sum, and calls it by the `name` of the latter. Rows that
+    are `tallied` have sizes of their own, and Dask thinks of the one that the sum has.
     """
+    add = _add if tallied is None else partial(_add_tallied, rows=tallied)
     return da.reduction(
         rows,
         chunk=_keep,
-        combine=_add,
-        aggregate=_add,
+        combine=add,
+        aggregate=add,
         axis=0,
         split_every=branch(split_every),
         dtype=rows.dtype,
@@ -405,6 +415,12 @@ def _add(blocks: Any, axis: Any, keepdims: bool) -> Array:
     """Add a (nested) list of one-row blocks, in order."""
     total = added(list(_flatten(blocks)))
     return total if keepdims else total[0]
+
+
+def _add_tallied(blocks: Any, axis: Any, keepdims: bool, rows: TalliedRows) -> Array:
+    """The same of rows that are tallied; at the end all sums."""
+    total = added([block[0] for block in _flatten(blocks)], rows.add)
+    return total[None] if keepdims else rows.whole(total)
 
 
 def _flatten(blocks: Any) -> Iterator[Array]:

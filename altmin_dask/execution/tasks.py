@@ -32,6 +32,7 @@ from altmin_dask.solvers.local_steps import LocalSteps, arrays_of, packed_by_row
 from altmin_dask.solvers.measures import NOTHING, Measure
 from altmin_dask.solvers.newton_settings import NewtonSettings
 from altmin_dask.solvers.penalty import Penalty
+from altmin_dask.solvers.tallies import TalliedRows, Tally
 from altmin_dask.storage.weights import read_weights
 from altmin_dask.storage.zarr_chunks import RowBlock
 from altmin_dask.types import Array, Batch, Each
@@ -244,9 +245,12 @@ def evaluate(
     weights: str,
     first: int,
     measure: Measure = NOTHING,
+    tallied: TalliedRows | None = None,
 ) -> Array:
     """Packed `altmin_dask.solvers.evaluation.Evaluation` of a chunk; its rows are counted from the `first`."""
+    tallies: list[Tally] | None = None if tallied is None else []
     with single_threaded_blas(), activity("evaluate"):
         batch = context.arrange(arrays)
         now = read_weights(weights)
-        return evaluate_chunk(context.network, now, batch, measure, first).vector[None]
+        sums = evaluate_chunk(context.network, now, batch, measure, first, tallies).vector
+        return (sums if tallied is None or tallies is None else tallied.row(sums, tallies))[None]

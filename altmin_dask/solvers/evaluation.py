@@ -11,6 +11,7 @@ from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import Workspace
 from altmin_dask.solvers.measures import NOTHING, Measure, Outputs
 from altmin_dask.solvers.packing import Layout, PackedArrays, packed_size, split_layers
+from altmin_dask.solvers.tallies import Tally
 from altmin_dask.types import Array, Batch, Weights
 
 numbers_may_overflow = np.errstate(over="ignore", invalid="ignore")
@@ -153,17 +154,31 @@ def objective_chunk(network: Network, weights: Weights, batch: Batch, z: Array) 
 
 @numbers_may_overflow
 def evaluate_chunk(
-    network: Network, weights: Weights, batch: Batch, measure: Measure = NOTHING, first: int = 0
+    network: Network,
+    weights: Weights,
+    batch: Batch,
+    measure: Measure = NOTHING,
+    first: int = 0,
+    tallies: list[Tally] | None = None,
 ) -> Evaluation:
-    """The nested loss, for labels the hits, and what a measure adds up, of a chunk whose first sample has a number."""
+    """The nested loss, for labels the hits, and what a measure adds up, of a chunk whose first sample has a number.
+
+    Where there is a list for tallies they are put there, and the sums are of `Measure.summed`.
+    """
     sums, loss, steps = Evaluation(measure=measure), network.loss, network.loss.steps or 1
+    if tallies is not None:
+        sums = Evaluation(measure=measure.summed)
     sums.samples += len(batch)
     for rows, block in batch.blocks(network.block_rows):
         z = network.forward(weights, block)[-1]
         targets = loss.targets(block, z.dtype)
         a, counts = loss.predict(z), loss.counts(block)
-        sums.loss += loss.value(z, a, targets).sum(dtype=np.float64)
+        values = loss.value(z, a, targets)
+        sums.loss += values.sum(dtype=np.float64)
         sums.counted += counts.sum()
         sums.correct += np.dot(counts, loss.hits(z, targets))
-        measure.add(sums.more, Outputs(loss, z, a, targets, counts, (first + rows.start) * steps))
+        outputs = Outputs(loss, z, a, targets, counts, (first + rows.start) * steps, values)
+        sums.measure.add(sums.more, outputs)
+        if tallies is not None:
+            tallies.append(measure.tally(outputs))
     return sums

@@ -16,6 +16,7 @@ from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import strips
 from altmin_dask.solvers import metrics
 from altmin_dask.solvers.packing import Layout, PackedArrays, packed_size
+from altmin_dask.solvers.tallies import Tally
 from altmin_dask.types import Array
 
 EXACT_OUTPUTS = 1 << 16
@@ -24,6 +25,9 @@ MOST_CONFUSED = 256
 """Classes up to which all pairs of them are counted (0.5 MiB)."""
 MOST_LISTED = 4096
 """Features up to which metrics are told one by one."""
+MOST_RECORDED = 100
+"""Classes, outputs or features up to which every record tells of each: of more a history would be mostly that, and to
+measure features takes longer the more there are."""
 _NARROW, _WIDE = 1e-3, 1e3
 """Scores between which steps are even in log score; below they are even in score, beyond all is one step."""
 
@@ -44,6 +48,8 @@ class Outputs:
         How much each counts; 0 where there is no target.
     first : int
         Number of the first of them among all.
+    values : ndarray, (n,)
+        The loss of each sample.
     """
 
     loss: MeanLoss
@@ -52,6 +58,7 @@ class Outputs:
     targets: Targets
     counts: Array
     first: int
+    values: Array
 
     def rows(self) -> tuple[Array, Array, Array]:
         """Of all: z and a, (m, d), and targets, (m, d) or labels (m,)."""
@@ -60,6 +67,8 @@ class Outputs:
 
     def losses(self) -> Array:
         """ℓ of each, (m,); of one without a target 0."""
+        if self.targets.shares is None:  # the samples' own
+            return self.values
         return np.where(self.counts > 0, self.loss.base.value(*self.rows()), 0)
 
 
@@ -70,11 +79,18 @@ class Measure(Protocol):
     def for_records(self) -> Measure:
         """What records have of it, without what takes long or is much to send; itself where there is no such thing."""
 
+    @property
+    def summed(self) -> Measure:
+        """The same without the last of its sums, those that few samples touch; itself where there are none."""
+
     def layout(self) -> Layout:
         """The arrays of the sums."""
 
     def add(self, sums: Any, outputs: Outputs) -> None:
         """Add a block's."""
+
+    def tally(self, outputs: Outputs) -> Tally:
+        """A block's part of those that `summed` lacks, counted from the first of them."""
 
     def metrics(self, sums: Any, names: Sequence[Any] | None, units: Array | None) -> dict[str, Any]:
         """What the sums tell, JSON-ready; None where something is not defined.
@@ -90,13 +106,26 @@ class Measure(Protocol):
         """
 
 
-class NoMeasure:
-    """Nothing but the loss."""
+class _EverySum:
+    """What most measures have in common: nothing is left out, and all sums are of all samples."""
 
     @property
-    def for_records(self) -> Measure:
-        """There is nothing to leave out."""
+    def for_records(self) -> Any:
+        """All of it."""
         return self
+
+    @property
+    def summed(self) -> Any:
+        """All of it."""
+        return self
+
+    def tally(self, outputs: Outputs) -> Tally:
+        """Nothing."""
+        return np.empty(0), np.empty(0)
+
+
+class NoMeasure(_EverySum):
+    """Nothing but the loss."""
 
     def layout(self) -> Layout:
         """No arrays."""
@@ -138,7 +167,7 @@ class LabelSums(PackedArrays):
 
 
 @dataclass(frozen=True)
-class LabelMeasure:
+class LabelMeasure(_EverySum):
     """Of classifiers.
 
     Attributes
@@ -148,7 +177,7 @@ class LabelMeasure:
     outputs : int
         Of all samples.
     curve : bool
-        Whether scores of two classes are kept, for the ROC curve: up to 1 MiB in the sums of every chunk.
+        Whether scores of two classes are kept, for the ROC curve: up to 1 MiB.
     """
 
     classes: int
@@ -156,7 +185,7 @@ class LabelMeasure:
     curve: bool = True
 
     @property
-    def for_records(self) -> Measure:
+    def summed(self) -> LabelMeasure:
         """Without scores."""
         return replace(self, curve=False) if self.classes == 2 else self
 
@@ -185,19 +214,22 @@ class LabelMeasure:
         if found.confusion.size:
             found.confusion += np.bincount(y * K + predicted, counts, K * K).reshape(K, K)
         if found.scores.size:
-            score = z[:, 1].astype(np.float64) - z[:, 0]
-            self._add_scores(found.scores, np.nan_to_num(score), y, counts, outputs.first)
+            places, values = self.tally(outputs)
+            np.add.at(found.scores.reshape(-1), places, values)
 
-    def _add_scores(self, scores: Array, score: Array, y: Array, counts: Array, first: int) -> None:
+    def tally(self, outputs: Outputs) -> Tally:
+        """Where in the scores a block's are, and what is added there."""
+        (z, _, y), counts = outputs.rows(), outputs.counts
+        size = self.layout()["scores"][1]
+        assert isinstance(size, int)
+        score = np.nan_to_num(z[:, 1].astype(np.float64) - z[:, 0])
         if self.exact:
-            mine = slice(first, first + len(score))
-            scores[:, mine] = score, np.where(y == 1, counts, -counts)
-            return
-        steps = scores.shape[1]
-        place = np.arcsinh(score / _NARROW) / np.arcsinh(_WIDE / _NARROW)
-        step = np.clip((place + 1) * (steps / 2), 0, steps - 1).astype(np.intp)
-        for label in (0, 1):
-            scores[label] += np.bincount(step, counts * (y == label), steps)
+            places = np.arange(outputs.first, outputs.first + len(score))
+            signed = np.where(y == 1, counts, -counts)
+            return np.concatenate([places, places + size]), np.concatenate([score, signed])
+        step = np.arcsinh(score / _NARROW) / np.arcsinh(_WIDE / _NARROW)
+        step = np.clip((step + 1) * (size / 2), 0, size - 1).astype(np.intp)
+        return step + size * (y == 1), counts  # which is 0 of one without a label
 
     def metrics(self, sums: Any, names: Sequence[Any] | None, units: Array | None) -> dict[str, Any]:
         """Accuracies, log loss, what there is to know of each class, and of two the area under the ROC curve."""
@@ -243,7 +275,7 @@ class TargetSums(PackedArrays):
 
 
 @dataclass(frozen=True, eq=False)
-class TargetMeasure:
+class TargetMeasure(_EverySum):
     """Of regressors, in the targets' own units.
 
     Attributes
@@ -258,11 +290,6 @@ class TargetMeasure:
     size: int
     factors: Array
     zeros: Array
-
-    @property
-    def for_records(self) -> Measure:
-        """All of it: R² is recorded."""
-        return self
 
     def layout(self) -> Layout:
         """As `TargetSums` has them."""
@@ -293,7 +320,7 @@ class TargetMeasure:
 
 
 @dataclass(frozen=True)
-class FeatureMeasure:
+class FeatureMeasure(_EverySum):
     """Of auto-encoders.
 
     Attributes
@@ -306,8 +333,8 @@ class FeatureMeasure:
 
     @property
     def for_records(self) -> Measure:
-        """Nothing: errors of features take as long again as the loss, and are not recorded."""
-        return NOTHING
+        """All of it of a few features; of many nothing: their errors take as long again as the loss."""
+        return self if self.size <= MOST_RECORDED else NOTHING
 
     def layout(self) -> Layout:
         """As `TargetSums` has them."""

@@ -82,8 +82,11 @@ class Record(Metrics):
     validation_r2 : float
         R² of a regressor on the validation samples, the mean over outputs.
     validation_metrics : mapping
-        What else is measured there in single numbers, by the names that `altmin evaluate --json` has; the area under
-        the ROC curve and errors of features, which take long, are measured of the kept model only.
+        What else is measured there in single numbers, by the names that `altmin evaluate --json` has; of auto-encoders
+        where there are no more features than records tell of.
+    validation_each : mapping
+        What is measured there of each class, target or feature, as lists by the same names, all in one order, and what
+        they are called; where there are no more of them than `altmin_dask.solvers.measures.MOST_RECORDED`.
     """
 
     sweep: float
@@ -96,6 +99,7 @@ class Record(Metrics):
     validation_accuracy: float | None = None
     validation_r2: float | None = None
     validation_metrics: Mapping[str, float | None] | None = None
+    validation_each: Mapping[str, list[Any]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, JSON-ready: numbers, lists and None."""
@@ -117,9 +121,22 @@ class Record(Metrics):
 
 def single_numbers(metrics: Mapping[str, Any]) -> dict[str, float | None] | None:
     """What a record has of metrics beside those that have a key of their own; None if there is nothing."""
-    rest = {name: value for name, value in metrics.items() if name not in ("accuracy", "r2")}
+    apart = "accuracy", "r2", "confusion_matrix", "by_feature"  # of which the last two may be None
+    rest = {name: value for name, value in metrics.items() if name not in apart}
     found = {name: value for name, value in rest.items() if value is None or isinstance(value, float)}
     return found or None
+
+
+def lists(metrics: Mapping[str, Any], most: int) -> dict[str, list[Any]] | None:
+    """What a record has of metrics of each class, target or feature; None if there are none, or more than `most`."""
+    if (features := metrics.get("by_feature")) is not None:
+        errors = {name: list(values) for name, values in features.items() if name != "names"}
+        names = range(len(errors["mse"])) if features["names"] is None else features["names"]
+        found = {"feature": list(names), **errors}
+    else:
+        each = metrics.get("per_class") or metrics.get("by_output") or [{}]
+        found = {name: [one[name] for one in each] for name in each[0]}
+    return found if 0 < max(map(len, found.values()), default=0) <= most else None
 
 
 NAMES = tuple(

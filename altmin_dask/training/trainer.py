@@ -15,6 +15,7 @@ from altmin_dask.execution.interrupts import deferred_interrupts
 from altmin_dask.execution.timing import seconds_spent
 from altmin_dask.format import duration
 from altmin_dask.solvers.evaluation import Evaluation
+from altmin_dask.solvers.measures import MOST_RECORDED
 from altmin_dask.solvers.statistics import ridge_term
 from altmin_dask.storage.model import Model
 from altmin_dask.training.algorithm import Algorithm, advance
@@ -33,7 +34,7 @@ from altmin_dask.training.ending import (
 from altmin_dask.training.grouping import all_rows
 from altmin_dask.training.initialization import given_weights, initial_weights
 from altmin_dask.training.progress import Progress, Rate
-from altmin_dask.training.record import Record, read_records, single_numbers
+from altmin_dask.training.record import Record, lists, read_records, single_numbers
 from altmin_dask.training.result import Result, read_result, write_result
 from altmin_dask.types import Weights
 
@@ -315,7 +316,7 @@ class Trainer:
         ridge = self._ridge()
         self._check((validation or nested).mean_loss, ridge)
         labels = problem.train.target == "labels"
-        measured = validation.metrics() if validation else {}
+        measured = self.context.measuring.metrics(validation) if validation else {}
         record = Record(
             sweep=checkpoint.visits / self.rows,
             cpu_seconds=checkpoint.cpu_seconds,
@@ -327,6 +328,7 @@ class Trainer:
             validation_accuracy=measured.get("accuracy"),
             validation_r2=measured.get("r2"),
             validation_metrics=single_numbers(measured),
+            validation_each=lists(measured, MOST_RECORDED),
             **vars(self.algorithm.metrics.in_unit(problem.train.standard.loss_unit)),
         )
         self._judge(record)

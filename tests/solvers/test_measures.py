@@ -11,11 +11,14 @@ import pytest
 from choices import slow_but
 from sklearn import metrics as oracle
 
+from altmin_dask.execution.pieces import added
 from altmin_dask.networks.builders import dense_network, recurrent_network
 from altmin_dask.networks.network import Network
 from altmin_dask.solvers.evaluation import Evaluation, evaluate_chunk
 from altmin_dask.solvers.measures import FeatureMeasure, LabelMeasure, Measure, TargetMeasure
 from altmin_dask.solvers.metrics import roc_area
+from altmin_dask.solvers.packing import packed_size
+from altmin_dask.solvers.tallies import TalliedRows, Tally
 from altmin_dask.types import Array, Batch
 
 ROWS, FEATURES, STEPS = 97, 4, 5
@@ -66,6 +69,28 @@ def check_labels(found: dict[str, Any], z: Array, y: Array, weights: Array | Non
             return
         wanted = oracle.roc_auc_score(y, z64[:, 1] - z64[:, 0], **w)
         assert found["roc_auc"] == pytest.approx(wanted, abs=found["roc_auc_error"] + 1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("outputs", [ROWS, 1 << 20])
+def test_scores_that_travel_apart(outputs, weighted):
+    """With ties within chunks and between them, and an area as of scikit-learn."""
+    x = np.round(X)[np.arange(ROWS) % 30]
+    y, weights = LABELS["two"][1], WEIGHTS if weighted else None
+    network, measure = dense_network([FEATURES, 6, 2], "tanh", "cross_entropy"), LabelMeasure(2, outputs)
+    w, batch = tuple(3 * w for w in network.initial_weights(3, "float64")), Batch(x, y, weights)
+    rows = TalliedRows(*(packed_size(Evaluation.layout(each)) for each in (measure.summed, measure)))
+    for chunk in CHUNKS:
+        parts = []
+        for start, stop in pairwise([*range(0, ROWS, chunk), ROWS]):
+            tallies: list[Tally] = []
+            sums = evaluate_chunk(network, w, batch.rows(slice(start, stop)), measure, start, tallies)
+            parts.append(rows.row(sums.vector, tallies))
+        found = rows.whole(added(parts, rows.add))
+        wanted, z = measured(network, batch, measure, chunk, "float64")
+        np.testing.assert_allclose(found, wanted.vector, rtol=1e-12)  # weights are added in another order
+        check_labels(Evaluation(found, measure).metrics(), z, y, weights)
+        assert len(np.unique(z[:, 1] - z[:, 0])) < ROWS
 
 
 LABELS = {

@@ -196,10 +196,9 @@ def check(result: Result, run: RunFolder, pipeline: Pipeline) -> None:
         assert best.validation_accuracy == kept.metrics.get("accuracy")
         assert best.validation_r2 == kept.metrics.get("r2")
         singles = best.validation_metrics or {}
-        assert singles == {name: kept.metrics[name] for name in singles}
-        assert ("balanced_accuracy" in kept.metrics) == ("balanced_accuracy" in singles)
-        if "r2" in kept.metrics:
-            assert {"rmse", "mae"} <= singles.keys()
+        numbers = {name: value for name, value in kept.metrics.items() if isinstance(value, float)}
+        assert singles == {name: numbers[name] for name in numbers.keys() - {"accuracy", "r2"}} != {}
+        assert best.validation_each == each_of(kept.metrics)
     assert read_result(run) == result
     content = json.loads((run.path / "result.json").read_text())
     assert content["kept"]["loss"] == kept.loss
@@ -214,6 +213,18 @@ def check(result: Result, run: RunFolder, pipeline: Pipeline) -> None:
     assert content["stopped"]["next"] in shown.getvalue().replace("\n", " ")
 
 
+def each_of(metrics: dict[str, Any]) -> dict[str, list[Any]] | None:
+    """What a record has of each class, target or feature, of what `altmin evaluate` says of them."""
+    if "by_feature" in metrics:
+        errors = {name: metrics["by_feature"][name] for name in ("mse", "rmse", "mae")}
+        return {"feature": list(range(len(errors["mse"]))), **errors}
+    names = ("class", "precision", "recall", "f1", "support")
+    each = metrics.get("per_class")
+    if each is None:
+        names, each = ("output", "r2", "rmse", "mae"), metrics.get("by_output")
+    return None if each is None else {name: [one[name] for one in each] for name in names}
+
+
 def test_no_pass_more_than_is_needed(stores, tmp_path, monkeypatch):
     """The record that chose the model has been one over the same samples, or else one pass at the end is enough."""
     passes: list[int] = []
@@ -224,11 +235,9 @@ def test_no_pass_more_than_is_needed(stores, tmp_path, monkeypatch):
         return evaluate(self, samples, group, *others)
 
     monkeypatch.setattr(RunContext, "evaluate", evaluating)
-    for judged in (True, False):
-        run = RunFolder(tmp_path / str(judged))
-        pipeline = settings(
-            "three classes", "incremental", "max_sweeps", stores("three classes"), judged=judged
-        )
+    for name, judged in (("three classes", True), ("two classes", True), ("three classes", False)):
+        run = RunFolder(tmp_path / f"{name} {judged}")
+        pipeline = settings(name, "incremental", "max_sweeps", stores(name), judged=judged)
         passes.clear()
         trained(pipeline, run, "max_sweeps")
         records = len(read_records(run))
@@ -362,6 +371,12 @@ def test_raw_samples_for_validation_are_measured_to_the_last_digit(altmin: Altmi
     assert (found["loss"], found["metrics"]) == (kept["loss"], kept["metrics"])
     assert [each["class"] for each in found["metrics"]["per_class"]] == ["[yes]", "no"] == found["classes"]
     assert 0 < found["metrics"]["roc_auc"] <= 1
+    best = next(each for each in read_records(RunFolder(Path("run"))) if each.validation_loss == kept["loss"])
+    assert best.validation_metrics is not None
+    assert (
+        best.validation_metrics["roc_auc"] == found["metrics"]["roc_auc"]
+    )  # of more chunks than one task adds up
+    assert best.validation_each == each_of(found["metrics"])
     plain = altmin("evaluate", "run", "b.csv").out
     for word in ("[yes]", "cross-entropy in nats", "ROC AUC", "balanced accuracy", "precision", "Confusion"):
         assert word in plain
