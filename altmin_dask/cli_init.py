@@ -65,6 +65,12 @@ def init_command(
     ] = None,
     x: Annotated[str | None, typer.Option(help="Name of its array of samples, or of columns.")] = None,
     y: Annotated[str | None, typer.Option(help="Name of its array of targets, or of columns.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Steps of a sequence that each row holds, one after the other."
+        ),
+    ] = None,
     csv: CsvOption = None,
     drop: DropOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
@@ -80,8 +86,8 @@ def init_command(
     file = file or Path(f"{kind}.toml")
     if data is None and (x or y):
         raise ConfigError("--x and --y name arrays or columns of --data SOURCE; give that, too")
-    if data is None and (csv or drop):
-        raise ConfigError("--csv and --drop are for --data SOURCE; give that, too")
+    if data is None and (csv or drop or steps):
+        raise ConfigError("--csv, --drop and --steps are for --data SOURCE; give that, too")
     if os.path.lexists(file) and not overwrite:
         raise ExistsError(f"{file} exists already; name another file, or --overwrite to replace it")
     check_folder_of(file)
@@ -93,6 +99,7 @@ def init_command(
             data,
             {name: value for name, value in (("x", x), ("y", y)) if value},
             {"csv": dict(TableOptions.of(csv=words_of(csv, "--csv")).csv), "drop": joined(drop)},
+            steps,
         )
     )
     given = {**given, "network": {"kind": kind, **given["network"]}}
@@ -120,7 +127,9 @@ def _check_kind(kind: str, file: Path | None) -> None:
         )
 
 
-def _for(kind: str, spec: str, names: dict[str, Any], tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _for(
+    kind: str, spec: str, names: dict[str, Any], tables: Mapping[str, Any], steps: int | None
+) -> dict[str, dict[str, Any]]:
     """Settings that fit some samples, of which headers are read, and tables gone through."""
     from altmin_dask.data.find import is_ready
     from altmin_dask.data.open import is_table, open_source
@@ -128,15 +137,16 @@ def _for(kind: str, spec: str, names: dict[str, Any], tables: Mapping[str, Any])
     filled: dict[str, Any] = {"missing": "median"} if is_table(spec) else {}
     filled |= {name: value for name, value in tables.items() if value}
     source = open_source(spec, **names, **filled)
-    _check(kind, spec, source)
+    _check(kind, spec, source, steps)
     data: dict[str, Any] = {"train": spec, **_validation(spec, names, source), **names, **filled}
-    network = dict(_EXAMPLES[kind]["network"])
+    network = dict(_EXAMPLES[kind]["network"]) | ({"steps": steps} if steps else {})
     if kind == "autoencoder":
         network["hidden_layer_sizes"] = [_narrow(prod(source.x_shape), *network["hidden_layer_sizes"])]
     pixels = source.x_dtype.str == "|u1"
     image = pixels and (len(source.x_shape) > 1 or kind not in ("classifier", "regressor"))
     if not is_ready(spec, names.get("x"), names.get("y")):
-        data |= {"scale": 255} if image else {"standardize": True}
+        # what is the same at every step is standardized alike within the network
+        data |= {"scale": 255} if image else {} if steps else {"standardize": True}
     if kind == "autoencoder" and "scale" not in data:  # samples that need not be in [0, 1]
         network["output_activation"] = "identity"
     return {"data": data, "network": network}
@@ -147,7 +157,7 @@ def _narrow(inputs: int, most: int) -> int:
     return max(1, min(most, inputs // 2))
 
 
-def _check(kind: str, spec: str, source: Source) -> None:
+def _check(kind: str, spec: str, source: Source, steps: int | None) -> None:
     """Refuse samples that no such network can be trained on, whatever else the file says."""
     from altmin_dask.config import KINDS
 
@@ -156,11 +166,15 @@ def _check(kind: str, spec: str, source: Source) -> None:
         raise DataError(
             f"{spec} has no targets, which a {kind} needs; name them by --y NAME{there and f', one of {there}'}"
         )
-    if KINDS[kind].recurrent and len(source.x_shape) < 2:
+    if steps and not KINDS[kind].recurrent:
+        raise ConfigError(
+            f"--steps is of sequences, and a {kind} reads none; leave it out, or write a recurrent_{kind}"
+        )
+    if KINDS[kind].recurrent and len(source.x_shape) < 2 and not steps:
         raise DataError(
-            f"{spec} has samples of shape {source.x_shape}, which are no sequences; give x of shape (samples, steps, "
-            f"features), write a {kind.removeprefix('recurrent_')}, or a pipeline by hand with network.steps, into "
-            "which each row is cut (docs/sequences.md)"
+            f"{spec} has samples of shape {source.x_shape}, which are no sequences; where each row holds a whole one, "
+            "step after step, say by --steps how many; where each row is one time of many (a log), make x of shape "
+            '(samples, steps, features) of them first, as "A log" in docs/sequences.md does'
         )
 
 

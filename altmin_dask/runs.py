@@ -83,10 +83,8 @@ def train(
 
     Parameters
     ----------
-    pipeline, run : Pipeline, RunFolder
-        What to train on what, and where everything is kept.
-    callbacks : sequence of Callback
-        Told of the start, progress, records and the end.
+    pipeline, run, callbacks : Pipeline, RunFolder, and sequence of Callback
+        What to train on what, where everything is kept, and who is told of the start, progress, records and the end.
     resume, measured : bool
         Go on with the run in the folder; measure the model at the end, unless of a stream, for ``result.json``.
     scheduler : str or Client, optional
@@ -97,7 +95,7 @@ def train(
     log, sharing : callable, str
         Told a few lines at the start and the end; what is to be done where workers do not see the run folder.
     settings : mapping, optional
-        By which the page in the dashboard tells it from other runs; by default those of the pipeline.
+        By which the page of the dashboard tells it from other runs; by default those of the pipeline.
 
     Returns
     -------

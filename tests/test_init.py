@@ -13,6 +13,7 @@ from command import LABELS, X, foreign, refused
 from PIL import Image
 
 from altmin_dask.config import KINDS, load_pipeline
+from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
 
 RNG = np.random.default_rng(4)
@@ -150,3 +151,75 @@ def test_few_rows_of_a_class_are_not_held_out(altmin):
     assert altmin("init", "classifier", "p.toml", "--data", "t.csv").code == 0
     assert load_pipeline("p.toml").data.validation is None
     assert altmin("train", "p.toml", "--run", "run", *SHORT).code == 0
+
+
+def wide(path, names, labels=None, **columns):
+    values = RNG.normal(size=(80, len(names)))
+    frame = pd.DataFrame(values, columns=names).assign(**columns)
+    frame.assign(late=np.arange(80) % 2 if labels is None else labels).to_csv(path, index=False)
+
+
+def test_rows_of_a_table_that_hold_a_sequence_each(altmin):
+    wide("wide.csv", ["a_1", "b_1", "a_2", "b_2", "a_10", "b_10"])
+    words = ["recurrent_classifier", "--data", "wide.csv", "--y", "late"]
+    refused(
+        altmin("init", *words), "step after step, say by --steps how many; where each row is one time of many"
+    )
+    done = altmin("init", *words, "--steps", 3)
+    assert (done.code, done.err) == (0, "")
+    pipeline = load_pipeline("recurrent_classifier.toml")
+    assert (pipeline.network.steps, pipeline.data.standardize) == (3, False)
+    done = altmin("train", "recurrent_classifier.toml", "--run", "run", *SHORT)
+    assert (done.code, done.err) == (0, "")
+    assert Model.load("run").network.sequence_steps == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "steps", "more", "message"),
+    [
+        (["a_1", "b_1", "a_2"], 2, {}, "has 3 columns of inputs, which are no multiple of network.steps = 2"),
+        (
+            ["a_1", "a_2", "b_1", "b_2"],
+            2,
+            {},
+            "as their names say (a_1, a_2, b_1, …); name all of a step before",
+        ),
+        (["a_1", "a_2", "b_1", "b_2"], 2, {}, "by --x a_1,b_1,a_2,b_2 (data.x of a pipeline)"),
+        (["a_1", "a_10", "a_2"], 3, {}, "by --x a_1,a_2,a_10 (data.x of a pipeline)"),
+        (
+            ["a_1", "b_1", "a_2", "b_2"],
+            2,
+            {"b_2": [None, *range(79)], "a_2": [None, *range(79)]},
+            "the column 'a_1' becomes 1 number, and 'a_2', which stands in its place at another step, 2 numbers (one",
+        ),
+        (
+            ["a_1", "b_1", "a_2", "b_2"],
+            2,
+            {"b_1": ["u", "v"] * 40},
+            "'b_1' becomes 2 numbers, and 'b_2', which",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_cut_are_refused(altmin, names, steps, more, message):
+    """Numbers were cut, whatever columns they were of, if only their count was a multiple."""
+    wide("wide.csv", names, **more)
+    words = ["--data", "wide.csv", "--y", "late", "--steps", steps]
+    refused(altmin("init", "recurrent_classifier", *words), message)
+    assert not Path("recurrent_classifier.toml").exists()
+
+
+def test_the_order_that_is_named_is_taken(altmin):
+    wide("wide.csv", ["a_1", "a_2", "b_1", "b_2"])
+    words = ["--data", "wide.csv", "--y", "late", "--steps", 2, "--x", "a_1,b_1,a_2,b_2"]
+    assert altmin("init", "recurrent_classifier", *words).code == 0
+    wide("back.csv", ["lag3", "lag2", "lag1"])
+    assert (
+        altmin(
+            "init", "recurrent_classifier", "b.toml", "--data", "back.csv", "--y", "late", "--steps", 3
+        ).code
+        == 0
+    )
+    refused(
+        altmin("init", "classifier", "--data", "back.csv", "--y", "late", "--steps", 3),
+        "--steps is of sequences, and a classifier reads none; leave it out, or write a recurrent_classifier",
+    )

@@ -354,6 +354,7 @@ def _of_source(pipeline: Pipeline, source: Source, rows: int) -> _Data:
         None,
         tuple(source.sequence_arrays),
         None if source.preparation is None else source.preparation.classes,
+        () if source.preparation is None else source.preparation.columns,
     )
     raw_bytes = source.x_dtype.itemsize * features
     if source.y_dtype is not None:

@@ -19,6 +19,7 @@ from altmin_dask.report.page_table import PageTable
 from altmin_dask.report.sampling import Shown
 from altmin_dask.report.style import Theme
 from altmin_dask.report.verdict import Verdict
+from altmin_dask.report.wrong import wrong_tables
 from altmin_dask.storage.model import Model
 from altmin_dask.training.record import Record
 from altmin_dask.types import Array
@@ -41,10 +42,6 @@ NAMES = (
 FORMER = ("feasibility",)
 """Of earlier versions."""
 MOST_ERRORS = 3 * tiles.COLUMNS
-MOST_LISTED = 10
-"""Samples that are classified wrongly of which a table tells."""
-MOST_INPUTS = 4
-"""Their inputs that it shows."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +142,11 @@ def counted(truth: Array, predicted: Array, classes: int) -> Array:
 def _classified(shown: Shown, model: Model, metrics: Mapping[str, Any]) -> Section:
     names = class_names(model)
     matrix, source, weighted = counted(shown.targets, shown.outputs, len(names)), shown.source, False
+    if steps := shown.targets.ndim > 1:
+        source += f", {_amount(matrix.sum())} steps of which have a label"
     if (every := metrics.get("confusion_matrix")) is not None and len(every) == len(names):
         matrix = np.asarray(every)
-        weighted, steps = matrix.dtype.kind == "f", shown.targets.ndim > 1
+        weighted = matrix.dtype.kind == "f"
         count = shown.rows if weighted and not steps else matrix.sum()
         source = (
             f"All {_amount(count)} {shown.role} {'steps' if steps else 'samples'}{', by weight' * weighted}"
@@ -163,49 +162,9 @@ def _classified(shown: Shown, model: Model, metrics: Mapping[str, Any]) -> Secti
     made = [Picture("confusion", "Confusion matrix", caption, partial(quality.confusion, matrix, names))]
     if (picture := _errors(shown, model, names)) is not None:
         made.append(picture)
-    tables = () if (table := _surest_errors(shown, model, names)) is None or picture is not None else (table,)
+    tables = () if picture is not None else tuple(wrong_tables(shown, model, names))
     notes = (_most_confused(matrix, names) or _none_wrong(shown),)
     return Section("Predictions", tuple(made), notes, tables)
-
-
-def _surest_errors(shown: Shown, model: Model, names: Sequence[str]) -> PageTable | None:
-    """Samples that are classified wrongly with the greatest confidence, if there are any."""
-    if shown.chances is None or shown.numbers is None:
-        return None
-    wrong = np.flatnonzero((shown.outputs != shown.targets) & (shown.targets != NONE))
-    if not wrong.size:
-        return None
-    first = wrong[np.argsort(-shown.chances[wrong], kind="stable")][:MOST_LISTED]
-    columns, inputs = _first_inputs(shown, model)
-    rows = [
-        [
-            f"{shown.numbers[place]:,}",
-            names[shown.targets[place]],
-            names[shown.outputs[place]],
-            f"{shown.chances[place]:.1%}",
-            *map(number, inputs[place].tolist()),
-        ]
-        for place in first
-    ]
-    which = "all" if len(first) == len(wrong) else f"the {len(first)} surest"
-    what = f"{which} of the {len(wrong):,} that are" if len(wrong) > 1 else "the one that is"
-    name = f"{shown.source}: {what} classified wrongly"
-    return PageTable(
-        name,
-        [f"{shown.role} sample", "true class", "predicted", "its probability", *columns],
-        rows,
-        shown=True,
-    )
-
-
-def _first_inputs(shown: Shown, model: Model) -> tuple[list[str], Array]:
-    """The first few columns of a table, as names and values (n, …) in raw units; none of sequences."""
-    how = model.preparation
-    if KINDS[model.kind].recurrent or how is None or len(how.names) != shown.x.shape[1]:
-        return [], np.empty((len(shown.x), 0))
-    raw = shown.x.astype(np.float64)
-    raw = (raw if how.x is None else how.x.undo(raw)) * model.scale
-    return list(how.names[:MOST_INPUTS]), raw[:, :MOST_INPUTS]
 
 
 def _none_wrong(shown: Shown) -> str:

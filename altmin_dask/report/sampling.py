@@ -48,8 +48,8 @@ class Shown:
     outputs, targets : ndarray, (n, …, outputs)
         What comes out, and what should, with an axis of steps where sequences have a target at each; NaN after
         the end of a sequence. Of classifiers the places of classes, (n, …), −1 for none.
-    chances : ndarray, (n,), or None
-        Of classifiers with one label a sample: the probability of the class that comes out.
+    chances : ndarray, (n, …), or None
+        Of classifiers: the probability of the class that comes out.
     numbers : ndarray, (n,), or None
         Which rows of that store they are.
     """
@@ -105,8 +105,9 @@ def sampled(run: RunFolder, model: Model) -> Shown:
     if model.kind == "autoencoder":
         x = wanted
     name = "validation" if role == "validation" else "training"
-    single = KINDS[model.kind].target == "labels" and wanted.ndim == 1
-    chances = outputs.reshape(len(outputs), -1).max(axis=1) if single else None
+    chances = None
+    if KINDS[model.kind].target == "labels":
+        chances = outputs.reshape(*wanted.shape, -1).max(axis=-1)
     return Shown(name, path, store.rows, store.sample_shape, x, made, wanted, chances, numbers)
 
 

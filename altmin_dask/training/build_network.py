@@ -15,9 +15,11 @@ from altmin_dask.errors import ConfigError, DataError
 from altmin_dask.networks.builders import dense_layers, recurrent_layers, stacked_network
 from altmin_dask.networks.losses import Loss, get_loss
 from altmin_dask.networks.network import Network
+from altmin_dask.preparation import Column
 from altmin_dask.training.checks import check_layout
 from altmin_dask.training.defaults import DEFAULT_LOSS, default_loss
 from altmin_dask.training.labels import Classes
+from altmin_dask.training.steps_of_tables import check_steps
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class DatasetSpec:
         What sequences have beside x and y: lengths, states.
     classes : tuple of str or None
         What labels are called, where targets were text.
+    columns : tuple of Column
+        Inputs of a table.
     """
 
     name: str
@@ -52,6 +56,7 @@ class DatasetSpec:
     y_max: float | None
     sequence_arrays: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
+    columns: tuple[Column, ...] = ()
 
     def with_classes(self, classes: Classes | None) -> Self:
         """The same with the classes that were found, which number 0 … K − 1 in the network."""
@@ -71,6 +76,7 @@ class DatasetSpec:
             None if ranges is None else ranges.y_max,
             tuple(store.sequence_arrays),
             None if store.preparation is None else store.preparation.classes,
+            () if store.preparation is None else store.preparation.columns,
         )
 
 
@@ -129,9 +135,11 @@ def _make_recurrent(settings: NetworkTable, samples: DatasetSpec, outputs: int, 
     if settings.steps is None and len(samples.sample_shape) < 2:
         raise DataError(
             f"{samples.name} has samples of shape {samples.sample_shape}, which are no sequences; give "
-            "x of shape (samples, steps, features), or say by network.steps into how many steps a row is cut"
+            "x of shape (samples, steps, features), or, where a row holds all of a sequence, step after step, say by "
+            "network.steps how many there are"
         )
     steps = settings.steps or samples.sample_shape[0]
+    check_steps(samples.name, samples.columns if len(samples.sample_shape) == 1 else (), steps)
     if features % steps or (samples.sequence_arrays and steps != samples.sample_shape[0]):
         raise ConfigError(
             f"network.steps = {steps} does not fit samples of shape {samples.sample_shape} in {samples.name}"

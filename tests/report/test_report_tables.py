@@ -20,6 +20,7 @@ from altmin_dask.display import Lines
 from altmin_dask.report.facts import Facts
 from altmin_dask.report.page import sections_of, write_report
 from altmin_dask.report.result_table import MOST_OUTPUTS, quality_tables, training_rows
+from altmin_dask.storage.run import RunFolder
 from altmin_dask.training.callbacks import Outcome
 from altmin_dask.training.result import Result
 
@@ -169,3 +170,69 @@ def test_what_is_wrong_is_listed_in_raw_units(altmin: Altmin, tmp_path):
 
 def test_records_alone_make_no_tables(tmp_path):
     assert Facts.of(make_run(tmp_path / "run", records=RECORDS)).tables() == []
+
+
+def labelled_sequences(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences of unlike length with a class at most steps, some of them noise; their classes and lengths."""
+    rng = np.random.default_rng(5)
+    x, lengths = rng.normal(size=(60, 7, 2)), rng.integers(2, 8, 60)
+    y = np.where(
+        rng.random((60, 7)) < 0.15, rng.integers(0, 3, (60, 7)), np.digitize(x[:, :, 0], [-0.5, 0.5])
+    )
+    y[rng.random((60, 7)) < 0.1] = -1  # no label
+    np.savez(file, x=x, y=y, lengths=lengths)
+    return y, lengths
+
+
+def test_of_labels_at_every_step_wrong_steps_are_listed(altmin: Altmin, tmp_path):
+    y, lengths = labelled_sequences(tmp_path / "t.npz")
+    file = write_pipeline(
+        tmp_path / "p.toml",
+        "t.npz",
+        "recurrent_classifier",
+        data={"shuffle": False},
+        training={"schedule": "kfac", "max_sweeps": 6},
+    )
+    done = altmin("train", file, "--run", "run")
+    assert (done.code, done.err) == (0, "")
+    sections, _ = sections_of(Facts.of(RunFolder(Path("run"))))
+    (section,) = [each for each in sections if each.heading == "Predictions"]
+    steps, sequences = section.tables
+    assert steps.head == ["training sample", "step, from 1", "true class", "predicted", "its probability"]
+    there = (np.arange(7) < lengths[:, None]) & (y >= 0)
+    chances = [float(row[4].rstrip("%")) for row in steps.rows]
+    assert len(chances) == 10
+    assert chances == sorted(chances, reverse=True)
+    made = altmin("predict", "run", "t.npz", "made.npy")
+    assert (made.code, made.err) == (0, "")
+    predicted = np.load("made.npy")
+    wrong = there & (predicted != y)
+    for row, step, true, said, _ in steps.rows:
+        place = int(row), int(step) - 1
+        assert (str(y[place]), str(predicted[place])) == (true, said)
+        assert wrong[place]
+    assert (
+        steps.name
+        == f"All 60 training samples: the 10 surest of the {wrong.sum()} steps that are classified wrongly"
+    )
+    counts = wrong.sum(axis=1)
+    assert [row[1] for row in sequences.rows] == [
+        f"{counts[int(row)]} of {there[int(row)].sum()}" for row, *_ in sequences.rows
+    ]
+    assert [counts[int(row)] for row, *_ in sequences.rows] == sorted(counts, reverse=True)[:10]
+    row, _, text = sequences.rows[0]
+    first = int(np.flatnonzero(wrong[int(row)])[0])
+    assert text.startswith(f"{first + 1}: {y[int(row), first]} → {predicted[int(row), first]}")
+    # the matrix is of steps
+    caption = section.pictures[0].caption
+    assert caption.startswith(f"All {there.sum()} training steps: ")
+    assert f"{wrong.sum()} of {there.sum()} are wrong" in caption
+    page = text_of(write_report(RunFolder(Path("run"))))
+    assert f"{steps.name} training sample step, from 1 true class predicted its probability" in page
+    # of a run that has no result yet, too
+    Path("run/result.json").unlink()
+    sections, _ = sections_of(Facts.of(RunFolder(Path("run"))))
+    (section,) = [each for each in sections if each.heading == "Predictions"]
+    assert section.pictures[0].caption.startswith(
+        f"All 60 training samples, {there.sum()} steps of which have a label: "
+    )
