@@ -92,10 +92,9 @@ def train(
     initial, stream, first_loss : tuple of ndarray, (d_i, d_{i−1} + 1), Stream, and float, optional
         Weights that a new run begins with, what is known of other samples that its own are the next of, and what the
         loss was before such weights were trained.
-    log, sharing : callable, str
-        Told a few lines at the start and the end; what is to be done where workers do not see the run folder.
-    settings : mapping, optional
-        By which the page of the dashboard tells it from other runs; by default those of the pipeline.
+    log, sharing, settings : callable, str, and mapping, optional
+        Told a few lines at the start and the end; what is to be done where workers do not see the run folder; and what
+        the page of the dashboard tells it from other runs by, in place of the settings of the pipeline.
 
     Returns
     -------
