@@ -61,6 +61,7 @@ from altmin_dask.errors import (
     FaultError,
     RunError,
 )
+from altmin_dask.folding import folded
 
 app = typer.Typer(
     name="altmin",
@@ -73,6 +74,12 @@ app.command("init", cls=Command)(init_command)
 app.command("settings", cls=Command)(settings_command)
 
 _INTERRUPTED = 130  # how typer exits on Ctrl-C
+
+
+def _tell(text: str) -> None:
+    """Print a sentence, within the width of the terminal."""
+    for line in folded(text, Console().width):
+        typer.echo(line)
 
 
 def _show_version(wanted: bool) -> None:
@@ -146,7 +153,7 @@ def ingest_command(
         )
     for part in described(opened, store, standardize=standardize):
         Console().print(part)
-    typer.echo(stored(store))
+    _tell(stored(store))
 
 
 @app.command("plan", cls=Command)
@@ -289,7 +296,7 @@ def export(
     check_run_first("export", run, file)
     model, path = model_of(RunFolder(local_path(run))), local_path(file)
     writer_for(path, overwrite=overwrite)(model, path)
-    typer.echo(f"{path}: {described(model)}")
+    _tell(f"{path}: {described(model)}")
 
 
 @app.command(cls=Command)

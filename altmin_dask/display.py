@@ -46,6 +46,11 @@ def shares(seconds: Mapping[str, float]) -> list[str]:
     return [f"{name} {worked[name] / total:.0%}" for name in first if worked[name] > 0.01 * total]
 
 
+def is_live(console: Console) -> bool:
+    """Whether lines can be drawn anew there, as they cannot in a file, a pipe or a terminal that is called dumb."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 def say(console: Console, text: str) -> None:
     """Print a sentence, on as many lines as it takes."""
     for line in folded(text, console.width):
@@ -108,7 +113,7 @@ class Heartbeat:
         self.last = time.monotonic()
 
     def __enter__(self) -> Self:
-        if not self.console.is_terminal:
+        if not is_live(self.console):
             self._thread.start()
         return self
 
@@ -132,7 +137,7 @@ class Heartbeat:
 def counted(console: Console, what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """A bar of how many samples of `total` are done, or lines of it; gives a function that is told."""
     with (
-        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+        Progress(console=console, transient=True, disable=not is_live(console)) as bar,
         Heartbeat(console, what) as heartbeat,
     ):
         task = bar.add_task(escape(what), total=total)
@@ -349,7 +354,7 @@ def _fitting(parts: Sequence[str], width: int) -> str:
 
 def display(console: Console) -> Lines:
     """What fits where the output goes: a live bar on a terminal, plain lines anywhere else."""
-    return Live(console) if console.is_terminal else Lines(console)
+    return Live(console) if is_live(console) else Lines(console)
 
 
 def table(title: str, rows: list[tuple[str, str]]) -> Table:

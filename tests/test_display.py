@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from io import StringIO
 from itertools import pairwise
@@ -145,6 +146,20 @@ def test_the_end_says_how_long_evaluation_took(altmin, trained, tmp_path):
     found = re.search(r"evaluation took (\d+\.\d) s of (\d+\.\d) s\n", done.out)
     assert found, done.out
     assert float(found[1]) <= float(found[2])
+
+
+def test_a_dumb_terminal_has_plain_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    file = StringIO()
+    console = Console(file=file, force_terminal=True, width=80)
+    monkeypatch.setattr(display, "SILENT_SECONDS", 0.02)
+    with display.counted(console, "ingest t.csv", 10), display.display(console) as shown:
+        assert type(shown) is Lines
+        while "the data are made ready, 0 s so far" not in file.getvalue():
+            time.sleep(0.01)
+        shown.tell("something " * 10)
+    assert "\x1b" not in file.getvalue()
+    assert max(map(len, file.getvalue().splitlines())) <= 80
 
 
 # --- the live line
