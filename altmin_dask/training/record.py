@@ -148,6 +148,8 @@ BY_LAYER = ("residuals", "relative_residuals", "zero_residuals", "mu", "rho")
 
 
 def _value(name: str, value: Any) -> Any:
+    if name == "validation_each" and isinstance(value, Mapping):  # on the way to a scheduler lists become tuples
+        return {key: list(each) for key, each in value.items()}
     if name not in BY_LAYER:
         return value
     if not isinstance(value, list | tuple):
