@@ -147,7 +147,8 @@ def label_ends(axes: Axes, ends: Iterable[tuple[tuple[float, float], str, object
         height = axes.transAxes.inverted().transform(axes.transData.transform(point))[1]
         there.append((float(height), point, text, colour))
     there.sort(key=lambda end: end[0])
-    for (_, point, text, colour), height in zip(there, spread([e[0] for e in there], needed), strict=True):
+    heights = below(1 + needed / 2, spread([end[0] for end in there], needed), needed)
+    for (_, point, text, colour), height in zip(there, heights, strict=True):
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "relpos": (0, 0.5), "shrinkB": 4}
         axes.annotate(
             text,
@@ -159,6 +160,15 @@ def label_ends(axes: Axes, ends: Iterable[tuple[tuple[float, float], str, object
             annotation_clip=False,
             arrowprops=leader if math.isclose(point[0], axes.get_xlim()[1]) else None,
         )
+
+
+def below(top: float, heights: Sequence[float], needed: float) -> list[float]:
+    """Move ascending heights down, as little as possible, until none is above the top and neighbours differ as much."""
+    found: list[float] = []
+    for height in reversed(heights):
+        found.append(min(height, top))
+        top = found[-1] - needed
+    return found[::-1]
 
 
 def spread(heights: Sequence[float], needed: float) -> list[float]:

@@ -15,12 +15,15 @@ from altmin_dask.format import number
 from altmin_dask.report.axes import Sweeps, label_ends, log_scale, share_scale, shown
 from altmin_dask.report.columns import column, layer_columns
 from altmin_dask.report.style import Theme, panel
+from altmin_dask.report.tiles import short
 from altmin_dask.training.record import Record
 from altmin_dask.types import Array
 
 HEIGHT = 3.1
 MOST_LABELS = 14
 """Curves that are named one by one."""
+MOST_CLASSES = 12
+"""Whose recalls are curves."""
 MOST_MARKERS = 40
 PERCENT: Callable[[float], str] = "{:.2%}".format
 
@@ -63,6 +66,21 @@ def has_accuracy(records: Sequence[Record]) -> bool:
     """Whether there is anything to draw in `accuracy`."""
     both = [column(r.nested_accuracy for r in records), column(r.validation_accuracy for r in records)]
     return bool(np.isfinite(both).any())
+
+
+def recalls(records: Sequence[Record], kept: int, theme: Theme) -> Figure:
+    """The share of each class that is found, over sweeps."""
+    names, table = _recalls(records)
+    colours = theme.layer_colours(len(names))
+    lines = [Line(short(name, 14), table[:, k], colours[k]) for k, name in enumerate(names)]
+    title = "Recall of each class, of validation samples"
+    return _over_sweeps(records, kept, lines_of(*lines), theme, share_scale, PERCENT, title)
+
+
+def has_recalls(records: Sequence[Record]) -> bool:
+    """Whether `recalls` has anything to draw, and not too much to be told apart."""
+    names, table = _recalls(records)
+    return len(names) <= MOST_CLASSES and bool(np.isfinite(table).any())
 
 
 def residuals(records: Sequence[Record], kept: int, theme: Theme) -> Figure:
@@ -216,6 +234,15 @@ def _mark(axes: Axes, x: Array, kept: int, sweep: float, theme: Theme) -> None:
         fontsize=8,
         annotation_clip=False,
     )
+
+
+def _recalls(records: Sequence[Record]) -> tuple[list[str], Array]:
+    """Names of the classes, and their recalls, (records, classes); NaN where they are not known."""
+    each = [record.validation_each or {} for record in records]
+    names: list[Any] = next((one["class"] for one in reversed(each) if "recall" in one), [])
+    unknown = [None] * len(names)
+    table = [column(one.get("recall", unknown)) for one in each]
+    return [str(name) for name in names], np.array(table).reshape(len(records), len(names))
 
 
 def _relaxed(records: Sequence[Record]) -> Array:

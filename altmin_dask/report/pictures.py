@@ -27,6 +27,7 @@ from altmin_dask.types import Array
 NAMES = (
     "convergence",
     "accuracy",
+    "recalls",
     "confusion",
     "errors",
     "reconstructions",
@@ -87,6 +88,14 @@ def progress(records: Sequence[Record], verdict: Verdict, unit: str) -> Section:
         caption = f"Share of samples that are classified rightly. {at}"
         made.append(
             Picture("accuracy", "Accuracy", caption, partial(curves.accuracy, records, verdict.record))
+        )
+    if curves.has_recalls(records):
+        caption = (
+            "Share of the validation samples of each class that is found; numbers and rings are of the kept model, "
+            f"sweep {number(verdict.sweep)}."
+        )
+        made.append(
+            Picture("recalls", "Recall by class", caption, partial(curves.recalls, records, verdict.record))
         )
     return Section("Progress", tuple(made))
 

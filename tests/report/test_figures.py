@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from altmin_dask.report import curves, quality, tiles, together
-from altmin_dask.report.axes import Sweeps, log_ticks, spread, tick_label
+from altmin_dask.report.axes import Sweeps, below, log_ticks, spread, tick_label
 from altmin_dask.report.columns import gap
 from altmin_dask.report.images import are_images, as_images
 from altmin_dask.report.style import DARK, DPI, LIGHT, WIDTH, Theme, png
@@ -225,6 +225,26 @@ def test_what_the_curves_show():
     assert ends(axes) == ["validation  60.00%"]
 
 
+def test_recalls_are_curves_of_a_few_classes():
+    def record(sweep: float, *recalls: float | None) -> Record:
+        each = {"class": [f"class number {k}" for k in range(len(recalls))], "recall": list(recalls)}
+        return Record(sweep=sweep, validation_each=each)
+
+    # the first is of a version that knew of none, and one class has no samples
+    records = [Record(sweep=0.0), record(1.0, 0.5, None, 1.0), record(2.0, 0.75, None, 0.5)]
+    assert curves.has_recalls(records)
+    (axes,) = curves.recalls(records, 2, LIGHT).axes
+    assert sorted(ends(axes)) == ["class number 0  75.00%", "class number 2  50.00%"]
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [np.nan, 0.5, 0.75])
+    for without in (
+        records[:1],
+        [record(1.0, *[0.5] * 13)],
+        [record(1.0, None, None)],
+        [Record(sweep=1.0, validation_each={"output": ["a"], "r2": [0.5]})],
+    ):
+        assert not curves.has_recalls(without)
+
+
 def test_the_relaxed_objective_of_exact_constraints_is_no_curve_of_its_own():
     records = [Record(sweep=i, cpu_seconds=i, nested_loss=2.0, relaxed_objective=2.1) for i in range(3)]
     assert not curves.has_relaxed(records)
@@ -344,3 +364,6 @@ def test_labels_are_moved_apart():
     heights = spread(np.sort(np.random.default_rng(0).random(20)).tolist(), 0.05)
     assert np.all(np.diff(heights) > 0.05 - 1e-9)
     assert spread([], 0.1) == []
+    assert below(1.0, [0.1, 0.5], 0.1) == [0.1, 0.5]
+    assert below(1.0, [0.1, 0.95, 1.05], 0.1) == pytest.approx([0.1, 0.9, 1.0])
+    assert below(1.0, [], 0.1) == []
