@@ -7,7 +7,7 @@ schedulers that lack it (`altmin_dask.dashboard.plugin`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -139,6 +139,21 @@ def lists(metrics: Mapping[str, Any], most: int) -> dict[str, list[Any]] | None:
     return found if 0 < max(map(len, found.values()), default=0) <= most else None
 
 
+def lightened(records: Sequence[Record]) -> list[Record]:
+    """The same with what each class, target or feature has only of the last and of the best of them.
+
+    It is most of a long history, and who watches a run looks at no other.
+    """
+    judged = [record for record in records if record.validation_loss is not None]
+    best = min(judged, key=lambda record: record.validation_loss or 0.0, default=None)
+    return [
+        record
+        if record.validation_each is None or record is best or record is records[-1]
+        else replace(record, validation_each=None)
+        for record in records
+    ]
+
+
 NAMES = tuple(
     sorted((field.name for field in fields(Record)), key=lambda name: name in Metrics.__dataclass_fields__)
 )
@@ -148,7 +163,9 @@ BY_LAYER = ("residuals", "relative_residuals", "zero_residuals", "mu", "rho")
 
 
 def _value(name: str, value: Any) -> Any:
-    if name == "validation_each" and isinstance(value, Mapping):  # on the way to a scheduler lists become tuples
+    if name == "validation_each" and isinstance(
+        value, Mapping
+    ):  # on the way to a scheduler lists become tuples
         return {key: list(each) for key, each in value.items()}
     if name not in BY_LAYER:
         return value
