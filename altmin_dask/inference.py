@@ -50,6 +50,7 @@ from altmin_dask.training.checks import check_digits, check_targets, computed_wi
 from altmin_dask.training.labels import warn_of_absent
 from altmin_dask.training.measuring import Measuring
 from altmin_dask.training.ranges import ranges_of
+from altmin_dask.training.scales import some_rows
 from altmin_dask.types import Array
 
 SAMPLES_SHARED = (
@@ -168,6 +169,7 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     check_alike(store.title, store.scale, store.preparation, model, targets=True)
     model.check_lengths(store.title, store.sequence_arrays)
     model.check_shape(store.title, store.sample_shape)
+    _check_units(model, store)
     target, network = KINDS[model.kind].target, fitted(model.network, store)
     check_seen(executor, store.path, SAMPLES_SHARED)
     ranges = ranges_of(store, executor)
@@ -177,6 +179,12 @@ def evaluate_store(run: RunFolder, store: SampleStore, executor: Executor) -> Ev
     with _held_weights(run) as weights:
         step = _step(model, network, store, target, weights)
         return Evaluation(total([executor.compute(evaluate(step, measure))]), measure)
+
+
+def _check_units(model: Model, store: SampleStore) -> None:
+    """Tell of columns that are in other units than in training."""
+    if model.units is not None and store.features % len(model.units.mean) == 0:
+        model.check_units(store.title, some_rows(store, "x", len(model.units.mean)))
 
 
 def measuring_of(model: Model, store: SampleStore) -> Measuring:
@@ -269,6 +277,7 @@ def write_arrays(run: RunFolder, store: SampleStore, place: str, executor: Execu
     check_alike(store.title, store.scale, store.preparation, model)
     model.check_lengths(store.title, store.sequence_arrays)
     model.check_shape(store.title, store.sample_shape)
+    _check_units(model, store)
     network = fitted(model.network, store)
     check_seen(executor, store.path, SAMPLES_SHARED)
     if not is_url(place):

@@ -56,7 +56,7 @@ from altmin_dask.estimators.order import store_at
 from altmin_dask.estimators.parameters import Parameters
 from altmin_dask.estimators.preparing import like_the_model, prepared_as
 from altmin_dask.estimators.recent import everything, joined, recent
-from altmin_dask.estimators.samples import Inputs, as_table, check_fits, named, of_location
+from altmin_dask.estimators.samples import Inputs, as_table, check_fits, named, of_location, with_units
 from altmin_dask.estimators.scaled import Numbers, is_ready, trained_on
 from altmin_dask.estimators.settings import (
     SHARING,
@@ -399,7 +399,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
             check_fits(self, samples.shape)
             return samples
         if (table := as_table(self, X)) is not None:
-            return table
+            return with_units(table, model)
         if is_lazy(X):
             rows = in_whole_rows(X)
             self._learn_features(X, prod(rows.shape[1:]), reset=False)
@@ -407,7 +407,7 @@ class AltMinEstimator(CallbackSupportMixin, BaseEstimator, Parameters, ABC):  # 
             return Inputs(rows, is_ready(X, model, self._numbers))
         self._check_numbers(X)
         model.check_shape("X", getattr(X, "shape", ())[1:])
-        return Inputs(validated(self, as_rows(X), dtype=FLOATS, reset=False, **SPARSE))
+        return with_units(Inputs(validated(self, as_rows(X), dtype=FLOATS, reset=False, **SPARSE)), model)
 
     # what kinds of estimators say
 

@@ -31,6 +31,7 @@ from altmin_dask.preparation import Preparation, as_spelled
 from altmin_dask.storage.alike import check_alike
 from altmin_dask.storage.locations import locate
 from altmin_dask.storage.model import Model
+from altmin_dask.storage.units import ENOUGH, LOOKED_AT
 from altmin_dask.storage.zarr_groups import open_zarr
 from altmin_dask.types import Array
 
@@ -223,6 +224,17 @@ def as_table(estimator: Any, X: Any) -> Inputs | None:
     if how is None or not how.columns or hasattr(estimator, "feature_names_in_") or not is_frame(X):
         return None
     return of_table(X, how)
+
+
+def with_units(inputs: Inputs, model: Model) -> Inputs:
+    """The same samples, of which columns in other units than in training are told where they are in memory."""
+    x = inputs.x
+    if isinstance(x, np.ndarray) and model.units is not None and len(x):
+        columns = len(model.units.mean)
+        rows = max(2 * ENOUGH, LOOKED_AT // columns)
+        some = x[:: max(1, len(x) // rows)].reshape(-1, columns)
+        model.check_units("X", some if inputs.ready else model.prepare(some))
+    return inputs
 
 
 def is_frame(X: Any) -> bool:

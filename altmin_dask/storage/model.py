@@ -20,6 +20,7 @@ from altmin_dask.networks.network import Network, build_network
 from altmin_dask.preparation import Preparation, Scaling
 from altmin_dask.storage.atomic import flush, write_json, write_tensors
 from altmin_dask.storage.locations import names_in
+from altmin_dask.storage.units import Units
 from altmin_dask.types import Array, Batch, Weights
 
 VERSION = 1
@@ -51,6 +52,8 @@ class Model:
         What else was done to them afterwards.
     lengths : bool
         Whether the sequences it was trained on had lengths, which others need then, too.
+    units : Units or None
+        In what units its inputs were, as they were prepared; None where that is not known.
 
     Examples
     --------
@@ -72,6 +75,7 @@ class Model:
     scale: float = 1.0
     preparation: Preparation | None = None
     lengths: bool = False
+    units: Units | None = None
 
     @property
     def labels(self) -> tuple[int, ...] | None:
@@ -191,6 +195,11 @@ class Model:
                 f"{name} has samples of shape {shape}, and those for training had {self.sample_shape}; {advice}"
             )
 
+    def check_units(self, name: str, rows: Array) -> None:
+        """Tell of columns of some prepared rows (n, columns) that are in other units than in training."""
+        if self.units is not None and len(rows):
+            self.units.warn_of_others(rows, name, self.scale, self.preparation)
+
     def _numbers(self, x: Any) -> Array:
         how = self.preparation
         if hasattr(x, "columns") and how is not None and how.columns:
@@ -236,7 +245,8 @@ class Model:
             settings["lengths"] = True
         file = _staged(folder, number)
         # the settings are in both files: those of one model are not taken for those of another
-        write_tensors(file, layer_tensors(self.weights), {"settings": json.dumps(settings)})
+        units = {} if self.units is None else self.units.tensors()
+        write_tensors(file, layer_tensors(self.weights) | units, {"settings": json.dumps(settings)})
         return file
 
     @classmethod
@@ -287,7 +297,8 @@ class Model:
             if not belongs:
                 raise ValueError(f"{_SETTINGS} is not the one that {_WEIGHTS} was written with")
             lengths = bool(settings.get("lengths", False))
-            return cls(settings["kind"], network, weights, sample_shape, scale, preparation, lengths)
+            units = Units.from_tensors(tensors, network.sizes[0])
+            return cls(settings["kind"], network, weights, sample_shape, scale, preparation, lengths, units)
         except DataError:
             raise
         except (KeyError, TypeError, ValueError) as error:

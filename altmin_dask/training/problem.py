@@ -21,6 +21,7 @@ from altmin_dask.networks.network import Network
 from altmin_dask.preparation import Preparation
 from altmin_dask.solvers.kfac import Stream
 from altmin_dask.solvers.newton_settings import NewtonSettings
+from altmin_dask.storage.units import Units
 from altmin_dask.training.build_network import DatasetSpec, make_network
 from altmin_dask.training.checks import (
     check_alike,
@@ -37,6 +38,7 @@ from altmin_dask.training.checks import (
 from altmin_dask.training.defaults import Settings, resolve
 from altmin_dask.training.labels import absent_classes, find_classes, warn_of_absent
 from altmin_dask.training.ranges import ranges_of
+from altmin_dask.training.scales import units_of
 from altmin_dask.training.standardizing import Deciding
 from altmin_dask.types import Weights
 
@@ -60,6 +62,8 @@ class Problem:
         What else was done to them, and which labels stand for which classes.
     settings : Settings
         What is run where the pipeline leaves it open.
+    units : Units or None
+        In what units inputs are; None of too few samples, and of a stream.
     """
 
     task_context: TaskContext
@@ -68,6 +72,7 @@ class Problem:
     scale: float
     preparation: Preparation | None
     settings: Settings
+    units: Units | None = None
 
     @property
     def judging(self) -> Samples:
@@ -123,13 +128,12 @@ def build_problem(
     network = make_network(settings, outline.with_classes(classes))
     labels = None if classes is None else classes.labels
     truth = train.y is not None and train.y.dtype.kind == "b"
-    for store in (train, validation):
-        if store is not None:
-            ranges = summary if store is train else ranges_of(store, executor)
-            check_layout(network, store)
-            check_labels_kept(store, target)
-            check_targets(network, target, store, ranges, labels)
-            check_digits(store, settings.dtype, computed_with(store, target), ranges)
+    for store in (train, *([] if validation is None else [validation])):
+        ranges = summary if store is train else ranges_of(store, executor)
+        check_layout(network, store)
+        check_labels_kept(store, target)
+        check_targets(network, target, store, ranges, labels)
+        check_digits(store, settings.dtype, computed_with(store, target), ranges)
     warn_of_constants(train, target, summary)
     known = train.preparation if classes is None else classes.named(train.preparation, truth=truth)
     if classes is not None and validation is not None and begun is None and pipeline.data.share is None:
@@ -148,6 +152,7 @@ def build_problem(
         train.scale,
         known,
         replace(found, standardize=standard.name),
+        None if stream is not None else units_of(train, network),
     )
 
 

@@ -360,6 +360,7 @@ class Trainer:
                 problem.scale,
                 problem.preparation,
                 "lengths" in problem.train.store.sequence_arrays,
+                problem.units,
             )
             model.stage(self.run.model, checkpoint.records)
             checkpoint.model = checkpoint.records
