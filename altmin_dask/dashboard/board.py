@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from altmin_dask.training.progress import Progress
-from altmin_dask.training.record import Record
+from altmin_dask.training.record import Record, lightened
 
 ACTIVITIES = ("read", "newton", "statistics", "model", "evaluate", "write", "solve", "wait", "commit")
 """What time is spent with; what else Dask counts is "other"."""
@@ -114,7 +114,7 @@ class RunState:
             # a run that was killed goes on from its last commit
             while self.records and self.records[-1].sweep >= record.sweep:
                 self.records.pop()
-            self.records.append(record)
+            self.records = lightened([*self.records, record])
             self.records_version += 1
         elif kind == "progress":
             self.progress = Progress.from_dict(message["progress"])

@@ -9,10 +9,9 @@ import numpy as np
 from bokeh.layouts import column, row
 from bokeh.models import ColumnDataSource, CustomJS, Div, Select, TextInput, Toggle
 
-from altmin_dask.dashboard import listing, workers
+from altmin_dask.dashboard import listing, quality, workers
 from altmin_dask.dashboard.board import Board, RunState
 from altmin_dask.dashboard.curves import (
-    ACCURACIES,
     LOSSES,
     Measure,
     NamedRun,
@@ -104,17 +103,25 @@ class View:
             LinePanel("Loss against sweeps", "sweeps", LOSSES),
             LinePanel("Loss against CPU time", "CPU seconds", LOSSES),
         ]
-        self.accuracy = LinePanel("Accuracy against sweeps", "sweeps", ACCURACIES, share=True)
+        self.metric = quality.MetricField(self.update)
         self.residuals = LinePanel("Relative residual of each layer", "sweeps")
         self.mu = LinePanel("Penalty of each layer: μ, or ρ of multipliers", "sweeps")
-        self.activities, self.memory = (
-            Div(stylesheets=[workers.STYLE], sizing_mode="stretch_width", name=f"altmin-{name}")
-            for name in ("workers", "memory")
+        self.activities, self.memory, self.recalls = (
+            Div(stylesheets=[style], sizing_mode="stretch_width", name=f"altmin-{name}")
+            for name, style in (
+                ("workers", workers.STYLE),
+                ("memory", workers.STYLE),
+                ("recalls", quality.STYLE),
+            )
         )
+        self.classes = panel(self.recalls)
         self.fields = panel(self.activities), panel(self.memory)
         self.pictures = picture_panel(self.images)
         fields = [
-            *(each.root for each in (*self.losses, self.accuracy, self.residuals, self.mu)),
+            *(each.root for each in self.losses),
+            self.metric.root,
+            self.classes,
+            *(each.root for each in (self.residuals, self.mu)),
             *self.fields,
         ]
         self.root = column(
@@ -188,8 +195,9 @@ class View:
         if self._new("pictures", (self.choice.value, chosen and chosen.pictures_version)):
             self._draw_pictures(chosen)
         shown = [run for run in named if run.state.run in self.colours.keys() - self.hidden]
+        self.metric.offer(shown)
         versions = [(run.name, run.colour, run.state.records_version) for run in shown]
-        if self._new("curves", (self.choice.value, self.theme is DARK, versions)):
+        if self._new("curves", (self.choice.value, self.metric.choice.value, self.theme is DARK, versions)):
             self._draw_curves(shown, chosen)
 
     def _offer(self, runs: list[RunState], called: dict[str, str]) -> None:
@@ -220,7 +228,9 @@ class View:
 
         against(self.losses[0], LOSSES, sweep)
         against(self.losses[1], LOSSES, lambda record: record.cpu_seconds)
-        against(self.accuracy, ACCURACIES, sweep)
+        self.metric.draw(shown, self.theme)
+        self.recalls.text = quality.recall_bars(chosen)
+        self.classes.visible = bool(self.recalls.text)
         self.residuals.draw(
             of_layers(chosen, lambda record: record.relative_residuals, self.theme), self.theme
         )

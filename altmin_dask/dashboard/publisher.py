@@ -27,7 +27,7 @@ from altmin_dask.storage.model import Model
 from altmin_dask.training.callbacks import Callback, Outcome
 from altmin_dask.training.context import RunContext
 from altmin_dask.training.progress import Progress, Usage
-from altmin_dask.training.record import Record, read_records
+from altmin_dask.training.record import Record, lightened, read_records
 from altmin_dask.types import Array
 
 TELL_SECONDS, NOTE_SECONDS, DRAW_SECONDS = 0.5, 2.0, 5.0
@@ -225,7 +225,7 @@ class Publisher(Callback):
         if self.client is None:
             return []
         try:
-            return [_plain(record.to_dict()) for record in read_records(self.context.run)]
+            return [_plain(record.to_dict()) for record in lightened(read_records(self.context.run))]
         except (AltMinError, OSError):  # which training says itself, and better
             return []
 

@@ -22,7 +22,7 @@ from altmin_dask.errors import AltMinError, ConfigError
 from altmin_dask.format import duration
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
-from altmin_dask.training.record import read_records
+from altmin_dask.training.record import lightened, read_records
 
 PAGE = "/altmin"
 LOOPBACK = "127.0.0.1", "localhost", "::1"
@@ -70,7 +70,8 @@ class Follower:
         except (AltMinError, OSError) as error:  # of a folder that is damaged, or gone
             self._tell("end", status=str(error), state="failed")
             return
-        if records[: len(state.records)] != state.records:  # of a run that went back to its last commit
+        # of a run that went back to its last commit
+        if lightened(records[: len(state.records)]) != state.records:
             state.records.clear()
         fresh = records[len(state.records) :]
         for record in fresh:

@@ -140,10 +140,13 @@ def lists(metrics: Mapping[str, Any], most: int) -> dict[str, list[Any]] | None:
 
 
 def lightened(records: Sequence[Record]) -> list[Record]:
-    """The same with what each class, target or feature has only of the last and of the best of them.
+    """The same; where they are many, with what each class, target or feature has only of the last and of the best.
 
     It is most of a long history, and who watches a run looks at no other.
     """
+    each = (records[-1].validation_each if records else None) or {}
+    if len(records) * sum(map(len, each.values())) <= MOST_KEPT:
+        return list(records)
     judged = [record for record in records if record.validation_loss is not None]
     best = min(judged, key=lambda record: record.validation_loss or 0.0, default=None)
     return [
@@ -154,6 +157,8 @@ def lightened(records: Sequence[Record]) -> list[Record]:
     ]
 
 
+MOST_KEPT = 50_000
+"""Numbers of classes, targets or features that are told to those who watch, or kept by them, of all records."""
 NAMES = tuple(
     sorted((field.name for field in fields(Record)), key=lambda name: name in Metrics.__dataclass_fields__)
 )

@@ -241,7 +241,7 @@ def test_a_finished_run_leads_with_the_model_that_is_kept():
 
 def test_accuracies_are_shown_where_there_are_labels():
     plain = viewed(board_of(began("a", "digits")))
-    assert not plain.accuracy.root.visible
+    assert not plain.metric.root.visible
     assert "validation loss" in plain.table.text
     assert "accuracy" not in plain.table.text  # no column of nothing
     labelled = {
@@ -249,8 +249,9 @@ def test_accuracies_are_shown_where_there_are_labels():
         "title": "digits",
     }
     view = viewed(board_of(labelled))
-    assert view.accuracy.root.visible
-    assert [list(y) for y in view.accuracy.curves.data["ys"]] == [[0.75, 0.75], [0.0, 0.0]]  # 0 is a share
+    panel = view.metric.shares
+    assert panel.root.visible
+    assert [list(y) for y in panel.curves.data["ys"]] == [[0.75, 0.75], [0.0, 0.0]]  # 0 is a share
     assert "0.00 %" in view.table.text
 
 
