@@ -15,6 +15,7 @@ from altmin_dask.dashboard.panels import LinePanel, heading, panel
 from altmin_dask.dashboard.theme import TEXT, WIDGET, Theme
 from altmin_dask.training.record import Record
 
+PERCENT, PLAIN = "0.[0] %", "0.[000]"
 MOST_CLASSES = 16
 """Whose recalls are shown: of more, the lowest."""
 STYLE = (
@@ -30,25 +31,25 @@ p { margin: 4px 0 8px; }
 
 @dataclass(frozen=True)
 class Metric:
-    """What one can choose: its curves, and whether it is a share."""
+    """What one can choose: its curves, and how their values are written on a linear axis; else it is logarithmic."""
 
     measures: tuple[Measure, ...]
-    share: bool = False
+    written: str = ""
 
 
-def _validation(name: str, *, share: bool = False) -> Metric:
+def _validation(name: str, written: str = "") -> Metric:
     def of(record: Record) -> float | None:
         return (record.validation_metrics or {}).get(name)
 
-    return Metric((Measure("validation", of, DASHED),), share)
+    return Metric((Measure("validation", of, DASHED),), written)
 
 
 METRICS = {
-    "Accuracy": Metric(ACCURACIES, share=True),
-    "Balanced accuracy": _validation("balanced_accuracy", share=True),
-    "ROC AUC": _validation("roc_auc", share=True),
+    "Accuracy": Metric(ACCURACIES, PERCENT),
+    "Balanced accuracy": _validation("balanced_accuracy", PERCENT),
+    "ROC AUC": _validation("roc_auc", PLAIN),
     "Log loss": _validation("log_loss"),
-    "R²": Metric((Measure("validation", lambda record: record.validation_r2, DASHED),), share=True),
+    "R²": Metric((Measure("validation", lambda record: record.validation_r2, DASHED),), PLAIN),
     "RMSE": _validation("rmse"),
     "MAE": _validation("mae"),
 }
@@ -66,7 +67,12 @@ class MetricField:
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self.choice = Select(
-            title="Metric", options=[], width=180, name="altmin-metric", stylesheets=[WIDGET]
+            title="Metric",
+            options=[],
+            width=180,
+            name="altmin-metric",
+            stylesheets=[WIDGET],
+            styles={"order": "-1"},  # Bokeh puts what becomes visible last
         )
         self.choice.on_change("value", lambda attr, old, new: changed())
         self.shares = LinePanel("", "sweeps", ACCURACIES, share=True)
@@ -90,9 +96,11 @@ class MetricField:
         """Show the curves of what is chosen."""
         chosen = METRICS.get(self.choice.value)
         for place in (self.shares, self.sizes):
-            if chosen is None or chosen.share != (place is self.shares):
+            if chosen is None or bool(chosen.written) != (place is self.shares):
                 place.draw([], theme)
                 continue
+            if chosen.written:
+                place.figure.yaxis[0].formatter.format = chosen.written
             place.title, place.measures = f"{self.choice.value} against sweeps", chosen.measures
             curves = of_runs(runs, chosen.measures, _sweep, theme)
             place.draw(curves, theme, kept_points(runs, chosen.measures, _sweep, theme))
