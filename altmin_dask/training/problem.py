@@ -38,7 +38,6 @@ from altmin_dask.training.checks import (
 from altmin_dask.training.defaults import Settings, resolve
 from altmin_dask.training.labels import absent_classes, find_classes, warn_of_absent
 from altmin_dask.training.ranges import ranges_of
-from altmin_dask.training.scales import units_of
 from altmin_dask.training.standardizing import Deciding
 from altmin_dask.types import Weights
 
@@ -63,7 +62,7 @@ class Problem:
     settings : Settings
         What is run where the pipeline leaves it open.
     units : Units or None
-        In what units inputs are; None of too few samples, and of a stream.
+        In what units inputs are, where they have been looked at.
     """
 
     task_context: TaskContext
@@ -141,8 +140,8 @@ def build_problem(
         assert y is not None  # or it had been refused
         warn_of_absent(absent_classes(y, classes, None if known is None else known.called), validation.title)
     _check_fits(pipeline, network, train, validation)
-    log = log if begun is None else _silent
-    standard = Deciding(pipeline, network, train, stream, log).standardization(begun)
+    deciding = Deciding(pipeline, network, train, stream, log if begun is None else _silent)
+    standard = deciding.standardization(begun)
     found = _resolved(pipeline, network, train, stream, place, begun)
     _warn_of_ridge(train, found.ridge)
     return Problem(
@@ -152,7 +151,7 @@ def build_problem(
         train.scale,
         known,
         replace(found, standardize=standard.name),
-        None if stream is not None else units_of(train, network),
+        deciding.units,
     )
 
 

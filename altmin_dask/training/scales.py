@@ -11,9 +11,7 @@ import numpy as np
 from altmin_dask.data.preprocessing import CONSTANT
 from altmin_dask.data.sample_store import SampleStore
 from altmin_dask.execution.samples import view_of
-from altmin_dask.networks.network import Network
 from altmin_dask.networks.workspace import strips
-from altmin_dask.storage.units import Units
 from altmin_dask.types import Array
 
 UNLIKE = 10.0
@@ -28,7 +26,7 @@ has an accuracy of 0.73 as it comes and of 0.93 standardized, after 30 sweeps of
 CONSTANT_AWAY = 40.0
 """A constant is, with so many times their size: of 10⁶ nothing is learnt beside it (chosen)."""
 _SMALL = 0.1
-_LEAST_ROWS, _ROWS = 20, 4096
+LEAST_ROWS, _ROWS = 20, 4096
 """Deviations of fewer rows say little, and more need not be looked at."""
 _VALUES = 1_000_000
 """Nor more values, as far as there are enough rows."""
@@ -148,7 +146,7 @@ def scales_of(store: SampleStore, name: str, columns: int) -> Scales | None:
     columns : int
         Numbers in a row that has a scale each: those of a sample, or of every step of a sequence.
     """
-    if store.rows < _LEAST_ROWS:
+    if store.rows < LEAST_ROWS:
         return None
     rows = some_rows(store, name, columns)
     return Scales.of(rows, measured_in(store, columns) if name == "x" else None) if len(rows) else None
@@ -156,7 +154,7 @@ def scales_of(store: SampleStore, name: str, columns: int) -> Scales | None:
 
 def some_rows(store: SampleStore, name: str, columns: int) -> Array:
     """Some rows of an array from all over it, (n, columns), without those not finite: targets may be missing."""
-    count = min(store.rows, _ROWS, max(_LEAST_ROWS, _VALUES // store.features))
+    count = min(store.rows, _ROWS, max(LEAST_ROWS, _VALUES // store.features))
     rows = np.concatenate(list(_rows(store, name, count, columns)))
     return rows[np.isfinite(rows).all(axis=1)]
 
@@ -165,20 +163,6 @@ def measured_in(store: SampleStore, columns: int) -> Array | None:
     """Which inputs of a store have a unit, where that is known."""
     how = store.preparation
     return None if how is None or len(how.names) != columns else np.array(how.measured)
-
-
-def columns_of(network: Network) -> int:
-    """Inputs that have a scale each: those of a sample, or of every step of a sequence."""
-    return network.layers[0].scalable or network.sizes[0]
-
-
-def units_of(store: SampleStore, network: Network) -> Units | None:
-    """In what units samples for training are; None of too few."""
-    if store.rows < _LEAST_ROWS:
-        return None
-    columns = columns_of(network)
-    rows = some_rows(store, "x", columns)
-    return Units.of(rows, measured_in(store, columns)) if len(rows) >= _LEAST_ROWS else None
 
 
 def _rows(store: SampleStore, name: str, count: int, columns: int) -> Iterator[Array]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -22,7 +23,16 @@ from altmin_dask.networks.activations import get_activation
 from altmin_dask.networks.network import Network
 from altmin_dask.networks.standardization import Scale, Standardization
 from altmin_dask.solvers.kfac import Stream
-from altmin_dask.training.scales import AWAY, UNLIKE, Scales, scales_of
+from altmin_dask.storage.units import Units
+from altmin_dask.training.scales import (
+    AWAY,
+    LEAST_ROWS,
+    UNLIKE,
+    Scales,
+    measured_in,
+    scales_of,
+    some_rows,
+)
 from altmin_dask.types import Array
 
 SMALL, LARGE = 0.15, 3.0
@@ -115,10 +125,25 @@ class Deciding:
         loss = self.network.loss
         return loss.name == "squared" and loss.output_activation == "identity"
 
-    @property
+    @cached_property
+    def _looked_at(self) -> tuple[Array, Array | None] | None:
+        """Some rows of the inputs, which are read once, and which of their columns have a unit; None of too few."""
+        if self.store.rows < LEAST_ROWS:
+            return None
+        columns = self.network.layers[0].scalable or self.store.features
+        rows = some_rows(self.store, "x", columns)
+        return (rows, measured_in(self.store, columns)) if len(rows) else None
+
+    @cached_property
     def _scales(self) -> Scales | None:
         """Of the inputs."""
-        return scales_of(self.store, "x", self.network.layers[0].scalable or self.store.features)
+        return None if self._looked_at is None else Scales.of(*self._looked_at)
+
+    @property
+    def units(self) -> Units | None:
+        """In what units inputs are; None where they are not looked at, are too few, or some of a stream."""
+        looks = self.pipeline.network.standardize not in ("none", "targets") and self.stream is None
+        return Units.of(*self._looked_at) if looks and self._looked_at is not None else None
 
     def _of_autoencoder(self) -> Scale | None:
         """What samples that are to be given back are shifted and divided by, all by the same number."""
