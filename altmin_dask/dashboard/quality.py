@@ -111,7 +111,9 @@ def _sweep(record: Record) -> float:
 
 
 def _has(records: Sequence[Record], metric: Metric) -> bool:
-    return any(measure.of(record) is not None for record in records for measure in metric.measures)
+    # of auto-encoders, which alone have an mse, errors tell what their loss does
+    others = [record for record in records if "mse" not in (record.validation_metrics or {})]
+    return any(measure.of(record) is not None for record in others for measure in metric.measures)
 
 
 def recall_bars(state: RunState | None) -> str:

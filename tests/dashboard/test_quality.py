@@ -65,6 +65,8 @@ def test_histories_without_them_have_no_field():
     assert not view.metric.root.visible
     assert not view.classes.visible
     assert recall_bars(None) == ""
+    autoencoder = viewed(begin("a", [recorded(0, 1.0, mse=2.0, rmse=1.4, mae=1.0)]))
+    assert not autoencoder.metric.root.visible  # whose loss tells the same
 
 
 def test_recalls_are_of_the_kept_model_or_the_latest_record():
