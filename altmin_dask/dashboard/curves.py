@@ -37,7 +37,7 @@ class Dash:
     alpha: float
 
 
-SOLID = Dash("", 3.5, 0.5)
+SOLID = Dash("", 3.5, 0.85)
 DASHED = Dash("9 5", 1.8, 1.0)
 DOTTED = Dash("2 4", 1.8, 0.9)
 PLAIN = Dash("", 2.0, 1.0)

@@ -11,7 +11,7 @@ from altmin_dask.dashboard.board import RunState
 from altmin_dask.dashboard.curves import NamedRun
 from altmin_dask.dashboard.differences import differences
 from altmin_dask.dashboard.theme import TEXT
-from altmin_dask.format import duration, known
+from altmin_dask.format import duration, known, number
 from altmin_dask.training.record import Record
 
 SHOWN_ALIKE = 3
@@ -27,7 +27,7 @@ STATES = {
 }
 """What the states of a run are called, and in which colour."""
 OTHER_METRICS = {
-    "balanced_accuracy": "balanced",
+    "balanced_accuracy": "balanced accuracy",
     "log_loss": "log loss",
     "roc_auc": "ROC AUC",
     "r2": "R²",
@@ -35,12 +35,14 @@ OTHER_METRICS = {
     "mae": "MAE",
 }
 """What else is told of a kept model, as `altmin evaluate` measures it."""
+SHARES = ("balanced_accuracy",)
+"""Those that are shares of samples."""
 COLUMNS = ("run", "status", "sweep", "training loss", "validation loss", "accuracy", "began", "elapsed")
 STYLE = (
     TEXT
     + """
 :host {
-  max-height: 60vh; overflow: auto; scrollbar-width: thin; scrollbar-gutter: stable;
+  max-height: 60vh; overflow: auto; scrollbar-width: thin;
   border-bottom: 2px solid var(--altmin-line);
 }
 table { border-collapse: collapse; width: 100%; }
@@ -65,6 +67,7 @@ td.about button, td.more button { color: var(--altmin-busy); text-decoration: un
   td.name, td.about, td.more { flex: 1 1 100%; padding-left: 6px; }
   td[data-name]::before { content: attr(data-name); display: block; font-size: 11px; color: var(--altmin-muted); }
   td:empty { display: none; }
+  td.about button { margin-left: 0; }
   tbody { padding: 5px 0; }
 }
 """
@@ -220,7 +223,7 @@ def line(run: NamedRun, *, hidden: bool = False, chosen: bool = False) -> str:
         for place, cell in enumerate(cells)
     )
     hide = _button("hide", state.run, "show curves" if hidden else "hide curves")
-    about = f"{_about(state)}<br>{escape(state.description)}{hide}"
+    about = f"{_about(state)}<br>{escape(state.description)} {hide}"
     kinds = " ".join(word for word, there in (("chosen", chosen), ("hidden", hidden)) if there)
     return (
         f'<tbody class="{kinds}"><tr>{row}</tr>'
@@ -231,6 +234,11 @@ def line(run: NamedRun, *, hidden: bool = False, chosen: bool = False) -> str:
 def percent(share: float) -> str:
     """A share of samples."""
     return f"{share:.2%}".replace("%", " %")
+
+
+def _unbroken(text: str) -> str:
+    """With the sign on the line of its number."""
+    return text.replace(" %", "\u00a0%")
 
 
 def _shown(state: RunState) -> Record | None:
@@ -279,7 +287,7 @@ def _about(state: RunState) -> str:
         ]
         return escape(", ".join(part for part in parts if part))
     stopped = (state.result or {}).get("stopped") or {}
-    kept = f"<b>{escape(kept_model(state))}</b> " if state.kept else ""
+    kept = f"<b>{escape(_unbroken(kept_model(state)))}</b> " if state.kept else ""
     said = ". ".join(
         text.rstrip(".")[:1].upper() + text.rstrip(".")[1:]
         for text in (stopped.get("text") or state.status, stopped.get("next") or "")
@@ -295,5 +303,9 @@ def kept_model(state: RunState) -> str:
     metrics = kept.get("metrics") or {}
     parts += [f"accuracy {percent(metrics['accuracy'])}"] if metrics.get("accuracy") is not None else []
     for name, called in OTHER_METRICS.items():
-        parts += [f"{called} {known(metrics[name])}"] if metrics.get(name) is not None else []
+        parts += (
+            [f"{called} {known(metrics[name], percent if name in SHARES else number)}"]
+            if metrics.get(name) is not None
+            else []
+        )
     return f"kept: {', '.join(part.strip() for part in parts)}."

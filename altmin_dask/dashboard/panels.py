@@ -25,6 +25,8 @@ NARROW = 430
 """A panel is no narrower than so many pixels, unless the window is: then they stand below each other."""
 MOST_KEYS = 12
 """Lines that are named one by one."""
+KEY_WIDTH = 30
+"""Pixels of a sample of a line."""
 # Bokeh clears no more than half of the first pixels of a canvas: they show what was painted there before.
 FIGURE_STYLE = """
 :host::before, :host::after {
@@ -33,7 +35,8 @@ FIGURE_STYLE = """
 :host::before { width: 1px; height: 100%; }
 :host::after { width: 100%; height: 1px; }
 """
-KEY_STYLE = TEXT + ":host { margin-bottom: 0; }"
+KEY_STYLE = TEXT + ":host { margin: auto 5px 0; padding-top: 5px; }"
+"""What stands above a figure is at the end of the field with it: figures beside each other are level."""
 
 # Round numbers spread over a logarithmic axis, as `altmin_dask.report.figures.log_ticks` chooses them, of whatever
 # is in view.
@@ -153,7 +156,7 @@ class LinePanel:
 
 def panel(*children: Any) -> Any:
     """One field of the page, as wide as there is room for."""
-    styles = {"flex": f"1 1 {NARROW}px", "min-width": f"min(100%, {NARROW}px)"}
+    styles = {"flex": f"1 1 {NARROW}px", "min-width": f"min(100%, {NARROW}px)", "height": "auto"}
     return column(*children, sizing_mode="stretch_width", styles=styles)
 
 
@@ -165,8 +168,17 @@ def heading(title: str, more: str = "") -> str:
 def key(name: str, colour: str, dash: Dash) -> str:
     """A piece of a line and its name."""
     stroke = f'stroke="{colour}" stroke-width="{dash.width}" opacity="{dash.alpha}"'
-    line = f'<line x2="30" y1="5" y2="5" {stroke} stroke-dasharray="{dash.pattern}"/>'
-    return f'<span class="key"><svg width="30" height="10">{line}</svg>{escape(name)}</span>'
+    width = _sample_width(dash)
+    line = f'<line x2="{width}" y1="5" y2="5" {stroke} stroke-dasharray="{dash.pattern}"/>'
+    return f'<span class="key"><svg width="{width}" height="10">{line}</svg>{escape(name)}</span>'
+
+
+def _sample_width(dash: Dash) -> int:
+    """Pixels of a sample of a line, KEY_WIDTH at most, that ends with a whole stroke."""
+    if not dash.pattern:
+        return KEY_WIDTH
+    stroke, gap = map(int, dash.pattern.split())
+    return KEY_WIDTH - (KEY_WIDTH - stroke) % (stroke + gap)
 
 
 def _label_as_the_report(made: Any) -> None:

@@ -129,7 +129,7 @@ HEAD = (
     f"<script>document.documentElement.classList.toggle('{DARK_CLASS}', "
     "matchMedia('(prefers-color-scheme: dark)').matches)</script>"
 )
-ALONE = "<style>body { margin: 0; padding: 8px 10px; box-sizing: border-box; }</style>"
+ALONE = "<style>body { margin: 0; padding: 8px 10px 24px; box-sizing: border-box; }</style>"
 """Where Dask's dashboard is not around the page."""
 WIDGET = """
 :host { color: var(--altmin-ink); }
@@ -140,7 +140,7 @@ select:not([multiple]).bk-input.bk-input {
   background-image: linear-gradient(45deg, transparent 50%, var(--altmin-ink) 50%),
     linear-gradient(135deg, var(--altmin-ink) 50%, transparent 50%);
   background-size: 5px 5px, 5px 5px; background-repeat: no-repeat;
-  background-position: calc(100% - 14px) 55%, calc(100% - 9px) 55%;
+  background-position: calc(100% - 14px) 55%, calc(100% - 9px) 55%; padding-right: 28px; text-overflow: ellipsis;
 }
 .bk-btn.bk-active { background-color: var(--altmin-track); }
 """
@@ -149,7 +149,7 @@ TEXT = """
 :host { color: var(--altmin-ink); font: 13px/1.45 Helvetica Neue, Helvetica, Arial, sans-serif; }
 .muted { color: var(--altmin-muted); }
 b, th { font-weight: 600; }
-h3 { font-size: 14px; font-weight: 600; margin: 0 14px 0 0; display: inline-block; }
+h3 { font-size: 14px; font-weight: 600; margin: 0; }
 .key { display: inline-block; margin-right: 14px; white-space: nowrap; color: var(--altmin-muted); }
 .key svg { vertical-align: middle; margin-right: 5px; overflow: visible; }
 .chip { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin-right: 5px; }

@@ -107,7 +107,7 @@ def memory_bars(workers: Sequence[tuple[str, float, float]], planned: float | No
     rows = "".join(_memory_bar(*worker, planned, scale) for worker in workers)
     notes = [when, f"the {MOST_WORKERS} largest of {count}" if count > MOST_WORKERS else ""]
     if planned:
-        notes.append(f"planned at most {_mebibytes(planned)} each (the mark)")
+        notes.append(f"planned at most {_mebibytes(planned)}{' each' if count > 1 else ''} (the mark)")
     return f'{heading("Memory of the workers")}<p class="muted">{", ".join(filter(None, notes))}</p>{rows}'
 
 

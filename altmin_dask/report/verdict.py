@@ -9,7 +9,7 @@ from typing import Any
 
 from altmin_dask.format import number
 from altmin_dask.report.columns import column
-from altmin_dask.training.ending import is_far, overfits, times_training
+from altmin_dask.training.ending import OVER_FITS, is_far, overfits, times_training
 from altmin_dask.training.record import Record
 from altmin_dask.training.result import Result
 
@@ -85,7 +85,7 @@ def judge(records: Sequence[Record], result: Result | None) -> Verdict:
         kept.loss,
         kept.metrics,
         _sentence(result.stopped.text),
-        _sentence(result.next),
+        _sentence(result.next.removeprefix(f"{OVER_FITS}: ")),  # said with its numbers beside it
         *_fitting(records, at, kept.samples),
         exact=True,
         unit=kept.unit,

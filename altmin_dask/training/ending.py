@@ -27,6 +27,8 @@ FAR, FEW = 2.0, 3.0
 one that is wrong may be half the loss of fifty (chosen)."""
 STILL_FALLING = "The loss was still falling"
 """How the sentence begins that tells to go on."""
+OVER_FITS = "The validation loss has risen while the training loss fell, which is over-fitting"
+"""How the sentence begins that tells what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def next_step(
         f"a larger solver.ridge{' or solver.weight_decay' if decays else ''}, fewer units or more samples"
     )
     if overfits(records[kept], records[-1], samples):
-        return f"The validation loss has risen while the training loss fell, which is over-fitting: try {remedy}."
+        return f"{OVER_FITS}: try {remedy}."
     limit = ending.reason
     if kept == 0 and len(records) > 1:
         return (

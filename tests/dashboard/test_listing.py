@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 
 from altmin_dask import AltMinAutoencoder, AltMinRegressor
 from altmin_dask.dashboard import listing
-from altmin_dask.dashboard.board import Board
+from altmin_dask.dashboard.board import Board, RunState
 from altmin_dask.dashboard.curves import NamedRun
 from altmin_dask.dashboard.differences import differences, texts
 from altmin_dask.dashboard.page import View
@@ -232,6 +232,11 @@ def test_a_finished_run_leads_with_the_model_that_is_kept():
     for panel, x in zip(view.losses, (1.0, 0.5), strict=True):
         assert (panel.kept.data["x"], panel.kept.data["y"]) == ([x], [1.0])  # the record's, on its curve
         assert "the model that is kept" in panel.key.text
+    assert "accuracy 94.44\u00a0%.</b>" in view.table.text  # on one line
+    metrics = {"accuracy": 0.94444, "balanced_accuracy": 0.94777, "log_loss": 0.25}
+    state = RunState("a", result={**RESULT, "kept": {**RESULT["kept"], "metrics": metrics}})
+    said = "accuracy 94.44 %, balanced accuracy 94.78 %, log loss 0.25."
+    assert listing.kept_model(state).endswith(said)
     # where training goes on, it is not known
     board.apply(message("record", "a", record={"sweep": 3.0, "nested_loss": 0.1}))
     view.update()
@@ -280,6 +285,10 @@ def test_dashes_are_told_apart():
         assert re.search(
             rf'stroke-dasharray="{dash.removeprefix("solid")}"/></svg>{name}', view.losses[0].key.text
         )
+    samples = re.findall(r'<line x2="(\d+)"[^/]*stroke-dasharray="(\d+) (\d+)"', view.losses[0].key.text)
+    assert len(samples) == 2
+    for width, stroke, gap in (map(int, each) for each in samples):
+        assert width % (stroke + gap) == stroke  # no stroke is cut
     assert not view.losses[0].figure.legend  # which would lie on curves
 
 

@@ -79,6 +79,12 @@ def test_figures_stand_below_each_other_where_there_is_no_room(url, width, colum
         for choice in (".badge", ".bk-Figure", "td.about", "td[data-name]", ".bar", "h3", ".key", "select"):
             for box in page.evaluate(BOXES, choice):
                 assert 0 <= box["left"] < box["right"] <= width, (choice, box)
+        # those beside each other are level, whatever stands above them
+        if columns > 1:
+            assert len({round(box["bottom"]) for box in lines[:columns]}) == 1
+        (chosen,) = page.evaluate(BOXES, "tbody.chosen")
+        (runs,) = page.evaluate(BOXES, "table")
+        assert [round(chosen[side] - runs[side]) for side in ("left", "right")] == [0, 0]
         # what the lines are stands above the figure, and on none
         for key in page.evaluate(BOXES, ".key"):
             assert not any(

@@ -12,6 +12,7 @@ from dashboards import pipeline, train
 
 from altmin_dask import runs
 from altmin_dask.dashboard.board import SILENT_SECONDS, TRAINER, RunState
+from altmin_dask.dashboard.curves import SOLID
 from altmin_dask.dashboard.publisher import Rhythm
 from altmin_dask.dashboard.server import Follower
 from altmin_dask.dashboard.theme import DARK, LIGHT
@@ -69,6 +70,8 @@ def test_memory_is_within_its_plan_or_marked():
     assert "125 MiB: 25 MiB beyond the plan, 83 % of its limit" in html
     assert re.findall(r"left:([\d.]+)%", html) == [f"{limit:.2f}"] * 2
     assert "planned" not in memory_bars([("a", mib, 0.0)], None)
+    assert "planned at most 100 MiB each (the mark)" in html
+    assert "planned at most 100 MiB (the mark)" in memory_bars([("this process", mib, 0.0)], 100 * mib)
     assert memory_bars([], 1.0) == ""
 
 
@@ -129,12 +132,20 @@ def test_notes_are_never_so_far_apart_that_a_run_seems_lost(monkeypatch):
         assert rhythm.next == pytest.approx(now + then)
 
 
+def blended(colour: str, paper: str, alpha: float) -> str:
+    """What is seen of a colour through which the paper shines."""
+    parts = [[int(each[i : i + 2], 16) for i in (1, 3, 5)] for each in (colour, paper)]
+    return "#" + "".join(f"{round(alpha * a + (1 - alpha) * b):02x}" for a, b in zip(*parts, strict=True))
+
+
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_colours_stand_out_from_the_paper(theme):
     """By WCAG: 4.5 for text, 3 for what is drawn."""
     words = (theme.ink, theme.muted, theme.good, theme.busy, theme.warn, theme.bad)
     assert min(contrast(colour, theme.paper) for colour in words) >= 4.5
     assert min(contrast(colour, theme.paper) for colour in theme.runs) >= 3
+    wide = [blended(colour, theme.paper, SOLID.alpha) for colour in theme.runs]
+    assert min(contrast(colour, theme.paper) for colour in wide) >= 3
     assert (
         len({*theme.runs, *theme.activities, *theme.layer_colours(8)})
         == len(theme.runs) + len(theme.activities) + 8

@@ -9,7 +9,7 @@ from altmin_dask.report.facts import Facts
 from altmin_dask.report.page import write_report
 from altmin_dask.report.settings import all_settings, changed_settings
 from altmin_dask.report.verdict import best_record, judge
-from altmin_dask.training.ending import is_far
+from altmin_dask.training.ending import is_far, next_step, sweeps_are_done
 
 
 def test_the_verdict_is_of_the_kept_weights(tmp_path):
@@ -50,6 +50,18 @@ def test_over_fitting(training, validation, fit, words):
     verdict = judge(records, None)
     assert verdict.fit == fit
     assert words in verdict.fitting
+
+
+def test_what_is_next_does_not_say_over_fitting_again(tmp_path):
+    records = [record(float(i), nested_loss=2.0 - i, validation_loss=2.0 + i) for i in range(2)]
+    following = next_step(sweeps_are_done(1.0), typed(records), 0)
+    assert "which is over-fitting" in following
+    run = make_run(tmp_path / "run", records=records)
+    result = result_of(sweep=0.0)
+    run.write_result({**result, "stopped": {**result["stopped"], "next": following}})
+    text = text_of(write_report(run))
+    assert "It over-fits from sweep 0 on" in text
+    assert "Next Try a larger solver.ridge" in text
 
 
 def test_which_record_is_kept():
