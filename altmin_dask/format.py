@@ -41,5 +41,5 @@ def setting(value: Any) -> str:
         return ", ".join(f"{key} {setting(part)}" for key, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         parts = [setting(part) for part in value]
-        return parts[0] if parts and len(set(parts)) == 1 else ", ".join(parts)
+        return parts[0] if parts and len(set(parts)) == 1 else ", ".join(parts) or "–"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -109,6 +109,8 @@ def test_widths_that_layers_replace_are_no_setting_of_a_run():
         "network"
     ]
     assert [key for key, _ in network] == ["layers"]
+    network = dict(all_settings({"network": {"head_layer_sizes": []}}, {}, ""))["network"]
+    assert network == [("head_layer_sizes", "–")]
 
 
 def test_few_samples_do_not_tell_that_a_network_overfits():
