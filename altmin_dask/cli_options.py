@@ -98,7 +98,9 @@ DatesOption = Annotated[
 ]
 CsvOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="How csv is read: sep, decimal, header, encoding, na_values, literal, …"),
+    typer.Option(
+        metavar="KEY=VALUE", help="How csv is read: sep, decimal, header, encoding, na_values, literal, …"
+    ),
 ]
 DropOption = Annotated[
     list[str] | None,

@@ -69,7 +69,7 @@ def test_init(files, altmin):
     assert altmin("train", "p.toml", "--run", "run", "training.max_sweeps=1", "output.report=false").code == 0
     refused(
         altmin("init", "classifier", "q.toml", *WORDS),
-        "--csv and --drop are for --data SOURCE; give that, too",
+        "--csv, --drop and --steps are for --data SOURCE; give that, too",
     )
     refused(
         altmin("init", "classifier", "q.toml", "--data", "g.csv", "--csv", "sep"), "--csv sep says nothing"

@@ -109,7 +109,10 @@ def test_init_writes_it(altmin):
     FRAME.assign(id=MIXED).to_csv("t.csv", index=False)
     assert altmin("init", "classifier", "p.toml", "--data", "t.csv", "--drop", "id", "--drop", "a").code == 0
     assert load_pipeline("p.toml").data.drop == "id,a"
-    refused(altmin("init", "classifier", "q.toml", "--drop", "id"), "--csv and --drop are for --data SOURCE")
+    refused(
+        altmin("init", "classifier", "q.toml", "--drop", "id"),
+        "--csv, --drop and --steps are for --data SOURCE",
+    )
 
 
 def test_what_cannot_be_left_out(altmin, tmp_path):

@@ -85,7 +85,8 @@ needs_proc = pytest.mark.skipif(
 
 
 @needs_proc
-@pytest.mark.parametrize("kind", ["npy", pytest.param("synthetic", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["npy", "synthetic"])
 def test_a_source_far_larger_than_what_is_held(tmp_path, kind):
     """100 chunks of 1 MiB."""
     source = write_source(tmp_path, kind, 100 * 1024)

@@ -62,7 +62,7 @@ def test_whole_targets_to_fit_are_refused_where_float64_rounds_them(value, dtype
 
 
 def test_foreign_samples_that_float64_rounds_are_refused(altmin, trained, tmp_path):
-    x = np.arange(360).reshape(60, 6)
+    x = RNG.integers(0, 2, (60, 6))
     x[50, 2] = TOO_LARGE
     foreign(tmp_path / "s.zarr", x, np.arange(60) % 3)
     write_pipeline(tmp_path / "p.toml", "s.zarr", "classifier")

@@ -30,10 +30,8 @@ def streamed(kind: Any, rows: int, total: int) -> Any:
     return kind
 
 
-@pytest.mark.parametrize(
-    ("rows", "total"),
-    [pytest.param(1, 300, marks=pytest.mark.slow), pytest.param(2, 400, marks=pytest.mark.slow), (5, 100)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "total"), [(1, 300), (2, 400), (5, 100)])
 def test_batches_of_few_rows_are_learnt(rows, total):
     """At chance before: the ridge was shared by the rows of one call, and a step fitted these alone."""
     ours = streamed(AltMinClassifier(30, random_state=0), rows, total).score(X[TEST], Y[TEST])
@@ -128,7 +126,8 @@ def test_more_training_is_damped_by_what_the_loss_was_at_first(further):
         assert model._streamed.kfac_state.left < 0.2
 
 
-@pytest.mark.parametrize("at", slow_but([14], [4, 14, 25]))
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [4, 14, 25])
 def test_a_bad_step_of_a_stream_is_in_no_model(at, monkeypatch):
     """From the eighth step on nobody looked at the last one, which was half of the model then."""
     rng = np.random.default_rng(0)

@@ -173,6 +173,7 @@ def test_a_port_of_the_dashboard_that_is_taken_is_told_of(caplog):
     assert "port 1 (cluster.dashboard) is taken; the dashboard is at port " in caplog.text
 
 
+@pytest.mark.slow
 def test_a_cluster_leaves_no_socket_open_where_its_port_is_taken(caplog):
     with socket.socket() as other:
         other.bind(("0.0.0.0", 0))

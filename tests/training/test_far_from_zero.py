@@ -52,6 +52,7 @@ def test_columns_of_any_size_in_float64(size):
     assert classifier(X * [size, 1, 1]) > classifier(X) - 0.03
 
 
+@pytest.mark.slow
 def test_columns_of_any_size_in_float32():
     for size in (1e-30, 1e30):
         assert classifier((X * [size, 1, 1]).astype(np.float32), dtype="float32") > classifier(X) - 0.03
