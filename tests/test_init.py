@@ -208,6 +208,15 @@ def test_rows_that_cannot_be_cut_are_refused(altmin, names, steps, more, message
     assert not Path("recurrent_classifier.toml").exists()
 
 
+@pytest.mark.parametrize("name", ["pixel_{}_{}", "t{}_f{}", "{}_{}"])
+@pytest.mark.parametrize("steps", [(1, 2, 10), (2, 1, 0)])
+def test_names_that_number_the_steps_first_are_in_order(altmin, name, steps):
+    """As those of digits that are read row by row, whose last number is of a column."""
+    wide("wide.csv", [name.format(step, place) for step in steps for place in (1, 2, 3)])
+    words = ["--data", "wide.csv", "--y", "late", "--steps", 3]
+    assert altmin("init", "recurrent_classifier", *words).code == 0
+
+
 def test_the_order_that_is_named_is_taken(altmin):
     wide("wide.csv", ["a_1", "a_2", "b_1", "b_2"])
     words = ["--data", "wide.csv", "--y", "late", "--steps", 2, "--x", "a_1,b_1,a_2,b_2"]

@@ -10,6 +10,7 @@ from altmin_dask.errors import DataError
 from altmin_dask.preparation import Column
 
 _NUMBERED = re.compile(r"(.*?)[ _.\-]*([0-9]+)")
+_NUMBER = re.compile(r"[0-9]+")
 _SHOWN = 12
 """Columns that are named at most."""
 
@@ -67,6 +68,8 @@ def _check_order(name: str, names: Sequence[str], steps: int) -> None:
     numbers = sorted({number for _, number in times})
     if len(numbers) != steps or len(times) != len(names):
         return
+    if _count(features, steps):  # those at the end are of features then
+        return
     for order in (numbers, numbers[::-1]):
         cut = [(feature, number) for number in order for feature in features]
         if [times[each] for each in cut] == list(names):
@@ -78,3 +81,11 @@ def _check_order(name: str, names: Sequence[str], steps: int) -> None:
         f"({', '.join(names[:3])}, …); name all of a step before those of the next, by --x {shown} (data.x of a "
         "pipeline)"
     )
+
+
+def _count(features: Sequence[str], steps: int) -> bool:
+    """Whether names number the steps, up or down, as those of t1_a1, t1_a2, t2_a1, … do."""
+    numbers = [[int(number) for number in _NUMBER.findall(each)] for each in features]
+    words = {_NUMBER.sub("#", each) for each in features}
+    several = len(features) == steps > 1 and len(words) == 1
+    return several and numbers in (sorted(numbers), sorted(numbers, reverse=True))

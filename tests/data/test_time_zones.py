@@ -15,6 +15,7 @@ from altmin_dask.data.formats.base import SourceOptions
 from altmin_dask.data.formats.tables import table_source
 from altmin_dask.data.open import open_source
 from altmin_dask.data.tables.checking import prepared_rows
+from altmin_dask.data.tables.zones import zones_of
 from altmin_dask.errors import AltMinWarning
 from altmin_dask.preparation import Preparation
 
@@ -61,6 +62,18 @@ def test_several_zones_in_a_column_are_told(tmp_path, moments, words, hours):
 def test_one_zone_needs_no_words(tmp_path, moments):
     path = written(tmp_path / "t.csv", moments)
     assert told(open_source, path, missing="mean")[0] == []
+
+
+def test_zones_that_are_written_otherwise_are_one():
+    moments = pd.Series(pd.to_datetime([EAST, EAST], utc=True))
+    offset = moments.dt.tz_convert("+01:00")  # which pandas calls UTC+01:00
+    assert (
+        zones_of(offset)
+        == zones_of(offset.astype(object))
+        == zones_of(pd.Series(OFFSETS[:2]))
+        == {"+01:00": 2}
+    )
+    assert zones_of(moments) == zones_of(pd.Series([ZULU, ZULU.replace("Z", "-00:00")])) == {"UTC": 2}
 
 
 def test_zones_of_all_blocks_and_files_count(tmp_path, monkeypatch):

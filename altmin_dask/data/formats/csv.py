@@ -394,7 +394,9 @@ def _numbers(fields: Sequence[str]) -> list[str]:
 
 def _has_date(names: Sequence[str], row: Sequence[str] = ()) -> bool:
     """Whether a column of dates is called by a date; there may be no row."""
-    return any(not undated([name, value]) for name, value in zip(names, row, strict=False))
+    written = {*undated(list(names))}  # at once: there may be tens of thousands
+    below = [value for name, value in zip(names, row, strict=False) if name not in written]
+    return len(undated(below)) < len(below)
 
 
 def _rare_sign(name: str, row: str) -> str | None:

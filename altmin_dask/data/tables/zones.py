@@ -27,24 +27,27 @@ def zones_of(values: pd.Series[Any]) -> Counter[str]:
         return Counter({_named(str(zone)): rows})
     if str(dtype).startswith(("datetime64", "timestamp", "date32")):
         return Counter({NONE: rows})
+    there = values.dropna().tolist()
+    # times of a day are many, and what stands behind their minutes is little else than the zone
+    ends = Counter(value[_BEGIN:] if isinstance(value, str) else value for value in there)
     found: Counter[str] = Counter()
-    for value, count in values.value_counts().to_dict().items():
-        found[_zone(value)] += int(count)
+    for end, count in ends.items():
+        found[_zone(end)] += count
     return found
 
 
-def _zone(value: Any) -> str:
-    if not isinstance(value, str):  # a date has none, a moment may
-        zone = getattr(value, "tzinfo", None)
-        return NONE if zone is None else _named(value.isoformat()[_BEGIN:].lstrip(":.0123456789"))
-    if len(value) <= _BEGIN or value[-1] == "Z":
-        return NONE if len(value) <= _BEGIN else "UTC"
-    begin = max(value.rfind("+", _BEGIN), value.rfind("-", _BEGIN))
-    return NONE if begin < 0 else _named(value[begin:])
+def _zone(end: Any) -> str:
+    """That of a date or a moment, or of what stands behind the minutes of text."""
+    if not isinstance(end, str):  # a date has none, a moment may
+        zone = getattr(end, "tzinfo", None)
+        return NONE if zone is None else _named(end.isoformat()[_BEGIN:].lstrip(":.0123456789"))
+    zone = end.lstrip(":.0123456789")
+    return _named(zone) if zone else NONE
 
 
 def _named(zone: str) -> str:
-    """A zone by one name, however it is written: +0100 and +01 are +01:00."""
+    """A zone by one name, however it is written: +0100, +01 and UTC+01:00 are +01:00."""
+    zone = zone.removeprefix("UTC") or "UTC"
     if zone[0] in "+-":
         digits = zone[1:].replace(":", "").ljust(4, "0")
         zone = f"{zone[0]}{digits[:2]}:{digits[2:4]}"
