@@ -10,15 +10,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import typer
-from documents import PAGES, ROOT, Block, Page, commands, outline, prepare, shown
+from documents import PAGES, ROOT, Block, Page, commands, make_bucket, outline, parse, prepare, shown
 
-from altmin_dask import cli
 from altmin_dask.config import load_pipeline
 
 FAST = ("errors.md",)
 """Pages that are run by default: the others take seconds each."""
-COMMANDS = typer.main.get_command(cli.app)
 SCRIPTS = [
     ROOT / "docs" / "make_figures.py",
     *(ROOT / "examples").glob("*.py"),
@@ -30,7 +27,7 @@ every_page = pytest.mark.parametrize(
 
 
 def understand(block: Block, folder: Path) -> None:
-    """Parse a block; commands of altmin have options that there are."""
+    """Parse a block; commands of altmin and Dask have options that there are."""
     match block.language:
         case "python":
             ast.parse(block.text)
@@ -40,10 +37,8 @@ def understand(block: Block, folder: Path) -> None:
         case "sh":
             subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
             for words in commands(block.text):
-                if words[0] == "altmin":
-                    general = words[1].startswith("-")
-                    command = COMMANDS if general else COMMANDS.commands[words[1]]
-                    command.make_parser(COMMANDS.context_class(command)).parse_args(words[2 - general :])
+                if words[0] in ("altmin", "dask"):
+                    parse(words)
                 elif words[0] == "python" and words[1].endswith(".py"):
                     assert (ROOT / words[1]).exists()
         case "text" | "{toctree}" | "{include}":
@@ -77,9 +72,12 @@ def test_blocks_are_understood(page, tmp_path):
         if Page(file).blocks
     ],
 )
-def test_pages_run(page, tmp_path, monkeypatch):
+def test_pages_run(page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     prepare(tmp_path, monkeypatch)
+    if page.needs_bucket:
+        request.getfixturevalue("endpoint")
+        make_bucket()
     for block, printed in page.run():
         there = page.lines[block.line : block.end]
         assert outline(there) == outline(shown(block, printed)), (

@@ -9,6 +9,7 @@ A block is fenced, and begins with its language. A comment on the line before it
     <!-- output: first 3 last 4 --> the same, of which so many lines are shown
     <!-- refused -->                its commands end with an error, whose sentence is what is compared
     <!-- smaller: OLD -> NEW -->    it is run with less data
+    <!-- bucket -->                 it is run where s3://bucket is one of an S3 service in this process
     <!-- not run: REASON -->        it is only parsed
 
 All blocks of a page are run in one folder, in order, in this process: `sh` by line, `python` with the names of the
@@ -18,6 +19,7 @@ blocks before it. What `altmin` and scripts print is compared by its words, each
 from __future__ import annotations
 
 import io
+import logging
 import re
 import runpy
 import shlex
@@ -25,19 +27,26 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import click
 import pytest
+import typer
 from command import run_here
+from distributed.cli import dask_scheduler, dask_worker
+from object_store import running_server, s3
+
+from altmin_dask import cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
 _FENCE = re.compile(r"^```(\S*)(?: .*)?$")
-_MARK = re.compile(r"^<!-- (file|output|refused|smaller|not run|newcomer)(?:: (.+?))? -->$")
+_MARK = re.compile(r"^<!-- (file|output|refused|smaller|bucket|not run|newcomer)(?:: (.+?))? -->$")
+DASK = click.Group(commands={"scheduler": dask_scheduler.main, "worker": dask_worker.main})
 _NUMBER = re.compile(r"[-−]?(?:\d[\d,]*\.?\d*|∞)(?:e[-+]?\d+)?")
 
 
@@ -88,6 +97,11 @@ class Page:
                 begun, language = number + 1, fence[1]
         assert begun is None, f"{self.file}:{begun}: the block has no end"
 
+    @property
+    def needs_bucket(self) -> bool:
+        """Whether some block takes an object store."""
+        return any(block.mark == "bucket" for block in self.blocks)
+
     def run(self) -> Iterator[tuple[Block, str]]:
         """Run all blocks in the current folder; yields what is to be compared and what was printed."""
         names: dict[str, Any] = {"__name__": "__main__"}
@@ -131,13 +145,21 @@ def commands(text: str) -> Iterator[list[str]]:
                 words = []
 
 
+def parse(words: list[str]) -> None:
+    """Refuse options that a command of altmin or Dask does not have."""
+    group: Any = {"altmin": typer.main.get_command(cli.app), "dask": DASK}[words[0]]
+    general = words[1].startswith("-")
+    command = group if general else group.commands[words[1]]
+    command.make_parser(command.context_class(command)).parse_args(words[2 - general :])
+
+
 def _command(words: list[str]) -> int:
     match words:
         case ["altmin", *options]:
             return run_here(*options)
         case (
-            ["pip", *_] | ["python", "-m", "pytest"] | ["sphinx-build", *_]
-        ):  # .ci/run has them, and newcomers
+            ["pip", *_] | ["python", "-m", "pytest"] | ["sphinx-build", *_] | ["export", *_]
+        ):  # .ci/run has them, and newcomers; and tests have an environment of their own
             return 0
         case ["python", file, *options]:
             return _script(file, options)
@@ -181,11 +203,20 @@ def prepare(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("NO_COLOR", "1")
 
 
+def make_bucket() -> None:
+    """The bucket that pages name, in the service that the environment names."""
+    s3().mkdir("bucket")
+
+
 def write(file: Path) -> None:
     """Run a page and write what its blocks print."""
     page = Page(file.resolve())
-    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch, chdir(name):
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # of every request
+    service = running_server() if page.needs_bucket else nullcontext()
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch, chdir(name), service:
         prepare(Path(name), patch)
+        if page.needs_bucket:
+            make_bucket()
         found = [(block, shown(block, printed)) for block, printed in page.run()]
     for block, lines in reversed(found):
         page.lines[block.line : block.end] = lines

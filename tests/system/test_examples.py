@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from command import write_pipeline
+from documents import Page, commands, parse
 from safetensors.numpy import load_file
 
 import altmin_dask
@@ -236,7 +238,7 @@ def test_slurm_example_trains_where_sbatch_runs_the_script_here(samples, make_st
         again = run_script(*words, cwd=tmp_path, PATH=path, HOME=str(tmp_path))  # nothing left to do
         assert again.returncode == 0, again.stderr
         second = load_file(tmp_path / "run" / "model" / "weights.safetensors")
-        assert all((first[name] == second[name]).all() for name in first)
+        assert all(first[name].tobytes() == second[name].tobytes() for name in first)
     finally:
         for group in (tmp_path / "jobs").read_text().split():
             with suppress(ProcessLookupError):
@@ -260,6 +262,24 @@ def test_kubernetes_manifest():
     port = scheduler["service"]["ports"][0]["port"]
     address = f"--scheduler tcp://{cluster['metadata']['name']}-scheduler:{port}"
     assert address in train["containers"][0]["args"][0]
+    # there are such options; a program in brackets gives one or none
+    (command,) = commands(re.sub(r"\$\(.*?\)", "--resume", train["containers"][0]["args"][0]))
+    assert command[:3] == ["exec", "altmin", "train"]
+    for words in (command[1:], *(pod["containers"][0]["args"] for pod in (worker, scheduler["spec"]))):
+        parse(words)
+        with pytest.raises(Exception, match="No such option"):  # typer's own, or click's
+            parse([*words, "--no-such-option"])
+
+
+@needs_jobqueue
+@pytest.mark.slow
+def test_the_page_prints_a_job_script(tmp_path):
+    (block,) = (each for each in Page(ROOT / "docs" / "cluster.md").blocks if "slurm_cluster" in each.text)
+    (words,) = (each for each in commands(block.text) if "--print" in each)
+    done = run_script(ROOT / words[1], *words[2:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "#SBATCH -p normal\n" in done.stdout
+    assert "#SBATCH -t 04:00:00\n" in done.stdout
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "pipelines").glob("*.toml")), ids=lambda path: path.stem)
