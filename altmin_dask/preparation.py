@@ -202,6 +202,11 @@ class Preparation:
         """Which inputs of a table are standardized, as `Column.measured` has it."""
         return [each for column in self.columns for each in column.measured]
 
+    @property
+    def dated(self) -> list[bool]:
+        """Which inputs of a table are of dates."""
+        return [column.date for column in self.columns for _ in column.names]
+
     def to_json(self) -> dict[str, Any]:
         """As a dict that JSON can hold."""
         others = asdict(replace(self, columns=()))

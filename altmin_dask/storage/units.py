@@ -18,6 +18,8 @@ so many (chosen: none of digits, iris, wine, breast cancer and diabetes by class
 UNLIKE = 10.0
 """So is one that is spread so many times as far, or as little and about as close to 0."""
 ALIKE = 3.0
+RARE = 0.01
+"""Of few rows, more than this share of the columns is off, not only numbers that are rare in wide ones (chosen)."""
 ENOUGH = 20
 """Rows that tell of a spread."""
 LOOKED_AT = 50_000
@@ -121,7 +123,8 @@ class Units:
         with np.errstate(divide="ignore", invalid="ignore"):
             away = np.abs(middle - self.mean) / self.deviation / (FEW_FAR if few else FAR)
             if few:
-                return np.nan_to_num(away)
+                rare = (away > 1).sum() <= RARE * np.isfinite(self.mean).sum()
+                return np.zeros_like(away) if rare else np.nan_to_num(away)
             own = _spread(np.sort(rows, axis=0))
             wider = own / np.maximum(self.deviation, self.spread) / UNLIKE
             close = np.abs(middle) * UNLIKE < np.abs(self.mean) + self.deviation

@@ -141,9 +141,17 @@ class Deciding:
 
     @property
     def units(self) -> Units | None:
-        """In what units inputs are; None where they are not looked at, are too few, or some of a stream."""
+        """In what units inputs are, but for dates, which go on; None where they are not looked at, or too few.
+
+        Of a stream, too, which has seen but some.
+        """
         looks = self.pipeline.network.standardize not in ("none", "targets") and self.stream is None
-        return Units.of(*self._looked_at) if looks and self._looked_at is not None else None
+        if not looks or self._looked_at is None:
+            return None
+        rows, measured = self._looked_at
+        if measured is not None and self.store.preparation is not None:
+            measured = measured & ~np.array(self.store.preparation.dated)
+        return Units.of(rows, measured)
 
     def _of_autoencoder(self) -> Scale | None:
         """What samples that are to be given back are shifted and divided by, all by the same number."""

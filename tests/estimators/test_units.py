@@ -110,3 +110,30 @@ def test_samples_by_class_or_alone_are_no_other_units(load):
     units = Units.of(x[train])
     for rows in (*(x[test][y[test] == label] for label in set(y)), *x[test][:, None], x[test]):
         assert told(units.warn_of_others, rows, "X", 1.0, None) == []
+
+
+def test_later_dates_are_no_other_unit(tmp_path, altmin):
+    """They go on: a table of January was told that March is in another unit."""
+    table = people(90).assign(day=pd.date_range("2024-01-01", periods=90).strftime("%Y-%m-%d"))
+    table[:40].to_csv(tmp_path / "january.csv", index=False)
+    later = table[-30:].assign(day=pd.date_range("2031-01-01", periods=30).strftime("%Y-%m-%d"))
+    later.to_csv(tmp_path / "later.csv", index=False)
+    write_pipeline(
+        tmp_path / "p.toml", tmp_path / "january.csv", kind="classifier", training={"max_sweeps": 2}
+    )
+    done(altmin("train", tmp_path / "p.toml", "--run", tmp_path / "run"))
+    assert "far from" not in done(altmin("evaluate", tmp_path / "run", tmp_path / "later.csv")).err
+    model = AltMinClassifier.load(tmp_path / "run")
+    assert told(model.predict, later.drop(columns="y")) == []
+    (message,) = told(model.predict, later.drop(columns="y").assign(height=100 * later.height))
+    assert "column 'height'" in message
+    assert "day" not in message
+
+
+def test_rare_numbers_of_single_rows_that_are_wide_are_no_other_unit():
+    """Some of 12,000 numbers are always 30 deviations off, as far as a few rows tell these."""
+    x = RNG.lognormal(size=(300, 12_000))
+    units = Units.of(x[:80])
+    for row in x[80:]:
+        assert told(units.warn_of_others, row[None], "X", 1.0, None) == []
+    assert told(units.warn_of_others, 1000 * x[80:81], "X", 1.0, None)
