@@ -25,7 +25,9 @@ _ORIGINAL = "original-"
 """How dask calls the layer with the array itself that blocks are read from."""
 AS_THEY_ARE = "altmin_zarr"
 """How layers are called that read other rows."""
-_SAME = (_ORIGINAL, "from-zarr", "array-", SHUFFLED, AS_THEY_ARE, "rechunk", "reshape", "astype", "getitem")
+_JOINED = "concatenate"
+_OTHERS = "rechunk", "reshape", "astype", "getitem", "blocks", "transpose", _JOINED
+_SAME = (_ORIGINAL, "from-zarr", "array-", SHUFFLED, AS_THEY_ARE, *_OTHERS)
 """How layers are called that leave numbers as they are."""
 
 
@@ -66,7 +68,12 @@ def notes_of_numbers(X: Any) -> dict[str, Any]:
         return own_attributes({"attributes": X.attrs.asdict()})
     if isinstance(X, da.Array) and not all(str(name).startswith(_SAME) for name in X.dask.layers):
         return {}
-    return next((_notes(array) for array in _arrays_in(X) if _placed(array)[1].rpartition("/")[2] == "x"), {})
+    found = [_notes(array) for array in _arrays_in(X) if _placed(array)[1].rpartition("/")[2] == "x"]
+    if isinstance(X, da.Array) and any(str(name).startswith(_JOINED) for name in X.dask.layers):
+        read = [name for name, before in X.dask.dependencies.items() if not before]
+        if len(found) < len(read) or any(each != found[0] for each in found):
+            return {}  # what is of no store beside it, or of several
+    return next(iter(found), {})
 
 
 def _placed(array: zarr.Array[Any]) -> tuple[Any, str]:

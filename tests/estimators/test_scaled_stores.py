@@ -14,6 +14,7 @@ from altmin_dask import AltMinClassifier, AltMinRecurrentClassifier, StandardSca
 from altmin_dask.data.open import open_source
 from altmin_dask.data.preprocessing import standardized
 from altmin_dask.errors import AltMinWarning, DataError
+from altmin_dask.estimators.scaled import Numbers
 
 RNG = np.random.default_rng(0)
 SHORT = {"max_sweeps": 3, "random_state": 0}
@@ -34,7 +35,9 @@ def arrays_of(path):
     """The samples of a store in every way that is not its name."""
     array = zarr.open_group(path, mode="r")["x"]
     yield array
-    yield da.from_array(array)
+    yield (lazy := da.from_array(array))
+    yield da.concatenate([lazy[:30], lazy[30:]])
+    yield da.concatenate([lazy.blocks[:1], lazy.blocks[1:]]) if lazy.numblocks[0] > 1 else lazy.blocks[:]
     yield da.from_zarr(path, component="x").rechunk((30, -1))
     yield da.from_zarr(f"{path}/x")
     yield f"{path}/x"
@@ -70,6 +73,15 @@ def test_a_model_of_such_arrays_tells_that_it_prepares_nothing(tmp_path, words):
         AltMinWarning, match=f"X has numbers of a store that were {words}, and the model was trained on raw"
     ):
         raw.predict(array)
+
+
+def test_samples_of_several_stores_are_of_none(tmp_path):
+    (one, x, _), (other, *_) = stored(tmp_path, "s.zarr", 100), stored(tmp_path, "other.zarr", 7)
+    lazy = da.from_zarr(one, component="x")
+    assert Numbers.of(da.concatenate([lazy, lazy])) == Numbers.of(lazy)
+    assert Numbers.of(lazy) is not None
+    for beside in (da.from_zarr(other, component="x"), da.from_array(x), da.zeros(x.shape)):
+        assert Numbers.of(da.concatenate([lazy, beside])) is None
 
 
 def test_what_was_computed_of_a_store_is_the_users_own(tmp_path):
