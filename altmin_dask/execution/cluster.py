@@ -353,6 +353,7 @@ def _planned(keys: Iterable[Any], dask_scheduler: Any) -> tuple[bool, set[Any]]:
 
 
 _ENDED = "erred", "released", "forgotten"
+_LAST_PORT = 65535
 """States of tasks, besides "memory", that nobody is about to do."""
 
 
@@ -415,6 +416,8 @@ def _free(dashboard: str) -> str:
     Dask would go on with another port, too, but never closes the socket that found the first one taken.
     """
     host, _, port = dashboard.rpartition(":")
+    if int(port) > _LAST_PORT:
+        raise ConfigError(f"cluster.dashboard = {dashboard!r}: a port is {_LAST_PORT} or less")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:

@@ -184,6 +184,12 @@ def test_a_cluster_leaves_no_socket_open_where_its_port_is_taken(caplog):
     assert f"{settings.dashboard[1:]} (cluster.dashboard) is taken" in caplog.text
 
 
+def test_a_port_that_is_none_is_refused():
+    settings = ClusterTable(kind="local", workers=1, dashboard=":70000")
+    with pytest.raises(ConfigError, match="':70000': a port is 65535 or less"), open_cluster(settings):
+        pass
+
+
 def test_a_file_that_names_none(tmp_path):
     with pytest.raises(MissingError, match=r"there is no file .*; `dask scheduler --scheduler-file"):
         address_in(tmp_path / "gone.json", seconds=0.1)
