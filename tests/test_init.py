@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from choices import slow_but
-from command import LABELS, X, foreign, refused
+from command import LABELS, X, foreign, refused, write_pipeline
 from PIL import Image
 
 from altmin_dask.config import KINDS, load_pipeline
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.run import RunFolder
+from altmin_dask.training import build_network
 
 RNG = np.random.default_rng(4)
 SHORT = ("training.max_sweeps=1", "output.report=false")
@@ -232,3 +233,16 @@ def test_the_order_that_is_named_is_taken(altmin):
         altmin("init", "classifier", "--data", "back.csv", "--y", "late", "--steps", 3),
         "--steps is of sequences, and a classifier reads none; leave it out, or write a recurrent_classifier",
     )
+
+
+def test_an_older_run_that_was_cut_otherwise_goes_on(altmin, monkeypatch):
+    pd.DataFrame(RNG.random((80, 4)), columns=["a_1", "a_2", "b_1", "b_2"]).assign(y=[0, 1] * 40).to_csv(
+        "w.csv", index=False
+    )
+    write_pipeline(Path("p.toml"), "w.csv", "recurrent_classifier", data={"y": "y"}, network={"steps": 2})
+    with monkeypatch.context() as older:
+        older.setattr(build_network, "check_steps", lambda *_: None)
+        assert altmin("train", "p.toml", "--run", "run", *SHORT).code == 0
+    refused(altmin("train", "p.toml", "--run", "other", *SHORT), "name all of a step before")
+    done = altmin("train", "p.toml", "--run", "run", "--resume", "training.max_sweeps=2", SHORT[1])
+    assert (done.code, done.err) == (0, "")

@@ -47,7 +47,7 @@ from altmin_dask.estimators.ragged import (
     steps_there,
 )
 from altmin_dask.estimators.recent import everything
-from altmin_dask.estimators.samples import Inputs, as_table, beside_of, is_frame, of_location
+from altmin_dask.estimators.samples import Inputs, as_table, beside_of, is_frame, of_location, with_units
 from altmin_dask.estimators.scaled import is_ready
 from altmin_dask.estimators.settings import is_count, widths
 from altmin_dask.networks.activations import ACTIVATIONS
@@ -250,6 +250,8 @@ class RecurrentEstimator(AltMinEstimator):
             if "lengths" in beside:
                 x = without_padding(np.asarray(x), beside["lengths"], self._network_of(steps))
             samples = replace(samples, x=self._checked_rows(x))
+            if "lengths" not in beside:  # or the zeros behind an end would count
+                with_units(samples, self.model_)
         return replace(samples, beside=beside), steps
 
     def _network_of(self, steps: int) -> Network:

@@ -154,7 +154,7 @@ def make_plan(
     train, validation = _samples(pipeline, data)
     check_raw_labels(train.source.name, train.source.preparation, settings.target)
     classes = find_classes(settings, train.source.y, train.outline.classes, train.ranges)
-    network = make_network(settings, train.outline.with_classes(classes))
+    network = make_network(settings, train.outline.with_classes(classes).for_run(begun))
     work = _workload(pipeline, network, train, validation, place)
     if train.raw:
         work = _with_chunks(work, train, validation, pipeline.data.chunk_rows, place)

@@ -37,7 +37,7 @@ class Units:
     Attributes
     ----------
     mean, deviation, spread, middle : ndarray of float64, (k,)
-        Of each its mean, deviation, how far 80 % of its numbers lie apart, in deviations, and median; NaN where it
+        Of each its mean, deviation, how far 80 % of its numbers lie apart, in deviations, and median; all 0 where it
         hardly varied.
     """
 
@@ -56,7 +56,7 @@ class Units:
             known &= measured
         with np.errstate(over="ignore", invalid="ignore"):
             found = rows.mean(axis=0), rows.std(axis=0), _spread(rows), np.median(rows, axis=0)
-        return cls(*(np.where(known & np.isfinite(found[1]), each, np.nan) for each in found))
+        return cls(*(np.where(known & np.isfinite(found[1]), each, 0.0) for each in found))
 
     def tensors(self) -> dict[str, Array]:
         """As arrays by name."""
@@ -66,7 +66,7 @@ class Units:
     def from_tensors(cls, tensors: Mapping[str, Array], columns: int) -> Self | None:
         """Undo `tensors`; None where they are not there, or of other columns."""
         found = [tensors.get(f"x_{name}") for name in _FIELDS]
-        if any(each is None or each.ndim != 1 or columns % max(1, len(each)) for each in found):
+        if any(each is None or each.ndim != 1 or not each.size or columns % each.size for each in found):
             return None
         return cls(*(each for each in found if each is not None))
 
@@ -119,12 +119,12 @@ class Units:
 
     def _off(self, rows: Array) -> Array:
         """How far each column of some rows is off, of which more than 1 is told, (k,)."""
-        few, middle = len(rows) < ENOUGH, np.median(rows, axis=0)
+        few, varied, middle = len(rows) < ENOUGH, self.deviation > 0, np.median(rows, axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             away = np.abs(middle - self.mean) / self.deviation / (FEW_FAR if few else FAR)
             if few:
-                rare = (away > 1).sum() <= RARE * np.isfinite(self.mean).sum()
-                return np.zeros_like(away) if rare else np.nan_to_num(away)
+                away = np.where(varied, away, 0.0)
+                return np.zeros_like(away) if (away > 1).sum() <= RARE * varied.sum() else away
             own = _spread(np.sort(rows, axis=0))
             wider = own / np.maximum(self.deviation, self.spread) / UNLIKE
             close = np.abs(middle) * UNLIKE < np.abs(self.mean) + self.deviation
@@ -132,7 +132,9 @@ class Units:
             ratio = own / np.abs(middle) * np.abs(self.middle) / self.spread
             alike = close & (own > 0) & (np.abs(np.log(ratio)) < np.log(ALIKE))
             narrower = np.where(alike, self.spread / own / UNLIKE, 0.0)
-        return np.maximum.reduce([np.nan_to_num(each) for each in (away, wider, narrower)])
+        return np.where(
+            varied, np.maximum.reduce([np.nan_to_num(each) for each in (away, wider, narrower)]), 0.0
+        )
 
 
 def _spread(rows: Array) -> Array:

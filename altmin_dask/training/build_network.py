@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from altmin_dask.config import NetworkTable
 from altmin_dask.data.checks import is_labels
@@ -61,6 +62,10 @@ class DatasetSpec:
     def with_classes(self, classes: Classes | None) -> Self:
         """The same with the classes that were found, which number 0 … K − 1 in the network."""
         return self if classes is None else replace(self, y_integer=True, y_max=float(classes.count - 1))
+
+    def for_run(self, begun: Mapping[str, Any] | None) -> Self:
+        """Without columns where a run goes on: it may have cut a table otherwise than new ones could."""
+        return self if begun is None else replace(self, columns=())
 
     @classmethod
     def of(cls, store: SampleStore, ranges: Summary | None) -> Self:

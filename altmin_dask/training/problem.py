@@ -124,7 +124,7 @@ def build_problem(
     summary = ranges_of(train, executor)
     outline = DatasetSpec.of(train, summary)
     classes = find_classes(settings, store_source(train).y, outline.classes, summary)
-    network = make_network(settings, outline.with_classes(classes))
+    network = make_network(settings, outline.with_classes(classes).for_run(begun))
     labels = None if classes is None else classes.labels
     truth = train.y is not None and train.y.dtype.kind == "b"
     for store in (train, *([] if validation is None else [validation])):

@@ -20,6 +20,8 @@ from altmin_dask.errors import AltMinWarning
 from altmin_dask.preparation import Preparation
 
 EAST, ZULU, NAIVE = "2024-03-01T06:00:00+01:00", "2024-03-01T06:00:00Z", "2024-03-01 06:00"
+INDIAN = ZULU.replace("Z", "+05:30")
+SUMMER = "2024-07-01T06:00:00+02:00"
 OFFSETS = ["2024-03-01T06:00:00+0100", "2024-03-01T06:00+01", "2024-03-01T06:00:00.5+01:00"]
 DAY = 19783
 
@@ -39,7 +41,11 @@ def told(opened, *words, **options):
 @pytest.mark.parametrize(
     ("moments", "words", "hours"),
     [
-        ([EAST, EAST, ZULU], "+01:00 in 2 rows, UTC in 1 row: all are converted to UTC; if", [5, 5, 6]),
+        (
+            [INDIAN, INDIAN, ZULU],
+            "+05:30 in 2 rows, UTC in 1 row: all are converted to UTC; if",
+            [0.5, 0.5, 6],
+        ),
         (
             [NAIVE, EAST, NAIVE, ZULU],
             "without a zone in 2 rows, +01:00 in 1 row, UTC in 1 row: all are converted to UTC, and those without a "
@@ -57,7 +63,14 @@ def test_several_zones_in_a_column_are_told(tmp_path, moments, words, hours):
 
 
 @pytest.mark.parametrize(
-    "moments", [OFFSETS, [ZULU, EAST.replace("+01", "+00")], [NAIVE, "2024-03-01"], [ZULU, ""]]
+    "moments",
+    [
+        OFFSETS,
+        [ZULU, EAST.replace("+01", "+00")],
+        [NAIVE, "2024-03-01"],
+        [ZULU, ""],
+        [EAST, SUMMER, EAST],
+    ],
 )
 def test_one_zone_needs_no_words(tmp_path, moments):
     path = written(tmp_path / "t.csv", moments)

@@ -13,7 +13,7 @@ from command import write_pipeline
 from places import done
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 
-from altmin_dask import AltMinClassifier
+from altmin_dask import AltMinClassifier, AltMinRecurrentClassifier
 from altmin_dask.errors import AltMinWarning
 from altmin_dask.storage.model import Model
 from altmin_dask.storage.units import Units
@@ -137,3 +137,22 @@ def test_rare_numbers_of_single_rows_that_are_wide_are_no_other_unit():
     for row in x[80:]:
         assert told(units.warn_of_others, row[None], "X", 1.0, None) == []
     assert told(units.warn_of_others, 1000 * x[80:81], "X", 1.0, None)
+
+
+def test_columns_of_sequences_are_told_at_all_steps():
+    x = RNG.normal(size=(60, 5, 2)) + 4
+    model = AltMinRecurrentClassifier(4, **SHORT).fit(x, RNG.integers(0, 2, 60))
+    assert told(model.predict, x) == told(model.predict, x[:1]) == []
+    (message,) = told(model.predict, x * [1, 1000])
+    assert "column 1 (counted from 0): mean 4" in message
+    assert "column 0" not in message
+
+
+def test_of_columns_that_hardly_vary_nothing_is_known(tmp_path):
+    """And what is kept are numbers, so that models that are the same are equal."""
+    x = np.c_[RNG.normal(size=80), np.ones(80)]
+    model = AltMinClassifier(4, **SHORT).fit(x, RNG.integers(0, 2, 80))
+    kept = model.model_.units.tensors()
+    assert all(np.isfinite(values).all() and values[1] == 0 for values in kept.values())
+    assert told(model.predict, x + np.array([0, 1e6])) == []
+    assert len(told(model.predict, x + np.array([1e6, 0]))) == 1

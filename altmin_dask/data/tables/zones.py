@@ -1,9 +1,12 @@
-"""Time zones of dates: all become moments in UTC, and where they differ in a column, or from before, that is told."""
+"""Time zones of dates: all become moments in UTC, and where they differ in a column, or from before, that is told.
+
+But for an hour's difference, which a place has by itself in summer: moments are the right ones.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from altmin_dask.errors import warn
@@ -72,13 +75,29 @@ def warn_of_zones(zones: Mapping[str, Mapping[str, int]], name: str) -> None:
     """
     for column, counts in zones.items():
         there = {zone: rows for zone, rows in counts.items() if rows}
-        if len(there) < 2:
+        if len(there) < 2 or _of_a_place(there):
             continue
         without = ", and those without a zone are taken for UTC" if NONE in there else ""
         warn(
             f"{name} has times of several zones in the column {column!r}, {_listed(there)}: all are converted to UTC"
             f"{without}; if that is not what is meant, write all of them in one zone"
         )
+
+
+def _of_a_place(zones: Iterable[str]) -> bool:
+    """Whether zones may be those of one place: a winter's and a summer's."""
+    hours = [_hours(zone) for zone in zones]
+    known = [each for each in hours if each is not None]
+    return len(known) == len(hours) == 2 and abs(known[0] - known[1]) <= 1
+
+
+def _hours(zone: str) -> float | None:
+    """East of Greenwich; None of what is no number."""
+    if zone == "UTC":
+        return 0.0
+    if zone[:1] not in ("+", "-"):
+        return None
+    return (-1 if zone[0] == "-" else 1) * (int(zone[1:3]) + int(zone[4:6]) / 60)
 
 
 def warn_of_other_zones(column: str, zones: Mapping[str, int], trained: bool | None, name: str) -> None:
