@@ -61,7 +61,7 @@ from altmin_dask.errors import (
     FaultError,
     RunError,
 )
-from altmin_dask.folding import folded
+from altmin_dask.folding import folded, line_width
 
 app = typer.Typer(
     name="altmin",
@@ -78,7 +78,7 @@ _INTERRUPTED = 130  # how typer exits on Ctrl-C
 
 def _tell(text: str) -> None:
     """Print a sentence, within the width of the terminal."""
-    for line in folded(text, Console().width):
+    for line in folded(text, line_width(Console())):
         typer.echo(line)
 
 

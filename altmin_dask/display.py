@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from altmin_dask.folding import folded, folded_command
+from altmin_dask.folding import folded, folded_command, line_width
 from altmin_dask.format import counted_as, duration, known, number
 from altmin_dask.record_lines import Column, columns_of, ends_early, header_of, line_of, sweeps
 from altmin_dask.report.result_table import result_table, training_rows
@@ -53,14 +53,14 @@ def is_live(console: Console) -> bool:
 
 def say(console: Console, text: str) -> None:
     """Print a sentence, on as many lines as it takes."""
-    for line in folded(text, console.width):
+    for line in folded(text, line_width(console)):
         _put(console, line)
 
 
 def tell_commands(console: Console, commands: Sequence[str]) -> None:
     """Print commands that one may type next: as a shell takes them, on however many lines."""
     for title, command in zip(["next:", *[""] * len(commands)], commands, strict=False):
-        for line in folded_command(f"{title:6}", command, console.width):
+        for line in folded_command(f"{title:6}", command, line_width(console)):
             _put(console, line)
 
 

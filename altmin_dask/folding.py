@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Sequence
 
 from rich.cells import cell_len
+from rich.console import Console
 
 _WORDS_OF_A_SHELL = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"[^"]*")+""")
 LESS = 2
 """What follows the first line of a sentence begins so much further to the right."""
+
+
+def line_width(console: Console) -> int:
+    """Columns of a terminal, or that are asked for; in files and pipes, where lines are searched, all there may be."""
+    return console.width if console.is_terminal or os.environ.get("COLUMNS") else sys.maxsize
 
 
 def folded(text: str, width: int) -> list[str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from io import StringIO
 
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
 
+from altmin_dask.display import say
 from altmin_dask.folding import folded, folded_command
 
 SENTENCE = "report: runs/a_long_name/report/report.html  (pictures beside it: accuracy.png, errors.png)"
@@ -51,3 +54,13 @@ def test_a_shell_takes_a_command_on_several_lines(words, width):
     assert len(lines) == 1 or all(
         len(line) <= width or len(shlex.split(line.rstrip("\\"))) == 1 for line in lines
     )
+
+
+@pytest.mark.parametrize(("terminal", "asked"), [(True, None), (False, None), (False, "60")])
+def test_only_what_has_a_width_is_folded(terminal, asked, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if asked:
+        monkeypatch.setenv("COLUMNS", asked)
+    file = StringIO()
+    say(Console(file=file, force_terminal=terminal, width=60), "word " * 30)
+    assert (len(file.getvalue().splitlines()) > 1) == (terminal or asked is not None)

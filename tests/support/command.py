@@ -54,7 +54,8 @@ def run_here(*words: Any) -> int:
 def start(*words: Any, **options: Any) -> subprocess.Popen[str]:
     """Start the command line as a process of its own."""
     home = str(Path(cli.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": home, **options.pop("env", {})}
+    # of its own accord pytest-xdist says how wide its terminal is
+    environment = {**os.environ, "COLUMNS": "", "PYTHONPATH": home, **options.pop("env", {})}
     command = [sys.executable, "-m", "altmin_dask", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, text=True, env=environment, **pipes, **options)
