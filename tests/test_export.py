@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pandas as pd
 import pytest
+from choices import taking_turns
 from command import write_pipeline
 from safetensors import safe_open
 from safetensors.numpy import load_file
@@ -73,9 +74,9 @@ def run_onnx(file: Any, x: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize(("loss", "output"), OUTPUTS)
-def test_onnx_gives_the_same_outputs(activation, loss, output, tmp_path):
+@pytest.mark.parametrize(("activation", "pair"), taking_turns(ACTIVATIONS, OUTPUTS))
+def test_onnx_gives_the_same_outputs(activation, pair, tmp_path):
+    loss, output = pair
     trained = model(activation, loss, output)
     raw = 8 * np.random.default_rng(0).normal(size=(20, 3, 4), scale=2).astype(np.float32)
     wanted = trained.predict(raw)
@@ -98,9 +99,9 @@ def test_tensors_by_their_names_are_the_network(tmp_path):
 
 
 @needs_torch
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize(("loss", "output"), OUTPUTS)
-def test_torch_gives_the_same_outputs(activation, loss, output):
+@pytest.mark.parametrize(("activation", "pair"), taking_turns(ACTIVATIONS, OUTPUTS))
+def test_torch_gives_the_same_outputs(activation, pair):
+    loss, output = pair
     for dtype in (np.float32, np.float64):
         trained = model(activation, loss, output, dtype)
         raw = 8 * np.random.default_rng(0).normal(size=(20, 12), scale=2).astype(dtype)

@@ -230,10 +230,10 @@ def with_units(inputs: Inputs, model: Model) -> Inputs:
     """The same samples, of which columns in other units than in training are told where they are in memory."""
     x = inputs.x
     if isinstance(x, np.ndarray) and model.units is not None and len(x):
-        columns = len(model.units.mean)
-        rows = max(2 * ENOUGH, LOOKED_AT // columns)
-        some = x[:: max(1, len(x) // rows)].reshape(-1, columns)
-        model.check_units("X", some if inputs.ready else model.prepare(some))
+        rows = max(2 * ENOUGH, LOOKED_AT // x[0].size)
+        some = x[:: max(1, len(x) // rows)]
+        prepared = some if inputs.ready else model.prepare(some)
+        model.check_units("X", prepared.reshape(-1, len(model.units.mean)))  # of a sequence, every step is a row
     return inputs
 
 

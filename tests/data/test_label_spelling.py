@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from choices import taking_turns
 from command import LABELS, X, foreign, write_pipeline
 
 from altmin_dask import AltMinClassifier, AltMinRegressor, ingest, open_source
@@ -72,8 +73,7 @@ def test_texts_of_whole_numbers_come_back(texts, trained, altmin):
     np.testing.assert_array_equal(names[group["label"][:]], found["label"])
 
 
-@pytest.mark.parametrize("format", ["csv", "parquet", "npz", "zarr"])
-@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize(("format", "share"), taking_turns(["csv", "parquet", "npz", "zarr"], [True, False]))
 def test_truth_values_come_back(format, share, trained, altmin):
     source = write(format, TRUTH)
     model = trained(source, validation=0.2 if share else source)

@@ -57,6 +57,7 @@ def test_arrays_of_a_store_are_read_as_the_store_is(tmp_path, words):
             model.predict(array)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", MADE)
 def test_a_model_of_such_arrays_tells_that_it_prepares_nothing(tmp_path, words):
     path, x, y = stored(tmp_path, "s.zarr", MADE[words])

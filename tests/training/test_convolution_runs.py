@@ -272,6 +272,7 @@ def test_a_model_file_makes_the_same_network(model):
     assert [layer.kind for layer in model.network.layers] == ["convolution", "convolution", "dense", "dense"]
 
 
+@pytest.mark.slow
 def test_torch_gives_the_same_outputs(model):
     torch = pytest.importorskip("torch")
     from altmin_dask import sequential, state_dict

@@ -47,7 +47,7 @@ def test_a_constant_column_far_from_0_harms_no_other():
     assert classifier(with_column(np.full(600, 1e6))) > classifier(X) - 0.03
 
 
-@pytest.mark.parametrize("size", slow_but([1e-30, 1e100], [1e-40, 1e-30, 1e37, 1e100]))
+@pytest.mark.parametrize("size", slow_but([1e-30], [1e-40, 1e-30, 1e37, 1e100]))
 def test_columns_of_any_size_in_float64(size):
     assert classifier(X * [size, 1, 1]) > classifier(X) - 0.03
 

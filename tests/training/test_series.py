@@ -80,6 +80,7 @@ def test_steps_in_one_task_have_the_bits_of_steps_one_at_a_time(
     assert same(expected, state)
 
 
+@pytest.mark.slow
 def test_steps_of_several_chunks_are_shared(
     samples, make_store, pipeline, tmp_path, cluster_address, counted
 ):

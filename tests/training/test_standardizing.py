@@ -133,7 +133,7 @@ def test_what_is_alike_is_trained_as_it_is():
             assert (w == v).all()
 
 
-@pytest.mark.parametrize("kind", ["lists", "dask", "store", "chunks of 50"])
+@pytest.mark.parametrize("kind", slow_but(["dask", "store"], ["lists", "dask", "store", "chunks of 50"]))
 def test_it_is_the_same_from_wherever_samples_come(kind, tmp_path):
     """As if a `StandardScaler` had been before it."""
     x, y = load_wine(return_X_y=True)
@@ -240,7 +240,7 @@ def test_where_z_is_kept_units_change_nothing_either(how, unit):
     assert max(objectives) < 10 * unit**2
 
 
-@pytest.mark.parametrize("how", ["auto", "both", "targets"])
+@pytest.mark.parametrize("how", slow_but(["auto"], ["auto", "both", "targets"]))
 def test_targets_of_unlike_size_count_alike(how):
     x = RNG.normal(size=(200, 3))
     y = np.column_stack([1e6 * x[:, 0], 5 + 1e-3 * x[:, 1], np.full(200, 3.0)])
@@ -345,7 +345,7 @@ def test_fewer_rows_than_features():
     assert found.score(other, y) >= plain.score(x, y) - 0.02
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("dtype", slow_but([np.uint8], [np.uint8, np.float32]))
 def test_images_are_divided_by_one_number(dtype, tmp_path):
     """Also where a convolution reads them, and of whole numbers in a store."""
     x, y = load_digits(return_X_y=True)
