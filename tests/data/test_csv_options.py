@@ -96,6 +96,7 @@ PACKED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", PACKED)
 @pytest.mark.parametrize("ending", [".csv", ".CSV", ".tsv", ".Tsv"])
 def test_packed_files_and_endings(ending, packed, tmp_path, monkeypatch):

@@ -156,6 +156,7 @@ def error_of(altmin: Any, run: RunFolder, folder: Path) -> tuple[float, np.dtype
     return float(np.abs(predicted[:, 0] - OFFSET).max()), predicted.dtype
 
 
+@pytest.mark.slow
 def test_targets_with_an_offset_are_fitted_to_float64(altmin, tmp_path):
     run = fit_line(tmp_path, "float64")
     error, dtype = error_of(altmin, run, tmp_path)
@@ -314,6 +315,7 @@ def test_foreign_float64_that_float32_blurs_is_said(tmp_path):
         build_problem(make_pipeline(pipeline), store, None, Threads(1))
 
 
+@pytest.mark.slow
 def test_exported_files_say_what_float32_does_to_units(tmp_path):
     np.savez(tmp_path / "a.npz", x=RNG.random((60, 3)), y=Y)
     run = RunFolder(tmp_path / "run")

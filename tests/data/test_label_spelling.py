@@ -50,7 +50,16 @@ def trained(altmin, tmp_path, monkeypatch):
     return train
 
 
-@pytest.mark.parametrize("texts", [CODES, np.array(["00", "01", "02"]), np.array(["-1", "+1", "+3"])])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        CODES,
+        *(
+            pytest.param(np.array(t), marks=pytest.mark.slow)
+            for t in (["00", "01", "02"], ["-1", "+1", "+3"])
+        ),
+    ],
+)
 def test_texts_of_whole_numbers_come_back(texts, trained, altmin):
     source = write("csv", texts[LABELS])
     model = trained(source)
@@ -124,6 +133,7 @@ def test_stores_have_numbers_and_know_the_texts(altmin, tmp_path, monkeypatch):
     assert altmin("train", "r.toml", "--run", "regressor").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["csv", "parquet", "npz"])
 def test_stores_of_truth_values(format, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

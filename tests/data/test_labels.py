@@ -85,6 +85,7 @@ def plain(tmp_path_factory):
     return Model.load(home / "run" / "model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", slow_but(["from 1", "bytes of text"], KINDS))
 def test_any_labels_give_the_same_weights(kind, plain, altmin, tmp_path):
     """And the names they had come back: in predictions, in `evaluate`, in the model."""

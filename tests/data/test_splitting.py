@@ -241,6 +241,7 @@ def test_no_classes(kind, altmin, tmp_path):
 # --- arrays and columns by name
 
 
+@pytest.mark.slow
 def test_arrays_by_name(altmin, tmp_path):
     np.savez(tmp_path / "t.npz", samples=X, other=X * 2, labels=LABELS)
     foreign(tmp_path / "t.zarr", X * 3, LABELS)

@@ -165,6 +165,7 @@ def test_the_next_ingest_removes_what_a_killed_one_left(tmp_path, moment):
     assert sorted(os.listdir(tmp_path)) == ["a.zarr", "b.zarr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "rows"), [("replaced", 23), pytest.param("old", 1797, marks=pytest.mark.slow)]
 )

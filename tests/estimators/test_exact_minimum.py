@@ -52,6 +52,7 @@ def optimum(rows: int, weights: np.ndarray) -> np.ndarray:
     return np.exp(z - logsumexp(z, axis=1, keepdims=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("weights", [pytest.param("ones", marks=pytest.mark.slow), "a hundred on five rows"])
 def test_softmax_regression(rows, weights):

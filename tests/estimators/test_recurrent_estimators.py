@@ -62,6 +62,7 @@ def test_labels_and_numbers_at_every_step():
     assert single.score(X, SUMS) > 0.8
 
 
+@pytest.mark.slow
 def test_padding_is_never_seen():
     padded = X.copy()
     padded[np.arange(6) >= LENGTHS[:, None]] = 1e3

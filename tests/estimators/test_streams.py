@@ -63,6 +63,7 @@ def test_warm_starts_of_one_sweep_go_on():
     assert scores[-1] > scores[0] + 0.05
 
 
+@pytest.mark.slow
 def test_a_row_that_is_far_off_does_not_end_a_stream():
     regressor = AltMinRegressor(10, random_state=0).partial_fit(X[:50], X[:50, 20])
     regressor.partial_fit(X[50:51], np.array([1000.0]))
@@ -103,6 +104,7 @@ def test_damping_of_a_stream_falls_from_call_to_call():
     assert lefts[-1] < 0.2 < lefts[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("further", slow_but(["partial_fit"], ["warm_start", "partial_fit"]))
 def test_more_training_is_damped_by_what_the_loss_was_at_first(further):
     """Not by what it is with trained weights, of which all seemed to be left: decay in full undid what was learnt."""

@@ -41,6 +41,7 @@ def test_probabilities_of_noisy_labels_are_better():
     assert lost[0] < 0.75 * lost[1]
 
 
+@pytest.mark.slow
 def test_noisy_targets_are_fitted_less():
     x, f = table()
     y = f + np.random.default_rng(2).normal(size=len(x))

@@ -75,6 +75,7 @@ def test_as_many_tasks_as_there_are_places(blocks, places, tasks):
     assert Cut(8).among(blocks, places) == Cut(8, tasks)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 30), st.integers(1, 12), st.sampled_from([1, 2, 4, 8]), st.booleans())
 def test_views_in_pieces_read_what_whole_chunks_hold(tmp_path_factory, rows, chunk_rows, cut, parts):
     path = str(tmp_path_factory.mktemp("view") / "a.zarr")

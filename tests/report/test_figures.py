@@ -158,6 +158,7 @@ def test_predictions_and_what_is_left():
     assert [axes.get_title() for axes in several.axes] == ["a", "b", "c", "d"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outputs", [1, 2, 3])
 @pytest.mark.parametrize("size", [3e-6, 2e-4, 0.0213, 1.0, 3e4, 7e8])
 def test_what_stands_below_ticks_does_not_overlap(size, outputs):

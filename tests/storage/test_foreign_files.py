@@ -203,6 +203,7 @@ def test_a_store_at_a_url_with_such_a_name(name, memory):
     assert {key: content for key, content in found.items() if not key.startswith(f"/{name}/")} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scratch", "schedule"), taking_turns(("/scratch", "/scr*", "/[s]", "/s?", ""), SCHEDULES)
 )

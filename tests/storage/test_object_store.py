@@ -203,6 +203,7 @@ NOBODY = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_ENDPOINT_UR
 NO_ANSWER = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "environment", "sentence"),
     [

@@ -50,6 +50,7 @@ def samples_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "schedule"), IN_TURN)
 def test_a_run_of_that_name(name, schedule, altmin, watched, samples_store, tmp_path, tmp_path_factory):
     file = pipeline_file(tmp_path_factory.mktemp("pipeline"), samples_store, schedule)

@@ -51,6 +51,7 @@ def largest_tasks(store: Any, chunks: int, part: Part | None = None) -> dict[str
     return {name: largest_task(collections) for name, collections in graphs.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [None, Part(0, 1, 8)])
 def test_a_task_is_told_nothing_of_others(part, make_store):
     """Or what is sent would grow with the square of the chunks."""

@@ -201,6 +201,7 @@ def left_over(run: RunFolder) -> list[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "window", ["the model is written", "the state is written", "the settings are in place"]
 )

@@ -43,6 +43,7 @@ def test_a_column_of_which_nothing_is_left_is_told_and_harms_no_other():
     assert score > classifier(X) - 0.03
 
 
+@pytest.mark.slow
 def test_a_constant_column_far_from_0_harms_no_other():
     assert classifier(with_column(np.full(600, 1e6))) > classifier(X) - 0.03
 
@@ -63,6 +64,7 @@ def test_columns_of_any_size_in_float32():
         classifier((X * [1e37, 1, 1]).astype(np.float32), dtype="float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", slow_but([1e13], [1e8, 1e13]))
 def test_targets_far_from_0(offset):
     model = AltMinRegressor((), random_state=0, ridge=0.01, max_sweeps=40)

@@ -140,6 +140,7 @@ def test_a_killed_process_resumes_to_the_same_bits(store, tmp_path):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_the_best_model_is_kept_and_training_stops_without_progress(samples, make_store, pipeline, tmp_path):
     """Labels by chance: held-out loss rises soon, training loss does not."""
     rng = np.random.default_rng(0)

@@ -61,6 +61,7 @@ FACES = ["arrays", "dask", "csv", "store as it is"]
 QUICK = [("drift", "csv")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sort", slow_but(QUICK, product(CASES, FACES)), ids=" ".join)
 def test_they_train_as_well_as_shuffled_ones(sort, tmp_path):
     case, face = sort

@@ -89,6 +89,7 @@ def test_units_change_no_regressor(unit, seed):
     assert score(in_other_units(x, seed), unit * (y + 1000)) == pytest.approx(want, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form", slow_but([{}], [{}, {"activation": "relu"}, {"hidden_layer_sizes": (6, 3, 6)}])
 )
@@ -272,6 +273,7 @@ def test_samples_too_much_alike_for_the_outputs_are_told_of():
         AltMinAutoencoder(**how, output_activation="sigmoid").fit(x)
 
 
+@pytest.mark.slow
 def test_losses_are_in_the_units_of_targets():
     x = RNG.normal(size=(300, 3))
     y = 1e4 + 500 * np.sin(x[:, 0])

@@ -140,6 +140,7 @@ def test_weights_of_lazy_samples_are_those_of_samples_in_memory():
     assert shares[1] == pytest.approx(shares[0], rel=0.2)  # 3 if weights were forgotten
 
 
+@pytest.mark.slow
 def test_shrinkage_of_few_samples_by_weight_is_no_divergence():
     """The ridge is shared by the sum of the weights, as it is in training, where a loss is judged."""
     rng = np.random.default_rng(0)
