@@ -233,12 +233,7 @@ def line(run: NamedRun, *, hidden: bool = False, chosen: bool = False) -> str:
 
 def percent(share: float) -> str:
     """A share of samples."""
-    return f"{share:.2%}".replace("%", " %")
-
-
-def _unbroken(text: str) -> str:
-    """With the sign on the line of its number."""
-    return text.replace(" %", "\u00a0%")
+    return f"{share:.2%}"
 
 
 def _shown(state: RunState) -> Record | None:
@@ -287,7 +282,7 @@ def _about(state: RunState) -> str:
         ]
         return escape(", ".join(part for part in parts if part))
     stopped = (state.result or {}).get("stopped") or {}
-    kept = f"<b>{escape(_unbroken(kept_model(state)))}</b> " if state.kept else ""
+    kept = f"<b>{escape(kept_model(state))}</b> " if state.kept else ""
     said = ". ".join(
         text.rstrip(".")[:1].upper() + text.rstrip(".")[1:]
         for text in (stopped.get("text") or state.status, stopped.get("next") or "")

@@ -226,8 +226,12 @@ class View:
         def sweep(record: Record) -> float:
             return record.sweep
 
+        def cpu(record: Record) -> float:
+            # as in the report: what was spent before is not of training
+            return record.cpu_seconds if record.sweep > 0 else 0.0
+
         against(self.losses[0], LOSSES, sweep)
-        against(self.losses[1], LOSSES, lambda record: record.cpu_seconds)
+        against(self.losses[1], LOSSES, cpu)
         self.metric.draw(shown, self.theme)
         self.recalls.text = quality.recall_bars(chosen)
         self.classes.visible = bool(self.recalls.text)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
 from bokeh.layouts import column
 from bokeh.models import (
     ColumnDataSource,
-    CustomJS,
-    CustomJSTickFormatter,
     Div,
-    FixedTicker,
     HoverTool,
     NumeralTickFormatter,
 )
 from bokeh.plotting import figure
 
+from altmin_dask.dashboard.axes import Extent, GrowingAxis, log_axis
 from altmin_dask.dashboard.curves import Curve, Dash, Measure, lines
 from altmin_dask.dashboard.theme import TEXT, Theme
 
@@ -35,40 +34,10 @@ FIGURE_STYLE = """
 :host::before { width: 1px; height: 100%; }
 :host::after { width: 100%; height: 1px; }
 """
+PICTURES_ACROSS = 10 * 1.05 - 0.05
+"""Width of ten pictures with gaps, as many as there are at most, in their own; they stand in two rows."""
 KEY_STYLE = TEXT + ":host { margin: auto 5px 0; padding-top: 5px; }"
 """What stands above a figure is at the end of the field with it: figures beside each other are level."""
-
-# Round numbers spread over a logarithmic axis, as `altmin_dask.report.figures.log_ticks` chooses them, of whatever
-# is in view.
-LOG_TICKS = """
-const low = Math.min(range.start, range.end), high = Math.max(range.start, range.end);
-if (low > 0 && isFinite(high)) {
-  const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high));
-  const step = Math.max(1, Math.ceil((last - first) / 8));
-  let ticks = [];
-  for (const mantissas of [[1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 7]]) {
-    ticks = [];
-    for (let e = first; e <= last; e += mantissas.length == 1 ? step : 1)
-      for (const m of mantissas) ticks.push(Number(`${m}e${e}`));
-    ticks = ticks.filter(tick => low <= tick && tick <= high);
-    if (ticks.length >= 4) break;
-  }
-  if (ticks.length < 4) {
-    const raw = (high - low) / 5, unit = 10 ** Math.floor(Math.log10(raw));
-    const even = unit * [1, 2, 2.5, 5, 10].find(m => m * unit >= raw);
-    ticks = [];
-    for (let i = Math.ceil(low / even); i * even <= high; i++) ticks.push(Number((i * even).toPrecision(6)));
-  }
-  ticker.ticks = ticks;
-}
-"""
-LOG_LABEL = """
-const exponent = Math.floor(Math.log10(tick) + 1e-9);
-if (-4 < exponent && exponent < 5) return String(Number(tick.toPrecision(6)));
-const raised = String(exponent).replace(/./g, c => c == '-' ? '⁻' : '⁰¹²³⁴⁵⁶⁷⁸⁹'[c]);
-const mantissa = Number((tick / 10 ** exponent).toPrecision(6));
-return (mantissa == 1 ? '' : mantissa + '·') + '10' + raised;
-"""
 
 
 class LinePanel:
@@ -95,9 +64,9 @@ class LinePanel:
         self.key = Div(stylesheets=[KEY_STYLE], sizing_mode="stretch_width")
         self.figure = self._figure(along)
         if share:
-            self.figure.yaxis.formatter = NumeralTickFormatter(format="0.[0] %")
+            self.figure.yaxis.formatter = NumeralTickFormatter(format="0.[0]%")
         else:
-            _label_as_the_report(self.figure)
+            log_axis(self.figure)
         self.root = panel(self.key, self.figure)
         self.root.visible = False
 
@@ -114,6 +83,7 @@ class LinePanel:
         made.toolbar.logo, made.toolbar.autohide = None, True
         made.xgrid.visible = False
         made.yaxis.minor_tick_line_color = None
+        self.across = GrowingAxis(made)
         drawn = made.multi_line(
             "xs",
             "ys",
@@ -124,17 +94,21 @@ class LinePanel:
             source=self.curves,
         )
         kept = made.scatter("x", "y", size=9, color="color", line_color="white", source=self.kept)
-        value = "@y{0.[00] %}" if not self.logarithmic else "@y"
-        made.add_tools(
-            HoverTool(renderers=[drawn], tooltips=[("", "@label"), (along, "$x"), ("value", "$y")]),
-            HoverTool(renderers=[kept], tooltips=[("", "@label"), (along, "@x"), ("value", value)]),
-        )
+        value = "@y{0.[00]%}" if not self.logarithmic else "@y"
+        told = self.across.told()
+        for renderer, x, y in ((drawn, "$x", "$y"), (kept, "@x", value)):
+            tooltips = [("", "@label"), (along, f"{x}{{custom}}"), ("value", y)]
+            made.add_tools(HoverTool(renderers=[renderer], tooltips=tooltips, formatters={x: told}))
         return made
 
     def draw(self, curves: Sequence[Curve], theme: Theme, kept: dict[str, list[Any]] | None = None) -> None:
         """Show other curves, and points of models that are kept; nothing at all where there are none."""
-        self.curves.data = lines(curves, logarithmic=self.logarithmic)
-        self.kept.data = kept or {name: [] for name in self.kept.data}
+        extent = Extent.of(x for curve in curves for x in curve.x)
+        self.across.fit(extent)
+        placed = [replace(curve, x=extent.places(curve.x)) for curve in curves]
+        self.curves.data = lines(placed, logarithmic=self.logarithmic)
+        kept = kept or {name: [] for name in self.kept.data}
+        self.kept.data = {**kept, "x": extent.places(kept["x"])}
         self.key.text = heading(self.title, self._names(curves))
         self.root.visible = bool(curves)  # K-FAC steps know of no residuals, and of μ only where it is finite
 
@@ -181,24 +155,16 @@ def _sample_width(dash: Dash) -> int:
     return KEY_WIDTH - (KEY_WIDTH - stroke) % (stroke + gap)
 
 
-def _label_as_the_report(made: Any) -> None:
-    """Give a logarithmic axis the ticks and labels that the report's have, wherever one zooms to."""
-    made.yaxis.ticker = ticker = FixedTicker(ticks=[])
-    made.ygrid.ticker = ticker
-    made.yaxis.formatter = CustomJSTickFormatter(code=LOG_LABEL)
-    follow = CustomJS(args={"range": made.y_range, "ticker": ticker}, code=LOG_TICKS)
-    made.y_range.js_on_change("start", follow)
-    made.y_range.js_on_change("end", follow)
-
-
 def picture_panel(source: ColumnDataSource) -> Any:
     """Rows of pictures below what they are."""
     made = figure(
         sizing_mode="scale_width",
-        aspect_ratio=5,
+        x_range=(0, PICTURES_ACROSS),
+        y_range=(-1.05, 1),
+        aspect_ratio=PICTURES_ACROSS / 2.05,
         max_width=900,
+        margin=5,
         stylesheets=[FIGURE_STYLE],
-        match_aspect=True,
         tools="",
         toolbar_location=None,
         min_border=0,

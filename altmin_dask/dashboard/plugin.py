@@ -12,7 +12,18 @@ from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from altmin_dask import format
-from altmin_dask.dashboard import board, curves, differences, listing, page, panels, quality, theme, workers
+from altmin_dask.dashboard import (
+    axes,
+    board,
+    curves,
+    differences,
+    listing,
+    page,
+    panels,
+    quality,
+    theme,
+    workers,
+)
 from altmin_dask.dashboard.board import Board, by_activity
 from altmin_dask.dashboard.page import Cluster, document
 from altmin_dask.training import progress, record
@@ -164,7 +175,7 @@ def _add(kept: Any, group: Any) -> None:
 
 def install(client: Client) -> str | None:
     """Bring the page to a client's scheduler, by value, as it may not have the package; the page's URL, if any."""
-    shown = page, curves, differences, listing, panels, quality, theme, workers
+    shown = page, axes, curves, differences, listing, panels, quality, theme, workers
     modules = *shown, board, progress, record, format, sys.modules[__name__]
     for module in modules:
         cloudpickle.register_pickle_by_value(module)

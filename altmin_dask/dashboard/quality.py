@@ -15,7 +15,7 @@ from altmin_dask.dashboard.panels import LinePanel, heading, panel
 from altmin_dask.dashboard.theme import TEXT, WIDGET, Theme
 from altmin_dask.training.record import Record
 
-PERCENT, PLAIN = "0.[0] %", "0.[000]"
+PERCENT, PLAIN = "0.[0]%", "0.[000]"
 MOST_CLASSES = 16
 """Whose recalls are shown: of more, the lowest."""
 STYLE = (
@@ -141,5 +141,5 @@ def _bar(name: Any, recall: float, support: float) -> str:
     bar = f'<i style="width:{100 * recall:.2f}%;background:var(--altmin-busy)"></i>'
     return (
         f'<span class="name">{escape(str(name))}</span><span class="bar">{bar}</span>'
-        f'<span class="said">{100 * recall:.1f} % of {support:,.6g}</span>'
+        f'<span class="said">{100 * recall:.1f}% of {support:,.6g}</span>'
     )

@@ -134,7 +134,7 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{share:.0%}"
 
 
 def _seconds(seconds: float) -> str:

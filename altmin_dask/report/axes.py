@@ -95,9 +95,11 @@ def log_scale(axes: Axes, values: Array) -> None:
     margin = max((high / low) ** 0.05, 1.02)
     axes.set_yscale("log")
     axes.set_ylim(low / margin, high * margin)
-    axes.yaxis.set_major_locator(FixedLocator(log_ticks(low / margin, high * margin)))
+    ticks = log_ticks(low / margin, high * margin)
+    powers = any(map(needs_power, ticks))
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value, powers=powers)))
 
 
 def share_scale(axes: Axes, values: Array) -> None:
@@ -127,14 +129,23 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [float(tick) for tick in even if low <= tick <= high]
 
 
-def tick_label(value: float) -> str:
-    """Write a tick of a logarithmic axis."""
-    exponent = math.floor(math.log10(value) + 1e-9)
-    if -4 < exponent < 5:
+def needs_power(value: float) -> bool:
+    """Whether a tick would be too long without a power of ten: then all of its axis have one."""
+    return not -5 < _exponent(value) < 5
+
+
+def tick_label(value: float, *, powers: bool | None = None) -> str:
+    """Write a tick of a logarithmic axis, as the others of the axis are; one alone as it is short."""
+    if not (needs_power(value) if powers is None else powers):
         return f"{value:g}"
+    exponent = _exponent(value)
     mantissa = value / 10.0**exponent
     factor = "" if math.isclose(mantissa, 1) else f"{mantissa:g}·"
     return f"{factor}10{str(exponent).translate(_RAISED)}"
+
+
+def _exponent(value: float) -> int:
+    return math.floor(math.log10(value) + 1e-9)
 
 
 def label_ends(axes: Axes, ends: Iterable[tuple[tuple[float, float], str, object]]) -> None:

@@ -225,17 +225,17 @@ def test_a_finished_run_leads_with_the_model_that_is_kept():
     )
     view = viewed(board)
     text = text_of(view.table.text)
-    assert "kept: sweep 1, validation loss 0.25, accuracy 94.44 %." in text
+    assert "kept: sweep 1, validation loss 0.25, accuracy 94.44%." in text
     assert "The loss has not improved in 10 records. Evaluate the &lt;model&gt;." in text
-    assert "kept: 1 0.5 0.25 94.44 %" in text  # its numbers, not those of the last record
+    assert "kept: 1 0.5 0.25 94.44%" in text  # its numbers, not those of the last record
     assert "2 min 5 s" in text
     for panel, x in zip(view.losses, (1.0, 0.5), strict=True):
         assert (panel.kept.data["x"], panel.kept.data["y"]) == ([x], [1.0])  # the record's, on its curve
         assert "the model that is kept" in panel.key.text
-    assert "accuracy 94.44\u00a0%.</b>" in view.table.text  # on one line
+    assert "accuracy 94.44%.</b>" in view.table.text  # on one line
     metrics = {"accuracy": 0.94444, "balanced_accuracy": 0.94777, "log_loss": 0.25}
     state = RunState("a", result={**RESULT, "kept": {**RESULT["kept"], "metrics": metrics}})
-    said = "accuracy 94.44 %, balanced accuracy 94.78 %, log loss 0.25."
+    said = "accuracy 94.44%, balanced accuracy 94.78%, log loss 0.25."
     assert listing.kept_model(state).endswith(said)
     # where training goes on, it is not known
     board.apply(message("record", "a", record={"sweep": 3.0, "nested_loss": 0.1}))
@@ -257,7 +257,7 @@ def test_accuracies_are_shown_where_there_are_labels():
     panel = view.metric.shares
     assert panel.root.visible
     assert [list(y) for y in panel.curves.data["ys"]] == [[0.75, 0.75], [0.0, 0.0]]  # 0 is a share
-    assert "0.00 %" in view.table.text
+    assert "0.00%" in view.table.text
 
 
 def test_layers_have_colours_of_their_own_and_a_constant_is_no_curve():

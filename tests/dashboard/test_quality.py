@@ -74,7 +74,7 @@ def test_recalls_are_of_the_kept_model_or_the_latest_record():
     assert view.classes.visible
     text = view.recalls.text
     assert "sweep 2, the latest record" in text
-    assert "25.0 % of 40" in text
+    assert "25.0% of 40" in text
     assert "&lt;class 0&gt;" in text
     assert "<class" not in text.replace('<div class="classes">', "")
     view.board.apply(
@@ -82,12 +82,12 @@ def test_recalls_are_of_the_kept_model_or_the_latest_record():
     )
     view.update()
     assert "sweep 1, the kept model" in view.recalls.text
-    assert "50.0 % of 40" in view.recalls.text
+    assert "50.0% of 40" in view.recalls.text
     assert "class 1" not in view.recalls.text  # of which there are no samples
 
 
 def test_the_lowest_of_many():
     many = viewed(begin("a", [recorded(1, 1.0, [k / 50 for k in range(50)])]))
-    shown = re.findall(r"([\d.]+) % of", many.recalls.text)
+    shown = re.findall(r"([\d.]+)% of", many.recalls.text)
     assert shown == [f"{2 * k:.1f}" for k in range(MOST_CLASSES)]
     assert "the 16 lowest of 50" in many.recalls.text

@@ -39,6 +39,9 @@ PAPER = (
 TICKS = """() => [...Bokeh.documents[0].all_models]
   .filter(each => each.type == 'Figure' && each.y_scale.type == 'LogScale' && each.left[0].ticker.ticks.length)
   .map(each => [each.y_range.start, each.y_range.end, each.left[0].ticker.ticks])"""
+ALONG = """() => [...Bokeh.documents[0].all_models]
+  .filter(each => each.type == 'Figure' && each.y_range.type == 'DataRange1d' && each.below[0].ticker.ticks.length)
+  .map(each => [each.x_scale.type, each.x_range.start, each.x_range.end, each.below[0].ticker.ticks])"""
 ZOOM = """() => {
   for (const each of Bokeh.documents[0].all_models)
     if (each.type == 'Figure' && each.y_scale.type == 'LogScale') each.y_range.setv({start: 0.21, end: 0.2345});
@@ -124,6 +127,11 @@ def test_ticks_are_spread_over_logarithmic_axes(url):
             assert start <= ticks[0] < ticks[-1] <= end
             gaps = [later / earlier for earlier, later in pairwise([start, *ticks, end])]
             assert max(gaps) <= max(5, (end / start) ** 0.5)
+        for scale, start, end, ticks in page.evaluate(ALONG):
+            assert scale in ("LinearScale", "LogScale")
+            assert 3 <= len(ticks) <= 9
+            assert start <= ticks[0] < ticks[-1] <= end
+            assert ticks == sorted(ticks)
         # of whatever is in view
         page.evaluate(ZOOM)
         page.wait_for_function(

@@ -36,9 +36,9 @@ def widths(html: str) -> list[float]:
 
 def test_shares_are_of_the_time_of_threads_and_waiting_is_none_of_it():
     html = time_shares(state_of(SECONDS, 40.0), alone=True)
-    assert "busy 25 %, idle 75 % of 40 s that their threads had" in html
+    assert "busy 25%, idle 75% of 40 s that their threads had" in html
     assert widths(html) == [7.5, 15.0, 2.5]  # read, newton, other
-    for said in ("reads samples 8 %", "improves z 15 %", "other (Dask, transfers) 2 %"):
+    for said in ("reads samples 8%", "improves z 15%", "other (Dask, transfers) 2%"):
         assert said in html
     assert (
         "The process that trains solved for 2.0 s, waited for workers for 30 s and committed for 12 s."
@@ -46,7 +46,7 @@ def test_shares_are_of_the_time_of_threads_and_waiting_is_none_of_it():
     )
     assert "or busy with other runs" in time_shares(state_of(SECONDS, 40.0), alone=False)
     # workers tell of work a moment later than of time
-    assert "busy 100 %, idle 0 % of 10 s" in time_shares(state_of(SECONDS, 9.5), alone=True)
+    assert "busy 100%, idle 0% of 10 s" in time_shares(state_of(SECONDS, 9.5), alone=True)
     assert "busy for 10 s; nobody knows" in time_shares(state_of(SECONDS, 0.0), alone=True)
     assert time_shares(state_of({"wait": 1.0}, 4.0), alone=True) == time_shares(None, alone=True) == ""
 
@@ -57,7 +57,7 @@ def test_what_a_step_computes_goes_by_its_right_name(objective, said):
     state.records = [
         Record(sweep=1.0, cpu_seconds=2.0, wall_seconds=3.0, relaxed_objective=objective, nested_loss=0.4)
     ]
-    assert f"{said} 15 %" in time_shares(state, alone=True)
+    assert f"{said} 15%" in time_shares(state, alone=True)
 
 
 def test_memory_is_within_its_plan_or_marked():
@@ -67,7 +67,7 @@ def test_memory_is_within_its_plan_or_marked():
     within, limit, beyond = 50 / 1.25 / 1.05, 100 / 1.25 / 1.05, 25 / 1.25 / 1.05
     assert widths(html) == pytest.approx([within, limit, beyond], abs=0.01)
     assert html.count('class="beyond"') == html.count("said bad") == 1
-    assert "125 MiB: 25 MiB beyond the plan, 83 % of its limit" in html
+    assert "125 MiB: 25 MiB beyond the plan, 83% of its limit" in html
     assert re.findall(r"left:([\d.]+)%", html) == [f"{limit:.2f}"] * 2
     assert "planned" not in memory_bars([("a", mib, 0.0)], None)
     assert "planned at most 100 MiB each (the mark)" in html

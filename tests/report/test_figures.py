@@ -146,6 +146,20 @@ def test_dollars_in_names_are_no_mathematics():
     assert [tick_label(value) for value in (1e-12, 3e-5, 0.01, 2e5)] == ["10⁻¹²", "3·10⁻⁵", "0.01", "2·10⁵"]
 
 
+@pytest.mark.parametrize(
+    ("lowest", "written"),
+    [
+        (1e-4, ["0.0001", "0.001", "0.01", "0.1", "1"]),
+        (1e-5, ["10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "10⁰"]),
+    ],
+)
+def test_an_axis_has_labels_of_one_form(lowest, written):
+    records = [Record(sweep=k, cpu_seconds=k, nested_loss=lowest**k) for k in range(2)]
+    (axes,) = curves.loss(records, 1, LIGHT).axes
+    label = axes.yaxis.get_major_formatter()
+    assert [label(tick) for tick in axes.get_yticks()] == written
+
+
 def test_predictions_and_what_is_left():
     true = np.array([[0.0], [1.0], [2.0]])
     made = np.array([[0.5], [1.0], [1.0]])
