@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.text import OffsetFrom
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from altmin_dask.format import number
@@ -170,6 +171,29 @@ def label_ends(axes: Axes, ends: Iterable[tuple[tuple[float, float], str, object
             va="center",
             annotation_clip=False,
             arrowprops=leader if math.isclose(point[0], axes.get_xlim()[1]) else None,
+        )
+
+
+def list_lines(axes: Axes, ends: Iterable[tuple[tuple[float, float], str, object]]) -> None:
+    """Write the texts that `label_ends` would below each other instead, the highest point's first, each with a line."""
+    corner = OffsetFrom(axes, (1, 1), "points")
+    for place, (_, text, colour) in enumerate(sorted(ends, key=lambda end: -end[0][1])):
+        height = -LABEL_POINTS * 1.1 * place
+        axes.annotate(
+            text,
+            (12, height),
+            (31, height),
+            xycoords=corner,
+            textcoords=corner,
+            va="center",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 2.4,
+                "relpos": (0, 0.5),
+                "shrinkB": 0,
+            },
         )
 
 

@@ -29,6 +29,11 @@ LOWER_IS_BETTER = {"log_loss": True, "mse": True, "rmse": True, "mae": True} | d
     ("accuracy", "balanced_accuracy", "roc_auc", "r2"), False
 )
 """Of metrics that one would choose a model by, whether it is so."""
+SURROUNDINGS = (
+    *("network", "weights", "training samples", "validation samples"),
+    *("date", "ran on", "machine", "versions", "ended", "over-fitting"),
+)
+"""What is told once where it is the same of all runs; what is measured always stands side by side."""
 _MEANINGLESS = ("output",)
 UNKNOWN = "–"
 
@@ -79,6 +84,7 @@ def write_comparison(runs: Sequence[RunFolder], file: Path) -> Path:
     _check_page(file)
     every = [Facts.of(run) for run in runs]
     names, why = own_names(places), not_comparable(every)
+    beside, shared = apart(results(every, comparable=not why))
     return write_page(
         file,
         "comparison.html",
@@ -95,7 +101,8 @@ def write_comparison(runs: Sequence[RunFolder], file: Path) -> Path:
         ],
         verdict=verdict_of(every, names, why),
         notes=why,
-        results=results(every, comparable=not why),
+        results=beside,
+        shared=shared,
         differences=differing_settings(every),
         sections=draw([curves_of(every, names, comparable=not why)]),
     )
@@ -204,6 +211,12 @@ def results(every: Sequence[Facts], *, comparable: bool) -> list[Row]:
     weights = _row("weights", every, lambda facts: dict(facts.kept())["weights"])
     ends = _row("ended", every, lambda facts: facts.verdict.reason)
     return [*rows, weights, ends, _row("over-fitting", every, lambda facts: facts.verdict.fitting)]
+
+
+def apart(rows: Sequence[Row]) -> tuple[list[Row], Pairs]:
+    """Those that are to stand side by side, and what is the same of all runs, once."""
+    alike = [row for row in rows if row.label in SURROUNDINGS and len(set(row.cells)) == 1]
+    return [row for row in rows if row not in alike], [(row.label, row.cells[0]) for row in alike]
 
 
 def differing_settings(every: Sequence[Facts]) -> list[Row]:

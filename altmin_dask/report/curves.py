@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from altmin_dask.format import number
-from altmin_dask.report.axes import Sweeps, label_ends, log_scale, share_scale, shown
+from altmin_dask.report.axes import Sweeps, label_ends, list_lines, log_scale, share_scale, shown
 from altmin_dask.report.columns import column, layer_columns
 from altmin_dask.report.style import Theme, panel
 from altmin_dask.report.tiles import short
@@ -71,10 +71,10 @@ def has_accuracy(records: Sequence[Record]) -> bool:
 def recalls(records: Sequence[Record], kept: int, theme: Theme) -> Figure:
     """The share of each class that is found, over sweeps."""
     names, table = _recalls(records)
-    colours = theme.layer_colours(len(names))
-    lines = [Line(short(name, 14), table[:, k], colours[k]) for k, name in enumerate(names)]
+    colours = theme.classes
+    lines = [Line(short(name, 14), table[:, k], colours[k % len(colours)]) for k, name in enumerate(names)]
     title = "Recall of each class, of validation samples"
-    return _over_sweeps(records, kept, lines_of(*lines), theme, share_scale, PERCENT, title)
+    return _over_sweeps(records, kept, lines_of(*lines), theme, share_scale, PERCENT, title, listed=True)
 
 
 def has_recalls(records: Sequence[Record]) -> bool:
@@ -191,8 +191,12 @@ def _over_sweeps(
     title: str,
     *,
     timed: bool = False,
+    listed: bool = False,
 ) -> Figure:
-    """Curves over sweeps, named at their ends with the values of the kept model, which is marked."""
+    """Curves over sweeps, named at their ends with the values of the kept model, which is marked.
+
+    Where many meet at their ends they are `listed`: below each other, in the order of these values.
+    """
     figure, axes = panel(HEIGHT, title)
     sweeps, cpu = column(r.sweep for r in records), column(r.cpu_seconds for r in records)
     if lines:
@@ -211,9 +215,10 @@ def _over_sweeps(
         if at == kept:
             draw_mark(axes, float(x[kept]), float(shown(axes, line.values)[kept]), line.colour, theme)
         point = float(x[last]), float(shown(axes, line.values)[last])
-        of = "" if at == last else "kept: "
-        ends.append((point, f"{line.label}  {of}{show(float(line.values[at]))}", line.colour))
-    label_ends(axes, ends)
+        of = "" if at == last or listed else "kept: "
+        value = float(line.values[at])
+        ends.append(((point[0], value) if listed else point, f"{line.label}  {of}{show(value)}", line.colour))
+    (list_lines if listed else label_ends)(axes, ends)
     return figure
 
 

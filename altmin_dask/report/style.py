@@ -39,6 +39,8 @@ class Theme:
     """The part of viridis that stands out from the paper."""
     runs: tuple[str, ...]
     """Of runs that are compared."""
+    classes: tuple[str, ...]
+    """Of classes: hues that are told apart."""
 
     def layer_colours(self, count: int) -> list[tuple[float, ...]]:
         """Return a colour for each of `count` layers."""
@@ -60,6 +62,10 @@ LIGHT = Theme(
     "#d55e00",
     (0.08, 0.72),
     ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#8a6d00", "#555555"),
+    (
+        *("#0072b2", "#d55e00", "#00855f", "#a0409a", "#7d7200", "#0a87a5"),
+        *("#c2185b", "#5f6b7a", "#8b4513", "#4b3fbf", "#4f8a10", "#d0459b"),
+    ),
 )
 DARK = Theme(
     "#14181d",
@@ -71,6 +77,10 @@ DARK = Theme(
     "#f0883e",
     (0.48, 0.96),
     ("#56b4e9", "#f0883e", "#2ec4a0", "#e08bd0", "#e8d04a", "#b0b7c0"),
+    (
+        *("#56b4e9", "#f0883e", "#2ec4a0", "#d58fd0", "#d4c04a", "#4fd0e6"),
+        *("#ff7aa2", "#aab4c0", "#c8925a", "#9a94ff", "#9bd24a", "#ffc2dd"),
+    ),
 )
 
 

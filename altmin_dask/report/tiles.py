@@ -15,8 +15,8 @@ from altmin_dask.types import Array
 
 COLUMNS = 8
 """Images in a row."""
-_GAP, _HEAD, _TEXT = 6, 30, 24
-"""Pixels between images, above a row that has a name, and of a line of text below an image."""
+_GAP, _HEAD, _TEXT, _TITLE = 6, 30, 24, 40
+"""Pixels between images, above a row that has a name, of a line of text below an image, and of a title."""
 _PIXELS = round(WIDTH * DPI)
 _TILE = (_PIXELS - (COLUMNS - 1) * _GAP) // COLUMNS
 _LETTERS = 9
@@ -39,6 +39,11 @@ class _Tiles:
         self.figure = Figure(figsize=(_PIXELS / DPI, place / DPI))
         self.axes: Axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, _PIXELS), ylim=(place, 0))
         self.axes.set_axis_off()
+
+    def title(self, text: str) -> None:
+        """Write what it shows above all, as other figures have it."""
+        height = self.axes.get_ylim()[0]
+        self.figure.text(0.006, 1 - 0.45 * _TITLE / height, text, va="center", fontsize=10, fontweight="bold")
 
     def show(
         self, image: Array, row: int, column: int, low: float, high: float, colours: object = "gray"
@@ -104,7 +109,8 @@ def value_range(images: Array) -> tuple[float, float]:
 def errors(images: Array, true: Sequence[str], predicted: Sequence[str], theme: Theme) -> Figure:
     """Images that are classified wrongly, with the true class and below it what the network says."""
     rows = math.ceil(len(images) / COLUMNS)
-    tiles = _Tiles(images, [_HEAD] + [_GAP] * (rows - 1), [2 * _TEXT] * rows)
+    tiles = _Tiles(images, [_TITLE + _HEAD] + [_GAP] * (rows - 1), [2 * _TEXT] * rows)
+    tiles.title("Samples that are classified wrongly")
     tiles.name(0, "true class", "below it the one predicted", theme, theme.validation)
     low, high = value_range(images)
     for i, image in enumerate(images):
@@ -126,3 +132,8 @@ def errors(images: Array, true: Sequence[str], predicted: Sequence[str], theme: 
 def short(name: str, letters: int) -> str:
     """A name cut where there is no more room."""
     return name if len(name) <= letters else name[: letters - 1] + "…"
+
+
+def short_in_front(name: str, letters: int) -> str:
+    """A name of which the end stays where there is no more room: names that begin alike differ there."""
+    return name if len(name) <= letters else "…" + name[len(name) - letters + 1 :]

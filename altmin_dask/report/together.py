@@ -14,11 +14,11 @@ from altmin_dask.report.axes import Sweeps, label_ends, log_scale, share_scale, 
 from altmin_dask.report.columns import column
 from altmin_dask.report.curves import HEIGHT, MOST_LABELS, PERCENT, Line, draw_line, draw_mark
 from altmin_dask.report.style import Theme, panel
-from altmin_dask.report.tiles import short
+from altmin_dask.report.tiles import short_in_front
 from altmin_dask.training.record import Record
 from altmin_dask.types import Array
 
-_LETTERS = 16
+_LETTERS = 26
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _together(
         if at == run.kept:
             draw_mark(axes, float(x[at]), float(shown(axes, y)[at]), colour, theme)
         point = float(x[last]), float(shown(axes, y)[last])
-        ends.append((point, f"{short(run.name, _LETTERS)}  {show(float(y[at]))}", colour))
+        ends.append((point, f"{short_in_front(run.name, _LETTERS)}  {show(float(y[at]))}", colour))
     across.apply(axes, titles[1])
     label_ends(axes, ends[:MOST_LABELS])
     return figure

@@ -11,6 +11,8 @@ from reports import RECORDS, make_run, record, result_of, text_of
 
 from altmin_dask.errors import ConfigError, ExistsError, MissingError
 from altmin_dask.report.comparison import (
+    Row,
+    apart,
     differing_settings,
     not_comparable,
     own_names,
@@ -64,6 +66,19 @@ def test_the_page(pair, tmp_path):
     assert not re.search(r"https?://|<script", source)
     assert not list(tmp_path.glob("*.png"))
     write_comparison(pair, page)  # one of these is replaced
+
+
+def test_what_is_the_same_in_all_runs_stands_once(pair, tmp_path):
+    rows = [
+        Row("validation loss", ("1", "1"), (0, 1)),
+        Row("machine", ("a", "b")),
+        Row("versions", ("python 3", "python 3")),
+    ]
+    assert apart(rows) == (rows[:2], [("versions", "python 3")])  # what is measured is compared
+    text = text_of(write_comparison(pair, tmp_path / "both.html"))
+    network = Facts.of(pair[0]).network
+    assert text.count(network) == 1
+    assert f"The same in all runs network {network}" in text
 
 
 def test_names_are_broken_between_words_and_numbers_are_not():

@@ -97,6 +97,7 @@ def test_errors_have_both_classes():
     images = np.linspace(0, 1, 10 * 64).reshape(10, 8, 8)
     figure = tiles.errors(images, ["a long name"] * 9 + ["3"], ["5"] * 10, LIGHT)
     texts = [text.get_text() for text in figure.axes[0].texts]
+    assert [text.get_text() for text in figure.texts] == ["Samples that are classified wrongly"]
     assert texts[:2] == ["true class", "below it the one predicted"]
     assert texts[2:4] == ["a long n…", "5"]
     assert texts[-2:] == ["3", "5"]
@@ -258,6 +259,26 @@ def test_recalls_are_curves_of_a_few_classes():
         [Record(sweep=1.0, validation_each={"output": ["a"], "r2": [0.5]})],
     ):
         assert not curves.has_recalls(without)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_recalls_of_many_classes_are_told_apart(theme):
+    recalls = [0.1 * (k % 5) for k in range(12)]
+    each = {"class": [str(k) for k in range(12)], "recall": recalls}
+    records = [Record(sweep=float(k), validation_each=each) for k in range(2)]
+    (axes,) = curves.recalls(records, 1, theme).axes
+    assert len({line.get_color() for line in axes.lines if line.get_label() != "kept"}) >= 12
+    named = [text for text in axes.texts if "%" in text.get_text()]
+    order = [float(text.get_text().split()[1].rstrip("%")) for text in named]
+    assert order == sorted(order, reverse=True)
+    heights = [text.get_position()[1] for text in named]
+    assert all(upper - lower >= 13 for upper, lower in pairwise(heights))
+    assert [text.xy[1] for text in named] == heights  # the lines beside them are level: none crosses another
+
+
+def test_names_of_runs_that_begin_alike_stay_apart():
+    assert tiles.short_in_front("digits_classifier_run_1", 26) == "digits_classifier_run_1"
+    assert tiles.short_in_front("a_rather_long_name_of_run_1", 10) == "…_of_run_1"
 
 
 def test_the_relaxed_objective_of_exact_constraints_is_no_curve_of_its_own():
