@@ -1,7 +1,8 @@
 """What all figures look like: light and dark, drawn without pyplot and whatever the user's matplotlibrc says.
 
-Colours are of Okabe and Ito, those of layers of viridis: the colour-blind can tell them apart. A figure is one panel of
-`WIDTH` inches: the page puts two side by side where there is room, and a phone shows one that can still be read.
+Colours are of Okabe and Ito, those of layers of viridis: the colour-blind can tell them apart, but for those of many
+classes, which are listed in their order. A figure is one panel of `WIDTH` inches: the page puts two side by side where
+there is room, and a phone shows one that can still be read.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ LIGHT = Theme(
     (0.08, 0.72),
     ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#8a6d00", "#555555"),
     (
-        *("#0072b2", "#d55e00", "#00855f", "#a0409a", "#7d7200", "#0a87a5"),
-        *("#c2185b", "#5f6b7a", "#8b4513", "#4b3fbf", "#4f8a10", "#d0459b"),
+        *("#0072b2", "#d55e00", "#00855f", "#c13fa8", "#8c8c00", "#732e39"),
+        *("#5b1a8c", "#4f9a00", "#e8336d", "#5f6b7a", "#3d5afe", "#a8743a"),
     ),
 )
 DARK = Theme(
@@ -78,8 +79,8 @@ DARK = Theme(
     (0.48, 0.96),
     ("#56b4e9", "#f0883e", "#2ec4a0", "#e08bd0", "#e8d04a", "#b0b7c0"),
     (
-        *("#56b4e9", "#f0883e", "#2ec4a0", "#d58fd0", "#d4c04a", "#4fd0e6"),
-        *("#ff7aa2", "#aab4c0", "#c8925a", "#9a94ff", "#9bd24a", "#ffc2dd"),
+        *("#56b4e9", "#f0883e", "#2ec4a0", "#e067d0", "#dcd03c", "#ff5c8a"),
+        *("#7f7fff", "#7fd03a", "#f2e4c0", "#a6756c", "#8f9baa", "#ffb0f0"),
     ),
 )
 
