@@ -1,6 +1,6 @@
 """What it costs to watch: CPU of training on a cluster with the page open in a browser, and without.
 
-    python benchmarks/dashboard.py mnist.npz [--repeats 3] [--sweeps 3] [--screenshot FILE]
+    python benchmarks/dashboard.py mnist.npz [--repeats 3] [--sweeps 3]
 
 A scheduler, in this process, and two workers train 784-300-784 by increments and by z that persists, with nobody
 watching and with the page open in Debian's chromium (driven by playwright, in processes whose CPU does not count), in
@@ -60,7 +60,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("mnist", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sweeps", type=float, default=3.0)
-    parser.add_argument("--screenshot", type=Path)
     add_options(parser)
     return parser.parse_args()
 
@@ -87,7 +86,7 @@ def make_pipeline(stores: dict[str, str], schedule: str, sweeps: float, title: s
 
 
 def cost_of_training(
-    client: Client, pipeline: Pipeline, run: Path, url: str, *, watching: bool, screenshot: Path | None
+    client: Client, pipeline: Pipeline, run: Path, url: str, *, watching: bool
 ) -> np.ndarray:
     """CPU seconds, as of `cpu_seconds`, of a training that is watched or not."""
     with watched(watching) as page:
@@ -96,9 +95,6 @@ def cost_of_training(
             page.goto(url)
         runs.train(pipeline, RunFolder(run), scheduler=client, log=lambda line: None)
         spent = cpu_seconds(client) - before
-        if page is not None and screenshot:
-            page.wait_for_timeout(1500)
-            page.screenshot(path=str(screenshot))
     return spent
 
 
@@ -138,9 +134,7 @@ def main() -> None:
                 pipeline = make_pipeline(stores, schedule, options.sweeps, title)
                 for watching in (False, True) if number % 2 else (True, False):
                     run = folder / f"{schedule}-{number}-{watching}"
-                    cost = cost_of_training(
-                        client, pipeline, run, url, watching=watching, screenshot=options.screenshot
-                    )
+                    cost = cost_of_training(client, pipeline, run, url, watching=watching)
                     if number:  # the first ones load what there is to load
                         spent[watching].append(cost)
             print_row(schedule, spent)

@@ -233,7 +233,9 @@ def with_units(inputs: Inputs, model: Model) -> Inputs:
         rows = max(2 * ENOUGH, LOOKED_AT // x[0].size)
         some = x[:: max(1, len(x) // rows)]
         prepared = some if inputs.ready else model.prepare(some)
-        model.check_units("X", prepared.reshape(-1, len(model.units.mean)))  # of a sequence, every step is a row
+        model.check_units(
+            "X", prepared.reshape(-1, len(model.units.mean))
+        )  # of a sequence, every step is a row
     return inputs
 
 
