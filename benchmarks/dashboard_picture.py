@@ -60,7 +60,7 @@ def main() -> None:
         runs.train(done, RunFolder(folder / "done"), scheduler=client, log=print)
         run = RunFolder(folder / "under_way")
         with watched(True) as page:
-            page.set_viewport_size({"width": 1300, "height": 1303})
+            page.set_viewport_size({"width": 1300, "height": 1140})
             page.goto(url)
             training = Thread(
                 target=runs.train, args=(under_way, run), kwargs={"scheduler": client, "log": print}
