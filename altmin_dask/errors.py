@@ -139,6 +139,14 @@ def did_you_mean(word: object, names: Iterable[str], *, more: str = "") -> str:
     """
     if not isinstance(word, str):
         return ""
+    word = word.casefold()
     folded = {name.casefold(): name for name in names}
-    close = get_close_matches(word.casefold(), folded, n=1)
-    return f"; did you mean {more}{folded[close[0]]}?" if close else ""
+    begun = {name[: len(word) + 1]: named for name, named in folded.items()} if len(word) >= _BEGUN else {}
+    for known, cutoff in ((folded, 0.6), (begun, 0.8)):
+        if close := get_close_matches(word, known, n=1, cutoff=cutoff):
+            return f"; did you mean {more}{known[close[0]]}?"
+    return ""
+
+
+_BEGUN = 4
+"""Letters that say of which name they are the beginning."""

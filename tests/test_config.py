@@ -85,6 +85,7 @@ def test_later_overrides_win_and_tables_are_completed(file):
         ("solver.nu=1", "solver.nu is not a setting"),
         ("extra.mu=1", "extra is not a setting"),
         ("solver.rigde=1", "solver.rigde is not a setting; did you mean ridge?"),
+        ("network.hiden=1", "network.hiden is not a setting; did you mean hidden_layer_sizes?"),
         ("slover.ridge=1", "slover is not a setting; did you mean solver?"),
         ("solver.penalty=multiplier", "; did you mean multipliers?"),
         ("network.activation=[sigmoyd]", "; did you mean sigmoid?"),
