@@ -139,6 +139,10 @@ def lists(metrics: Mapping[str, Any], most: int) -> dict[str, list[Any]] | None:
     return found if 0 < max(map(len, found.values()), default=0) <= most else None
 
 
+MOST_KEPT = 50_000
+"""Numbers of classes, targets or features that are told to those who watch, or kept by them, of all records."""
+
+
 def lightened(records: Sequence[Record]) -> list[Record]:
     """The same; where they are many, with what each class, target or feature has only of the last and of the best.
 
@@ -157,8 +161,6 @@ def lightened(records: Sequence[Record]) -> list[Record]:
     ]
 
 
-MOST_KEPT = 50_000
-"""Numbers of classes, targets or features that are told to those who watch, or kept by them, of all records."""
 NAMES = tuple(
     sorted((field.name for field in fields(Record)), key=lambda name: name in Metrics.__dataclass_fields__)
 )
