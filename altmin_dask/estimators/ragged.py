@@ -10,6 +10,17 @@ from altmin_dask.errors import DataError
 from altmin_dask.types import Array
 
 
+def _dimensions(row: Any, place: int) -> int:
+    """Of a row or a sequence in a list, which has the same numbers at all steps."""
+    try:
+        return np.ndim(row)
+    except ValueError:
+        raise DataError(
+            f"row {place} of a list, counted from 0, holds lists of unlike length; give one number for each column, "
+            "or, of a sequence, as many for each of its steps"
+        ) from None
+
+
 def is_ragged(X: Any) -> bool:
     """Tell a list of sequences, (steps, features) each, that are not all equally long."""
     if isinstance(X, np.ndarray):
@@ -17,13 +28,17 @@ def is_ragged(X: Any) -> bool:
             return False
     elif not isinstance(X, list | tuple):
         return False
-    rows = (row for row in X if not isinstance(row, str | bytes))  # labels are no sequences
-    return len({len(row) for row in rows if np.ndim(row) or hasattr(row, "__len__")}) > 1
+    rows = [
+        (place, row) for place, row in enumerate(X) if not isinstance(row, str | bytes)
+    ]  # labels are no sequences
+    return len({len(row) for place, row in rows if _dimensions(row, place) or hasattr(row, "__len__")}) > 1
 
 
 def are_sequences(X: Any) -> bool:
     """Tell a list of sequences, (steps, features) each, that may all be equally long."""
-    return isinstance(X, list | tuple) and len(X) > 0 and all(np.ndim(row) == 2 for row in X)
+    if not isinstance(X, list | tuple) or not X:
+        return False
+    return all(_dimensions(row, place) == 2 for place, row in enumerate(X))
 
 
 def padded(rows: Any, steps: int | None = None) -> tuple[Array, Array]:

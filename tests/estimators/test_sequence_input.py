@@ -15,7 +15,7 @@ import zarr
 from command import refused, write_pipeline
 from in_order import ingest
 
-from altmin_dask import AltMinRecurrentClassifier, AltMinRecurrentRegressor
+from altmin_dask import AltMinClassifier, AltMinRecurrentClassifier, AltMinRecurrentRegressor
 from altmin_dask.data.readers import RowReader
 from altmin_dask.data.source import array_source
 from altmin_dask.errors import ConfigError, DataError
@@ -267,3 +267,10 @@ def test_the_sequence_that_is_no_sequence_is_named():
         DataError, match=r"sequence 5 of a list, counted from 0, has shape \(2, 3\), and the first"
     ):
         AltMinRecurrentClassifier(**QUICK).fit(odd, LABELS[:6])
+
+
+@pytest.mark.parametrize("estimator", [AltMinClassifier, AltMinRecurrentClassifier])
+def test_a_sequence_whose_steps_are_unlike_is_named(estimator):
+    odd = [[[1.0, 2.0], [3.0, 4.0]], [[1.0, 2.0], [3.0]]]
+    with pytest.raises(DataError, match="row 1 of a list, counted from 0, holds lists of unlike length"):
+        estimator().fit(odd, [0, 1])
